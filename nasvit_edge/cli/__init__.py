@@ -1,0 +1,55 @@
+"""The command line: options only; the work is done by the floors below."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from nasvit_edge.cli import evaluate, export, profile, quickstart, search, train
+from nasvit_edge.cli.errors import reported
+
+app = typer.Typer(
+    name="nasvit-edge",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Find the most accurate NASViT subnet for a latency budget measured on your device, and ship it.\n\n"
+    "Start with:  nasvit-edge quickstart",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import importlib.metadata
+
+        typer.echo(importlib.metadata.version("nasvit-edge"))
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    del version
+
+
+app.command("quickstart")(reported(quickstart.quickstart))
+app.command("profile")(reported(profile.profile))
+app.command("search")(reported(search.search))
+app.command("export")(reported(export.export))
+app.command("verify")(reported(export.verify))
+app.command("evaluate")(reported(evaluate.evaluate))
+app.command("train")(reported(train.train))
+
+
+def main() -> None:
+    """The `nasvit-edge` program."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)

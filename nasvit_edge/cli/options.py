@@ -1,0 +1,26 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Space = Annotated[str, typer.Option(help="Search space: nasvit, alphanet, nano, or a path to a TOML file.")]
+Device = Annotated[str, typer.Option(envvar="NASVIT_EDGE_DEVICE", help="The device to measure or to search for.")]
+Runtime = Annotated[str, typer.Option(help="onnxruntime or litert.")]
+Threads = Annotated[int, typer.Option(min=1, max=256, help="Threads of the runtime.")]
+Precision = Annotated[str, typer.Option(help="Numbers of the model: fp32.")]
+Seed = Annotated[int, typer.Option(min=0, help="Same seed and table, same subnet.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]
+Supernet = Annotated[
+    str | None,
+    typer.Option(help="Weights: a checkpoint file, the name of shipped weights (nano), or random[:SEED]."),
+]
+Out = Annotated[Path, typer.Option(help="Where to write.")]
+
+
+def help_example(example: str, text: str) -> str:
+    """Help that starts with a worked example."""
+    return f"{example}\n\n{text}"

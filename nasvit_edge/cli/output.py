@@ -1,0 +1,90 @@
+"""What commands print: results on stdout, progress and notes on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from nasvit_edge.units import show_count, show_ms
+
+
+def note(text: str) -> None:
+    """A line for the person, on stderr."""
+    sys.stderr.write(f"{text}\n")
+
+
+def print_json(value: Any) -> None:
+    """A JSON result."""
+    sys.stdout.write(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def print_table(columns: list[str], rows: list[list[str]], title: str | None = None) -> None:
+    """A table as wide as the terminal, or as it needs where the output is no terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("subnet", "artifact") else "right", no_wrap=column != "subnet")
+    for row in rows:
+        table.add_row(*row)
+    width = None if sys.stdout.isatty() else 140
+    Console(width=width, highlight=False).print(table)
+
+
+@contextlib.contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar on stderr: call the given function with (done, total, detail)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, TextColumn("{task.fields[detail]}"), console=Console(stderr=True))
+    with bar:
+        task = bar.add_task(what, total=None, detail="")
+
+        def show(done: int, total: int, detail: str = "") -> None:
+            bar.update(task, completed=done, total=total, detail=detail)
+
+        yield show
+
+
+@contextlib.contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """A spinner on stderr for work that cannot say how far it is."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        note(f"{what} ...")
+        yield
+        return
+    with console.status(what):
+        yield
+
+
+def show_config(config: dict[str, Any]) -> str:
+    """A subnet in one line."""
+    parts = [f"{name[0]}:{'-'.join(map(str, config[name]))}" for name in ("width", "depth", "kernel_size", "expand_ratio")]
+    return f"r:{config['resolution']} " + " ".join(parts)
+
+
+def candidate_row(candidate: dict[str, Any]) -> list[str]:
+    """The cells of a subnet of a result file."""
+    interval = "-"
+    if candidate["low_ms"] is not None:
+        interval = f"{show_ms(candidate['low_ms'])} .. {show_ms(candidate['high_ms'])}"
+    return [
+        show_config(candidate["config"]),
+        show_ms(candidate["latency_ms"]),
+        interval,
+        f"{candidate['accuracy']:.2%}",
+        show_count(candidate["macs"]),
+        show_count(candidate["parameters"]),
+    ]
+
+
+CANDIDATE_COLUMNS = ["subnet", "predicted", "90 % interval", "accuracy", "MACs", "parameters"]

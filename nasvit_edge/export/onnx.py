@@ -1,0 +1,297 @@
+"""ONNX: a folded module to a graph, node by node, and running it with ONNX Runtime.
+
+The graph is written from the module's own trace (`torch.fx`), so it holds just what the module
+computes, under the module's names, and takes milliseconds to write.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nasvit_edge import files
+from nasvit_edge.errors import ExportError, VerifyError, require
+
+if TYPE_CHECKING:
+    import onnx
+    from torch import Tensor, fx, nn
+
+OPSET = 18
+_IR_VERSION = 10
+SUFFIX = ".onnx"
+RUNTIME = "onnxruntime"
+_Array = np.ndarray[Any, np.dtype[np.float32]]
+
+
+def convert(module: nn.Module, shape: tuple[int, ...]) -> bytes:
+    """An ONNX model (opset 18) of a folded module for inputs of `shape` (B, ...): `image` -> `logits`.
+
+    The bytes depend on the module alone: no time stamps, paths or stack traces.
+    """
+    onnx = require("onnx", "onnx")
+    import torch
+    from torch.fx.passes.shape_prop import ShapeProp
+
+    traced = torch.fx.symbolic_trace(module)
+    with torch.no_grad():
+        ShapeProp(traced).propagate(torch.zeros(shape))
+    graph = _Graph(onnx, traced)
+    for node in traced.graph.nodes:
+        graph.add(node)
+    return graph.finish(shape)
+
+
+def write_metadata(model: bytes, metadata: Mapping[str, str]) -> bytes:
+    """The model with `metadata` as its properties, read back by `session.get_modelmeta()`."""
+    onnx = require("onnx", "onnx")
+    proto = onnx.load_from_string(model)
+    onnx.helper.set_model_props(proto, dict(sorted(metadata.items())))
+    content: bytes = proto.SerializeToString(deterministic=True)
+    return content
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The properties of a model file."""
+    onnx = require("onnx", "onnx")
+    try:
+        proto = onnx.load_from_string(files.read_bytes(path, "artifact"))
+    except Exception as error:  # noqa: BLE001 - protobuf's own error classes differ by version
+        raise VerifyError(f"artifact {str(path)!r} is damaged or no ONNX model: {_first_line(error)}") from None
+    return {entry.key: entry.value for entry in proto.metadata_props}
+
+
+def runner(path: Path, threads: int = 1) -> Callable[[_Array], _Array]:
+    """A function from images (B, 3, r, r) to logits (B, classes), by ONNX Runtime on the CPU."""
+    ort = require("onnxruntime", "onnx")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    try:
+        session = ort.InferenceSession(
+            files.read_bytes(path, "artifact"), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions have no common public base
+        raise VerifyError(f"artifact {str(path)!r} does not load: {_first_line(error)}") from None
+    name = session.get_inputs()[0].name
+
+    def run(images: _Array) -> _Array:
+        return np.concatenate([session.run(None, {name: image[None]})[0] for image in images])
+
+    return run
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+class _Graph:
+    """The ONNX graph being written; `values` maps a trace node to the name that holds it."""
+
+    def __init__(self, onnx: Any, traced: fx.GraphModule) -> None:
+        self.onnx, self.traced = onnx, traced
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, onnx.TensorProto] = {}
+        self.values: dict[fx.Node, str] = {}
+        self.output = ""
+
+    def add(self, node: fx.Node) -> None:
+        """Write what one trace node computes."""
+        if node.op == "placeholder":
+            self.values[node] = "image"
+        elif node.op == "output":
+            self.output = self.values[node.args[0]]  # type: ignore[index]
+        elif node.op == "get_attr":
+            self.values[node] = self.constant(str(node.target), _attribute(self.traced, str(node.target)))
+        elif node.op == "call_module":
+            module = self.traced.get_submodule(str(node.target))
+            write = _MODULES.get(type(module).__name__)
+            self._written(node, write, type(module).__name__, module)
+        else:
+            name = node.target if isinstance(node.target, str) else node.target.__name__
+            self._written(node, _CALLS.get(name), name)
+
+    def _written(self, node: fx.Node, write: Callable[..., str] | None, what: str, *args: Any) -> None:
+        if write is None:
+            raise ExportError(f"ONNX: no lowering of {what!r} (at {node.name!r})")
+        self.values[node] = write(self, node, *args)
+
+    def emit(self, kind: str, inputs: Sequence[str], node: fx.Node, **attributes: Any) -> str:
+        """Append an ONNX node and return the name of its output."""
+        output = f"{node.name}_{len(self.nodes)}"
+        made = self.onnx.helper.make_node(kind, list(inputs), [output], name=output, **attributes)
+        self.nodes.append(made)
+        return output
+
+    def constant(self, name: str, value: Tensor | _Array | np.ndarray[Any, Any]) -> str:
+        """A named initializer, written once."""
+        if name not in self.constants:
+            array = value if isinstance(value, np.ndarray) else value.detach().cpu().numpy()
+            self.constants[name] = self.onnx.numpy_helper.from_array(np.ascontiguousarray(array), name)
+        return name
+
+    def operand(self, value: Any) -> str:
+        """The name of an argument: a traced value or a Python number."""
+        if isinstance(value, int | float):
+            return self.constant(f"number_{value}", np.array(value, np.float32))
+        return self.values[value]
+
+    def reshape(self, node: fx.Node, x: str) -> str:
+        """To the traced shape; the batch axis is copied."""
+        shape = (0, *_shape(node)[1:])
+        dims = self.constant("shape_" + "x".join(map(str, shape)), np.array(shape, np.int64))
+        return self.emit("Reshape", [x, dims], node)
+
+    def axes(self, axes: Sequence[int]) -> str:
+        return self.constant("axes_" + "_".join(map(str, axes)), np.array(axes, np.int64))
+
+    def finish(self, shape: tuple[int, ...]) -> bytes:
+        """The serialised model."""
+        helper, kinds = self.onnx.helper, self.onnx.TensorProto
+        last = next(n for n in self.traced.graph.nodes if n.op == "output")
+        for made in self.nodes:
+            made.output[:] = ["logits" if o == self.output else o for o in made.output]
+            made.input[:] = ["logits" if i == self.output else i for i in made.input]
+        graph = helper.make_graph(
+            self.nodes,
+            "subnet",
+            [helper.make_tensor_value_info("image", kinds.FLOAT, shape)],
+            [helper.make_tensor_value_info("logits", kinds.FLOAT, _shape(last.args[0]))],
+            list(self.constants.values()),
+        )
+        opset = helper.make_opsetid("", OPSET)
+        model = helper.make_model(
+            graph, opset_imports=[opset], ir_version=_IR_VERSION, producer_name="nasvit-edge"
+        )
+        self.onnx.checker.check_model(model)
+        content: bytes = model.SerializeToString(deterministic=True)
+        return content
+
+
+def _attribute(root: Any, path: str) -> Tensor:
+    for part in path.split("."):
+        root = getattr(root, part)
+    tensor: Tensor = root
+    return tensor
+
+
+def _shape(node: Any) -> tuple[int, ...]:
+    return tuple(node.meta["tensor_meta"].shape)
+
+
+def _conv(graph: _Graph, node: fx.Node, conv: nn.Conv2d) -> str:
+    inputs = [graph.operand(node.args[0]), graph.constant(f"{node.target}.weight", conv.weight)]
+    if conv.bias is not None:
+        inputs.append(graph.constant(f"{node.target}.bias", conv.bias))
+    pads = [int(p) for p in conv.padding] * 2
+    return graph.emit(
+        "Conv",
+        inputs,
+        node,
+        kernel_shape=list(conv.kernel_size),
+        strides=list(conv.stride),
+        pads=pads,
+        group=conv.groups,
+    )
+
+
+def _linear(graph: _Graph, node: fx.Node, linear: nn.Linear) -> str:
+    inputs = [graph.operand(node.args[0]), graph.constant(f"{node.target}.weight", linear.weight)]
+    if linear.bias is not None:
+        inputs.append(graph.constant(f"{node.target}.bias", linear.bias))
+    return graph.emit("Gemm", inputs, node, transB=1)
+
+
+def _silu(graph: _Graph, node: fx.Node, _module: nn.Module) -> str:
+    x = graph.operand(node.args[0])
+    return graph.emit("Mul", [x, graph.emit("Sigmoid", [x], node)], node)
+
+
+def _relu(graph: _Graph, node: fx.Node, _module: nn.Module) -> str:
+    return graph.emit("Relu", [graph.operand(node.args[0])], node)
+
+
+def _hard_sigmoid(graph: _Graph, node: fx.Node, _module: nn.Module) -> str:
+    return graph.emit("HardSigmoid", [graph.operand(node.args[0])], node, alpha=1 / 6, beta=0.5)
+
+
+def _binary(kind: str) -> Callable[[_Graph, fx.Node], str]:
+    def write(graph: _Graph, node: fx.Node) -> str:
+        return graph.emit(kind, [graph.operand(node.args[0]), graph.operand(node.args[1])], node)
+
+    return write
+
+
+def _layer_norm(graph: _Graph, node: fx.Node) -> str:
+    shape = tuple(node.args[1])  # type: ignore[arg-type]
+    ones = graph.constant("ones_" + "x".join(map(str, shape)), np.ones(shape, np.float32))
+    inputs = [graph.operand(node.args[0]), ones]
+    return graph.emit("LayerNormalization", inputs, node, axis=1, epsilon=node.kwargs["eps"])
+
+
+def _avg_pool(graph: _Graph, node: fx.Node) -> str:
+    x, kernel, stride, pad = node.args
+    kernels, strides = [kernel] * 2, [stride] * 2
+    pads = list(pad) * 2  # type: ignore[arg-type]
+    return graph.emit(
+        "AveragePool",
+        [graph.operand(x)],
+        node,
+        kernel_shape=kernels,
+        strides=strides,
+        pads=pads,
+        count_include_pad=1,
+    )
+
+
+def _reduce(kind: str) -> Callable[[_Graph, fx.Node], str]:
+    def write(graph: _Graph, node: fx.Node) -> str:
+        x, axes = graph.operand(node.args[0]), node.args[1]
+        keep = bool(node.kwargs.get("keepdim", False))
+        if kind == "ReduceMean" and axes == (2, 3):
+            pooled = graph.emit("GlobalAveragePool", [x], node)
+            return pooled if keep else graph.reshape(node, pooled)
+        listed = axes if isinstance(axes, tuple | list) else (axes,)
+        return graph.emit(kind, [x, graph.axes([int(a) for a in listed])], node, keepdims=int(keep))  # type: ignore[call-overload]
+
+    return write
+
+
+def _reshaped(graph: _Graph, node: fx.Node) -> str:
+    return graph.reshape(node, graph.operand(node.args[0]))
+
+
+def _transpose(graph: _Graph, node: fx.Node) -> str:
+    order = list(range(len(_shape(node))))
+    a, b = (int(axis) % len(order) for axis in node.args[1:3])  # type: ignore[call-overload]
+    order[a], order[b] = order[b], order[a]
+    return graph.emit("Transpose", [graph.operand(node.args[0])], node, perm=order)
+
+
+def _softmax(graph: _Graph, node: fx.Node) -> str:
+    return graph.emit("Softmax", [graph.operand(node.args[0])], node, axis=node.args[1])
+
+
+_MODULES: dict[str, Callable[..., str]] = {
+    "Conv2d": _conv,
+    "Linear": _linear,
+    "SiLU": _silu,
+    "ReLU": _relu,
+    "Hardsigmoid": _hard_sigmoid,
+}
+_CALLS: dict[str, Callable[..., str]] = {
+    operator.add.__name__: _binary("Add"),
+    operator.mul.__name__: _binary("Mul"),
+    "matmul": _binary("MatMul"),
+    "layer_norm": _layer_norm,
+    "avg_pool2d": _avg_pool,
+    "mean": _reduce("ReduceMean"),
+    "sum": _reduce("ReduceSum"),
+    "flatten": _reshaped,
+    "unflatten": _reshaped,
+    "transpose": _transpose,
+    "softmax": _softmax,
+}

@@ -1,0 +1,73 @@
+"""Does an artifact compute what the elastic supernet computes?
+
+The reference is always `supernet(x, config, statistics)`, never the module that was converted, so a
+fault in materialising or folding shows as well as one in the converter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nasvit_edge import data_sets
+from nasvit_edge.space import SearchSpace, SubnetConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nasvit_edge.model.supernet import Supernet
+
+INPUTS = 16
+_Array = np.ndarray[Any, np.dtype[np.float32]]
+
+
+def inputs(space: SearchSpace, resolution: int, seed: int = 0) -> tuple[_Array, int]:
+    """Images (16, 3, r, r) and how many of them are real: half where the space has bundled ones.
+
+    The others are seeded noise over an 8 x 8 patchwork, so that pooled features differ as well.
+    """
+    rng = np.random.default_rng(seed)
+    real = _real_images(space, resolution, seed)
+    count = INPUTS - len(real)
+    patches = rng.uniform(-1.6, 1.6, (count, 3, 8, 8))
+    cell = np.arange(resolution) * 8 // resolution
+    made = rng.normal(0, 0.3, (count, 3, resolution, resolution)) + patches[:, :, cell][:, :, :, cell]
+    return np.concatenate([real, made.astype(np.float32)]), len(real)
+
+
+def _real_images(space: SearchSpace, resolution: int, seed: int) -> _Array:
+    if not data_sets.has_bundled(space):
+        return np.empty((0, 3, resolution, resolution), np.float32)
+    images = data_sets.bundled("validation")
+    start = seed * 131 % (len(images) - INPUTS // 2)
+    chosen = images.pixels[start : start + INPUTS // 2]
+    array: _Array = data_sets.prepare(chosen, space, resolution).numpy()
+    return array
+
+
+def reference(
+    supernet: Supernet, config: SubnetConfig, statistics: Mapping[str, Tensor], images: _Array
+) -> _Array:
+    """The elastic supernet's logits (B, classes) with a subnet's batch-norm statistics."""
+    import torch
+
+    with torch.no_grad():
+        logits: _Array = supernet.eval()(torch.from_numpy(images), config, statistics).numpy()
+    return logits
+
+
+def relative_error(logits: _Array, expected: _Array) -> float:
+    """The largest absolute difference over the standard deviation of the expected logits; inf for another shape or NaN."""
+    if logits.shape != expected.shape or not np.isfinite(logits).all():
+        return float("inf")
+    return float(np.abs(logits - expected).max() / expected.std())
+
+
+def top1(run: Callable[[_Array], _Array], images: data_sets.ImageSet, space: SearchSpace, resolution: int) -> int:
+    """How many images get their label."""
+    correct = 0
+    for batch, labels in images.batches(space, resolution):
+        correct += int((run(batch.numpy()).argmax(1) == labels.numpy()).sum())
+    return correct

@@ -1,0 +1,130 @@
+"""Where shipped files are, and reading and writing that never leaves half a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import tempfile
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from nasvit_edge.errors import NasvitEdgeError
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def shipped(folder: str) -> Path:
+    """`devices`, `export` or `latency_tables`: inside an installed package, or beside it in a checkout."""
+    inside = _PACKAGE / "shipped" / folder
+    return inside if inside.is_dir() else _PACKAGE.parent / folder
+
+
+def data(*parts: str) -> Path:
+    """A file of the package data."""
+    return _PACKAGE.joinpath("data", *parts)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file or nothing: into a neighbour first, flushed, then renamed over `path`."""
+    path = Path(path)
+    partial = None
+    try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is not a regular file")  # renaming over /dev/null would replace it
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(partial).chmod(0o666 & ~_umask())
+        Path(partial).replace(path)
+        partial = None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        raise NasvitEdgeError(f"cannot write {str(path)!r}: {_reason(error)}") from None
+    finally:
+        if partial is not None:
+            Path(partial).unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Sorted, indented, atomic; NaN and infinities are refused, as JSON has none."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def writable_folder(path: Path) -> Path:
+    """Make `path` a folder that can be written to, or say why not, before work is spent."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except (OSError, ValueError) as error:
+        raise NasvitEdgeError(
+            f"cannot write to folder {str(path)!r}: {_reason(error)}; choose another with --out"
+        ) from None
+
+
+def read_bytes(path: Path, what: str) -> bytes:
+    """The content of a file that a user named."""
+    try:
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise NasvitEdgeError(f"{what} {str(path)!r}: {_reason(error)}") from None
+
+
+def read_json(path: Path, what: str, schema: int | None = None) -> dict[str, Any]:
+    """A JSON object with the expected `schema` number (where one is given)."""
+    try:
+        text = read_bytes(path, what).decode()
+        value = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
+        raise NasvitEdgeError(f"{what} {str(path)!r} is not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise NasvitEdgeError(f"{what} {str(path)!r} holds no JSON object")
+    if schema is not None and value.get("schema") != schema:
+        raise NasvitEdgeError(
+            f"{what} {str(path)!r} has schema {value.get('schema')!r}; this version reads schema {schema}"
+        )
+    return value
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """A TOML file that a person wrote."""
+    try:
+        return tomllib.loads(read_bytes(path, what).decode())
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        raise NasvitEdgeError(f"{what} {str(path)!r} is not valid TOML: {error}") from None
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    return hashlib.sha256(read_bytes(path, "file")).hexdigest()
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"{digits} is too large")
+    return value
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

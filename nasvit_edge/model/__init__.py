@@ -1,0 +1,1 @@
+"""The supernet, its subnets, and reading and writing their weights."""

@@ -1,0 +1,244 @@
+"""The blocks of a subnet, one module per op, before folding (spec section 2).
+
+Shapes: B batch, C channels, H W grid, N = H * W tokens, h heads, D head width.
+Tokens stay an image (B, C, H, W) throughout, so linear layers on tokens are 1x1 convolutions and the
+norm over all N * C values of a sample is a group norm with one group.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nasvit_edge.ops import Classifier, Head, MBConv, Op, Stem, TransformerBlock
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, padded to keep the grid at stride 1, then batch norm."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.norm = nn.BatchNorm2d(outputs, eps=1e-5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.norm(self.conv(x))
+        return out
+
+
+class StemBlock(nn.Module):
+    """(B, 3, H, W) -> (B, C, H', W')."""
+
+    def __init__(self, op: Stem) -> None:
+        super().__init__()
+        self.op = op
+        self.body = ConvNorm(3, op.channels, op.kernel_size, op.stride)
+        self.act = nn.SiLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.act(self.body(x))
+        return out
+
+
+class SqueezeExcite(nn.Module):
+    """Scale each channel by a gate computed from its mean over the grid."""
+
+    def __init__(self, channels: int, squeezed: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, squeezed, 1)
+        self.act = nn.ReLU()
+        self.expand = nn.Conv2d(squeezed, channels, 1)
+        self.gate = nn.Hardsigmoid()  # relu6(x + 3) / 6
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.mean((2, 3), keepdim=True)  # (B, C, 1, 1)
+        gate: Tensor = self.gate(self.expand(self.act(self.reduce(mean))))
+        return x * gate
+
+
+class Shortcut(nn.Module):
+    """Average pool where the block strides, 1x1 conv where the channels change (or `project`)."""
+
+    def __init__(self, op: MBConv, project: bool) -> None:
+        super().__init__()
+        self.stride = op.stride
+        self.pad = (op.height % 2, op.width % 2)  # padded zeros count in the mean
+        self.conv = nn.Conv2d(op.in_channels, op.channels, 1, bias=False) if project else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.stride > 1:
+            x = F.avg_pool2d(x, self.stride, self.stride, self.pad, count_include_pad=True)
+        if self.conv is not None:
+            x = self.conv(x)
+        return x
+
+
+class MBConvBlock(nn.Module):
+    """(B, C, H, W) -> (B, C', H', W'); no activation after the sum."""
+
+    def __init__(self, op: MBConv, project_shortcut: bool | None = None) -> None:
+        super().__init__()
+        self.op = op
+        project = op.projects_shortcut if project_shortcut is None else project_shortcut
+        self.expand = ConvNorm(op.in_channels, op.expanded) if op.expands else None
+        hidden = op.expanded if op.expands else op.in_channels
+        self.depthwise = ConvNorm(hidden, hidden, op.kernel_size, op.stride, groups=hidden)
+        self.se = SqueezeExcite(hidden, op.squeezed) if op.squeezed else None
+        self.project = ConvNorm(hidden, op.channels)
+        self.shortcut = Shortcut(op, project)
+        self.act = nn.SiLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x
+        if self.expand is not None:
+            y = self.act(self.expand(y))
+        y = self.act(self.depthwise(y))
+        if self.se is not None:
+            y = self.se(y)
+        out: Tensor = self.project(y) + self.shortcut(x)
+        return out
+
+
+class HeadMix(nn.Module):
+    """A linear layer across heads: (B, h, N, N) -> (B, h, N, N)."""
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(heads))
+        self.bias = nn.Parameter(torch.zeros(heads))
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed = torch.matmul(self.weight, x.flatten(2)) + self.bias[:, None]  # (B, h, N*N)
+        return mixed.unflatten(2, x.shape[2:])
+
+
+class Attention(nn.Module):
+    """Global attention with a position table and heads mixed before and after the softmax."""
+
+    def __init__(self, op: TransformerBlock) -> None:
+        super().__init__()
+        self.op = op
+        c, v = op.channels, op.value_channels
+        self.query = nn.Conv2d(c, c, 1)
+        self.key = nn.Conv2d(c, c, 1)
+        self.value = nn.Conv2d(c, v, 1)
+        self.value_conv = nn.Conv2d(v, v, 3, padding=1, groups=v, bias=False)
+        offsets = (2 * op.height - 1) * (2 * op.width - 1)
+        self.position_table = nn.Parameter(torch.zeros(offsets, op.heads))
+        self.mix_logits = HeadMix(op.heads)
+        self.mix_weights = HeadMix(op.heads)
+        self.act = nn.SiLU()
+        self.project = nn.Conv2d(v, c, 1)
+
+    def positions(self) -> Tensor:
+        """The position bias (h, N, N) of this grid."""
+        index = position_index(self.op.height, self.op.width).to(self.position_table.device)
+        tokens = self.op.height * self.op.width
+        return self.position_table.index_select(0, index).view(tokens, tokens, -1).permute(2, 0, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        heads = self.op.heads
+        q = self.query(x).flatten(2).unflatten(1, (heads, -1))  # (B, h, D, N)
+        k = self.key(x).flatten(2).unflatten(1, (heads, -1))  # (B, h, D, N)
+        v = self.value_conv(self.value(x)).flatten(2).unflatten(1, (heads, -1))  # (B, h, 4D, N)
+        logits = (q * self.op.head_width**-0.5).transpose(2, 3) @ k + self.positions()  # (B, h, N, N)
+        weights = self.mix_weights(self.mix_logits(logits).softmax(-1))
+        out = (v @ weights.transpose(2, 3)).flatten(1, 2).unflatten(2, x.shape[2:])  # (B, 4C, H, W)
+        projected: Tensor = self.project(self.act(out))
+        return projected
+
+
+class MLP(nn.Module):
+    """C -> C, SiLU, C -> C on every token."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(channels, channels, 1)
+        self.act = nn.SiLU()
+        self.outer = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.outer(self.act(self.inner(x)))
+        return out
+
+
+class TransformerBlockModule(nn.Module):
+    """(B, C, H, W) -> (B, C, H, W); `scale_*` are the active rows of the switchable layer scaling."""
+
+    def __init__(self, op: TransformerBlock) -> None:
+        super().__init__()
+        self.op = op
+        self.norm1, self.norm2, self.norm3 = (nn.GroupNorm(1, op.channels, eps=1e-5) for _ in range(3))
+        self.attention = Attention(op)
+        self.mlp1, self.mlp2 = MLP(op.channels), MLP(op.channels)
+        self.scale_attention = nn.Parameter(torch.full((op.channels,), 1e-4))
+        self.scale_mlp = nn.Parameter(torch.full((op.channels,), 1e-4))
+
+    def scales(self) -> tuple[Tensor, Tensor]:
+        """a and m of the spec, (C, 1, 1): the stored rows times 8 / C."""
+        factor = 8.0 / self.op.channels
+        return self.scale_attention[:, None, None] * factor, self.scale_mlp[:, None, None] * factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, m = self.scales()
+        x = x + a * self.attention(self.norm1(x))
+        x = x + m * self.mlp2(self.norm3(x))
+        x = x + m * self.mlp1(self.norm2(x))
+        return x
+
+
+class HeadBlock(nn.Module):
+    """(B, C, H, W) -> (B, features)."""
+
+    def __init__(self, op: Head) -> None:
+        super().__init__()
+        self.op = op
+        self.expand = ConvNorm(op.in_channels, op.expanded)
+        self.features = nn.Linear(op.expanded, op.features, bias=False)
+        self.act = nn.SiLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = self.act(self.expand(x)).mean((2, 3))  # (B, 6C); the batch axis stays at batch 1
+        out: Tensor = self.act(self.features(pooled))
+        return out
+
+
+class ClassifierBlock(nn.Module):
+    """(B, features) -> (B, classes)."""
+
+    def __init__(self, op: Classifier) -> None:
+        super().__init__()
+        self.op = op
+        self.linear = nn.Linear(op.features, op.classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.linear(x)
+        return out
+
+
+def build(op: Op) -> nn.Module:
+    """The module of an op, unfolded, freshly initialised; input (B, *op.in_shape())."""
+    match op:
+        case Stem():
+            return StemBlock(op)
+        case MBConv():
+            return MBConvBlock(op)
+        case TransformerBlock():
+            return TransformerBlockModule(op)
+        case Head():
+            return HeadBlock(op)
+        case Classifier():
+            return ClassifierBlock(op)
+
+
+@functools.lru_cache(maxsize=256)
+def position_index(height: int, width: int) -> Tensor:
+    """For each pair of tokens (i, j), row-major: (yi - yj + H - 1) * (2W - 1) + (xi - xj + W - 1)."""
+    with torch.device("cpu"), torch.inference_mode(False):
+        y, x = torch.arange(height).repeat_interleave(width), torch.arange(width).repeat(height)
+        rows = y[:, None] - y[None, :] + height - 1
+        columns = x[:, None] - x[None, :] + width - 1
+        return (rows * (2 * width - 1) + columns).flatten()

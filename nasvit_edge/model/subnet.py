@@ -1,0 +1,137 @@
+"""Standalone subnets: taken out of a supernet, calibrated, folded."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nasvit_edge.errors import DataError
+from nasvit_edge.model.blocks import build
+from nasvit_edge.model.folded import fold_block
+from nasvit_edge.model.supernet import Supernet, attach
+from nasvit_edge.ops import Op, lower
+from nasvit_edge.space import SearchSpace, SubnetConfig
+
+
+class Subnet(nn.Module):
+    """A plain static network: images (B, 3, r, r) -> logits (B, classes).
+
+    Attributes:
+        space, config, ops: what it is; `ops` in the order they run.
+        source: where the weights are from (as `Supernet.source`).
+        calibration: what its batch-norm statistics were estimated on; None before `calibrate`.
+        folded: whether `fold` made it.
+    """
+
+    def __init__(self, space: SearchSpace, config: SubnetConfig, ops: tuple[Op, ...]) -> None:
+        super().__init__()
+        self.space, self.config, self.ops = space, config, ops
+        self.source: dict[str, object] = {"kind": "untrained"}
+        self.calibration: dict[str, Any] | None = None
+        self.folded = False
+
+    def blocks(self) -> list[nn.Module]:
+        """The modules of `ops`."""
+        return [self.get_submodule(op.name) for op in self.ops]
+
+    def forward(self, x: Tensor) -> Tensor:
+        for op in self.ops:
+            x = self.get_submodule(op.name)(x)
+        return x
+
+
+def materialise(supernet: Supernet, config: SubnetConfig) -> Subnet:
+    """The subnet `config` with its own storage, unfolded, in eval mode.
+
+    Every tensor is sliced to what the subnet uses, so later changes to the supernet, or taking
+    another subnet, leave it as it is.
+    """
+    ops = lower(supernet.space, config)
+    subnet = Subnet(supernet.space, config, ops)
+    for op in ops:
+        with torch.device("meta"):
+            block = build(op)
+        names = {n: v.shape for n, v in block.state_dict().items() if not n.endswith("num_batches_tracked")}
+        with torch.no_grad():
+            state = {
+                n: v.detach().clone(memory_format=torch.contiguous_format)
+                for n, v in supernet.block_state(op, names).items()
+            }
+        state |= {n: torch.tensor(0) for n in block.state_dict() if n.endswith("num_batches_tracked")}
+        block.load_state_dict(state, assign=True)
+        for parameter in block.parameters():
+            parameter.requires_grad_(True)
+        attach(subnet, op.name, block)
+    subnet.source = dict(supernet.source)
+    return subnet.eval()
+
+
+def fold(subnet: Subnet) -> Subnet:
+    """A new subnet that computes the same with all constants folded (see `model/folded.py`)."""
+    if subnet.folded:
+        return copy.deepcopy(subnet)
+    folded = Subnet(subnet.space, subnet.config, subnet.ops)
+    for op, block in zip(subnet.ops, subnet.blocks(), strict=True):
+        attach(folded, op.name, copy.deepcopy(fold_block(block)))
+    folded.source, folded.calibration = dict(subnet.source), copy.deepcopy(subnet.calibration)
+    folded.folded = True
+    for parameter in folded.parameters():
+        parameter.requires_grad_(False)
+    return folded.eval()
+
+
+def calibrate(subnet: Subnet, batches: Iterable[Tensor], *, data: str = "unnamed") -> Subnet:
+    """Re-estimate the batch-norm statistics in place: cleared, then the cumulative average (spec section 2).
+
+    Args:
+        subnet: unfolded.
+        batches: images (B, 3, r, r), normalised, at the subnet's resolution.
+        data: the name of the images, kept in `subnet.calibration` and in what is exported from it.
+    """
+    if subnet.folded:
+        raise DataError("a folded subnet has no batch norm left: calibrate it before folding")
+    norms = [m for m in subnet.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    before = {name: value.clone() for name, value in statistics(subnet).items()}
+    images, done = 0, False
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the cumulative average
+        norm.train()
+    try:
+        with torch.no_grad():
+            for batch in batches:
+                subnet(batch)
+                images += len(batch)
+        done = images > 0
+    finally:
+        if not done:
+            subnet.load_state_dict(before, strict=False)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        subnet.eval()
+    if images == 0:
+        raise DataError("no images to calibrate on")
+    subnet.calibration = {"data": data, "images": images}
+    return subnet
+
+
+def statistics(subnet: Subnet) -> dict[str, Tensor]:
+    """The batch-norm statistics of an unfolded subnet, for `supernet(x, config, statistics)`."""
+    return {
+        name: value
+        for name, value in subnet.state_dict().items()
+        if name.endswith(("running_mean", "running_var"))
+    }
+
+
+@functools.lru_cache(maxsize=4096)
+def parameter_count(op: Op) -> int:
+    """The parameters of `build(op)`."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in build(op).parameters())

@@ -1,0 +1,184 @@
+"""The supernet: every block at its largest, run as any of its subnets by taking slices.
+
+`supernet(images, config)` keeps no state between calls. Each block runs the very module that a
+standalone subnet is made of (`blocks.build(op)`), with the leading slices of the largest weights in
+place of its own (spec section 2).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nasvit_edge.errors import CheckpointError
+from nasvit_edge.model.blocks import MBConvBlock, TransformerBlockModule, build
+from nasvit_edge.ops import MBConv, Op, TransformerBlock, lower
+from nasvit_edge.space import SearchSpace, SubnetConfig
+
+SCALING_SWITCHES = 8  # rows of the layer scaling per depth, chosen by the token count mod 8
+
+
+class Supernet(nn.Module):
+    """The shared weights of a space.
+
+    Attributes:
+        space: the search space.
+        source: where the weights are from: kind, sha256 or seed, and for random ones a plain warning.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__()
+        self.space = space
+        self.source: dict[str, object] = {"kind": "untrained"}
+        self.ops = largest_ops(space)
+        for op in self.ops.values():
+            attach(self, op.name, _elastic(op, space))
+
+    def forward(
+        self,
+        images: Tensor,
+        config: SubnetConfig,
+        statistics: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Logits (B, classes) of the subnet `config` for images (B, 3, H, W).
+
+        Images of another size are resized bicubically to the subnet's resolution. In train mode batch
+        norm uses the batch, in eval mode the running statistics, or `statistics` where given (the
+        names of the subnet's state dict, such as a calibrated subnet has).
+        """
+        size = (config.resolution, config.resolution)
+        if tuple(images.shape[-2:]) != size:
+            images = F.interpolate(images, size, mode="bicubic", align_corners=False)
+        x = images
+        for op in lower(self.space, config):
+            skeleton = _skeleton(op, self.training)
+            state = self.block_state(op, skeleton.names)
+            if statistics and not self.training:
+                state |= {n: statistics[f"{op.name}.{n}"] for n in state if n.endswith(_STATISTICS)}
+            x = torch.func.functional_call(skeleton.module, state, (x,))
+        return x
+
+    def block_state(self, op: Op, names: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+        """The entries `names` (name -> shape) of `build(op)`'s state dict, as views where possible."""
+        deepest = getattr(self.ops.get(op.name), "depth", 0)
+        if op.name not in self.ops or getattr(op, "depth", 0) > deepest:
+            raise CheckpointError(f"the supernet of space {self.space.name!r} has no block {op.name!r}")
+        block = self.get_submodule(op.name)
+        mine = dict(block.named_parameters()) | dict(block.named_buffers())
+        state = {name: _slice(name, mine[name], shape, op) for name, shape in names.items()}
+        for name, shape in names.items():
+            if state[name].shape != shape:
+                raise CheckpointError(
+                    f"block {op.name!r} of the supernet of space {self.space.name!r} is narrower than the config asks"
+                )
+        return state
+
+
+_STATISTICS = ("running_mean", "running_var")
+
+
+class _Skeleton:
+    """The module of an op without memory of its own, and the entries to give it."""
+
+    def __init__(self, op: Op, batch_statistics: bool) -> None:
+        with torch.device("meta"):
+            self.module = build(op)
+        if batch_statistics:
+            drop_statistics(self.module)
+        self.module.train(batch_statistics)
+        self.names = {
+            name: value.shape
+            for name, value in self.module.state_dict().items()
+            if not name.endswith("num_batches_tracked")
+        }
+        for module in self.module.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.num_batches_tracked = None
+
+
+@functools.lru_cache(maxsize=4096)
+def _skeleton(op: Op, batch_statistics: bool) -> _Skeleton:
+    return _Skeleton(op, batch_statistics)
+
+
+def drop_statistics(module: nn.Module) -> None:
+    """Batch norm from the batch alone, with nothing kept."""
+    for child in module.modules():
+        if isinstance(child, nn.BatchNorm2d):
+            child.track_running_stats = False
+            child.running_mean = child.running_var = None
+
+
+def largest_ops(space: SearchSpace) -> dict[str, Op]:
+    """Name -> the largest op at each place: the walk of the largest subnet, whose ops contain all others'."""
+    return {op.name: op for op in lower(space, space.largest())}
+
+
+def attach(root: nn.Module, name: str, block: nn.Module) -> None:
+    """`root.mb4[2] = block` for the name `mb4.2`, making the list as needed."""
+    stage, dot, index = name.partition(".")
+    if not dot:
+        root.add_module(stage, block)
+        return
+    if not hasattr(root, stage):
+        root.add_module(stage, nn.ModuleList())
+    blocks = root.get_submodule(stage)
+    assert isinstance(blocks, nn.ModuleList) and len(blocks) == int(index)
+    blocks.append(block)
+
+
+def _elastic(op: Op, space: SearchSpace) -> nn.Module:
+    if isinstance(op, MBConv):
+        return MBConvBlock(op, project_shortcut=True)  # published supernets hold one everywhere
+    block = build(op)
+    if isinstance(op, TransformerBlock):
+        assert isinstance(block, TransformerBlockModule)
+        rows = 1 + max(max(stage.depth) for stage in space.stages if stage.hybrid)
+        bank = torch.full((rows, SCALING_SWITCHES, op.channels), 1e-4)
+        block.scale_attention = nn.Parameter(bank.clone())
+        block.scale_mlp = nn.Parameter(bank.clone())
+        side = 2 * space.attention.window - 1
+        block.attention.position_table = nn.Parameter(torch.zeros(side * side, op.heads))
+    return block
+
+
+def _slice(name: str, largest: Tensor, shape: torch.Size, op: Op) -> Tensor:
+    """The leading part of `largest` with `shape`; kernels from the centre, scaling and positions by place."""
+    if isinstance(op, TransformerBlock):
+        if name in ("scale_attention", "scale_mlp"):
+            return largest[op.depth, op.height * op.width % SCALING_SWITCHES, : shape[0]]
+        if name == "attention.position_table":
+            return crop_positions(largest, op.height, op.width, op.heads)
+    if largest.shape == shape:
+        return largest
+    if name.endswith("depthwise.conv.weight"):
+        margin = (largest.shape[-1] - shape[-1]) // 2
+        kernel = slice(margin, margin + shape[-1])
+        return largest[: shape[0], :, kernel, kernel]
+    return largest[tuple(slice(0, n) for n in shape)]
+
+
+def crop_positions(table: Tensor, height: int, width: int, heads: int) -> Tensor:
+    """The offsets that a grid uses, ((2H-1) * (2W-1), heads), of a square table; larger grids resize it bicubically."""
+    side = round(table.shape[0] ** 0.5)
+    window = (side + 1) // 2
+    image = table[:, :heads].view(side, side, heads)
+    if max(height, width) > window:
+        image = resize_positions(image, (2 * height - 1, 2 * width - 1))
+    else:
+        top, left = window - height, window - width
+        image = image[top : side - top, left : side - left]
+    return image.reshape(-1, heads)
+
+
+def resize_positions(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """A position table (side, side, h) resized bicubically to (*size, h)."""
+    resized = F.interpolate(image.permute(2, 0, 1)[None], size, mode="bicubic", align_corners=False)
+    return resized[0].permute(1, 2, 0)
+
+
+__all__ = ["SCALING_SWITCHES", "Supernet", "attach", "crop_positions", "drop_statistics", "largest_ops"]

@@ -1,0 +1,291 @@
+"""Block-level ops and the one walk over a subnet.
+
+`lower(space, config)` is the only code that knows the order of blocks: latency prediction, MACs,
+the profiler's work list and the standalone model are read off its result.
+
+Sizes: `height`, `width` are the op's *input* grid. Names (`mb4.2`) and the active depth of a stage
+belong to a place in a subnet, not to what is computed, and take no part in equality or keys.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from nasvit_edge.space import SearchSpace, StageSpec, SubnetConfig
+
+KEY_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stem:
+    """k x k conv (3 -> channels), batch norm, SiLU."""
+
+    channels: int
+    kernel_size: int
+    stride: int
+    height: int
+    width: int
+    name: str = field(default="first_conv", compare=False)
+
+    def key(self) -> str:
+        return f"stem/{KEY_VERSION}:{self.height}x{self.width}:3-{self.channels}:k{self.kernel_size}:s{self.stride}"
+
+    def in_shape(self) -> tuple[int, ...]:
+        return (3, self.height, self.width)
+
+    def out_shape(self) -> tuple[int, ...]:
+        return (self.channels, strided(self.height, self.stride), strided(self.width, self.stride))
+
+    def macs(self) -> int:
+        return 3 * self.kernel_size**2 * math.prod(self.out_shape())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MBConv:
+    """[1x1 conv], depthwise k x k, [SE], 1x1 conv, plus the shortcut (spec section 2).
+
+    `expanded` is the hidden width E; `expands` says whether the first 1x1 conv exists;
+    `squeezed` is the SE bottleneck M, 0 for none.
+    """
+
+    in_channels: int
+    expanded: int
+    channels: int
+    expands: bool
+    squeezed: int
+    kernel_size: int
+    stride: int
+    height: int
+    width: int
+    name: str = field(default="mbconv", compare=False)
+
+    @property
+    def projects_shortcut(self) -> bool:
+        """Whether the shortcut needs a 1x1 conv."""
+        return self.in_channels != self.channels
+
+    def key(self) -> str:
+        expanded = f"{'x' if self.expands else ''}{self.expanded}"
+        return (
+            f"mbconv/{KEY_VERSION}:{self.height}x{self.width}:{self.in_channels}-{expanded}-{self.channels}"
+            f":k{self.kernel_size}:s{self.stride}:se{self.squeezed}"
+        )
+
+    def in_shape(self) -> tuple[int, ...]:
+        return (self.in_channels, self.height, self.width)
+
+    def out_shape(self) -> tuple[int, ...]:
+        return (self.channels, strided(self.height, self.stride), strided(self.width, self.stride))
+
+    def macs(self) -> int:
+        inputs, outputs = self.height * self.width, math.prod(self.out_shape()[1:])
+        expand = self.in_channels * self.expanded * inputs if self.expands else 0
+        depthwise = self.expanded * self.kernel_size**2 * outputs
+        squeeze = 2 * self.expanded * self.squeezed
+        project = self.expanded * self.channels * outputs
+        shortcut = self.in_channels * self.channels * outputs if self.projects_shortcut else 0
+        return expand + depthwise + squeeze + project + shortcut
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransformerBlock:
+    """Attention and two MLPs on a grid of N = height * width tokens of C channels."""
+
+    channels: int
+    head_width: int
+    value_ratio: int
+    height: int
+    width: int
+    depth: int = field(default=1, compare=False)
+    name: str = field(default="transformer", compare=False)
+
+    @property
+    def heads(self) -> int:
+        return self.channels // self.head_width
+
+    @property
+    def value_channels(self) -> int:
+        return self.channels * self.value_ratio
+
+    def key(self) -> str:
+        return (
+            f"transformer/{KEY_VERSION}:{self.height}x{self.width}:{self.channels}"
+            f":h{self.heads}:v{self.value_ratio}"
+        )
+
+    def in_shape(self) -> tuple[int, ...]:
+        return (self.channels, self.height, self.width)
+
+    def out_shape(self) -> tuple[int, ...]:
+        return self.in_shape()
+
+    def macs(self) -> int:
+        tokens, c, v = self.height * self.width, self.channels, self.value_channels
+        linear = tokens * (2 * c * c + 2 * c * v + 9 * v + 4 * c * c)  # q k, v proj, v conv, MLPs
+        return linear + tokens**2 * (c + v + 2 * self.heads**2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """1x1 conv to `expanded`, batch norm, SiLU, global average pool, 1x1 conv to `features`, SiLU."""
+
+    in_channels: int
+    expanded: int
+    features: int
+    height: int
+    width: int
+    name: str = field(default="last_conv", compare=False)
+
+    def key(self) -> str:
+        widths = f"{self.in_channels}-{self.expanded}-{self.features}"
+        return f"head/{KEY_VERSION}:{self.height}x{self.width}:{widths}"
+
+    def in_shape(self) -> tuple[int, ...]:
+        return (self.in_channels, self.height, self.width)
+
+    def out_shape(self) -> tuple[int, ...]:
+        return (self.features,)
+
+    def macs(self) -> int:
+        return self.expanded * (self.in_channels * self.height * self.width + self.features)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classifier:
+    """Linear to the classes."""
+
+    features: int
+    classes: int
+    name: str = field(default="classifier", compare=False)
+
+    def key(self) -> str:
+        return f"classifier/{KEY_VERSION}:{self.features}-{self.classes}"
+
+    def in_shape(self) -> tuple[int, ...]:
+        return (self.features,)
+
+    def out_shape(self) -> tuple[int, ...]:
+        return (self.classes,)
+
+    def macs(self) -> int:
+        return self.features * self.classes
+
+
+Op = Stem | MBConv | TransformerBlock | Head | Classifier
+
+
+def lower(space: SearchSpace, config: SubnetConfig, size: tuple[int, int] | None = None) -> tuple[Op, ...]:
+    """The ops of a subnet in order, for an input of `size` (height, width); the config's resolution by default."""
+    return tuple(_walk(space, config, size or (config.resolution, config.resolution)))
+
+
+def _walk(space: SearchSpace, config: SubnetConfig, size: tuple[int, int]) -> Iterator[Op]:
+    op: Op = Stem(
+        channels=config.width[0],
+        kernel_size=space.stem.kernel_size,
+        stride=space.stem.stride,
+        height=size[0],
+        width=size[1],
+    )
+    yield op
+    for i, stage in enumerate(space.stages):
+        for block in range(config.depth[i]):
+            op = _block(space, stage, config, i, block, op.out_shape())
+            yield op
+    channels, height, width = op.out_shape()
+    op = Head(
+        in_channels=channels,
+        expanded=round8(channels * space.head.expand_ratio),
+        features=config.width[-1],
+        height=height,
+        width=width,
+    )
+    yield op
+    yield Classifier(features=op.features, classes=space.classes)
+
+
+def _block(
+    space: SearchSpace, stage: StageSpec, config: SubnetConfig, i: int, block: int, shape: tuple[int, ...]
+) -> Op:
+    channels, height, width = shape
+    if stage.hybrid and block > 0:
+        return TransformerBlock(
+            channels=channels,
+            head_width=space.attention.head_width,
+            value_ratio=space.attention.value_ratio,
+            height=height,
+            width=width,
+            depth=config.depth[i],
+            name=f"{stage.name}.{block}",
+        )
+    expands = max(stage.expand_ratio) > 1
+    expanded = round8(channels * config.expand_ratio[i]) if expands else channels
+    return MBConv(
+        in_channels=channels,
+        expanded=expanded,
+        channels=config.width[i + 1],
+        expands=expands,
+        squeezed=round8(expanded // 4) if stage.se else 0,
+        kernel_size=config.kernel_size[i],
+        stride=stage.stride if block == 0 else 1,
+        height=height,
+        width=width,
+        name=f"{stage.name}.{block}",
+    )
+
+
+def all_ops(space: SearchSpace) -> tuple[Op, ...]:
+    """Every distinct op of every subnet of `space`, in a stable order.
+
+    An op depends on the resolution, its own stage's genes and the width before it, so one walk per
+    combination of those, with everything else smallest, meets them all.
+    """
+    found: dict[Op, None] = {}
+    base = space.smallest()
+    for resolution in space.resolutions:
+        for position in range(len(space.stages) + 2):
+            for config in _variants(space, base, resolution, position):
+                for op in lower(space, config):
+                    found.setdefault(op)
+    return tuple(found)
+
+
+def _variants(
+    space: SearchSpace, base: SubnetConfig, resolution: int, position: int
+) -> Iterator[SubnetConfig]:
+    """All choices of the genes of one width position, its stage, and the width before it."""
+    from itertools import product
+
+    near = [g for g in space.genes if _near(g.kind, g.index, position)]
+    fixed = {"resolution": resolution}
+    for values in product(*(g.choices for g in near)):
+        chosen = {(g.kind, g.index): v for g, v in zip(near, values, strict=True)}
+        lists = {
+            kind: tuple(chosen.get((kind, i), v) for i, v in enumerate(getattr(base, kind)))
+            for kind in ("width", "depth", "kernel_size", "expand_ratio")
+        }
+        yield space.config(**fixed, **lists)
+
+
+def _near(kind: str, index: int, position: int) -> bool:
+    if kind == "width":
+        return index in (position, position - 1)
+    return kind != "resolution" and index == position - 1
+
+
+def macs(space: SearchSpace, config: SubnetConfig) -> int:
+    """Multiply-accumulates for one image: convolutions, linear layers and attention products."""
+    return sum(op.macs() for op in lower(space, config))
+
+
+def round8(value: float) -> int:
+    """The nearest multiple of 8 (half up), 8 more where that falls below 0.9 of `value` (spec section 2)."""
+    rounded = max(8, int(value + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * value else rounded
+
+
+def strided(size: int, stride: int) -> int:
+    """The output side of a convolution with odd kernel k and padding k // 2."""
+    return -(-size // stride)

@@ -1,0 +1,400 @@
+"""Search spaces as data, and the subnets in them.
+
+A space is a TOML file (`nasvit_edge/data/spaces/`, or a user's own). Lists follow the order of
+its stages: `width` is (stem, stages..., head), `depth`, `kernel_size` and `expand_ratio` are (stages...).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nasvit_edge import files
+from nasvit_edge.errors import SpaceError
+
+_GENES = ("width", "depth", "kernel_size", "expand_ratio")
+_LARGEST = {"width": 4096, "depth": 64, "kernel_size": 31, "expand_ratio": 32}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StemSpec:
+    """The first convolution: k x k, batch norm, SiLU."""
+
+    width: tuple[int, ...]
+    kernel_size: int
+    stride: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageSpec:
+    """A stage; `hybrid` means one MBConv, then transformer blocks up to the active depth."""
+
+    name: str
+    hybrid: bool
+    width: tuple[int, ...]
+    depth: tuple[int, ...]
+    kernel_size: tuple[int, ...]
+    expand_ratio: tuple[int, ...]
+    se: bool
+    stride: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadSpec:
+    """The last convolution: 1x1 to `expand_ratio` times the input, pooling, 1x1 to `width`."""
+
+    width: tuple[int, ...]
+    expand_ratio: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionSpec:
+    """Widths per head and the side of the grid that the position tables are made for."""
+
+    head_width: int = 8
+    value_ratio: int = 4
+    window: int = 18
+
+
+@dataclass(frozen=True, slots=True)
+class SubnetConfig:
+    """One subnet of a space. Made and checked by `SearchSpace.config`."""
+
+    resolution: int
+    width: tuple[int, ...]
+    depth: tuple[int, ...]
+    kernel_size: tuple[int, ...]
+    expand_ratio: tuple[int, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON; the inverse of `space.config(**...)`."""
+        return {"resolution": self.resolution} | {g: list(getattr(self, g)) for g in _GENES}
+
+
+@dataclass(frozen=True, slots=True)
+class Gene:
+    """One free choice of a space: `gene.kind` at position `gene.index` (of the whole list)."""
+
+    kind: str
+    index: int
+    choices: tuple[int, ...]
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSpace:
+    """A family of subnets that share weights; see `load_space`."""
+
+    name: str
+    resolutions: tuple[int, ...]
+    stem: StemSpec
+    stages: tuple[StageSpec, ...]
+    head: HeadSpec
+    attention: AttentionSpec
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    labels: str | tuple[str, ...]
+    genes: tuple[Gene, ...] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "genes", tuple(_genes(self)))
+
+    def config(
+        self,
+        *,
+        resolution: int,
+        width: Sequence[int],
+        depth: Sequence[int],
+        kernel_size: Sequence[int],
+        expand_ratio: Sequence[int],
+    ) -> SubnetConfig:
+        """The subnet with these choices; SpaceError names the first one that the space does not have."""
+        chosen = {"width": width, "depth": depth, "kernel_size": kernel_size, "expand_ratio": expand_ratio}
+        for kind, values in chosen.items():
+            _check_list(self, kind, values)
+        config = SubnetConfig(resolution, *(tuple(chosen[kind]) for kind in _GENES))
+        for gene in self.genes:
+            value = get_gene(config, gene)
+            if type(value) is not int or value not in gene.choices:
+                choices = " ".join(map(str, gene.choices))
+                raise SpaceError(f"{gene.name} is {value!r}; space {self.name!r} has {choices}")
+        return config
+
+    def config_from(self, values: Any, what: str = "config") -> SubnetConfig:
+        """A config from untrusted JSON (the object of `to_dict`)."""
+        known = ("resolution", *_GENES)
+        if not isinstance(values, dict):
+            raise SpaceError(f"{what} is not an object with {', '.join(known)}")
+        for key in known:
+            if key not in values:
+                raise SpaceError(f"{what} has no {key!r}; it needs {', '.join(known)}")
+        for key in values:
+            if key not in known:
+                raise SpaceError(f"{what} has an unknown key {key!r}; it takes {', '.join(known)}")
+        return self.config(**values)
+
+    def smallest(self) -> SubnetConfig:
+        """Every gene at its smallest choice."""
+        return self.from_choices([min(gene.choices) for gene in self.genes])
+
+    def largest(self) -> SubnetConfig:
+        """Every gene at its largest choice."""
+        return self.from_choices([max(gene.choices) for gene in self.genes])
+
+    def sample(self, rng: random.Random) -> SubnetConfig:
+        """Every gene uniform and independent."""
+        return self.from_choices([rng.choice(gene.choices) for gene in self.genes])
+
+    def from_choices(self, values: Sequence[int]) -> SubnetConfig:
+        """The inverse of `[get_gene(config, gene) for gene in space.genes]`."""
+        lists: dict[str, list[int]] = {kind: [] for kind in ("resolution", *_GENES)}
+        for gene, value in zip(self.genes, values, strict=True):
+            lists[gene.kind].append(value)
+        return SubnetConfig(lists["resolution"][0], *(tuple(lists[kind]) for kind in _GENES))
+
+    def size(self) -> int:
+        """The number of subnets."""
+        return math.prod(len(gene.choices) for gene in self.genes)
+
+    def all_configs(self) -> Iterator[SubnetConfig]:
+        """Every subnet, for spaces small enough."""
+        for values in itertools.product(*(gene.choices for gene in self.genes)):
+            yield self.from_choices(values)
+
+    def label_names(self) -> list[str]:
+        """The class names; numbers where the space names a label set that is not installed."""
+        if isinstance(self.labels, tuple):
+            return list(self.labels)
+        return _foreign_labels(self.labels, self.classes)
+
+
+def get_gene(config: SubnetConfig, gene: Gene) -> int:
+    """The choice of `gene` in `config`."""
+    if gene.kind == "resolution":
+        return config.resolution
+    value: int = getattr(config, gene.kind)[gene.index]
+    return value
+
+
+def load_space(name: str | Path) -> SearchSpace:
+    """A shipped space by name (`nasvit`, `alphanet`, `nano`), or a TOML file by path."""
+    path = Path(name)
+    if path.suffix != ".toml":
+        path = files.data("spaces", f"{name}.toml")
+        if not re.fullmatch(r"[\w-]+", str(name)) or not path.is_file():
+            raise SpaceError(
+                f"unknown space {str(name)!r}; there are {', '.join(space_names())}, or give a path to a .toml file"
+            )
+    return parse_space(files.read_toml(path, "space"), path)
+
+
+def space_names() -> list[str]:
+    """The shipped spaces."""
+    return sorted(path.stem for path in files.data("spaces").glob("*.toml"))
+
+
+def parse_space(table: dict[str, Any], path: Path) -> SearchSpace:
+    """Check every key of a space's TOML; SpaceError names file and key."""
+    try:
+        return _parse(_Table(table, ""))
+    except SpaceError as error:
+        raise SpaceError(f"space {str(path)!r}: {error}") from None
+
+
+class _Table:
+    """A TOML table that knows where it is and which keys were asked for."""
+
+    def __init__(self, values: Any, where: str) -> None:
+        if not isinstance(values, dict):
+            raise SpaceError(f"{where.rstrip('.')!r} must be a table")
+        self.values, self.where, self.left = values, where, set(values)
+
+    def take(self, key: str, kind: type | tuple[type, ...], default: Any = None) -> Any:
+        self.left.discard(key)
+        if key not in self.values:
+            if default is not None:
+                return default
+            raise SpaceError(f"key '{self.where}{key}' is missing")
+        value = self.values[key]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise SpaceError(f"key '{self.where}{key}' has the wrong type: {value!r}")
+        return value
+
+    def integer(self, key: str, low: int, high: int, default: int | None = None) -> int:
+        value: int = self.take(key, int, default)
+        if not low <= value <= high:
+            raise SpaceError(f"key '{self.where}{key}' is {value!r}; it must be {low} to {high}")
+        return value
+
+    def choices(self, key: str, low: int, high: int, multiple: int = 1) -> tuple[int, ...]:
+        values = self.take(key, list)
+        good = [type(v) is int and low <= v <= high and v % multiple == 0 for v in values]
+        if not values or not all(good) or sorted(set(values)) != values:
+            of = f" (multiples of {multiple})" if multiple > 1 else ""
+            raise SpaceError(
+                f"key '{self.where}{key}' is {values!r}; it must be a rising list of {low} to {high}{of}"
+            )
+        return tuple(values)
+
+    def table(self, key: str, default: dict[str, Any] | None = None) -> _Table:
+        return _Table(self.take(key, dict, default), f"{self.where}{key}.")
+
+    def done(self) -> None:
+        if self.left:
+            raise SpaceError(f"unknown key {self.where + min(self.left)!r}")
+
+
+def _parse(root: _Table) -> SearchSpace:
+    root.integer("schema", 1, 1)
+    attention = _parse_attention(root.table("attention", {}))
+    stages = root.take("stage", list)
+    space = SearchSpace(
+        name=_name(root, "name"),
+        resolutions=root.choices("resolutions", 8, 4096),
+        stem=_parse_stem(root.table("stem")),
+        stages=tuple(_parse_stage(_Table(s, f"stage[{i}]."), attention) for i, s in enumerate(stages)),
+        head=_parse_head(root.table("head")),
+        attention=attention,
+        classes=root.integer("classes", 1, 1_000_000),
+        mean=_three(root, "mean", positive=False),
+        std=_three(root, "std", positive=True),
+        labels=_parse_labels(root),
+    )
+    root.done()
+    names = [stage.name for stage in space.stages]
+    if not names or len(set(names)) != len(names):
+        raise SpaceError(f"key 'stage.name': {names!r} must be different names, at least one")
+    if isinstance(space.labels, tuple) and len(space.labels) != space.classes:
+        raise SpaceError(f"key 'labels' has {len(space.labels)} names for {space.classes} classes")
+    return space
+
+
+def _parse_attention(table: _Table) -> AttentionSpec:
+    spec = AttentionSpec(
+        head_width=table.integer("head_width", 1, 256, 8),
+        value_ratio=table.integer("value_ratio", 1, 16, 4),
+        window=table.integer("window", 1, 256, 18),
+    )
+    table.done()
+    return spec
+
+
+def _parse_stem(table: _Table) -> StemSpec:
+    width, kernel = table.choices("width", 1, _LARGEST["width"]), _odd(table, "kernel_size")
+    stride = table.integer("stride", 1, 4)
+    table.done()
+    return StemSpec(width=width, kernel_size=kernel, stride=stride)
+
+
+def _parse_stage(table: _Table, attention: AttentionSpec) -> StageSpec:
+    kind = table.take("kind", str)
+    if kind not in ("mbconv", "hybrid"):
+        raise SpaceError(f"key '{table.where}kind' is {kind!r}; it must be 'mbconv' or 'hybrid'")
+    kernels = table.choices("kernel_size", 1, _LARGEST["kernel_size"])
+    if any(k % 2 == 0 for k in kernels):
+        raise SpaceError(f"key '{table.where}kernel_size' is {list(kernels)!r}; kernels must be odd")
+    spec = StageSpec(
+        name=_stage_name(table),
+        hybrid=kind == "hybrid",
+        width=table.choices("width", 1, _LARGEST["width"], attention.head_width if kind == "hybrid" else 1),
+        depth=table.choices("depth", 1, _LARGEST["depth"]),
+        kernel_size=kernels,
+        expand_ratio=table.choices("expand_ratio", 1, _LARGEST["expand_ratio"]),
+        se=table.take("se", bool),
+        stride=table.integer("stride", 1, 2),
+    )
+    table.done()
+    return spec
+
+
+def _parse_head(table: _Table) -> HeadSpec:
+    width = table.choices("width", 1, 65536)
+    expand_ratio = table.integer("expand_ratio", 1, _LARGEST["expand_ratio"])
+    table.done()
+    return HeadSpec(width=width, expand_ratio=expand_ratio)
+
+
+def _parse_labels(table: _Table) -> str | tuple[str, ...]:
+    labels = table.take("labels", (str, list), "numbers")
+    if isinstance(labels, str):
+        return labels
+    if not all(isinstance(name, str) and name for name in labels):
+        raise SpaceError(f"key 'labels' must be a list of names, not {labels!r}")
+    return tuple(labels)
+
+
+def _name(table: _Table, key: str) -> str:
+    name: str = table.take(key, str)
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+        raise SpaceError(f"key '{table.where}{key}' is {name!r}; use letters, digits, - and _")
+    return name
+
+
+def _stage_name(table: _Table) -> str:
+    """A name for modules: with a digit, as `mb1`, so that it is none of a module's own attributes."""
+    name = _name(table, "name")
+    if not re.search(r"[0-9]", name) or name in ("bfloat16", "first_conv", "last_conv", "classifier"):
+        raise SpaceError(f"key '{table.where}name' is {name!r}; it must hold a digit, like 'mb1'")
+    return name
+
+
+def _odd(table: _Table, key: str) -> int:
+    value = table.integer(key, 1, _LARGEST["kernel_size"])
+    if value % 2 == 0:
+        raise SpaceError(f"key '{table.where}{key}' is {value!r}; kernels must be odd")
+    return value
+
+
+def _three(table: _Table, key: str, *, positive: bool) -> tuple[float, ...]:
+    values = table.take(key, list)
+    numbers = [isinstance(v, int | float) and not isinstance(v, bool) and -1e6 < v < 1e6 for v in values]
+    if len(values) != 3 or not all(numbers) or (positive and min(values) <= 0):
+        kind = "positive numbers" if positive else "numbers"
+        raise SpaceError(f"key '{key}' is {values!r}; it must be three {kind}")
+    return tuple(float(v) for v in values)
+
+
+def _genes(space: SearchSpace) -> Iterator[Gene]:
+    yield Gene("resolution", 0, space.resolutions, "resolution")
+    yield Gene("width", 0, space.stem.width, "first_conv width")
+    for i, stage in enumerate(space.stages):
+        yield Gene("width", i + 1, stage.width, f"{stage.name} width")
+        yield Gene("depth", i, stage.depth, f"{stage.name} depth")
+        yield Gene("kernel_size", i, stage.kernel_size, f"{stage.name} kernel size")
+        yield Gene("expand_ratio", i, stage.expand_ratio, f"{stage.name} expand ratio")
+    yield Gene("width", len(space.stages) + 1, space.head.width, "last_conv width")
+
+
+def _check_list(space: SearchSpace, kind: str, values: Any) -> None:
+    expected = len(space.stages) + (2 if kind == "width" else 0)
+    if not isinstance(values, list | tuple) or len(values) != expected:
+        raise SpaceError(f"{kind} is {values!r}; space {space.name!r} needs a list of {expected} numbers")
+
+
+def _foreign_labels(name: str, classes: int) -> list[str]:
+    """Names that come with torchvision, where it is installed (extra `train`)."""
+    if name == "imagenet-1k":
+        try:
+            from torchvision.models._meta import _IMAGENET_CATEGORIES  # pyright: ignore
+        except (ImportError, RuntimeError, OSError, AttributeError):  # not there, or not of this torch
+            pass
+        else:
+            if len(_IMAGENET_CATEGORIES) == classes:
+                return list(_IMAGENET_CATEGORIES)
+    return [str(index) for index in range(classes)]
+
+
+def read_config(path: Path, space: SearchSpace) -> SubnetConfig:
+    """A config file: the JSON object of `to_dict`."""
+    values = files.read_json(path, "config")
+    try:
+        return space.config_from(values)
+    except SpaceError as error:
+        raise SpaceError(f"config {str(path)!r}: {error}") from None

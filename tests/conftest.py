@@ -1,0 +1,143 @@
+"""What tests share: hypothesis profiles, a small space, strategies, and tools that may be absent."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import shutil
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.space import SearchSpace, SubnetConfig, load_space, parse_space
+
+GOLDEN = Path(__file__).parent / "golden"
+
+_slow = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+settings.register_profile("default", deadline=None, derandomize=True, suppress_health_check=_slow)
+settings.register_profile("fuzz", deadline=None, max_examples=2000, suppress_health_check=_slow)
+settings.load_profile(os.environ.get("NASVIT_EDGE_HYPOTHESIS", "default"))
+
+TINY = """
+schema = 1
+name = "tiny"
+resolutions = [8, 12]
+classes = 4
+mean = [0.5, 0.5, 0.5]
+std = [0.25, 0.25, 0.25]
+[attention]
+window = 4
+[stem]
+width = [8]
+kernel_size = 3
+stride = 1
+[[stage]]
+name = "mb1"
+kind = "mbconv"
+width = [8, 16]
+depth = [1, 2]
+kernel_size = [3, 5]
+expand_ratio = [1]
+se = false
+stride = 2
+[[stage]]
+name = "mb2"
+kind = "hybrid"
+width = [16, 24]
+depth = [1, 2, 3]
+kernel_size = [3]
+expand_ratio = [2, 3]
+se = true
+stride = 2
+[head]
+width = [16, 32]
+expand_ratio = 2
+"""
+
+
+def require_tool(name: str, present: bool) -> None:
+    """Skip where a tool is absent, unless everything is required: there an absent tool is a failure."""
+    if present:
+        return
+    if os.environ.get("NASVIT_EDGE_REQUIRE_ALL") == "1":
+        pytest.fail(f"{name} is required here (NASVIT_EDGE_REQUIRE_ALL=1) and absent")
+    pytest.skip(f"{name} is absent")
+
+
+def require_program(name: str) -> str:
+    """The path of a program."""
+    path = shutil.which(name)
+    require_tool(name, path is not None)
+    return str(path)
+
+
+def require_module(name: str) -> Any:
+    """A module that loads; one that is installed but broken counts as absent."""
+    module = None
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:  # a torchvision of another torch fails with a RuntimeError
+        reason = (str(error).splitlines() or [""])[0]
+        require_tool(f"{name} ({reason})", False)
+    return module
+
+
+def one_line(error: BaseException | pytest.ExceptionInfo[BaseException]) -> str:
+    """The text of a user-facing error, checked to be one clear line."""
+    value = error.value if isinstance(error, pytest.ExceptionInfo) else error
+    assert isinstance(value, NasvitEdgeError)
+    text = str(value)
+    assert text.strip()
+    assert "\n" not in text
+    return text
+
+
+def only_user_errors(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """The result, or the line of the user-facing error; anything else is raised, and so is a bug."""
+    try:
+        return function(*arguments, **options)
+    except NasvitEdgeError as error:
+        return one_line(error)
+
+
+def configs(space: SearchSpace) -> st.SearchStrategy[SubnetConfig]:
+    """Any subnet of a space, shrinking to the smallest."""
+    return st.tuples(*(st.sampled_from(gene.choices) for gene in space.genes)).map(
+        lambda values: space.from_choices(list(values))
+    )
+
+
+def space_of(text: str) -> SearchSpace:
+    """The space of a TOML text."""
+    return parse_space(tomllib.loads(text), Path("test.toml"))
+
+
+def edited(text: str, *pairs: tuple[str, str]) -> str:
+    """`text` with replacements, each of which must occur."""
+    for old, new in pairs:
+        assert re.search(re.escape(old), text), old
+        text = text.replace(old, new)
+    return text
+
+
+@pytest.fixture(scope="session")
+def tiny() -> SearchSpace:
+    """A hybrid space whose largest subnet takes well under a millisecond."""
+    return space_of(TINY)
+
+
+@pytest.fixture(scope="session")
+def nano() -> SearchSpace:
+    return load_space("nano")
+
+
+@pytest.fixture(scope="session")
+def nasvit() -> SearchSpace:
+    return load_space("nasvit")

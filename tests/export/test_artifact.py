@@ -1,0 +1,211 @@
+"""Artifacts: what is written, what is refused, what a check would catch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nasvit_edge import data_sets
+from nasvit_edge.errors import ExportError, NasvitEdgeError, VerifyError
+from nasvit_edge.export import artifact, parity
+from nasvit_edge.export.formats import format_names, load_format
+from nasvit_edge.model.checkpoint import load_supernet
+from nasvit_edge.model.evaluate import calibrated, correct
+from nasvit_edge.model.subnet import fold, materialise, statistics
+from nasvit_edge.space import load_space
+
+FORMATS = [name for name in format_names() if name in ("onnx", "tflite")]
+SPACE = load_space("nano")
+
+
+@pytest.fixture(scope="module")
+def supernet():
+    return load_supernet("nano", SPACE)
+
+
+@pytest.fixture(scope="module")
+def subnet(supernet):
+    return calibrated(materialise(supernet, SPACE.smallest()), data_sets.bundled("calibration"))
+
+
+@pytest.fixture(scope="module", params=FORMATS)
+def written(request, supernet, subnet, tmp_path_factory):
+    form = load_format(request.param)
+    path = tmp_path_factory.mktemp(form.name) / f"model{form.suffix}"
+    check = artifact.export(supernet, subnet, form.name, path)
+    return path, check
+
+
+def test_an_export_passes_its_check_and_says_so(written):
+    path, check = written
+    assert check.error <= 1e-4
+    assert (check.inputs, check.real_images) == (16, 8)
+    sidecar = json.loads(artifact.sidecar_path(path).read_text())
+    assert sidecar["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert sidecar["check"]["error"] == check.error
+
+
+def test_verify_repeats_the_check_against_the_supernet(written):
+    again = artifact.verify(written[0])
+    assert again.passed
+    assert again.reference == "supernet"
+
+
+def test_an_artifact_gets_the_same_images_right_as_the_subnet(written, subnet):
+    report = artifact.evaluate(written[0], "bundled")
+    assert report["images"] == data_sets.TEST_IMAGES
+    assert report["correct"] == correct(subnet, data_sets.bundled("test"))
+
+
+def test_the_file_says_what_it_is(written):
+    path, _ = written
+    metadata = artifact.open_artifact(path).metadata
+    assert json.loads(metadata["labels"]) == list(data_sets.FASHION_LABELS)
+    assert json.loads(metadata["config"]) == SPACE.smallest().to_dict()
+    assert json.loads(metadata["calibration"])["images"] == 512
+    for text in (b"/root/", b"/home/", b"site-packages"):
+        assert text not in path.read_bytes()
+
+
+def test_an_existing_file_is_not_replaced_unasked(written, supernet, subnet):
+    path, _ = written
+    before = path.read_bytes()
+    with pytest.raises(ExportError, match="exists"):
+        artifact.export(supernet, subnet, load_format(artifact.format_of(path.suffix).name).name, path)
+    assert path.read_bytes() == before
+
+
+def test_a_changed_file_fails(written, tmp_path):
+    path = _copy(written[0], tmp_path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(VerifyError, match="hash differs"):
+        artifact.verify(path)
+
+
+def test_a_scaled_weight_fails_even_with_the_hash_recomputed(supernet, subnet, tmp_path):
+    import onnx as onnx_library
+
+    path = tmp_path / "m.onnx"
+    artifact.export(supernet, subnet, "onnx", path)
+    model = onnx_library.load(str(path))
+    weight = max(model.graph.initializer, key=lambda t: len(t.raw_data))
+    weight.raw_data = (np.frombuffer(weight.raw_data, np.float32) * 1.01).astype(np.float32).tobytes()
+    _rewrite(path, model.SerializeToString(deterministic=True))
+    assert not artifact.verify(path).passed
+
+
+def test_an_uncalibrated_subnet_is_refused_and_the_line_says_how(supernet, tmp_path):
+    subnet = materialise(supernet, SPACE.smallest())
+    with pytest.raises(ExportError, match="--calibrate DATA.*--uncalibrated"):
+        artifact.export(supernet, subnet, "onnx", tmp_path / "m.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_check_catches_any_dropped_block(supernet, subnet):
+    """Power: replace one block after another by what is left when it does nothing."""
+    config = SPACE.largest()
+    whole = calibrated(materialise(supernet, config), data_sets.bundled("calibration"))
+    images, _ = parity.inputs(SPACE, config.resolution)
+    expected = parity.reference(supernet, config, statistics(whole), images)
+    for op in whole.ops:
+        if op.in_shape() != op.out_shape():
+            continue
+        damaged = fold(whole)
+        _replace(damaged, op.name, torch.nn.Identity())
+        assert _error(damaged, images, expected) > 100 * 1e-4, op.name
+
+
+def test_the_check_catches_permuted_heads(supernet):
+    config = SPACE.largest()
+    whole = calibrated(materialise(supernet, config), data_sets.bundled("calibration"))
+    images, _ = parity.inputs(SPACE, config.resolution)
+    expected = parity.reference(supernet, config, statistics(whole), images)
+    for op in whole.ops:
+        if not op.key().startswith("transformer"):
+            continue
+        damaged = fold(whole)
+        attention = damaged.get_submodule(op.name).attention
+        with torch.no_grad():
+            attention.value_conv.weight.copy_(_swap_heads(attention.value_conv.weight, op.heads))
+        assert _error(damaged, images, expected) > 10 * 1e-4, op.name
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+@pytest.mark.slow
+def test_the_smallest_official_subnet_passes(format_name, tmp_path):
+    space = load_space("nasvit")
+    net = load_supernet("random", space)
+    form = load_format(format_name)
+    path = tmp_path / f"m{form.suffix}"
+    check = artifact.export(net, materialise(net, space.smallest()), format_name, path, uncalibrated=True)
+    assert check.error <= 1e-4
+    assert "RANDOM WEIGHTS" in artifact.open_artifact(path).metadata["warning"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    key=st.sampled_from(["metadata", "sha256", "precision", "schema", "bytes", "reference_sha256"]),
+    value=st.one_of(st.none(), st.integers(), st.text(max_size=8), st.lists(st.integers(), max_size=2)),
+)
+def test_a_damaged_sidecar_gives_one_line(written, tmp_path_factory, key, value):
+    path = _copy(written[0], tmp_path_factory.mktemp("copy"))
+    side = artifact.sidecar_path(path)
+    sidecar = json.loads(side.read_text())
+    if sidecar[key] == value:
+        return
+    side.write_text(json.dumps(sidecar | {key: value}))
+    with pytest.raises(NasvitEdgeError) as caught:
+        artifact.verify(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_format_lists_what_there_is():
+    with pytest.raises(ExportError, match="onnx, tflite"):
+        load_format("tensorflow")
+
+
+def test_random_inputs_differ_between_seeds():
+    one, two = (parity.inputs(load_space("nasvit"), 192, seed)[0] for seed in (0, 1))
+    assert one.shape == (16, 3, 192, 192)
+    assert not np.allclose(one, two)
+
+
+def _copy(path, folder):
+    for source in (path, artifact.sidecar_path(path), artifact.reference_path(path)):
+        (folder / source.name).write_bytes(source.read_bytes())
+    return folder / path.name
+
+
+def _rewrite(path, content):
+    """Write a damaged file together with a sidecar that knows its hash."""
+    side = artifact.sidecar_path(path)
+    sidecar = json.loads(side.read_text())
+    path.write_bytes(content)
+    sidecar |= {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    side.write_text(json.dumps(sidecar))
+
+
+def _replace(root, name, module):
+    parent, _, leaf = name.rpartition(".")
+    setattr(root.get_submodule(parent), leaf, module)
+
+
+def _error(module, images, expected):
+    with torch.no_grad():
+        return parity.relative_error(module(torch.from_numpy(images)).numpy(), expected)
+
+
+def _swap_heads(weight, heads):
+    parts = list(weight.detach().clone().chunk(heads))
+    parts[0], parts[1] = parts[1], parts[0]
+    return torch.cat(parts)
+
+

@@ -1,0 +1,185 @@
+"""Files are written whole or not at all, and read without a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import one_line, only_user_errors, require_tool
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nasvit_edge import files
+from nasvit_edge.errors import NasvitEdgeError
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+def test_a_file_is_written_with_its_folders_and_ordinary_permissions(tmp_path):
+    path = tmp_path / "a" / "b" / "c.json"
+    files.write_json(path, {"b": 1, "a": 2})
+    assert json.loads(path.read_text()) == {"a": 2, "b": 1}
+    assert path.read_text().index('"a"') < path.read_text().index('"b"')
+    (tmp_path / "plain").touch()
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_json_does_not_have_are_not_written(tmp_path, value):
+    path = tmp_path / "old.json"
+    path.write_text("old")
+    with pytest.raises(ValueError, match="JSON"):
+        files.write_json(path, {"a": value})
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("bad", ["", "zero\0byte", "x" * 300, "old.txt/below"])
+def test_an_impossible_path_is_one_line(tmp_path, bad):
+    (tmp_path / "old.txt").write_text("old")
+    for call in (lambda p: files.write_bytes(p, b"new"), files.writable_folder):
+        if bad == "" and call is files.writable_folder:
+            continue
+        with pytest.raises(NasvitEdgeError) as caught:
+            call(Path(f"{tmp_path}/{bad}"))
+        one_line(caught)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["old.txt"]
+
+
+def test_what_is_no_regular_file_is_not_replaced(tmp_path):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("folder", "pipe"):
+        with pytest.raises(NasvitEdgeError, match="regular file"):
+            files.write_bytes(tmp_path / name, b"new")
+    assert (tmp_path / "folder").is_dir()
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def _limited(path: Path, bytes_allowed: int) -> str:
+    """Write a megabyte over `path` in a process that may not write files that long."""
+    code = (
+        "import resource, signal, sys; from pathlib import Path; from nasvit_edge import files\n"
+        f"signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, ({bytes_allowed},) * 2)\n"
+        "try: files.write_bytes(Path(sys.argv[1]), bytes(1 << 20))\n"
+        "except files.NasvitEdgeError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_the_old_file_survives_a_write_that_stops_half_way(tmp_path):
+    path = tmp_path / "old.bin"
+    path.write_bytes(b"old")
+    assert "cannot write" in _limited(path, 4096)
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["old.bin"]
+
+
+def _mounted(tmp_path: Path, options: str) -> Path:
+    """A tiny file system of its own, where this process may mount one."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    done = None
+    if os.geteuid() == 0:
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        done = subprocess.run(command, capture_output=True, check=False)
+    require_tool("mounting a tmpfs (as root)", done is not None and done.returncode == 0)
+    return folder
+
+
+def test_the_old_file_survives_a_full_disk(tmp_path):
+    folder = _mounted(tmp_path, "size=64k")
+    try:
+        path = folder / "old.bin"
+        path.write_bytes(b"old")
+        with pytest.raises(NasvitEdgeError) as caught:
+            files.write_bytes(path, bytes(1 << 20))
+        assert "No space left" in one_line(caught)
+        assert path.read_bytes() == b"old"
+        assert [p.name for p in folder.iterdir()] == ["old.bin"]
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_the_old_file_survives_a_read_only_folder(tmp_path):
+    if os.geteuid() == 0:  # permissions do not bind root; a read-only file system does
+        folder = _mounted(tmp_path, "size=64k")
+        lock, unlock = ["mount", "-o", "remount,ro", str(folder)], ["umount", str(folder)]
+    else:
+        folder = tmp_path / "small"
+        folder.mkdir()
+        lock, unlock = ["chmod", "a-w", str(folder)], ["chmod", "u+w", str(folder)]
+    (folder / "old.bin").write_bytes(b"old")
+    subprocess.run(lock, check=True)
+    try:
+        for call in (lambda p: files.write_bytes(p / "old.bin", b"new"), files.writable_folder):
+            with pytest.raises(NasvitEdgeError) as caught:
+                call(folder)
+            assert str(folder) in one_line(caught)
+        assert (folder / "old.bin").read_bytes() == b"old"
+    finally:
+        subprocess.run(unlock, check=True)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    for read in (files.read_bytes, files.read_json, files.read_toml):
+        with pytest.raises(NasvitEdgeError) as caught:
+            read(tmp_path / "absent.file", "table")
+        assert "absent.file" in one_line(caught)
+
+
+@given(st.dictionaries(st.text(), JSON))
+def test_json_round_trips(tmp_path_factory, value):
+    path = tmp_path_factory.getbasetemp() / "round.json"
+    files.write_json(path, value)
+    assert files.read_json(path, "file") == value
+
+
+@given(st.binary() | st.text().map(str.encode) | JSON.map(lambda v: json.dumps(v).encode()[:-1]))
+def test_any_bytes_read_as_json_or_toml_or_one_line(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "fuzz.file"
+    path.write_bytes(content)
+    for read in (files.read_json, files.read_toml):
+        assert isinstance(only_user_errors(read, path, "file"), dict | str)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"a": NaN}', '{"a": 1e999}', '{"a": -Infinity}', '{"a": ' + "9" * 5000 + "}", "[1]", "3", ""],
+)
+def test_json_that_is_no_plain_object_is_refused_by_name(tmp_path, text):
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    with pytest.raises(NasvitEdgeError) as caught:
+        files.read_json(path, "result")
+    assert "result" in one_line(caught)
+    assert "bad.json" in one_line(caught)
+
+
+@pytest.mark.parametrize("text", ["a = [" + "[" * 100_000, "a =", "a = 1\na = 2", "[t]\n[t]", "a = 2026-13-45"])
+def test_bad_toml_is_refused_by_name(tmp_path, text):
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(NasvitEdgeError) as caught:
+        files.read_toml(path, "space")
+    assert "bad.toml" in one_line(caught)
+
+
+def test_another_schema_is_named(tmp_path):
+    path = tmp_path / "new.json"
+    path.write_text('{"schema": 99}')
+    with pytest.raises(NasvitEdgeError, match="99"):
+        files.read_json(path, "table", schema=1)
+
+
+def test_the_sum_of_a_file_is_its_sha256(tmp_path):
+    (tmp_path / "empty").touch()
+    assert files.sha256(tmp_path / "empty").startswith("e3b0c44298fc1c14")

@@ -1,0 +1,308 @@
+"""Search spaces as data: ours are exact, a user's own works, a bad one names file and key."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+import tomllib
+from pathlib import Path
+
+import pytest
+from conftest import TINY, configs, edited, one_line, only_user_errors, space_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nasvit_edge import files
+from nasvit_edge.errors import NasvitEdgeError, SpaceError
+from nasvit_edge.ops import all_ops, lower
+from nasvit_edge.space import SearchSpace, get_gene, load_space, parse_space, read_config, space_names
+
+TABLE = tomllib.loads(TINY)
+REQUIRED = ["schema", "name", "resolutions", "classes", "mean", "std", "stem", "stage", "head"]
+NEEDED_BY_STAGE = ["name", "kind", "width", "depth", "kernel_size", "expand_ratio", "se", "stride"]
+
+
+def _rows(space: SearchSpace) -> list[tuple[object, ...]]:
+    return [
+        (s.name, s.hybrid, list(s.width), list(s.depth), list(s.kernel_size), list(s.expand_ratio), s.se, s.stride)
+        for s in space.stages
+    ]
+
+
+def test_the_official_space_is_the_published_one(nasvit):
+    assert nasvit.size() == 48_157_949_952
+    assert len({op.key() for op in all_ops(nasvit)}) == 537
+    assert nasvit.resolutions == (192, 224, 256, 288)
+    assert (nasvit.stem.width, nasvit.stem.kernel_size, nasvit.stem.stride) == ((16, 24), 3, 2)
+    assert (nasvit.head.width, nasvit.head.expand_ratio, nasvit.classes) == ((1792, 1984), 6, 1000)
+    few, many = [4, 5, 6], [3, 4, 5, 6]
+    assert _rows(nasvit) == [
+        ("mb1", False, [16, 24], [1, 2], [3, 5], [1], False, 1),
+        ("mb2", False, [24, 32], [3, 4, 5], [3, 5], few, False, 2),
+        ("mb3", False, [32, 40], many, [3], few, True, 2),
+        ("mb4", True, [64, 72], many, [3], few, False, 2),
+        ("mb5", True, [112, 120, 128], [*range(3, 10)], [3], few, True, 2),
+        ("mb6", True, [160, 168, 176, 184], [*range(3, 9)], [3], [6], True, 1),
+        ("mb7", True, [208, 216, 224], many, [3], [6], True, 2),
+    ]
+
+
+def test_the_baseline_space_is_the_published_one():
+    space, few = load_space("alphanet"), [4, 5, 6]
+    assert space.resolutions == (192, 224, 256, 288)
+    assert _rows(space) == [
+        ("mb1", False, [16, 24], [1, 2], [3, 5], [1], False, 1),
+        ("mb2", False, [24, 32], [3, 4, 5], [3, 5], few, False, 2),
+        ("mb3", False, [32, 40], [3, 4, 5, 6], [3, 5], few, True, 2),
+        ("mb4", False, [64, 72], [3, 4, 5, 6], [3, 5], few, False, 2),
+        ("mb5", False, [112, 120, 128], [*range(3, 9)], [3, 5], few, True, 1),
+        ("mb6", False, [192, 200, 208, 216], [*range(3, 9)], [3, 5], [6], True, 2),
+        ("mb7", False, [216, 224], [1, 2], [3, 5], [6], True, 1),
+    ]
+    assert (space.stem.width, space.head.width, space.classes) == ((16, 24), (1792, 1984), 1000)
+
+
+def test_the_small_space_is_small_but_hybrid_and_wide_enough(nano):
+    assert nano.size() >= 100_000
+    assert any(stage.hybrid for stage in nano.stages)
+    assert 8e6 <= sum(op.macs() for op in lower(nano, nano.largest())) <= 12e6
+    assert nano.classes == 10 == len(nano.label_names())
+
+
+@pytest.mark.parametrize("name", space_names())
+def test_every_shipped_space_loads_by_name_and_by_path(name):
+    assert load_space(name) == load_space(files.data("spaces", f"{name}.toml"))
+    assert load_space(name).name == name
+    assert len(load_space(name).label_names()) == load_space(name).classes
+
+
+def test_a_space_of_ones_own_loads_by_path(tmp_path, tiny):
+    (tmp_path / "mine.toml").write_text(TINY)
+    assert load_space(tmp_path / "mine.toml") == load_space(str(tmp_path / "mine.toml")) == tiny
+
+
+@pytest.mark.parametrize("name", ["nope", "", "../nano", "nano\n", "na\0no", "Nano", "nano.json"])
+def test_an_unknown_space_lists_the_known_ones(name):
+    with pytest.raises(SpaceError) as caught:
+        load_space(name)
+    assert "alphanet, nano, nasvit" in one_line(caught)
+
+
+def _refused(table: dict) -> str:
+    with pytest.raises(SpaceError) as caught:
+        parse_space(table, Path("mine.toml"))
+    assert "mine.toml" in one_line(caught)
+    return one_line(caught)
+
+
+@pytest.mark.parametrize("key", REQUIRED)
+def test_a_missing_key_names_file_and_key(key):
+    assert f"'{key}" in _refused({k: v for k, v in TABLE.items() if k != key})
+
+
+@pytest.mark.parametrize("key", NEEDED_BY_STAGE)
+def test_a_missing_key_of_a_stage_names_the_stage(key):
+    table = copy.deepcopy(TABLE)
+    del table["stage"][1][key]
+    assert f"'stage[1].{key}'" in _refused(table)
+
+
+@pytest.mark.parametrize("part", ["stem", "head"])
+def test_a_missing_key_of_stem_or_head_is_named(part):
+    for key in TABLE[part]:
+        table = copy.deepcopy(TABLE)
+        del table[part][key]
+        assert f"'{part}.{key}'" in _refused(table)
+
+
+@pytest.mark.parametrize("where", [(), ("stem",), ("head",), ("attention",), ("stage", 1)])
+@pytest.mark.parametrize("key", ["depht", "two\nlines", ""])
+def test_an_unknown_key_is_named_and_not_ignored(where, key):
+    table = copy.deepcopy(TABLE)
+    inner = table
+    for step in where:
+        inner = inner[step]
+    inner[key] = 1
+    assert "unknown key" in _refused(table)
+    assert repr(key)[1:-1] in _refused(table)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("resolutions = [8, 12]", "resolutions = [12, 8]", "resolutions"),
+        ("resolutions = [8, 12]", "resolutions = [8, 8]", "resolutions"),
+        ("resolutions = [8, 12]", "resolutions = []", "resolutions"),
+        ("resolutions = [8, 12]", "resolutions = [8.0]", "resolutions"),
+        ("resolutions = [8, 12]", "resolutions = [true, 8]", "resolutions"),
+        ("resolutions = [8, 12]", "resolutions = 8", "resolutions"),
+        ("schema = 1", "schema = 2", "schema"),
+        ("schema = 1", "schema = true", "schema"),
+        ("classes = 4", "classes = 0", "classes"),
+        ("classes = 4", 'classes = "4"', "classes"),
+        ("classes = 4", 'classes = 4\nlabels = ["a"]', "labels"),
+        ("classes = 4", "classes = 4\nlabels = [1, 2, 3, 4]", "labels"),
+        ("mean = [0.5, 0.5, 0.5]", "mean = [0.5, 0.5]", "mean"),
+        ("mean = [0.5, 0.5, 0.5]", "mean = [0.5, 0.5, nan]", "mean"),
+        ("mean = [0.5, 0.5, 0.5]", f"mean = [0.5, 0.5, {'9' * 400}]", "mean"),
+        ("std = [0.25, 0.25, 0.25]", "std = [0.25, 0.25, 0]", "std"),
+        ("std = [0.25, 0.25, 0.25]", "std = [0.25, 0.25, inf]", "std"),
+        ("window = 4", "window = 0", "attention.window"),
+        ("[stem]\nwidth = [8]\nkernel_size = 3", "[stem]\nwidth = [8]\nkernel_size = 4", "stem.kernel_size"),
+        ("[stem]\nwidth = [8]", "[stem]\nwidth = [0]", "stem.width"),
+        ("stride = 1\n", "stride = 5\n", "stem.stride"),
+        ("kernel_size = [3, 5]", "kernel_size = [2, 3]", "stage[0].kernel_size"),
+        ("depth = [1, 2, 3]", "depth = [0, 1]", "stage[1].depth"),
+        ("width = [16, 24]", "width = [16, 20]", "stage[1].width"),
+        ('kind = "hybrid"', 'kind = "conv"', "stage[1].kind"),
+        ("se = true", "se = 1", "stage[1].se"),
+        ('name = "mb2"', 'name = "mb1"', "stage.name"),
+        ('name = "mb2"', 'name = "train"', "stage[1].name"),
+        ('name = "mb2"', 'name = "b.2"', "stage[1].name"),
+        ("expand_ratio = 2", "expand_ratio = [2]", "head.expand_ratio"),
+        ('name = "tiny"', 'name = "two words"', "name"),
+    ],
+)
+def test_a_bad_value_names_file_and_key(old, new, key):
+    assert f"'{key}'" in _refused(tomllib.loads(edited(TINY, (old, new))))
+
+
+@pytest.mark.parametrize("key", ["stem", "head", "attention"])
+@pytest.mark.parametrize("value", [[], 1, "text", [{}]])
+def test_something_else_in_place_of_a_table_is_refused(key, value):
+    assert key in _refused({**TABLE, key: value})
+
+
+@pytest.mark.parametrize("value", [{}, [], [1], "text", [[]]])
+def test_something_else_in_place_of_the_stages_is_refused(value):
+    assert "stage" in _refused({**TABLE, "stage": value})
+
+
+def test_stage_names_never_clash_with_what_modules_have(tiny):
+    from nasvit_edge.model.subnet import Subnet
+    from nasvit_edge.model.supernet import Supernet
+
+    names = set(dir(Supernet(tiny))) | set(dir(Subnet(tiny, tiny.smallest(), ())))
+    for name in sorted(n for n in names - {"mb1", "mb2"} if not n.startswith("_")):
+        assert "name" in _refused(tomllib.loads(edited(TINY, ('name = "mb2"', f'name = "{name}"'))))
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.integers(-2, 40)
+VALUES = SCALARS | st.lists(SCALARS, max_size=4) | st.dictionaries(st.text(max_size=4), SCALARS, max_size=2)
+
+
+@st.composite
+def mutated(draw):
+    """The tiny table with a few of its values, at any place, replaced, removed or added."""
+    table = copy.deepcopy(TABLE)
+    for _ in range(draw(st.integers(1, 3))):
+        inner: object = table
+        while True:
+            keys = list(inner) if isinstance(inner, dict) else list(range(len(inner)))
+            if not keys:
+                break
+            key = draw(st.sampled_from(keys))
+            if isinstance(inner[key], dict | list) and draw(st.integers(0, 3)):
+                inner = inner[key]
+                continue
+            match draw(st.sampled_from(["replace", "remove", "add"])):
+                case "remove":
+                    del inner[key]
+                case "add" if isinstance(inner, dict):
+                    inner[draw(st.text(max_size=6))] = draw(VALUES)
+                case _:
+                    inner[key] = draw(VALUES)
+            break
+    return table
+
+
+@settings(max_examples=600)
+@given(mutated())
+def test_any_table_is_a_space_or_one_line(table):
+    result = only_user_errors(parse_space, table, Path("mine.toml"))
+    if isinstance(result, SearchSpace):
+        assert lower(result, result.smallest())[-1].out_shape() == (result.classes,)
+    else:
+        assert "mine.toml" in result
+
+
+@settings(max_examples=200)
+@given(st.integers(0, len(TINY) - 1), st.text(min_size=0, max_size=3), st.integers(0, 6))
+def test_any_edit_of_the_text_is_a_space_or_one_line(tmp_path_factory, place, new, removed):
+    path = tmp_path_factory.getbasetemp() / "edited.toml"
+    path.write_bytes((TINY[:place] + new + TINY[place + removed :]).encode())
+    only_user_errors(load_space, path)
+
+
+def test_a_config_and_its_dict_are_inverse(nasvit):
+    rng = random.Random(0)
+    for _ in range(50):
+        config = nasvit.sample(rng)
+        plain = json.loads(json.dumps(config.to_dict()))
+        assert nasvit.config(**plain) == nasvit.config_from(plain) == config
+        assert nasvit.from_choices([get_gene(config, gene) for gene in nasvit.genes]) == config
+
+
+def test_smallest_and_largest_are_the_ends_of_every_gene(nano):
+    for gene in nano.genes:
+        assert get_gene(nano.smallest(), gene) == min(gene.choices)
+        assert get_gene(nano.largest(), gene) == max(gene.choices)
+
+
+def test_all_configs_are_different_valid_and_as_many_as_the_size():
+    space = space_of(edited(TINY, ("depth = [1, 2, 3]", "depth = [1]")))
+    found = list(space.all_configs())
+    assert len(set(found)) == len(found) == space.size()
+    assert all(space.config(**c.to_dict()) == c for c in found)
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"resolution": 10}, "resolution is 10"),
+        ({"resolution": 8.0}, "resolution is 8.0"),
+        ({"resolution": True}, "resolution is True"),
+        ({"resolution": None}, "resolution is None"),
+        ({"width": [8, 8, 16]}, "width is"),
+        ({"width": [8, 8, 17, 16]}, "mb2 width is 17"),
+        ({"width": [9, 8, 16, 16]}, "first_conv width is 9"),
+        ({"width": [8, 8, 16, 17]}, "last_conv width is 17"),
+        ({"width": "8888"}, "width is '8888'"),
+        ({"depth": [1, 4]}, "mb2 depth is 4"),
+        ({"depth": {}}, "depth is {}"),
+        ({"kernel_size": [7, 3]}, "mb1 kernel size is 7"),
+        ({"expand_ratio": [1, [2]]}, "mb2 expand ratio is [2]"),
+        ({"extra": 1}, "unknown key 'extra'"),
+        ({"two\nlines": 1}, "unknown key"),
+    ],
+)
+def test_a_choice_that_the_space_does_not_have_is_named(tiny, change, part):
+    values = tiny.smallest().to_dict() | change
+    with pytest.raises(SpaceError) as caught:
+        tiny.config_from(values)
+    assert part in one_line(caught)
+
+
+@pytest.mark.parametrize("key", ["resolution", "width", "depth", "kernel_size", "expand_ratio"])
+def test_a_config_without_one_of_its_keys_names_it(tiny, key):
+    values = {k: v for k, v in tiny.smallest().to_dict().items() if k != key}
+    with pytest.raises(SpaceError, match=key):
+        tiny.config_from(values)
+
+
+def test_a_config_file_names_itself_in_errors(tmp_path, tiny):
+    path = tmp_path / "config.json"
+    files.write_json(path, tiny.largest().to_dict())
+    assert read_config(path, tiny) == tiny.largest()
+    for content in ("[]", "{}", "nope", '{"resolution": 1e999}'):
+        path.write_text(content)
+        with pytest.raises(NasvitEdgeError) as caught:
+            read_config(path, tiny)
+        assert "config.json" in one_line(caught)
+
+
+@given(st.data())
+def test_sampled_configs_are_valid(nano, data):
+    config = data.draw(configs(nano))
+    assert nano.config(**config.to_dict()) == config
