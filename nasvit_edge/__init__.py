@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from nasvit_edge.model.subnet import Subnet, calibrate, fold, materialise, statistics
     from nasvit_edge.model.supernet import Supernet
     from nasvit_edge.ops import all_ops, lower, macs
-    from nasvit_edge.search.accuracy import load_accuracy
-    from nasvit_edge.search.evolution import SearchResult, search
+    from nasvit_edge.searching.accuracy import load_accuracy
+    from nasvit_edge.searching.evolution import SearchResult, search
     from nasvit_edge.space import SearchSpace, SubnetConfig, load_space
 
 _HOMES = {
@@ -32,8 +32,8 @@ _HOMES = {
     "model.subnet": ("Subnet", "calibrate", "fold", "materialise", "statistics"),
     "model.supernet": ("Supernet",),
     "ops": ("all_ops", "lower", "macs"),
-    "search.accuracy": ("load_accuracy",),
-    "search.evolution": ("SearchResult", "search"),
+    "searching.accuracy": ("load_accuracy",),
+    "searching.evolution": ("SearchResult", "search"),
     "space": ("SearchSpace", "SubnetConfig", "load_space"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -88,7 +88,7 @@ def bundled(split: str) -> ImageSet:
     try:
         with np.load(io.BytesIO(files.read_bytes(path, "bundled images")), allow_pickle=False) as arrays:
             pixels, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, KeyError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
             f"bundled images {str(path)!r} are damaged ({error}); reinstall nasvit-edge"
         ) from None
@@ -136,6 +136,7 @@ def image_folder(folder: Path, size: int) -> ImageSet:
 
     datasets = require("torchvision.datasets", "train")
     transforms = require("torchvision.transforms.v2", "train")
+    bomb = require("PIL.Image", "train").DecompressionBombError
     bicubic = transforms.InterpolationMode.BICUBIC
     steps = [transforms.Resize(round(size * 256 / 224), interpolation=bicubic, antialias=True)]
     steps += [transforms.CenterCrop(size), transforms.PILToTensor()]
@@ -149,7 +150,7 @@ def image_folder(folder: Path, size: int) -> ImageSet:
     for path, _ in found.samples:
         try:
             pixels.append(found.transform(found.loader(path)))
-        except (OSError, ValueError, SyntaxError) as error:
+        except (OSError, ValueError, SyntaxError, bomb) as error:
             raise DataError(f"image {path!r} cannot be read: {error}") from None
     labels = torch.tensor([label for _, label in found.samples])
     return ImageSet(f"{folder.name} ({len(labels)} images)", torch.stack(pixels), labels)
@@ -252,7 +253,7 @@ def write_bundled(path: Path) -> None:
     for split, images in (("calibration", calibration), ("validation", validation), ("test", test)):
         arrays[f"{split}_images"] = images.pixels[:, 0].numpy()
         arrays[f"{split}_labels"] = images.labels.numpy().astype(np.uint8)
-    np.savez_compressed(buffer, **arrays)
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     files.write_bytes(path, buffer.getvalue())
 
 

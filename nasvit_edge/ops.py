@@ -9,6 +9,7 @@ belong to a place in a subnet, not to what is computed, and take no part in equa
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -256,17 +257,14 @@ def _variants(
     space: SearchSpace, base: SubnetConfig, resolution: int, position: int
 ) -> Iterator[SubnetConfig]:
     """All choices of the genes of one width position, its stage, and the width before it."""
-    from itertools import product
-
     near = [g for g in space.genes if _near(g.kind, g.index, position)]
-    fixed = {"resolution": resolution}
-    for values in product(*(g.choices for g in near)):
+    for values in itertools.product(*(g.choices for g in near)):
         chosen = {(g.kind, g.index): v for g, v in zip(near, values, strict=True)}
         lists = {
             kind: tuple(chosen.get((kind, i), v) for i, v in enumerate(getattr(base, kind)))
             for kind in ("width", "depth", "kernel_size", "expand_ratio")
         }
-        yield space.config(**fixed, **lists)
+        yield space.config(resolution=resolution, **lists)
 
 
 def _near(kind: str, index: int, position: int) -> bool:

@@ -83,7 +83,7 @@ def require_module(name: str) -> Any:
     module = None
     try:
         module = importlib.import_module(name)
-    except Exception as error:  # a torchvision of another torch fails with a RuntimeError
+    except Exception as error:  # noqa: BLE001 - a torchvision of another torch fails with a RuntimeError
         reason = (str(error).splitlines() or [""])[0]
         require_tool(f"{name} ({reason})", False)
     return module

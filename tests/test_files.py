@@ -153,7 +153,16 @@ def test_any_bytes_read_as_json_or_toml_or_one_line(tmp_path_factory, content):
 
 @pytest.mark.parametrize(
     "text",
-    ["[" * 100_000, '{"a": NaN}', '{"a": 1e999}', '{"a": -Infinity}', '{"a": ' + "9" * 5000 + "}", "[1]", "3", ""],
+    [
+        "[" * 100_000,
+        '{"a": NaN}',
+        '{"a": 1e999}',
+        '{"a": -Infinity}',
+        '{"a": ' + "9" * 5000 + "}",
+        "[1]",
+        "3",
+        "",
+    ],
 )
 def test_json_that_is_no_plain_object_is_refused_by_name(tmp_path, text):
     path = tmp_path / "bad.json"
@@ -164,7 +173,9 @@ def test_json_that_is_no_plain_object_is_refused_by_name(tmp_path, text):
     assert "bad.json" in one_line(caught)
 
 
-@pytest.mark.parametrize("text", ["a = [" + "[" * 100_000, "a =", "a = 1\na = 2", "[t]\n[t]", "a = 2026-13-45"])
+@pytest.mark.parametrize(
+    "text", ["a = [" + "[" * 100_000, "a =", "a = 1\na = 2", "[t]\n[t]", "a = 2026-13-45"]
+)
 def test_bad_toml_is_refused_by_name(tmp_path, text):
     path = tmp_path / "bad.toml"
     path.write_text(text)

@@ -17,7 +17,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from nasvit_edge.model.blocks import build
 from nasvit_edge.model.checkpoint import random_supernet
 from nasvit_edge.model.subnet import materialise
-from nasvit_edge.ops import Classifier, Head, MBConv, Stem, TransformerBlock, all_ops, lower, macs, round8, strided
+from nasvit_edge.ops import (
+    Classifier,
+    Head,
+    MBConv,
+    Stem,
+    TransformerBlock,
+    all_ops,
+    lower,
+    macs,
+    round8,
+    strided,
+)
 from nasvit_edge.space import load_space
 
 GENES = ("resolution", "width", "depth", "kernel_size", "expand_ratio")
@@ -84,7 +95,9 @@ def test_modules_have_the_shapes_that_ops_state():
     for text in (TINY, ODD_WIDTHS):
         for op in all_ops(space_of(text)):
             with torch.no_grad():
-                assert build(op).eval()(torch.zeros(2, *op.in_shape())).shape == (2, *op.out_shape()), op.key()
+                assert build(op).eval()(torch.zeros(2, *op.in_shape())).shape == (2, *op.out_shape()), (
+                    op.key()
+                )
 
 
 @given(st.data())
@@ -167,7 +180,9 @@ def test_rounding_never_falls(value, more):
     assert round8(value + more) >= round8(value)
 
 
-@pytest.mark.parametrize(("value", "rounded"), [(20, 24), (28, 32), (12, 16), (11.9, 16), (3, 8), (75.9, 72), (64, 64)])
+@pytest.mark.parametrize(
+    ("value", "rounded"), [(20, 24), (28, 32), (12, 16), (11.9, 16), (3, 8), (75.9, 72), (64, 64)]
+)
 def test_rounding_is_half_up(value, rounded):
     assert round8(value) == rounded
 

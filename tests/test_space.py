@@ -25,7 +25,16 @@ NEEDED_BY_STAGE = ["name", "kind", "width", "depth", "kernel_size", "expand_rati
 
 def _rows(space: SearchSpace) -> list[tuple[object, ...]]:
     return [
-        (s.name, s.hybrid, list(s.width), list(s.depth), list(s.kernel_size), list(s.expand_ratio), s.se, s.stride)
+        (
+            s.name,
+            s.hybrid,
+            list(s.width),
+            list(s.depth),
+            list(s.kernel_size),
+            list(s.expand_ratio),
+            s.se,
+            s.stride,
+        )
         for s in space.stages
     ]
 

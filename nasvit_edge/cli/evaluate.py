@@ -14,7 +14,8 @@ from nasvit_edge.cli.output import print_json, print_table, waiting
 def evaluate(
     artifact: Artifact,
     data: Annotated[
-        str, typer.Option(help="Labelled images: bundled, fashion-mnist, or a folder with one folder per class.")
+        str,
+        typer.Option(help="Labelled images: bundled, fashion-mnist, or a folder with one folder per class."),
     ] = "bundled",
     threads: options.Threads = 1,
     space: Annotated[str | None, typer.Option(help="The TOML of a space of your own.")] = None,
@@ -31,5 +32,10 @@ def evaluate(
     if as_json:
         print_json(report)
         return
-    row = [report["artifact"], report["data"], f"{report['correct']} of {report['images']}", f"{report['accuracy']:.2%}"]
+    row = [
+        report["artifact"],
+        report["data"],
+        f"{report['correct']} of {report['images']}",
+        f"{report['accuracy']:.2%}",
+    ]
     print_table(["artifact", "images", "correct", "top-1"], [row])

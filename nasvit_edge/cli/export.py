@@ -16,12 +16,17 @@ Artifact = Annotated[Path, typer.Argument(help="An exported model file, with its
 def export(
     result: Annotated[Path | None, typer.Argument(help="A result file of `search`.")] = None,
     format_name: Annotated[str, typer.Option("--format", help="onnx or tflite.")] = "onnx",
-    out: Annotated[Path | None, typer.Option(help="The file to write; by default SPACE.onnx and the like.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; by default SPACE.onnx and the like.")
+    ] = None,
     space: Annotated[str | None, typer.Option(help="With --config: the search space.")] = None,
     supernet: options.Supernet = None,
-    config: Annotated[Path | None, typer.Option(help="An explicit subnet: the JSON of config.to_dict().")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="An explicit subnet: the JSON of config.to_dict().")
+    ] = None,
     calibrate: Annotated[
-        str | None, typer.Option(help="Images to calibrate batch norm on: bundled, fashion-mnist, or a folder.")
+        str | None,
+        typer.Option(help="Images to calibrate batch norm on: bundled, fashion-mnist, or a folder."),
     ] = None,
     uncalibrated: Annotated[bool, typer.Option("--uncalibrated", help="Export without calibration.")] = False,
     precision: options.Precision = "fp32",
@@ -73,11 +78,18 @@ def verify(
         print_json(report)
     else:
         print_table(["artifact", "error", "allowed", "size"], [_row(report)])
-        note(f"checked on {report['inputs']} inputs, {report['real_images']} of them real images; reference: {report['reference']}")
+        note(
+            f"checked on {report['inputs']} inputs, {report['real_images']} of them real images; reference: {report['reference']}"
+        )
     if not report["passed"]:
         raise SystemExit(1)
 
 
 def _row(report: dict[str, object]) -> list[str]:
     error, allowed = report["error"], report["tolerance"]
-    return [str(report["artifact"]), f"{error:.1e}", f"{allowed:.0e}", f"{int(str(report['bytes'])) / 1e6:.2f} MB"]
+    return [
+        str(report["artifact"]),
+        f"{error:.1e}",
+        f"{allowed:.0e}",
+        f"{int(str(report['bytes'])) / 1e6:.2f} MB",
+    ]

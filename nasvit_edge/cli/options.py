@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 Space = Annotated[str, typer.Option(help="Search space: nasvit, alphanet, nano, or a path to a TOML file.")]
-Device = Annotated[str, typer.Option(envvar="NASVIT_EDGE_DEVICE", help="The device to measure or to search for.")]
+Device = Annotated[
+    str, typer.Option(envvar="NASVIT_EDGE_DEVICE", help="The device to measure or to search for.")
+]
 Runtime = Annotated[str, typer.Option(help="onnxruntime or litert.")]
 Threads = Annotated[int, typer.Option(min=1, max=256, help="Threads of the runtime.")]
 Precision = Annotated[str, typer.Option(help="Numbers of the model: fp32.")]

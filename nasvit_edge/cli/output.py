@@ -28,7 +28,11 @@ def print_table(columns: list[str], rows: list[list[str]], title: str | None = N
 
     table = Table(title=title, title_justify="left")
     for column in columns:
-        table.add_column(column, justify="left" if column in ("subnet", "artifact") else "right", no_wrap=column != "subnet")
+        table.add_column(
+            column,
+            justify="left" if column in ("subnet", "artifact") else "right",
+            no_wrap=column != "subnet",
+        )
     for row in rows:
         table.add_row(*row)
     width = None if sys.stdout.isatty() else 140
@@ -68,7 +72,10 @@ def waiting(what: str) -> Iterator[None]:
 
 def show_config(config: dict[str, Any]) -> str:
     """A subnet in one line."""
-    parts = [f"{name[0]}:{'-'.join(map(str, config[name]))}" for name in ("width", "depth", "kernel_size", "expand_ratio")]
+    parts = [
+        f"{name[0]}:{'-'.join(map(str, config[name]))}"
+        for name in ("width", "depth", "kernel_size", "expand_ratio")
+    ]
     return f"r:{config['resolution']} " + " ".join(parts)
 
 

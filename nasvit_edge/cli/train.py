@@ -13,12 +13,16 @@ from nasvit_edge.cli.output import note, print_json, print_table, progress
 
 def train(
     space: options.Space = "nano",
-    data: Annotated[str, typer.Option(help="fashion-mnist, or a folder with one folder per class.")] = "fashion-mnist",
+    data: Annotated[
+        str, typer.Option(help="fashion-mnist, or a folder with one folder per class.")
+    ] = "fashion-mnist",
     out: options.Out = Path("runs/nano"),
     epochs: Annotated[int, typer.Option(min=1)] = 15,
     batch_size: Annotated[int, typer.Option(min=2)] = 128,
     learning_rate: Annotated[float, typer.Option(min=1e-8, max=10.0)] = 2e-3,
-    random_subnets: Annotated[int, typer.Option(min=0, help="Random subnets a step, beside the smallest.")] = 2,
+    random_subnets: Annotated[
+        int, typer.Option(min=0, help="Random subnets a step, beside the smallest.")
+    ] = 2,
     threads: options.Threads = 2,
     seed: options.Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,

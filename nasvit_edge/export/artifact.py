@@ -1,8 +1,8 @@
 """Artifacts: a model file, its sidecar JSON, and the reference it was checked against.
 
-    NAME.onnx                        the model, with labels, normalisation and config inside
-    NAME.onnx.json                   the sidecar: hash, sizes, versions, the check's outcome
-    NAME.onnx.reference.safetensors  batch-norm statistics and the elastic supernet's logits
+NAME.onnx                        the model, with labels, normalisation and config inside
+NAME.onnx.json                   the sidecar: hash, sizes, versions, the check's outcome
+NAME.onnx.reference.safetensors  batch-norm statistics and the elastic supernet's logits
 """
 
 from __future__ import annotations
@@ -245,9 +245,13 @@ def open_artifact(path: Path) -> Artifact:
     if not isinstance(metadata, dict) or not {"space", "config", "weights"} <= set(metadata):
         raise VerifyError(f"sidecar of {str(path)!r} has no metadata; export again")
     if sidecar.get("bytes") != len(content) or sidecar.get("sha256") != hashlib.sha256(content).hexdigest():
-        raise VerifyError(f"artifact {str(path)!r} is not the file that was exported (its hash differs); export again")
+        raise VerifyError(
+            f"artifact {str(path)!r} is not the file that was exported (its hash differs); export again"
+        )
     if form.module().read_metadata(path) != metadata:
-        raise VerifyError(f"artifact {str(path)!r}: the metadata inside differ from its sidecar; export again")
+        raise VerifyError(
+            f"artifact {str(path)!r}: the metadata inside differ from its sidecar; export again"
+        )
     precision = str(sidecar.get("precision"))
     if precision not in form.tolerance:
         raise VerifyError(f"sidecar of {str(path)!r}: unknown precision {precision!r}")
@@ -297,7 +301,9 @@ def _supernet_of(artifact: Artifact, space: SearchSpace, weights: str | None) ->
     source = artifact.weights()
     if weights is not None:
         supernet = load_supernet(weights, space)
-        if supernet.source.get("sha256") != source.get("sha256") or supernet.source.get("seed") != source.get("seed"):
+        if supernet.source.get("sha256") != source.get("sha256") or supernet.source.get("seed") != source.get(
+            "seed"
+        ):
             raise VerifyError(f"{weights!r} are not the weights that {str(artifact.path)!r} was made from")
         return supernet
     if source.get("kind") == "random" and type(source.get("seed")) is int:

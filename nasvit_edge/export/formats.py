@@ -52,7 +52,9 @@ def load_format(name: str) -> Format:
         raise ExportError(f"format {str(path)!r}: key {key!r} is {'unknown' if key in table else 'missing'}")
     for key, kind in _KEYS.items():
         if not isinstance(table[key], kind):
-            raise ExportError(f"format {str(path)!r}: key {key!r} is {table[key]!r}, not of type {kind.__name__}")
+            raise ExportError(
+                f"format {str(path)!r}: key {key!r} is {table[key]!r}, not of type {kind.__name__}"
+            )
     return _format(table)
 
 

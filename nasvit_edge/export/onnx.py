@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import onnx
     from torch import Tensor, fx, nn
 
+    Node = Any  # torch.fx.Node: its arguments are of any type
+
 OPSET = 18
 _IR_VERSION = 10
 SUFFIX = ".onnx"
@@ -60,7 +62,9 @@ def read_metadata(path: Path) -> dict[str, str]:
     try:
         proto = onnx.load_from_string(files.read_bytes(path, "artifact"))
     except Exception as error:  # noqa: BLE001 - protobuf's own error classes differ by version
-        raise VerifyError(f"artifact {str(path)!r} is damaged or no ONNX model: {_first_line(error)}") from None
+        raise VerifyError(
+            f"artifact {str(path)!r} is damaged or no ONNX model: {_first_line(error)}"
+        ) from None
     return {entry.key: entry.value for entry in proto.metadata_props}
 
 
@@ -95,15 +99,15 @@ class _Graph:
         self.onnx, self.traced = onnx, traced
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
-        self.values: dict[fx.Node, str] = {}
+        self.values: dict[Any, str] = {}
         self.output = ""
 
-    def add(self, node: fx.Node) -> None:
+    def add(self, node: Node) -> None:
         """Write what one trace node computes."""
         if node.op == "placeholder":
             self.values[node] = "image"
         elif node.op == "output":
-            self.output = self.values[node.args[0]]  # type: ignore[index]
+            self.output = self.values[node.args[0]]
         elif node.op == "get_attr":
             self.values[node] = self.constant(str(node.target), _attribute(self.traced, str(node.target)))
         elif node.op == "call_module":
@@ -114,12 +118,12 @@ class _Graph:
             name = node.target if isinstance(node.target, str) else node.target.__name__
             self._written(node, _CALLS.get(name), name)
 
-    def _written(self, node: fx.Node, write: Callable[..., str] | None, what: str, *args: Any) -> None:
+    def _written(self, node: Node, write: Callable[..., str] | None, what: str, *args: Any) -> None:
         if write is None:
             raise ExportError(f"ONNX: no lowering of {what!r} (at {node.name!r})")
         self.values[node] = write(self, node, *args)
 
-    def emit(self, kind: str, inputs: Sequence[str], node: fx.Node, **attributes: Any) -> str:
+    def emit(self, kind: str, inputs: Sequence[str], node: Node, **attributes: Any) -> str:
         """Append an ONNX node and return the name of its output."""
         output = f"{node.name}_{len(self.nodes)}"
         made = self.onnx.helper.make_node(kind, list(inputs), [output], name=output, **attributes)
@@ -139,7 +143,7 @@ class _Graph:
             return self.constant(f"number_{value}", np.array(value, np.float32))
         return self.values[value]
 
-    def reshape(self, node: fx.Node, x: str) -> str:
+    def reshape(self, node: Node, x: str) -> str:
         """To the traced shape; the batch axis is copied."""
         shape = (0, *_shape(node)[1:])
         dims = self.constant("shape_" + "x".join(map(str, shape)), np.array(shape, np.int64))
@@ -182,7 +186,7 @@ def _shape(node: Any) -> tuple[int, ...]:
     return tuple(node.meta["tensor_meta"].shape)
 
 
-def _conv(graph: _Graph, node: fx.Node, conv: nn.Conv2d) -> str:
+def _conv(graph: _Graph, node: Node, conv: nn.Conv2d) -> str:
     inputs = [graph.operand(node.args[0]), graph.constant(f"{node.target}.weight", conv.weight)]
     if conv.bias is not None:
         inputs.append(graph.constant(f"{node.target}.bias", conv.bias))
@@ -198,44 +202,44 @@ def _conv(graph: _Graph, node: fx.Node, conv: nn.Conv2d) -> str:
     )
 
 
-def _linear(graph: _Graph, node: fx.Node, linear: nn.Linear) -> str:
+def _linear(graph: _Graph, node: Node, linear: nn.Linear) -> str:
     inputs = [graph.operand(node.args[0]), graph.constant(f"{node.target}.weight", linear.weight)]
     if linear.bias is not None:
         inputs.append(graph.constant(f"{node.target}.bias", linear.bias))
     return graph.emit("Gemm", inputs, node, transB=1)
 
 
-def _silu(graph: _Graph, node: fx.Node, _module: nn.Module) -> str:
+def _silu(graph: _Graph, node: Node, _module: nn.Module) -> str:
     x = graph.operand(node.args[0])
     return graph.emit("Mul", [x, graph.emit("Sigmoid", [x], node)], node)
 
 
-def _relu(graph: _Graph, node: fx.Node, _module: nn.Module) -> str:
+def _relu(graph: _Graph, node: Node, _module: nn.Module) -> str:
     return graph.emit("Relu", [graph.operand(node.args[0])], node)
 
 
-def _hard_sigmoid(graph: _Graph, node: fx.Node, _module: nn.Module) -> str:
+def _hard_sigmoid(graph: _Graph, node: Node, _module: nn.Module) -> str:
     return graph.emit("HardSigmoid", [graph.operand(node.args[0])], node, alpha=1 / 6, beta=0.5)
 
 
-def _binary(kind: str) -> Callable[[_Graph, fx.Node], str]:
-    def write(graph: _Graph, node: fx.Node) -> str:
+def _binary(kind: str) -> Callable[[_Graph, Node], str]:
+    def write(graph: _Graph, node: Node) -> str:
         return graph.emit(kind, [graph.operand(node.args[0]), graph.operand(node.args[1])], node)
 
     return write
 
 
-def _layer_norm(graph: _Graph, node: fx.Node) -> str:
-    shape = tuple(node.args[1])  # type: ignore[arg-type]
+def _layer_norm(graph: _Graph, node: Node) -> str:
+    shape = tuple(node.args[1])
     ones = graph.constant("ones_" + "x".join(map(str, shape)), np.ones(shape, np.float32))
     inputs = [graph.operand(node.args[0]), ones]
     return graph.emit("LayerNormalization", inputs, node, axis=1, epsilon=node.kwargs["eps"])
 
 
-def _avg_pool(graph: _Graph, node: fx.Node) -> str:
+def _avg_pool(graph: _Graph, node: Node) -> str:
     x, kernel, stride, pad = node.args
     kernels, strides = [kernel] * 2, [stride] * 2
-    pads = list(pad) * 2  # type: ignore[arg-type]
+    pads = list(pad) * 2
     return graph.emit(
         "AveragePool",
         [graph.operand(x)],
@@ -247,31 +251,31 @@ def _avg_pool(graph: _Graph, node: fx.Node) -> str:
     )
 
 
-def _reduce(kind: str) -> Callable[[_Graph, fx.Node], str]:
-    def write(graph: _Graph, node: fx.Node) -> str:
+def _reduce(kind: str) -> Callable[[_Graph, Node], str]:
+    def write(graph: _Graph, node: Node) -> str:
         x, axes = graph.operand(node.args[0]), node.args[1]
         keep = bool(node.kwargs.get("keepdim", False))
         if kind == "ReduceMean" and axes == (2, 3):
             pooled = graph.emit("GlobalAveragePool", [x], node)
             return pooled if keep else graph.reshape(node, pooled)
         listed = axes if isinstance(axes, tuple | list) else (axes,)
-        return graph.emit(kind, [x, graph.axes([int(a) for a in listed])], node, keepdims=int(keep))  # type: ignore[call-overload]
+        return graph.emit(kind, [x, graph.axes([int(a) for a in listed])], node, keepdims=int(keep))
 
     return write
 
 
-def _reshaped(graph: _Graph, node: fx.Node) -> str:
+def _reshaped(graph: _Graph, node: Node) -> str:
     return graph.reshape(node, graph.operand(node.args[0]))
 
 
-def _transpose(graph: _Graph, node: fx.Node) -> str:
+def _transpose(graph: _Graph, node: Node) -> str:
     order = list(range(len(_shape(node))))
-    a, b = (int(axis) % len(order) for axis in node.args[1:3])  # type: ignore[call-overload]
+    a, b = (int(axis) % len(order) for axis in node.args[1:3])
     order[a], order[b] = order[b], order[a]
     return graph.emit("Transpose", [graph.operand(node.args[0])], node, perm=order)
 
 
-def _softmax(graph: _Graph, node: fx.Node) -> str:
+def _softmax(graph: _Graph, node: Node) -> str:
     return graph.emit("Softmax", [graph.operand(node.args[0])], node, axis=node.args[1])
 
 

@@ -65,7 +65,9 @@ def relative_error(logits: _Array, expected: _Array) -> float:
     return float(np.abs(logits - expected).max() / expected.std())
 
 
-def top1(run: Callable[[_Array], _Array], images: data_sets.ImageSet, space: SearchSpace, resolution: int) -> int:
+def top1(
+    run: Callable[[_Array], _Array], images: data_sets.ImageSet, space: SearchSpace, resolution: int
+) -> int:
     """How many images get their label."""
     correct = 0
     for batch, labels in images.batches(space, resolution):

@@ -103,7 +103,9 @@ def runner(path: Path, threads: int = 1) -> Callable[[_Array], _Array]:
     except (ValueError, RuntimeError) as error:
         reason = (str(error).splitlines() or ["unreadable"])[0][:200]
         raise VerifyError(f"artifact {str(path)!r} does not load: {reason}") from None
-    image, logits = (d[0]["index"] for d in (interpreter.get_input_details(), interpreter.get_output_details()))
+    image, logits = (
+        d[0]["index"] for d in (interpreter.get_input_details(), interpreter.get_output_details())
+    )
 
     def run(images: _Array) -> _Array:
         outputs = []

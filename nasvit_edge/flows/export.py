@@ -16,7 +16,6 @@ from nasvit_edge.space import SearchSpace, SubnetConfig, load_space, read_config
 
 if TYPE_CHECKING:
     from nasvit_edge.model.subnet import Subnet
-    from nasvit_edge.model.supernet import Supernet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,14 +94,16 @@ def report(path: Path, check: artifact.Check) -> dict[str, Any]:
 
 def _explicit(request: Request) -> _Plan:
     if request.space is None or request.supernet is None or request.config is None:
-        raise ExportError("give a result file of `nasvit-edge search`, or all of --space, --supernet and --config")
+        raise ExportError(
+            "give a result file of `nasvit-edge search`, or all of --space, --supernet and --config"
+        )
     space = load_space(request.space)
     config = read_config(request.config, space)
     return _Plan(space, request.supernet, config, request.calibrate, {})
 
 
 def _from_result(request: Request, form: Format, note: Callable[[str], None]) -> _Plan:
-    from nasvit_edge.search.result import read_result
+    from nasvit_edge.searching.result import read_result
 
     assert request.result is not None
     if request.config or request.space:
@@ -133,5 +134,3 @@ def _calibrate(subnet: Subnet, data: str) -> None:
     from nasvit_edge.model.evaluate import calibrated
 
     calibrated(subnet, load_images(data, "calibration", subnet.space, subnet.config.resolution))
-
-

@@ -11,10 +11,10 @@ from nasvit_edge import data_sets, files
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import NasvitEdgeError, TableError
 from nasvit_edge.latency import LatencyTable, load_table, table_path
-from nasvit_edge.search.accuracy import load_accuracy, predictor_names
-from nasvit_edge.search.evolution import MEASURED_EFFORT, Accuracy, Effort, search
-from nasvit_edge.search.images import ImageAccuracy
-from nasvit_edge.search.result import Setting, to_json
+from nasvit_edge.searching.accuracy import load_accuracy, predictor_names
+from nasvit_edge.searching.evolution import MEASURED_EFFORT, Accuracy, Effort, search
+from nasvit_edge.searching.images import ImageAccuracy
+from nasvit_edge.searching.result import Setting, to_json
 from nasvit_edge.space import SearchSpace, load_space
 
 

@@ -112,7 +112,8 @@ class HeadMix(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         mixed = torch.matmul(self.weight, x.flatten(2)) + self.bias[:, None]  # (B, h, N*N)
-        return mixed.unflatten(2, x.shape[2:])
+        out: Tensor = mixed.unflatten(2, x.shape[2:])  # type: ignore[no-untyped-call]
+        return out
 
 
 class Attention(nn.Module):
@@ -186,8 +187,8 @@ class TransformerBlockModule(nn.Module):
         a, m = self.scales()
         x = x + a * self.attention(self.norm1(x))
         x = x + m * self.mlp2(self.norm3(x))
-        x = x + m * self.mlp1(self.norm2(x))
-        return x
+        out: Tensor = x + m * self.mlp1(self.norm2(x))
+        return out
 
 
 class HeadBlock(nn.Module):

@@ -90,9 +90,10 @@ class FoldedAttention(nn.Module):
         v = self.value_conv(self.value(x)).flatten(2).unflatten(1, (self.heads, -1))  # (B, h, 4D, N)
         logits = torch.matmul(q.transpose(2, 3), k).flatten(2)  # (B, h, N*N)
         logits = torch.matmul(self.mix_logits, logits) + self.positions
-        weights = logits.unflatten(2, (self.tokens, self.tokens)).softmax(-1)  # (B, h, N, N)
+        grid = (self.tokens, self.tokens)
+        weights: Tensor = logits.unflatten(2, grid).softmax(-1)  # type: ignore[no-untyped-call]  # (B, h, N, N)
         weights = torch.matmul(self.mix_weights, weights.flatten(2))
-        weights = weights.unflatten(2, (self.tokens, self.tokens))
+        weights = weights.unflatten(2, grid)  # type: ignore[no-untyped-call]
         out = torch.matmul(v, weights.transpose(2, 3)) + v.sum(3, keepdim=True) * self.weights_bias
         out = out.flatten(1, 2).unflatten(2, self.grid)  # (B, 4C, H, W)
         projected: Tensor = self.project(self.act(out))
@@ -113,8 +114,8 @@ class FoldedTransformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attention(F.layer_norm(x, self.shape, eps=1e-5))
         x = x + self.mlp2(F.layer_norm(x, self.shape, eps=1e-5))
-        x = x + self.mlp1(F.layer_norm(x, self.shape, eps=1e-5))
-        return x
+        out: Tensor = x + self.mlp1(F.layer_norm(x, self.shape, eps=1e-5))
+        return out
 
 
 class FoldedHead(nn.Module):
@@ -182,7 +183,7 @@ def _bias(conv: nn.Conv2d) -> Tensor:
 
 
 def _conv_like(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
-    folded = nn.utils.skip_init(
+    folded = nn.utils.skip_init(  # type: ignore[no-untyped-call]
         nn.Conv2d,
         conv.in_channels,
         conv.out_channels,

@@ -127,7 +127,8 @@ def attach(root: nn.Module, name: str, block: nn.Module) -> None:
     if not hasattr(root, stage):
         root.add_module(stage, nn.ModuleList())
     blocks = root.get_submodule(stage)
-    assert isinstance(blocks, nn.ModuleList) and len(blocks) == int(index)
+    assert isinstance(blocks, nn.ModuleList)
+    assert len(blocks) == int(index)
     blocks.append(block)
 
 

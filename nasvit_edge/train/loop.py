@@ -25,10 +25,10 @@ from nasvit_edge import files
 from nasvit_edge.data_sets import ImageSet, prepare
 from nasvit_edge.errors import CheckpointError, DataError, NasvitEdgeError
 from nasvit_edge.model.checkpoint import save_supernet
+from nasvit_edge.model.evaluate import calibrated
 from nasvit_edge.model.subnet import materialise, statistics
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.space import SearchSpace
-from nasvit_edge.model.evaluate import calibrated
 from nasvit_edge.train.step import accumulate, sandwich
 
 
@@ -106,7 +106,12 @@ def train(
         if step and whole and all(bool(torch.isfinite(p).all()) for p in supernet.parameters()):
             _save(out / "checkpoint.pt", supernet, optimizer, step, space, settings, images)
     settle(supernet, images)
-    metadata = {"kind": "trained", "space": space.name, "data": images.name, "settings": asdict(settings)}
+    metadata: dict[str, object] = {
+        "kind": "trained",
+        "space": space.name,
+        "data": images.name,
+        "settings": asdict(settings),
+    }
     save_supernet(supernet, out / "supernet.safetensors", metadata)
     supernet.source = metadata
     return supernet.eval()
@@ -137,7 +142,7 @@ def _start(space: SearchSpace, settings: TrainSettings) -> tuple[Supernet, torch
     supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     decayed = [p for p in supernet.parameters() if p.dim() > 1]
     plain = [p for p in supernet.parameters() if p.dim() <= 1]
-    groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
     return supernet, torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from nasvit_edge import data_sets, files
+from nasvit_edge.model.evaluate import subnet_accuracy
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.space import SearchSpace, load_space
-from nasvit_edge.model.evaluate import subnet_accuracy
 from nasvit_edge.train.loop import Progress, TrainSettings, train
 
 

@@ -207,5 +207,3 @@ def _swap_heads(weight, heads):
     parts = list(weight.detach().clone().chunk(heads))
     parts[0], parts[1] = parts[1], parts[0]
     return torch.cat(parts)
-
-

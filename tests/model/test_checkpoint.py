@@ -27,7 +27,12 @@ from nasvit_edge.model.supernet import Supernet, resize_positions
 MANIFEST: dict[str, list[int]] = json.loads(
     gzip.decompress((GOLDEN / "parity" / "state_manifest.json.gz").read_bytes())
 )
-WITHOUT_EFFECT = ("bn_tracking", "relative_position_index", "num_batches_tracked", "mobile_inverted_conv.rescale")
+WITHOUT_EFFECT = (
+    "bn_tracking",
+    "relative_position_index",
+    "num_batches_tracked",
+    "mobile_inverted_conv.rescale",
+)
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +281,13 @@ def test_any_bytes_are_one_line(tmp_path_factory, tiny, content, head):
 
 @pytest.mark.parametrize(
     "page",
-    ["<!DOCTYPE html><html>", "\n  <html lang='en'>", "\ufeff<!doctype HTML>", "<!-- x --><html>", "<?xml version='1'?>"],
+    [
+        "<!DOCTYPE html><html>",
+        "\n  <html lang='en'>",
+        "\ufeff<!doctype HTML>",
+        "<!-- x --><html>",
+        "<?xml version='1'?>",
+    ],
 )
 @pytest.mark.parametrize("name", ["checkpoint.pth", "checkpoint.safetensors"])
 def test_a_web_page_saved_as_a_checkpoint_is_recognised(tmp_path, tiny, page, name):
@@ -298,7 +309,9 @@ def test_an_unknown_name_of_weights_says_what_there_is(tiny):
     one_line(caught)
 
 
-@pytest.mark.parametrize("state", [{}, {"model_ema": {}}, [1, 2], 7, None, {"model": [1]}, {"model": {1: 2, "a": 3}}])
+@pytest.mark.parametrize(
+    "state", [{}, {"model_ema": {}}, [1, 2], 7, None, {"model": [1]}, {"model": {1: 2, "a": 3}}]
+)
 def test_a_checkpoint_without_weights_says_so(tmp_path, tiny, state):
     torch.save(state, tmp_path / "none.pth")
     assert "no tensors" in refused(tmp_path / "none.pth", tiny)

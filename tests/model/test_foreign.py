@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import collections
+import contextlib
 import io
 import os
 import pickle
@@ -53,7 +54,9 @@ def _yacs_like() -> tuple[types.ModuleType, Any]:
     exec(source, module.__dict__)  # its objects' __module__ is then the vanishing one
     for kind in ("CfgNode", "Scheduler"):
         getattr(module, kind).__module__ = module.__name__
-    return module, module.CfgNode({"DATA": module.CfgNode({"SIZE": 224}), "LIST": [1, 2], "FEW": frozenset({1})})
+    return module, module.CfgNode(
+        {"DATA": module.CfgNode({"SIZE": 224}), "LIST": [1, 2], "FEW": frozenset({1})}
+    )
 
 
 def _training_checkpoint(supernet: Supernet, path: Path, form: bool, prefix: str = "module.") -> None:
@@ -117,9 +120,19 @@ def test_the_weights_are_found_under_their_usual_keys(tmp_path, form, key):
 def test_views_types_and_shapes_come_back_as_they_were(tmp_path, form, protocol):
     base = torch.arange(24.0)
     kinds = [torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8]
-    state = {str(kind): base.to(kind).view(2, 3, 4) for kind in [*kinds, torch.uint8, torch.bool, torch.complex64]}
-    state |= {"view": base.view(4, 6)[1:3, ::2].T, "same": base, "none": torch.empty(0, 3), "one": torch.tensor(3.0)}
-    state |= {"parameter": torch.nn.Parameter(base.view(2, 12)), "last": torch.zeros(4, 3).to_sparse().to_dense()}
+    state = {
+        str(kind): base.to(kind).view(2, 3, 4) for kind in [*kinds, torch.uint8, torch.bool, torch.complex64]
+    }
+    state |= {
+        "view": base.view(4, 6)[1:3, ::2].T,
+        "same": base,
+        "none": torch.empty(0, 3),
+        "one": torch.tensor(3.0),
+    }
+    state |= {
+        "parameter": torch.nn.Parameter(base.view(2, 12)),
+        "last": torch.zeros(4, 3).to_sparse().to_dense(),
+    }
     torch.save(state, tmp_path / "c.pth", pickle_protocol=protocol, _use_new_zipfile_serialization=form)
     tensors = read_tensors(tmp_path / "c.pth")
     assert list(tensors) == list(state)
@@ -131,7 +144,11 @@ def test_views_types_and_shapes_come_back_as_they_were(tmp_path, form, protocol)
 
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
 def test_a_tensor_that_is_no_plain_one_is_left_out_or_named(tmp_path):
-    state = {"a": torch.ones(2), "sparse": torch.eye(2).to_sparse(), "int8": torch.quantize_per_tensor(torch.ones(2), 1, 0, torch.qint8)}
+    state = {
+        "a": torch.ones(2),
+        "sparse": torch.eye(2).to_sparse(),
+        "int8": torch.quantize_per_tensor(torch.ones(2), 1, 0, torch.qint8),
+    }
     torch.save(state, tmp_path / "c.pth")
     assert list(read_tensors(tmp_path / "c.pth")) == ["a"]
 
@@ -233,10 +250,8 @@ def test_what_a_pickle_sets_on_a_name_does_not_outlive_it(name):
 
 def only_errors(content: bytes) -> None:
     """Unpickle; an error is as good as a result."""
-    try:
+    with contextlib.suppress(TypeError, AttributeError, ValueError, KeyError, pickle.UnpicklingError):
         foreign._load(io.BytesIO(content))
-    except Exception as error:
-        assert type(error) in (TypeError, AttributeError, ValueError, pickle.UnpicklingError, KeyError)
 
 
 def test_sources_in_old_files_are_not_written_anywhere(tmp_path, monkeypatch):
@@ -275,7 +290,11 @@ def _archive(path: Path, rebuild: tuple[Any, ...], numbers: bytes = bytes(16), *
 
     class Pickler(pickle.Pickler):
         def persistent_id(self, value: Any) -> Any:
-            return ("storage", options.get("kind", torch.FloatStorage), "0", "cpu", 4) if isinstance(value, Storage) else None
+            return (
+                ("storage", options.get("kind", torch.FloatStorage), "0", "cpu", 4)
+                if isinstance(value, Storage)
+                else None
+            )
 
     class Described:
         def __reduce__(self) -> Any:
@@ -306,6 +325,7 @@ def test_a_description_that_fits_is_read(tmp_path):
         (0, (-4,), (1,)),
         (0, (1 << 40, 1 << 40), (0, 0)),
         (0, (1 << 70,), (1,)),
+        (0, (1000,), (0,)),  # four numbers repeated could fill any memory
         (0, (4,), ()),
         (0, 4, 1),
         ("0", (4,), (1,)),
@@ -326,7 +346,9 @@ def test_empty_shapes_of_any_size_take_no_memory(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [{"order": "big"}, {"compression": zipfile.ZIP_DEFLATED}, {"kind": torch.UntypedStorage}], ids=str
+    "options",
+    [{"order": "big"}, {"compression": zipfile.ZIP_DEFLATED}, {"kind": torch.UntypedStorage}],
+    ids=str,
 )
 def test_forms_that_torch_save_does_not_write_for_weights_are_one_line(tmp_path, tiny, options):
     path = _archive(tmp_path / "c.pth", (0, (4,), (1,)), **options)
@@ -338,7 +360,10 @@ def test_forms_that_torch_save_does_not_write_for_weights_are_one_line(tmp_path,
 def test_a_missing_or_damaged_member_names_the_key(tmp_path):
     path = _archive(tmp_path / "c.pth", (0, (4,), (1,)), b"\x11\x22\x33\x44" * 4)
     whole = path.read_bytes()
-    for damaged in (whole.replace(b"c/data/0", b"c/data/9"), whole.replace(b"\x11\x22\x33\x44", b"\x11\x22\x33\x45", 1)):
+    for damaged in (
+        whole.replace(b"c/data/0", b"c/data/9"),
+        whole.replace(b"\x11\x22\x33\x44", b"\x11\x22\x33\x45", 1),
+    ):
         path.write_bytes(damaged)
         with pytest.raises(CheckpointError, match="'a'") as caught:
             read_tensors(path)

@@ -79,7 +79,9 @@ def test_logits_are_the_published_ones(published, logits, row):
         assert error(fold(subnet)(images), expected) < TOLERANCE
 
 
-@pytest.mark.parametrize(("row", "most"), [(SUBNETS[0], 8.24e6), (SUBNETS[1], 16.69e6)], ids=["smallest", "largest"])
+@pytest.mark.parametrize(
+    ("row", "most"), [(SUBNETS[0], 8.24e6), (SUBNETS[1], 16.69e6)], ids=["smallest", "largest"]
+)
 def test_a_subnet_holds_only_what_it_uses(published, row, most):
     subnet = materialise(published, _config(published, row))
     assert 0.99 * most < _parameters(subnet) <= most
@@ -107,10 +109,10 @@ def _without(subnet: Subnet, dropped: str, x: Tensor) -> Tensor:
     """The logits without what one block adds: a transformer block whole, an MBConv down to its shortcut."""
     for op in subnet.ops:
         block = subnet.get_submodule(op.name)
-        if op.name == dropped:
-            x = block.shortcut(x) if isinstance(op, MBConv) else x
-        else:
+        if op.name != dropped:
             x = block(x)
+        elif isinstance(op, MBConv):
+            x = block.shortcut(x)
     return x
 
 
@@ -125,7 +127,14 @@ def test_dropping_any_one_block_shows(whole):
 
 def _branches(subnet: Subnet) -> list[tuple[str, torch.nn.Module]]:
     """Every inner module that ends a branch: attention, both MLPs, and squeeze and excitation."""
-    ends = ("attention.project", "mlp1.outer", "mlp2.outer", "se.expand", "shortcut.conv", "attention.value_conv")
+    ends = (
+        "attention.project",
+        "mlp1.outer",
+        "mlp2.outer",
+        "se.expand",
+        "shortcut.conv",
+        "attention.value_conv",
+    )
     return [(name, module) for name, module in subnet.named_modules() if name.endswith(ends)]
 
 

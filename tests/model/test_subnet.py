@@ -110,7 +110,10 @@ def test_calibration_does_not_depend_on_earlier_statistics(supernet, nano):
     calibrate(second, [_images(config, 4, seed=9) * 5])
     for subnet in (first, second):
         calibrate(subnet, [_images(config, 4)])
-    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
 
 
 @settings(max_examples=10)

@@ -71,7 +71,10 @@ def test_so_it_does_in_spaces_of_ones_own(name, data):
 
 def test_a_stem_of_stride_four_quarters_the_grid():
     space = space_of(STEM_OF_FOUR)
-    assert [lower(space, space.smallest(), (size, size))[0].out_shape()[1:] for size in (32, 33)] == [(8, 8), (9, 9)]
+    assert [lower(space, space.smallest(), (size, size))[0].out_shape()[1:] for size in (32, 33)] == [
+        (8, 8),
+        (9, 9),
+    ]
 
 
 def test_images_of_another_size_are_resized_bicubically(supernet, nano):
@@ -143,8 +146,14 @@ def test_the_smallest_subnet_only_touches_leading_slices(tiny):
 
 @pytest.mark.parametrize(
     ("gene", "value"),
-    [("depth", (2, 3, 3, 9)), ("width", (16, 24, 32, 40, 64, 300)), ("width", (16, 24, 32, 40, 72, 224))]
-    + [("kernel_size", (7, 5, 3, 3)), ("expand_ratio", (1, 3, 3, 6))],
+    [
+        *[
+            ("depth", (2, 3, 3, 9)),
+            ("width", (16, 24, 32, 40, 64, 300)),
+            ("width", (16, 24, 32, 40, 72, 224)),
+        ],
+        *[("kernel_size", (7, 5, 3, 3)), ("expand_ratio", (1, 3, 3, 6))],
+    ],
 )
 def test_a_config_of_another_space_is_refused(supernet, nano, gene, value):
     config = dataclasses.replace(nano.largest(), **{gene: value})
@@ -172,7 +181,9 @@ def test_larger_grids_resize_the_position_table():
 
 
 def test_grids_beyond_the_window_work_all_the_way():
-    space = space_of(edited(TINY, ("window = 4", "window = 2"), ("resolutions = [8, 12]", "resolutions = [8, 20]")))
+    space = space_of(
+        edited(TINY, ("window = 4", "window = 2"), ("resolutions = [8, 12]", "resolutions = [8, 20]"))
+    )
     supernet, config = random_supernet(space), space.largest()
     assert any(isinstance(op, TransformerBlock) and op.height > 2 for op in lower(space, config))
     images, subnet = images_for(config), materialise(supernet, config)

@@ -10,7 +10,7 @@ from typing import Any
 from nasvit_edge import files
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.ops import lower, macs
-from nasvit_edge.search.evolution import Candidate, SearchResult
+from nasvit_edge.searching.evolution import Candidate, SearchResult
 from nasvit_edge.space import SearchSpace, SubnetConfig, load_space
 
 SCHEMA = 1

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from nasvit_edge.errors import BudgetError
 from nasvit_edge.latency import LatencyTable, Prediction
-from nasvit_edge.search.fastest import fastest
+from nasvit_edge.searching.fastest import fastest
 from nasvit_edge.space import SearchSpace, SubnetConfig, get_gene
 from nasvit_edge.units import show_ms
 

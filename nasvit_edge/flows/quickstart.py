@@ -1,0 +1,235 @@
+"""The whole path for the bundled supernet: profile, search, export, verify, measure, report."""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics as stats
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nasvit_edge import data_sets, files, units
+from nasvit_edge.device import load_device
+from nasvit_edge.errors import MeasurementError, MissingExtraError, NasvitEdgeError
+from nasvit_edge.export import artifact
+from nasvit_edge.export.formats import load_format
+from nasvit_edge.flows import search as searching
+from nasvit_edge.latency import LatencyTable, load_table, table_name
+from nasvit_edge.profile.local import Job, local_runner
+from nasvit_edge.profile.run import machine, profile, runtime_version
+from nasvit_edge.searching.fastest import fastest
+from nasvit_edge.searching.result import read_result
+from nasvit_edge.space import SearchSpace, load_space
+
+SPACE, SUPERNET, DEVICE, RUNTIME = "nano", "nano", "host", "onnxruntime"
+FORMATS = ("onnx", "tflite")
+COLUMNS = ["artifact", "error", "predicted", "measured", "p90", "test accuracy", "size"]
+_VISITS, _SECONDS = 5, 0.2  # of an artifact's measurement; artifacts take turns
+Note = Callable[[str], None]
+OnProgress = Callable[[int, int, str], None]
+
+
+def quickstart(
+    out: Path, latency: str | None, seed: int, *, note: Note, on_progress: OnProgress
+) -> dict[str, Any]:
+    """Run everything into `out` and return the report's numbers.
+
+    A table measured here earlier is used again, where machine and runtime are still the same.
+    """
+    started = time.monotonic()
+    _require_extras()
+    files.writable_folder(out)
+    space = load_space(SPACE)
+    table = _table(space, out / "latency_tables", note, on_progress)
+    budget_ms, why = _budget(space, table, latency)
+    note(why)
+    result = _search(table, budget_ms, seed, out, note, on_progress)
+    artifacts = _export(out, note, on_progress)
+    _measure(artifacts, on_progress)
+    report = {
+        "budget_ms": budget_ms,
+        "budget_why": why,
+        "machine": machine(),
+        "table": str(table.path.name),
+        "best": result["best"],
+        "evaluated": result["evaluated"],
+        "artifacts": artifacts,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    report["headline"] = _headline(report)
+    files.write_json(out / "report.json", report)
+    files.write_text(out / "report.md", markdown(report))
+    return report
+
+
+def _require_extras() -> None:
+    """Say what is missing before minutes are spent."""
+    for package, extra in (("onnx", "onnx"), ("onnxruntime", "onnx"), ("litert_torch", "tflite")):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(
+                f"quickstart needs {package}; run: pip install 'nasvit-edge[onnx,tflite]' (extra {extra!r})"
+            )
+
+
+def _table(space: SearchSpace, folder: Path, note: Note, on_progress: OnProgress) -> LatencyTable:
+    """The table in `folder` where it is of this machine and runtime; measured otherwise."""
+    path = folder / table_name(DEVICE, RUNTIME, 1, "fp32", space.name)
+    if path.exists():
+        table = load_table(path)
+        same = table.raw.get("machine") == machine() and table.raw.get("runtime_version") == runtime_version(
+            RUNTIME
+        )
+        if same:
+            note(f"using the latency table measured on {table.raw['date']}")
+            return table
+        note("the latency table here is of another machine or runtime; measuring again")
+    note("measuring every op of the space on this machine (protocol quick)")
+    profile(space, DEVICE, runtime=RUNTIME, protocol="quick", out=folder, on_progress=on_progress)
+    return load_table(path)
+
+
+def _budget(space: SearchSpace, table: LatencyTable, latency: str | None) -> tuple[float, str]:
+    """A budget and the sentence that explains it."""
+    low = table.predict(fastest(space, table)).ms
+    high = table.predict(space.largest()).ms
+    reach = f"subnets here take {units.show_ms(low)} to {units.show_ms(high)}"
+    if latency is not None:
+        budget_ms = units.latency_ms(latency)
+        return budget_ms, f"budget {units.show_ms(budget_ms)} as asked; {reach}"
+    middle = float(f"{(low * high) ** 0.5:.2g}")
+    return middle, f"budget {units.show_ms(middle)}: {reach}, and this is the geometric middle"
+
+
+def _search(
+    table: LatencyTable, budget_ms: float, seed: int, out: Path, note: Note, on_progress: OnProgress
+) -> dict[str, Any]:
+    request = searching.Request(space=SPACE, supernet=SUPERNET, data=data_sets.BUNDLED, table=str(table.path))
+    prepared = searching.prepare(request, note, on_progress)
+    note("searching; accuracy is measured on validation images after batch-norm calibration")
+    result = searching.go(prepared, budget_ms, seed, None, None, on_progress=on_progress)
+    files.write_json(out / "search.json", result)
+    return result
+
+
+def _export(out: Path, note: Note, on_progress: OnProgress) -> list[dict[str, Any]]:
+    """Calibrate, export in each format, verify and evaluate."""
+    from nasvit_edge.model.checkpoint import load_supernet
+    from nasvit_edge.model.evaluate import calibrated
+    from nasvit_edge.model.subnet import materialise
+
+    saved = read_result(out / "search.json")
+    supernet = load_supernet(SUPERNET, saved.space)
+    subnet = calibrated(materialise(supernet, saved.config), data_sets.bundled("calibration"))
+    made = []
+    for index, name in enumerate(FORMATS):
+        form = load_format(name)
+        note(f"exporting, verifying and evaluating {name}")
+        path = out / f"{SPACE}{form.suffix}"
+        artifact.export(supernet, subnet, name, path, overwrite=True)
+        check = artifact.verify(path)
+        if not check.passed:
+            raise NasvitEdgeError(
+                f"{path.name} is off by {check.error:.2g}; allowed is {check.tolerance:.0e}"
+            )
+        made.append(_described(path, form.runtime, check.error, saved.latency_ms))
+        on_progress(index + 1, len(FORMATS), name)
+    return made
+
+
+def _described(path: Path, runtime: str, error: float, predicted_ms: float) -> dict[str, Any]:
+    report = artifact.evaluate(path, data_sets.BUNDLED)
+    return {
+        "path": str(path),
+        "artifact": path.name,
+        "runtime": runtime,
+        "error": error,
+        "predicted_ms": predicted_ms if runtime == RUNTIME else None,
+        "bytes": path.stat().st_size,
+        "correct": report["correct"],
+        "images": report["images"],
+        "accuracy": report["accuracy"],
+    }
+
+
+def _measure(artifacts: list[dict[str, Any]], on_progress: OnProgress) -> None:
+    """Add the measured latency of each artifact, in turns and in fresh sessions."""
+    samples: dict[str, list[float]] = {a["path"]: [] for a in artifacts}
+    with local_runner(load_device(DEVICE).runner) as runner:
+        for visit in range(_VISITS):
+            for made in artifacts:
+                job = Job(
+                    id=made["path"],
+                    model=made["path"],
+                    runtime=made["runtime"],
+                    threads=1,
+                    runs=10,
+                    seconds=_SECONDS,
+                    seed=visit,
+                )
+                answer = runner.measure(job)
+                if "error" in answer:
+                    raise MeasurementError(f"{made['artifact']} could not be measured: {answer['error']}")
+                samples[made["path"]] += answer["samples_us"]
+            on_progress(visit + 1, _VISITS, "measuring artifacts")
+    for made in artifacts:
+        taken = sorted(samples[made["path"]])
+        made["measured_ms"] = stats.median(taken) / 1e3
+        made["p90_ms"] = taken[int(0.9 * (len(taken) - 1))] / 1e3
+
+
+def _headline(report: dict[str, Any]) -> str:
+    first = report["artifacts"][0]
+    return (
+        f"{first['accuracy']:.1%} on test images at {units.show_ms(first['measured_ms'])} measured "
+        f"({units.show_ms(first['predicted_ms'])} predicted, budget {units.show_ms(report['budget_ms'])})"
+    )
+
+
+def rows(report: dict[str, Any]) -> list[list[str]]:
+    """The artifacts as table cells, in the order of `COLUMNS`."""
+    return [
+        [
+            made["artifact"],
+            f"{made['error']:.1e}",
+            "-" if made["predicted_ms"] is None else units.show_ms(made["predicted_ms"]),
+            units.show_ms(made["measured_ms"]),
+            units.show_ms(made["p90_ms"]),
+            f"{made['correct']} of {made['images']} ({made['accuracy']:.2%})",
+            f"{made['bytes'] / 1e6:.2f} MB",
+        ]
+        for made in report["artifacts"]
+    ]
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The report as Markdown."""
+    best = report["best"]
+    config = best["config"]
+    lines = [
+        "# nasvit-edge quickstart",
+        "",
+        report["headline"],
+        "",
+        f"- machine: {report['machine']['cpu']}, {report['machine']['cores']} cores, {report['machine']['system']}",
+        f"- {report['budget_why']}",
+        f"- {report['evaluated']} subnets looked at; the best has {units.show_count(best['macs'])} MACs, "
+        f"{units.show_count(best['parameters'])} parameters, {best['accuracy']:.1%} on validation images",
+        f"- took {report['seconds']:.0f} s",
+        "",
+        "| " + " | ".join(COLUMNS) + " |",
+        "|" + "---|" * len(COLUMNS),
+        *("| " + " | ".join(row) + " |" for row in rows(report)),
+        "",
+        "Error: largest difference of a logit from the elastic supernet's, over the spread of its logits. Latency: one thread, median",
+        "and p90; predicted from this machine's ONNX Runtime table, so it does not apply to TFLite. Accuracy: bundled Fashion-MNIST",
+        "test images, which the search has not seen.",
+        "",
+        "| gene | value |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in config.items()),
+        "",
+        "Next: `nasvit-edge search --latency 20ms` for the official ImageNet space, or `nasvit-edge train` for your own images.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Measuring ops and subnets on a device."""

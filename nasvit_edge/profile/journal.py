@@ -1,0 +1,112 @@
+"""The journal of a profile: a line per finished measurement, on disk before the next one starts.
+
+A kill at any moment loses at most the measurement that was running: a half-written last line is
+dropped when the journal is opened again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from nasvit_edge.errors import NasvitEdgeError
+
+
+class Journal:
+    """`entries` are the finished measurements: dicts with `id`, `visit`, `samples_us`."""
+
+    def __init__(self, path: Path, setup: dict[str, Any]) -> None:
+        self.path, self.setup = path, setup
+        self.entries: list[dict[str, Any]] = []
+        self._open()
+
+    def done(self) -> set[tuple[str, int]]:
+        """The (id, visit) pairs that need not be measured again."""
+        return {(entry["id"], entry["visit"]) for entry in self.entries}
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Append one measurement and wait until it is on disk."""
+        self._write(json.dumps(entry) + "\n", "ab")
+        self.entries.append(entry)
+
+    def remove(self) -> None:
+        """The table is written: the journal has served."""
+        self.path.unlink(missing_ok=True)
+
+    def _open(self) -> None:
+        try:
+            lines = self.path.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            lines = [b""]
+        except OSError as error:
+            raise NasvitEdgeError(f"journal {str(self.path)!r}: {error.strerror}") from None
+        complete = [_object(line) for line in lines[:-1]]
+        if complete and complete[0] == {"setup": self.setup}:
+            self.entries = [e for e in complete[1:] if e is not None and _is_entry(e)]
+        elif complete:  # measured another way: kept aside, not mixed in
+            with contextlib.suppress(OSError):
+                self.path.replace(self.path.with_suffix(".old"))
+        content = [{"setup": self.setup}, *self.entries]
+        self._write("".join(json.dumps(value) + "\n" for value in content), "wb")
+
+    def _write(self, text: str, mode: str) -> None:
+        try:
+            if mode == "wb":  # rewritten beside and renamed, so that a kill here loses nothing
+                beside = self.path.with_suffix(".new")
+                _flush(beside, text, mode)
+                beside.replace(self.path)
+            else:
+                _flush(self.path, text, mode)
+        except OSError as error:
+            raise NasvitEdgeError(
+                f"cannot write {str(self.path)!r}: {error.strerror}; finished ops are kept, run the same command again"
+            ) from None
+
+
+def _flush(path: Path, text: str, mode: str) -> None:
+    with path.open(mode) as stream:
+        stream.write(text.encode())
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _is_entry(entry: dict[str, Any]) -> bool:
+    samples = entry.get("samples_us")
+    return (
+        isinstance(entry.get("id"), str)
+        and type(entry.get("visit")) is int
+        and isinstance(samples, list)
+        and bool(samples)
+        and all(isinstance(s, int | float) and 0 < s < 1e10 for s in samples)
+    )
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold `path` as a lock, so that two profiles cannot write one table."""
+    try:
+        stream = path.open("w")
+    except OSError as error:
+        raise NasvitEdgeError(f"cannot write {str(path)!r}: {error.strerror}") from None
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise NasvitEdgeError(
+                f"another nasvit-edge profile is writing {path.name.removesuffix('.lock').lstrip('.')!r} right now; wait for it"
+            ) from None
+        yield
+        path.unlink(missing_ok=True)

@@ -1,0 +1,107 @@
+"""Rules of the house: floors, light imports, short files, shipped data that parses."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nasvit_edge
+from nasvit_edge import files
+from nasvit_edge.space import load_space
+
+PACKAGE = Path(nasvit_edge.__file__).parent
+FLOORS = [
+    ["errors"],
+    ["units", "files", "space"],
+    ["ops"],
+    ["latency", "device"],
+    ["model"],
+    ["export"],
+    ["data_sets", "profile"],
+    ["train"],
+    ["search", "searching"],
+    ["report"],
+    ["flows"],
+    ["cli"],
+]
+ORDER = [unit for floor in FLOORS for unit in floor]  # on one floor, from left to right
+HEAVY = (
+    "torch",
+    "torchvision",
+    "onnx",
+    "onnxruntime",
+    "litert_torch",
+    "ai_edge_litert",
+    "coremltools",
+    "tensorrt_rtx",
+)
+TORCH_ALLOWED = ("model", "train")
+MODULES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py") if "shipped" not in p.parts)
+DATA_FOLDERS = [PACKAGE / "data", *(files.shipped(name) for name in ("devices", "export", "latency_tables"))]
+
+
+def _unit(module: Path) -> str:
+    return module.parts[0].removesuffix(".py")
+
+
+def _imported_units(module: Path) -> set[str]:
+    """The parts of our package that a module imports, anywhere in it."""
+    units = set()
+    for node in ast.walk(ast.parse((PACKAGE / module).read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "nasvit_edge":
+            units |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("nasvit_edge."):
+            units.add(str(node.module).split(".")[1])
+        elif isinstance(node, ast.Import):
+            units |= {a.name.split(".")[1] for a in node.names if a.name.startswith("nasvit_edge.")}
+        assert not (isinstance(node, ast.ImportFrom) and node.level), f"{module}: relative import"
+    return units
+
+
+@pytest.mark.parametrize(
+    "module", [m for m in MODULES if m.name != "__init__.py" or len(m.parts) > 1], ids=str
+)
+def test_a_module_imports_only_from_floors_below(module):
+    unit = _unit(module)
+    assert unit in ORDER, f"{unit} has no floor: give it one in this test"
+    above = {u for u in _imported_units(module) - {unit} if u in ORDER and ORDER.index(u) > ORDER.index(unit)}
+    assert not above
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if _unit(m) not in TORCH_ALLOWED], ids=str)
+def test_importing_a_module_imports_nothing_heavy(module):
+    name = ".".join(["nasvit_edge", *module.with_suffix("").parts]).removesuffix(".__init__")
+    code = f"import sys, {name}; print([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_no_module_is_longer_than_four_hundred_lines(module):
+    lines = len((PACKAGE / module).read_text().splitlines())
+    assert lines <= 400
+
+
+def _shipped(suffix: str) -> list[Path]:
+    return sorted(path for folder in DATA_FOLDERS for path in folder.rglob(f"*{suffix}"))
+
+
+@pytest.mark.parametrize("path", _shipped(".toml"), ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_every_shipped_toml_parses(path):
+    assert files.read_toml(path, "shipped file")
+    if path.parent.name == "spaces":
+        assert load_space(path).name == path.stem
+
+
+@pytest.mark.parametrize("path", _shipped(".json"), ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_every_shipped_json_parses(path):
+    assert files.read_json(path, "shipped file")
+
+
+def test_shipped_folders_are_found():
+    assert len(_shipped(".toml")) >= 3
