@@ -225,7 +225,7 @@ def _read(path: Path, space: SearchSpace | None) -> LatencyTable:
     raw = files.read_json(path, "latency table", SCHEMA)
     try:
         return _checked(path, raw, space)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise TableError(
             f"latency table {str(path)!r} is damaged ({type(error).__name__}: {error}); measure it again: nasvit-edge profile"
         ) from None

@@ -37,13 +37,15 @@ def _root(
     del version
 
 
-app.command("quickstart")(reported(quickstart.quickstart))
-app.command("profile")(reported(profile.profile))
-app.command("search")(reported(search.search))
-app.command("export")(reported(export.export))
-app.command("verify")(reported(export.verify))
-app.command("evaluate")(reported(evaluate.evaluate))
-app.command("train")(reported(train.train))
+app.command("quickstart", short_help="Profile, search, export, verify and report on the bundled supernet.")(
+    reported(quickstart.quickstart)
+)
+app.command("profile", short_help="Time every op of a space on a device.")(reported(profile.profile))
+app.command("search", short_help="The most accurate subnet within a latency budget.")(reported(search.search))
+app.command("export", short_help="Write a subnet as ONNX or TFLite, checked.")(reported(export.export))
+app.command("verify", short_help="Repeat an exported file's numerical check.")(reported(export.verify))
+app.command("evaluate", short_help="Top-1 of an exported file.")(reported(evaluate.evaluate))
+app.command("train", short_help="Train a supernet.")(reported(train.train))
 
 
 def main() -> None:

@@ -41,19 +41,23 @@ def print_table(columns: list[str], rows: list[list[str]], title: str | None = N
 
 @contextlib.contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A bar on stderr: call the given function with (done, total, detail)."""
+    """A bar on stderr, from the first call of the given function with (done, total, detail) on."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     bar = Progress(*columns, TextColumn("{task.fields[detail]}"), console=Console(stderr=True))
-    with bar:
-        task = bar.add_task(what, total=None, detail="")
+    task = bar.add_task(what, total=None, detail="")
 
-        def show(done: int, total: int, detail: str = "") -> None:
-            bar.update(task, completed=done, total=total, detail=detail)
+    def show(done: int, total: int, detail: str = "") -> None:
+        bar.start()  # does nothing the second time
+        bar.update(task, completed=done, total=total, detail=detail)
 
+    try:
         yield show
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 @contextlib.contextmanager

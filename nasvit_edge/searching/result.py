@@ -92,7 +92,7 @@ def read_result(path: Path) -> SavedResult:
         latency_ms, accuracy = float(raw["best"]["latency_ms"]), float(raw["best"]["accuracy"])
     except NasvitEdgeError as error:
         raise NasvitEdgeError(f"result {str(path)!r}: {error}") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise NasvitEdgeError(
             f"result {str(path)!r} is damaged ({type(error).__name__}: {error}); run the search again"
         ) from None

@@ -104,7 +104,7 @@ def test_a_scaled_weight_fails_even_with_the_hash_recomputed(supernet, subnet, t
 
 def test_an_uncalibrated_subnet_is_refused_and_the_line_says_how(supernet, tmp_path):
     subnet = materialise(supernet, SPACE.smallest())
-    with pytest.raises(ExportError, match="--calibrate DATA.*--uncalibrated"):
+    with pytest.raises(ExportError, match=r"--calibrate DATA.*--uncalibrated"):
         artifact.export(supernet, subnet, "onnx", tmp_path / "m.onnx")
     assert list(tmp_path.iterdir()) == []
 

@@ -1,0 +1,181 @@
+"""Profiling: complete, resumable at any moment, and never a number that was not measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import TINY, one_line, only_user_errors, space_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nasvit_edge.errors import MeasurementError, NasvitEdgeError
+from nasvit_edge.latency import load_table
+from nasvit_edge.ops import all_ops
+from nasvit_edge.profile import run as profiling
+from nasvit_edge.profile.journal import Journal, locked
+from nasvit_edge.profile.models import composition_subnets, lowering_hash, op_module
+from nasvit_edge.profile.protocol import PROTOCOLS, load_protocol
+from nasvit_edge.space import load_space
+
+pytest.importorskip("onnxruntime")
+SPACE = space_of(TINY)
+SCRIPT = """
+import sys
+from pathlib import Path
+from nasvit_edge.profile.run import profile
+from nasvit_edge.space import load_space
+profile(load_space(sys.argv[1]), protocol="default", out=Path(sys.argv[2]))
+"""
+
+
+@pytest.fixture(scope="module")
+def profiled(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tables")
+    return profiling.profile(SPACE, protocol="quick", out=folder)
+
+
+def test_a_table_has_every_op_once_with_its_provenance(profiled):
+    raw = json.loads(profiled.read_text())
+    assert sorted(raw["ops"]) == sorted(op.key() for op in all_ops(SPACE))
+    assert raw["protocol"] == {"name": "quick", "visits": 1, "runs": 10, "seconds": 0.05, "subnets": 12}
+    assert raw["machine"]["cpu"]
+    assert {"date", "runtime_version", "threads", "tool_version", "seed"} <= set(raw)
+    for entry in raw["ops"].values():
+        assert 0 < entry["median_ms"] <= entry["p90_ms"]
+        assert entry["runs"] >= 10
+        assert len(entry["lowering"]) == 24
+
+
+def test_no_journal_or_lock_is_left(profiled):
+    assert [path.name for path in profiled.parent.iterdir()] == [profiled.name]
+
+
+def test_a_prediction_is_near_what_was_measured_whole(profiled):
+    """Loose on purpose: test machines are busy."""
+    table = load_table(profiled, space=_toml(profiled.parent.parent))
+    for whole in table.raw["subnets"]:
+        predicted = table.predict(SPACE.config(**whole["config"])).ms
+        assert 0.3 < predicted / whole["median_ms"] < 3
+
+
+def test_killed_five_times_it_still_measures_every_op_exactly_once(tmp_path):
+    toml = _toml(tmp_path)
+    out = tmp_path / "tables"
+    journal = out / ".host-onnxruntime-1t-fp32-tiny.partial.jsonl"
+    rng = random.Random(0)
+    finished: list[str] = []
+    for _ in range(5):
+        process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(toml), str(out)], start_new_session=True
+        )
+        known = len(finished)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and (
+            not journal.exists() or len(journal.read_bytes().splitlines()) < known + 3
+        ):
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.6))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        lines = journal.read_bytes().split(b"\n")[:-1]  # the last one may be half written
+        now = [(e["id"], e["visit"]) for e in map(json.loads, lines[1:])]
+        assert now[: len(finished)] == finished, "a finished measurement was lost or made again"
+        assert len(set(now)) == len(now)
+        finished = now
+    subprocess.run([sys.executable, "-c", SCRIPT, str(toml), str(out)], check=True)
+    raw = json.loads((out / "host-onnxruntime-1t-fp32-tiny.json").read_text())
+    assert sorted(raw["ops"]) == sorted(op.key() for op in all_ops(SPACE))
+    assert all(entry["visits"] == 3 for entry in raw["ops"].values())
+
+
+def test_two_profiles_of_one_table_do_not_mix(tmp_path):
+    with locked(tmp_path / ".t.lock"), pytest.raises(NasvitEdgeError, match="another nasvit-edge profile"):
+        with locked(tmp_path / ".t.lock"):
+            pass
+
+
+def test_a_journal_of_another_setup_is_kept_aside(tmp_path):
+    path = tmp_path / "j.jsonl"
+    Journal(path, {"runtime": "1"}).add({"id": "a", "visit": 0, "samples_us": [1.0]})
+    assert Journal(path, {"runtime": "1"}).done() == {("a", 0)}
+    assert Journal(path, {"runtime": "2"}).done() == set()
+    assert path.with_suffix(".old").exists()
+
+
+@given(cut=st.integers(0, 400), garbage=st.binary(max_size=20))
+def test_a_journal_cut_anywhere_keeps_its_whole_lines(tmp_path_factory, cut, garbage):
+    path = tmp_path_factory.mktemp("journal") / "j.jsonl"
+    journal = Journal(path, {"s": 1})
+    for i in range(5):
+        journal.add({"id": f"op{i}", "visit": 0, "samples_us": [1.0 + i]})
+    content = path.read_bytes()
+    path.write_bytes(content[:cut] + garbage)
+    again = only_user_errors(Journal, path, {"s": 1})
+    whole = content[:cut].count(b"\n") - 1
+    assert len(again.done()) >= min(5, max(0, whole))
+    assert again.done() <= journal.done()
+
+
+def test_an_op_that_fails_is_named_and_the_others_are_kept(tmp_path, monkeypatch):
+    broken = all_ops(SPACE)[3].key()
+    real = profiling.Models.path
+
+    def path(models, item):
+        made, lowering = real(models, item)
+        if item.id == broken:
+            made = tmp_path / "broken.onnx"
+            made.write_bytes(b"not a model")
+        return made, lowering
+
+    monkeypatch.setattr(profiling.Models, "path", path)
+    with pytest.raises(MeasurementError) as caught:
+        profiling.profile(SPACE, protocol="quick", out=tmp_path / "t")
+    assert broken in one_line(caught)
+    journal = tmp_path / "t" / ".host-onnxruntime-1t-fp32-tiny.partial.jsonl"
+    assert len(journal.read_text().splitlines()) > len(all_ops(SPACE))
+
+
+def test_the_named_protocols_measure_at_least_what_they_promise():
+    least = {"quick": (10, 0.05), "default": (30, 0.15), "thorough": (50, 1.0)}
+    for name, (runs, seconds) in least.items():
+        protocol = PROTOCOLS[name]
+        assert protocol.visits * protocol.runs >= runs
+        assert protocol.visits * protocol.seconds >= seconds - 1e-9
+    with pytest.raises(NasvitEdgeError, match="quick, default, thorough"):
+        load_protocol("slow")
+
+
+def test_the_composition_subnets_span_the_space():
+    space = load_space("nasvit")
+    chosen = composition_subnets(space, 24, seed=0)
+    assert {space.smallest(), space.largest()} <= set(chosen)
+    assert 20 <= len(chosen) <= 24
+    assert chosen == composition_subnets(space, 24, seed=0)
+
+
+def test_the_hash_of_a_lowering_changes_with_what_is_computed():
+    ops = all_ops(SPACE)
+    hashes = {lowering_hash(op_module(op), (1, *op.in_shape()), "onnxruntime") for op in ops}
+    assert len(hashes) == len(ops)
+    again = {lowering_hash(op_module(op), (1, *op.in_shape()), "onnxruntime") for op in ops}
+    assert again == hashes
+
+
+@pytest.mark.slow
+def test_litert_measures_the_space_too(tmp_path):
+    pytest.importorskip("litert_torch")
+    path = profiling.profile(SPACE, runtime="litert", protocol="quick", out=tmp_path)
+    assert json.loads(path.read_text())["runtime"] == "litert"
+
+
+def _toml(folder):
+    path = folder / "tiny.toml"
+    path.write_text(TINY)
+    return path
