@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from nasvit_edge.units import show_count, show_ms
+
+_LINE_SECONDS = 10.0
 
 
 def note(text: str) -> None:
@@ -46,7 +49,11 @@ def progress(what: str) -> Iterator[Callable[[int, int, str], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, TextColumn("{task.fields[detail]}"), console=Console(stderr=True))
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _lines(what)
+        return
+    bar = Progress(*columns, TextColumn("{task.fields[detail]}"), console=console)
     task = bar.add_task(what, total=None, detail="")
 
     def show(done: int, total: int, detail: str = "") -> None:
@@ -58,6 +65,19 @@ def progress(what: str) -> Iterator[Callable[[int, int, str], None]]:
     finally:
         if bar.live.is_started:
             bar.stop()
+
+
+def _lines(what: str) -> Callable[[int, int, str], None]:
+    """Progress for log files: a line now and then."""
+    last = time.monotonic()
+
+    def show(done: int, total: int, detail: str = "") -> None:
+        nonlocal last
+        if time.monotonic() - last > _LINE_SECONDS:
+            last = time.monotonic()
+            note(f"{what}: {done} of {total} {detail}".rstrip())
+
+    return show
 
 
 @contextlib.contextmanager

@@ -55,7 +55,10 @@ def search(
     )
     with progress("measuring ops") as show:
         prepared = flow.prepare(request, note=note, on_profile=show)
-    note(f"accuracy: {prepared.accuracy_source}; table: {prepared.table_name}")
+    points = 100 * prepared.setting.accuracy_uncertainty
+    note(
+        f"accuracy: {prepared.accuracy_source} (good to about {points:.1f} points); table: {prepared.table_name}"
+    )
     with progress("searching") as show:
         result = flow.go(prepared, budget_ms, seed, population, generations, on_progress=show)
     files.write_json(out, result)

@@ -25,6 +25,11 @@ def train(
     ] = 2,
     threads: options.Threads = 2,
     seed: options.Seed = 0,
+    label_smoothing: Annotated[float, typer.Option(min=0.0, max=0.9)] = 0.05,
+    shift: Annotated[int, typer.Option(min=0, max=32, help="Pixels that images are moved at random.")] = 2,
+    supernet: Annotated[
+        str | None, typer.Option(help="Start from these weights: a file, or shipped ones by name.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -40,10 +45,14 @@ def train(
         batch_size=batch_size,
         learning_rate=learning_rate,
         random_subnets=random_subnets,
+        label_smoothing=label_smoothing,
+        shift=shift,
         seed=seed,
     )
     with progress("training") as show:
-        report = run(space, data, settings, out, threads=threads, resume=resume, on_progress=show)
+        report = run(
+            space, data, settings, out, threads=threads, weights=supernet, resume=resume, on_progress=show
+        )
     if as_json:
         print_json(report)
         return

@@ -11,8 +11,8 @@ from nasvit_edge import data_sets, files
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import NasvitEdgeError, TableError
 from nasvit_edge.latency import LatencyTable, load_table, table_path
-from nasvit_edge.searching.accuracy import load_accuracy, predictor_names
-from nasvit_edge.searching.evolution import MEASURED_EFFORT, Accuracy, Effort, search
+from nasvit_edge.searching.accuracy import AccuracyPredictor, load_accuracy, predictor_names
+from nasvit_edge.searching.evolution import MEASURED_EFFORT, Effort, search
 from nasvit_edge.searching.images import ImageAccuracy
 from nasvit_edge.searching.result import Setting, to_json
 from nasvit_edge.space import SearchSpace, load_space
@@ -40,7 +40,7 @@ class Prepared:
     space: SearchSpace
     table: LatencyTable
     table_name: str
-    accuracy: Accuracy
+    accuracy: AccuracyPredictor | ImageAccuracy
     measured: bool
     accuracy_source: str
     setting: Setting
@@ -56,13 +56,13 @@ def prepare(
     accuracy, measured = _accuracy(request, space)
     path = _table_path(request, space, note, on_profile)
     table = load_table(str(path), space=request.space)
-    source, uncertainty = str(getattr(accuracy, "name", "")), float(getattr(accuracy, "uncertainty", 0.0))
+    source = accuracy.name if isinstance(accuracy, ImageAccuracy) else f"predictor {accuracy.name}"
     setting = Setting(
         space=request.space,
         supernet=request.supernet,
         calibration=request.data if measured else None,
         accuracy_source=source,
-        accuracy_uncertainty=uncertainty,
+        accuracy_uncertainty=accuracy.uncertainty,
         device=request.device,
         runtime=request.runtime,
         threads=request.threads,
@@ -123,7 +123,7 @@ def _with_weights(request: Request, space: SearchSpace) -> Request:
     return request
 
 
-def _accuracy(request: Request, space: SearchSpace) -> tuple[Accuracy, bool]:
+def _accuracy(request: Request, space: SearchSpace) -> tuple[AccuracyPredictor | ImageAccuracy, bool]:
     """The accuracy source, and whether it measures (instead of predicting)."""
     if request.accuracy is None and request.supernet is not None and request.data is not None:
         return _measured(request, space), True

@@ -10,7 +10,7 @@ predicts less, and a search may add stages up and compare totals.
 from __future__ import annotations
 
 import math
-import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,9 @@ class AccuracyPredictor:
         base: resolution -> accuracy of the smallest subnet there.
         effects: resolution -> gene name (`mb4 depth`) -> choice -> gain over the smallest choice.
         saturation: the link's only parameter.
+        genes: the space's genes, the resolution first.
+        lengths: how many numbers a config of the space has in each list.
+        raw: the whole file, with its `validation`.
     """
 
     name: str
@@ -45,6 +48,7 @@ class AccuracyPredictor:
     effects: Mapping[int, _Effects]
     saturation: float
     genes: tuple[Gene, ...]
+    lengths: Mapping[str, int]
     raw: dict[str, Any]
 
     def __call__(self, config: SubnetConfig) -> float:
@@ -52,29 +56,52 @@ class AccuracyPredictor:
         return self.link(self.additive(config))
 
     def additive(self, config: SubnetConfig) -> float:
-        """What plain addition of the smoothed effects predicts, before the link."""
-        if config.resolution not in self.base or len(config.depth) * 4 + 3 != len(self.genes):
-            raise SpaceError(
-                f"config {config.to_dict()} is not of space {self.space!r}, which {self.name!r} is for"
-            )
+        """What plain addition of the smoothed effects predicts, before the link.
+
+        Raises:
+            SpaceError: a config that is not of the predictor's space, also one made by hand.
+        """
+        self._check(config)
         effects = self.effects[config.resolution]
-        total = self.base[config.resolution]
-        for gene in self.genes[1:]:
-            choice = get_gene(config, gene)
-            if choice not in effects[gene.name]:
-                raise SpaceError(
-                    f"{gene.name} is {choice!r}; predictor {self.name!r} knows {sorted(effects[gene.name])}"
-                )
-            total += effects[gene.name][choice]
-        return total
+        gains = (effects[gene.name][get_gene(config, gene)] for gene in self.genes[1:])
+        return self.base[config.resolution] + sum(gains)
 
     def stage_effect(self, resolution: int, stage: str, choices: Mapping[str, int]) -> float:
         """The gain of a stage (`mb4`, `first_conv`, ...) over its smallest choices; `choices`: kind -> choice.
 
-        For searches that add stages up: base + all stage effects = `additive`.
+        For searches that add stages up: base + all stage effects = `additive`. A kind that `choices` leaves
+        out stays smallest.
+
+        Raises:
+            SpaceError: a resolution, stage, kind or choice that the space does not have.
         """
-        effects = self.effects[resolution]
-        return sum(effects[f"{stage} {kind.replace('_', ' ')}"][choice] for kind, choice in choices.items())
+        total = 0.0
+        for kind, choice in choices.items():
+            name = f"{stage} {kind.replace('_', ' ')}"
+            try:
+                total += self.effects[resolution][name][choice]
+            except (KeyError, TypeError):
+                raise SpaceError(
+                    f"{name} {choice!r} at resolution {resolution!r} is not of space {self.space!r}"
+                ) from None
+        return total
+
+    def _check(self, config: SubnetConfig) -> None:
+        """SpaceError for the first list or choice that the space does not have."""
+        for kind, length in self.lengths.items():
+            values = getattr(config, kind, None)
+            if not isinstance(values, tuple) or len(values) != length:
+                raise SpaceError(
+                    f"the config is not of space {self.space!r}: its {kind} is {values!r}, not {length} numbers; "
+                    "make one with space.config(...)"
+                )
+        for gene in self.genes:
+            choice = get_gene(config, gene)
+            if type(choice) is not int or choice not in gene.choices:
+                raise SpaceError(
+                    f"the config is not of space {self.space!r}: its {gene.name} is {choice!r}, "
+                    f"not one of {' '.join(map(str, gene.choices))}"
+                )
 
     def link(self, total: float) -> float:
         """From an additive total to the prediction; strictly rising over all totals of the space."""
@@ -95,31 +122,36 @@ def load_accuracy(name: str | Path) -> AccuracyPredictor:
     """
     path = Path(name)
     if path.suffix != ".json":
-        path = files.data("accuracy", f"{name}.json")
-        if not re.fullmatch(r"[\w-]+", str(name)) or not path.is_file():
+        if str(name) not in predictor_names():
             raise NasvitEdgeError(
                 f"unknown accuracy predictor {str(name)!r}; there are {', '.join(predictor_names())}, or give a path to a .json file"
             )
+        path = files.data("accuracy", f"{name}.json")
     raw = files.read_json(path, "accuracy predictor", SCHEMA)
     try:
         return _parse(path.stem, raw)
     except NasvitEdgeError as error:
         raise NasvitEdgeError(f"accuracy predictor {str(path)!r}: {error}") from None
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except KeyError as error:
+        raise NasvitEdgeError(f"accuracy predictor {str(path)!r} has no {error}; fit it again") from None
+    except (TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
         raise NasvitEdgeError(
-            f"accuracy predictor {str(path)!r} is damaged ({type(error).__name__}: {' '.join(str(error).split())[:120]}); fit it again"
+            f"accuracy predictor {str(path)!r} is damaged ({' '.join(str(error).split())[:160]}); fit it again"
         ) from None
 
 
 def _parse(name: str, raw: dict[str, Any]) -> AccuracyPredictor:
-    for key in ("space", "source"):
-        if not isinstance(raw[key], str):
-            raise ValueError(f"{key!r} is {raw[key]!r}")
+    for key in ("space", "source", "unit"):
+        if not isinstance(raw[key], str) or not raw[key].isprintable():
+            raise ValueError(f"{key!r} is {raw[key]!r}, not one line of text")
+    if raw["unit"] != "fractions":
+        raise ValueError(f"'unit' is {raw['unit']!r}; it must be 'fractions'")
     space = load_space(raw["space"])
-    base = {int(r): _fraction(value, f"base {r}") for r, value in raw["base"].items()}
-    if sorted(base) != sorted(space.resolutions):
-        raise ValueError(f"base is for resolutions {sorted(base)}, not {list(space.resolutions)}")
-    effects = {r: _effects(space, raw["effects"][str(r)]) for r in base}
+    resolutions = [str(r) for r in space.resolutions]
+    for key in ("base", "effects"):
+        _same_keys(raw[key], resolutions, key)
+    base = {int(r): _fraction(raw["base"][r], f"base {r}") for r in resolutions}
+    effects = {int(r): _effects(space, raw["effects"][r], f"effects {r}") for r in resolutions}
     predictor = AccuracyPredictor(
         name=name,
         space=space.name,
@@ -129,21 +161,37 @@ def _parse(name: str, raw: dict[str, Any]) -> AccuracyPredictor:
         effects=effects,
         saturation=_number(raw["saturation"], "saturation"),
         genes=space.genes,
+        lengths=Counter(gene.kind for gene in space.genes[1:]),
         raw=raw,
     )
     _check_link(predictor)
     return predictor
 
 
-def _effects(space: SearchSpace, table: dict[str, Any]) -> _Effects:
+def _effects(space: SearchSpace, table: dict[str, Any], where: str) -> _Effects:
     """Gene name -> choice -> gain; every choice of the space, from 0 upwards and never falling."""
+    _same_keys(table, [gene.name for gene in space.genes[1:]], where)
     effects = {}
     for gene in space.genes[1:]:
-        gains = [_number(table[gene.name][str(choice)], gene.name) for choice in gene.choices]
-        if gains[0] != 0 or list(gains) != sorted(gains):
-            raise ValueError(f"effects of {gene.name!r} are {gains}; they must start at 0 and never fall")
+        what = f"{where} {gene.name}"
+        _same_keys(table[gene.name], [str(choice) for choice in gene.choices], what)
+        gains = [_number(table[gene.name][str(choice)], what) for choice in gene.choices]
+        if gains[0] != 0 or gains != sorted(gains):
+            raise ValueError(f"{what!r} is {gains}; gains must start at 0 and never fall")
         effects[gene.name] = dict(zip(gene.choices, gains, strict=True))
     return effects
+
+
+def _same_keys(table: Any, expected: list[str], where: str) -> None:
+    """`table` must be an object with exactly the `expected` keys."""
+    if not isinstance(table, dict):
+        raise ValueError(f"{where!r} is {table!r}, not an object")
+    for key in expected:
+        if key not in table:
+            raise ValueError(f"{where!r} has no {key!r}")
+    for key in table:
+        if key not in expected:
+            raise ValueError(f"{where!r} has an unknown key {key!r}")
 
 
 def _check_link(predictor: AccuracyPredictor) -> None:

@@ -12,7 +12,7 @@ import math
 import random
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from nasvit_edge import files
 from nasvit_edge.data_sets import ImageSet, prepare
 from nasvit_edge.errors import CheckpointError, DataError, NasvitEdgeError
-from nasvit_edge.model.checkpoint import save_supernet
+from nasvit_edge.model.checkpoint import load_supernet, save_supernet
 from nasvit_edge.model.evaluate import calibrated
 from nasvit_edge.model.subnet import materialise, statistics
 from nasvit_edge.model.supernet import Supernet
@@ -46,6 +46,7 @@ class TrainSettings:
     random_subnets: int = 2
     shift: int = 2  # pixels, each way
     seed: int = 0
+    initial: str = ""  # SHA-256 of the weights to start from; none: the training initialisation
 
 
 @dataclass(slots=True)
@@ -65,11 +66,14 @@ def train(
     settings: TrainSettings,
     out: Path,
     *,
+    initial: Path | None = None,
     resume: bool = False,
     on_step: Callable[[Progress], None] = lambda _: None,
     checkpoint_seconds: float = 120.0,
 ) -> Supernet:
     """Train a supernet and write `out/supernet.safetensors`, with `out/checkpoint.pt` on the way.
+
+    With `initial`, training starts from those weights (a second, shorter cycle often pays).
 
     Raises:
         CheckpointError: `resume` without a checkpoint, or one of another run.
@@ -77,7 +81,9 @@ def train(
     """
     files.writable_folder(out)
     _check(images, settings)
-    supernet, optimizer = _start(space, settings)
+    if initial is not None:
+        settings = replace(settings, initial=files.sha256(initial))
+    supernet, optimizer = _start(space, settings, initial)
     step, steps = 0, settings.epochs * (len(images) // settings.batch_size)
     if resume:
         step = _load(out / "checkpoint.pt", supernet, optimizer, space, settings, images)
@@ -134,10 +140,15 @@ def _check(images: ImageSet, settings: TrainSettings) -> None:
         raise DataError(f"{len(images)} images are fewer than one batch of {settings.batch_size}")
 
 
-def _start(space: SearchSpace, settings: TrainSettings) -> tuple[Supernet, torch.optim.Optimizer]:
+def _start(
+    space: SearchSpace, settings: TrainSettings, initial: Path | None
+) -> tuple[Supernet, torch.optim.Optimizer]:
     torch.manual_seed(settings.seed)
-    supernet = Supernet(space)
-    initialise(supernet)
+    if initial is None:
+        supernet = Supernet(space)
+        initialise(supernet)
+    else:
+        supernet = load_supernet(initial, space)
     supernet.train()
     supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     decayed = [p for p in supernet.parameters() if p.dim() > 1]

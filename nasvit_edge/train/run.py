@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from nasvit_edge import data_sets, files
+from nasvit_edge.model.checkpoint import resolve_weights
 from nasvit_edge.model.evaluate import subnet_accuracy
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.space import SearchSpace, load_space
@@ -22,6 +23,7 @@ def run(
     out: Path,
     *,
     threads: int,
+    weights: str | None,
     resume: bool,
     on_progress: Callable[[int, int, str], None],
 ) -> dict[str, Any]:
@@ -35,7 +37,8 @@ def run(
         detail = f"loss {progress.loss:.3f}, subnets {progress.distilled:.3f}"
         on_progress(progress.step, progress.steps, detail)
 
-    supernet = train(space, images, settings, out, resume=resume, on_step=show)
+    initial = resolve_weights(weights) if weights else None
+    supernet = train(space, images, settings, out, initial=initial, resume=resume, on_step=show)
     return {"out": str(out), "accuracy": _ends(space, supernet, calibration, validation)}
 
 

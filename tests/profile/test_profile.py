@@ -96,9 +96,9 @@ def test_killed_five_times_it_still_measures_every_op_exactly_once(tmp_path):
 
 
 def test_two_profiles_of_one_table_do_not_mix(tmp_path):
-    with locked(tmp_path / ".t.lock"), pytest.raises(NasvitEdgeError, match="another nasvit-edge profile"):
-        with locked(tmp_path / ".t.lock"):
-            pass
+    lock = tmp_path / ".t.lock"
+    with locked(lock), pytest.raises(NasvitEdgeError, match="another nasvit-edge profile"), locked(lock):
+        pass
 
 
 def test_a_journal_of_another_setup_is_kept_aside(tmp_path):
