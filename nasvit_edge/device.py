@@ -46,13 +46,7 @@ def load_device(name: str) -> Device:
 
 def parse_device(table: dict[str, Any], path: Path) -> Device:
     """Check a `device.toml`; DeviceError names file and key."""
-    for key in sorted(set(table) ^ set(_KEYS)):
-        raise DeviceError(f"device {str(path)!r}: key {key!r} is {'unknown' if key in table else 'missing'}")
-    for key, kind in _KEYS.items():
-        if not isinstance(table[key], kind):
-            raise DeviceError(
-                f"device {str(path)!r}: key {key!r} is {table[key]!r}, not of type {kind.__name__}"
-            )
+    files.checked_table(table, path, "device", _KEYS)
     if table["transport"] not in _TRANSPORTS:
         raise DeviceError(
             f"device {str(path)!r}: key 'transport' is {table['transport']!r}; there is {', '.join(_TRANSPORTS)}"

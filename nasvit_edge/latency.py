@@ -241,23 +241,17 @@ def _checked(path: Path, raw: dict[str, Any], space: SearchSpace | None) -> Late
     if not raw["ops"]:
         raise ValueError("no ops")
     ops_ms = {key: _positive(entry["median_ms"], key) for key, entry in raw["ops"].items()}
-    call_ms = _number(raw["call_ms"], "call_ms")
+    call_ms = files.number(raw["call_ms"], "call_ms")
     return LatencyTable(path, space, ops_ms, call_ms, _composition(raw.get("composition")), raw)
 
 
 def _composition(values: dict[str, Any] | None) -> Composition | None:
     if values is None:
         return None
-    return Composition(*(_number(values[key], key) for key in Composition.__slots__))
+    return Composition(*(files.number(values[key], key) for key in Composition.__slots__))
 
 
 def _positive(value: Any, what: str) -> float:
-    if _number(value, what) <= 0:
-        raise ValueError(f"{what!r} is {value!r}")
-    return float(value)
-
-
-def _number(value: Any, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    if files.number(value, what) <= 0:
         raise ValueError(f"{what!r} is {value!r}")
     return float(value)

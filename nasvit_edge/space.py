@@ -188,7 +188,7 @@ def load_space(name: str | Path) -> SearchSpace:
     path = Path(name)
     if path.suffix != ".toml":
         path = files.data("spaces", f"{name}.toml")
-        if not re.fullmatch(r"[\w-]+", str(name)) or not path.is_file():
+        if str(name) not in space_names():
             raise SpaceError(
                 f"unknown space {str(name)!r}; there are {', '.join(space_names())}, or give a path to a .toml file"
             )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nasvit_edge import files
 from nasvit_edge.device import Device, device_names, load_device, parse_device
-from nasvit_edge.errors import DeviceError
+from nasvit_edge.errors import DeviceError, NasvitEdgeError
 
 HOST = files.shipped("devices") / "host" / "device.toml"
 TABLE = files.read_toml(HOST, "device")
@@ -44,6 +44,6 @@ def test_a_changed_key_is_taken_or_named(key, value):
 
 @pytest.mark.parametrize("key", TABLE)
 def test_a_missing_key_is_named(key):
-    with pytest.raises(DeviceError) as caught:
+    with pytest.raises(NasvitEdgeError) as caught:
         parse_device({k: v for k, v in TABLE.items() if k != key}, Path("d.toml"))
     assert f"key {key!r} is missing" in one_line(caught)

@@ -315,3 +315,8 @@ def test_a_config_file_names_itself_in_errors(tmp_path, tiny):
 def test_sampled_configs_are_valid(nano, data):
     config = data.draw(configs(nano))
     assert nano.config(**config.to_dict()) == config
+
+
+def test_a_name_longer_than_any_file_name_is_only_unknown():
+    with pytest.raises(SpaceError, match="unknown space"):
+        load_space("x" * 5000)

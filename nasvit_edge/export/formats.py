@@ -47,14 +47,7 @@ def load_format(name: str) -> Format:
     if name not in format_names():
         raise ExportError(f"unknown format {name!r}; there are {', '.join(format_names())}")
     path = files.shipped("export") / name / "format.toml"
-    table = files.read_toml(path, "format")
-    for key in sorted(set(table) ^ set(_KEYS)):
-        raise ExportError(f"format {str(path)!r}: key {key!r} is {'unknown' if key in table else 'missing'}")
-    for key, kind in _KEYS.items():
-        if not isinstance(table[key], kind):
-            raise ExportError(
-                f"format {str(path)!r}: key {key!r} is {table[key]!r}, not of type {kind.__name__}"
-            )
+    table = files.read_table(path, "format", _KEYS)
     return _format(table)
 
 

@@ -83,7 +83,7 @@ class MBConvBlock(nn.Module):
         super().__init__()
         self.op = op
         project = op.projects_shortcut if project_shortcut is None else project_shortcut
-        self.expand = ConvNorm(op.in_channels, op.expanded) if op.expands else None
+        self.expand: nn.Module | None = ConvNorm(op.in_channels, op.expanded) if op.expands else None
         hidden = op.expanded if op.expands else op.in_channels
         self.depthwise = ConvNorm(hidden, hidden, op.kernel_size, op.stride, groups=hidden)
         self.se = SqueezeExcite(hidden, op.squeezed) if op.squeezed else None

@@ -47,17 +47,15 @@ def load_supernet(weights: str | Path, space: SearchSpace, *, seed: int = 0) -> 
 
 
 def resolve_weights(weights: str | Path) -> Path:
-    """A path as given, or shipped weights by name."""
-    path = Path(weights)
-    shipped = files.data("weights", f"{weights}.safetensors")
-    if not path.exists() and re.fullmatch(r"[\w-]+", str(weights)):
-        if shipped.is_file():
-            return shipped
-        names = sorted(p.stem for p in files.data("weights").glob("*.safetensors"))
+    """Shipped weights by name, or a path as given."""
+    names = sorted(p.stem for p in files.data("weights").glob("*.safetensors"))
+    if str(weights) in names:
+        return files.data("weights", f"{weights}.safetensors")
+    if re.fullmatch(r"[\w-]{1,64}", str(weights)) and not Path(weights).exists():
         raise CheckpointError(
             f"no weights {str(weights)!r}: give a checkpoint file, 'random', or shipped weights ({', '.join(names)})"
         )
-    return path
+    return Path(weights)
 
 
 def random_supernet(space: SearchSpace, seed: int = 0) -> Supernet:

@@ -8,55 +8,13 @@ weight, becomes a multiple of the sum over v (which is N times cheaper than addi
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nasvit_edge.model.blocks import (
-    MLP,
-    ClassifierBlock,
-    ConvNorm,
-    HeadBlock,
-    MBConvBlock,
-    StemBlock,
-    TransformerBlockModule,
-)
-
-
-class FoldedStem(nn.Module):
-    """`StemBlock` with its batch norm folded."""
-
-    def __init__(self, block: StemBlock) -> None:
-        super().__init__()
-        self.conv = fold_norm(block.body)
-        self.act = block.act
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.act(self.conv(x))
-        return out
-
-
-class FoldedMBConv(nn.Module):
-    """`MBConvBlock` with its batch norms folded."""
-
-    def __init__(self, block: MBConvBlock) -> None:
-        super().__init__()
-        self.expand = fold_norm(block.expand) if block.expand is not None else None
-        self.depthwise = fold_norm(block.depthwise)
-        self.se = block.se
-        self.project = fold_norm(block.project)
-        self.shortcut = block.shortcut
-        self.act = block.act
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = x
-        if self.expand is not None:
-            y = self.act(self.expand(y))
-        y = self.act(self.depthwise(y))
-        if self.se is not None:
-            y = self.se(y)
-        out: Tensor = self.project(y) + self.shortcut(x)
-        return out
+from nasvit_edge.model.blocks import MLP, ConvNorm, TransformerBlockModule
 
 
 class FoldedAttention(nn.Module):
@@ -118,35 +76,15 @@ class FoldedTransformer(nn.Module):
         return out
 
 
-class FoldedHead(nn.Module):
-    """`HeadBlock` with its batch norm folded."""
-
-    def __init__(self, block: HeadBlock) -> None:
-        super().__init__()
-        self.expand = fold_norm(block.expand)
-        self.features = block.features
-        self.act = block.act
-
-    def forward(self, x: Tensor) -> Tensor:
-        pooled = self.act(self.expand(x)).mean((2, 3))  # (B, 6C)
-        out: Tensor = self.act(self.features(pooled))
-        return out
-
-
 def fold_block(block: nn.Module) -> nn.Module:
-    """The folded form of a block made by `blocks.build`; shares tensors with it where nothing folds."""
-    match block:
-        case StemBlock():
-            return FoldedStem(block)
-        case MBConvBlock():
-            return FoldedMBConv(block)
-        case TransformerBlockModule():
-            return FoldedTransformer(block)
-        case HeadBlock():
-            return FoldedHead(block)
-        case ClassifierBlock():
-            return block
-    raise TypeError(f"no folded form of {type(block).__name__}")
+    """A folded copy of a block made by `blocks.build`."""
+    if isinstance(block, TransformerBlockModule):
+        return FoldedTransformer(copy.deepcopy(block))
+    folded = copy.deepcopy(block)
+    for name, child in block.named_children():
+        if isinstance(child, ConvNorm):
+            setattr(folded, name, fold_norm(child))
+    return folded
 
 
 def fold_norm(block: ConvNorm) -> nn.Conv2d:

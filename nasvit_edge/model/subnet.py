@@ -77,7 +77,7 @@ def fold(subnet: Subnet) -> Subnet:
         return copy.deepcopy(subnet)
     folded = Subnet(subnet.space, subnet.config, subnet.ops)
     for op, block in zip(subnet.ops, subnet.blocks(), strict=True):
-        attach(folded, op.name, copy.deepcopy(fold_block(block)))
+        attach(folded, op.name, fold_block(block))
     folded.source, folded.calibration = dict(subnet.source), copy.deepcopy(subnet.calibration)
     folded.folded = True
     for parameter in folded.parameters():

@@ -9,7 +9,6 @@ predicts less, and a search may add stages up and compare totals.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -159,7 +158,7 @@ def _parse(name: str, raw: dict[str, Any]) -> AccuracyPredictor:
         uncertainty=_fraction(raw["uncertainty"], "uncertainty"),
         base=base,
         effects=effects,
-        saturation=_number(raw["saturation"], "saturation"),
+        saturation=files.number(raw["saturation"], "saturation"),
         genes=space.genes,
         lengths=Counter(gene.kind for gene in space.genes[1:]),
         raw=raw,
@@ -175,7 +174,7 @@ def _effects(space: SearchSpace, table: dict[str, Any], where: str) -> _Effects:
     for gene in space.genes[1:]:
         what = f"{where} {gene.name}"
         _same_keys(table[gene.name], [str(choice) for choice in gene.choices], what)
-        gains = [_number(table[gene.name][str(choice)], what) for choice in gene.choices]
+        gains = [files.number(table[gene.name][str(choice)], what) for choice in gene.choices]
         if gains[0] != 0 or gains != sorted(gains):
             raise ValueError(f"{what!r} is {gains}; gains must start at 0 and never fall")
         effects[gene.name] = dict(zip(gene.choices, gains, strict=True))
@@ -206,12 +205,6 @@ def _check_link(predictor: AccuracyPredictor) -> None:
 
 
 def _fraction(value: Any, what: str) -> float:
-    if not 0 < _number(value, what) < 1:
+    if not 0 < files.number(value, what) < 1:
         raise ValueError(f"{what!r} is {value!r}, not a fraction")
-    return float(value)
-
-
-def _number(value: Any, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise ValueError(f"{what!r} is {value!r}")
     return float(value)

@@ -10,7 +10,7 @@ from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
-from conftest import configs, one_line, only_user_errors, require_module
+from conftest import configs, one_line, only_user_errors
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -262,7 +262,7 @@ def test_a_gain_that_falls_or_a_link_that_falls_is_refused(tmp_path):
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the raw records are not here")
 def test_the_shipped_coefficients_are_what_the_script_fits():
-    require_module("scipy")
+    pytest.importorskip("scipy")  # of the script, not of the package
     again = runpy.run_path(str(CHECKOUT / "benchmarks" / "fit_imagenet_accuracy.py"))["fit"](SHARED)
     assert again["base"] == pytest.approx(RAW["base"], abs=1e-6)
     assert again["saturation"] == pytest.approx(RAW["saturation"], abs=1e-3)
