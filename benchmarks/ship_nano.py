@@ -24,6 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--ship", action="store_true")
+    parser.add_argument("--training-images", type=int, help="calibrate on so many training images instead")
     parser.add_argument("--random", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(2)
@@ -31,6 +32,8 @@ def main() -> None:
     weights = options.run / "supernet.safetensors"
     supernet = load_supernet(weights, space)
     calibration, test = data_sets.bundled("calibration"), data_sets.fashion_mnist(train=False)
+    if options.training_images:
+        calibration = data_sets.fashion_mnist_splits()[0].take("train", slice(0, options.training_images))
     rng = random.Random(0)
     subnets = {"smallest": space.smallest(), "largest": space.largest()}
     subnets |= {f"random {i}": space.sample(rng) for i in range(options.random)}
