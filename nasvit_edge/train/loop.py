@@ -150,7 +150,8 @@ def _start(
     else:
         supernet = load_supernet(initial, space)
     supernet.train()
-    supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module: Any = supernet  # torch's own types of `to` differ by version
+    module.to(memory_format=torch.channels_last)
     decayed = [p for p in supernet.parameters() if p.dim() > 1]
     plain = [p for p in supernet.parameters() if p.dim() <= 1]
     groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
