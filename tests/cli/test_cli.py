@@ -210,6 +210,9 @@ def test_ctrl_c_is_one_line_and_130(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # shells ignore it for background jobs
     )
     journal = tmp_path / "latency_tables" / ".host-onnxruntime-1t-fp32-nano.partial.jsonl"
     deadline = time.monotonic() + 120
