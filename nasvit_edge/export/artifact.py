@@ -104,7 +104,7 @@ def _write(
     images, real = parity.inputs(subnet.space, resolution)
     expected = parity.reference(supernet, subnet.config, stats, images)
     metadata = describe(subnet, precision, form)
-    model = form.module().convert(fold(subnet), (1, 3, resolution, resolution))
+    model = form.module().convert(fold(subnet, form.layout), (1, 3, resolution, resolution))
     content = form.module().write_metadata(model, metadata)
     error = _run_copy(form, content, images, expected)
     check = Check(error, form.tolerance[precision], len(images), real, "supernet")

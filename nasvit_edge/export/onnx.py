@@ -275,6 +275,17 @@ def _transpose(graph: _Graph, node: Node) -> str:
     return graph.emit("Transpose", [graph.operand(node.args[0])], node, perm=order)
 
 
+def _narrow(graph: _Graph, node: Node) -> str:
+    x, axis, start, length = node.args
+    ends = [graph.axes([int(n)]) for n in (start, start + length, axis)]
+    return graph.emit("Slice", [graph.operand(x), *ends], node)
+
+
+def _concat(graph: _Graph, node: Node) -> str:
+    parts, axis = node.args
+    return graph.emit("Concat", [graph.operand(p) for p in parts], node, axis=axis)
+
+
 def _softmax(graph: _Graph, node: Node) -> str:
     return graph.emit("Softmax", [graph.operand(node.args[0])], node, axis=node.args[1])
 
@@ -298,4 +309,6 @@ _CALLS: dict[str, Callable[..., str]] = {
     "unflatten": _reshaped,
     "transpose": _transpose,
     "softmax": _softmax,
+    "narrow": _narrow,
+    "cat": _concat,
 }

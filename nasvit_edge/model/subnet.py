@@ -71,13 +71,16 @@ def materialise(supernet: Supernet, config: SubnetConfig) -> Subnet:
     return subnet.eval()
 
 
-def fold(subnet: Subnet) -> Subnet:
-    """A new subnet that computes the same with all constants folded (see `model/folded.py`)."""
+def fold(subnet: Subnet, layout: str = "NCHW") -> Subnet:
+    """A new subnet that computes the same with all constants folded (see `model/folded.py`).
+
+    `layout` ("NCHW" or "NHWC") is how the runtime it is for keeps images; inputs are (B, 3, r, r) in both.
+    """
     if subnet.folded:
         return copy.deepcopy(subnet)
     folded = Subnet(subnet.space, subnet.config, subnet.ops)
     for op, block in zip(subnet.ops, subnet.blocks(), strict=True):
-        attach(folded, op.name, fold_block(block))
+        attach(folded, op.name, fold_block(block, layout))
     folded.source, folded.calibration = dict(subnet.source), copy.deepcopy(subnet.calibration)
     folded.folded = True
     for parameter in folded.parameters():

@@ -82,8 +82,8 @@ class Models:
 
     def path(self, item: Item) -> tuple[Path, str]:
         """The model file of an item and the hash of its lowering."""
-        module, shape = self._module(item)
         form = format_for(self.runtime)
+        module, shape = self._module(item, form.layout)
         lowering = lowering_hash(module, shape, self.runtime)
         path = self._folder(form) / f"{lowering}{form.suffix}"
         if not path.exists():
@@ -97,11 +97,11 @@ class Models:
 
         return user_cache_path("nasvit-edge") / "models"
 
-    def _module(self, item: Item) -> tuple[nn.Module, tuple[int, ...]]:
+    def _module(self, item: Item, layout: str) -> tuple[nn.Module, tuple[int, ...]]:
         import torch
 
         if item.op is not None:
-            return op_module(item.op), (1, *item.op.in_shape())
+            return op_module(item.op, layout), (1, *item.op.in_shape())
         if item.config is None:
             return torch.nn.Sequential(torch.nn.ReLU()), (1, 8)
         from nasvit_edge.model.checkpoint import random_supernet
@@ -109,10 +109,10 @@ class Models:
 
         self.supernet = self.supernet or random_supernet(self.space, self.seed)
         side = item.config.resolution
-        return fold(materialise(self.supernet, item.config)), (1, 3, side, side)
+        return fold(materialise(self.supernet, item.config), layout), (1, 3, side, side)
 
 
-def op_module(op: Op) -> nn.Module:
+def op_module(op: Op, layout: str = "NCHW") -> nn.Module:
     """The module that ships for an op: generic weights, folded."""
     from nasvit_edge.model.blocks import build
     from nasvit_edge.model.checkpoint import fill_generic
@@ -120,7 +120,7 @@ def op_module(op: Op) -> nn.Module:
 
     block = build(op)
     fill_generic(block)
-    return fold_block(block.eval())
+    return fold_block(block.eval(), layout)
 
 
 def lowering_hash(module: nn.Module, shape: tuple[int, ...], runtime: str) -> str:

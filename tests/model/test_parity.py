@@ -77,6 +77,7 @@ def test_logits_are_the_published_ones(published, logits, row):
         assert error(published(images, config), expected) < TOLERANCE
         assert error(subnet(images), expected) < TOLERANCE
         assert error(fold(subnet)(images), expected) < TOLERANCE
+        assert error(fold(subnet, "NHWC")(images), expected) < TOLERANCE
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,103 @@
+"""How much faster our exports run than a plain transcription through the same converters.
+
+    python benchmarks/compare_exports.py [--rounds 8]
+
+Smallest, a middle and the largest `nasvit` subnet with random weights, one thread, interleaved in one
+run, beside a timm efficientnet_b0; median of rounds. Needs the extras onnx and tflite, onnxscript and timm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from plain_nasvit import PlainSubnet
+from torch import nn
+
+import nasvit_edge as ne
+from nasvit_edge import files
+from nasvit_edge.export import onnx, tflite
+from nasvit_edge.model.subnet import fold, materialise
+from nasvit_edge.profile.local import Job, local_runner
+from nasvit_edge.profile.models import composition_subnets
+
+SIZES = ("smallest", "middle", "largest")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=8)
+    rounds = parser.parse_args().rounds
+    logging.disable(logging.WARNING)
+    with TemporaryDirectory() as folder:
+        for runtime, layout, plain, ours in (
+            ("onnxruntime", "NCHW", _plain_onnx, onnx.convert),
+            ("litert", "NHWC", tflite.convert, tflite.convert),
+        ):
+            report(runtime, measure(runtime, models(Path(folder), layout, plain, ours), rounds))
+
+
+def models(folder: Path, layout: str, plain: Callable, ours: Callable) -> dict[str, Path]:
+    """Name -> model file: NAME.plain and NAME.ours for each size, and the known network."""
+    import timm
+
+    space = ne.load_space("nasvit")
+    supernet = ne.load_supernet("random", space)
+    middle = sorted(composition_subnets(space, 24, 0), key=lambda c: ne.macs(space, c))[12]
+    found = {"efficientnet_b0": (plain, timm.create_model("efficientnet_b0").eval(), 224)}
+    for name, config in zip(SIZES, (space.smallest(), middle, space.largest()), strict=True):
+        subnet = materialise(supernet, config)
+        found[f"{name}.plain"] = (plain, PlainSubnet(subnet).eval(), config.resolution)
+        found[f"{name}.ours"] = (ours, fold(subnet, layout), config.resolution)
+    paths = {}
+    for name, (convert, module, side) in found.items():
+        started = time.perf_counter()
+        paths[name] = folder / f"{name}.{layout}"
+        paths[name].write_bytes(convert(module, (1, 3, side, side)))
+        print(f"{name:20} converted in {time.perf_counter() - started:.1f} s")
+    return paths
+
+
+def _plain_onnx(module: nn.Module, shape: tuple[int, ...]) -> bytes:
+    program = torch.onnx.export(module, (torch.zeros(shape),), dynamo=True, opset_version=18, verbose=False)
+    return program.model_proto.SerializeToString()
+
+
+def measure(runtime: str, paths: dict[str, Path], rounds: int) -> dict[str, list[float]]:
+    """Medians in ms, one a round; all models once in every round."""
+    found: dict[str, list[float]] = {name: [] for name in paths}
+    with local_runner(files.shipped("devices") / "host" / "runner.py") as runner:
+        for seed in range(rounds):
+            for name, path in paths.items():
+                job = _job(name, path, runtime, seed)
+                found[name].append(statistics.median(runner.measure(job)["samples_us"]) / 1e3)
+    return found
+
+
+def _job(name: str, path: Path, runtime: str, seed: int) -> Job:
+    return Job(id=name, model=str(path), runtime=runtime, threads=1, runs=5, seconds=0.5, seed=seed)
+
+
+def report(runtime: str, found: dict[str, list[float]]) -> None:
+    """Print medians, the spread over rounds, and the ratios."""
+    print(f"\n{runtime}, 1 thread, ms: median of rounds (lowest .. highest)")
+    for name, values in found.items():
+        print(f"  {name:20} {statistics.median(values):7.2f}  ({min(values):.2f} .. {max(values):.2f})")
+    ratios = []
+    for size in SIZES:
+        pairs = zip(found[f"{size}.plain"], found[f"{size}.ours"], strict=True)
+        ratios.append(statistics.median(p / o for p, o in pairs))
+        known = statistics.median(found[f"{size}.plain"]) / statistics.median(found["efficientnet_b0"])
+        print(f"  {size:10} {ratios[-1]:.3f}x faster than plain; plain is {known:.2f} efficientnet_b0")
+    print(f"  geometric mean {math.prod(ratios) ** (1 / len(ratios)):.3f}x")
+
+
+if __name__ == "__main__":
+    main()
