@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,3 +56,13 @@ def parse_device(table: dict[str, Any], path: Path) -> Device:
         raise DeviceError(f"device {str(path)!r}: key 'runtimes' is {table['runtimes']!r}; it must be names")
     runner = path.parent / table["runner"]
     return Device(table["name"], table["transport"], tuple(table["runtimes"]), runner, table["about"])
+
+
+def cpu_model() -> str:
+    """The name of this machine's processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith(("model name", "Model"))]
+    return named[0] if named else platform.processor() or "unknown"

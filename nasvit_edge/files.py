@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import tempfile
 import tomllib
 from collections.abc import Mapping
@@ -49,6 +50,42 @@ def write_bytes(path: Path, content: bytes) -> None:
     finally:
         if partial is not None:
             Path(partial).unlink(missing_ok=True)
+
+
+def write_tree(path: Path, tree: Mapping[str, bytes]) -> None:
+    """Write a whole folder or nothing: a neighbour is filled first, then takes the place of `path`."""
+    path = Path(path)
+    partial = old = None
+    try:
+        if path.exists() and not path.is_dir():
+            raise OSError("it is not a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        for name, content in tree.items():
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            (partial / name).write_bytes(content)
+        partial.chmod(0o777 & ~_umask())
+        if path.exists():
+            old = partial.with_name(f"{partial.name}.old")
+            path.rename(old)
+        partial.rename(path)
+        partial = None
+    except (OSError, ValueError) as error:
+        if old is not None and not path.exists():
+            old.rename(path)
+        raise NasvitEdgeError(f"cannot write {str(path)!r}: {_reason(error)}") from None
+    finally:
+        for left in (partial, old):
+            if left is not None:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def read_tree(path: Path, what: str) -> dict[str, bytes]:
+    """The files of a folder by relative path."""
+    found = sorted(p for p in Path(path).rglob("*") if p.is_file())
+    if not found:
+        raise NasvitEdgeError(f"{what} {str(path)!r}: no such folder, or it is empty")
+    return {p.relative_to(path).as_posix(): read_bytes(p, what) for p in found}
 
 
 def write_text(path: Path, text: str) -> None:

@@ -25,10 +25,10 @@ def evaluate(
 
     Top-1 of an exported file on test images, by the file's own runtime.
     """
-    from nasvit_edge.export import artifact as artifacts
+    from nasvit_edge.export import verification
 
     with waiting("evaluating"):
-        report = artifacts.evaluate(artifact, data, threads=threads, space_path=space)
+        report = verification.evaluate(artifact, data, threads=threads, space_path=space)
     if as_json:
         print_json(report)
         return

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from nasvit_edge.cli import options
 from nasvit_edge.cli.output import note, print_json, print_table, waiting
+from nasvit_edge.errors import ExportError
 
+COLUMNS = ["artifact", "precision", "error", "signal/noise", "same top-1", "top-1 points", "check", "size"]
 Artifact = Annotated[Path, typer.Argument(help="An exported model file, with its sidecar beside it.")]
 
 
 def export(
     result: Annotated[Path | None, typer.Argument(help="A result file of `search`.")] = None,
-    format_name: Annotated[str, typer.Option("--format", help="onnx or tflite.")] = "onnx",
+    format_name: Annotated[str, typer.Option("--format", help="onnx, tflite, coreml or tensorrt.")] = "onnx",
     out: Annotated[
         Path | None, typer.Option(help="The file to write; by default SPACE.onnx and the like.")
     ] = None,
@@ -30,6 +32,11 @@ def export(
     ] = None,
     uncalibrated: Annotated[bool, typer.Option("--uncalibrated", help="Export without calibration.")] = False,
     precision: options.Precision = "fp32",
+    batch: Annotated[str, typer.Option(help="Images a call: a number, or dynamic.")] = "1",
+    force: Annotated[bool, typer.Option("--force", help="Keep a file that fails its check, marked.")] = False,
+    cached: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Reuse what was exported before.")
+    ] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -51,13 +58,22 @@ def export(
         precision=precision,
         out=out,
         overwrite=overwrite,
+        batch=batch_size(batch),
+        force=force,
+        use_cache=cached,
     )
     with waiting(f"exporting to {format_name}"):
         report = flow.export(request, note=note)
     if as_json:
         print_json(report)
         return
-    print_table(["artifact", "error", "allowed", "size"], [_row(report)])
+    print_table(COLUMNS, [_row(report)])
+    if report["kept_in_float"]:
+        note(f"kept in floating point: {', '.join(report['kept_in_float'])}")
+    for failure in report["failures"]:
+        note(f"KEPT BY --force, FAILS ITS CHECK: {failure}")
+    if report["cached"]:
+        note("from the cache; --no-cache makes it anew")
 
 
 def verify(
@@ -77,19 +93,34 @@ def verify(
     if as_json:
         print_json(report)
     else:
-        print_table(["artifact", "error", "allowed", "size"], [_row(report)])
+        print_table(COLUMNS, [_row(report)])
         note(
             f"checked on {report['inputs']} inputs, {report['real_images']} of them real images; reference: {report['reference']}"
         )
+        for failure in report["failures"]:
+            note(f"FAILS: {failure}")
     if not report["passed"]:
         raise SystemExit(1)
 
 
-def _row(report: dict[str, object]) -> list[str]:
-    error, allowed = report["error"], report["tolerance"]
+def batch_size(text: str) -> int | None:
+    """`dynamic` (None) or a number from 1 to 1024."""
+    if text == "dynamic":
+        return None
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= 1024:
+        return int(text)
+    raise ExportError(f"--batch is {text!r}; it is a number from 1 to 1024, or dynamic")
+
+
+def _row(report: dict[str, Any]) -> list[str]:
+    agreement, drop = report["agreement"], report["top1_drop"]
     return [
         str(report["artifact"]),
-        f"{error:.1e}",
-        f"{allowed:.0e}",
-        f"{int(str(report['bytes'])) / 1e6:.2f} MB",
+        str(report["precision"]),
+        f"{report['error']:.1e}",
+        f"{report['snr_db']:.1f} dB",
+        "-" if agreement is None else f"{agreement:.2%}",
+        "-" if drop is None else f"{-drop * 100:+.2f}",
+        "passed" if report["passed"] else "FAILED",
+        f"{report['bytes'] / 1e6:.2f} MB",
     ]

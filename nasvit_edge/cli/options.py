@@ -13,7 +13,9 @@ Device = Annotated[
 ]
 Runtime = Annotated[str, typer.Option(help="onnxruntime or litert.")]
 Threads = Annotated[int, typer.Option(min=1, max=256, help="Threads of the runtime.")]
-Precision = Annotated[str, typer.Option(help="Numbers of the model: fp32.")]
+Precision = Annotated[
+    str, typer.Option(help="Numbers of the model: fp32, fp16, int8 or w8 (8-bit weights only).")
+]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed and table, same subnet.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]
 Supernet = Annotated[

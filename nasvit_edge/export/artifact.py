@@ -1,8 +1,8 @@
-"""Artifacts: a model file, its sidecar JSON, and the reference it was checked against.
+"""Artifacts: a model file (or folder), its sidecar JSON, and the reference it was checked against.
 
 NAME.onnx                        the model, with labels, normalisation and config inside
 NAME.onnx.json                   the sidecar: hash, sizes, versions, the check's outcome
-NAME.onnx.reference.safetensors  batch-norm statistics and the elastic supernet's logits
+NAME.onnx.reference.safetensors  batch-norm statistics, the elastic supernet's logits and the file's own
 """
 
 from __future__ import annotations
@@ -11,132 +11,58 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from nasvit_edge import data_sets, files
-from nasvit_edge.errors import ExportError, NasvitEdgeError, VerifyError
-from nasvit_edge.export import parity
-from nasvit_edge.export.formats import Format, format_of, load_format
+from nasvit_edge import files
+from nasvit_edge.device import cpu_model
+from nasvit_edge.errors import NasvitEdgeError, VerifyError
+from nasvit_edge.export.formats import Content, Format, format_of
 from nasvit_edge.ops import macs
 from nasvit_edge.space import SearchSpace, SubnetConfig, load_space
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from nasvit_edge.model.subnet import Subnet
-    from nasvit_edge.model.supernet import Supernet
 
-SCHEMA = 1
-_PACKAGES = ("nasvit-edge", "torch", "onnx", "onnxruntime", "litert-torch", "ai-edge-litert", "numpy")
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """The outcome of one verification."""
-
-    error: float
-    tolerance: float
-    inputs: int
-    real_images: int
-    reference: str  # "supernet" where it was recomputed, "stored" where the weights are not here
-
-    @property
-    def passed(self) -> bool:
-        return self.error <= self.tolerance
+SCHEMA = 2
+_PACKAGES = (
+    "nasvit-edge",
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "litert-torch",
+    "ai-edge-litert",
+    "ai-edge-quantizer",
+    "coremltools",
+    "tensorrt-rtx",
+    "numpy",
+)
 
 
-def export(
-    supernet: Supernet,
-    subnet: Subnet,
-    format_name: str,
-    path: Path,
-    *,
-    precision: str = "fp32",
-    overwrite: bool = False,
-    uncalibrated: bool = False,
-    extra: Mapping[str, Any] | None = None,
-) -> Check:
-    """Write `subnet` (unfolded, taken from `supernet`) to `path` and check what was written.
+def describe(subnet: Subnet, form: Format, precision: str, batch: int | None) -> dict[str, str]:
+    """What a program needs to use the model, and what the model is; every value is text (JSON where not plain).
 
-    Raises:
-        ExportError: the path exists, the precision is not there, or the subnet is not calibrated.
-        VerifyError: the file does not compute what the supernet does; nothing is left behind.
+    `batch` None stands for an open batch axis.
     """
-    form = load_format(format_name)
-    path = checked_path(form, path, precision, overwrite)
-    if subnet.calibration is None and not uncalibrated:
-        raise ExportError(
-            "the subnet's batch norm is not calibrated, so its accuracy would be lost: "
-            "add --calibrate DATA (for example --calibrate bundled), or --uncalibrated to insist"
-        )
-    return _write(supernet, subnet, form, path, precision, dict(extra or {}))
-
-
-def checked_path(form: Format, path: Path, precision: str, overwrite: bool) -> Path:
-    """Refuse early what cannot be written."""
-    if precision not in form.precisions:
-        raise ExportError(
-            f"format {form.name!r} has no precision {precision!r}; it has {', '.join(form.precisions)}"
-        )
-    if path.suffix != form.suffix:
-        raise ExportError(f"{str(path)!r} should end in {form.suffix!r} for format {form.name!r}")
-    if path.exists() and not overwrite:
-        raise ExportError(f"{str(path)!r} exists; choose another --out or add --overwrite")
-    files.writable_folder(path.parent)
-    return path
-
-
-def _write(
-    supernet: Supernet, subnet: Subnet, form: Format, path: Path, precision: str, extra: dict[str, Any]
-) -> Check:
-    from safetensors.torch import save
-
-    from nasvit_edge.model.subnet import fold, statistics
-
-    stats = {name: value.contiguous() for name, value in statistics(subnet).items()}
-    resolution = subnet.config.resolution
-    images, real = parity.inputs(subnet.space, resolution)
-    expected = parity.reference(supernet, subnet.config, stats, images)
-    metadata = describe(subnet, precision, form)
-    model = form.module().convert(fold(subnet, form.layout), (1, 3, resolution, resolution))
-    content = form.module().write_metadata(model, metadata)
-    error = _run_copy(form, content, images, expected)
-    check = Check(error, form.tolerance[precision], len(images), real, "supernet")
-    if not check.passed:
-        raise VerifyError(
-            f"the {form.name} file is off by {error:.2g} of the logits' spread (allowed {check.tolerance:.0e}); nothing was written"
-        )
-    import torch
-
-    reference = save(stats | {"logits": torch.from_numpy(np.ascontiguousarray(expected))})
-    files.write_bytes(reference_path(path), reference)
-    files.write_bytes(path, content)
-    sidecar = _sidecar(content, reference, metadata, form, precision, check) | extra
-    files.write_json(sidecar_path(path), sidecar)
-    return check
-
-
-def _run_copy(form: Format, content: bytes, images: Any, expected: Any) -> float:
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, f"model{form.suffix}")
-        copy.write_bytes(content)
-        return parity.relative_error(form.module().runner(copy)(images), expected)
-
-
-def describe(subnet: Subnet, precision: str, form: Format) -> dict[str, str]:
-    """What a program needs to use the model, and what the model is; every value is text (JSON where not plain)."""
-    space, source = subnet.space, subnet.source
-    values: dict[str, Any] = {
+    source = subnet.source
+    values = facts(subnet.space, subnet.config, form) | {
         "nasvit_edge_version": importlib.metadata.version("nasvit-edge"),
-        "space": space.name,
-        "config": subnet.config.to_dict(),
         "precision": precision,
+        "batch": "dynamic" if batch is None else str(batch),
+        "weights": _text(source),
+        "calibration": _text(subnet.calibration or "none: batch norm not calibrated"),
+    }
+    if source.get("kind") == "random":
+        values["warning"] = str(source["warning"])
+    return values
+
+
+def facts(space: SearchSpace, config: SubnetConfig, form: Format) -> dict[str, str]:
+    """The metadata that follow from space, subnet and format, and are therefore checked against them."""
+    values: dict[str, Any] = {
+        "space": space.name,
+        "config": config.to_dict(),
         "labels": space.label_names(),
         "mean": space.mean,
         "std": space.std,
@@ -144,41 +70,19 @@ def describe(subnet: Subnet, precision: str, form: Format) -> dict[str, str]:
         "color": "RGB",
         "value_range": "RGB in [0, 1], minus mean, over std",
         "resize": "bicubic",
-        "resolution": subnet.config.resolution,
-        "weights": source,
-        "calibration": subnet.calibration or "none: batch norm not calibrated",
-        "macs": macs(space, subnet.config),
+        "resolution": config.resolution,
+        "macs": macs(space, config),
     }
-    if source.get("kind") == "random":
-        values["warning"] = source["warning"]
-    return {k: v if isinstance(v, str) else json.dumps(v, sort_keys=True) for k, v in values.items()}
+    return {key: _text(value) for key, value in values.items()}
 
 
-def _sidecar(
-    content: bytes, reference: bytes, metadata: dict[str, str], form: Format, precision: str, check: Check
-) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "format": form.name,
-        "precision": precision,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "bytes": len(content),
-        "reference_sha256": hashlib.sha256(reference).hexdigest(),
-        "metadata": metadata,
-        "check": {
-            "error": check.error,
-            "tolerance": check.tolerance,
-            "inputs": check.inputs,
-            "real_images": check.real_images,
-            "seed": 0,
-        },
-        "versions": versions(),
-    }
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
 def versions() -> dict[str, str]:
-    """The versions of everything that had a part in a file."""
-    found = {"python": platform.python_version()}
+    """The versions of everything that had a part in a file, and the processor it was checked on."""
+    found = {"python": platform.python_version(), "cpu": cpu_model()}
     for package in _PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)
@@ -195,6 +99,32 @@ def sidecar_path(path: Path) -> Path:
 def reference_path(path: Path) -> Path:
     """`model.onnx` -> `model.onnx.reference.safetensors`."""
     return path.with_name(f"{path.name}.reference.safetensors")
+
+
+def read_content(path: Path) -> Content:
+    """The bytes of a model file, or of the files of a model folder."""
+    return files.read_tree(path, "artifact") if path.is_dir() else files.read_bytes(path, "artifact")
+
+
+def write_content(path: Path, content: Content) -> None:
+    """Write a model whole or not at all."""
+    if isinstance(content, dict):
+        files.write_tree(path, content)
+    else:
+        files.write_bytes(path, content)
+
+
+def digest(content: Content) -> str:
+    """SHA-256 of a file; for a folder, of the lines `sha256  path` of its files in order."""
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    lines = [f"{hashlib.sha256(content[name]).hexdigest()}  {name}\n" for name in sorted(content)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def size_bytes(content: Content) -> int:
+    """How large a model is."""
+    return len(content) if isinstance(content, bytes) else sum(map(len, content.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +152,15 @@ class Artifact:
         """Where the weights are from."""
         return self._object("weights")
 
+    def check_facts(self, space: SearchSpace, config: SubnetConfig) -> None:
+        """VerifyError where labels, normalisation or anything else that a user relies on is not the space's."""
+        for key, value in facts(space, config, self.form).items():
+            if self.metadata.get(key) != value:
+                raise VerifyError(
+                    f"artifact {str(self.path)!r}: {key!r} inside is {str(self.metadata.get(key))[:60]!r}, "
+                    f"but space {space.name!r} has {value[:60]!r}; export again"
+                )
+
     def _object(self, key: str) -> dict[str, Any]:
         try:
             value = json.loads(self.metadata[key])
@@ -239,12 +178,12 @@ def open_artifact(path: Path) -> Artifact:
         VerifyError: the file was changed, cut short, or its metadata are not those of the sidecar.
     """
     form = format_of(path.suffix)
-    content = files.read_bytes(path, "artifact")
+    content = read_content(path)
     sidecar = files.read_json(sidecar_path(path), "sidecar", SCHEMA)
     metadata = sidecar.get("metadata")
     if not isinstance(metadata, dict) or not {"space", "config", "weights"} <= set(metadata):
         raise VerifyError(f"sidecar of {str(path)!r} has no metadata; export again")
-    if sidecar.get("bytes") != len(content) or sidecar.get("sha256") != hashlib.sha256(content).hexdigest():
+    if sidecar.get("bytes") != size_bytes(content) or sidecar.get("sha256") != digest(content):
         raise VerifyError(
             f"artifact {str(path)!r} is not the file that was exported (its hash differs); export again"
         )
@@ -253,79 +192,6 @@ def open_artifact(path: Path) -> Artifact:
             f"artifact {str(path)!r}: the metadata inside differ from its sidecar; export again"
         )
     precision = str(sidecar.get("precision"))
-    if precision not in form.tolerance:
+    if precision not in form.thresholds:
         raise VerifyError(f"sidecar of {str(path)!r}: unknown precision {precision!r}")
     return Artifact(path, form, precision, metadata, sidecar)
-
-
-def verify(path: Path, *, weights: str | None = None, space_path: str | None = None) -> Check:
-    """Repeat the check of an artifact against the elastic supernet.
-
-    The supernet is `weights` where given, rebuilt where it was random or is shipped with the package;
-    otherwise the logits stored at export time stand in for it, and the outcome says "stored".
-    """
-    artifact = open_artifact(path)
-    space = artifact.space(space_path)
-    config = artifact.config(space)
-    stats, stored = _read_reference(artifact)
-    images, real = parity.inputs(space, config.resolution)
-    supernet = _supernet_of(artifact, space, weights)
-    if supernet is None:
-        expected, kind = stored, "stored"
-    else:
-        expected, kind = parity.reference(supernet, config, stats, images), "supernet"
-    logits = artifact.form.module().runner(path)(images)
-    error = parity.relative_error(logits, expected)
-    return Check(error, artifact.form.tolerance[artifact.precision], len(images), real, kind)
-
-
-def _read_reference(artifact: Artifact) -> tuple[dict[str, Tensor], Any]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    path = reference_path(artifact.path)
-    content = files.read_bytes(path, "reference")
-    if hashlib.sha256(content).hexdigest() != artifact.sidecar.get("reference_sha256"):
-        raise VerifyError(f"reference {str(path)!r} is not the one that was exported; export again")
-    try:
-        tensors = load(content)
-        logits = tensors.pop("logits").numpy()
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise VerifyError(f"reference {str(path)!r} is damaged: {error}") from None
-    return tensors, logits
-
-
-def _supernet_of(artifact: Artifact, space: SearchSpace, weights: str | None) -> Supernet | None:
-    from nasvit_edge.model.checkpoint import load_supernet, shipped_weights
-
-    source = artifact.weights()
-    if weights is not None:
-        supernet = load_supernet(weights, space)
-        if supernet.source.get("sha256") != source.get("sha256") or supernet.source.get("seed") != source.get(
-            "seed"
-        ):
-            raise VerifyError(f"{weights!r} are not the weights that {str(artifact.path)!r} was made from")
-        return supernet
-    if source.get("kind") == "random" and type(source.get("seed")) is int:
-        return load_supernet(f"random:{source['seed']}", space)
-    name = shipped_weights(str(source.get("sha256")))
-    return load_supernet(name, space) if name else None
-
-
-def evaluate(path: Path, data: str, *, threads: int = 1, space_path: str | None = None) -> dict[str, Any]:
-    """The artifact's top-1 on labelled images (`bundled`, `fashion-mnist` or a folder), by its own runtime."""
-    artifact = open_artifact(path)
-    space = artifact.space(space_path)
-    config = artifact.config(space)
-    if data == data_sets.BUNDLED and not data_sets.has_bundled(space):
-        raise NasvitEdgeError(f"no images are bundled for space {space.name!r}; give a folder with --data")
-    images = data_sets.load_images(data, "test", space, config.resolution)
-    run = artifact.form.module().runner(path, threads)
-    correct = parity.top1(run, images, space, config.resolution)
-    return {
-        "artifact": path.name,
-        "data": images.name,
-        "images": len(images),
-        "correct": correct,
-        "accuracy": correct / len(images),
-    }

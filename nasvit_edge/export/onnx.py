@@ -1,50 +1,121 @@
 """ONNX: a folded module to a graph, node by node, and running it with ONNX Runtime.
 
-The graph is written from the module's own trace (`torch.fx`), so it holds just what the module
-computes, under the module's names, and takes milliseconds to write.
+The graph is written from the module's own trace, so it holds just what the module computes, under the
+module's names, and takes milliseconds to write.
 """
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nasvit_edge import files
-from nasvit_edge.errors import ExportError, VerifyError, require
+from nasvit_edge.errors import VerifyError, require
+from nasvit_edge.export.formats import Recipe, node_prefix
+from nasvit_edge.export.onnx_graph import Graph
+from nasvit_edge.export.parity import in_batches
 
 if TYPE_CHECKING:
-    import onnx
-    from torch import Tensor, fx, nn
+    from torch import nn
 
-    Node = Any  # torch.fx.Node: its arguments are of any type
-
-OPSET = 18
-_IR_VERSION = 10
 SUFFIX = ".onnx"
 RUNTIME = "onnxruntime"
 _Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
-def convert(module: nn.Module, shape: tuple[int, ...]) -> bytes:
-    """An ONNX model (opset 18) of a folded module for inputs of `shape` (B, ...): `image` -> `logits`.
+def convert(module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = None) -> bytes:
+    """An ONNX model (opset 18) of a folded module for inputs of `shape` (B, ...): `image` -> `logits`, both float32.
 
-    The bytes depend on the module alone: no time stamps, paths or stack traces.
+    fp16 keeps constants and arithmetic in half precision (norms accumulate in single); w8 holds weights as
+    8-bit integers with a scale per output channel; int8 quantises convolutions and linear layers with their
+    inputs (QDQ, ranges from `recipe.calibration`). The bytes depend on module and recipe alone: no time
+    stamps, paths or stack traces.
     """
     onnx = require("onnx", "onnx")
     import torch
     from torch.fx.passes.shape_prop import ShapeProp
 
+    recipe = recipe or Recipe()
     traced = torch.fx.symbolic_trace(module)
     with torch.no_grad():
         ShapeProp(traced).propagate(torch.zeros(shape))
-    graph = _Graph(onnx, traced)
+    graph = Graph(onnx, traced, half=recipe.precision == "fp16", weights_8bit=recipe.precision == "w8")
     for node in traced.graph.nodes:
         graph.add(node)
-    return graph.finish(shape)
+    model = graph.finish(shape, dynamic_batch=recipe.dynamic_batch)
+    return _quantised(model, shape[0], recipe) if recipe.precision == "int8" else model
+
+
+def _quantised(model: bytes, batch: int, recipe: Recipe, *, for_tensorrt: bool = False) -> bytes:
+    """The model with QDQ pairs around convolutions and linear layers, but not those of `recipe.kept`."""
+    onnx = require("onnx", "onnx")
+    with _quiet():
+        tools = require("onnxruntime.quantization", "onnx")
+        assert recipe.calibration is not None
+        proto = onnx.shape_inference.infer_shapes(onnx.load_from_string(model))
+        kept = tuple(node_prefix(name) for name in recipe.kept)
+        with tempfile.TemporaryDirectory() as folder:
+            plain, out = Path(folder, "plain.onnx"), Path(folder, "int8.onnx")
+            onnx.save(proto, str(plain))
+            tools.quantize_static(
+                str(plain),
+                str(out),
+                _reader(tools, recipe.calibration, batch),
+                quant_format=tools.QuantFormat.QDQ,
+                per_channel=True,
+                op_types_to_quantize=["Conv", "Gemm"],
+                nodes_to_exclude=[n.name for n in proto.graph.node if n.name.startswith(kept)]
+                if kept
+                else [],
+                extra_options=_TENSORRT if for_tensorrt else {},
+            )
+            quantised = onnx.load(str(out))
+    quantised.producer_name, quantised.producer_version = "nasvit-edge", ""
+    del quantised.metadata_props[:]
+    content: bytes = quantised.SerializeToString(deterministic=True)
+    return content
+
+
+# NVIDIA's parsers take symmetric 8-bit weights and activations, and no quantised bias.
+_TENSORRT = {
+    "QuantizeBias": False,
+    "AddQDQPairToWeight": True,
+    "ActivationSymmetric": True,
+    "WeightSymmetric": True,
+}
+
+
+def _reader(tools: Any, images: _Array, batch: int) -> Any:
+    """Calibration images in the batches that the model takes."""
+    count = max(1, len(images) // batch) * batch
+    batches = np.resize(images, (count, *images.shape[1:])).reshape(-1, batch, *images.shape[1:])
+
+    class Reader(tools.CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.left = iter(batches)
+
+        def get_next(self) -> dict[str, _Array] | None:
+            following = next(self.left, None)
+            return None if following is None else {"image": following}
+
+    return Reader()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The quantiser advises on the root logger about preprocessing that these graphs do not need."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(level)
 
 
 def write_metadata(model: bytes, metadata: Mapping[str, str]) -> bytes:
@@ -80,235 +151,18 @@ def runner(path: Path, threads: int = 1) -> Callable[[_Array], _Array]:
         )
     except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions have no common public base
         raise VerifyError(f"artifact {str(path)!r} does not load: {_first_line(error)}") from None
-    name = session.get_inputs()[0].name
+    image = session.get_inputs()[0]
+    batch = image.shape[0] if isinstance(image.shape[0], int) else 1
 
-    def run(images: _Array) -> _Array:
-        return np.concatenate([session.run(None, {name: image[None]})[0] for image in images])
+    def call(images: _Array) -> _Array:
+        try:
+            logits: _Array = session.run(None, {image.name: images})[0]
+        except Exception as error:  # noqa: BLE001 - as above
+            raise VerifyError(f"artifact {str(path)!r} does not run: {_first_line(error)}") from None
+        return logits
 
-    return run
+    return in_batches(call, batch)
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
-class _Graph:
-    """The ONNX graph being written; `values` maps a trace node to the name that holds it."""
-
-    def __init__(self, onnx: Any, traced: fx.GraphModule) -> None:
-        self.onnx, self.traced = onnx, traced
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: dict[str, onnx.TensorProto] = {}
-        self.values: dict[Any, str] = {}
-        self.output = ""
-
-    def add(self, node: Node) -> None:
-        """Write what one trace node computes."""
-        if node.op == "placeholder":
-            self.values[node] = "image"
-        elif node.op == "output":
-            self.output = self.values[node.args[0]]
-        elif node.op == "get_attr":
-            self.values[node] = self.constant(str(node.target), _attribute(self.traced, str(node.target)))
-        elif node.op == "call_module":
-            module = self.traced.get_submodule(str(node.target))
-            write = _MODULES.get(type(module).__name__)
-            self._written(node, write, type(module).__name__, module)
-        else:
-            name = node.target if isinstance(node.target, str) else node.target.__name__
-            self._written(node, _CALLS.get(name), name)
-
-    def _written(self, node: Node, write: Callable[..., str] | None, what: str, *args: Any) -> None:
-        if write is None:
-            raise ExportError(f"ONNX: no lowering of {what!r} (at {node.name!r})")
-        self.values[node] = write(self, node, *args)
-
-    def emit(self, kind: str, inputs: Sequence[str], node: Node, **attributes: Any) -> str:
-        """Append an ONNX node and return the name of its output."""
-        output = f"{node.name}_{len(self.nodes)}"
-        made = self.onnx.helper.make_node(kind, list(inputs), [output], name=output, **attributes)
-        self.nodes.append(made)
-        return output
-
-    def constant(self, name: str, value: Tensor | _Array | np.ndarray[Any, Any]) -> str:
-        """A named initializer, written once."""
-        if name not in self.constants:
-            array = value if isinstance(value, np.ndarray) else value.detach().cpu().numpy()
-            self.constants[name] = self.onnx.numpy_helper.from_array(np.ascontiguousarray(array), name)
-        return name
-
-    def operand(self, value: Any) -> str:
-        """The name of an argument: a traced value or a Python number."""
-        if isinstance(value, int | float):
-            return self.constant(f"number_{value}", np.array(value, np.float32))
-        return self.values[value]
-
-    def reshape(self, node: Node, x: str) -> str:
-        """To the traced shape; the batch axis is copied."""
-        shape = (0, *_shape(node)[1:])
-        dims = self.constant("shape_" + "x".join(map(str, shape)), np.array(shape, np.int64))
-        return self.emit("Reshape", [x, dims], node)
-
-    def axes(self, axes: Sequence[int]) -> str:
-        return self.constant("axes_" + "_".join(map(str, axes)), np.array(axes, np.int64))
-
-    def finish(self, shape: tuple[int, ...]) -> bytes:
-        """The serialised model."""
-        helper, kinds = self.onnx.helper, self.onnx.TensorProto
-        last = next(n for n in self.traced.graph.nodes if n.op == "output")
-        for made in self.nodes:
-            made.output[:] = ["logits" if o == self.output else o for o in made.output]
-            made.input[:] = ["logits" if i == self.output else i for i in made.input]
-        graph = helper.make_graph(
-            self.nodes,
-            "subnet",
-            [helper.make_tensor_value_info("image", kinds.FLOAT, shape)],
-            [helper.make_tensor_value_info("logits", kinds.FLOAT, _shape(last.args[0]))],
-            list(self.constants.values()),
-        )
-        opset = helper.make_opsetid("", OPSET)
-        model = helper.make_model(
-            graph, opset_imports=[opset], ir_version=_IR_VERSION, producer_name="nasvit-edge"
-        )
-        self.onnx.checker.check_model(model)
-        content: bytes = model.SerializeToString(deterministic=True)
-        return content
-
-
-def _attribute(root: Any, path: str) -> Tensor:
-    for part in path.split("."):
-        root = getattr(root, part)
-    tensor: Tensor = root
-    return tensor
-
-
-def _shape(node: Any) -> tuple[int, ...]:
-    return tuple(node.meta["tensor_meta"].shape)
-
-
-def _conv(graph: _Graph, node: Node, conv: nn.Conv2d) -> str:
-    inputs = [graph.operand(node.args[0]), graph.constant(f"{node.target}.weight", conv.weight)]
-    if conv.bias is not None:
-        inputs.append(graph.constant(f"{node.target}.bias", conv.bias))
-    pads = [int(p) for p in conv.padding] * 2
-    return graph.emit(
-        "Conv",
-        inputs,
-        node,
-        kernel_shape=list(conv.kernel_size),
-        strides=list(conv.stride),
-        pads=pads,
-        group=conv.groups,
-    )
-
-
-def _linear(graph: _Graph, node: Node, linear: nn.Linear) -> str:
-    inputs = [graph.operand(node.args[0]), graph.constant(f"{node.target}.weight", linear.weight)]
-    if linear.bias is not None:
-        inputs.append(graph.constant(f"{node.target}.bias", linear.bias))
-    return graph.emit("Gemm", inputs, node, transB=1)
-
-
-def _silu(graph: _Graph, node: Node, _module: nn.Module) -> str:
-    x = graph.operand(node.args[0])
-    return graph.emit("Mul", [x, graph.emit("Sigmoid", [x], node)], node)
-
-
-def _relu(graph: _Graph, node: Node, _module: nn.Module) -> str:
-    return graph.emit("Relu", [graph.operand(node.args[0])], node)
-
-
-def _hard_sigmoid(graph: _Graph, node: Node, _module: nn.Module) -> str:
-    return graph.emit("HardSigmoid", [graph.operand(node.args[0])], node, alpha=1 / 6, beta=0.5)
-
-
-def _binary(kind: str) -> Callable[[_Graph, Node], str]:
-    def write(graph: _Graph, node: Node) -> str:
-        return graph.emit(kind, [graph.operand(node.args[0]), graph.operand(node.args[1])], node)
-
-    return write
-
-
-def _layer_norm(graph: _Graph, node: Node) -> str:
-    shape = tuple(node.args[1])
-    ones = graph.constant("ones_" + "x".join(map(str, shape)), np.ones(shape, np.float32))
-    inputs = [graph.operand(node.args[0]), ones]
-    return graph.emit("LayerNormalization", inputs, node, axis=1, epsilon=node.kwargs["eps"])
-
-
-def _avg_pool(graph: _Graph, node: Node) -> str:
-    x, kernel, stride, pad = node.args
-    kernels, strides = [kernel] * 2, [stride] * 2
-    pads = list(pad) * 2
-    return graph.emit(
-        "AveragePool",
-        [graph.operand(x)],
-        node,
-        kernel_shape=kernels,
-        strides=strides,
-        pads=pads,
-        count_include_pad=1,
-    )
-
-
-def _reduce(kind: str) -> Callable[[_Graph, Node], str]:
-    def write(graph: _Graph, node: Node) -> str:
-        x, axes = graph.operand(node.args[0]), node.args[1]
-        keep = bool(node.kwargs.get("keepdim", False))
-        if kind == "ReduceMean" and axes == (2, 3):
-            pooled = graph.emit("GlobalAveragePool", [x], node)
-            return pooled if keep else graph.reshape(node, pooled)
-        listed = axes if isinstance(axes, tuple | list) else (axes,)
-        return graph.emit(kind, [x, graph.axes([int(a) for a in listed])], node, keepdims=int(keep))
-
-    return write
-
-
-def _reshaped(graph: _Graph, node: Node) -> str:
-    return graph.reshape(node, graph.operand(node.args[0]))
-
-
-def _transpose(graph: _Graph, node: Node) -> str:
-    order = list(range(len(_shape(node))))
-    a, b = (int(axis) % len(order) for axis in node.args[1:3])
-    order[a], order[b] = order[b], order[a]
-    return graph.emit("Transpose", [graph.operand(node.args[0])], node, perm=order)
-
-
-def _narrow(graph: _Graph, node: Node) -> str:
-    x, axis, start, length = node.args
-    ends = [graph.axes([int(n)]) for n in (start, start + length, axis)]
-    return graph.emit("Slice", [graph.operand(x), *ends], node)
-
-
-def _concat(graph: _Graph, node: Node) -> str:
-    parts, axis = node.args
-    return graph.emit("Concat", [graph.operand(p) for p in parts], node, axis=axis)
-
-
-def _softmax(graph: _Graph, node: Node) -> str:
-    return graph.emit("Softmax", [graph.operand(node.args[0])], node, axis=node.args[1])
-
-
-_MODULES: dict[str, Callable[..., str]] = {
-    "Conv2d": _conv,
-    "Linear": _linear,
-    "SiLU": _silu,
-    "ReLU": _relu,
-    "Hardsigmoid": _hard_sigmoid,
-}
-_CALLS: dict[str, Callable[..., str]] = {
-    operator.add.__name__: _binary("Add"),
-    operator.mul.__name__: _binary("Mul"),
-    "matmul": _binary("MatMul"),
-    "layer_norm": _layer_norm,
-    "avg_pool2d": _avg_pool,
-    "mean": _reduce("ReduceMean"),
-    "sum": _reduce("ReduceSum"),
-    "flatten": _reshaped,
-    "unflatten": _reshaped,
-    "transpose": _transpose,
-    "softmax": _softmax,
-    "narrow": _narrow,
-    "cat": _concat,
-}

@@ -34,7 +34,15 @@ def inputs(space: SearchSpace, resolution: int, seed: int = 0) -> tuple[_Array, 
     patches = rng.uniform(-1.6, 1.6, (count, 3, 8, 8))
     cell = np.arange(resolution) * 8 // resolution
     made = rng.normal(0, 0.3, (count, 3, resolution, resolution)) + patches[:, :, cell][:, :, :, cell]
-    return np.concatenate([real, made.astype(np.float32)]), len(real)
+    return on_pixel_grid(np.concatenate([real, made.astype(np.float32)]), space), len(real)
+
+
+def on_pixel_grid(images: _Array, space: SearchSpace) -> _Array:
+    """The nearest images that 8-bit pixels can hold: formats that take pixels see just the same ones."""
+    mean, std = (np.array(v, np.float32)[:, None, None] for v in (space.mean, space.std))
+    pixels = np.rint((images * std + mean) * 255).clip(0, 255)
+    placed: _Array = ((pixels / 255 - mean) / std).astype(np.float32)
+    return placed
 
 
 def _real_images(space: SearchSpace, resolution: int, seed: int) -> _Array:
@@ -58,6 +66,20 @@ def reference(
     return logits
 
 
+def in_batches(call: Callable[[_Array], _Array], size: int) -> Callable[[_Array], _Array]:
+    """A function of any number of images (n, ...) from one that takes just `size`; the last ones are padded."""
+
+    def run(images: _Array) -> _Array:
+        found = []
+        for start in range(0, len(images), size):
+            part = images[start : start + size]
+            padded = np.concatenate([part, np.repeat(part[-1:], size - len(part), 0)])
+            found.append(call(padded)[: len(part)])
+        return np.concatenate(found)
+
+    return run
+
+
 def relative_error(logits: _Array, expected: _Array) -> float:
     """The largest absolute difference over the standard deviation of the expected logits; inf for another shape or NaN."""
     if logits.shape != expected.shape or not np.isfinite(logits).all():
@@ -65,11 +87,25 @@ def relative_error(logits: _Array, expected: _Array) -> float:
     return float(np.abs(logits - expected).max() / expected.std())
 
 
+def snr_db(logits: _Array, expected: _Array) -> float:
+    """Signal-to-noise ratio of logits in dB; -inf for another shape or values that are not finite."""
+    if logits.shape != expected.shape or not np.isfinite(logits).all():
+        return float("-inf")
+    noise = float(((logits.astype(np.float64) - expected) ** 2).sum())
+    signal = float((expected.astype(np.float64) ** 2).sum())
+    return float(10 * np.log10(signal / noise)) if noise > 0 else float("inf")
+
+
+def choices(
+    run: Callable[[_Array], _Array], images: data_sets.ImageSet, space: SearchSpace, resolution: int
+) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """The top-1 class of each image (n,)."""
+    found = [run(batch.numpy()).argmax(1) for batch, _ in images.batches(space, resolution)]
+    return np.concatenate(found)
+
+
 def top1(
     run: Callable[[_Array], _Array], images: data_sets.ImageSet, space: SearchSpace, resolution: int
 ) -> int:
     """How many images get their label."""
-    correct = 0
-    for batch, labels in images.batches(space, resolution):
-        correct += int((run(batch.numpy()).argmax(1) == labels.numpy()).sum())
-    return correct
+    return int((choices(run, images, space, resolution) == images.labels.numpy()).sum())

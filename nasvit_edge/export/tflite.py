@@ -13,6 +13,7 @@ import os
 import tempfile
 import warnings
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ import numpy as np
 
 from nasvit_edge import files
 from nasvit_edge.errors import ExportError, VerifyError, require
+from nasvit_edge.export.formats import Recipe, node_prefix
+from nasvit_edge.export.parity import in_batches
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,29 +34,104 @@ _METADATA = "metadata.json"
 _Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
-def convert(module: nn.Module, shape: tuple[int, ...]) -> bytes:
+# Only layers with weights become int8: norms, softmax and head mixing lose too much (see docs/tflite.md).
+_LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+
+
+_LAST = "^(?!.*Sequential_wrapped/)"  # the output has no name of a module: it belongs to the classifier
+
+
+def convert(module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = None) -> bytes:
     """A TFLite model of a folded module for inputs of `shape` (B, C, H, W) or (B, C), in PyTorch's order.
 
-    The file's input is (B, H, W, C); so is its output where it is an image.
+    The file's input is (B, H, W, C), float32 in every precision; its output is channels-last too where it is
+    an image. fp16 stores weights in half precision, w8 in 8 bits; int8 quantises convolutions and linear
+    layers with their inputs and outputs, but not those of `recipe.kept`.
     """
+    recipe = recipe or Recipe()
     with _quiet():
-        litert_torch = require("litert_torch", "tflite")
-        import torch
+        return _at_precision(_float_model(_named(module), shape), shape[0], recipe)
 
-        sample = torch.zeros(shape)
-        with torch.no_grad():
-            image_out = module(sample).dim() == 4
-        if len(shape) == 4:
-            module = litert_torch.to_channel_last_io(module, args=[0], outputs=[0] if image_out else [])
-            sample = sample.permute(0, 2, 3, 1)
-        try:
-            edge = litert_torch.convert(module.eval(), (sample,))
-        except Exception as error:
-            raise ExportError(f"litert-torch cannot convert this module: {error}") from error
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "model.tflite")
-            edge.export(str(path))
-            return path.read_bytes()
+
+def _named(module: nn.Module) -> nn.Module:
+    """A subnet as a sequence of its ops, so that every tensor's name holds the op's."""
+    from torch import nn
+
+    ops = getattr(module, "ops", None)
+    if ops is None:
+        return module
+    blocks = {node_prefix(op.name): module.get_submodule(op.name) for op in ops}
+    return nn.Sequential(OrderedDict(blocks)).eval()
+
+
+def _at_precision(model: bytes, batch: int, recipe: Recipe) -> bytes:
+    """The float32 model at the precision of the recipe."""
+    if recipe.precision == "fp32":
+        return model
+    tools = require("ai_edge_quantizer", "tflite")
+    quantizer = tools.quantizer.Quantizer(bytearray(model))
+    for layer in _LAYERS:
+        _add_rule(tools, quantizer, layer, recipe.precision)
+    if recipe.precision == "int8":  # logits in 8 bits are the largest single loss, and saturate
+        quantizer.add_weight_only_config(regex=_LAST, operation_name="FULLY_CONNECTED", num_bits=8)
+    for name in recipe.kept:
+        scope = f"_{node_prefix(name)}[/;]"
+        for layer in _LAYERS:
+            quantizer.update_quantization_recipe(
+                regex=f"{scope}|{_LAST}" if name == "classifier" else scope,
+                operation_name=layer,
+                algorithm_key="no_quantize",
+            )
+    ranges = None
+    if recipe.precision == "int8":
+        assert recipe.calibration is not None
+        count = max(1, len(recipe.calibration) // batch) * batch
+        images = np.resize(recipe.calibration, (count, *recipe.calibration.shape[1:])).transpose(0, 2, 3, 1)
+        parts = images.reshape(-1, batch, *images.shape[1:])
+        ranges = quantizer.calibrate({"serving_default": [{"args_0": part} for part in parts]})
+    return bytes(quantizer.quantize(ranges).quantized_model)
+
+
+def _add_rule(tools: Any, quantizer: Any, layer: str, precision: str) -> None:
+    if precision == "int8":
+        quantizer.add_static_config(
+            regex=".*", operation_name=layer, activation_num_bits=8, weight_num_bits=8
+        )
+    elif precision == "w8":
+        quantizer.add_weight_only_config(regex=".*", operation_name=layer, num_bits=8)
+    else:
+        types = tools.qtyping
+        half = types.TensorQuantizationConfig(num_bits=16, dtype=types.TensorDataType.FLOAT)
+        quantizer.update_quantization_recipe(
+            regex=".*",
+            operation_name=layer,
+            op_config=types.OpQuantizationConfig(
+                weight_tensor_config=half,
+                compute_precision=types.ComputePrecision.FLOAT,
+                explicit_dequantize=True,
+            ),
+            algorithm_key="float_casting",
+        )
+
+
+def _float_model(module: nn.Module, shape: tuple[int, ...]) -> bytes:
+    litert_torch = require("litert_torch", "tflite")
+    import torch
+
+    sample = torch.zeros(shape)
+    with torch.no_grad():
+        image_out = module(sample).dim() == 4
+    if len(shape) == 4:
+        module = litert_torch.to_channel_last_io(module, args=[0], outputs=[0] if image_out else [])
+        sample = sample.permute(0, 2, 3, 1)
+    try:
+        edge = litert_torch.convert(module.eval(), (sample,))
+    except Exception as error:
+        raise ExportError(f"litert-torch cannot convert this module: {error}") from error
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.tflite")
+        edge.export(str(path))
+        return path.read_bytes()
 
 
 @contextlib.contextmanager
@@ -62,8 +140,13 @@ def _quiet() -> Iterator[None]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when the converter's library loads
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
+    silent = io.StringIO()
     try:
-        with warnings.catch_warnings():
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(silent),
+            contextlib.redirect_stderr(silent),
+        ):
             warnings.simplefilter("ignore")
             require("litert_torch._config", "tflite").config.show_progress = False
             yield
@@ -103,16 +186,16 @@ def runner(path: Path, threads: int = 1) -> Callable[[_Array], _Array]:
     except (ValueError, RuntimeError) as error:
         reason = (str(error).splitlines() or ["unreadable"])[0][:200]
         raise VerifyError(f"artifact {str(path)!r} does not load: {reason}") from None
-    image, logits = (
-        d[0]["index"] for d in (interpreter.get_input_details(), interpreter.get_output_details())
-    )
+    image, logits = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
 
-    def run(images: _Array) -> _Array:
-        outputs = []
-        for x in images:
-            interpreter.set_tensor(image, np.ascontiguousarray(x.transpose(1, 2, 0)[None]))
+    def call(images: _Array) -> _Array:
+        try:
+            interpreter.set_tensor(image["index"], np.ascontiguousarray(images.transpose(0, 2, 3, 1)))
             interpreter.invoke()
-            outputs.append(interpreter.get_tensor(logits).copy())
-        return np.concatenate(outputs)
+        except (ValueError, RuntimeError) as error:
+            reason = (str(error).splitlines() or ["unknown"])[0][:200]
+            raise VerifyError(f"artifact {str(path)!r} does not run: {reason}") from None
+        found: _Array = interpreter.get_tensor(logits["index"]).copy()
+        return found
 
-    return run
+    return in_batches(call, int(image["shape"][0]))

@@ -1,8 +1,7 @@
-"""Exporting as a user asks for it: from a result file or an explicit config."""
+"""Exporting as a user asks for it: from a result file or an explicit config, from the cache where it was made before."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 from nasvit_edge import files
 from nasvit_edge.errors import ExportError
-from nasvit_edge.export import artifact
+from nasvit_edge.export import artifact, verification, writing
 from nasvit_edge.export.formats import Format, load_format
+from nasvit_edge.flows import cache
 from nasvit_edge.space import SearchSpace, SubnetConfig, load_space, read_config
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from nasvit_edge.model.subnet import Subnet
+
+RANGE_IMAGES = 256  # for the ranges of int8 activations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """The options of `nasvit-edge export`; either `result`, or `space`, `supernet` and `config`."""
+    """The options of `nasvit-edge export`; either `result`, or `space`, `supernet` and `config`.
+
+    `batch` None leaves the batch axis open; `force` keeps a file that fails its check, marked.
+    """
 
     result: Path | None
     space: str | None
@@ -32,6 +39,9 @@ class Request:
     precision: str
     out: Path | None
     overwrite: bool
+    batch: int | None = 1
+    force: bool = False
+    use_cache: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,48 +57,84 @@ class _Plan:
 
 def export(request: Request, note: Callable[[str], None]) -> dict[str, Any]:
     """Write an artifact and return its report."""
-    from nasvit_edge.model.checkpoint import load_supernet
-    from nasvit_edge.model.subnet import materialise
-
     form = load_format(request.format_name)
     plan = _from_result(request, form, note) if request.result else _explicit(request)
     path = request.out or Path(f"{plan.space.name}{form.suffix}")
-    artifact.checked_path(form, path, request.precision, request.overwrite)
-    supernet = load_supernet(plan.supernet, plan.space)
-    if supernet.source.get("kind") == "random":
-        note("RANDOM WEIGHTS: this file has no accuracy; it is for tests and timing")
-    subnet = materialise(supernet, plan.config)
-    if plan.calibrate and not request.uncalibrated:
-        _calibrate(subnet, plan.calibrate)
-    check = artifact.export(
-        supernet,
-        subnet,
-        form.name,
-        path,
+    options = writing.Options(
         precision=request.precision,
+        batch=request.batch,
         overwrite=request.overwrite,
         uncalibrated=request.uncalibrated,
+        force=request.force,
         extra=plan.extra,
     )
-    return report(path, check)
+    writing.checked_path(form, path, options)
+    if plan.supernet.startswith("random"):
+        note("RANDOM WEIGHTS: this file has no accuracy; it is for tests and timing")
+    key = cache.export_key(plan.space, plan.supernet, plan.config, plan.calibrate, form, options)
+    if request.use_cache and cache.restore(key, path, plan.extra):
+        return report(path) | {"cached": True}
+    _make(plan, form, path, options, note)
+    if not request.force:
+        cache.keep(key, path)
+    return report(path) | {"cached": False}
+
+
+def _make(
+    plan: _Plan, form: Format, path: Path, options: writing.Options, note: Callable[[str], None]
+) -> None:
+    from dataclasses import replace
+
+    from nasvit_edge.model.checkpoint import load_supernet
+    from nasvit_edge.model.subnet import materialise
+
+    supernet = load_supernet(plan.supernet, plan.space)
+    subnet = materialise(supernet, plan.config)
+    if plan.calibrate and not options.uncalibrated:
+        _calibrate(subnet, plan.calibrate)
+    if options.precision == "int8":
+        options = replace(options, calibration=_range_images(plan))
+    writing.export(supernet, subnet, form, path, options, note)
+
+
+def _range_images(plan: _Plan) -> np.ndarray[Any, Any]:
+    """Images (n, 3, r, r) for the ranges of activations: of the calibration data, or generic ones for random weights."""
+    from nasvit_edge.data_sets import load_images
+    from nasvit_edge.export import parity
+
+    side = plan.config.resolution
+    if plan.calibrate is None:
+        if not plan.supernet.startswith("random"):
+            raise ExportError("int8 needs images for the ranges of activations: add --calibrate DATA")
+        return parity.inputs(plan.space, side, seed=1)[0]
+    images = load_images(plan.calibrate, "calibration", plan.space, side)
+    batches = images.take(images.name, slice(0, RANGE_IMAGES)).batches(plan.space, side)
+    import numpy as np
+
+    return np.concatenate([batch.numpy() for batch, _ in batches])
 
 
 def verify(path: Path, *, weights: str | None, space: str | None) -> dict[str, Any]:
     """Repeat an artifact's check and return the report."""
-    return report(path, artifact.verify(path, weights=weights, space_path=space))
+    check = verification.verify(path, weights=weights, space_path=space)
+    return _report(path, check.to_dict(), check.failures())
 
 
-def report(path: Path, check: artifact.Check) -> dict[str, Any]:
-    """A check as JSON."""
-    return {
+def report(path: Path) -> dict[str, Any]:
+    """What the sidecar of a written artifact says of its check."""
+    sidecar = files.read_json(artifact.sidecar_path(path), "sidecar", artifact.SCHEMA)
+    found = _report(path, sidecar["check"], sidecar.get("forced", []))
+    return found | {"kept_in_float": sidecar["kept_in_float"]}
+
+
+def _report(path: Path, check: dict[str, Any], failures: list[str]) -> dict[str, Any]:
+    sidecar = files.read_json(artifact.sidecar_path(path), "sidecar", artifact.SCHEMA)
+    return check | {
         "artifact": str(path),
-        "error": check.error if math.isfinite(check.error) else 1e9,
-        "tolerance": check.tolerance,
-        "passed": check.passed,
-        "inputs": check.inputs,
-        "real_images": check.real_images,
-        "reference": check.reference,
-        "bytes": len(files.read_bytes(path, "artifact")),
+        "format": sidecar.get("format"),
+        "precision": sidecar.get("precision"),
+        "failures": failures,
+        "bytes": artifact.size_bytes(artifact.read_content(path)),
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from nasvit_edge import data_sets, files, units
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import MeasurementError, MissingExtraError, NasvitEdgeError
-from nasvit_edge.export import artifact
+from nasvit_edge.export import verification, writing
 from nasvit_edge.export.formats import load_format
 from nasvit_edge.flows import search as searching
 from nasvit_edge.latency import LatencyTable, load_table, table_name
@@ -126,19 +126,17 @@ def _export(out: Path, note: Note, on_progress: OnProgress) -> list[dict[str, An
         form = load_format(name)
         note(f"exporting, verifying and evaluating {name}")
         path = out / f"{SPACE}{form.suffix}"
-        artifact.export(supernet, subnet, name, path, overwrite=True)
-        check = artifact.verify(path)
+        writing.export(supernet, subnet, form, path, writing.Options(overwrite=True))
+        check = verification.verify(path)
         if not check.passed:
-            raise NasvitEdgeError(
-                f"{path.name} is off by {check.error:.2g}; allowed is {check.tolerance:.0e}"
-            )
+            raise NasvitEdgeError(f"{path.name}: {'; '.join(check.failures())}")
         made.append(_described(path, form.runtime, check.error, saved.latency_ms))
         on_progress(index + 1, len(FORMATS), name)
     return made
 
 
 def _described(path: Path, runtime: str, error: float, predicted_ms: float) -> dict[str, Any]:
-    report = artifact.evaluate(path, data_sets.BUNDLED)
+    report = verification.evaluate(path, data_sets.BUNDLED)
     return {
         "path": str(path),
         "artifact": path.name,

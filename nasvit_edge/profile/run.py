@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from nasvit_edge import files
-from nasvit_edge.device import load_device
+from nasvit_edge.device import cpu_model, load_device
 from nasvit_edge.errors import DeviceError, MeasurementError, require
 from nasvit_edge.latency import (
     PRECISIONS,
@@ -136,19 +136,10 @@ def machine() -> dict[str, Any]:
         "system": platform.system(),
         "release": platform.release(),
         "architecture": platform.machine(),
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "cores": os.cpu_count() or 1,
         "python": platform.python_version(),
     }
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or "unknown"
-    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith(("model name", "Model"))]
-    return named[0] if named else platform.processor() or "unknown"
 
 
 def _measure(

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from nasvit_edge import data_sets
 from nasvit_edge.errors import ExportError, NasvitEdgeError, VerifyError
-from nasvit_edge.export import artifact, parity
+from nasvit_edge.export import artifact, parity, verification, writing
 from nasvit_edge.export.formats import format_names, load_format
+from nasvit_edge.export.writing import Options
 from nasvit_edge.model.checkpoint import load_supernet
 from nasvit_edge.model.evaluate import calibrated, correct
 from nasvit_edge.model.subnet import fold, materialise, statistics
@@ -38,7 +39,7 @@ def subnet(supernet):
 def written(request, supernet, subnet, tmp_path_factory):
     form = load_format(request.param)
     path = tmp_path_factory.mktemp(form.name) / f"model{form.suffix}"
-    check = artifact.export(supernet, subnet, form.name, path)
+    check = writing.export(supernet, subnet, form, path).check
     return path, check
 
 
@@ -52,13 +53,13 @@ def test_an_export_passes_its_check_and_says_so(written):
 
 
 def test_verify_repeats_the_check_against_the_supernet(written):
-    again = artifact.verify(written[0])
+    again = verification.verify(written[0])
     assert again.passed
     assert again.reference == "supernet"
 
 
 def test_an_artifact_gets_the_same_images_right_as_the_subnet(written, subnet):
-    report = artifact.evaluate(written[0], "bundled")
+    report = verification.evaluate(written[0], "bundled")
     assert report["images"] == data_sets.TEST_IMAGES
     assert report["correct"] == correct(subnet, data_sets.bundled("test"))
 
@@ -77,7 +78,7 @@ def test_an_existing_file_is_not_replaced_unasked(written, supernet, subnet):
     path, _ = written
     before = path.read_bytes()
     with pytest.raises(ExportError, match="exists"):
-        artifact.export(supernet, subnet, load_format(artifact.format_of(path.suffix).name).name, path)
+        writing.export(supernet, subnet, artifact.format_of(path.suffix), path)
     assert path.read_bytes() == before
 
 
@@ -87,25 +88,25 @@ def test_a_changed_file_fails(written, tmp_path):
     content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))
     with pytest.raises(VerifyError, match="hash differs"):
-        artifact.verify(path)
+        verification.verify(path)
 
 
 def test_a_scaled_weight_fails_even_with_the_hash_recomputed(supernet, subnet, tmp_path):
     import onnx as onnx_library
 
     path = tmp_path / "m.onnx"
-    artifact.export(supernet, subnet, "onnx", path)
+    writing.export(supernet, subnet, load_format("onnx"), path)
     model = onnx_library.load(str(path))
     weight = max(model.graph.initializer, key=lambda t: len(t.raw_data))
     weight.raw_data = (np.frombuffer(weight.raw_data, np.float32) * 1.01).astype(np.float32).tobytes()
     _rewrite(path, model.SerializeToString(deterministic=True))
-    assert not artifact.verify(path).passed
+    assert not verification.verify(path).passed
 
 
 def test_an_uncalibrated_subnet_is_refused_and_the_line_says_how(supernet, tmp_path):
     subnet = materialise(supernet, SPACE.smallest())
     with pytest.raises(ExportError, match=r"--calibrate DATA.*--uncalibrated"):
-        artifact.export(supernet, subnet, "onnx", tmp_path / "m.onnx")
+        writing.export(supernet, subnet, load_format("onnx"), tmp_path / "m.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -145,7 +146,8 @@ def test_the_smallest_official_subnet_passes(format_name, tmp_path):
     net = load_supernet("random", space)
     form = load_format(format_name)
     path = tmp_path / f"m{form.suffix}"
-    check = artifact.export(net, materialise(net, space.smallest()), format_name, path, uncalibrated=True)
+    made = materialise(net, space.smallest())
+    check = writing.export(net, made, form, path, Options(uncalibrated=True)).check
     assert check.error <= 1e-4
     assert "RANDOM WEIGHTS" in artifact.open_artifact(path).metadata["warning"]
 
@@ -163,7 +165,7 @@ def test_a_damaged_sidecar_gives_one_line(written, tmp_path_factory, key, value)
         return
     side.write_text(json.dumps(sidecar | {key: value}))
     with pytest.raises(NasvitEdgeError) as caught:
-        artifact.verify(path)
+        verification.verify(path)
     assert "\n" not in str(caught.value)
 
 

@@ -1,0 +1,202 @@
+"""Writing an artifact: convert, check what was written, keep it or say by how much it fails."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nasvit_edge import files
+from nasvit_edge.errors import ExportError, VerifyError
+from nasvit_edge.export import artifact, sensitivity
+from nasvit_edge.export.artifact import describe, digest, reference_path, sidecar_path, size_bytes, versions
+from nasvit_edge.export.formats import Content, Format, Recipe
+from nasvit_edge.export.verification import Check, Reference, reference
+
+if TYPE_CHECKING:
+    from nasvit_edge.model.subnet import Subnet
+    from nasvit_edge.model.supernet import Supernet
+
+_Array = np.ndarray[Any, np.dtype[np.float32]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to export.
+
+    Attributes:
+        precision: one of the format's.
+        batch: images a call; None leaves the batch axis open (where the format can).
+        calibration: images (n, 3, r, r), normalised, for the ranges of int8 activations.
+        overwrite: replace an existing file.
+        uncalibrated: export a subnet whose batch norm was not calibrated.
+        force: keep a file that fails its check, marked in its metadata's sidecar.
+        extra: more entries for the sidecar.
+    """
+
+    precision: str = "fp32"
+    batch: int | None = 1
+    calibration: _Array | None = None
+    overwrite: bool = False
+    uncalibrated: bool = False
+    force: bool = False
+    extra: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The check of a written artifact, and the ops that stayed in floating point (int8 only)."""
+
+    check: Check
+    kept: tuple[str, ...]
+
+
+def export(
+    supernet: Supernet,
+    subnet: Subnet,
+    form: Format,
+    path: Path,
+    options: Options | None = None,
+    note: Callable[[str], None] = lambda line: None,
+) -> Written:
+    """Write `subnet` (unfolded, taken from `supernet`) to `path` and check what was written.
+
+    Raises:
+        ExportError: the path exists, the precision is not there, or the subnet is not calibrated.
+        VerifyError: the file does not compute what the supernet does; nothing is left behind (unless `force`).
+    """
+    from nasvit_edge.model.subnet import statistics
+
+    options = options or Options()
+    path = checked_path(form, path, options)
+    if subnet.calibration is None and not options.uncalibrated:
+        raise ExportError(
+            "the subnet's batch norm is not calibrated, so its accuracy would be lost: "
+            "add --calibrate DATA (for example --calibrate bundled), or --uncalibrated to insist"
+        )
+    stats = {name: value.contiguous() for name, value in statistics(subnet).items()}
+    expected = reference(
+        supernet,
+        subnet.space,
+        subnet.config,
+        stats,
+        images=form.threshold(options.precision).agreement is not None,
+    )
+    attempt, kept = _attempts(subnet, form, options, expected, note)
+    if not attempt.check.passed and not options.force:
+        raise VerifyError(
+            f"the {form.name} file fails its check: {'; '.join(attempt.check.failures())}; nothing was written (--force keeps it, marked)"
+        )
+    _save(path, attempt, form, options, expected, stats, kept)
+    return Written(attempt.check, kept)
+
+
+def checked_path(form: Format, path: Path, options: Options) -> Path:
+    """Refuse early what cannot be written."""
+    form.threshold(options.precision)
+    if path.suffix != form.suffix:
+        raise ExportError(f"{str(path)!r} should end in {form.suffix!r} for format {form.name!r}")
+    if options.batch is None and not form.dynamic_batch:
+        raise ExportError(f"format {form.name!r} has no open batch axis: give a number with --batch")
+    if path.exists() and not options.overwrite:
+        raise ExportError(f"{str(path)!r} exists; choose another --out or add --overwrite")
+    files.writable_folder(path.parent)
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    content: Content
+    metadata: dict[str, str]
+    check: Check
+    logits: _Array
+
+
+def _attempts(
+    subnet: Subnet, form: Format, options: Options, expected: Reference, note: Callable[[str], None]
+) -> tuple[_Attempt, tuple[str, ...]]:
+    """One conversion; for int8 more, with ever more of the sensitive ops kept in floating point."""
+    recipe = _recipe(subnet, options)
+    attempt = _attempt(subnet, form, recipe, options, expected)
+    if attempt.check.passed or options.precision != "int8":
+        return attempt, ()
+    ranked = sensitivity.ranked(subnet, recipe.calibration)
+    count = 1
+    while not attempt.check.passed and count < len(ranked):
+        kept = tuple(ranked[:count])
+        note(f"int8: {'; '.join(attempt.check.failures())}; keeping {', '.join(kept)} in floating point")
+        attempt = _attempt(subnet, form, replace(recipe, kept=kept), options, expected)
+        count *= 2
+    return attempt, kept if count > 1 else ()
+
+
+def _recipe(subnet: Subnet, options: Options) -> Recipe:
+    space = subnet.space
+    calibration = options.calibration
+    if options.precision == "int8" and calibration is None:
+        raise ExportError("int8 needs images for the ranges of activations: add --calibrate DATA")
+    return Recipe(
+        precision=options.precision,
+        dynamic_batch=options.batch is None,
+        calibration=calibration if options.precision == "int8" else None,
+        mean=tuple(space.mean),
+        std=tuple(space.std),
+        labels=tuple(space.label_names()),
+    )
+
+
+def _attempt(subnet: Subnet, form: Format, recipe: Recipe, options: Options, expected: Reference) -> _Attempt:
+    from nasvit_edge.model.subnet import fold
+
+    side, module = subnet.config.resolution, form.module()
+    metadata = describe(subnet, form, recipe.precision, options.batch)
+    if recipe.kept:
+        metadata["kept_in_float"] = " ".join(recipe.kept)
+    model = module.convert(fold(subnet, form.layout), (options.batch or 1, 3, side, side), recipe)
+    content = module.write_metadata(model, metadata)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, f"model{form.suffix}")
+        artifact.write_content(copy, content)
+        threshold = form.threshold(recipe.precision)
+        check, logits = expected.check(module.runner(copy), subnet.space, threshold, "supernet")
+    return _Attempt(content, metadata, check, logits)
+
+
+def _save(
+    path: Path,
+    attempt: _Attempt,
+    form: Format,
+    options: Options,
+    expected: Reference,
+    stats: Mapping[str, Any],
+    kept: tuple[str, ...],
+) -> None:
+    import torch
+    from safetensors.torch import save
+
+    tensors: dict[str, Any] = {"logits": expected.logits, "own_logits": attempt.logits}
+    if expected.choices is not None:
+        tensors["choices"] = expected.choices
+    saved = save(dict(stats) | {n: torch.from_numpy(np.ascontiguousarray(v)) for n, v in tensors.items()})
+    sidecar = {
+        "schema": artifact.SCHEMA,
+        "format": form.name,
+        "precision": options.precision,
+        "sha256": digest(attempt.content),
+        "bytes": size_bytes(attempt.content),
+        "reference_sha256": hashlib.sha256(saved).hexdigest(),
+        "metadata": attempt.metadata,
+        "check": attempt.check.to_dict() | {"seed": 0},
+        "kept_in_float": list(kept),
+        "versions": versions(),
+    }
+    if not attempt.check.passed:
+        sidecar["forced"] = attempt.check.failures()
+    files.write_bytes(reference_path(path), saved)
+    artifact.write_content(path, attempt.content)
+    files.write_json(sidecar_path(path), sidecar | dict(options.extra or {}))

@@ -1,0 +1,125 @@
+"""Exports made before, kept by content: the second call copies what the first one made and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from nasvit_edge import files
+from nasvit_edge.data_sets import BUNDLED
+from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.export import artifact
+from nasvit_edge.export.formats import Content, Format
+from nasvit_edge.export.writing import Options
+from nasvit_edge.space import SearchSpace, SubnetConfig
+
+_MODEL, _SIDECAR, _REFERENCE = "model", "sidecar.json", "reference.safetensors"
+
+
+def root() -> Path:
+    """The user's cache folder."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("nasvit-edge")
+
+
+def export_key(
+    space: SearchSpace,
+    supernet: str,
+    config: SubnetConfig,
+    calibrate: str | None,
+    form: Format,
+    options: Options,
+) -> str:
+    """A hash of everything that an export depends on: weights, space, subnet, data, options, versions, our code."""
+    parts = {
+        "weights": _fingerprint(supernet),
+        "space": repr(space),
+        "config": config.to_dict(),
+        "data": None if calibrate is None else _fingerprint(calibrate),
+        "format": asdict(form),
+        "options": [options.precision, options.batch, options.uncalibrated],
+        "versions": artifact.versions(),
+        "code": _code(),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def restore(key: str, path: Path, extra: dict[str, Any]) -> bool:
+    """Copy a kept export to `path`; False where there is none, or it is damaged."""
+    folder = root() / "exports" / key
+    try:
+        tree = files.read_tree(folder, "cache")
+        sidecar = json.loads(tree.pop(_SIDECAR))
+        reference = tree.pop(_REFERENCE)
+        content: Content = {name.removeprefix(f"{_MODEL}/"): data for name, data in tree.items()}
+        if set(tree) == {_MODEL}:
+            content = tree[_MODEL]
+        whole = artifact.digest(content) == sidecar["sha256"]
+        if not whole or hashlib.sha256(reference).hexdigest() != sidecar["reference_sha256"]:
+            return False
+    except (NasvitEdgeError, KeyError, ValueError, TypeError):
+        return False
+    files.write_bytes(artifact.reference_path(path), reference)
+    artifact.write_content(path, content)
+    files.write_json(artifact.sidecar_path(path), sidecar | extra)
+    return True
+
+
+def keep(key: str, path: Path) -> None:
+    """Keep an export; a cache that cannot be written to is no error."""
+    content = artifact.read_content(path)
+    model = (
+        {_MODEL: content} if isinstance(content, bytes) else {f"{_MODEL}/{n}": c for n, c in content.items()}
+    )
+    sidecar = json.loads(files.read_bytes(artifact.sidecar_path(path), "sidecar"))
+    sidecar.pop("search", None)  # of this call, not of the file
+    rest = {
+        _SIDECAR: json.dumps(sidecar).encode(),
+        _REFERENCE: files.read_bytes(artifact.reference_path(path), "reference"),
+    }
+    try:
+        files.write_tree(root() / "exports" / key, model | rest)
+    except NasvitEdgeError:
+        return
+
+
+def contents() -> list[dict[str, Any]]:
+    """What is kept: folder, entries, bytes."""
+    found = []
+    for folder in sorted(p for p in root().glob("*") if p.is_dir()):
+        sizes = [p.stat().st_size for p in folder.rglob("*") if p.is_file()]
+        found.append({"folder": str(folder), "entries": len(list(folder.iterdir())), "bytes": sum(sizes)})
+    return found
+
+
+def clear() -> int:
+    """Delete everything kept; the number of bytes freed."""
+    import shutil
+
+    freed = sum(entry["bytes"] for entry in contents())
+    shutil.rmtree(root(), ignore_errors=True)
+    return int(freed)
+
+
+def _fingerprint(source: str) -> str:
+    """Of a file its hash; of a folder its files' names, sizes and times; of anything else its name."""
+    path = Path(source)
+    if source == BUNDLED or not path.exists():
+        return source
+    if path.is_file():
+        return files.sha256(path)
+    stats = ((p.relative_to(path).as_posix(), p.stat()) for p in sorted(path.rglob("*")) if p.is_file())
+    lines = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _code() -> str:
+    """Of our own sources: a changed lowering must not be served from the cache."""
+    package = Path(__file__).resolve().parent.parent
+    sources = sorted(p for room in ("model", "export") for p in (package / room).glob("*.py"))
+    sources += [*sorted((package / "data" / "weights").glob("*")), package / "ops.py"]
+    return hashlib.sha256("".join(files.sha256(p) for p in sources).encode()).hexdigest()

@@ -1,0 +1,66 @@
+"""Damaging model files on purpose, in each format's own way."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import numpy as np
+
+from nasvit_edge.export import artifact
+
+FORMATS = ("onnx", "tflite")
+
+
+def scale_a_weight(path, factor):
+    """The model with its largest weight tensor (or the scale of it, where it is int8) times `factor`."""
+    return {".onnx": _scaled_onnx, ".tflite": _scaled_tflite}[path.suffix](path, factor)
+
+
+def truncated(path):
+    """Two thirds of the model."""
+    content = artifact.read_content(path)
+    return content[: len(content) * 2 // 3]
+
+
+def bare(path):
+    """The model without the metadata that its format appends."""
+    content = artifact.read_content(path)
+    if path.suffix == ".tflite":
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return content[: archive.infolist()[0].header_offset]
+    return content
+
+
+def _scaled_onnx(path, factor):
+    import onnx
+
+    model = onnx.load(str(path))
+    by_name = {t.name: t for t in model.graph.initializer}
+    weight = max(by_name.values(), key=lambda t: len(t.raw_data))
+    if weight.data_type == onnx.TensorProto.INT8:
+        node = next(
+            n for n in model.graph.node if n.op_type == "DequantizeLinear" and n.input[0] == weight.name
+        )
+        weight = by_name[node.input[1]]
+    array = onnx.numpy_helper.to_array(weight)
+    weight.CopyFrom(onnx.numpy_helper.from_array((array * factor).astype(array.dtype), weight.name))
+    return model.SerializeToString(deterministic=True)
+
+
+def _scaled_tflite(path, factor):
+    from ai_edge_litert import schema_py_generated as schema
+
+    content = bytearray(path.read_bytes())
+    model = schema.Model.GetRootAs(content, 0)
+    graph = model.Subgraphs(0)
+    tensors = [graph.Tensors(i) for i in range(graph.TensorsLength())]
+    weight = max(tensors, key=lambda t: model.Buffers(t.Buffer()).DataLength())
+    kinds = {schema.TensorType.FLOAT32: np.float32, schema.TensorType.FLOAT16: np.float16}
+    if weight.Type() in kinds:
+        data = model.Buffers(weight.Buffer()).DataAsNumpy().view(kinds[weight.Type()])
+    else:
+        data = weight.Quantization().ScaleAsNumpy()
+    data.flags.writeable = True
+    data *= data.dtype.type(factor)
+    return bytes(content)

@@ -1,0 +1,183 @@
+"""Every format and precision: it passes its check, keeps its accuracy, and damage shows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+
+import damage
+import pytest
+from conftest import one_line
+
+from nasvit_edge import data_sets
+from nasvit_edge.errors import ExportError, NasvitEdgeError, VerifyError
+from nasvit_edge.export import artifact, sensitivity, verification, writing
+from nasvit_edge.export.formats import load_format
+from nasvit_edge.export.writing import Options
+from nasvit_edge.model.checkpoint import load_supernet
+from nasvit_edge.model.evaluate import calibrated
+from nasvit_edge.model.subnet import materialise
+from nasvit_edge.space import load_space
+
+SPACE = load_space("nano")
+CASES = [(name, precision) for name in damage.FORMATS for precision in load_format(name).thresholds]
+
+
+@pytest.fixture(scope="module")
+def supernet():
+    return load_supernet("nano", SPACE)
+
+
+@pytest.fixture(scope="module")
+def subnet(supernet):
+    return calibrated(materialise(supernet, SPACE.smallest()), data_sets.bundled("calibration"))
+
+
+@pytest.fixture(scope="module")
+def images():
+    found = data_sets.bundled("calibration").take("some", slice(0, 128))
+    return next(found.batches(SPACE, SPACE.smallest().resolution, 128))[0].numpy()
+
+
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
+def written(request, supernet, subnet, images, tmp_path_factory):
+    name, precision = request.param
+    form = load_format(name)
+    path = tmp_path_factory.mktemp(name) / f"{precision}{form.suffix}"
+    made = writing.export(supernet, subnet, form, path, Options(precision=precision, calibration=images))
+    return path, made
+
+
+def _copy(path, folder):
+    copy = folder / path.name
+    artifact.write_content(copy, artifact.read_content(path))
+    for beside in (artifact.sidecar_path, artifact.reference_path):
+        shutil.copy(beside(path), beside(copy))
+    return copy
+
+
+def _rewritten(path, content, metadata=None):
+    """Write a damaged model together with a sidecar that knows its hash and size."""
+    side = artifact.sidecar_path(path)
+    sidecar = json.loads(side.read_text())
+    artifact.write_content(path, content)
+    sidecar |= {"sha256": artifact.digest(content), "bytes": artifact.size_bytes(content)}
+    side.write_text(json.dumps(sidecar | ({"metadata": metadata} if metadata else {})))
+    return path
+
+
+def test_the_file_passes_and_still_passes_when_verified(written):
+    path, made = written
+    assert made.check.passed
+    again = verification.verify(path)
+    assert again.passed, again.failures()
+    assert again.reproduction == 0
+    assert again.reference == "supernet"
+
+
+def test_accuracy_on_the_test_images_is_kept(written, subnet):
+    path, _ = written
+    precision = json.loads(artifact.sidecar_path(path).read_text())["precision"]
+    allowed = {"fp32": 0.0, "fp16": 0.001, "int8": 0.01, "w8": 0.01}[precision]
+    from nasvit_edge.model.evaluate import correct
+
+    images = data_sets.bundled("test")
+    exact = correct(subnet, images) / len(images)
+    assert verification.evaluate(path, "bundled")["accuracy"] >= exact - allowed - 1e-9
+
+
+def test_a_scaled_weight_fails_though_the_hash_is_right(written, tmp_path):
+    path = _copy(written[0], tmp_path)
+    _rewritten(path, damage.scale_a_weight(path, 1.01))
+    assert not verification.verify(path).passed
+
+
+@pytest.mark.parametrize("what", ["labels", "mean"])
+def test_swapped_facts_fail_though_hash_and_sidecar_agree(written, tmp_path, what):
+    path = _copy(written[0], tmp_path)
+    metadata = json.loads(artifact.sidecar_path(path).read_text())["metadata"]
+    if what == "labels":
+        labels = json.loads(metadata["labels"])
+        labels[0], labels[1] = labels[1], labels[0]
+        metadata["labels"] = json.dumps(labels, sort_keys=True)
+    else:
+        metadata["mean"], metadata["std"] = metadata["std"], metadata["mean"]
+    form = artifact.format_of(path.suffix)
+    _rewritten(path, form.module().write_metadata(damage.bare(path), metadata), metadata)
+    with pytest.raises(VerifyError, match=f"'{what}' inside is .* but space 'nano' has"):
+        verification.verify(path)
+
+
+def test_a_truncated_file_fails_though_the_hash_is_right(written, tmp_path):
+    path = _copy(written[0], tmp_path)
+    _rewritten(path, damage.truncated(path))
+    with pytest.raises(NasvitEdgeError) as caught:
+        verification.verify(path)
+    assert one_line(caught)
+
+
+def test_int8_without_images_says_how(supernet, subnet, tmp_path):
+    with pytest.raises(ExportError, match="--calibrate DATA"):
+        writing.export(supernet, subnet, load_format("onnx"), tmp_path / "m.onnx", Options(precision="int8"))
+
+
+def test_a_failing_file_is_not_written_unless_forced(supernet, subnet, images, tmp_path, monkeypatch):
+    form = load_format("onnx")
+    strict = {"w8": type(form.thresholds["w8"])(snr_db=200.0)}
+    object.__setattr__(form, "thresholds", strict)
+    path = tmp_path / "m.onnx"
+    with pytest.raises(VerifyError, match=r"dB \(at least 200\).*--force"):
+        writing.export(supernet, subnet, form, path, Options(precision="w8"))
+    assert list(tmp_path.iterdir()) == []
+    made = writing.export(supernet, subnet, form, path, Options(precision="w8", force=True))
+    assert not made.check.passed
+    assert "dB" in json.loads(artifact.sidecar_path(path).read_text())["forced"][0]
+
+
+@pytest.mark.parametrize("name", ["onnx", "tflite"])
+def test_sensitive_ops_are_kept_in_floating_point_until_the_file_passes(
+    name, supernet, subnet, images, tmp_path
+):
+    form = load_format(name)
+    plain = writing.export(
+        supernet, subnet, form, tmp_path / f"p{form.suffix}", Options(precision="int8", calibration=images)
+    )
+    limit = type(form.thresholds["int8"])(snr_db=plain.check.snr_db + 0.2)
+    object.__setattr__(form, "thresholds", {"int8": limit})
+    path = tmp_path / f"m{form.suffix}"
+    notes = []
+    made = writing.export(
+        supernet, subnet, form, path, Options(precision="int8", calibration=images), notes.append
+    )
+    assert made.check.snr_db >= plain.check.snr_db + 0.2
+    assert made.kept == tuple(sensitivity.ranked(subnet, images)[: len(made.kept)])
+    assert len(made.kept) >= 1
+    assert "in floating point" in notes[0]
+    assert json.loads(artifact.sidecar_path(path).read_text())["kept_in_float"] == list(made.kept)
+
+
+def test_sensitivity_ranks_every_op_once(subnet, images):
+    assert sorted(sensitivity.ranked(subnet, images)) == sorted(op.name for op in subnet.ops)
+
+
+def test_a_batch_of_three_and_an_open_batch_give_the_same_logits(supernet, subnet, tmp_path):
+    for batch in (3, None):
+        path = tmp_path / f"b{batch}.onnx"
+        assert writing.export(supernet, subnet, load_format("onnx"), path, Options(batch=batch)).check.passed
+    with pytest.raises(ExportError, match="no open batch axis"):
+        writing.export(supernet, subnet, load_format("tflite"), tmp_path / "m.tflite", Options(batch=None))
+    path = tmp_path / "b2.tflite"
+    assert writing.export(supernet, subnet, load_format("tflite"), path, Options(batch=2)).check.passed
+
+
+@pytest.mark.parametrize("name", ["onnx"])
+def test_the_same_input_gives_the_same_bytes(name, supernet, subnet, images, tmp_path):
+    form, found = load_format(name), []
+    for precision in form.thresholds:
+        for turn in range(2):
+            path = tmp_path / f"{precision}{turn}{form.suffix}"
+            writing.export(supernet, subnet, form, path, Options(precision=precision, calibration=images))
+            found.append(hashlib.sha256(path.read_bytes()).hexdigest())
+    assert found[::2] == found[1::2]
+    assert len(set(found)) == len(form.thresholds)
