@@ -7,19 +7,22 @@ import zipfile
 
 import numpy as np
 
-from nasvit_edge.export import artifact
+from nasvit_edge.export import artifact, mil
 
-FORMATS = ("onnx", "tflite")
+FORMATS = ("coreml", "onnx", "tflite")
 
 
 def scale_a_weight(path, factor):
     """The model with its largest weight tensor (or the scale of it, where it is int8) times `factor`."""
-    return {".onnx": _scaled_onnx, ".tflite": _scaled_tflite}[path.suffix](path, factor)
+    scaled = {".onnx": _scaled_onnx, ".tflite": _scaled_tflite, ".mlpackage": _scaled_coreml}
+    return scaled[path.suffix](path, factor)
 
 
 def truncated(path):
     """Two thirds of the model."""
     content = artifact.read_content(path)
+    if isinstance(content, dict):
+        return content | {mil.WEIGHTS: content[mil.WEIGHTS][: len(content[mil.WEIGHTS]) * 2 // 3]}
     return content[: len(content) * 2 // 3]
 
 
@@ -64,3 +67,24 @@ def _scaled_tflite(path, factor):
     data.flags.writeable = True
     data *= data.dtype.type(factor)
     return bytes(content)
+
+
+def _scaled_coreml(path, factor):
+    content = artifact.read_content(path)
+    program = mil.Program(path)
+    types = {10: np.float16, 11: np.float32}
+    blobs = []
+    for op in program.block.operations:
+        for name in ("val", "scale", "quantized_data"):
+            value = op.attributes.get(name)
+            if value is not None and value.WhichOneof("value") == "blobFileValue":
+                kind = value.type.tensorType.dataType
+                size = int(np.prod([d.constant.size for d in value.type.tensorType.dimensions]))
+                blobs.append((size * (2 if kind == 10 else 4), kind, value.blobFileValue.offset, size, name))
+    quantised = [b for b in blobs if b[-1] == "scale"]
+    _, kind, offset, size, _ = max(quantised or [b for b in blobs if b[1] in types])
+    weights = bytearray(content[mil.WEIGHTS])
+    start = int(np.frombuffer(weights, np.uint64, 1, offset + 16)[0])
+    view = np.frombuffer(weights, types[kind], size, start)
+    view *= types[kind](factor)
+    return content | {mil.WEIGHTS: bytes(weights)}

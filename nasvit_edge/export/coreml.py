@@ -1,0 +1,271 @@
+"""Core ML: a folded subnet to an ML program (.mlpackage, iOS 16 and later), and checking what was saved.
+
+The model takes an RGB image of 0..255; normalisation and softmax are in the graph, and it is a classifier
+with class labels. Files are a folder, here as relative path -> bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import logging
+import sys
+import tempfile
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nasvit_edge import files
+from nasvit_edge.errors import ExportError, NasvitEdgeError, VerifyError, require
+from nasvit_edge.export import mil
+from nasvit_edge.export.formats import Recipe
+from nasvit_edge.export.parity import in_batches
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+SUFFIX = ".mlpackage"
+RUNTIME = "coreml"
+_KEY = "nasvit_edge"  # of the user-defined metadata
+_MANIFEST = "Manifest.json"
+_IMAGES = 16  # evaluated together
+MAC_TOLERANCE = 0.02  # of a probability: engines accumulate half precision differently
+_Array = np.ndarray[Any, np.dtype[np.float32]]
+
+
+def convert(module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = None) -> dict[str, bytes]:
+    """The files of an ML program for a folded module that takes normalised images (B, 3, r, r).
+
+    With labels in the recipe it is an image classifier; without, inputs and outputs are plain tensors.
+    fp16 computes in half precision except in norms, which sum over all N * C values; w8 has 8-bit weights
+    with a scale per output channel besides. The bytes depend on module and recipe alone.
+    """
+    recipe = recipe or Recipe()
+    if recipe.precision == "int8":
+        raise ExportError(
+            "Core ML can calibrate int8 activations only on a Mac; use --precision w8 (8-bit weights) here"
+        )
+    with _quiet():
+        model = _converted(module, shape, recipe)
+        if recipe.precision == "w8":
+            model = _with_8bit_weights(model)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, f"model{SUFFIX}")
+            model.save(str(path))
+            return _reproducible(files.read_tree(path, "package"))
+
+
+def _converted(module: nn.Module, shape: tuple[int, ...], recipe: Recipe) -> Any:
+    tools = require("coremltools", "coreml")
+    import torch
+
+    classifier = bool(recipe.labels) and shape[0] == 1
+    if classifier:
+        module = _classifier(module, recipe)
+    kind = (
+        tools.ImageType(name="image", shape=shape, scale=1 / 255, color_layout=tools.colorlayout.RGB)
+        if classifier
+        else tools.TensorType(name="image", shape=shape)
+    )
+    half = tools.transform.FP16ComputePrecision(op_selector=lambda op: op.op_type != "layer_norm")
+    try:
+        program = torch.export.export(module.eval(), (torch.zeros(shape),)).run_decompositions({})
+        return tools.convert(
+            program,
+            inputs=[kind],
+            outputs=None if classifier else [tools.TensorType(name="logits")],
+            classifier_config=tools.ClassifierConfig(list(recipe.labels)) if classifier else None,
+            minimum_deployment_target=tools.target.iOS16,
+            compute_precision=tools.precision.FLOAT32 if recipe.precision == "fp32" else half,
+            skip_model_load=True,
+        )
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise ExportError(f"coremltools cannot convert this module: {reason}") from error
+
+
+def _classifier(module: nn.Module, recipe: Recipe) -> nn.Module:
+    """The module on RGB in [0, 1], giving probabilities."""
+    import torch
+    from torch import nn
+
+    class Classifier(nn.Module):
+        mean: Tensor
+        scale: Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = module
+            self.register_buffer("mean", torch.tensor(recipe.mean).view(1, 3, 1, 1))
+            self.register_buffer("scale", 1 / torch.tensor(recipe.std).view(1, 3, 1, 1))
+
+        def forward(self, image: Tensor) -> Tensor:
+            return torch.softmax(self.body((image - self.mean) * self.scale), 1)
+
+    return Classifier()
+
+
+def _with_8bit_weights(model: Any) -> Any:
+    tools = require("coremltools.optimize.coreml", "coreml")
+    config = tools.OpLinearQuantizerConfig(mode="linear_symmetric", dtype="int8", weight_threshold=512)
+    return tools.linear_quantize_weights(model, tools.OptimizationConfig(global_config=config))
+
+
+def _reproducible(tree: dict[str, bytes]) -> dict[str, bytes]:
+    """Without debug mapping and dates, and with identifiers that follow from the content."""
+    spec = require("coremltools.proto.Model_pb2", "coreml").Model()
+    spec.ParseFromString(tree[mil.MODEL])
+    for key in list(spec.description.metadata.userDefined):
+        del spec.description.metadata.userDefined[key]
+    content = {mil.MODEL: spec.SerializeToString(deterministic=True)}
+    if mil.WEIGHTS in tree:
+        content[mil.WEIGHTS] = tree[mil.WEIGHTS]
+    return _with_manifest(content)
+
+
+def _with_manifest(content: dict[str, bytes]) -> dict[str, bytes]:
+    entries = {
+        "model.mlmodel": "CoreML Model Specification",
+        **({"weights": "CoreML Model Weights"} if mil.WEIGHTS in content else {}),
+    }
+    seed = hashlib.sha256(b"".join(content[name] for name in sorted(content))).hexdigest()
+    identifiers = {name: str(uuid.uuid5(uuid.NAMESPACE_OID, f"{seed}/{name}")) for name in entries}
+    items = {
+        identifiers[name]: {
+            "author": "com.apple.CoreML",
+            "description": text,
+            "name": name,
+            "path": f"com.apple.CoreML/{name}",
+        }
+        for name, text in entries.items()
+    }
+    manifest = {
+        "fileFormatVersion": "1.0.0",
+        "itemInfoEntries": items,
+        "rootModelIdentifier": identifiers["model.mlmodel"],
+    }
+    return content | {_MANIFEST: json.dumps(manifest, indent=4, sort_keys=True).encode()}
+
+
+def write_metadata(tree: dict[str, bytes], metadata: Mapping[str, str]) -> dict[str, bytes]:
+    """The package with `metadata` as one JSON text among the model's user-defined metadata."""
+    spec = require("coremltools.proto.Model_pb2", "coreml").Model()
+    spec.ParseFromString(tree[mil.MODEL])
+    about = spec.description.metadata
+    about.shortDescription = f"NASViT subnet of space {metadata.get('space', '')}"
+    about.versionString = metadata.get("nasvit_edge_version", "")
+    about.userDefined[_KEY] = json.dumps(dict(metadata), sort_keys=True)
+    content = {name: data for name, data in tree.items() if name != _MANIFEST}
+    return _with_manifest(content | {mil.MODEL: spec.SerializeToString(deterministic=True)})
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata; VerifyError where the package is damaged or its classes are not the metadata's labels."""
+    with _readable(path):
+        program = mil.Program(path)
+        values = json.loads(program.spec.description.metadata.userDefined[_KEY])
+        if not isinstance(values, dict) or not all(isinstance(v, str) for v in values.values()):
+            raise VerifyError(f"artifact {str(path)!r} is damaged: its metadata are not text")
+        classes = program.labels()
+        if classes and classes != json.loads(values.get("labels", "[]")):
+            raise VerifyError(f"artifact {str(path)!r}: its classes are not the labels in its metadata")
+        return values
+
+
+def runner(path: Path, threads: int = 1) -> Callable[[_Array], _Array]:
+    """A function from normalised images (B, 3, r, r) to logits (B, classes), by evaluating the saved program.
+
+    On a Mac, Core ML predicts the same images, and probabilities that differ by more than `MAC_TOLERANCE`
+    are a VerifyError. `threads` has no say.
+    """
+    import torch
+
+    del threads
+    with _readable(path):
+        program = mil.Program(path)
+        kind = program.spec.description.input[0].type
+        to_input = _to_pixels(path) if kind.WhichOneof("Type") == "imageType" else lambda images: images
+        predict = _on_a_mac(path, program) if sys.platform == "darwin" else None
+        several = 1 if predict is not None else _IMAGES
+        size = several if kind.WhichOneof("Type") == "imageType" else int(kind.multiArrayType.shape[0])
+
+    def call(images: _Array) -> _Array:
+        with _readable(path):
+            x = to_input(images)
+            if predict is not None:  # Core ML itself takes 8-bit pixels only
+                x = np.rint(x).clip(0, 255)
+            logits: _Array = program.run({program.inputs[0]: torch.from_numpy(x)}).float().numpy()
+            if predict is not None:
+                apart = float(np.abs(_softmax(logits) - predict(x)).max())
+                if not apart <= MAC_TOLERANCE:
+                    raise VerifyError(f"artifact {str(path)!r}: Core ML predicts otherwise (by {apart:.2g})")
+            return logits
+
+    return in_batches(call, size)
+
+
+def _softmax(logits: _Array) -> _Array:
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    shares: _Array = powers / powers.sum(1, keepdims=True)
+    return shares
+
+
+def _to_pixels(path: Path) -> Callable[[_Array], _Array]:
+    """From normalised images back to the 0..255 that the model takes."""
+    metadata = read_metadata(path)
+    mean, std = (np.array(json.loads(metadata[k]), np.float32)[:, None, None] for k in ("mean", "std"))
+    return lambda images: ((images * std + mean) * 255).astype(np.float32)
+
+
+def _on_a_mac(path: Path, program: mil.Program) -> Callable[[_Array], _Array] | None:
+    """A function from pixels (1, 3, r, r) to probabilities (1, classes) by Core ML itself."""
+    labels = program.labels()
+    if not labels:
+        return None
+    model = require("coremltools", "coreml").models.MLModel(str(path))
+    from PIL import Image
+
+    def predict(x: _Array) -> _Array:
+        picture = Image.fromarray(x[0].transpose(1, 2, 0).astype(np.uint8))
+        shares = next(v for v in model.predict({"image": picture}).values() if isinstance(v, dict))
+        return np.array([[shares[label] for label in labels]], np.float32)
+
+    return predict
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Whatever a damaged package makes the parsers raise becomes one line."""
+    try:
+        yield
+    except NasvitEdgeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a damaged program can break any operation in any way
+        reason = (str(error).splitlines() or [""])[0][:120]
+        raise VerifyError(
+            f"artifact {str(path)!r} is damaged ({type(error).__name__}: {reason}); export again"
+        ) from None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The converter warns of torch versions it was not tested with and shows progress of its passes."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    silent = io.StringIO()
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(silent),
+            contextlib.redirect_stderr(silent),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
