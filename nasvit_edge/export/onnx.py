@@ -29,12 +29,14 @@ RUNTIME = "onnxruntime"
 _Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
-def convert(module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = None) -> bytes:
+def convert(
+    module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = None, *, for_tensorrt: bool = False
+) -> bytes:
     """An ONNX model (opset 18) of a folded module for inputs of `shape` (B, ...): `image` -> `logits`, both float32.
 
     fp16 keeps constants and arithmetic in half precision (norms accumulate in single); w8 holds weights as
     8-bit integers with a scale per output channel; int8 quantises convolutions and linear layers with their
-    inputs (QDQ, ranges from `recipe.calibration`). The bytes depend on module and recipe alone: no time
+    inputs (QDQ, ranges from `recipe.calibration`; symmetric and without quantised bias `for_tensorrt`). The bytes depend on module and recipe alone: no time
     stamps, paths or stack traces.
     """
     onnx = require("onnx", "onnx")
@@ -49,10 +51,12 @@ def convert(module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = N
     for node in traced.graph.nodes:
         graph.add(node)
     model = graph.finish(shape, dynamic_batch=recipe.dynamic_batch)
-    return _quantised(model, shape[0], recipe) if recipe.precision == "int8" else model
+    if recipe.precision == "int8":
+        return _quantised(model, shape[0], recipe, for_tensorrt=for_tensorrt)
+    return model
 
 
-def _quantised(model: bytes, batch: int, recipe: Recipe, *, for_tensorrt: bool = False) -> bytes:
+def _quantised(model: bytes, batch: int, recipe: Recipe, *, for_tensorrt: bool) -> bytes:
     """The model with QDQ pairs around convolutions and linear layers, but not those of `recipe.kept`."""
     onnx = require("onnx", "onnx")
     with _quiet():
@@ -139,12 +143,17 @@ def read_metadata(path: Path) -> dict[str, str]:
     return {entry.key: entry.value for entry in proto.metadata_props}
 
 
-def runner(path: Path, threads: int = 1) -> Callable[[_Array], _Array]:
-    """A function from images (B, 3, r, r) to logits (B, classes), by ONNX Runtime on the CPU."""
+def runner(path: Path, threads: int = 1, *, optimise: bool = True) -> Callable[[_Array], _Array]:
+    """A function from images (B, 3, r, r) to logits (B, classes), by ONNX Runtime on the CPU.
+
+    Without `optimise` every node runs as it is written.
+    """
     ort = require("onnxruntime", "onnx")
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
+    if not optimise:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         session = ort.InferenceSession(
             files.read_bytes(path, "artifact"), options, providers=["CPUExecutionProvider"]

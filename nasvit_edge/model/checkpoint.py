@@ -83,6 +83,8 @@ def _generic(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray[Any, np
     leaf = name.rsplit(".", 1)[-1]
     if leaf == "running_var":
         value = 1 + 0.5 * u
+    elif name.endswith("mix_weights.bias"):
+        value = 0.003 * u  # added to each of N weights that sum to 1: more would drown them
     elif leaf in ("running_mean", "bias"):
         value = 0.1 * u
     elif leaf in ("scale_attention", "scale_mlp"):

@@ -7,13 +7,16 @@ import zipfile
 
 import numpy as np
 
-from nasvit_edge.export import artifact, mil
+from nasvit_edge.export import artifact, mil, tensorrt
 
-FORMATS = ("coreml", "onnx", "tflite")
+FORMATS = ("coreml", "onnx", "tensorrt", "tflite")
 
 
 def scale_a_weight(path, factor):
     """The model with its largest weight tensor (or the scale of it, where it is int8) times `factor`."""
+    if path.suffix == ".tensorrt":
+        content = artifact.read_content(path)
+        return content | {tensorrt.MODEL: _scaled_onnx(path / tensorrt.MODEL, factor)}
     scaled = {".onnx": _scaled_onnx, ".tflite": _scaled_tflite, ".mlpackage": _scaled_coreml}
     return scaled[path.suffix](path, factor)
 
@@ -22,7 +25,8 @@ def truncated(path):
     """Two thirds of the model."""
     content = artifact.read_content(path)
     if isinstance(content, dict):
-        return content | {mil.WEIGHTS: content[mil.WEIGHTS][: len(content[mil.WEIGHTS]) * 2 // 3]}
+        largest = max((tensorrt.MODEL, mil.WEIGHTS), key=lambda name: len(content.get(name, b"")))
+        return content | {largest: content[largest][: len(content[largest]) * 2 // 3]}
     return content[: len(content) * 2 // 3]
 
 
