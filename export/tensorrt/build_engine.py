@@ -23,8 +23,7 @@ def parse_version(text: str) -> tuple[int, int]:
     """(10, 3) from what trtexec prints: `[TensorRT v100300]`, `v101401`, or `TensorRT version: 10.3.0`."""
     packed = re.search(r"TensorRT v(\d{5,6})\b", text)
     if packed:
-        number = int(packed[1])
-        # five digits: 8 and older, as v8601; six: major * 10000 + minor * 100 + patch
+        number = int(packed[1])  # major * 10000 + minor * 100 + patch
         return number // 10000, number // 100 % 100
     dotted = re.search(r"TensorRT[^\d\n]*(\d+)\.(\d+)", text)
     if dotted:
