@@ -92,29 +92,35 @@ final class Classifier {
     }
 
     private let model: MLModel
+    private let temporary: URL?
     private let labels: [String]
     private let probabilitiesName: String
     private let side: Int
 
     /// Loads an .mlpackage, or the .mlmodelc that Xcode makes of one.
     init(contentsOf url: URL) async throws {
-        if url.pathExtension == "mlmodelc" {
-            model = try MLModel(contentsOf: url)
-        } else {
-            let compiled = try await MLModel.compileModel(at: url)
-            defer { try? FileManager.default.removeItem(at: compiled) }
-            model = try MLModel(contentsOf: compiled)
-        }
-        let description = model.modelDescription
+        let isCompiled = url.pathExtension == "mlmodelc"
+        let compiled = try await isCompiled ? url : MLModel.compileModel(at: url)
+        let loaded = try MLModel(contentsOf: compiled)
+        let description = loaded.modelDescription
         guard let names = description.classLabels as? [String],
             let output = description.predictedProbabilitiesName,
             let image = description.inputDescriptionsByName["image"]?.imageConstraint
         else {
             throw Failure("\(url.path) is not an image classifier")
         }
+        model = loaded
+        temporary = isCompiled ? nil : compiled
         labels = names
         probabilitiesName = output
         side = image.pixelsWide
+    }
+
+    /// Core ML may read the compiled files for as long as the model is used.
+    deinit {
+        if let temporary {
+            try? FileManager.default.removeItem(at: temporary)
+        }
     }
 
     /// The five likeliest classes, and how long the second run took: the first one plans.
@@ -127,7 +133,9 @@ final class Classifier {
         let milliseconds = Double(DispatchTime.now().uptimeNanoseconds - start) / 1e6
         let shares = output.featureValue(for: probabilitiesName)?.dictionaryValue ?? [:]
         let probabilities = labels.map { shares[$0]?.doubleValue ?? 0 }
-        let classes = topFive(probabilities: probabilities).map { (labels[$0], probabilities[$0]) }
+        let classes = topFive(probabilities: probabilities).map {
+            (label: labels[$0], probability: probabilities[$0])
+        }
         return Outcome(classes: classes, milliseconds: milliseconds)
     }
 }

@@ -73,6 +73,15 @@ def device() -> str:
     return "unknown"
 
 
+def compute_capability(device: str) -> str | None:
+    """`8.7`, from a Jetson's name or nvidia-smi's answer; None where unknown."""
+    for name, capability in {"Xavier": "7.2", "Orin": "8.7", "Thor": "11.0"}.items():
+        if name in device:
+            return capability
+    answer = re.search(r", (\d+\.\d+), ", device)
+    return answer[1] if answer else None
+
+
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -82,12 +91,16 @@ def build(*, time: bool) -> None:
     banner = subprocess.run([trtexec, "--help"], capture_output=True, text=True)
     version = parse_version(banner.stdout + banner.stderr)
     onnx, engine = HERE / "model.onnx", HERE / "model.engine"
+    if not onnx.exists():
+        raise ValueError("model.onnx is not beside build_engine.py")
     command = trtexec_command(trtexec, version, str(onnx), str(engine), time=time)
     if subprocess.run(command, cwd=HERE).returncode != 0:
         raise ValueError(f"trtexec failed; the command was {' '.join(command)}")
+    on = device()
     about = {
         "tensorrt": f"{version[0]}.{version[1]}",
-        "device": device(),
+        "device": on,
+        "compute_capability": compute_capability(on),
         "onnx_sha256": digest(onnx),
         "engine_sha256": digest(engine),
         "command": [Path(command[0]).name, *(part.replace(f"{HERE}/", "") for part in command[1:])],

@@ -1,18 +1,25 @@
-"""Classify an image file with an engine that build_engine.py made: python3 classify.py image.jpg
+"""Classify an image file with an engine that build_engine.py made, or the plan for RTX-class GPUs:
 
-Needs tensorrt (10 or later), cuda-python, numpy and pillow, on the device that the engine was built on.
+    python3 classify.py model.engine image.jpg      needs tensorrt (10 or later)
+    python3 classify.py rtx.plan image.jpg          needs tensorrt-rtx
+
+Both need cuda-python, numpy and pillow, and metadata.json (and engine.json) beside the engine. An engine is refused
+where the TensorRT version or the GPU is not the one it was built for.
 """
 
-import ctypes
+import hashlib
+import importlib
 import json
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
-HERE = Path(__file__).resolve().parent
+RTX_PLAN = "rtx.plan"
 
 
 def crop_geometry(width: int, height: int, side: int) -> tuple[int, int, int, int]:
@@ -42,7 +49,7 @@ def top_five(shares: np.ndarray) -> list[int]:
 def read_image(path: str, meta: dict[str, str]) -> np.ndarray:
     """An image file to (r, r, 3), normalised: shorter side to r, centre crop."""
     side = int(meta["resolution"])
-    image = Image.open(path).convert("RGB")
+    image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
     wide, high, left, top = crop_geometry(*image.size, side)
     image = image.resize((wide, high), Image.Resampling.BICUBIC)
     pixels = np.asarray(image.crop((left, top, left + side, top + side)))
@@ -57,67 +64,132 @@ def report(logits: np.ndarray, labels: list[str], spent_ms: float) -> None:
     print(f"{spent_ms:.2f} ms")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """A sidecar."""
+    if not path.exists():
+        raise ValueError(f"{path.name} is not beside the engine; run build_engine.py first")
+    return json.loads(path.read_text())
+
+
+def record(engine: Path) -> dict[str, Any]:
+    """What was written down when the engine was built: library, version, sha256, GPUs (none where unknown)."""
+    if engine.name == RTX_PLAN:
+        plan = read_json(engine.with_name("metadata.json"))["plan"]
+        return {"library": "tensorrt_rtx", "version": plan["tensorrt_rtx"], "sha256": plan["sha256"]} | {
+            "capabilities": plan["compute_capabilities"]
+        }
+    about = read_json(engine.with_name("engine.json"))
+    capability = about.get("compute_capability")
+    return {"library": "tensorrt", "version": about["tensorrt"], "sha256": about["engine_sha256"]} | {
+        "capabilities": [f"SM{capability.replace('.', '')}"] if capability else []
+    }
+
+
+def check_file(built: dict[str, Any], sha256: str) -> None:
+    """The engine must be the one that the sidecar is of."""
+    if built["sha256"] != sha256:
+        raise ValueError("the engine is not the one that its sidecar describes; run build_engine.py again")
+
+
 def check_version(built_with: str, here: str) -> None:
-    """Engines run only with the TensorRT version that built them."""
-    if built_with.split(".")[:2] != here.split(".")[:2]:
-        sys.exit(f"error: the engine is of TensorRT {built_with}, here is {here}; run build_engine.py again")
+    """Engines run only with the TensorRT version that built them, as far as it was written down."""
+    parts = built_with.split(".")
+    if parts != here.split(".")[: len(parts)]:
+        raise ValueError(f"the engine is of TensorRT {built_with}, here is {here}; run build_engine.py again")
+
+
+def check_gpu(capabilities: list[str], here: str) -> None:
+    """Engines run only on the compute capabilities they were built for; `here` is as `8.7`."""
+    if capabilities and f"SM{here.replace('.', '')}" not in capabilities:
+        raise ValueError(
+            f"the engine is for {', '.join(capabilities)}, this GPU is of compute capability {here}"
+        )
+
+
+def module(name: str, package: str) -> ModuleType:
+    """A module, or the line that says what to install."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ValueError(f"{name} does not load ({error}); it comes with {package}") from None
 
 
 class Engine:
     """An engine with its buffers on the GPU."""
 
     def __init__(self, path: Path, classes: int, side: int) -> None:
-        import tensorrt as trt
-        from cuda.bindings import runtime as cuda
-
-        self.cuda = cuda
-        self.engine = trt.Runtime(trt.Logger(trt.Logger.ERROR)).deserialize_cuda_engine(path.read_bytes())
-        if self.engine is None:
-            sys.exit(f"error: {path.name} does not load here; run build_engine.py again")
-        self.context = self.engine.create_execution_context()
-        self.logits = np.empty((1, classes), np.float32)
-        self.image_bytes = 3 * side * side * 4
-        self.stream = self._made(cuda.cudaStreamCreate())
-        self.image, self.output = (
-            self._made(cuda.cudaMalloc(size)) for size in (self.image_bytes, self.logits.nbytes)
+        built = record(path)
+        content = path.read_bytes()
+        check_file(built, hashlib.sha256(content).hexdigest())
+        package = "pip install tensorrt-rtx" if built["library"] == "tensorrt_rtx" else "JetPack or TensorRT"
+        trt = module(built["library"], package)
+        check_version(built["version"], trt.__version__)
+        self.cuda = cuda = module("cuda.bindings.runtime", "pip install cuda-python")
+        attribute = cuda.cudaDeviceAttr
+        major, minor = (
+            self._made(cuda.cudaDeviceGetAttribute(wanted, 0))
+            for wanted in (
+                attribute.cudaDevAttrComputeCapabilityMajor,
+                attribute.cudaDevAttrComputeCapabilityMinor,
+            )
         )
+        check_gpu(built["capabilities"], f"{major}.{minor}")
+        self.runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+        self.engine = self.runtime.deserialize_cuda_engine(content)
+        if self.engine is None:
+            raise ValueError(f"{path.name} does not load here; run build_engine.py again")
+        self.context = self.engine.create_execution_context()
+        batch = self.engine.get_tensor_shape("image")[0]
+        self.shape = (batch, 3, side, side)
+        self.logits = np.empty((batch, classes), np.float32)
+        self.stream = self._made(cuda.cudaStreamCreate())
+        self.image = self._made(cuda.cudaMalloc(4 * int(np.prod(self.shape))))
+        self.output = self._made(cuda.cudaMalloc(self.logits.nbytes))
         self.context.set_tensor_address("image", int(self.image))
         self.context.set_tensor_address("logits", int(self.output))
 
-    def _made(self, answer: tuple) -> object:
+    def _made(self, answer: tuple) -> Any:
         if int(answer[0]) != 0:
-            sys.exit(f"error: CUDA says {answer[0]!s}")
+            raise ValueError(f"CUDA says {getattr(answer[0], 'name', answer[0])}")
         return answer[1] if len(answer) > 1 else None
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """Logits (classes,) of an image (1, 3, r, r)."""
         kind, cuda = self.cuda.cudaMemcpyKind, self.cuda
-        source = x.ctypes.data_as(ctypes.c_void_p).value
-        self._made(cuda.cudaMemcpy(self.image, source, self.image_bytes, kind.cudaMemcpyHostToDevice))
-        self.context.execute_async_v3(int(self.stream))
+        source = np.ascontiguousarray(np.broadcast_to(x, self.shape), np.float32)
+        to_gpu, from_gpu = kind.cudaMemcpyHostToDevice, kind.cudaMemcpyDeviceToHost
+        self._made(cuda.cudaMemcpy(self.image, source.ctypes.data, source.nbytes, to_gpu))
+        if not self.context.execute_async_v3(int(self.stream)):
+            raise ValueError("TensorRT could not run the engine")
         self._made(cuda.cudaStreamSynchronize(self.stream))
-        target = self.logits.ctypes.data_as(ctypes.c_void_p).value
-        self._made(cuda.cudaMemcpy(target, self.output, self.logits.nbytes, kind.cudaMemcpyDeviceToHost))
+        self._made(cuda.cudaMemcpy(self.logits.ctypes.data, self.output, self.logits.nbytes, from_gpu))
         return self.logits[0]
 
 
-def main() -> None:
-    if len(sys.argv) != 2:
-        sys.exit("usage: python3 classify.py image.jpg")
-    if not (HERE / "engine.json").exists():
-        sys.exit("error: no engine yet; run: python3 build_engine.py")
-    import tensorrt as trt
-
-    check_version(json.loads((HERE / "engine.json").read_text())["tensorrt"], trt.__version__)
-    meta = json.loads((HERE / "metadata.json").read_text())["metadata"]
+def classify(path: Path, picture: str) -> None:
+    """Print the five most probable classes and the time of a run."""
+    meta = read_json(path.with_name("metadata.json"))["metadata"]
     labels = json.loads(meta["labels"])
-    x = np.ascontiguousarray(read_image(sys.argv[1], meta).transpose(2, 0, 1)[None])
-    engine = Engine(HERE / "model.engine", len(labels), int(meta["resolution"]))
+    x = read_image(picture, meta).transpose(2, 0, 1)[None]
+    engine = Engine(path, len(labels), int(meta["resolution"]))
     engine.run(x)  # the first run is slower
     start = time.perf_counter()
     logits = engine.run(x)
     report(logits, labels, (time.perf_counter() - start) * 1e3)
 
 
+def main(arguments: list[str]) -> int:
+    """0 when well, 2 with one line on what is wrong."""
+    if len(arguments) != 2:
+        print("usage: python3 classify.py model.engine image.jpg", file=sys.stderr)
+        return 2
+    try:
+        classify(Path(arguments[0]), arguments[1])
+    except Exception as error:  # noqa: BLE001 - TensorRT and CUDA have exceptions of their own
+        print(f"error: {(str(error).splitlines() or [repr(error)])[0]}", file=sys.stderr)
+        return 2
+    return 0
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -2,6 +2,7 @@
 //
 //     implementation("com.google.ai.edge.litert:litert:1.4.2")     // app/build.gradle.kts
 //
+// (1.x, or 2.1 and later, which have org.tensorflow.lite.Interpreter; 2.0 has not.)
 // Put model.tflite and its sidecar model.tflite.json into the app's assets; then, off the main thread:
 //
 //     Classifier(context, "model.tflite").use { println(it.classify(file)) }
@@ -187,9 +188,10 @@ class Classifier(model: ByteBuffer, sidecar: String, threads: Int = 4) : Closeab
     }
 
     /** Metadata are text; lists are JSON in it. */
-    private fun list(key: String) = JSONArray(metadata.getString(key))
+    private fun list(key: String): JSONArray = JSONArray(metadata.getString(key))
 
-    private fun numbers(key: String) = list(key).let { FloatArray(it.length()) { i -> it.getDouble(i).toFloat() } }
+    private fun numbers(key: String): FloatArray =
+        list(key).let { FloatArray(it.length()) { i -> it.getDouble(i).toFloat() } }
 
     companion object {
         private fun direct(bytes: ByteArray): ByteBuffer =

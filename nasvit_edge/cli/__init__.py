@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nasvit_edge.cli import evaluate, export, profile, quickstart, search, train
+from nasvit_edge.cli import cache, doctor, evaluate, export, profile, quickstart, search, train
 from nasvit_edge.cli.errors import reported
 
 app = typer.Typer(
@@ -42,9 +42,15 @@ app.command("quickstart", short_help="Profile, search, export, verify and report
 )
 app.command("profile", short_help="Time every op of a space on a device.")(reported(profile.profile))
 app.command("search", short_help="The most accurate subnet within a latency budget.")(reported(search.search))
-app.command("export", short_help="Write a subnet as ONNX or TFLite, checked.")(reported(export.export))
+app.command("export", short_help="Write a subnet as ONNX, TFLite, Core ML or TensorRT, checked.")(
+    reported(export.export)
+)
 app.command("verify", short_help="Repeat an exported file's numerical check.")(reported(export.verify))
 app.command("evaluate", short_help="Top-1 of an exported file.")(reported(evaluate.evaluate))
+app.command("doctor", short_help="The environment, or where an exported file's ops can run.")(
+    reported(doctor.doctor)
+)
+app.command("cache", short_help="What is kept of earlier exports: show or clear.")(reported(cache.cache))
 app.command("train", short_help="Train a supernet.")(reported(train.train))
 
 

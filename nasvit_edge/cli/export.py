@@ -34,6 +34,9 @@ def export(
     precision: options.Precision = "fp32",
     batch: Annotated[str, typer.Option(help="Images a call: a number, or dynamic.")] = "1",
     force: Annotated[bool, typer.Option("--force", help="Keep a file that fails its check, marked.")] = False,
+    bundle: Annotated[
+        bool, typer.Option("--bundle", help="Also a folder with model, labels and programs that use it.")
+    ] = False,
     cached: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Reuse what was exported before.")
     ] = True,
@@ -61,6 +64,7 @@ def export(
         batch=batch_size(batch),
         force=force,
         use_cache=cached,
+        bundle=bundle,
     )
     with waiting(f"exporting to {format_name}"):
         report = flow.export(request, note=note)
@@ -72,6 +76,8 @@ def export(
         note(f"kept in floating point: {', '.join(report['kept_in_float'])}")
     for failure in report["failures"]:
         note(f"KEPT BY --force, FAILS ITS CHECK: {failure}")
+    if report["bundle"]:
+        note(f"bundle: {report['bundle']}")
     if report["cached"]:
         note("from the cache; --no-cache makes it anew")
 

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
-import logging
 import sys
 import tempfile
 import uuid
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +23,7 @@ from nasvit_edge.errors import ExportError, NasvitEdgeError, VerifyError, requir
 from nasvit_edge.export import mil
 from nasvit_edge.export.formats import Recipe
 from nasvit_edge.export.parity import in_batches
+from nasvit_edge.export.quiet import quiet
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -51,7 +49,7 @@ def convert(module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = N
         raise ExportError(
             "Core ML can calibrate int8 activations only on a Mac; use --precision w8 (8-bit weights) here"
         )
-    with _quiet():
+    with quiet():
         model = _converted(module, shape, recipe)
         if recipe.precision == "w8":
             model = _with_8bit_weights(model)
@@ -119,7 +117,7 @@ def _with_8bit_weights(model: Any) -> Any:
 
 def _reproducible(tree: dict[str, bytes]) -> dict[str, bytes]:
     """Without debug mapping and dates, and with identifiers that follow from the content."""
-    spec = require("coremltools.proto.Model_pb2", "coreml").Model()
+    spec = mil.empty_spec()
     spec.ParseFromString(tree[mil.MODEL])
     for key in list(spec.description.metadata.userDefined):
         del spec.description.metadata.userDefined[key]
@@ -155,7 +153,7 @@ def _with_manifest(content: dict[str, bytes]) -> dict[str, bytes]:
 
 def write_metadata(tree: dict[str, bytes], metadata: Mapping[str, str]) -> dict[str, bytes]:
     """The package with `metadata` as one JSON text among the model's user-defined metadata."""
-    spec = require("coremltools.proto.Model_pb2", "coreml").Model()
+    spec = mil.empty_spec()
     spec.ParseFromString(tree[mil.MODEL])
     about = spec.description.metadata
     about.shortDescription = f"NASViT subnet of space {metadata.get('space', '')}"
@@ -251,21 +249,3 @@ def _readable(path: Path) -> Iterator[None]:
         raise VerifyError(
             f"artifact {str(path)!r} is damaged ({type(error).__name__}: {reason}); export again"
         ) from None
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The converter warns of torch versions it was not tested with and shows progress of its passes."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    silent = io.StringIO()
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(silent),
-            contextlib.redirect_stderr(silent),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nasvit_edge.errors import VerifyError, require
+from nasvit_edge.export.quiet import quiet
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -142,10 +143,15 @@ class Program:
         return np.frombuffer(self.weights[start : start + size], _TYPES[kind])
 
 
+def empty_spec() -> Any:
+    """A model's protobuf, to be filled."""
+    with quiet():  # importing the package off a Mac logs what it lacks
+        return require("coremltools.proto.Model_pb2", "coreml").Model()
+
+
 def read_spec(path: Path) -> Any:
     """The model's protobuf; VerifyError where it is none."""
-    proto = require("coremltools.proto.Model_pb2", "coreml")
-    spec = proto.Model()
+    spec = empty_spec()
     try:
         spec.ParseFromString(path.read_bytes())
     except Exception as error:  # noqa: BLE001 - protobuf's own error classes differ by version

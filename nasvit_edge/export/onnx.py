@@ -6,10 +6,8 @@ module's names, and takes milliseconds to write.
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +18,7 @@ from nasvit_edge.errors import VerifyError, require
 from nasvit_edge.export.formats import Recipe, node_prefix
 from nasvit_edge.export.onnx_graph import Graph
 from nasvit_edge.export.parity import in_batches
+from nasvit_edge.export.quiet import quiet
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,7 +58,7 @@ def convert(
 def _quantised(model: bytes, batch: int, recipe: Recipe, *, for_tensorrt: bool) -> bytes:
     """The model with QDQ pairs around convolutions and linear layers, but not those of `recipe.kept`."""
     onnx = require("onnx", "onnx")
-    with _quiet():
+    with quiet():
         tools = require("onnxruntime.quantization", "onnx")
         assert recipe.calibration is not None
         proto = onnx.shape_inference.infer_shapes(onnx.load_from_string(model))
@@ -109,17 +108,6 @@ def _reader(tools: Any, images: _Array, batch: int) -> Any:
             return None if following is None else {"image": following}
 
     return Reader()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The quantiser advises on the root logger about preprocessing that these graphs do not need."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(level)
 
 
 def write_metadata(model: bytes, metadata: Mapping[str, str]) -> bytes:

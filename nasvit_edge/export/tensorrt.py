@@ -3,6 +3,7 @@
 model.onnx        strongly typed: half-precision or Q/DQ nodes say what is computed in what
 rtx.plan          built here by TensorRT for RTX, without a GPU (where the extra `tensorrt` is installed)
 build_engine.py   run on a Jetson or any machine with TensorRT: an engine is built there, never here
+classify.py       classifies an image with that engine
 metadata.json     labels, normalisation, config, and the plan's hash and compute capabilities
 
 An engine is valid only for the TensorRT version and GPU it was built with, so nothing built here is said to run
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 SUFFIX = ".tensorrt"
 RUNTIME = "tensorrt"
-MODEL, PLAN, PROGRAM, METADATA = "model.onnx", "rtx.plan", "build_engine.py", "metadata.json"
+MODEL, PLAN, METADATA = "model.onnx", "rtx.plan", "metadata.json"
+PROGRAMS = ("build_engine.py", "classify.py")
 CAPABILITIES = ("SM80", "SM86", "SM89", "SM120")  # Ampere, Ada and Blackwell GPUs
 _Array = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -37,8 +39,8 @@ _Array = np.ndarray[Any, np.dtype[np.float32]]
 def convert(module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = None) -> dict[str, bytes]:
     """The files of a folded module for images (B, 3, r, r), float32 at its borders in every precision."""
     model = onnx.convert(module, shape, recipe, for_tensorrt=True)
-    program = files.read_bytes(files.shipped("export") / "tensorrt" / PROGRAM, "program")
-    tree = {MODEL: model, PROGRAM: program}
+    programs = files.shipped("export") / "tensorrt"
+    tree = {MODEL: model} | {name: files.read_bytes(programs / name, "program") for name in PROGRAMS}
     try:
         return tree | {PLAN: rtx_plan(model)}
     except MissingExtraError:
@@ -68,6 +70,20 @@ def rtx_plan(model: bytes, capabilities: tuple[str, ...] = CAPABILITIES) -> byte
     if plan is None:
         raise ExportError(f"TensorRT cannot build the model: {' '.join(logger.lines)[:300]}")
     return bytes(plan)
+
+
+def refused_nodes(model: bytes) -> list[tuple[str, str, str]]:
+    """(layer, op, why) of the nodes that NVIDIA's parser refuses; empty where it takes the whole model."""
+    trt = require("tensorrt_rtx", "tensorrt")
+    logger = _collecting_logger(trt)
+    network = trt.Builder(logger).create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if parser.parse(model):
+        return []
+    errors = [parser.get_error(i) for i in range(parser.num_errors)]
+    return [
+        (e.node_name() or "model", e.node_operator() or "-", e.desc().splitlines()[0][:120]) for e in errors
+    ]
 
 
 def _collecting_logger(trt: Any) -> Any:

@@ -5,16 +5,12 @@ Inputs and image-like outputs are channels-last (B, r, r, 3), as TFLite programs
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import logging
-import os
 import tempfile
-import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +20,7 @@ from nasvit_edge import files
 from nasvit_edge.errors import ExportError, VerifyError, require
 from nasvit_edge.export.formats import Recipe, node_prefix
 from nasvit_edge.export.parity import in_batches
+from nasvit_edge.export.quiet import quiet
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,7 +46,7 @@ def convert(module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = N
     layers with their inputs and outputs, but not those of `recipe.kept`.
     """
     recipe = recipe or Recipe()
-    with _quiet():
+    with quiet():
         return _at_precision(_float_model(_named(module), shape), shape[0], recipe)
 
 
@@ -116,6 +113,7 @@ def _add_rule(tools: Any, quantizer: Any, layer: str, precision: str) -> None:
 
 def _float_model(module: nn.Module, shape: tuple[int, ...]) -> bytes:
     litert_torch = require("litert_torch", "tflite")
+    require("litert_torch._config", "tflite").config.show_progress = False
     import torch
 
     sample = torch.zeros(shape)
@@ -132,26 +130,6 @@ def _float_model(module: nn.Module, shape: tuple[int, ...]) -> bytes:
         path = Path(folder, "model.tflite")
         edge.export(str(path))
         return path.read_bytes()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The converter's import and passes print and warn a lot that users can do nothing about."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when the converter's library loads
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    silent = io.StringIO()
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(silent),
-            contextlib.redirect_stderr(silent),
-        ):
-            warnings.simplefilter("ignore")
-            require("litert_torch._config", "tflite").config.show_progress = False
-            yield
-    finally:
-        logging.disable(level)
 
 
 def write_metadata(model: bytes, metadata: Mapping[str, str]) -> bytes:

@@ -11,7 +11,7 @@ from nasvit_edge import files
 from nasvit_edge.errors import ExportError
 from nasvit_edge.export import artifact, verification, writing
 from nasvit_edge.export.formats import Format, load_format
-from nasvit_edge.flows import cache
+from nasvit_edge.flows import bundle, cache
 from nasvit_edge.space import SearchSpace, SubnetConfig, load_space, read_config
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ RANGE_IMAGES = 256  # for the ranges of int8 activations
 class Request:
     """The options of `nasvit-edge export`; either `result`, or `space`, `supernet` and `config`.
 
-    `batch` None leaves the batch axis open; `force` keeps a file that fails its check, marked.
+    `batch` None leaves the batch axis open; `force` keeps a file that fails its check, marked; `bundle` writes a
+    folder with the programs that use the model besides.
     """
 
     result: Path | None
@@ -42,6 +43,7 @@ class Request:
     batch: int | None = 1
     force: bool = False
     use_cache: bool = True
+    bundle: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +71,18 @@ def export(request: Request, note: Callable[[str], None]) -> dict[str, Any]:
         extra=plan.extra,
     )
     writing.checked_path(form, path, options)
+    if request.bundle:
+        bundle.checked_bundle(path, form.name, overwrite=request.overwrite)
     if plan.supernet.startswith("random"):
         note("RANDOM WEIGHTS: this file has no accuracy; it is for tests and timing")
     key = cache.export_key(plan.space, plan.supernet, plan.config, plan.calibrate, form, options)
-    if request.use_cache and cache.restore(key, path, plan.extra):
-        return report(path) | {"cached": True}
-    _make(plan, form, path, options, note)
-    if not request.force:
+    cached = request.use_cache and cache.restore(key, path, plan.extra)
+    if not cached:
+        _make(plan, form, path, options, note)
+    if not cached and not request.force:
         cache.keep(key, path)
-    return report(path) | {"cached": False}
+    folder = str(bundle.write_bundle(path)) if request.bundle else None
+    return report(path) | {"cached": cached, "bundle": folder}
 
 
 def _make(

@@ -1,0 +1,50 @@
+"""`nasvit-edge doctor`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nasvit_edge.cli import options
+from nasvit_edge.cli.output import note, print_json, print_table, waiting
+
+
+def doctor(
+    artifact: Annotated[
+        Path | None, typer.Argument(help="An exported model; without one, the environment.")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Example:  nasvit-edge doctor model.tflite
+
+    What of an exported model the target's delegates would not take, layer by layer; without a model, what is
+    installed and which devices and formats there are.
+    """
+    from nasvit_edge.flows import doctor as flow
+
+    with waiting("looking"):
+        report = flow.examine(artifact) if artifact else flow.environment()
+    if as_json:
+        print_json(report)
+    elif artifact:
+        _print_placements(report["targets"])
+    else:
+        rows = [[row["extra"], row["package"], row["state"]] for row in report["packages"]]
+        print_table(["extra", "package", "version"], rows)
+        note(f"python {report['python']}, {report['cpu']}, {report['cores']} cores")
+        note(f"devices: {', '.join(report['devices'])}; formats: {', '.join(report['formats'])}")
+        note(f"cache: {report['cache']}")
+
+
+def _print_placements(targets: list[dict[str, Any]]) -> None:
+    print_table(["target", "ops", "outside", "note"], [_row(target) for target in targets])
+    outside = [(t["target"], row) for t in targets for row in t["outside"]]
+    if outside:
+        rows = [[row["layer"], row["op"], row["why"], target] for target, row in outside]
+        print_table(["layer", "op", "why", "target"], rows)
+
+
+def _row(target: dict[str, Any]) -> list[str]:
+    return [target["target"], str(target["ops"]), str(len(target["outside"])), target["note"]]

@@ -1,0 +1,33 @@
+"""What is installed, and where an artifact can run."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from nasvit_edge.device import cpu_model, device_names
+from nasvit_edge.export import placement
+from nasvit_edge.export.artifact import open_artifact
+from nasvit_edge.export.formats import format_names
+from nasvit_edge.flows import cache
+
+
+def environment() -> dict[str, Any]:
+    """Packages by extra, devices, formats, machine."""
+    return {
+        "packages": placement.environment(),
+        "python": platform.python_version(),
+        "cpu": cpu_model(),
+        "cores": os.cpu_count() or 1,
+        "devices": device_names(),
+        "formats": format_names(),
+        "cache": str(cache.root()),
+    }
+
+
+def examine(path: Path) -> dict[str, Any]:
+    """What each target of an artifact's format would make of it; the artifact must be whole."""
+    open_artifact(path)
+    return {"artifact": str(path), "targets": [p.to_dict() for p in placement.placements(path)]}

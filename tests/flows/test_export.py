@@ -1,0 +1,124 @@
+"""Exporting as a user asks for it: from the cache the second time, and as a bundle."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import one_line
+
+from nasvit_edge import data_sets
+from nasvit_edge.errors import ExportError
+from nasvit_edge.export import artifact, verification
+from nasvit_edge.export.formats import format_names, load_format
+from nasvit_edge.flows import bundle, cache, export
+from nasvit_edge.space import load_space
+
+SPACE = load_space("nano")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "root", lambda: tmp_path / "cache")
+
+
+@pytest.fixture
+def request_for(tmp_path):
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(SPACE.smallest().to_dict()))
+
+    def make(name: str, **options) -> export.Request:
+        form = load_format(name)
+        defaults = {
+            "result": None,
+            "space": "nano",
+            "supernet": "nano",
+            "config": config,
+            "calibrate": "bundled",
+            "uncalibrated": False,
+            "format_name": name,
+            "precision": "fp32",
+            "out": tmp_path / f"m{form.suffix}",
+            "overwrite": False,
+        }
+        return export.Request(**{**defaults, **options})
+
+    return make
+
+
+def _quietly(line: str) -> None:
+    del line
+
+
+@pytest.mark.parametrize("name", format_names())
+def test_the_second_export_comes_from_the_cache_and_is_the_same(name, request_for, tmp_path):
+    first = export.export(request_for(name), _quietly)
+    content = artifact.read_content(tmp_path / f"m{load_format(name).suffix}")
+    started = time.perf_counter()
+    again = export.export(request_for(name, overwrite=True), _quietly)
+    assert time.perf_counter() - started < 1
+    assert (first["cached"], again["cached"]) == (False, True)
+    path = tmp_path / f"m{load_format(name).suffix}"
+    assert artifact.read_content(path) == content
+    assert verification.verify(path).passed
+
+
+def test_another_subnet_precision_or_batch_is_not_served_from_the_cache(request_for, tmp_path):
+    export.export(request_for("onnx"), _quietly)
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(SPACE.largest().to_dict()))
+    for change in ({"config": other}, {"precision": "fp16"}, {"batch": 2}, {"uncalibrated": True}):
+        assert not export.export(request_for("onnx", overwrite=True, **change), _quietly)["cached"], change
+
+
+def test_a_damaged_cache_is_not_used(request_for):
+    export.export(request_for("onnx"), _quietly)
+    (model,) = cache.root().glob("exports/*/model")
+    model.write_bytes(model.read_bytes()[:-1] + b"?")
+    assert not export.export(request_for("onnx", overwrite=True), _quietly)["cached"]
+
+
+def test_clearing_frees_what_showing_showed(request_for):
+    export.export(request_for("onnx"), _quietly)
+    kept = sum(entry["bytes"] for entry in cache.contents())
+    assert kept > 100_000
+    assert cache.clear() == kept
+    assert cache.contents() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "programs"),
+    [
+        ("onnx", {"classify.py"}),
+        ("tflite", {"classify.py", "Classify.kt"}),
+        ("coreml", {"Classify.swift"}),
+        ("tensorrt", {"m.tensorrt/build_engine.py", "m.tensorrt/classify.py"}),
+    ],
+)
+def test_a_bundle_holds_the_model_its_labels_and_programs_and_verifies(name, programs, request_for, tmp_path):
+    report = export.export(request_for(name, bundle=True), _quietly)
+    folder = tmp_path / f"m-{name}-bundle"
+    assert report["bundle"] == str(folder)
+    assert (folder / "labels.txt").read_text().splitlines() == SPACE.label_names()
+    assert (folder / "README.md").exists()
+    assert all((folder / program).exists() for program in programs)
+    assert verification.verify(folder / f"m{load_format(name).suffix}").passed
+    with pytest.raises(ExportError, match="exists") as caught:
+        bundle.checked_bundle(tmp_path / f"m{load_format(name).suffix}", name, overwrite=False)
+    assert one_line(caught)
+
+
+def test_the_bundled_program_classifies_an_image(request_for, tmp_path):
+    from PIL import Image
+
+    export.export(request_for("onnx", bundle=True), _quietly)
+    images = data_sets.bundled("test")
+    picture = tmp_path / "picture.png"
+    Image.fromarray(images.pixels[0, 0].numpy()).save(picture)
+    command = [sys.executable, "classify.py", "m.onnx", str(picture)]
+    ran = subprocess.run(command, cwd=tmp_path / "m-onnx-bundle", capture_output=True, text=True, check=True)
+    assert len(ran.stdout.splitlines()) == 6
+    assert "ms" in ran.stdout
