@@ -194,3 +194,45 @@ def test_another_schema_is_named(tmp_path):
 def test_the_sum_of_a_file_is_its_sha256(tmp_path):
     (tmp_path / "empty").touch()
     assert files.sha256(tmp_path / "empty").startswith("e3b0c44298fc1c14")
+
+
+@given(
+    st.dictionaries(
+        st.from_regex(r"[a-z]{1,3}(/x[a-z]{1,3})?", fullmatch=True), st.binary(max_size=20), min_size=1
+    )
+)
+def test_a_folder_is_read_back_as_it_was_written(tmp_path_factory, tree):
+    whole = {name: data for name, data in tree.items() if not any(o.startswith(f"{name}/") for o in tree)}
+    path = tmp_path_factory.mktemp("tree") / "folder"
+    for _ in range(2):  # also over what is there
+        files.write_tree(path, whole)
+        assert files.read_tree(path, "folder") == whole
+    assert [p.name for p in path.parent.iterdir()] == ["folder"]
+
+
+def test_the_old_folder_survives_a_full_disk(tmp_path):
+    folder = _mounted(tmp_path, "size=64k")
+    try:
+        path = folder / "model"
+        files.write_tree(path, {"a": b"old"})
+        with pytest.raises(NasvitEdgeError) as caught:
+            files.write_tree(path, {"a": b"new", "b": bytes(1 << 20)})
+        assert "No space left" in one_line(caught)
+        assert files.read_tree(path, "folder") == {"a": b"old"}
+        assert [p.name for p in folder.iterdir()] == ["model"]
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_file_is_not_replaced_by_a_folder(tmp_path):
+    path = tmp_path / "plain"
+    path.write_text("old")
+    with pytest.raises(NasvitEdgeError, match="not a folder"):
+        files.write_tree(path, {"a": b"new"})
+    assert path.read_text() == "old"
+
+
+def test_an_empty_or_missing_folder_is_named(tmp_path):
+    for path in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(NasvitEdgeError, match="no such folder, or it is empty"):
+            files.read_tree(path, "artifact")

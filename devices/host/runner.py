@@ -1,6 +1,6 @@
 """Times models on the machine it runs on: jobs in on stdin, results out on stdout, one JSON object a line.
 
-Needs numpy and onnxruntime or ai-edge-litert. Only the model call is timed: inputs are made and bound
+Needs numpy and onnxruntime, ai-edge-litert or tflite-runtime. Only the model call is timed: inputs are made and bound
 before. See README.md for the fields.
 """
 
@@ -43,13 +43,19 @@ def litert_call(path: str, threads: int, seed: int) -> tuple[Callable[[], object
     """A function that runs the model once on inputs already set, and the runtime's version."""
     import importlib.metadata
 
-    from ai_edge_litert.interpreter import Interpreter
+    try:
+        from ai_edge_litert.interpreter import Interpreter
 
+        package = "ai-edge-litert"
+    except ImportError:  # older devices have only this
+        from tflite_runtime.interpreter import Interpreter
+
+        package = "tflite-runtime"
     interpreter = Interpreter(model_path=path, num_threads=threads)
     interpreter.allocate_tensors()
     for value in interpreter.get_input_details():
         interpreter.set_tensor(value["index"], inputs(list(value["shape"]), seed))
-    return interpreter.invoke, importlib.metadata.version("ai-edge-litert")
+    return interpreter.invoke, importlib.metadata.version(package)
 
 
 RUNTIMES = {"onnxruntime": onnxruntime_call, "litert": litert_call}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -126,4 +127,7 @@ def _threshold(limits: Any, path: str) -> Threshold:
     unknown = sorted(set(limits) - _LIMITS) if isinstance(limits, dict) else [str(limits)]
     if unknown:
         raise ExportError(f"format {path!r}: unknown limit {unknown[0]!r}; there are {sorted(_LIMITS)}")
+    for key, value in limits.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ExportError(f"format {path!r}: limit {key!r} is {value!r}, not a number")
     return Threshold(**{key: float(value) for key, value in limits.items()})
