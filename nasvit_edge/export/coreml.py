@@ -164,9 +164,12 @@ def write_metadata(tree: dict[str, bytes], metadata: Mapping[str, str]) -> dict[
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata; VerifyError where the package is damaged or its classes are not the metadata's labels."""
+    """The metadata; VerifyError where the package is damaged, or would mislead an app."""
     with _readable(path):
+        _check_manifest(path)
         program = mil.Program(path)
+        for fault in program.faults():
+            raise VerifyError(f"artifact {str(path)!r} would mislead an app: {fault}; export again")
         values = json.loads(program.spec.description.metadata.userDefined[_KEY])
         if not isinstance(values, dict) or not all(isinstance(v, str) for v in values.values()):
             raise VerifyError(f"artifact {str(path)!r} is damaged: its metadata are not text")
@@ -174,6 +177,16 @@ def read_metadata(path: Path) -> dict[str, str]:
         if classes and classes != json.loads(values.get("labels", "[]")):
             raise VerifyError(f"artifact {str(path)!r}: its classes are not the labels in its metadata")
         return values
+
+
+def _check_manifest(path: Path) -> None:
+    """Core ML finds the model by the manifest alone."""
+    manifest = json.loads((path / _MANIFEST).read_text())
+    places = {key: item["path"] for key, item in manifest["itemInfoEntries"].items()}
+    if places[manifest["rootModelIdentifier"]] != "com.apple.CoreML/model.mlmodel":
+        raise VerifyError(f"artifact {str(path)!r}: its manifest names no model; export again")
+    if not all((path / "Data" / place).exists() for place in places.values()):
+        raise VerifyError(f"artifact {str(path)!r}: its manifest names what is not there; export again")
 
 
 def runner(path: Path, threads: int = 1) -> Callable[[_Array], _Array]:
@@ -186,6 +199,7 @@ def runner(path: Path, threads: int = 1) -> Callable[[_Array], _Array]:
 
     del threads
     with _readable(path):
+        _check_manifest(path)
         program = mil.Program(path)
         kind = program.spec.description.input[0].type
         to_input = _to_pixels(path) if kind.WhichOneof("Type") == "imageType" else lambda images: images

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MODEL = "Data/com.apple.CoreML/model.mlmodel"
 WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
 _SENTINEL = 0xDEADBEEF
+_RGB = 20  # FeatureTypes.proto
 _BLOB = struct.Struct("<IIQQ")  # sentinel, type, bytes, offset of the data
 _FLOAT16, _FLOAT32, _INT8, _UINT8, _INT32, _BOOL, _STRING = 10, 11, 21, 31, 23, 1, 2  # MIL DataType
 _TYPES: dict[int, type[np.generic]] = {
@@ -43,7 +44,7 @@ class Program:
         self.spec = read_spec(package / MODEL)
         if self.spec.WhichOneof("Type") != "mlProgram" or "main" not in self.spec.mlProgram.functions:
             raise VerifyError(f"artifact {str(package)!r} holds no ML program")
-        function = self.spec.mlProgram.functions["main"]
+        function = self.function = self.spec.mlProgram.functions["main"]
         self.block = function.block_specializations[function.opset]
         self.inputs = [value.name for value in function.inputs]
         weights = package / WEIGHTS
@@ -64,12 +65,47 @@ class Program:
 
     def logits_name(self) -> str:
         """The value before the classifier's softmax, else the program's output."""
-        name = str(self.block.outputs[0])
-        if self.producers[name].type == "classify":
-            name = self._bound(self.producers[name], "probabilities")
-            while self.producers[name].type in ("cast", "softmax"):
-                name = self._bound(self.producers[name], "x")
-        return name
+        chain = self._after_logits()
+        return (
+            self._bound(chain[-1], "x" if len(chain) > 1 else "probabilities")
+            if chain
+            else str(self.block.outputs[0])
+        )
+
+    def _after_logits(self) -> list[Any]:
+        """A classifier's last operations, from `classify` back to its softmax; empty where it is none."""
+        op = self.producers[str(self.block.outputs[0])]
+        if op.type != "classify":
+            return []
+        chain, name = [op], self._bound(op, "probabilities")
+        while self.producers[name].type in ("cast", "softmax"):
+            op = self.producers[name]
+            if op in chain:
+                raise VerifyError("the program's last operations go round in a circle")
+            chain.append(op)
+            name = self._bound(op, "x")
+        return chain
+
+    def faults(self) -> list[str]:
+        """What would mislead an app that uses this classifier; empty where it is none, or sound."""
+        chain = self._after_logits()
+        if not chain:
+            return []
+        description, known = self.spec.description, self._constants()
+        image = description.input[0].type.imageType
+        rows = [d.constant.size for d in self.function.inputs[0].type.tensorType.dimensions]
+        softmax = [op for op in chain if op.type == "softmax"]
+        found = [] if len(softmax) == 1 else ["it has no softmax before its classes"]
+        if any(int(self._argument(op, "axis", known)) not in (1, -1) for op in softmax):
+            found.append("its softmax is not over the classes")
+        if image.colorSpace != _RGB:
+            found.append("its image is not RGB")
+        if [image.height, image.width] != rows[2:]:
+            found.append(f"its image is {image.height} x {image.width}, its tensor {rows[2:]}")
+        names = {description.predictedFeatureName, description.predictedProbabilitiesName}
+        if names != {out.name for out in chain[0].outputs}:
+            found.append("the names of its outputs are not the classifier's")
+        return found
 
     def run(self, values: dict[str, Tensor]) -> Tensor:
         """The logits for named inputs; a program for one image takes any number of them."""
@@ -202,10 +238,12 @@ def _conv(args: Args) -> Tensor:
 
     x, weight = args["x"].float(), args["weight"].float()
     strides = _ints(args["strides"])
-    top, bottom, left, right = _pads(args, list(x.shape[2:]), list(weight.shape[2:]), strides)
+    dilations = _ints(args["dilations"])
+    reach = [(k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilations, strict=True)]
+    top, bottom, left, right = _pads(args, list(x.shape[2:]), reach, strides)
     bias = args["bias"].float() if "bias" in args else None
     padded = F.pad(x, (left, right, top, bottom))
-    return F.conv2d(padded, weight, bias, strides, 0, _ints(args["dilations"]), int(args["groups"]))
+    return F.conv2d(padded, weight, bias, strides, 0, dilations, int(args["groups"]))
 
 
 def _avg_pool(args: Args) -> Tensor:
@@ -340,7 +378,7 @@ def _expand_dims(args: Args) -> Tensor:
 _OPERATIONS: dict[str, Callable[[Args], Any]] = {
     "add": _two(lambda x, y: x + y),
     "avg_pool": _avg_pool,
-    "cast": lambda args: args["x"],
+    "cast": lambda args: args["x"].trunc() if "int" in _text(args["dtype"]) else args["x"],
     "concat": _concat,
     "constexpr_affine_dequantize": _dequantized,
     "conv": _conv,

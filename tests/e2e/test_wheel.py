@@ -64,4 +64,4 @@ def test_unpacked_elsewhere_it_finds_its_own_files(wheel, tmp_path):
         check=True,
     )
     assert str(tmp_path) in made.stdout
-    assert "True ['onnx', 'tflite'] 442368" in made.stdout
+    assert "True ['coreml', 'onnx', 'tensorrt', 'tflite'] 442368" in made.stdout

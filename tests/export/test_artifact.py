@@ -170,7 +170,7 @@ def test_a_damaged_sidecar_gives_one_line(written, tmp_path_factory, key, value)
 
 
 def test_an_unknown_format_lists_what_there_is():
-    with pytest.raises(ExportError, match="onnx, tflite"):
+    with pytest.raises(ExportError, match="coreml, onnx, tensorrt, tflite"):
         load_format("tensorflow")
 
 
