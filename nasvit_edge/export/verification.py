@@ -47,6 +47,7 @@ class Check:
     reference: str  # "supernet" where it was recomputed, "stored" where the weights are not here
     agreement: float | None = None
     top1_drop: float | None = None
+    top1: float | None = None
     images: int = 0
     reproduction: float | None = None
     reproduction_limit: float = SAME_MACHINE
@@ -83,6 +84,7 @@ class Check:
             "snr_db",
             "agreement",
             "top1_drop",
+            "top1",
             "reproduction",
             "images",
             "inputs",
@@ -115,6 +117,7 @@ class Reference:
             more |= {
                 "agreement": float((found == self.choices).mean()),
                 "top1_drop": drop,
+                "top1": float((found == labels).mean()),
                 "images": len(images),
             }
         check = Check(
@@ -166,7 +169,7 @@ def verify(path: Path, *, weights: str | None = None, space_path: str | None = N
     supernet = _supernet_of(artifact, space, weights)
     expected, kind = stored.reference, "stored"
     if supernet is not None:
-        labelled = stored.reference.choices is not None
+        labelled = stored.reference.choices is not None and threshold.agreement is not None
         expected, kind = reference(supernet, space, config, stored.statistics, images=labelled), "supernet"
     run = artifact.form.module().runner(path)
     same = artifact.sidecar.get("versions") == versions()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nasvit_edge import files
+from nasvit_edge import data_sets, files
 from nasvit_edge.errors import ExportError, VerifyError
 from nasvit_edge.export import artifact, sensitivity
 from nasvit_edge.export.artifact import describe, digest, reference_path, sidecar_path, size_bytes, versions
@@ -85,7 +86,7 @@ def export(
         subnet.space,
         subnet.config,
         stats,
-        images=form.threshold(options.precision).agreement is not None,
+        images=True,
     )
     attempt, kept = _attempts(subnet, form, options, expected, note)
     if not attempt.check.passed and not options.force:
@@ -155,6 +156,7 @@ def _attempt(subnet: Subnet, form: Format, recipe: Recipe, options: Options, exp
 
     side, module = subnet.config.resolution, form.module()
     metadata = describe(subnet, form, recipe.precision, options.batch)
+    metadata["accuracy"] = _accuracy(subnet, expected, options)
     if recipe.kept:
         metadata["kept_in_float"] = " ".join(recipe.kept)
     model = module.convert(fold(subnet, form.layout), (options.batch or 1, 3, side, side), recipe)
@@ -165,6 +167,22 @@ def _attempt(subnet: Subnet, form: Format, recipe: Recipe, options: Options, exp
         threshold = form.threshold(recipe.precision)
         check, logits = expected.check(module.runner(copy), subnet.space, threshold, "supernet")
     return _Attempt(content, metadata, check, logits)
+
+
+def _accuracy(subnet: Subnet, expected: Reference, options: Options) -> str:
+    """What is known of the subnet's top-1, before its precision was lowered."""
+    if expected.choices is not None:
+        images = data_sets.bundled("test")
+        top1 = round(float((expected.choices == images.labels.numpy()).mean()), 4)
+        return json.dumps({"top1": top1, "images": images.name, "of": "the fp32 subnet"}, sort_keys=True)
+    search = (options.extra or {}).get("search")
+    if search and subnet.source.get("kind") != "random":
+        told = {
+            "top1": round(search["accuracy"], 4),
+            "of": f"the fp32 subnet, by {search['accuracy_source']}",
+        }
+        return json.dumps(told, sort_keys=True)
+    return "not measured"
 
 
 def _save(

@@ -42,6 +42,7 @@ def export_key(
         "data": None if calibrate is None else _fingerprint(calibrate),
         "format": asdict(form),
         "options": [options.precision, options.batch, options.uncalibrated],
+        "searched": (options.extra or {}).get("search", {}).get("accuracy"),  # stands in the file's metadata
         "versions": artifact.versions(),
         "code": _code(),
     }

@@ -23,6 +23,7 @@ from nasvit_edge.space import load_space
 
 FORMATS = [name for name in format_names() if name in ("onnx", "tflite")]
 SPACE = load_space("nano")
+TEST = data_sets.bundled("test")
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +65,15 @@ def test_an_artifact_gets_the_same_images_right_as_the_subnet(written, subnet):
     assert report["correct"] == correct(subnet, data_sets.bundled("test"))
 
 
-def test_the_file_says_what_it_is(written):
+def test_the_file_says_what_it_is(written, subnet):
     path, _ = written
     metadata = artifact.open_artifact(path).metadata
     assert json.loads(metadata["labels"]) == list(data_sets.FASHION_LABELS)
     assert json.loads(metadata["config"]) == SPACE.smallest().to_dict()
     assert json.loads(metadata["calibration"])["images"] == 512
+    assert json.loads(metadata["accuracy"])["top1"] == pytest.approx(
+        correct(subnet, TEST) / len(TEST), abs=1e-4
+    )
     for text in (b"/root/", b"/home/", b"site-packages"):
         assert text not in path.read_bytes()
 
