@@ -5,6 +5,7 @@ the profiler's work list and the standalone model are read off its result.
 
 Sizes: `height`, `width` are the op's *input* grid. Names (`mb4.2`) and the active depth of a stage
 belong to a place in a subnet, not to what is computed, and take no part in equality or keys.
+`macs()` are multiply-accumulates for one image; `weights()` are the constants of the folded op, biases aside.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ class Stem:
 
     def macs(self) -> int:
         return 3 * self.kernel_size**2 * math.prod(self.out_shape())
+
+    def weights(self) -> int:
+        return 3 * self.kernel_size**2 * self.channels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +93,12 @@ class MBConv:
         shortcut = self.in_channels * self.channels * outputs if self.projects_shortcut else 0
         return expand + depthwise + squeeze + project + shortcut
 
+    def weights(self) -> int:
+        wide, narrow = self.expanded, self.in_channels + self.channels
+        shortcut = self.in_channels * self.channels if self.projects_shortcut else 0
+        pointwise = wide * (narrow if self.expands else self.channels)
+        return pointwise + wide * (self.kernel_size**2 + 2 * self.squeezed) + shortcut
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransformerBlock:
@@ -127,6 +137,11 @@ class TransformerBlock:
         linear = tokens * (2 * c * c + 2 * c * v + 9 * v + 4 * c * c)  # q k, v proj, v conv, MLPs
         return linear + tokens**2 * (c + v + 2 * self.heads**2)
 
+    def weights(self) -> int:
+        tokens, c, v = self.height * self.width, self.channels, self.value_channels
+        positions = self.heads * tokens**2  # the table is spread out when folded
+        return 2 * c * c + 2 * c * v + 9 * v + 4 * c * c + positions
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
@@ -152,6 +167,9 @@ class Head:
     def macs(self) -> int:
         return self.expanded * (self.in_channels * self.height * self.width + self.features)
 
+    def weights(self) -> int:
+        return self.expanded * (self.in_channels + self.features)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classifier:
@@ -171,6 +189,9 @@ class Classifier:
         return (self.classes,)
 
     def macs(self) -> int:
+        return self.features * self.classes
+
+    def weights(self) -> int:
         return self.features * self.classes
 
 

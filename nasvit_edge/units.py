@@ -27,6 +27,14 @@ def latency_ms(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """`"20%"` -> 0.2; more than 0 and at most 100 %."""
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*%\s*", text)
+    if match is None or not 0 < float(match.group(1)) <= 100:
+        raise NasvitEdgeError(f"share {text!r} is not a percentage above 0% and up to 100%; for example: 20%")
+    return float(match.group(1)) / 100
+
+
 def show_ms(ms: float) -> str:
     """A latency with the digits that mean something: 0.0123 ms, 1.23 ms, 45.6 ms."""
     digits = 4 if ms < 0.1 else 3 if ms < 1 else 2 if ms < 10 else 1

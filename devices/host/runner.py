@@ -1,4 +1,4 @@
-"""Times models on the machine it runs on: jobs in on stdin, results out on stdout, one JSON object a line.
+"""Times models on the machine it runs on: requests in on stdin, answers out on stdout, one JSON object a line.
 
 Needs numpy and onnxruntime, ai-edge-litert or tflite-runtime. Only the model call is timed: inputs are made and bound
 before. See README.md for the fields.
@@ -6,19 +6,22 @@ before. See README.md for the fields.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
+import platform
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-_SAMPLE_NS = 200_000  # aim: a sample lasts at least this long, far above the clock's step
+_SAMPLE_NS = 500_000  # aim: a sample lasts at least this long, far above the clock's step
 _WARM_RUNS, _WARM_SECONDS = 3, 0.01
-_LONGEST_SECONDS = 30.0
+_CPU = Path("/sys/devices/system/cpu")
 
 
 def onnxruntime_call(path: str, threads: int, seed: int) -> tuple[Callable[[], object], str]:
@@ -58,6 +61,20 @@ def litert_call(path: str, threads: int, seed: int) -> tuple[Callable[[], object
     return interpreter.invoke, importlib.metadata.version(package)
 
 
+def load_onnxruntime() -> None:
+    """Import the runtime."""
+    import onnxruntime  # noqa: F401
+
+
+def load_litert() -> None:
+    """Import the runtime."""
+    try:
+        import ai_edge_litert.interpreter  # noqa: F401
+    except ImportError:
+        import tflite_runtime.interpreter  # noqa: F401
+
+
+PRELOAD = {"onnxruntime": load_onnxruntime, "litert": load_litert}
 RUNTIMES = {"onnxruntime": onnxruntime_call, "litert": litert_call}
 
 
@@ -67,22 +84,36 @@ def inputs(shape: list[int], seed: int) -> np.ndarray[Any, np.dtype[np.float32]]
 
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
-    """Load a model, warm it up by count and time, and take samples until runs and seconds are reached."""
+    """Load a model, warm it up by count and time, and take samples until the job's conditions are met."""
+    if job.get("cores"):
+        pin(job["cores"])
+    before = state()
     start = time.perf_counter_ns()
     call, version = RUNTIMES[job["runtime"]](job["model"], job["threads"], job["seed"])
     loaded = time.perf_counter_ns()
     call()  # packs weights: counted apart
     first = time.perf_counter_ns()
-    warm = warm_up(call)
-    inner = max(1, math.ceil(_SAMPLE_NS / warm))
+    inner = max(1, math.ceil(_SAMPLE_NS / warm_up(call)))
+    busy, begun = time.process_time(), time.perf_counter()
+    taken = samples(call, inner, job)
+    share = (time.process_time() - busy) / max(time.perf_counter() - begun, 1e-9)
     return {
         "id": job["id"],
-        "samples_us": samples(call, inner, job["runs"], job["seconds"]),
+        "samples_us": taken,
         "inner": inner,
         "load_ms": (loaded - start) / 1e6,
         "first_ms": (first - loaded) / 1e6,
         "runtime_version": version,
+        "cpu_share": round(share, 3),
+        "before": before,
+        "after": state(),
     }
+
+
+def pin(cores: list[int]) -> None:
+    """Stay on these cores, where the platform allows it; threads of the runtime inherit it."""
+    with contextlib.suppress(AttributeError, OSError):
+        os.sched_setaffinity(0, cores)
 
 
 def warm_up(call: Callable[[], object]) -> float:
@@ -96,8 +127,12 @@ def warm_up(call: Callable[[], object]) -> float:
     return fastest
 
 
-def samples(call: Callable[[], object], inner: int, runs: int, seconds: float) -> list[float]:
-    """Microseconds a call, each the mean of `inner` calls in a row; at least `runs` samples and `seconds`."""
+def samples(call: Callable[[], object], inner: int, job: dict[str, Any]) -> list[float]:
+    """Microseconds a call, each the mean of `inner` calls in a row.
+
+    Stops after at least `runs` samples and `seconds`, once the 95 % interval of the median is narrower than
+    `precision` of it, but never later than `most_seconds`.
+    """
     taken: list[float] = []
     start = time.perf_counter()
     while True:
@@ -106,21 +141,145 @@ def samples(call: Callable[[], object], inner: int, runs: int, seconds: float) -
             call()
         taken.append(round((time.perf_counter_ns() - before) / inner / 1e3, 3))
         spent = time.perf_counter() - start
-        if (len(taken) >= runs and spent >= seconds) or spent > _LONGEST_SECONDS:
+        enough = len(taken) >= job["runs"] and spent >= job["seconds"]
+        if spent > job["most_seconds"] or (enough and interval(taken) <= job["precision"]):
             return taken
 
 
+def interval(taken: list[float]) -> float:
+    """The width of the 95 % interval of the median (by order statistics), relative to the median."""
+    ordered, count = sorted(taken), len(taken)
+    reach = 0.98 * math.sqrt(count)
+    low, high = math.floor(count / 2 - reach), math.ceil(count / 2 + reach)
+    if low < 0 or high >= count:
+        return math.inf
+    return (ordered[high] - ordered[low]) / ordered[count // 2]
+
+
+def about() -> dict[str, Any]:
+    """What this machine is; a field that the platform does not give is left out."""
+    board = first_line("/proc/device-tree/model", "/sys/devices/virtual/dmi/id/product_name")
+    found = {
+        "board": board,
+        "soc": processor(),
+        "architecture": platform.machine(),
+        "cores": os.cpu_count(),
+        "os": " ".join(part for part in (os_build(), platform.release()) if part),
+        "governor": first_line(_CPU / "cpu0/cpufreq/scaling_governor"),
+        "highest_clock_mhz": khz(first_line(_CPU / "cpu0/cpufreq/cpuinfo_max_freq")),
+        "python": platform.python_version(),
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def state() -> dict[str, Any]:
+    """Clocks and temperatures now, where the machine gives them."""
+    clocks = [khz(first_line(path)) for path in sorted(_CPU.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))]
+    zones = [first_line(path) for path in Path("/sys/class/thermal").glob("thermal_zone*/temp")]
+    celsius = [int(zone) / 1000 for zone in zones if zone.lstrip("-").isdigit()]
+    found = {"clocks_mhz": [c for c in clocks if c], "hottest_c": max(celsius, default=None)}
+    return {key: value for key, value in found.items() if value}
+
+
+def busy_cores(seconds: float = 0.5) -> float | None:
+    """How many cores others keep busy (steal by a hypervisor included); None where the system does not say."""
+    before = cpu_times()
+    time.sleep(seconds)
+    after = cpu_times()
+    if before is None or after is None or after[1] <= before[1]:
+        return None
+    return (after[0] - before[0]) / (after[1] - before[1]) * (os.cpu_count() or 1)
+
+
+def cpu_times() -> tuple[int, int] | None:
+    """(busy, all) jiffies since boot."""
+    fields = first_line("/proc/stat").split()[1:9]
+    if not fields:
+        return None
+    values = [int(field) for field in fields]
+    return sum(values) - values[3] - values[4], sum(values)
+
+
+def processor() -> str:
+    """The name of the processor."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(("model name", "Hardware", "Model")):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def os_build() -> str:
+    """The name of the operating system and its version."""
+    with contextlib.suppress(OSError, AttributeError):
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "")
+    return platform.platform()
+
+
+def first_line(*paths: str | Path) -> str:
+    """The first line of the first of these files that can be read; empty where none can."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            return Path(path).read_text(errors="replace").split("\n")[0].strip("\0 ")
+    return ""
+
+
+def khz(text: str) -> int | None:
+    """kHz as text to MHz."""
+    return int(text) // 1000 if text.isdigit() else None
+
+
+def isolated(request: dict[str, Any]) -> dict[str, Any]:
+    """`answer` from a fork of this process, in which no other model has run: memory as an app finds it.
+
+    A model that crashes the runtime takes only the fork with it.
+    """
+    if not hasattr(os, "fork"):
+        return caught(request)
+    try:
+        PRELOAD[request["runtime"]]()
+    except Exception as error:
+        return {"id": request["id"], "error": f"runtime {request['runtime']!r} does not load: {error}"}
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read)
+        with os.fdopen(write, "w") as stream:
+            stream.write(json.dumps(caught(request)))
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as stream:
+        text = stream.read()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if not text or status:
+        return {"id": request["id"], "error": f"the runtime crashed (exit code {status})"}
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def caught(request: dict[str, Any]) -> dict[str, Any]:
+    """`answer`, or the error as an answer."""
+    try:
+        return answer(request)
+    except Exception as error:
+        text = " ".join(str(error).split())[:300] or type(error).__name__
+        return {"id": request["id"], "error": text}
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """The answer to one request: a measurement, or what was asked of the machine."""
+    if request.get("ask") == "about":
+        return {"id": request["id"], "about": about(), "busy_cores": busy_cores()}
+    return measure(request)
+
+
 def main() -> None:
-    """Answer each job with one line; a model that fails is a line with its error."""
+    """Answer each request with one line; a model that fails is a line with its error."""
     lines = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a runtime prints goes to stderr, not between the results
     for line in sys.stdin:
-        job = json.loads(line)
-        try:
-            result = measure(job)
-        except Exception as error:
-            text = " ".join(str(error).split())[:300] or type(error).__name__
-            result = {"id": job["id"], "error": text}
+        request = json.loads(line)
+        result = isolated(request) if "model" in request else caught(request)
         lines.write(json.dumps(result) + "\n")
         lines.flush()
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nasvit_edge.cli import cache, doctor, evaluate, export, profile, quickstart, search, train
+from nasvit_edge.cli import cache, doctor, evaluate, export, profile, quickstart, search, tables, train
 from nasvit_edge.cli.errors import reported
 
 app = typer.Typer(
@@ -41,6 +41,8 @@ app.command("quickstart", short_help="Profile, search, export, verify and report
     reported(quickstart.quickstart)
 )
 app.command("profile", short_help="Time every op of a space on a device.")(reported(profile.profile))
+app.add_typer(tables.tables, name="tables", short_help="Latency tables: list, show, diff, validate, import.")
+app.command("predict", short_help="The latency of a subnet, with its interval.")(reported(tables.predict))
 app.command("search", short_help="The most accurate subnet within a latency budget.")(reported(search.search))
 app.command("export", short_help="Write a subnet as ONNX, TFLite, Core ML or TensorRT, checked.")(
     reported(export.export)

@@ -9,12 +9,16 @@ import typer
 
 Space = Annotated[str, typer.Option(help="Search space: nasvit, alphanet, nano, or a path to a TOML file.")]
 Device = Annotated[
-    str, typer.Option(envvar="NASVIT_EDGE_DEVICE", help="The device to measure or to search for.")
+    str,
+    typer.Option(envvar="NASVIT_EDGE_DEVICE", help="The device; host:litert:2t:int8 names a table in full."),
 ]
 Runtime = Annotated[str, typer.Option(help="onnxruntime or litert.")]
 Threads = Annotated[int, typer.Option(min=1, max=256, help="Threads of the runtime.")]
 Precision = Annotated[
     str, typer.Option(help="Numbers of the model: fp32, fp16, int8 or w8 (8-bit weights only).")
+]
+Interpolate = Annotated[
+    bool, typer.Option("--interpolate", help="Estimate ops that the table does not have, and say so.")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed and table, same subnet.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")]

@@ -26,6 +26,7 @@ def search(
     threads: options.Threads = 1,
     precision: options.Precision = "fp32",
     table: Annotated[Path | None, typer.Option(help="A latency table file, instead of the device's.")] = None,
+    interpolate: options.Interpolate = False,
     population: Annotated[int | None, typer.Option(min=2, max=100_000)] = None,
     generations: Annotated[int | None, typer.Option(min=1, max=100_000)] = None,
     seed: options.Seed = 0,
@@ -52,6 +53,7 @@ def search(
         threads=threads,
         precision=precision,
         table=str(table) if table else None,
+        interpolate=interpolate,
     )
     with progress("measuring ops") as show:
         prepared = flow.prepare(request, note=note, on_profile=show)
@@ -62,6 +64,9 @@ def search(
     with progress("searching") as show:
         result = flow.go(prepared, budget_ms, seed, population, generations, on_progress=show)
     files.write_json(out, result)
+    coverage = result["best"]["coverage"]
+    if coverage < 1:
+        note(f"measured: {coverage:.0%} of the winner's time; the rest is estimated")
     _show(result, out, as_json)
 
 

@@ -47,7 +47,7 @@ def convert(module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = N
     """
     recipe = recipe or Recipe()
     with quiet():
-        return _at_precision(_float_model(_named(module), shape), shape[0], recipe)
+        return at_precision(_float_model(_named(module), shape), shape[0], recipe)
 
 
 def _named(module: nn.Module) -> nn.Module:
@@ -61,8 +61,8 @@ def _named(module: nn.Module) -> nn.Module:
     return nn.Sequential(OrderedDict(blocks)).eval()
 
 
-def _at_precision(model: bytes, batch: int, recipe: Recipe) -> bytes:
-    """The float32 model at the precision of the recipe."""
+def at_precision(model: bytes, batch: int, recipe: Recipe) -> bytes:
+    """A float32 model for `batch` images at the precision of the recipe."""
     if recipe.precision == "fp32":
         return model
     tools = require("ai_edge_quantizer", "tflite")

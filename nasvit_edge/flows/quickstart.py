@@ -16,8 +16,9 @@ from nasvit_edge.export import verification, writing
 from nasvit_edge.export.formats import load_format
 from nasvit_edge.flows import search as searching
 from nasvit_edge.latency import LatencyTable, load_table, table_name
-from nasvit_edge.profile.local import Job, local_runner
-from nasvit_edge.profile.run import machine, profile, runtime_version
+from nasvit_edge.profile.local import Job, fastest_cores, local_runner
+from nasvit_edge.profile.run import profile
+from nasvit_edge.profile.trust import concerns, fingerprint
 from nasvit_edge.searching.fastest import fastest
 from nasvit_edge.searching.result import read_result
 from nasvit_edge.space import SearchSpace, load_space
@@ -50,7 +51,7 @@ def quickstart(
     report = {
         "budget_ms": budget_ms,
         "budget_why": why,
-        "machine": machine(),
+        "machine": fingerprint(),
         "table": str(table.path.name),
         "best": result["best"],
         "evaluated": result["evaluated"],
@@ -77,13 +78,11 @@ def _table(space: SearchSpace, folder: Path, note: Note, on_progress: OnProgress
     path = folder / table_name(DEVICE, RUNTIME, 1, "fp32", space.name)
     if path.exists():
         table = load_table(path)
-        same = table.raw.get("machine") == machine() and table.raw.get("runtime_version") == runtime_version(
-            RUNTIME
-        )
-        if same:
+        found = concerns(table, [space.smallest(), space.largest()])
+        if not found:
             note(f"using the latency table measured on {table.raw['date']}")
             return table
-        note("the latency table here is of another machine or runtime; measuring again")
+        note(f"measuring again, not using the latency table here: {found[0].text}")
     note("measuring every op of the space on this machine (protocol quick)")
     profile(space, DEVICE, runtime=RUNTIME, protocol="quick", out=folder, on_progress=on_progress)
     return load_table(path)
@@ -161,8 +160,11 @@ def _measure(artifacts: list[dict[str, Any]], on_progress: OnProgress) -> None:
                     model=made["path"],
                     runtime=made["runtime"],
                     threads=1,
+                    cores=fastest_cores(1),
                     runs=10,
                     seconds=_SECONDS,
+                    most_seconds=10 * _SECONDS,
+                    precision=0.02,
                     seed=visit,
                 )
                 answer = runner.measure(job)
@@ -209,7 +211,7 @@ def markdown(report: dict[str, Any]) -> str:
         "",
         report["headline"],
         "",
-        f"- machine: {report['machine']['cpu']}, {report['machine']['cores']} cores, {report['machine']['system']}",
+        f"- machine: {report['machine']['soc']}, {report['machine']['cores']} cores, {report['machine'].get('os', '')}",
         f"- {report['budget_why']}",
         f"- {report['evaluated']} subnets looked at; the best has {units.show_count(best['macs'])} MACs, "
         f"{units.show_count(best['parameters'])} parameters, {best['accuracy']:.1%} on validation images",

@@ -11,11 +11,13 @@ from nasvit_edge import data_sets, files
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import NasvitEdgeError, TableError
 from nasvit_edge.latency import LatencyTable, load_table, table_path
+from nasvit_edge.latency.table import named
+from nasvit_edge.profile.trust import concerns
 from nasvit_edge.searching.accuracy import AccuracyPredictor, load_accuracy, predictor_names
 from nasvit_edge.searching.evolution import MEASURED_EFFORT, Effort, search
 from nasvit_edge.searching.images import ImageAccuracy
 from nasvit_edge.searching.result import Setting, to_json
-from nasvit_edge.space import SearchSpace, load_space
+from nasvit_edge.space import SearchSpace, SubnetConfig, load_space
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,7 @@ class Request:
     threads: int = 1
     precision: str = "fp32"
     table: str | None = None
+    interpolate: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +54,12 @@ def prepare(
 ) -> Prepared:
     """Load space, accuracy and table; where the host has no table, say so and measure one."""
     space = load_space(request.space)
-    load_device(request.device)
-    request = _with_weights(request, space)
+    request = _with_weights(_named(request), space)
     accuracy, measured = _accuracy(request, space)
     path = _table_path(request, space, note, on_profile)
-    table = load_table(str(path), space=request.space)
+    table = trusted(
+        load_table(str(path), space=request.space, interpolate=request.interpolate), request, note
+    )
     source = accuracy.name if isinstance(accuracy, ImageAccuracy) else f"predictor {accuracy.name}"
     setting = Setting(
         space=request.space,
@@ -63,10 +67,10 @@ def prepare(
         calibration=request.data if measured else None,
         accuracy_source=source,
         accuracy_uncertainty=accuracy.uncertainty,
-        device=request.device,
-        runtime=request.runtime,
-        threads=request.threads,
-        precision=request.precision,
+        device=table.raw["device"],
+        runtime=table.raw["runtime"],
+        threads=table.raw["threads"],
+        precision=table.raw["precision"],
         table=path.name,
         table_sha256=files.sha256(path),
     )
@@ -149,6 +153,43 @@ def _measured(request: Request, space: SearchSpace) -> ImageAccuracy:
     return ImageAccuracy(supernet, calibration, data_sets.load_images(request.data, "validation", space))
 
 
+def _named(request: Request) -> Request:
+    """`--device host:litert:int8` names the runtime and the like as well."""
+    return replace(request, **named(request.device))
+
+
+def trusted(
+    table: LatencyTable, request: Request, note: Callable[[str], None], config: SubnetConfig | None = None
+) -> LatencyTable:
+    """The table, if nothing serious speaks against it; lesser things, and its validation, are noted.
+
+    Raises:
+        TableError: it is of another machine, or of other graphs than the code makes now, and the user did not name its file.
+    """
+    configs = [table.space.smallest(), table.space.largest()] if config is None else [config]
+    for concern in concerns(table, configs):
+        if concern.serious and request.table is None:
+            raise TableError(
+                f"table {table.path.name!r} does not hold here: {concern.text}; measure it again: nasvit-edge profile --device "
+                f"{request.device} --runtime {request.runtime} --threads {request.threads} --space {table.space.name}, or name it: --table {table.path}"
+            )
+        note(f"{'WARNING' if concern.serious else 'note'}: table {table.path.name}: {concern.text}")
+    note(f"table {table.path.name}: {validity(table)}")
+    return table
+
+
+def validity(table: LatencyTable) -> str:
+    """What is known of a table's predictions, in one line."""
+    found: Any = table.raw.get("validation")
+    try:
+        return (
+            f"predictions off by {found['mape']:.1%} on average over {found['count']} whole subnets "
+            f"({found['within_10']:.0%} within 10 %), which repeat within {found['repeat_mape']:.1%}"
+        )
+    except (TypeError, KeyError, ValueError):
+        return "predictions not validated (nasvit-edge tables validate)"
+
+
 def _table_path(
     request: Request,
     space: SearchSpace,
@@ -167,6 +208,7 @@ def _table_path(
         )
     except TableError as missing:
         if request.device != "host":
+            load_device(request.device)  # an unknown device says so
             raise
         note(f"{missing}; measuring it now, once")
     from nasvit_edge.profile.run import profile
@@ -179,4 +221,5 @@ def _table_path(
         precision=request.precision,
         protocol="default",
         on_progress=on_profile,
+        note=note,
     )

@@ -18,21 +18,22 @@ from nasvit_edge.errors import NasvitEdgeError
 
 
 class Journal:
-    """`entries` are the finished measurements: dicts with `id`, `visit`, `samples_us`."""
+    """`entries` are the finished measurements: dicts with `id`, `visit`, `samples_us`, and what else was told.
+
+    `done` holds their (id, visit) pairs: what need not be measured again.
+    """
 
     def __init__(self, path: Path, setup: dict[str, Any]) -> None:
         self.path, self.setup = path, setup
         self.entries: list[dict[str, Any]] = []
         self._open()
-
-    def done(self) -> set[tuple[str, int]]:
-        """The (id, visit) pairs that need not be measured again."""
-        return {(entry["id"], entry["visit"]) for entry in self.entries}
+        self.done = {(entry["id"], entry["visit"]) for entry in self.entries}
 
     def add(self, entry: dict[str, Any]) -> None:
         """Append one measurement and wait until it is on disk."""
         self._write(json.dumps(entry) + "\n", "ab")
         self.entries.append(entry)
+        self.done.add((entry["id"], entry["visit"]))
 
     def remove(self) -> None:
         """The table is written: the journal has served."""
@@ -88,6 +89,7 @@ def _is_entry(entry: dict[str, Any]) -> bool:
     return (
         isinstance(entry.get("id"), str)
         and type(entry.get("visit")) is int
+        and type(entry.get("reading")) is int
         and isinstance(samples, list)
         and bool(samples)
         and all(isinstance(s, int | float) and 0 < s < 1e10 for s in samples)

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
+from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from nasvit_edge import files
 from nasvit_edge.export.artifact import versions
-from nasvit_edge.export.formats import Format, format_names, load_format
+from nasvit_edge.export.formats import Format, Recipe, format_names, load_format, node_prefix
 from nasvit_edge.latency import RUNTIMES, check_choice
-from nasvit_edge.ops import Op, all_ops, macs
+from nasvit_edge.ops import Classifier, Op, TransformerBlock, all_ops, lower, macs
+from nasvit_edge.profile.code import code_digest
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
 if TYPE_CHECKING:
     from torch import nn
 
+_SIDE = 8
+_LARGE = 50_000_000  # multiply-accumulates of a subnet that takes a second to build
 EMPTY = "empty"  # a model that does next to nothing: what a call takes
 
 
@@ -32,10 +39,14 @@ class Item:
     config: SubnetConfig | None = None
 
 
-def work_list(space: SearchSpace, subnets: int, seed: int) -> list[Item]:
-    """The empty model, every op of the space, and `subnets` whole subnets."""
-    items = [Item(EMPTY)] + [Item(op.key(), op=op) for op in all_ops(space)]
-    return items + [Item(subnet_id(c), config=c) for c in composition_subnets(space, subnets, seed)]
+def op_items(space: SearchSpace) -> list[Item]:
+    """Every op of the space."""
+    return [Item(op.key(), op=op) for op in all_ops(space)]
+
+
+def subnet_items(space: SearchSpace, subnets: int, seed: int) -> list[Item]:
+    """Whole subnets for the composition."""
+    return [Item(subnet_id(c), config=c) for c in composition_subnets(space, subnets, seed)]
 
 
 def subnet_id(config: SubnetConfig) -> str:
@@ -44,16 +55,25 @@ def subnet_id(config: SubnetConfig) -> str:
 
 
 def composition_subnets(space: SearchSpace, count: int, seed: int) -> list[SubnetConfig]:
-    """Smallest, largest, and subnets spread evenly over log MACs: sums alone must not be extrapolated."""
+    """Smallest, largest, a third uniform over genes, the others spread evenly over log MACs.
+
+    Sums alone must not be extrapolated, and uniform genes alone all have middling sizes.
+    """
     rng = random.Random(seed)
-    drawn = sorted({_mixed(space, rng) for _ in range(8 * count)}, key=lambda c: macs(space, c))
+    drawn = sorted({mixed(space, rng) for _ in range(8 * count)}, key=lambda c: macs(space, c))
     chosen = dict.fromkeys([space.smallest(), space.largest()])
-    for i in range(count - 2):
-        chosen.setdefault(drawn[min(len(drawn) - 1, i * len(drawn) // max(1, count - 2))])
+    chosen |= dict.fromkeys(space.sample(rng) for _ in range(count // 3))
+    steps = np.linspace(
+        math.log(macs(space, drawn[0])), math.log(macs(space, drawn[-1])), count - len(chosen)
+    )
+    for step in steps:
+        left = [c for c in drawn if c not in chosen]
+        if left:
+            chosen[min(left, key=lambda c: abs(math.log(macs(space, c)) - step))] = None
     return list(chosen)
 
 
-def _mixed(space: SearchSpace, rng: random.Random) -> SubnetConfig:
+def mixed(space: SearchSpace, rng: random.Random) -> SubnetConfig:
     """A subnet whose genes lean small or large together: uniform genes alone all have middling sizes."""
     lean = rng.random()
     values = []
@@ -78,30 +98,129 @@ class Models:
     runtime: str
     folder: Path
     seed: int = 0
+    precision: str = "fp32"
     supernet: Any = None
+    known: dict[str, str] = field(default_factory=dict)  # item id -> hash of its graph, where made before
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether the conversion of an op takes about a second."""
+        return self.runtime == "litert" or self.precision == "int8"
+
+    def takes_a_second(self, item: Item) -> bool:
+        """Whether the conversion of an item does."""
+        return self.is_slow or (item.config is not None and macs(self.space, item.config) > _LARGE)
 
     def path(self, item: Item) -> tuple[Path, str]:
-        """The model file of an item and the hash of its lowering."""
+        """The model file of an item and the hash of its graph."""
         form = format_for(self.runtime)
-        module, shape = self._module(item, form.layout)
-        lowering = lowering_hash(module, shape, self.runtime)
-        path = self._folder(form) / f"{lowering}{form.suffix}"
+        if (
+            item.id in self.known
+            and not self._chained(item)
+            and self._file(item, form, self.known[item.id]).exists()
+        ):
+            return self._file(item, form, self.known[item.id]), self.known[item.id]
+        if self._chained(item):
+            return self._chain(item, form)
+        graph, module, shape = self._graph(item, form)
+        path = self._file(item, form, graph)
         if not path.exists():
-            files.write_bytes(path, form.module().convert(module, shape))
-        return path, lowering
+            module = module or self._module(item, form.layout)[0]
+            template = None if item.op is None or self.runtime != "litert" else template_of(item.op)
+            if template is None or template == item.op:
+                content = form.module().convert(module, shape, self._recipe(item, shape))
+            else:
+                content = self._resized(template, item, shape)
+            files.write_bytes(path, content)
+        return path, graph
 
-    def _folder(self, form: Format) -> Path:
-        if form.name == "onnx":  # milliseconds each: not worth keeping
-            return self.folder
+    def _resized(self, template: Op, item: Item, shape: tuple[int, ...]) -> bytes:
+        """An op's graph from that of the same op on another side."""
+        from nasvit_edge.export.quiet import quiet
+        from nasvit_edge.export.tflite import at_precision
+        from nasvit_edge.export.tflite_graph import resized
+
+        floats = replace(self, precision="fp32")
+        model, _ = floats.path(Item(template.key(), op=template))
+        with quiet():
+            made = resized(model.read_bytes(), (1, *shape[2:], shape[1]))
+            return at_precision(made, 1, self._recipe(item, shape))
+
+    def _chained(self, item: Item) -> bool:
+        """Whole subnets for LiteRT are put together from their ops: converting one takes half a minute."""
+        return self.runtime == "litert" and item.config is not None
+
+    def _chain(self, item: Item, form: Format) -> tuple[Path, str]:
+        from nasvit_edge.export.quiet import quiet
+        from nasvit_edge.export.tflite import at_precision
+        from nasvit_edge.export.tflite_graph import chain
+
+        assert item.config is not None
+        ops = lower(self.space, item.config)
+        floats = replace(self, precision="fp32")
+        made = [floats.path(Item(op.key(), op=op)) for op in ops]
+        graph = hashlib.sha256(" ".join(graph for _, graph in made).encode()).hexdigest()[:24]
+        self.known[item.id] = graph
+        path = self._file(item, form, graph)
+        if not path.exists():
+            whole = chain([part.read_bytes() for part, _ in made], [node_prefix(op.name) for op in ops])
+            with quiet():
+                files.write_bytes(path, at_precision(whole, 1, self._recipe(item, (1, *ops[0].in_shape()))))
+        return path, graph
+
+    def is_kept(self, item: Item) -> bool:
+        """Whether an item was converted before."""
+        form = format_for(self.runtime)
+        if self._chained(item):
+            return True
+        if item.id not in self.known:
+            self._graph(item, form)
+        return self._file(item, form, self.known[item.id]).exists()
+
+    def _graph(self, item: Item, form: Format) -> tuple[str, nn.Module | None, tuple[int, ...]]:
+        """The hash of an item's graph, its module where it had to be built for that, and its input."""
+        if item.config is not None:  # building one takes a second, and nobody compares these
+            graph = hashlib.sha256(f"{self.space.name} {item.id} {self.seed}".encode()).hexdigest()[:24]
+            self.known[item.id] = graph
+            return graph, None, (1, 3, item.config.resolution, item.config.resolution)
+        module, shape = self._module(item, form.layout)
+        self.known[item.id] = graph_hash(module, shape, self.runtime)
+        return self.known[item.id], module, shape
+
+    def parts(self, item: Item) -> list[Item]:
+        """What has to be converted for an item: itself, or the ops that it is put together from."""
+        if self.runtime != "litert":
+            return [item]
+        ops = [item.op] if item.op is not None else lower(self.space, item.config) if item.config else []
+        if self.precision != "fp32" and item.op is not None:
+            return [item]
+        return [Item(t.key(), op=t) for t in map(template_of, ops)]
+
+    def _file(self, item: Item, form: Format, graph: str) -> Path:
+        if not self.is_slow or item.config is not None:  # quick to make, or as large as all its ops
+            return self.folder / f"{graph}-{self.precision}{form.suffix}"
         from platformdirs import user_cache_path
 
-        return user_cache_path("nasvit-edge") / "models"
+        kept = user_cache_path("nasvit-edge") / "models" / code_digest()
+        return kept / f"{graph}-{self.precision}{form.suffix}"
+
+    def _recipe(self, item: Item, shape: tuple[int, ...]) -> Recipe:
+        """Ranges for int8 from the same kind of values that are timed."""
+        if item.id == EMPTY:  # nothing to quantise
+            return Recipe()
+        if self.precision != "int8":
+            return Recipe(precision=self.precision)
+        values = np.random.default_rng(self.seed).normal(size=(4, *shape[1:])).astype(np.float32)
+        return Recipe(precision="int8", calibration=values)
 
     def _module(self, item: Item, layout: str) -> tuple[nn.Module, tuple[int, ...]]:
         import torch
 
         if item.op is not None:
-            return op_module(item.op, layout), (1, *item.op.in_shape())
+            block = op_module(item.op, layout)
+            if self.precision != "fp32":  # named as in a subnet: which layers become int8 goes by names
+                block = torch.nn.Sequential(OrderedDict({node_prefix(item.op.name): block})).eval()
+            return block, (1, *item.op.in_shape())
         if item.config is None:
             return torch.nn.Sequential(torch.nn.ReLU()), (1, 8)
         from nasvit_edge.model.checkpoint import random_supernet
@@ -110,6 +229,16 @@ class Models:
         self.supernet = self.supernet or random_supernet(self.space, self.seed)
         side = item.config.resolution
         return fold(materialise(self.supernet, item.config), layout), (1, 3, side, side)
+
+
+def template_of(op: Op) -> Op:
+    """The op of the same weights on a small side, whose TFLite graph differs in sizes only.
+
+    The parity of the side stays: it decides where a stride pads. Attention has shapes among its constants.
+    """
+    if isinstance(op, TransformerBlock | Classifier):
+        return op
+    return replace(op, height=_SIDE + op.height % 2, width=_SIDE + op.width % 2)
 
 
 def op_module(op: Op, layout: str = "NCHW") -> nn.Module:
@@ -123,7 +252,7 @@ def op_module(op: Op, layout: str = "NCHW") -> nn.Module:
     return fold_block(block.eval(), layout)
 
 
-def lowering_hash(module: nn.Module, shape: tuple[int, ...], runtime: str) -> str:
+def graph_hash(module: nn.Module, shape: tuple[int, ...], runtime: str) -> str:
     """A hash of everything that decides the graph: the trace, all shapes, and the converter's versions."""
     import torch
 

@@ -7,24 +7,32 @@ from dataclasses import dataclass
 from nasvit_edge.errors import NasvitEdgeError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
-    """`visits` rounds over all models in a new random order, each with at least `runs` samples and `seconds`.
+    """`visits` rounds over all models, each in a new random order and with the model loaded anew.
 
-    `subnets` whole subnets are measured beside the ops, for the composition.
+    A visit takes at least `runs` samples and `seconds`, then goes on until the 95 % interval of the median is
+    narrower than `precision` of it, or `most_seconds` are over. `subnets` whole subnets are measured beside
+    the ops, for the composition. Canaries are timed again every `canary_seconds`; what was measured between
+    two readings of which one is off by more than `drift` is measured again, at most `repeats` times.
     """
 
     name: str
     visits: int
     runs: int
     seconds: float
+    most_seconds: float
     subnets: int
+    precision: float = 0.02
+    canary_seconds: float = 15.0
+    drift: float = 0.05
+    repeats: int = 2
 
 
 PROTOCOLS = {
-    "quick": Protocol("quick", visits=1, runs=10, seconds=0.05, subnets=12),
-    "default": Protocol("default", visits=3, runs=10, seconds=0.05, subnets=24),
-    "thorough": Protocol("thorough", visits=5, runs=10, seconds=0.2, subnets=32),
+    "quick": Protocol(name="quick", visits=1, runs=10, seconds=0.03, most_seconds=0.1, subnets=20, repeats=1),
+    "default": Protocol(name="default", visits=3, runs=10, seconds=0.03, most_seconds=0.15, subnets=36),
+    "thorough": Protocol(name="thorough", visits=5, runs=20, seconds=0.2, most_seconds=2.0, subnets=48),
 }
 
 

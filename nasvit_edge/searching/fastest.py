@@ -1,18 +1,22 @@
 """The fastest subnet of a space by a latency table: exact, by dynamic programming over the stages.
 
-A prediction is monotone in the sum of its ops, and a stage's ops depend on the resolution, the width
-before it and its own genes only, so per resolution the best way to each width is enough to know.
+A stage's ops depend on the resolution, the width before it and its own genes only, so per resolution the best
+ways to each width are enough to know. A prediction is the larger of two sums over ops, one with the cost of
+weights beyond the cache and one without (`latency/context.py`), so a way is best where no other has both
+sums smaller.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 
 from nasvit_edge.latency import LatencyTable
 from nasvit_edge.ops import lower
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
-_Path = tuple[float, tuple[tuple[int, ...], ...]]  # cost so far, the choices (width, depth, kernel, expand)
+_Cost = tuple[float, float]  # without, and with the cost of every weight
+_Path = tuple[_Cost, tuple[tuple[int, ...], ...]]  # cost so far, the choices (width, depth, kernel, expand)
 
 
 def fastest(space: SearchSpace, table: LatencyTable) -> SubnetConfig:
@@ -22,30 +26,45 @@ def fastest(space: SearchSpace, table: LatencyTable) -> SubnetConfig:
 
 
 def _fastest_at(space: SearchSpace, table: LatencyTable, resolution: int) -> SubnetConfig:
-    ways: dict[int, _Path] = {}
+    ways: dict[int, list[_Path]] = {}
     for width in space.stem.width:
-        ways[width] = (_cost(space, table, resolution, {0: width}, {}, "first_conv"), ((width,),))
+        cost = _cost(space, table, resolution, {0: width}, {}, "first_conv")
+        ways[width] = [(cost, ((width,),))]
     for index, stage in enumerate(space.stages):
-        reached: dict[int, _Path] = {}
+        reached: dict[int, list[_Path]] = {}
         choices = itertools.product(stage.width, stage.depth, stage.kernel_size, stage.expand_ratio)
-        for (before, way), chosen in itertools.product(ways.items(), list(choices)):
+        for (before, paths), chosen in itertools.product(ways.items(), list(choices)):
             widths = {index: before, index + 1: chosen[0]}
-            cost = way[0] + _cost(space, table, resolution, widths, {index: chosen}, stage.name)
-            if chosen[0] not in reached or cost < reached[chosen[0]][0]:
-                reached[chosen[0]] = (cost, (*way[1], chosen))
-        ways = reached
+            cost = _cost(space, table, resolution, widths, {index: chosen}, stage.name)
+            reached.setdefault(chosen[0], []).extend(_longer(paths, cost, chosen))
+        ways = {width: _best(paths) for width, paths in reached.items()}
     return _with_head(space, table, resolution, ways)
 
 
+def _longer(paths: Iterable[_Path], cost: _Cost, chosen: tuple[int, ...]) -> list[_Path]:
+    return [((done[0] + cost[0], done[1] + cost[1]), (*way, chosen)) for done, way in paths]
+
+
+def _best(paths: list[_Path]) -> list[_Path]:
+    """The paths that no other beats in both costs."""
+    kept: list[_Path] = []
+    for path in sorted(paths):
+        if not kept or path[0][1] < kept[-1][0][1]:
+            kept.append(path)
+    return kept
+
+
 def _with_head(
-    space: SearchSpace, table: LatencyTable, resolution: int, ways: dict[int, _Path]
+    space: SearchSpace, table: LatencyTable, resolution: int, ways: dict[int, list[_Path]]
 ) -> SubnetConfig:
     last = len(space.stages)
-    made = []
-    for (before, way), width in itertools.product(ways.items(), space.head.width):
+    free = table.context.spill_ms * table.context.fits * _scale(table)
+    made: list[tuple[float, tuple[tuple[int, ...], ...]]] = []
+    for (before, paths), width in itertools.product(ways.items(), space.head.width):
         widths = {last: before, last + 1: width}
-        cost = sum(_cost(space, table, resolution, widths, {}, name) for name in ("last_conv", "classifier"))
-        made.append((way[0] + cost, (*way[1], (width,))))
+        for name in ("last_conv", "classifier"):
+            paths = _longer(paths, _cost(space, table, resolution, widths, {}, name), (width,))
+        made += [(max(cost[0], cost[1] - free), way[:-1]) for cost, way in paths]
     stem, *stages, head = min(made)[1]
     return space.config(
         resolution=resolution,
@@ -56,6 +75,10 @@ def _with_head(
     )
 
 
+def _scale(table: LatencyTable) -> float:
+    return table.composition.scale if table.composition else 1.0
+
+
 def _cost(
     space: SearchSpace,
     table: LatencyTable,
@@ -63,7 +86,7 @@ def _cost(
     widths: dict[int, int],
     stages: dict[int, tuple[int, ...]],
     name: str,
-) -> float:
+) -> _Cost:
     """What the ops called `name` (or `name.*`) add to a prediction, with everything else smallest."""
     base = space.smallest()
     lists = {kind: list(getattr(base, kind)) for kind in ("width", "depth", "kernel_size", "expand_ratio")}
@@ -73,7 +96,9 @@ def _cost(
         lists["depth"][index], lists["kernel_size"][index], lists["expand_ratio"][index] = chosen[1:]
     config = SubnetConfig(resolution, *(tuple(values) for values in lists.values()))
     ops = [op for op in lower(space, config) if op.name.split(".")[0] == name]
-    scale, per_op = (
-        (table.composition.scale, table.composition.per_op_ms) if table.composition else (1.0, 0.0)
-    )
-    return sum(scale * table.op_ms(op.key()) + per_op for op in ops)
+    per_op = table.composition.per_op_ms if table.composition else 0.0
+    keys = [op.key() for op in ops]
+    times = {key: table.context.factors.get(key.split("/", 1)[0], 1.0) * table.op_ms(key) for key in keys}
+    cost = sum(_scale(table) * times[key] + per_op for key in keys)
+    weights = sum(op.weights() for op in ops) / 1e6
+    return cost, cost + _scale(table) * table.context.spill_ms * weights

@@ -25,7 +25,7 @@ def test_its_python_runs(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     ops = {op.key(): {"median_ms": 1.0} for op in all_ops(load_space("nano"))}
-    table = {"schema": 1, "device": "host", "runtime": "onnxruntime", "precision": "fp32", "space": "nano"}
+    table = {"schema": 2, "device": "host", "runtime": "onnxruntime", "precision": "fp32", "space": "nano"}
     (tmp_path / "latency_tables").mkdir()
     path = tmp_path / "latency_tables" / table_name("host", "onnxruntime", 1, "fp32", "nano")
     path.write_text(json.dumps(table | {"ops": ops, "call_ms": 0.0}))
@@ -43,7 +43,10 @@ def test_commands_and_options_that_it_names_exist(page):
         if words[0] not in commands:
             assert not any(word.startswith("--") for word in words), line
             continue
-        options = {name for parameter in commands[words[0]].params for name in parameter.opts}
+        command = commands[words[0]]
+        if hasattr(command, "commands") and len(words) > 1 and words[1] in command.commands:
+            command = command.commands[words[1]]
+        options = {name for parameter in command.params for name in parameter.opts}
         for word in words[1:]:
             if word.startswith("--") and word != "--help":
                 assert word.rstrip(".,;:)").split("=")[0] in options, line

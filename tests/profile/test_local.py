@@ -10,13 +10,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasvit_edge.device import load_device
-from nasvit_edge.profile.local import Job, _parsed, local_runner
+from nasvit_edge.errors import MeasurementError
+from nasvit_edge.profile.local import Job, _measurement, _parsed, fastest_cores, local_runner
 from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.space import load_space
 
 
 def job(model, name="m"):
-    return Job(id=name, model=str(model), runtime="onnxruntime", threads=1, runs=10, seconds=0.02, seed=0)
+    return Job(
+        id=name,
+        model=str(model),
+        runtime="onnxruntime",
+        threads=1,
+        cores=(),
+        runs=10,
+        seconds=0.02,
+        most_seconds=0.5,
+        precision=0.02,
+        seed=0,
+    )
+
+
+def _answer(line):
+    answer = _parsed(line, "m")
+    return answer if "error" in answer else _measurement(answer, "m")
 
 
 def program(tmp_path, body):
@@ -86,13 +103,72 @@ def test_garbage_on_its_output_is_never_a_number(tmp_path):
                     ),
                 ),
                 "runtime_version": st.sampled_from(["1", 1]),
+                "inner": st.one_of(st.integers(), st.text(max_size=2)),
+                "cpu_share": st.one_of(st.floats(), st.none()),
+                "before": st.one_of(
+                    st.none(),
+                    st.fixed_dictionaries(
+                        {"clocks_mhz": st.lists(st.one_of(st.floats(), st.text(max_size=2)))}
+                    ),
+                ),
             }
         ).map(json.dumps),
     )
 )
 def test_only_whole_answers_to_the_question_count(line):
-    answer = _parsed(line, job("m"))
+    answer = _answer(line)
     if "error" not in answer:
         assert answer["id"] == "m"
         assert answer["samples_us"]
         assert all(0 < s < 1e10 for s in answer["samples_us"])
+
+
+def test_the_runner_says_what_the_machine_is():
+    with local_runner(load_device("host").runner) as runner:
+        answer = runner.about()
+    assert answer["about"]["architecture"]
+    assert answer["about"]["cores"] >= 1
+    assert answer["busy_cores"] is None or answer["busy_cores"] >= 0
+
+
+def test_a_runner_that_says_nothing_of_itself_is_an_error(tmp_path):
+    path = program(tmp_path, "import sys\nfor line in sys.stdin: print('{}', flush=True)\n")
+    with local_runner(path) as runner, pytest.raises(MeasurementError, match="does not answer"):
+        runner.about()
+
+
+def test_a_model_that_takes_the_runtime_down_is_an_error_and_the_next_one_works(tmp_path):
+    """The real runner, with a runtime that aborts for one file: only its fork dies."""
+    pytest.importorskip("onnxruntime")
+    source = load_device("host").runner.read_text()
+    patch = "\nreal = onnxruntime_call\ndef crashing(path, threads, seed):\n    if 'crash' in path:\n        os.abort()\n    return real(path, threads, seed)\nRUNTIMES['onnxruntime'] = crashing\n"
+    path = program(tmp_path, "")
+    path.write_text(source.replace('if __name__ == "__main__":', patch + 'if __name__ == "__main__":'))
+    model, _ = Models(load_space("nano"), "onnxruntime", tmp_path).path(Item("empty"))
+    with local_runner(path) as runner:
+        assert "crashed" in runner.measure(job("crash.onnx"))["error"]
+        pid = runner.process.pid
+        assert "samples_us" in runner.measure(job(model))
+        assert runner.process.pid == pid
+
+
+def test_a_killed_runner_is_started_again(tmp_path):
+    pytest.importorskip("onnxruntime")
+    model, _ = Models(load_space("nano"), "onnxruntime", tmp_path).path(Item("empty"))
+    with local_runner(load_device("host").runner) as runner:
+        assert "samples_us" in runner.measure(job(model))
+        runner.process.kill()
+        runner.process.wait()
+        answers = [runner.measure(job(model)) for _ in range(2)]
+        assert "samples_us" in answers[-1]
+
+
+def test_a_clock_that_jumps_is_no_latency(tmp_path):
+    body = "import json, sys\nfor line in sys.stdin: print(json.dumps({'id': 'm', 'samples_us': [5.0, -3.2e9], 'runtime_version': '1'}), flush=True)\n"
+    with local_runner(program(tmp_path, body)) as runner:
+        assert "no latencies" in runner.measure(job("m"))["error"]
+
+
+def test_one_thread_gets_one_core_and_all_threads_get_none():
+    assert len(fastest_cores(1)) <= 1
+    assert fastest_cores(10_000) == ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import os
 import random
@@ -10,6 +12,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from conftest import TINY, one_line, only_user_errors, space_of
 from hypothesis import given
@@ -17,10 +20,11 @@ from hypothesis import strategies as st
 
 from nasvit_edge.errors import MeasurementError, NasvitEdgeError
 from nasvit_edge.latency import load_table
+from nasvit_edge.latency.samples import unpack
 from nasvit_edge.ops import all_ops
 from nasvit_edge.profile import run as profiling
 from nasvit_edge.profile.journal import Journal, locked
-from nasvit_edge.profile.models import composition_subnets, lowering_hash, op_module
+from nasvit_edge.profile.models import composition_subnets, graph_hash, op_module
 from nasvit_edge.profile.protocol import PROTOCOLS, load_protocol
 from nasvit_edge.space import load_space
 
@@ -44,13 +48,23 @@ def profiled(tmp_path_factory):
 def test_a_table_has_every_op_once_with_its_provenance(profiled):
     raw = json.loads(profiled.read_text())
     assert sorted(raw["ops"]) == sorted(op.key() for op in all_ops(SPACE))
-    assert raw["protocol"] == {"name": "quick", "visits": 1, "runs": 10, "seconds": 0.05, "subnets": 12}
-    assert raw["machine"]["cpu"]
-    assert {"date", "runtime_version", "threads", "tool_version", "seed"} <= set(raw)
+    assert raw["protocol"] == dataclasses.asdict(PROTOCOLS["quick"])
+    assert raw["fingerprint"]["soc"]
+    assert {"date", "runtime_version", "threads", "cores", "tool_version", "seed", "code"} <= set(raw)
     for entry in raw["ops"].values():
         assert 0 < entry["median_ms"] <= entry["p90_ms"]
         assert entry["runs"] >= 10
-        assert len(entry["lowering"]) == 24
+        assert len(entry["graph"]) == 24
+        packed = np.concatenate([unpack(text) for text in entry["samples"]]) / 1e3
+        assert len(packed) >= 10
+        assert np.median(packed) == pytest.approx(entry["median_ms"], rel=0.2)
+
+
+def test_the_canaries_are_in_the_table(profiled):
+    canaries = json.loads(profiled.read_text())["canaries"]
+    assert len(canaries["models"]) == 3
+    assert len(canaries["readings"]) >= 2
+    assert canaries["measured"] >= len(all_ops(SPACE))
 
 
 def test_no_journal_or_lock_is_left(profiled):
@@ -103,9 +117,9 @@ def test_two_profiles_of_one_table_do_not_mix(tmp_path):
 
 def test_a_journal_of_another_setup_is_kept_aside(tmp_path):
     path = tmp_path / "j.jsonl"
-    Journal(path, {"runtime": "1"}).add({"id": "a", "visit": 0, "samples_us": [1.0]})
-    assert Journal(path, {"runtime": "1"}).done() == {("a", 0)}
-    assert Journal(path, {"runtime": "2"}).done() == set()
+    Journal(path, {"runtime": "1"}).add({"id": "a", "visit": 0, "reading": 0, "samples_us": [1.0]})
+    assert Journal(path, {"runtime": "1"}).done == {("a", 0)}
+    assert Journal(path, {"runtime": "2"}).done == set()
     assert path.with_suffix(".old").exists()
 
 
@@ -114,13 +128,13 @@ def test_a_journal_cut_anywhere_keeps_its_whole_lines(tmp_path_factory, cut, gar
     path = tmp_path_factory.mktemp("journal") / "j.jsonl"
     journal = Journal(path, {"s": 1})
     for i in range(5):
-        journal.add({"id": f"op{i}", "visit": 0, "samples_us": [1.0 + i]})
+        journal.add({"id": f"op{i}", "visit": 0, "reading": 0, "samples_us": [1.0 + i]})
     content = path.read_bytes()
     path.write_bytes(content[:cut] + garbage)
     again = only_user_errors(Journal, path, {"s": 1})
     whole = content[:cut].count(b"\n") - 1
-    assert len(again.done()) >= min(5, max(0, whole))
-    assert again.done() <= journal.done()
+    assert len(again.done) >= min(5, max(0, whole))
+    assert again.done <= journal.done
 
 
 def test_an_op_that_fails_is_named_and_the_others_are_kept(tmp_path, monkeypatch):
@@ -142,14 +156,49 @@ def test_an_op_that_fails_is_named_and_the_others_are_kept(tmp_path, monkeypatch
     assert len(journal.read_text().splitlines()) > len(all_ops(SPACE))
 
 
-def test_the_named_protocols_measure_at_least_what_they_promise():
-    least = {"quick": (10, 0.05), "default": (30, 0.15), "thorough": (50, 1.0)}
-    for name, (runs, seconds) in least.items():
-        protocol = PROTOCOLS[name]
-        assert protocol.visits * protocol.runs >= runs
-        assert protocol.visits * protocol.seconds >= seconds - 1e-9
+def test_the_named_protocols_measure_ever_more():
+    made = [load_protocol(name) for name in ("quick", "default", "thorough")]
+    for less, more in itertools.pairwise(made):
+        assert less.visits < more.visits
+        assert less.visits * less.most_seconds < more.visits * more.most_seconds
+        assert less.subnets < more.subnets
+    assert all(protocol.precision == 0.02 for protocol in made)
     with pytest.raises(NasvitEdgeError, match="quick, default, thorough"):
         load_protocol("slow")
+
+
+def test_a_sample_is_measured_and_the_rest_estimated(tmp_path):
+    nano = load_space("nano")
+    notes = []
+    path = profiling.profile(
+        nano, protocol="quick", out=tmp_path, sample=profiling.Sample(share=0.2, error=0.9), note=notes.append
+    )
+    table = load_table(path)
+    raw = table.raw
+    assert 0.2 * len(all_ops(nano)) - 1 <= len(raw["ops"]) < 0.5 * len(all_ops(nano))
+    assert set(raw["ops"]) | set(raw["estimates"]) == {op.key() for op in all_ops(nano)}
+    assert not set(raw["ops"]) & set(raw["estimates"])
+    assert raw["sampling"]["measured"] == len(raw["ops"])
+    assert 0 < raw["sampling"]["error"] <= 0.9
+    assert table.predict(nano.largest()).coverage < 1
+    assert any("cross-validated error" in text for text in notes)
+
+
+def test_a_full_disk_is_said_so_and_finished_ops_are_kept(tmp_path):
+    script = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000));"
+        "sys.argv[1:] = sys.argv[1:]; from nasvit_edge.cli import main; main()"
+    )
+    toml = _toml(tmp_path)
+    arguments = ["profile", "--space", str(toml), "--protocol", "quick", "--out", str(tmp_path / "t")]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    line = done.stderr.strip().splitlines()[-1]
+    assert "cannot write" in line
+    left = list((tmp_path / "t").glob("*.json"))
+    assert left == []
 
 
 def test_the_composition_subnets_span_the_space():
@@ -162,9 +211,9 @@ def test_the_composition_subnets_span_the_space():
 
 def test_the_hash_of_a_lowering_changes_with_what_is_computed():
     ops = all_ops(SPACE)
-    hashes = {lowering_hash(op_module(op), (1, *op.in_shape()), "onnxruntime") for op in ops}
+    hashes = {graph_hash(op_module(op), (1, *op.in_shape()), "onnxruntime") for op in ops}
     assert len(hashes) == len(ops)
-    again = {lowering_hash(op_module(op), (1, *op.in_shape()), "onnxruntime") for op in ops}
+    again = {graph_hash(op_module(op), (1, *op.in_shape()), "onnxruntime") for op in ops}
     assert again == hashes
 
 

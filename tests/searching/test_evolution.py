@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import nasvit_edge as ne
 from nasvit_edge.errors import BudgetError
-from nasvit_edge.latency import Composition, LatencyTable
+from nasvit_edge.latency import Composition, Context, LatencyTable
+from nasvit_edge.latency.context import PLAIN
 from nasvit_edge.ops import all_ops, macs
 from nasvit_edge.searching.evolution import Effort, search
 from nasvit_edge.searching.fastest import fastest
@@ -22,12 +23,12 @@ TINY_SPACE = space_of(TINY)
 NASVIT = load_space("nasvit")
 
 
-def table(space, seed=0, composition=None):
+def table(space, seed=0, composition=None, context=PLAIN):
     """Made-up latencies, about proportional to MACs, with noise: for everything but what is measured."""
     rng = random.Random(seed)
     ops = {op.key(): (0.01 + op.macs() / 1e7) * rng.uniform(0.7, 1.3) for op in all_ops(space)}
     return LatencyTable(
-        Path("t"), space, ops, 0.005, composition, {"device": "host", "runtime": "onnxruntime"}
+        Path("t"), space, ops, 0.005, composition, {"device": "host", "runtime": "onnxruntime"}, context
     )
 
 
@@ -35,10 +36,16 @@ def accuracy_of(space):
     return lambda config: 0.5 + macs(space, config) / macs(space, space.largest()) / 3
 
 
-@given(seed=st.integers(0, 1000), composed=st.booleans())
-@settings(max_examples=15)
-def test_the_fastest_subnet_is_that_of_brute_force(seed, composed):
-    made = table(TINY_SPACE, seed, Composition(1.2, 0.02, 0.1, 0.1) if composed else None)
+@given(
+    seed=st.integers(0, 1000),
+    composed=st.booleans(),
+    fits=st.floats(0, 0.02),
+    spill=st.sampled_from([0.0, 5.0, 50.0]),
+)
+@settings(max_examples=20)
+def test_the_fastest_subnet_is_that_of_brute_force(seed, composed, fits, spill):
+    composition = Composition(1.2, 0.02, 0.1, 0.1) if composed else None
+    made = table(TINY_SPACE, seed, composition, Context({"transformer": 1.3}, fits, spill))
     best = min(made.predict(config).ms for config in TINY_SPACE.all_configs())
     assert made.predict(fastest(TINY_SPACE, made)).ms == pytest.approx(best)
 

@@ -1,16 +1,15 @@
-"""Latency tables and compositions: no silent zeros, no invented numbers."""
+"""Latency tables: no silent zeros, no invented numbers."""
 
 from __future__ import annotations
 
 import json
+import random
 
-import numpy as np
 import pytest
 from conftest import configs, one_line, only_user_errors
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import nasvit_edge as ne
 from nasvit_edge import files
 from nasvit_edge.errors import NasvitEdgeError, TableError
 from nasvit_edge.latency import LatencyTable, load_table
@@ -21,7 +20,7 @@ SPACE = load_space("nano")
 KEYS = [op.key() for op in all_ops(SPACE)]
 COMPOSITION = {"scale": 1.1, "per_op_ms": 0.01, "offset_ms": 0.02, "error": 0.1}
 RAW = {
-    "schema": 1,
+    "schema": 2,
     "device": "host",
     "runtime": "onnxruntime",
     "threads": 1,
@@ -30,6 +29,8 @@ RAW = {
     "ops": {key: {"median_ms": 0.01 + 0.001 * i} for i, key in enumerate(KEYS)},
     "call_ms": 0.002,
     "composition": COMPOSITION,
+    "context": None,
+    "estimates": {},
 }
 
 
@@ -69,6 +70,59 @@ def test_an_op_without_an_entry_is_an_error_that_says_what_to_run(tmp_path):
         table.predict(SPACE.smallest())
     assert missing in one_line(caught)
     assert "nasvit-edge profile" in one_line(caught)
+
+
+def test_inside_a_network_kinds_count_by_their_factors_and_weights_spill(tmp_path):
+    context = {"factors": {"transformer": 1.5}, "fits": 0.1, "spill_ms": 0.2}
+    made = load_table(write(tmp_path, context=context))
+    parts = made.parts(SPACE.largest())
+    total = 1.5 * parts.ms["transformer"] + sum(ms for k, ms in parts.ms.items() if k != "transformer")
+    assert parts.weights > 0.1
+    expected = 1.1 * (total + 0.2 * (parts.weights - 0.1)) + 0.01 * parts.count + 0.02
+    assert made.predict(SPACE.largest()).ms == pytest.approx(expected)
+
+
+@given(share=st.floats(0.3, 0.9), seed=st.integers(0, 20))
+@settings(max_examples=5)
+def test_interpolated_ops_are_reported_and_widen_the_interval(tmp_path_factory, share, seed):
+    ops = {op.key(): {"median_ms": 0.005 + op.macs() / 1e7} for op in all_ops(SPACE)}
+    kept = {k: v for k, v in ops.items() if random.Random(f"{seed}{k}").random() < share}
+    folder = tmp_path_factory.mktemp("t")
+    whole = load_table(write(folder, ops=ops)).predict(SPACE.largest())
+    table = only_user_errors(load_table, write(folder, ops=kept), interpolate=True)
+    if isinstance(table, str):
+        assert "too few entries" in table
+        return
+    found = table.predict(SPACE.largest())
+    missing = [op.key() for op in lower(SPACE, SPACE.largest()) if op.key() not in kept]
+    assert (found.coverage < 1) == bool(missing)
+    assert found.ms == pytest.approx(whole.ms, rel=0.1)
+    assert found.high_ms / found.ms >= whole.high_ms / whole.ms - 1e-9
+    assert set(table.estimates) == set(ops) - set(kept)
+
+
+def test_a_device_names_its_table_in_full(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "latency_tables").mkdir()
+    (write(tmp_path)).rename(tmp_path / "latency_tables" / "host-litert-2t-int8-nano.json")
+    assert load_table("host:litert:2t:int8", space="nano").path.name == "host-litert-2t-int8-nano.json"
+    with pytest.raises(TableError, match="'gpu' is no runtime"):
+        load_table("host:gpu", space="nano")
+
+
+def test_a_device_with_but_one_table_needs_no_more_than_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "latency_tables").mkdir()
+    write(tmp_path).rename(tmp_path / "latency_tables" / "phone-litert-1t-fp32-nano.json")
+    assert load_table("phone", space="nano").path.name == "phone-litert-1t-fp32-nano.json"
+    (tmp_path / "latency_tables" / "phone-litert-2t-fp32-nano.json").write_text("{}")
+    with pytest.raises(TableError, match="phone-litert-1t-fp32-nano, phone-litert-2t-fp32-nano"):
+        load_table("phone", space="nano")
+
+
+def test_an_older_schema_says_what_to_run(tmp_path):
+    with pytest.raises(TableError, match=r"schema 1.*nasvit-edge profile"):
+        load_table(write(tmp_path, schema=1))
 
 
 def test_without_a_composition_the_ops_are_added_and_no_interval_is_invented(tmp_path):
@@ -117,43 +171,6 @@ def test_a_latency_that_is_none_is_refused(tmp_path_factory, value):
     path = write(tmp_path_factory.mktemp("t"), ops=RAW["ops"] | {KEYS[0]: {"median_ms": value}})
     with pytest.raises(NasvitEdgeError):
         load_table(path)
-
-
-@given(
-    scale=st.floats(0.5, 3), per_op=st.floats(0, 0.05), offset=st.floats(0, 0.5), seed=st.integers(0, 1000)
-)
-def test_a_composition_recovers_a_linear_truth_despite_outliers(scale, per_op, offset, seed):
-    rng = np.random.default_rng(seed)
-    sums, counts = rng.uniform(1, 30, 40), rng.integers(10, 45, 40)
-    measured = scale * sums + per_op * counts + offset
-    measured[:2] *= 1.6  # a busy moment
-    fitted = ne.fit_composition(sums, counts, measured).predict(sums, counts)
-    assert np.abs(fitted.ms[2:] / measured[2:] - 1).max() < 0.02
-
-
-def test_a_composition_covers_about_what_its_interval_says():
-    rng = np.random.default_rng(0)
-    inside = []
-    for _ in range(30):
-        sums, counts = rng.uniform(1, 30, 80), rng.integers(10, 45, 80)
-        measured = (1.2 * sums + 0.01 * counts + 0.1) * np.exp(rng.normal(0, 0.03, 80))
-        made = ne.fit_composition(sums[:40], counts[:40], measured[:40]).predict(sums[40:], counts[40:])
-        inside += list((made.low_ms <= measured[40:]) & (measured[40:] <= made.high_ms))
-    assert 0.85 <= np.mean(inside) <= 0.97
-
-
-@pytest.mark.parametrize(
-    "lists",
-    [
-        ([1], [1], [1]),
-        ([1, 2, 3], [1, 2], [1, 2, 3]),
-        ([1, 2, 3], [1, 2, 3], [1, 0, 3]),
-        ([1, 2, float("nan")], [1, 2, 3], [1, 2, 3]),
-    ],
-)
-def test_a_composition_refuses_what_it_cannot_fit(lists):
-    with pytest.raises(NasvitEdgeError):
-        ne.fit_composition(*lists)
 
 
 def test_every_shipped_table_loads():

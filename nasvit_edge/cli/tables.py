@@ -1,0 +1,222 @@
+"""`nasvit-edge tables` and `nasvit-edge predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nasvit_edge.cli import options
+from nasvit_edge.cli.errors import reported
+from nasvit_edge.cli.output import note, print_json, print_table, progress
+
+Table = Annotated[
+    str, typer.Argument(help="A table: its file, its name in `tables list`, or host:litert:2t.")
+]
+SpaceOfTable = Annotated[str | None, typer.Option("--space", help="The space, where the table needs it.")]
+tables = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Example:  nasvit-edge tables list\n\nLatency tables: list, show, compare, validate, import.",
+)
+
+
+def list_tables(as_json: options.Json = False) -> None:
+    """Example:  nasvit-edge tables list
+
+    Every table in ./latency_tables and among the shipped ones.
+    """
+    from nasvit_edge.flows.tables import listed
+
+    rows = listed()
+    if as_json:
+        print_json(rows)
+        return
+    columns = ["table", "space", "ops", "provenance", "measured on", "mean error"]
+    print_table(columns, [_row(row) for row in rows if "error" not in row])
+    for row in rows:
+        if "error" in row:
+            note(row["error"])
+    if not rows:
+        note("no latency table yet; measure one: nasvit-edge profile --device host --space nano")
+
+
+def _row(row: dict[str, Any]) -> list[str]:
+    error = "-" if row["mape"] is None else f"{row['mape']:.1%}"
+    return [
+        Path(row["path"]).stem,
+        row["space"],
+        str(row["ops"]),
+        str(row["provenance"]),
+        str(row["date"])[:10],
+        error,
+    ]
+
+
+def show(table: Table, space: SpaceOfTable = None, as_json: options.Json = False) -> None:
+    """Example:  nasvit-edge tables show host
+
+    What a table says of itself: machine, versions, protocol, composition, validation, and what speaks
+    against using it here.
+    """
+    from nasvit_edge.flows import tables as flow
+
+    found = flow.shown(flow.found(table, space))
+    if as_json:
+        print_json(found)
+        return
+    rows = [[key, _text(value)] for key, value in found.items() if key not in ("schema", "kind", "concerns")]
+    print_table(["field", "value"], rows, str(found["path"]))
+    for text in found["concerns"]:
+        note(f"note: {text}")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{key}: {item}" for key, item in value.items())
+    return str(value)
+
+
+def diff(first: Table, second: Table, space: SpaceOfTable = None, as_json: options.Json = False) -> None:
+    """Example:  nasvit-edge tables diff old.json new.json
+
+    Ratios second / first of the ops in both, by kind of op; whether they rank alike, and whether one
+    factor explains the difference.
+    """
+    from nasvit_edge.flows import tables as flow
+    from nasvit_edge.latency.compare import compare
+
+    found = compare(flow.found(first, space), flow.found(second, space))
+    if as_json:
+        print_json(found)
+        return
+    rows = [_ratios(kind, part) for kind, part in found["kinds"].items()]
+    columns = ["ops of kind", "ops", "median ratio", "10 % .. 90 %", "Kendall tau"]
+    print_table(columns, [*rows, _ratios("all", found)])
+    verdict = "one factor explains the difference" if found["one_factor"] else "no single factor explains it"
+    note(f"{verdict}: {found['explained']:.0%} of the ops are within 5 % of {found['ratio']:.3f}")
+    note(f"median difference of an op: {found['difference']:.1%}")
+    for line in found["differs"]:
+        note(f"differs: {line}")
+    if found["only_first"] or found["only_second"]:
+        note(f"ops in the first only: {found['only_first']}, in the second only: {found['only_second']}")
+
+
+def _ratios(kind: str, part: dict[str, Any]) -> list[str]:
+    tau = "-" if part["tau"] is None else f"{part['tau']:.3f}"
+    return [kind, str(part["ops"]), f"{part['ratio']:.3f}", f"{part['low']:.3f} .. {part['high']:.3f}", tau]
+
+
+def validate(
+    table: Table = "host",
+    subnets: Annotated[int, typer.Option(min=4, max=10_000, help="Whole subnets to measure.")] = 40,
+    seed: Annotated[int, typer.Option(min=0)] = 1,
+    space: SpaceOfTable = None,
+    as_json: options.Json = False,
+) -> None:
+    """Example:  nasvit-edge tables validate host --subnets 40
+
+    Measure whole subnets, each in two fresh processes, compare with the table's predictions, and store
+    the report in the table.
+    """
+    from nasvit_edge.flows import tables as flow
+    from nasvit_edge.profile import validate as validation
+
+    loaded = flow.found(table, space)
+    with progress("validating") as bar:
+        found = validation.validate(loaded, subnets, seed, on_progress=bar)
+    validation.store(loaded, found)
+    show_validation(found, as_json)
+
+
+def show_validation(found: dict[str, Any], as_json: bool = False) -> None:
+    """The report as a table."""
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        ["mean error (MAPE)", f"{found['mape']:.2%}"],
+        ["machine's own repeat noise", f"{found['repeat_mape']:.2%}"],
+        ["bias", f"{found['bias']:+.2%}"],
+        ["largest error", f"{found['largest']:.2%}"],
+        ["within 5 % / 10 %", f"{found['within_5']:.0%} / {found['within_10']:.0%}"],
+        ["Kendall tau, all / narrow bands", f"{found['tau']:.3f} / {found['tau_bands']:.3f}"],
+    ]
+    if found["inside_interval"] is not None:
+        rows.append(["inside the 90 % interval", f"{found['inside_interval']:.0%}"])
+    print_table(["of predictions", "value"], rows, f"{found['count']} whole subnets, each measured twice")
+
+
+def import_table(
+    kind: Annotated[str, typer.Argument(help="nn-meter.")],
+    file: Annotated[Path, typer.Argument(help="The downloaded table.")],
+    device: Annotated[str, typer.Option(help="What to call the device: pixel-1.")],
+    space: options.Space = "nasvit",
+    out: Annotated[Path, typer.Option(help="The folder of the table.")] = Path("latency_tables"),
+    as_json: options.Json = False,
+) -> None:
+    """Example:  nasvit-edge tables import nn-meter pixel1_lut.json --device pixel-1
+
+    Convert a published block table, and say what it lacks and what was approximated.
+    """
+    from nasvit_edge.flows.tables import import_table as convert
+    from nasvit_edge.space import load_space
+
+    report = convert(kind, file, device, load_space(space), out)
+    if as_json:
+        print_json(report)
+        return
+    missing = {name: len(keys) for name, keys in report["missing"].items()}
+    note(f"{report['entries']} ops of {space} are in the table; missing: {missing or 'none'}")
+    for line in report["approximated"]:
+        note(f"approximated: {line}")
+    note(f"wrote {report['path']}; next: nasvit-edge search --device {device} --latency 80ms --interpolate")
+
+
+def predict(
+    subnet: Annotated[
+        Path, typer.Argument(help="A result file of `search`, or the JSON of config.to_dict().")
+    ],
+    device: options.Device = "host",
+    space: SpaceOfTable = None,
+    runtime: options.Runtime = "onnxruntime",
+    threads: options.Threads = 1,
+    precision: options.Precision = "fp32",
+    table: Annotated[Path | None, typer.Option(help="A latency table file, instead of the device's.")] = None,
+    interpolate: options.Interpolate = False,
+    as_json: options.Json = False,
+) -> None:
+    """Example:  nasvit-edge predict search.json --device host
+
+    The latency of a subnet by a latency table, with its 90 % interval and the share that was measured.
+    """
+    from nasvit_edge.flows.search import Request
+    from nasvit_edge.flows.tables import predict as flow
+    from nasvit_edge.units import show_ms
+
+    request = Request(
+        space=space or "nasvit",
+        device=device,
+        runtime=runtime,
+        threads=threads,
+        precision=precision,
+        table=str(table) if table else None,
+        interpolate=interpolate,
+    )
+    found = flow(subnet, request, space, note)
+    if as_json:
+        print_json(found)
+        return
+    interval = (
+        "-" if found["low_ms"] is None else f"{show_ms(found['low_ms'])} .. {show_ms(found['high_ms'])}"
+    )
+    row = [show_ms(found["ms"]), interval, f"{found['coverage']:.0%}", found["table"]]
+    print_table(["predicted", "90 % interval", "measured share", "table"], [row])
+
+
+tables.command("list", short_help="Every table that is found.")(reported(list_tables))
+tables.command("show", short_help="What a table says of itself.")(reported(show))
+tables.command("diff", short_help="Two tables beside each other.")(reported(diff))
+tables.command("validate", short_help="Predictions against whole subnets, measured.")(reported(validate))
+tables.command("import", short_help="Convert a published table.")(reported(import_table))

@@ -1,0 +1,125 @@
+"""What the `tables` and `predict` commands do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nasvit_edge import files
+from nasvit_edge.errors import NasvitEdgeError, TableError
+from nasvit_edge.flows.search import Request, trusted, validity
+from nasvit_edge.latency import LatencyTable, load_table, nn_meter, table_name
+from nasvit_edge.latency.table import found_tables, named
+from nasvit_edge.ops import lower
+from nasvit_edge.profile.trust import concerns
+from nasvit_edge.searching.result import read_result
+from nasvit_edge.space import SearchSpace, SubnetConfig, load_space
+
+IMPORTERS = ("nn-meter",)
+Note = Callable[[str], None]
+
+
+def listed() -> list[dict[str, Any]]:
+    """Every table that is found, the own ones first; a damaged one with its error."""
+    return [_row(path) for path in found_tables()]
+
+
+def _row(path: Path) -> dict[str, Any]:
+    try:
+        raw = load_table(path).raw
+    except NasvitEdgeError as error:
+        return {"path": str(path), "error": str(error)}
+    keys = ("device", "runtime", "threads", "precision", "space", "provenance", "date")
+    validation = raw.get("validation")
+    mape = validation.get("mape") if isinstance(validation, dict) else None
+    return {key: raw.get(key) for key in keys} | {"path": str(path), "ops": len(raw["ops"]), "mape": mape}
+
+
+def found(name: str, space: str | None) -> LatencyTable:
+    """A table by path, by the stem of its file, or by device (`host:litert`) and space."""
+    stems = {path.stem: path for path in found_tables()}
+    if name in stems:
+        return load_table(stems[name], space=space)
+    return load_table(name, space=space)
+
+
+def shown(table: LatencyTable) -> dict[str, Any]:
+    """What a table says of itself, and what speaks against it here."""
+    raw = {k: v for k, v in table.raw.items() if k not in ("ops", "estimates", "subnets")}
+    if isinstance(raw.get("validation"), dict):
+        raw["validation"] = {k: v for k, v in raw["validation"].items() if k != "subnets"}
+    flags: dict[str, int] = {}
+    for entry in table.raw["ops"].values():
+        for flag in entry.get("flags") or ():
+            flags[str(flag)] = flags.get(str(flag), 0) + 1
+    ends = [table.space.smallest(), table.space.largest()]
+    return raw | {
+        "path": str(table.path),
+        "measured": len(table.ops_ms),
+        "estimated": len(table.estimates),
+        "flags": flags,
+        "concerns": [c.text for c in concerns(table, ends)],
+        "validity": validity(table),
+    }
+
+
+def import_table(kind: str, file: Path, device: str, space: SearchSpace, out: Path) -> dict[str, Any]:
+    """Convert a published table into `out/DEVICE-...json`; returns the report, with its path."""
+    if kind not in IMPORTERS:
+        raise TableError(f"unknown kind of table {kind!r}; there is {', '.join(IMPORTERS)}")
+    if not device or set(device) & set("/\\:") or device == "host":
+        raise TableError(f"device {device!r} cannot name an imported table; give a short name like pixel-1")
+    content, report = nn_meter.imported(nn_meter.read(file), space, device)
+    path = files.writable_folder(out) / table_name(device, "litert", 1, "fp32", space.name)
+    files.write_json(path, content)
+    return report | {"path": str(path), "device": device, "space": space.name}
+
+
+def subnet_of(text: Path, space: str | None) -> tuple[SearchSpace, SubnetConfig, dict[str, Any] | None]:
+    """A subnet from a result file or from the JSON of a config; the result's setting where there is one."""
+    raw = files.read_json(text, "subnet")
+    if raw.get("kind") == "search result":
+        saved = read_result(text)
+        return saved.space, saved.config, dict(saved.raw["setting"])
+    loaded = load_space(space or "nasvit")
+    return loaded, loaded.config_from(raw), None
+
+
+def predict(subnet: Path, request: Request, space: str | None, note: Note) -> dict[str, Any]:
+    """The latency of a subnet with its interval, and where the numbers come from."""
+    loaded, config, _ = subnet_of(subnet, space)
+    where = request if request.table is not None else replace(request, **named(request.device))
+    table = load_table(
+        request.table or where.device,
+        runtime=where.runtime,
+        threads=where.threads,
+        precision=where.precision,
+        space=_name(loaded, space),
+        interpolate=request.interpolate,
+    )
+    trusted(table, request, note, config)
+    made = table.predict(config)
+    return {
+        "ms": made.ms,
+        "low_ms": made.low_ms,
+        "high_ms": made.high_ms,
+        "coverage": made.coverage,
+        "table": table.path.name,
+        "config": json.loads(json.dumps(config.to_dict())),
+        "ops": [
+            {
+                "name": op.name,
+                "key": op.key(),
+                "ms": table.op_ms(op.key()),
+                "measured": op.key() in table.ops_ms,
+            }
+            for op in lower(loaded, config)
+        ],
+    }
+
+
+def _name(loaded: SearchSpace, space: str | None) -> str:
+    return space or loaded.name

@@ -1,0 +1,95 @@
+"""Two tables beside each other: does one factor explain the difference, and do they rank alike?"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from nasvit_edge.errors import TableError
+from nasvit_edge.latency.table import LatencyTable
+
+_NEAR = 0.05  # ops this close to the common factor count as explained by it
+_EXPLAINED = (
+    0.9  # share of such ops from which one factor is the explanation, if each kind's median is near too
+)
+
+
+def compare(first: LatencyTable, second: LatencyTable) -> dict[str, Any]:
+    """Ratios `second / first` of the ops that both tables measured.
+
+    Returns:
+        `ratio` (median), `difference` (median of |ratio - 1|), `low` and `high` (10 and 90 %), `tau` (Kendall, over ops), `kinds` (the same by kind
+        of op), `explained` (share of ops within 5 % of the median ratio), `one_factor`, `common`, `only_first`, `only_second`.
+
+    Raises:
+        TableError: they have no op in common.
+    """
+    common = sorted(set(first.ops_ms) & set(second.ops_ms))
+    if not common:
+        raise TableError(f"tables {first.path.name!r} and {second.path.name!r} have no op in common")
+    kinds: dict[str, list[str]] = {}
+    for key in common:
+        kinds.setdefault(key.split("/", 1)[0], []).append(key)
+    logs = np.array([math.log(second.ops_ms[key] / first.ops_ms[key]) for key in common])
+    explained = float((np.abs(logs - np.median(logs)) <= math.log1p(_NEAR)).mean())
+    all_of, by_kind = _ratios(first, second, common), {k: _ratios(first, second, v) for k, v in kinds.items()}
+    alike = all(
+        abs(math.log(part["ratio"] / all_of["ratio"])) <= math.log1p(_NEAR) for part in by_kind.values()
+    )
+    return all_of | {
+        "kinds": by_kind,
+        "difference": round(float(np.median(np.abs(np.expm1(logs)))), 4),
+        "explained": round(explained, 4),
+        "one_factor": explained >= _EXPLAINED and alike,
+        "only_first": len(first.ops_ms) - len(common),
+        "only_second": len(second.ops_ms) - len(common),
+        "differs": _provenance(first.raw, second.raw),
+    }
+
+
+def _ratios(first: LatencyTable, second: LatencyTable, keys: list[str]) -> dict[str, Any]:
+    from scipy.stats import kendalltau
+
+    a, b = ([table.ops_ms[key] for key in keys] for table in (first, second))
+    low, middle, high = np.quantile(np.array(b) / np.array(a), [0.1, 0.5, 0.9])
+    tau = float(kendalltau(a, b)[0]) if len(keys) > 1 else 1.0
+    return {
+        "ops": len(keys),
+        "ratio": round(float(middle), 4),
+        "low": round(float(low), 4),
+        "high": round(float(high), 4),
+        "tau": None if math.isnan(tau) else round(tau, 4),
+    }
+
+
+def _provenance(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
+    """What was different when they were measured, a line each."""
+    told = [_flat(raw) for raw in (first, second)]
+    return [
+        f"{key}: {told[0].get(key)!r} and {told[1].get(key)!r}"
+        for key in sorted(set(told[0]) | set(told[1]))
+        if told[0].get(key) != told[1].get(key)
+    ]
+
+
+def _flat(raw: dict[str, Any]) -> dict[str, Any]:
+    keys = (
+        "device",
+        "runtime",
+        "runtime_version",
+        "threads",
+        "precision",
+        "space",
+        "date",
+        "tool_version",
+        "code",
+    )
+    protocol = raw.get("protocol")
+    machine = raw.get("fingerprint")
+    return (
+        {key: raw.get(key) for key in keys}
+        | {"protocol": protocol.get("name") if isinstance(protocol, dict) else protocol}
+        | (machine if isinstance(machine, dict) else {})
+    )

@@ -1,0 +1,97 @@
+"""What an op costs inside a network, against what it takes alone.
+
+Alone, an op converts its input to the runtime's layout and back, and finds its weights in the cache. Inside
+a network the conversions at borders disappear (convolutions get cheaper), and weights come from further away
+once all of them together no longer fit the cache (everything gets dearer). Both are learned from whole
+subnets:
+
+    sum_ms = sum over ops of factor(kind) * op_ms + spill_ms * max(0, weights - fits)    weights in millions
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nasvit_edge.latency.composition import Composition, checked, conformal, fit, left_out
+
+_Array = np.ndarray[Any, np.dtype[np.float64]]
+SPLIT = "transformer"  # the kind with a factor of its own
+_PRIOR = 0.1  # strength of the belief that kinds behave alike
+_LARGEST = 2.0  # millions of weights: 8 MB of float32, more than what is close to any core
+_GAIN = 0.95  # a cache is believed where it lowers the left-out error at least this much
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Factors by kind of op (1 where none is given), and the cost of weights beyond what the cache holds.
+
+    Attributes:
+        factors: kind (`transformer`) -> factor.
+        fits: millions of weights that stay in the cache.
+        spill_ms: for each million beyond.
+    """
+
+    factors: Mapping[str, float]
+    fits: float
+    spill_ms: float
+
+    def sum_ms(self, ms: Mapping[str, float], weights: float) -> float:
+        """The sum over a subnet, from its ops' time by kind, and its weights in millions."""
+        inside = sum(self.factors.get(kind, 1.0) * time for kind, time in ms.items())
+        return inside + self.spill_ms * max(0.0, weights - self.fits)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a subnet consists of: time by kind of op in ms, number of ops, millions of weights."""
+
+    ms: Mapping[str, float]
+    count: int
+    weights: float
+
+
+PLAIN = Context({}, 0.0, 0.0)
+
+
+def fit_context(parts: Sequence[Parts], measured_ms: Sequence[float]) -> tuple[Context, Composition]:
+    """The context and the composition that explain whole subnets best, without a negative term.
+
+    Raises:
+        NasvitEdgeError: fewer than three subnets, or values that are not positive and finite.
+    """
+    split = [p.ms.get(SPLIT, 0.0) for p in parts]
+    others = [sum(p.ms.values()) - s for p, s in zip(parts, split, strict=True)]
+    other, own, counts, weights, measured = checked(
+        np.maximum(others, 0), split, [p.count for p in parts], [p.weights for p in parts], measured_ms
+    )
+    share = float(np.median(own / measured))
+    prior = np.array([[-_PRIOR * share, _PRIOR * share, 0, 0, 0]])
+    designs = {fits: _design(other, own, counts, weights, measured, fits) for fits in _knots(weights)}
+    losses = {fits: float(np.mean(left_out(design, prior))) for fits, design in designs.items()}
+    fits = min(losses, key=lambda knot: losses[knot])
+    if losses[fits] > _GAIN * losses[max(losses)]:
+        fits = max(losses)
+    design = designs[fits]
+    base, split_scale, per_op, offset, spill = (float(c) for c in fit(design, prior))
+    if base <= 0:  # nothing but the split kind is seen: one scale for all
+        base = split_scale = max(split_scale, 1e-9)
+    context = Context({SPLIT: split_scale / base}, fits, spill / base)
+    return context, Composition(base, per_op, offset, conformal(design, prior))
+
+
+def _knots(weights: _Array) -> list[float]:
+    """Cache sizes to try; with the last one nothing spills."""
+    inner: Any = np.quantile(weights, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]) if len(weights) >= 12 else []
+    return sorted({0.0, *(float(k) for k in inner if k <= _LARGEST), float(weights.max())})
+
+
+def _design(
+    other: _Array, own: _Array, counts: _Array, weights: _Array, measured: _Array, fits: float
+) -> _Array:
+    columns = [other, own, counts, np.ones_like(other), np.maximum(0, weights - fits)]
+    design: _Array = np.stack(columns, 1) / measured[:, None]
+    return design

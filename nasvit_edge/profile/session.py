@@ -1,0 +1,132 @@
+"""One profile's measuring: visits in random order, canaries between, and again what drifted."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nasvit_edge.profile import canary
+from nasvit_edge.profile.conversion import convert_all
+from nasvit_edge.profile.journal import Journal
+from nasvit_edge.profile.local import Job, LocalRunner
+from nasvit_edge.profile.models import Item, Models
+from nasvit_edge.profile.protocol import Protocol
+
+OnProgress = Callable[[int, int, str], None]
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """Measures items into a journal.
+
+    Attributes:
+        failures: item id -> why it could not be measured.
+    """
+
+    protocol: Protocol
+    runtime: str
+    threads: int
+    cores: tuple[int, ...]
+    seed: int
+    models: Models
+    journal: Journal
+    runner: LocalRunner
+    canaries: Sequence[Item]
+    on_progress: OnProgress
+    failures: dict[str, str] = field(default_factory=dict)
+    prepared: dict[str, tuple[str, str]] = field(default_factory=dict)
+    reading: int = -1
+    read_at: float = 0.0
+
+    def measure(self, items: Sequence[Item]) -> None:
+        """Measure what the journal lacks of `items`, visit after visit; then again what drifted."""
+        wanted = [i for i in items if any(not self._done(i, v) for v in range(self.protocol.visits))]
+        self._prepare([*wanted, *(self.canaries if wanted else ())])
+        total = self.protocol.visits * len(wanted)
+        left = sum(not self._done(i, v) for i in wanted for v in range(self.protocol.visits))
+        done = total - left
+        for visit in range(self.protocol.visits):
+            done = self._visit(
+                [i for i in wanted if not self._done(i, visit)], visit, done, total, "measuring"
+            )
+        for again in range(self.protocol.repeats):
+            visit = self.protocol.visits + again
+            suspects = [i for i in self.suspects(items) if not self._done(i, visit)]
+            if suspects:
+                self._prepare(suspects)
+                self._visit(
+                    suspects, visit, 0, len(suspects), "the machine changed its speed: measuring again"
+                )
+
+    def suspects(self, items: Iterable[Item]) -> list[Item]:
+        """Items with too few measurements while the canaries were steady."""
+        factors = canary.factors(self.journal.entries)
+        steady: dict[str, int] = {}
+        for entry in self.journal.entries:
+            if not canary.drifted(entry, factors, self.protocol.drift):
+                steady[entry["id"]] = steady.get(entry["id"], 0) + 1
+        least = (self.protocol.visits + 1) // 2  # the median of three is safe with two good ones
+        return [i for i in items if steady.get(i.id, 0) < least and i.id not in self.failures]
+
+    def _done(self, item: Item, visit: int) -> bool:
+        return (item.id, visit) in self.journal.done
+
+    def _prepare(self, items: Sequence[Item]) -> None:
+        """Convert first, all of it: the converter would disturb what is measured."""
+        new = [item for item in items if item.id not in self.prepared]
+        self.prepared |= convert_all(new, self.models, self.on_progress)
+
+    def _visit(self, items: list[Item], visit: int, done: int, total: int, what: str) -> int:
+        random.Random(self.seed * 1009 + visit).shuffle(items)
+        for item in items:
+            if time.monotonic() - self.read_at > self.protocol.canary_seconds:
+                self._read_canaries()
+            answer = self._ask(item)
+            if "error" in answer:
+                self.failures[item.id] = str(answer["error"])
+                continue
+            self.failures.pop(item.id, None)
+            _, graph = self.prepared[item.id]
+            self.journal.add({**answer, "visit": visit, "graph": graph, "reading": self.reading})
+            done += 1
+            self.on_progress(done, total, what)
+        if items:
+            self._read_canaries()
+        return done
+
+    def _read_canaries(self) -> None:
+        """Time the canaries once more."""
+        last = max(
+            (e["visit"] for e in self.journal.entries if e["id"].startswith(canary.PREFIX)), default=-1
+        )
+        self.reading = last + 1
+        for item in self.canaries:
+            answer = self._ask(item)
+            if "error" not in answer:
+                self.journal.add(
+                    {
+                        **answer,
+                        "visit": self.reading,
+                        "graph": self.prepared[item.id][1],
+                        "reading": self.reading,
+                    }
+                )
+        self.read_at = time.monotonic()
+
+    def _ask(self, item: Item) -> dict[str, Any]:
+        job = Job(
+            id=item.id,
+            model=self.prepared[item.id][0],
+            runtime=self.runtime,
+            threads=self.threads,
+            cores=self.cores,
+            runs=self.protocol.runs,
+            seconds=self.protocol.seconds,
+            most_seconds=self.protocol.most_seconds,
+            precision=self.protocol.precision,
+            seed=self.seed,
+        )
+        return self.runner.measure(job)

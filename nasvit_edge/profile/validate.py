@@ -1,0 +1,172 @@
+"""How good a table's predictions are: whole subnets, measured, against what the table says of them."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import random
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nasvit_edge import files
+from nasvit_edge.device import load_device
+from nasvit_edge.errors import DeviceError, MeasurementError, NasvitEdgeError
+from nasvit_edge.latency import LatencyTable
+from nasvit_edge.profile.conversion import convert_all
+from nasvit_edge.profile.local import Job, fastest_cores, local_runner
+from nasvit_edge.profile.models import Item, Models, mixed, subnet_id
+from nasvit_edge.profile.protocol import PROTOCOLS
+from nasvit_edge.profile.trust import other_machine
+from nasvit_edge.space import SubnetConfig
+
+PASSES = 2
+_DRAWN = 2000  # subnets to choose from, for an even spread over latency
+_BAND = 1.2  # subnets within this factor of one another form a narrow band
+_JOB = PROTOCOLS["thorough"]
+_Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def validation_subnets(table: LatencyTable, count: int, seed: int) -> list[SubnetConfig]:
+    """Half uniform over genes, half spread evenly over predicted latency, smallest and largest among them."""
+    space, rng = table.space, random.Random(seed)
+    chosen = dict.fromkeys([space.smallest(), space.largest()])
+    pool = sorted(
+        {(table.predict(c).ms, str(c), c) for c in (mixed(space, rng) for _ in range(_DRAWN))},
+        key=lambda p: p[:2],
+    )
+    latencies = [ms for ms, _, _ in pool]
+    for target in np.linspace(latencies[0], latencies[-1], max(0, count // 2 - 2)):
+        near = sorted(pool, key=lambda p: abs(p[0] - target))
+        chosen[next((c for _, _, c in near if c not in chosen), near[0][2])] = None
+    for _ in range(20 * count):
+        if len(chosen) >= count:
+            break
+        chosen[space.sample(rng)] = None
+    return list(chosen)[:count]
+
+
+def validate(
+    table: LatencyTable,
+    count: int = 40,
+    seed: int = 1,
+    on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
+) -> dict[str, Any]:
+    """Measure `count` subnets, each in two fresh processes, one pass over all after the other.
+
+    Returns:
+        The report of `report`, with its subnets, date and seed.
+
+    Raises:
+        DeviceError: the table is of another device than this machine.
+        MeasurementError: a subnet could not be measured.
+    """
+    other = other_machine(table)
+    if other is not None:
+        raise DeviceError(f"table {table.path.name!r} cannot be validated here: {other}")
+    if count < 4:
+        raise NasvitEdgeError(f"{count} subnets validate nothing; give at least 4")
+    subnets = validation_subnets(table, count, seed)
+    measured = _measured(table, subnets, seed, on_progress)
+    predicted = [table.predict(config) for config in subnets]
+    rows = [
+        {
+            "config": config.to_dict(),
+            "predicted_ms": float(f"{p.ms:.5g}"),
+            "low_ms": None if p.low_ms is None else float(f"{p.low_ms:.5g}"),
+            "high_ms": None if p.high_ms is None else float(f"{p.high_ms:.5g}"),
+            "measured_ms": [float(f"{m:.5g}") for m in values],
+        }
+        for config, p, values in zip(subnets, predicted, measured, strict=True)
+    ]
+    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return report(rows) | {"date": date, "seed": seed, "subnets": rows}
+
+
+def report(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Errors of predictions against the mean of the passes, beside how well the passes repeat each other.
+
+    `mape`, `largest`, `within_5`, `within_10`, `repeat_mape` are fractions; `tau` is Kendall's over all
+    subnets, `tau_bands` over pairs whose measured latencies are within a factor of 1.2 of each other.
+    """
+    predicted = np.array([row["predicted_ms"] for row in rows])
+    passes = np.array([row["measured_ms"] for row in rows])
+    measured = passes.mean(1)
+    error = np.abs(predicted / measured - 1)
+    inside = [
+        r["low_ms"] <= m <= r["high_ms"]
+        for r, m in zip(rows, measured, strict=True)
+        if r["low_ms"] is not None
+    ]
+    return {
+        "count": len(rows),
+        "mape": _digits(error.mean()),
+        "bias": _digits((predicted / measured - 1).mean()),
+        "largest": _digits(error.max()),
+        "within_5": _digits((error <= 0.05).mean()),
+        "within_10": _digits((error <= 0.10).mean()),
+        "tau": _digits(_tau(predicted, measured, math.inf)),
+        "tau_bands": _digits(_tau(predicted, measured, _BAND)),
+        "inside_interval": _digits(np.mean(inside)) if inside else None,
+        "repeat_mape": _digits(np.abs(passes[:, 0] / passes[:, -1] - 1).mean()),
+    }
+
+
+def store(table: LatencyTable, found: dict[str, Any]) -> None:
+    """Write the report into the table's file."""
+    files.write_json(table.path, table.raw | {"validation": found})
+
+
+def _measured(
+    table: LatencyTable,
+    subnets: Sequence[SubnetConfig],
+    seed: int,
+    on_progress: Callable[[int, int, str], None],
+) -> list[list[float]]:
+    raw, rng = table.raw, random.Random(seed)
+    items = [Item(subnet_id(config), config=config) for config in subnets]
+    taken: dict[str, list[float]] = {item.id: [] for item in items}
+    with tempfile.TemporaryDirectory(prefix="nasvit-edge-") as temporary:
+        models = Models(table.space, raw["runtime"], Path(temporary), 0, raw["precision"])
+        prepared = convert_all(items, models, on_progress)
+        program = load_device("host").runner
+        for turn in range(PASSES):
+            for item in rng.sample(items, len(items)):
+                with local_runner(program) as runner:
+                    answer = runner.measure(_job(item, prepared[item.id][0], raw, seed))
+                if "error" in answer:
+                    raise MeasurementError(f"subnet {item.id} could not be measured: {answer['error']}")
+                taken[item.id].append(float(np.median(answer["samples_us"])) / 1e3)
+                done = sum(map(len, taken.values()))
+                on_progress(done, PASSES * len(items), f"validating, pass {turn + 1}")
+    return [taken[item.id] for item in items]
+
+
+def _job(item: Item, model: str, raw: dict[str, Any], seed: int) -> Job:
+    return Job(
+        id=item.id,
+        model=model,
+        runtime=raw["runtime"],
+        threads=raw["threads"],
+        cores=fastest_cores(raw["threads"]),
+        runs=_JOB.runs,
+        seconds=_JOB.seconds,
+        most_seconds=_JOB.most_seconds,
+        precision=_JOB.precision,
+        seed=seed,
+    )
+
+
+def _tau(a: _Array, b: _Array, band: float) -> float:
+    """Kendall's tau over pairs whose `b` are within the factor `band`; 1 where there is no such pair."""
+    near = np.abs(np.log(b)[:, None] - np.log(b)[None]) <= math.log(band)
+    signs = np.sign(a[:, None] - a[None]) * np.sign(b[:, None] - b[None])
+    counted = np.triu(near & (b[:, None] != b[None]), 1)
+    return float(signs[counted].mean()) if counted.any() else 1.0
+
+
+def _digits(value: Any) -> float:
+    return round(float(value), 4)

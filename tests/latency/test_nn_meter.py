@@ -1,0 +1,108 @@
+"""Importing nn-Meter's tables: what is there, what is not, and never a number of something else."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from conftest import one_line, only_user_errors
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nasvit_edge.errors import TableError
+from nasvit_edge.latency import nn_meter
+from nasvit_edge.latency.table import LatencyTable, parsed
+from nasvit_edge.ops import MBConv, TransformerBlock, all_ops
+from nasvit_edge.space import load_space
+
+SPACE = load_space("nasvit")
+
+
+def small_table():
+    """Every op of the space whose sides are even, in the published format."""
+    table = {"conv_56_24_24_4_1_hard_swish_3_se": 1.0, "transds_8_32_48_2_4": 2.0}
+    for op in all_ops(SPACE):
+        kind = op.key().split("/")[0]
+        ms = 0.01 + op.macs() / 1e6
+        if kind == "stem":
+            table[f"firstconv_{op.height}_3_{op.channels}_2_3_swish"] = ms
+        elif isinstance(op, MBConv) and op.height % 2 == 0:
+            table[nn_meter._mbconv_keys(op)[0]] = ms
+        elif isinstance(op, TransformerBlock):
+            table[f"nasvit_transattn_{op.height}_{op.channels}_swish_4_ln"] = ms
+            table[f"nasvit_transffn_{op.height}_{op.channels}_1_swish_ln"] = ms / 4
+        elif kind == "head":
+            table[f"mbpool_{op.height}_{op.in_channels}_{op.features}_6_swish"] = ms
+    return table
+
+
+def write(folder, table):
+    path = folder / "lut.json"
+    path.write_text(json.dumps(table))
+    return path
+
+
+def test_a_block_of_a_transformer_is_one_attention_and_two_mlps():
+    op = next(op for op in all_ops(SPACE) if isinstance(op, TransformerBlock))
+    ms = 0.01 + op.macs() / 1e6
+    assert nn_meter.op_ms(small_table(), op) == pytest.approx(1.5 * ms)
+
+
+def test_what_is_missing_is_named_and_nothing_is_taken_for_it(tmp_path):
+    content, report = nn_meter.imported(nn_meter.read(write(tmp_path, small_table())), SPACE, "phone")
+    odd = [op.key() for op in all_ops(SPACE) if isinstance(op, MBConv) and op.height % 2]
+    assert sorted(report["missing"]["mbconv"]) == sorted(odd)
+    assert content["provenance"] == "imported"
+    assert {"threads", "delegate"} <= set(content["unknown"])
+    assert not set(odd) & set(content["ops"])
+    table = parsed(tmp_path / "t.json", content, SPACE)
+    with pytest.raises(TableError, match="--interpolate"):
+        table.predict(SPACE.largest())
+
+
+def test_interpolated_it_predicts_every_subnet_and_says_how_much_was_there(tmp_path):
+    content, _ = nn_meter.imported(nn_meter.read(write(tmp_path, small_table())), SPACE, "phone")
+    table = parsed(tmp_path / "t.json", content, SPACE).interpolated()
+    for config in (SPACE.smallest(), SPACE.largest()):
+        made = table.predict(config)
+        assert 0.5 < made.coverage < 1
+        assert made.low_ms is None
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=12),
+        st.one_of(st.floats(), st.integers(), st.text(max_size=3), st.none()),
+        max_size=4,
+    )
+)
+def test_another_file_is_refused_in_one_line(tmp_path_factory, content):
+    folder = tmp_path_factory.mktemp("t")
+    found = only_user_errors(nn_meter.read, write(folder, content))
+    assert isinstance(found, str)
+
+
+@given(value=st.one_of(st.floats(max_value=0), st.just(float("inf")), st.booleans(), st.none(), st.just("1")))
+def test_a_latency_that_is_none_is_refused(tmp_path_factory, value):
+    path = write(tmp_path_factory.mktemp("t"), small_table() | {"conv_8_8_8_1_1_swish_3_se": value})
+    with pytest.raises(Exception) as caught:
+        nn_meter.read(path)
+    assert one_line(caught)
+
+
+@given(
+    st.from_regex(
+        r"(conv|nasvit_se_transds|nasvit_transattn|mbpool|firstconv)(_\d{1,4}){2,6}(_swish)?(_\d_se|_ln)?",
+        fullmatch=True,
+    )
+)
+def test_any_key_has_sound_features_or_none(key):
+    made = nn_meter.key_features(key)
+    if made is not None:
+        assert min(made.sizes) > 0
+        assert min(made.work) >= 0
+
+
+def test_the_imported_table_is_one_of_ours(tmp_path):
+    content, _ = nn_meter.imported(small_table(), SPACE, "phone")
+    assert isinstance(parsed(tmp_path / "t.json", json.loads(json.dumps(content)), SPACE), LatencyTable)

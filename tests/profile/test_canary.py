@@ -1,0 +1,65 @@
+"""Canaries tell drift of the machine, and only that."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nasvit_edge.profile import canary
+from nasvit_edge.profile.protocol import load_protocol
+from nasvit_edge.profile.summary import canary_report, summaries
+from nasvit_edge.space import load_space
+
+PROTOCOL = load_protocol("default")
+
+
+def entry(name, visit, reading, us):
+    return {"id": name, "visit": visit, "reading": reading, "samples_us": [us] * 12, "graph": "g"}
+
+
+def readings(speeds):
+    return [
+        entry(f"{canary.PREFIX}{name}", i, i, base * speed)
+        for name, base in (("a", 50.0), ("b", 900.0), ("c", 6000.0))
+        for i, speed in enumerate(speeds)
+    ]
+
+
+def test_there_is_one_for_convolution_attention_and_memory():
+    items = canary.canaries(load_space("nasvit"))
+    assert [item.op is None for item in items] == [False, False, True]
+    assert all(item.id.startswith(canary.PREFIX) for item in items)
+
+
+@given(speeds=st.lists(st.floats(0.98, 1.02), min_size=3, max_size=9), slow=st.floats(1.2, 3))
+def test_a_slow_spell_is_found_where_it_was(speeds, slow):
+    speeds = [*speeds, *speeds]
+    at = len(speeds) // 2
+    factors = canary.factors(readings([*speeds[:at], slow, *speeds[at:]]))
+    for reading in range(len(speeds)):
+        near = reading in (at - 1, at)
+        assert canary.drifted(entry("op", 0, reading, 1.0), factors, 0.05) == near
+
+
+def test_what_was_measured_in_a_slow_spell_does_not_count():
+    entries = readings([1, 1, 1, 1.5, 1, 1])
+    entries += [entry("op", 0, 0, 10.0), entry("op", 1, 2, 15.0), entry("op", 2, 4, 10.2)]
+    made = summaries(entries, PROTOCOL)["op"]
+    assert made["visits"] == 2
+    assert np.isclose(made["median_ms"], 0.0101)
+    assert made["flags"] == []
+    report = canary_report(entries, PROTOCOL)
+    assert report["set_aside"] == 1
+    assert report["measured"] == 3
+
+
+def test_where_nothing_else_is_left_it_counts_and_says_so():
+    entries = [*readings([1, 1, 1.5, 1]), entry("op", 0, 1, 15.0)]
+    assert summaries(entries, PROTOCOL)["op"]["flags"] == ["drift"]
+
+
+def test_preempted_and_throttled_measurements_are_flagged():
+    entries = [*readings([1, 1]), entry("op", 0, 0, 10.0) | {"cpu_share": 0.5}]
+    entries[-1] |= {"before": {"clocks_mhz": [2000]}, "after": {"clocks_mhz": [1200]}}
+    assert summaries(entries, PROTOCOL)["op"]["flags"] == ["preempted", "throttled"]

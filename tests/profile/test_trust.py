@@ -1,0 +1,106 @@
+"""A table is used where it holds, and refused with the reason where it does not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import TINY, one_line, space_of
+
+from nasvit_edge.errors import DeviceError, TableError
+from nasvit_edge.flows.search import Request, trusted
+from nasvit_edge.latency.table import LatencyTable
+from nasvit_edge.ops import all_ops
+from nasvit_edge.profile import trust
+from nasvit_edge.profile.models import graph_hash, op_module
+from nasvit_edge.profile.validate import validate
+
+pytest.importorskip("onnxruntime")
+SPACE = space_of(TINY)
+
+
+def table(**changes):
+    ops = {
+        op.key(): {
+            "median_ms": 0.1,
+            "graph": graph_hash(op_module(op, "NCHW"), (1, *op.in_shape()), "onnxruntime"),
+        }
+        for op in all_ops(SPACE)
+    }
+    raw = {
+        "device": "host",
+        "runtime": "onnxruntime",
+        "runtime_version": trust.runtime_version("onnxruntime"),
+        "threads": 1,
+        "precision": "fp32",
+        "fingerprint": trust.fingerprint(),
+        "code": trust.code_digest(),
+        "provenance": "measured",
+        "ops": ops,
+    } | changes
+    return LatencyTable(Path("t.json"), SPACE, dict.fromkeys(ops, 0.1), 0.0, None, raw)
+
+
+def test_a_table_of_this_machine_and_code_raises_no_concern():
+    assert trust.concerns(table(), [SPACE.largest()]) == []
+
+
+def test_a_table_of_another_machine_is_refused_and_says_which():
+    other = table(fingerprint=trust.fingerprint() | {"soc": "Cortex-A76"})
+    with pytest.raises(TableError) as caught:
+        trusted(other, Request(space="tiny"), lambda text: None)
+    line = one_line(caught)
+    assert "'Cortex-A76'" in line
+    assert "nasvit-edge profile" in line
+    with pytest.raises(DeviceError, match="another machine"):
+        validate(other, 4)
+
+
+def test_named_by_its_file_it_is_used_with_a_warning():
+    other = table(fingerprint=trust.fingerprint() | {"soc": "Cortex-A76"})
+    notes = []
+    trusted(other, Request(space="tiny", table="t.json"), notes.append)
+    assert any(note.startswith("WARNING") and "Cortex-A76" in note for note in notes)
+
+
+def test_another_version_of_the_runtime_is_noted():
+    (concern,) = trust.concerns(table(runtime_version="0.1"), [])
+    assert "0.1" in concern.text
+    assert not concern.serious
+
+
+def test_another_governor_is_noted():
+    (concern,) = trust.concerns(table(fingerprint=trust.fingerprint() | {"governor": "odd"}), [])
+    assert "governor" in concern.text
+    assert not concern.serious
+
+
+def test_ops_that_are_computed_another_way_today_are_refused_only_where_they_are_used():
+    ops = dict(table().raw["ops"])
+    changed = next(key for key in ops if key.startswith("transformer"))
+    ops[changed] = {"median_ms": 0.1, "graph": "0" * 24}
+    old = table(code="other", ops=ops)
+    assert trust.concerns(old, [SPACE.smallest()]) == [] or changed in str(
+        trust.concerns(old, [SPACE.smallest()])
+    )
+    every = [c for c in SPACE.all_configs() if changed in {op.key() for op in trust.lower(SPACE, c)}]
+    (concern,) = trust.concerns(old, every[:1])
+    assert concern.serious
+    assert changed in concern.text
+
+
+def test_code_that_changed_without_changing_a_graph_is_no_concern():
+    assert trust.concerns(table(code="other"), [SPACE.largest()]) == []
+
+
+def test_an_imported_table_says_so():
+    (concern,) = trust.concerns(table(provenance="imported", source="somewhere"), [])
+    assert "imported (somewhere)" in concern.text
+    assert not concern.serious
+
+
+def test_the_fingerprint_can_be_written():
+    assert json.loads(json.dumps(trust.fingerprint()))["architecture"]
+    assert replace(table()).raw["fingerprint"] == trust.fingerprint()
