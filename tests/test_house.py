@@ -38,6 +38,8 @@ HEAVY = (
     "ai_edge_litert",
     "coremltools",
     "tensorrt_rtx",
+    "sklearn",
+    "scipy",
 )
 TORCH_ALLOWED = ("model", "train")
 MODULES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py") if "shipped" not in p.parts)

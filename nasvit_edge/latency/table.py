@@ -239,6 +239,8 @@ def parsed(path: Path, raw: dict[str, Any], space: SearchSpace | None) -> Latenc
     for key in ("device", "runtime", "precision", "space"):
         if not isinstance(raw[key], str):
             raise ValueError(f"{key!r} is {raw[key]!r}")
+    if type(raw["threads"]) is not int or raw["threads"] < 1:
+        raise ValueError(f"'threads' is {raw['threads']!r}")
     space = space or load_space(raw["space"])
     if space.name != raw["space"]:
         raise TableError(f"latency table {str(path)!r} is of space {raw['space']!r}, not {space.name!r}")

@@ -42,7 +42,7 @@ def table_of(space_name, path, each_ms=1.0):
 
     ops = {op.key(): {"median_ms": each_ms} for op in all_ops(load_space(space_name))}
     table = {
-        "schema": 1,
+        "schema": 2,
         "device": "host",
         "runtime": "onnxruntime",
         "precision": "fp32",
@@ -63,10 +63,25 @@ def test_help_comes_fast():
 
 
 @pytest.mark.parametrize(
-    "command", ["quickstart", "profile", "search", "export", "verify", "evaluate", "train"]
+    "command",
+    [
+        "quickstart",
+        "profile",
+        "search",
+        "predict",
+        "export",
+        "verify",
+        "evaluate",
+        "train",
+        "tables list",
+        "tables show",
+        "tables diff",
+        "tables validate",
+        "tables import",
+    ],
 )
 def test_each_help_starts_with_a_worked_example(command):
-    assert f"Example:  nasvit-edge {command}" in run(command, "--help").stdout
+    assert f"Example:  nasvit-edge {command}" in run(*command.split(), "--help").stdout
 
 
 @pytest.mark.parametrize("latency", ["20", "-3ms", "0ms", "1e30s", "nanms", "infms", "ms", "20 parsecs", ""])
@@ -231,3 +246,94 @@ def test_ctrl_c_is_one_line_and_130(tmp_path):
 def test_the_program_runs_as_a_module():
     assert Path(__file__).exists()
     assert run("--version").stdout.strip()
+
+
+def test_a_table_that_does_not_say_where_it_was_measured_is_refused_unless_named(tmp_path):
+    (tmp_path / "latency_tables").mkdir()
+    table = table_of("nasvit", tmp_path / "latency_tables" / "host-onnxruntime-1t-fp32-nasvit.json")
+    made = run("search", "--latency", "90ms", cwd=tmp_path)
+    assert made.returncode == 2
+    assert "does not say where it was measured" in one_error(made)
+    assert "nasvit-edge profile" in one_error(made)
+    made = run("search", "--latency", "90ms", "--table", table, "--generations", "2", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert "WARNING" in made.stderr
+    assert "not validated" in made.stderr
+
+
+def test_predict_takes_a_result_or_a_config(tmp_path):
+    table = table_of("nasvit", tmp_path / "t.json")
+    assert (
+        run("search", "--latency", "90ms", "--table", table, "--generations", "2", cwd=tmp_path).returncode
+        == 0
+    )
+    made = run("predict", "search.json", "--table", table, "--json", cwd=tmp_path)
+    found = json.loads(made.stdout)
+    assert found["ms"] == len(found["ops"])
+    assert found["coverage"] == 1
+    (tmp_path / "c.json").write_text(json.dumps(found["config"]))
+    again = json.loads(run("predict", "c.json", "--table", table, "--json", cwd=tmp_path).stdout)
+    assert again["ms"] == found["ms"]
+    made = run("predict", "c.json", "--device", "nothing", cwd=tmp_path)
+    assert made.returncode == 2
+    assert "'nothing-onnxruntime-1t-fp32-nasvit.json'" in one_error(made)
+
+
+def test_tables_are_listed_shown_and_compared(tmp_path):
+    folder = tmp_path / "latency_tables"
+    folder.mkdir()
+    table_of("nano", folder / "host-onnxruntime-1t-fp32-nano.json")
+    table_of("nano", folder / "other-onnxruntime-1t-fp32-nano.json", each_ms=2.0)
+    (folder / "broken-onnxruntime-1t-fp32-nano.json").write_text("{}")
+    made = run("tables", "list", cwd=tmp_path)
+    assert "host-onnxruntime-1t-fp32-nano" in made.stdout
+    assert "broken" in made.stderr
+    shown = json.loads(run("tables", "show", "host", "--space", "nano", "--json", cwd=tmp_path).stdout)
+    assert shown["measured"] == 260
+    assert any("does not say where" in text for text in shown["concerns"])
+    names = [f"{device}-onnxruntime-1t-fp32-nano" for device in ("host", "other")]
+    found = json.loads(run("tables", "diff", *names, "--json", cwd=tmp_path).stdout)
+    assert found["ratio"] == 2
+    assert found["one_factor"]
+    made = run("tables", "diff", *names, cwd=tmp_path)
+    assert "one factor explains the difference" in made.stderr
+
+
+def test_a_phone_s_table_is_imported_and_searched(tmp_path):
+    from nn_meter_table import small_table
+
+    (tmp_path / "lut.json").write_text(json.dumps(small_table()))
+    made = run("tables", "import", "nn-meter", "lut.json", "--device", "pixel-1", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert "missing" in made.stderr
+    made = run("search", "--device", "pixel-1", "--latency", "900ms", cwd=tmp_path)
+    assert made.returncode == 2
+    assert "--interpolate" in one_error(made)
+    made = run(
+        "search",
+        "--device",
+        "pixel-1",
+        "--latency",
+        "900ms",
+        "--interpolate",
+        "--generations",
+        "2",
+        cwd=tmp_path,
+    )
+    assert made.returncode == 0, made.stderr
+    assert "imported" in made.stderr
+    for arguments in (
+        ("other", "lut.json", "--device", "p"),
+        ("nn-meter", "lut.json", "--device", "host"),
+        ("nn-meter", "nothing.json", "--device", "p"),
+    ):
+        made = run("tables", "import", *arguments, cwd=tmp_path)
+        assert made.returncode == 2
+        assert one_error(made)
+
+
+@pytest.mark.parametrize("sample", ["0%", "101%", "20", "x%"])
+def test_a_sample_that_is_none_is_refused(sample, tmp_path):
+    made = run("profile", "--space", "nano", f"--sample={sample}", cwd=tmp_path)
+    assert made.returncode == 2
+    assert "percentage" in one_error(made)

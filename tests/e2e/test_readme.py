@@ -25,7 +25,14 @@ def test_its_python_runs(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     ops = {op.key(): {"median_ms": 1.0} for op in all_ops(load_space("nano"))}
-    table = {"schema": 2, "device": "host", "runtime": "onnxruntime", "precision": "fp32", "space": "nano"}
+    table = {
+        "schema": 2,
+        "device": "host",
+        "runtime": "onnxruntime",
+        "threads": 1,
+        "precision": "fp32",
+        "space": "nano",
+    }
     (tmp_path / "latency_tables").mkdir()
     path = tmp_path / "latency_tables" / table_name("host", "onnxruntime", 1, "fp32", "nano")
     path.write_text(json.dumps(table | {"ops": ops, "call_ms": 0.0}))
