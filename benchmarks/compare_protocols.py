@@ -1,0 +1,63 @@
+"""How far a table's ops are from the same ops measured thoroughly, on this machine.
+
+    python benchmarks/compare_protocols.py latency_tables/host-onnxruntime-1t-fp32-nasvit.json --ops 60
+
+Measures a stratified part of the table's ops again with the protocol `thorough`.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from nasvit_edge.device import load_device
+from nasvit_edge.latency import load_table
+from nasvit_edge.ops import all_ops
+from nasvit_edge.profile.canary import canaries
+from nasvit_edge.profile.journal import Journal
+from nasvit_edge.profile.local import fastest_cores, local_runner
+from nasvit_edge.profile.models import Item, Models
+from nasvit_edge.profile.protocol import load_protocol
+from nasvit_edge.profile.sampling import stratified
+from nasvit_edge.profile.session import Session
+from nasvit_edge.profile.summary import summaries
+
+
+def thorough(table, items):
+    """Item id -> median in ms by the protocol `thorough`."""
+    raw, protocol = table.raw, load_protocol("thorough")
+    with tempfile.TemporaryDirectory() as folder, local_runner(load_device("host").runner) as runner:
+        session = Session(
+            protocol=protocol,
+            runtime=raw["runtime"],
+            threads=raw["threads"],
+            cores=fastest_cores(raw["threads"]),
+            seed=0,
+            models=Models(table.space, raw["runtime"], Path(folder), 0, raw["precision"]),
+            journal=Journal(Path(folder, "journal.jsonl"), {}),
+            runner=runner,
+            canaries=canaries(table.space),
+            on_progress=lambda done, total, detail: None,
+        )
+        session.measure(items)
+        found = summaries(session.journal.entries, protocol)
+    return {item.id: found[item.id]["median_ms"] for item in items}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("tables", nargs="+")
+    parser.add_argument("--ops", type=int, default=60)
+    options = parser.parse_args()
+    for path in options.tables:
+        table = load_table(path)
+        chosen = stratified(all_ops(table.space), options.ops)
+        again = thorough(table, [Item(op.key(), op=op) for op in chosen])
+        ratios = np.array([table.ops_ms[key] / ms for key, ms in again.items()])
+        low, middle, high = np.quantile(ratios, [0.1, 0.5, 0.9])
+        print(
+            f"{path}: {len(ratios)} ops, median difference {np.median(np.abs(ratios - 1)):.2%}, "
+            f"median ratio {middle:.3f} ({low:.3f} to {high:.3f})",
+            flush=True,
+        )
