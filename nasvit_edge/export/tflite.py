@@ -83,7 +83,8 @@ def at_precision(model: bytes, batch: int, recipe: Recipe) -> bytes:
     if recipe.precision == "int8":
         assert recipe.calibration is not None
         count = max(1, len(recipe.calibration) // batch) * batch
-        images = np.resize(recipe.calibration, (count, *recipe.calibration.shape[1:])).transpose(0, 2, 3, 1)
+        images = np.resize(recipe.calibration, (count, *recipe.calibration.shape[1:]))
+        images = images if images.ndim == 2 else images.transpose(0, 2, 3, 1)
         parts = images.reshape(-1, batch, *images.shape[1:])
         ranges = quantizer.calibrate({"serving_default": [{"args_0": part} for part in parts]})
     return bytes(quantizer.quantize(ranges).quantized_model)
