@@ -18,7 +18,7 @@ SpaceOfTable = Annotated[str | None, typer.Option("--space", help="The space, wh
 tables = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Example:  nasvit-edge tables list\n\nLatency tables: list, show, compare, validate, import.",
+    help="Example:  nasvit-edge tables list\n\nLatency tables: list, show, compare, validate, refit, import.",
 )
 
 
@@ -148,6 +148,29 @@ def show_validation(found: dict[str, Any], as_json: bool = False) -> None:
     print_table(["of predictions", "value"], rows, f"{found['count']} whole subnets, each measured twice")
 
 
+def refit(
+    table: Annotated[list[str], typer.Argument(help="Tables: files or names in `tables list`.")],
+    as_json: options.Json = False,
+) -> None:
+    """Example:  nasvit-edge tables refit latency_tables/*.json
+
+    Fit what composes a table's ops anew on the whole subnets it holds, after an update of nasvit-edge.
+    Nothing is measured; a stored validation is compared with the new predictions.
+    """
+    from nasvit_edge.flows import tables as flow
+
+    found = flow.refit([flow.found(name, None) for name in table])
+    if as_json:
+        print_json(found)
+        return
+    rows = [[row["table"], _before_after(row["errors"]), _before_after(row["mapes"])] for row in found]
+    print_table(["table", "half-width of intervals", "mean error of its validation"], rows)
+
+
+def _before_after(values: list[float | None]) -> str:
+    return " -> ".join("-" if value is None else f"{value:.2%}" for value in values)
+
+
 def import_table(
     kind: Annotated[str, typer.Argument(help="nn-meter.")],
     file: Annotated[Path, typer.Argument(help="The downloaded table.")],
@@ -219,4 +242,5 @@ tables.command("list", short_help="Every table that is found.")(reported(list_ta
 tables.command("show", short_help="What a table says of itself.")(reported(show))
 tables.command("diff", short_help="Two tables beside each other.")(reported(diff))
 tables.command("validate", short_help="Predictions against whole subnets, measured.")(reported(validate))
+tables.command("refit", short_help="Fit the composition anew, without measuring.")(reported(refit))
 tables.command("import", short_help="Convert a published table.")(reported(import_table))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from nasvit_edge.flows.search import Request, trusted, validity
 from nasvit_edge.latency import LatencyTable, load_table, nn_meter, table_name
 from nasvit_edge.latency.table import found_tables, named
 from nasvit_edge.ops import lower
+from nasvit_edge.profile.refit import refitted
 from nasvit_edge.profile.trust import concerns
 from nasvit_edge.searching.result import read_result
 from nasvit_edge.space import SearchSpace, SubnetConfig, load_space
@@ -40,7 +41,7 @@ def _row(path: Path) -> dict[str, Any]:
 
 def found(name: str, space: str | None) -> LatencyTable:
     """A table by path, by the stem of its file, or by device (`host:litert`) and space."""
-    stems = {path.stem: path for path in found_tables()}
+    stems = {path.stem: path for path in reversed(found_tables())}  # the own ones win
     if name in stems:
         return load_table(stems[name], space=space)
     return load_table(name, space=space)
@@ -76,6 +77,24 @@ def import_table(kind: str, file: Path, device: str, space: SearchSpace, out: Pa
     path = files.writable_folder(out) / table_name(device, "litert", 1, "fp32", space.name)
     files.write_json(path, content)
     return report | {"path": str(path), "device": device, "space": space.name}
+
+
+def refit(tables: Sequence[LatencyTable]) -> list[dict[str, Any]]:
+    """Fit the composition of tables anew on their own subnets; nothing is written unless all can be fitted."""
+    made = [refitted(table) for table in tables]
+    for table in made:
+        files.write_json(table.path, table.raw)
+    return [_change(*pair) for pair in zip(tables, made, strict=True)]
+
+
+def _change(before: LatencyTable, after: LatencyTable) -> dict[str, Any]:
+    errors = [table.raw.get("composition") or {} for table in (before, after)]
+    checks = [table.raw.get("validation") or {} for table in (before, after)]
+    return {
+        "table": after.path.name,
+        "errors": [found.get("error") for found in errors],
+        "mapes": [found.get("mape") for found in checks],
+    }
 
 
 def subnet_of(text: Path, space: str | None) -> tuple[SearchSpace, SubnetConfig, dict[str, Any] | None]:

@@ -15,11 +15,12 @@ import numpy as np
 from nasvit_edge import files
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import DeviceError, MeasurementError, NasvitEdgeError
-from nasvit_edge.latency import LatencyTable
+from nasvit_edge.latency import LatencyTable, Prediction
 from nasvit_edge.profile.conversion import convert_all
 from nasvit_edge.profile.local import Job, fastest_cores, local_runner
 from nasvit_edge.profile.models import Item, Models, mixed, subnet_id
 from nasvit_edge.profile.protocol import PROTOCOLS
+from nasvit_edge.profile.summary import digits
 from nasvit_edge.profile.trust import other_machine
 from nasvit_edge.space import SubnetConfig
 
@@ -72,18 +73,21 @@ def validate(
     subnets = validation_subnets(table, count, seed)
     measured = _measured(table, subnets, seed, on_progress)
     predicted = [table.predict(config) for config in subnets]
-    rows = [
-        {
-            "config": config.to_dict(),
-            "predicted_ms": float(f"{p.ms:.5g}"),
-            "low_ms": None if p.low_ms is None else float(f"{p.low_ms:.5g}"),
-            "high_ms": None if p.high_ms is None else float(f"{p.high_ms:.5g}"),
-            "measured_ms": [float(f"{m:.5g}") for m in values],
-        }
-        for config, p, values in zip(subnets, predicted, measured, strict=True)
-    ]
+    rows = [row(*found) for found in zip(subnets, predicted, measured, strict=True)]
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return report(rows) | {"date": date, "seed": seed, "subnets": rows}
+
+
+def row(config: SubnetConfig, predicted: Prediction, measured_ms: Sequence[float]) -> dict[str, Any]:
+    """A subnet of a report: what was predicted, and what each pass measured."""
+    low, high = predicted.low_ms, predicted.high_ms
+    return {
+        "config": config.to_dict(),
+        "predicted_ms": digits(predicted.ms),
+        "low_ms": None if low is None else digits(low),
+        "high_ms": None if high is None else digits(high),
+        "measured_ms": [digits(ms) for ms in measured_ms],
+    }
 
 
 def report(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

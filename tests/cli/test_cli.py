@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from nasvit_edge import files
+
 PROGRAM = [sys.executable, "-m", "nasvit_edge.cli"]
 
 
@@ -297,6 +299,18 @@ def test_tables_are_listed_shown_and_compared(tmp_path):
     assert found["one_factor"]
     made = run("tables", "diff", *names, cwd=tmp_path)
     assert "one factor explains the difference" in made.stderr
+    assert "no whole subnets" in one_error(run("tables", "refit", *names, cwd=tmp_path))
+
+
+def test_a_table_is_fitted_anew(tmp_path):
+    name = "intel-xeon-6-167-onnxruntime-1t-fp32-nano"
+    raw = json.loads((files.shipped("latency_tables") / f"{name}.json").read_text())
+    file = files.writable_folder(tmp_path / "latency_tables") / f"{name}.json"
+    files.write_json(file, raw | {"composition": raw["composition"] | {"scale": 3.0}})
+    made = run("tables", "refit", name, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert "intervals" in made.stdout
+    assert json.loads(file.read_text())["composition"]["scale"] == pytest.approx(raw["composition"]["scale"])
 
 
 def test_a_phone_s_table_is_imported_and_searched(tmp_path):

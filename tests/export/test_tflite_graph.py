@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,6 +59,16 @@ def test_a_chain_is_quantised_like_a_conversion(tmp_path, pair):
     config = SPACE.largest()
     path, _ = Models(SPACE, "litert", tmp_path, 0, "int8").path(Item(subnet_id(config), config=config))
     assert path.stat().st_size < 0.9 * pair[0].stat().st_size
+
+
+def test_each_kind_of_op_is_quantised_alone(tmp_path):
+    require_module("litert_torch")
+    models = Models(SPACE, "litert", tmp_path, 0, "int8")
+    kinds = {type(op): op for op in lower(SPACE, SPACE.smallest())}
+    for op in kinds.values():
+        path, _ = models.path(Item(op.key(), op=op))
+        floats, _ = replace(models, precision="fp32", known={}).path(Item(op.key(), op=op))
+        assert path.read_bytes() != floats.read_bytes(), op.key()
 
 
 @pytest.mark.slow
