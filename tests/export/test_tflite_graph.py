@@ -11,6 +11,7 @@ from conftest import TINY, require_module, space_of
 
 from nasvit_edge.ops import all_ops, lower
 from nasvit_edge.profile.models import Item, Models, op_module, subnet_id, template_of
+from nasvit_edge.space import load_space
 
 SPACE = space_of(TINY)
 
@@ -71,12 +72,26 @@ def test_each_kind_of_op_is_quantised_alone(tmp_path):
         assert path.read_bytes() != floats.read_bytes(), op.key()
 
 
+def test_values_stay_in_range_through_a_long_chain():
+    """An int8 runtime refuses a convolution whose input is a few hundred times larger than its output."""
+    import torch
+
+    space = load_space("nasvit")
+    config = replace(space.largest(), resolution=space.smallest().resolution)
+    values = torch.randn(
+        1, 3, config.resolution, config.resolution, generator=torch.Generator().manual_seed(0)
+    )
+    with torch.no_grad():
+        for op in lower(space, config):
+            values = op_module(op)(values)
+            assert 0.05 < float(values.std()) < 500, op.key()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("space", ["tiny", "nano"])
 def test_a_resized_graph_is_that_of_a_conversion(tmp_path, space):
     require_module("litert_torch")
     from nasvit_edge.export import tflite
-    from nasvit_edge.space import load_space
 
     ops = [op for op in all_ops(SPACE if space == "tiny" else load_space(space)) if template_of(op) != op]
     models = Models(SPACE, "litert", tmp_path)
