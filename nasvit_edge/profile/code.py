@@ -20,12 +20,24 @@ _LOWERING = (
 )
 
 
-@functools.cache
+_WEIGHTS = ("model/checkpoint.py", "profile/models.py")
+
+
 def code_digest() -> str:
-    """A hash of the code that makes graphs, comments and docstrings aside."""
+    """A hash of the code that makes graphs, comments and docstrings aside: it decides latencies."""
+    return _digest(_LOWERING)
+
+
+def conversion_digest() -> str:
+    """A hash of the code that makes model files: graphs and the generic weights in them."""
+    return _digest((*_LOWERING, *_WEIGHTS))
+
+
+@functools.cache
+def _digest(names: tuple[str, ...]) -> str:
     root = Path(files.__file__).parent
     digest = hashlib.sha256()
-    for name in _LOWERING:
+    for name in names:
         tree = ast.parse((root / name).read_text())
         for node in ast.walk(tree):
             body = getattr(node, "body", None)

@@ -19,7 +19,7 @@ from nasvit_edge.export.artifact import versions
 from nasvit_edge.export.formats import Format, Recipe, format_names, load_format, node_prefix
 from nasvit_edge.latency import RUNTIMES, check_choice
 from nasvit_edge.ops import Classifier, Op, TransformerBlock, all_ops, lower, macs
-from nasvit_edge.profile.code import code_digest
+from nasvit_edge.profile.code import conversion_digest
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ class Models:
             return self.folder / f"{graph}-{self.precision}{form.suffix}"
         from platformdirs import user_cache_path
 
-        kept = user_cache_path("nasvit-edge") / "models" / code_digest()
+        kept = user_cache_path("nasvit-edge") / "models" / conversion_digest()
         return kept / f"{graph}-{self.precision}{form.suffix}"
 
     def _recipe(self, item: Item, shape: tuple[int, ...]) -> Recipe:
