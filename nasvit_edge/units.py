@@ -35,6 +35,29 @@ def share(text: str) -> float:
     return float(match.group(1)) / 100
 
 
+def count(text: str, what: str = "count") -> float:
+    """`"500M"` -> 5e8, `"1.2G"`, `"300k"`, `"12000"`: MACs or parameters."""
+    return _scaled(text, what, {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}, "500M")
+
+
+def size_bytes(text: str, what: str = "size") -> float:
+    """`"20MB"` -> 2e7, `"20MiB"`, `"800kB"`; the unit is required."""
+    units = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30}
+    return _scaled(text, what, units, "20MB")
+
+
+def _scaled(text: str, what: str, units: dict[str, float], example: str) -> float:
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-zA-Z]*)\s*", text)
+    if match is None or match.group(2).lower() not in units:
+        raise NasvitEdgeError(
+            f"{what} {text!r} is not a number with one of the units {', '.join(u or 'none' for u in units)}; for example: {example}"
+        )
+    value = float(match.group(1)) * units[match.group(2).lower()]
+    if not 0 < value < 1e15:
+        raise NasvitEdgeError(f"{what} {text!r} is out of range; for example: {example}")
+    return value
+
+
 def show_ms(ms: float) -> str:
     """A latency with the digits that mean something: 0.0123 ms, 1.23 ms, 45.6 ms."""
     digits = 4 if ms < 0.1 else 3 if ms < 1 else 2 if ms < 10 else 1
@@ -47,3 +70,11 @@ def show_count(count: float) -> str:
         if count >= factor:
             return f"{count / factor:.1f} {unit}"
     return f"{count:.0f}"
+
+
+def show_bytes(value: float) -> str:
+    """1234567 -> '1.23 MB'."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.0f} B"

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nasvit_edge import files
 from nasvit_edge.errors import NasvitEdgeError, TableError
 from nasvit_edge.latency.composition import Composition, Prediction
@@ -59,12 +61,10 @@ class LatencyTable:
         parts, coverage, error = self._parts(config)
         sum_ms = self.context.sum_ms(parts.ms, parts.weights)
         if self.composition is None:
-            return Prediction(sum_ms + self.call_ms, None, None, coverage)
-        made = self.composition.predict(sum_ms, parts.count)
-        wider = 1 + _WIDER * error
-        return Prediction(
-            float(made.ms), float(made.low_ms / wider), float(made.high_ms * wider), round(coverage, 4)
-        )
+            return Prediction(float(rounded_ms(sum_ms + self.call_ms)), None, None, coverage)
+        ms = float(rounded_ms(self.composition.predict(sum_ms, parts.count).ms))
+        wider = (1 + self.composition.error) * (1 + _WIDER * error)
+        return Prediction(ms, ms / wider, ms * wider, round(coverage, 4))
 
     def parts(self, config: SubnetConfig) -> Parts:
         """Time by kind of op, number of ops and weights of a subnet."""
@@ -117,6 +117,11 @@ class LatencyTable:
                 wrong += ms * self.estimates[key].error
         total = sum(times.values()) or 1.0
         return Parts(times, len(ops), weights / 1e6), 1 - estimated / total, wrong / total
+
+
+def rounded_ms(ms: Any) -> Any:
+    """To a picosecond: the same sum added up in another order is the same prediction."""
+    return np.round(ms, 9)
 
 
 def table_name(device: str, runtime: str, threads: int, precision: str, space: str) -> str:

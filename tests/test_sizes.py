@@ -1,0 +1,43 @@
+"""Sizes are those of the modules that ship."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from nasvit_edge import sizes
+from nasvit_edge.model.blocks import build
+from nasvit_edge.ops import all_ops, lower
+from nasvit_edge.space import load_space
+
+
+@pytest.mark.parametrize("name", ["nano", "nasvit", "alphanet"])
+def test_parameters_are_those_of_the_module(name):
+    ops = random.Random(0).sample(all_ops(load_space(name)), 40)
+    for op in ops:
+        assert sizes.parameters(op) == sum(p.numel() for p in build(op).parameters()), op.key()
+
+
+@pytest.mark.parametrize(("end", "millions"), [("smallest", 8.24), ("largest", 16.68)])
+def test_whole_subnets_have_the_parameters_of_the_specification(end, millions):
+    space = load_space("nasvit")
+    made = sizes.config_parameters(space, getattr(space, end)())
+    assert made / 1e6 == pytest.approx(millions, abs=0.005)
+
+
+def test_activations_hold_at_least_input_and_output():
+    space = load_space("nasvit")
+    for op in lower(space, space.largest()):
+        ends = [1, 1]
+        for i, shape in enumerate((op.in_shape(), op.out_shape())):
+            for side in shape:
+                ends[i] *= side
+        assert sizes.activations(op) >= sum(ends), op.key()
+
+
+def test_fewer_bits_make_a_smaller_file():
+    op = lower(load_space("nasvit"), load_space("nasvit").largest())[5]
+    made = [sizes.file_bytes(op, precision) for precision in ("fp32", "fp16", "int8")]
+    assert made == sorted(made, reverse=True)
+    assert made[0] == 4 * made[2]
