@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nasvit_edge.model.supernet import Supernet
     from nasvit_edge.ops import all_ops, lower, macs
     from nasvit_edge.searching.accuracy import load_accuracy
-    from nasvit_edge.searching.evolution import SearchResult, search
+    from nasvit_edge.searching.search import SearchResult, search
     from nasvit_edge.space import SearchSpace, SubnetConfig, load_space
 
 _HOMES = {
@@ -33,7 +33,7 @@ _HOMES = {
     "model.supernet": ("Supernet",),
     "ops": ("all_ops", "lower", "macs"),
     "searching.accuracy": ("load_accuracy",),
-    "searching.evolution": ("SearchResult", "search"),
+    "searching.search": ("SearchResult", "search"),
     "space": ("SearchSpace", "SubnetConfig", "load_space"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

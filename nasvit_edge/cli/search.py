@@ -1,35 +1,86 @@
-"""`nasvit-edge search`."""
+"""`nasvit-edge search` and `explain`."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from nasvit_edge.cli import options
-from nasvit_edge.cli.output import CANDIDATE_COLUMNS, candidate_row, note, print_json, print_table, progress
+from nasvit_edge.cli.output import (
+    CANDIDATE_COLUMNS,
+    candidate_row,
+    note,
+    print_json,
+    print_table,
+    progress,
+    show_config,
+)
+
+_Text = str | None
 
 
 def search(
-    latency: Annotated[str, typer.Option(help="The budget, with its unit: 20ms, 800us.")],
+    latency: Annotated[
+        list[str] | None,
+        typer.Option(help="The budget: 20ms; repeat with names for several: host=8ms host:litert:int8=5ms."),
+    ] = None,
     device: options.Device = "host",
     space: options.Space = "nasvit",
+    latency_p90: Annotated[
+        list[str] | None, typer.Option(help="A budget that 90 % of runs keep to, as --latency.")
+    ] = None,
+    max_size: Annotated[_Text, typer.Option(help="Of the exported file: 20MB.")] = None,
+    max_params: Annotated[_Text, typer.Option(help="Parameters: 10M.")] = None,
+    max_macs: Annotated[_Text, typer.Option(help="Multiply-accumulates of an image: 500M.")] = None,
+    max_memory: Annotated[_Text, typer.Option(help="Activations that are alive at once: 8MB.")] = None,
+    min_accuracy: Annotated[_Text, typer.Option(help="80%; alone: the fastest subnet that has it.")] = None,
+    resolution: Annotated[_Text, typer.Option(help="Only these input sizes: 192 or 192,224.")] = None,
+    gene: Annotated[
+        list[str] | None, typer.Option(help="Only these choices of a gene: mb4.depth=3,4; repeatable.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Not these choices of a gene: mb5.width=128; repeatable.")
+    ] = None,
+    confidence: Annotated[
+        _Text, typer.Option(help="90%: budgets hold for the upper end of the prediction's interval.")
+    ] = None,
+    confirm: Annotated[
+        int | None,
+        typer.Option(min=1, max=100, help="Measure this many of the best, correct predictions, and repeat."),
+    ] = None,
+    confirm_by: Annotated[
+        str, typer.Option(help="What has to be within the budget when it is measured: p90 or median.")
+    ] = "p90",
+    method: Annotated[
+        str, typer.Option(help="evolutionary, or exact: the provable optimum of the predictors.")
+    ] = "evolutionary",
     supernet: options.Supernet = None,
     data: Annotated[
-        str | None, typer.Option(help="Images to measure accuracy on: bundled, fashion-mnist, or a folder.")
+        _Text, typer.Option(help="Images to measure accuracy on: bundled, fashion-mnist, or a folder.")
     ] = None,
     accuracy: Annotated[
-        str | None, typer.Option(help="An accuracy predictor: a shipped name (nasvit) or a JSON file.")
+        _Text, typer.Option(help="A predictor: a shipped name (nasvit, nano) or a JSON file; or: measured.")
     ] = None,
     runtime: options.Runtime = "onnxruntime",
     threads: options.Threads = 1,
     precision: options.Precision = "fp32",
     table: Annotated[Path | None, typer.Option(help="A latency table file, instead of the device's.")] = None,
     interpolate: options.Interpolate = False,
+    with_size: Annotated[
+        bool,
+        typer.Option("--size-front", help="Keep smaller files on the front, too, not only faster subnets."),
+    ] = False,
     population: Annotated[int | None, typer.Option(min=2, max=100_000)] = None,
     generations: Annotated[int | None, typer.Option(min=1, max=100_000)] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Processes that measure accuracies.")
+    ] = None,
     seed: options.Seed = 0,
+    html: Annotated[Path | None, typer.Option(help="Also write an interactive page of the front.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Also write a picture of the front.")] = None,
     out: options.Out = Path("search.json"),
     as_json: options.Json = False,
 ) -> None:
@@ -38,13 +89,27 @@ def search(
     The most accurate subnet whose predicted latency meets the budget. Writes a result file that
     `export` reads.
     """
-    from nasvit_edge import files, units
+    from nasvit_edge import files
     from nasvit_edge.flows import search as flow
+    from nasvit_edge.flows.limits import Wanted
+    from nasvit_edge.searching.infeasible import InfeasibleError
 
-    budget_ms = units.latency_ms(latency)
-    files.writable_folder(out.parent)
+    for path in (out, html, png):
+        if path is not None:
+            files.writable_folder(path.parent)
+    wanted = Wanted(
+        latency=latency or (),
+        latency_p90=latency_p90 or (),
+        max_size=max_size,
+        max_params=max_params,
+        max_macs=max_macs,
+        max_memory=max_memory,
+        min_accuracy=min_accuracy,
+        confidence=confidence,
+    )
     request = flow.Request(
         space=space,
+        wanted=wanted,
         supernet=supernet,
         data=data,
         accuracy=accuracy,
@@ -54,29 +119,95 @@ def search(
         precision=precision,
         table=str(table) if table else None,
         interpolate=interpolate,
+        resolution=resolution,
+        keep=tuple(gene or ()),
+        drop=tuple(exclude or ()),
+        with_size=with_size,
+        workers=workers,
     )
-    with progress("measuring ops") as show:
-        prepared = flow.prepare(request, note=note, on_profile=show)
-    points = 100 * prepared.setting.accuracy_uncertainty
-    note(
-        f"accuracy: {prepared.accuracy_source} (good to about {points:.1f} points); table: {prepared.table_name}"
-    )
-    with progress("searching") as show:
-        result = flow.go(prepared, budget_ms, seed, population, generations, on_progress=show)
+    partial = out.with_name(f"{out.name}.partial")
+    plan = flow.Plan(method=method, population=population, generations=generations, resume_at=partial)
+    try:
+        result = _found(request, plan, seed, None if confirm is None else (confirm, confirm_by))
+    except InfeasibleError as error:
+        _show_nearest(error, as_json)
+        raise
+    result["command"] = ["nasvit-edge", *sys.argv[1:]]
     files.write_json(out, result)
-    coverage = result["best"]["coverage"]
-    if coverage < 1:
-        note(f"measured: {coverage:.0%} of the winner's time; the rest is estimated")
+    _pictures(result, html, png)
     _show(result, out, as_json)
 
 
+def _found(request: Any, plan: Any, seed: int, confirm: tuple[int, str] | None) -> dict[str, Any]:
+    """The result, searched for and, where that is asked for, measured."""
+    from nasvit_edge.flows import confirm as confirming
+    from nasvit_edge.flows import search as flow
+
+    with progress("measuring ops") as show:
+        prepared = flow.prepare(request, note=note, on_profile=show)
+    setting = prepared.setting
+    good_to = f"good to about {100 * setting.accuracy_uncertainty:.1f} points"
+    note(f"accuracy: {setting.accuracy_source} ({good_to})")
+    with progress("searching") as show:
+        if confirm is None:
+            return flow.go(prepared, seed, plan, on_progress=show, note=note)
+        return confirming.go(prepared, seed, plan, *confirm, on_progress=show, note=note)
+
+
+def _show_nearest(error: Any, as_json: bool) -> None:
+    """What an impossible request came nearest to."""
+    if as_json:
+        print_json({"status": "infeasible"} | error.report)
+    else:
+        note(f"nearest: {show_config(error.report['nearest']['config'])}")
+
+
+def explain(
+    result: Annotated[Path, typer.Argument(help="A result file of `nasvit-edge search`.")],
+    table: Annotated[
+        Path | None, typer.Option(help="The latency table, where it is not found by its name.")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Example:  nasvit-edge explain search.json
+
+    Why this subnet: what each stage takes and brings, and what the next change of each gene would cost and bring.
+    """
+    from nasvit_edge.flows import explain as flow
+
+    found = flow.explain(result, table, note)
+    if as_json:
+        print_json(found)
+        return
+    print_table(flow.STAGE_COLUMNS, flow.stage_rows(found), flow.headline(found))
+    print_table(flow.CHANGE_COLUMNS, flow.change_rows(found), "one gene changed, the best trades first")
+    for line in flow.remarks(found):
+        note(line)
+
+
+def _pictures(result: dict[str, Any], html: Path | None, png: Path | None) -> None:
+    from nasvit_edge.flows import shown
+    from nasvit_edge.report import front
+
+    if html is not None:
+        front.write_html(result, html, shown.title(result), shown.remarks(result))
+        note(f"wrote {html}")
+    if png is not None:
+        front.write_png(result, png, shown.title(result))
+        note(f"wrote {png}")
+
+
 def _show(result: dict[str, Any], out: Path, as_json: bool) -> None:
+    from nasvit_edge.flows import shown
+
     if as_json:
         print_json(result)
-        return
-    title = f"best of {result['evaluated']} subnets within {result['budget_ms']:g} ms"
-    print_table(CANDIDATE_COLUMNS, [candidate_row(result["best"])], title)
-    near = [c for c in result["front"] if c != result["best"]][-6:]
-    if near:
-        print_table(CANDIDATE_COLUMNS, [candidate_row(c) for c in near], "faster ones on the front")
-    note(f"wrote {out}; next: nasvit-edge export {out} --format onnx")
+    else:
+        print_table(CANDIDATE_COLUMNS, [candidate_row(result["best"])], shown.title(result))
+        near = shown.around(result)
+        if near:
+            print_table(CANDIDATE_COLUMNS, [candidate_row(c) for c in near], "beside it on the front")
+        sys.stdout.write(shown.plot(result))
+    for line in shown.remarks(result):
+        note(line)
+    note(f"wrote {out}; next: nasvit-edge export {out} --format onnx, or nasvit-edge explain {out}")

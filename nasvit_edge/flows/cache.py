@@ -88,6 +88,18 @@ def keep(key: str, path: Path) -> None:
         return
 
 
+def accuracy_store(space: SearchSpace, supernet: str, data: str) -> Path:
+    """The file that keeps accuracies measured with these weights, images and code."""
+    parts = {
+        "space": repr(space),
+        "weights": _fingerprint(supernet),
+        "data": _fingerprint(data),
+        "code": _code(),
+    }
+    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+    return root() / "accuracy" / f"{space.name}-{key}.jsonl"
+
+
 def contents() -> list[dict[str, Any]]:
     """What is kept: folder, entries, bytes."""
     found = []

@@ -15,12 +15,13 @@ from nasvit_edge.errors import MeasurementError, MissingExtraError, NasvitEdgeEr
 from nasvit_edge.export import verification, writing
 from nasvit_edge.export.formats import load_format
 from nasvit_edge.flows import search as searching
+from nasvit_edge.flows.limits import Wanted
 from nasvit_edge.latency import LatencyTable, load_table, table_name
 from nasvit_edge.profile.local import Job, fastest_cores, local_runner
 from nasvit_edge.profile.run import profile
 from nasvit_edge.profile.trust import concerns, fingerprint
-from nasvit_edge.searching.fastest import fastest
 from nasvit_edge.searching.result import read_result
+from nasvit_edge.searching.search import fastest
 from nasvit_edge.space import SearchSpace, load_space
 
 SPACE, SUPERNET, DEVICE, RUNTIME = "nano", "nano", "host", "onnxruntime"
@@ -103,10 +104,17 @@ def _budget(space: SearchSpace, table: LatencyTable, latency: str | None) -> tup
 def _search(
     table: LatencyTable, budget_ms: float, seed: int, out: Path, note: Note, on_progress: OnProgress
 ) -> dict[str, Any]:
-    request = searching.Request(space=SPACE, supernet=SUPERNET, data=data_sets.BUNDLED, table=str(table.path))
+    request = searching.Request(
+        space=SPACE,
+        wanted=Wanted(latency=(f"{budget_ms!r}ms",)),
+        supernet=SUPERNET,
+        data=data_sets.BUNDLED,
+        accuracy=searching.MEASURED,
+        table=str(table.path),
+    )
     prepared = searching.prepare(request, note, on_progress)
     note("searching; accuracy is measured on validation images after batch-norm calibration")
-    result = searching.go(prepared, budget_ms, seed, None, None, on_progress=on_progress)
+    result = searching.go(prepared, seed, on_progress=on_progress)
     files.write_json(out / "search.json", result)
     return result
 

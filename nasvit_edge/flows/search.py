@@ -1,23 +1,31 @@
-"""Searching as a user asks for it: the table (measured first where there is none), the accuracy, the result."""
+"""Searching as a user asks for it: the tables (measured first where there is none), the accuracy, the result."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from nasvit_edge import data_sets, files
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import NasvitEdgeError, TableError
+from nasvit_edge.flows import progress
+from nasvit_edge.flows.limits import Wanted, choices, limits
 from nasvit_edge.latency import LatencyTable, load_table, table_path
 from nasvit_edge.latency.table import named
 from nasvit_edge.profile.trust import concerns
-from nasvit_edge.searching.accuracy import AccuracyPredictor, load_accuracy, predictor_names
-from nasvit_edge.searching.evolution import MEASURED_EFFORT, Effort, search
+from nasvit_edge.searching.accuracy import AccuracyPredictor, load_accuracy, predictor_names, predictor_path
+from nasvit_edge.searching.baseline import same_macs
+from nasvit_edge.searching.evolution import MEASURED_EFFORT, Effort, State
 from nasvit_edge.searching.images import ImageAccuracy
+from nasvit_edge.searching.population import genes
 from nasvit_edge.searching.result import Setting, to_json
+from nasvit_edge.searching.search import Problem, SearchResult, solve
+from nasvit_edge.searching.stages import described
 from nasvit_edge.space import SearchSpace, SubnetConfig, load_space
+
+MEASURED = "measured"  # --accuracy measured: on images, also where a predictor is shipped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +33,7 @@ class Request:
     """The options of `nasvit-edge search` that decide what is searched."""
 
     space: str
+    wanted: Wanted = field(default_factory=Wanted)
     supernet: str | None = None
     data: str | None = None
     accuracy: str | None = None
@@ -34,92 +43,170 @@ class Request:
     precision: str = "fp32"
     table: str | None = None
     interpolate: bool = False
+    resolution: str | None = None
+    keep: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    with_size: bool = False
+    workers: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
     """Everything a search needs, loaded and checked."""
 
-    space: SearchSpace
-    table: LatencyTable
-    table_name: str
-    accuracy: AccuracyPredictor | ImageAccuracy
-    measured: bool
-    accuracy_source: str
+    problem: Problem
     setting: Setting
+
+    @property
+    def predictor(self) -> AccuracyPredictor | None:
+        return self.problem.evaluator.predictor
 
 
 def prepare(
     request: Request, note: Callable[[str], None], on_profile: Callable[[int, int, str], None]
 ) -> Prepared:
-    """Load space, accuracy and table; where the host has no table, say so and measure one."""
+    """Load space, accuracy and tables; where the host has no table, say so and measure one."""
+    request.wanted.check()
     space = load_space(request.space)
-    request = _with_weights(_named(request), space)
-    accuracy, measured = _accuracy(request, space)
-    path = _table_path(request, space, note, on_profile)
-    table = trusted(
-        load_table(str(path), space=request.space, interpolate=request.interpolate), request, note
-    )
-    source = accuracy.name if isinstance(accuracy, ImageAccuracy) else f"predictor {accuracy.name}"
-    setting = Setting(
-        space=request.space,
-        supernet=request.supernet,
-        calibration=request.data if measured else None,
-        accuracy_source=source,
-        accuracy_uncertainty=accuracy.uncertainty,
-        device=table.raw["device"],
-        runtime=table.raw["runtime"],
-        threads=table.raw["threads"],
-        precision=table.raw["precision"],
-        table=path.name,
-        table_sha256=files.sha256(path),
-    )
-    return Prepared(
+    request = _with_weights(request, space)
+    accuracy = accuracy_source(request, space)
+    devices = request.wanted.devices(request.device)
+    if request.table is not None and len(devices) > 1:
+        raise NasvitEdgeError("--table is for one device; name each device in --latency DEVICE=20ms instead")
+    requests = [_named(replace(request, device=device)) for device in devices]
+    paths = [_table_path(one, space, note, on_profile) for one in requests]
+    tables = [trusted(_loaded(path, one, note), one, note) for one, path in zip(requests, paths, strict=True)]
+    keep = choices(request.keep, "--gene")
+    if request.resolution is not None:
+        keep |= choices([f"resolution={request.resolution}"], "--resolution")
+    problem = Problem(
         space=space,
-        table=table,
-        table_name=path.name,
+        tables=tuple(tables),
         accuracy=accuracy,
-        measured=measured,
-        accuracy_source=source,
-        setting=setting,
+        limits=limits(request.wanted, tables, devices, request.device),
+        genes=genes(space, keep, choices(request.drop, "--exclude")),
+        with_size=request.with_size,
     )
+    return Prepared(problem=problem, setting=_setting(request, accuracy, tables, devices))
+
+
+def _loaded(path: Path, request: Request, note: Callable[[str], None]) -> LatencyTable:
+    table = load_table(str(path), space=request.space)
+    if not request.interpolate:
+        return table
+    note(f"estimating what table {path.name} does not have, a few seconds")
+    return table.interpolated()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How to search.
+
+    Attributes:
+        resume_at: where the state is kept until the search is done; one that is there is continued.
+    """
+
+    method: str = "evolutionary"
+    population: int | None = None
+    generations: int | None = None
+    resume_at: Path | None = None
 
 
 def go(
     prepared: Prepared,
-    budget_ms: float,
     seed: int,
-    population: int | None,
-    generations: int | None,
-    on_progress: Callable[[int, int, str], None],
+    plan: Plan = Plan(),
+    *,
+    on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Search and return the content of the result file."""
-    effort = MEASURED_EFFORT if prepared.measured else Effort()
+    return content(prepared, run(prepared, seed, plan, on_progress=on_progress, note=note))
+
+
+def run(
+    prepared: Prepared,
+    seed: int,
+    plan: Plan = Plan(),
+    *,
+    on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
+    note: Callable[[str], None] = lambda text: None,
+) -> SearchResult:
+    """Search."""
+    effort = Effort() if prepared.predictor else MEASURED_EFFORT
     effort = replace(
         effort,
-        population=population or effort.population,
-        generations=generations or effort.generations,
+        population=plan.population or effort.population,
+        generations=plan.generations or effort.generations,
     )
-
-    def show(done: int, total: int, best: float) -> None:
-        on_progress(done, total, f"best {best:.2%}")
-
-    result = search(
-        prepared.space,
-        prepared.table,
-        prepared.accuracy,
-        budget_ms,
-        seed,
-        effort=effort,
-        on_progress=show,
+    keeper = progress.Keeper(
+        plan.resume_at, progress.identity(prepared.problem, prepared.setting, seed, effort)
     )
-    return to_json(prepared.space, result, prepared.setting)
+    state = keeper.load()
+    if state is not None:
+        note(f"continuing an interrupted search after generation {state.generation} of {effort.generations}")
+
+    def show(state: State) -> None:
+        keeper.save(state)
+        found = len(state.kept) > 0
+        best = f"best {state.kept_values.accuracy.max():.2%}" if found else "nothing within the limits yet"
+        on_progress(state.generation, effort.generations, best)
+
+    result = solve(prepared.problem, seed, method=plan.method, effort=effort, state=state, on_generation=show)
+    keeper.done()
+    return result
+
+
+def content(prepared: Prepared, result: SearchResult) -> dict[str, Any]:
+    """The content of a result file."""
+    error, evaluator = prepared.setting.accuracy_uncertainty, prepared.problem.evaluator
+    return to_json(result, prepared.setting) | {
+        "genes": evaluator.genes.restricted(),
+        "same_macs": same_macs(prepared.problem, result.best, result.seed, error),
+        "stages": described(evaluator, result.best.config),
+    }
+
+
+def _setting(
+    request: Request,
+    accuracy: AccuracyPredictor | ImageAccuracy,
+    tables: list[LatencyTable],
+    devices: list[str],
+) -> Setting:
+    measured, first = isinstance(accuracy, ImageAccuracy), tables[0]
+    predictor = None if measured else request.accuracy or accuracy.name
+    listed = [
+        {"name": device, "path": table.path.name, "sha256": files.sha256(table.path)}
+        for device, table in zip(devices, tables, strict=True)
+    ]
+    return Setting(
+        space=request.space,
+        supernet=request.supernet,
+        calibration=request.data if request.supernet else None,
+        accuracy_source=accuracy.name if measured else f"predictor {accuracy.name}",
+        accuracy_uncertainty=accuracy.uncertainty,
+        accuracy=predictor,
+        accuracy_sha256=None if predictor is None else files.sha256(predictor_path(predictor)),
+        device=first.raw["device"],
+        runtime=first.raw["runtime"],
+        threads=first.raw["threads"],
+        precision=first.raw["precision"],
+        table=first.path.name,
+        table_sha256=listed[0]["sha256"],
+        interpolate=request.interpolate,
+        tables=listed,
+    )
 
 
 def _with_weights(request: Request, space: SearchSpace) -> Request:
-    """The shipped weights and images, where a space has them and the user names no other source."""
-    if request.accuracy is not None:
-        return request
+    """A predictor where one is shipped, unless images are asked for; the shipped weights and images where there are any."""
+    if (
+        request.accuracy is None
+        and request.data is None
+        and request.supernet is None
+        and space.name in predictor_names()
+    ):
+        request = replace(request, accuracy=space.name)
     if request.supernet is None and files.data("weights", f"{space.name}.safetensors").is_file():
         request = replace(request, supernet=space.name)
     if request.supernet is not None and request.data is None and data_sets.has_bundled(space):
@@ -127,30 +214,33 @@ def _with_weights(request: Request, space: SearchSpace) -> Request:
     return request
 
 
-def _accuracy(request: Request, space: SearchSpace) -> tuple[AccuracyPredictor | ImageAccuracy, bool]:
-    """The accuracy source, and whether it measures (instead of predicting)."""
-    if request.accuracy is None and request.supernet is not None and request.data is not None:
-        return _measured(request, space), True
-    name = request.accuracy or space.name
-    if request.accuracy is None and name not in predictor_names():
+def accuracy_source(request: Request, space: SearchSpace) -> AccuracyPredictor | ImageAccuracy:
+    """The accuracy source: a predictor, or measuring on images."""
+    name = request.accuracy or (space.name if space.name in predictor_names() else None)
+    measurable = request.supernet is not None and request.data is not None
+    if request.accuracy == MEASURED or (request.accuracy is None and measurable):
+        if not measurable:
+            raise NasvitEdgeError("measuring accuracy takes weights and images: add --supernet W --data D")
+        return measured_accuracy(request, space)
+    if name is None:
         raise NasvitEdgeError(
             f"no accuracy for space {space.name!r}: give weights and images (--supernet W --data D) or a predictor "
-            f"(--accuracy FILE.json); predictors are shipped for {', '.join(predictor_names())}"
+            f"(--accuracy FILE.json, made by nasvit-edge accuracy fit); predictors are shipped for {', '.join(predictor_names())}"
         )
-    predictor = load_accuracy(name)
+    predictor = load_accuracy(name, space=space)
     if predictor.space != space.name:
         raise NasvitEdgeError(f"predictor {name!r} is for space {predictor.space!r}, not {space.name!r}")
-    return predictor, False
+    return predictor
 
 
-def _measured(request: Request, space: SearchSpace) -> ImageAccuracy:
-    from nasvit_edge.model.checkpoint import load_supernet
+def measured_accuracy(request: Request, space: SearchSpace) -> ImageAccuracy:
+    """Accuracy on the images of `request`, measured values kept in the cache."""
+    from nasvit_edge.flows.cache import accuracy_store
 
     assert request.supernet is not None
     assert request.data is not None
-    supernet = load_supernet(request.supernet, space)
-    calibration = data_sets.load_images(request.data, "calibration", space)
-    return ImageAccuracy(supernet, calibration, data_sets.load_images(request.data, "validation", space))
+    store = accuracy_store(space, request.supernet, request.data)
+    return ImageAccuracy.load(request.supernet, space, request.data, store=store, workers=request.workers)
 
 
 def _named(request: Request) -> Request:

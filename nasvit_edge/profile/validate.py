@@ -5,29 +5,22 @@ from __future__ import annotations
 import datetime
 import math
 import random
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nasvit_edge import files
-from nasvit_edge.device import load_device
-from nasvit_edge.errors import DeviceError, MeasurementError, NasvitEdgeError
+from nasvit_edge.errors import DeviceError, NasvitEdgeError
 from nasvit_edge.latency import LatencyTable, Prediction
-from nasvit_edge.profile.conversion import convert_all
-from nasvit_edge.profile.local import Job, fastest_cores, local_runner
-from nasvit_edge.profile.models import Item, Models, mixed, subnet_id
-from nasvit_edge.profile.protocol import PROTOCOLS
+from nasvit_edge.profile.models import mixed
+from nasvit_edge.profile.subnets import measure_subnets
 from nasvit_edge.profile.summary import digits
 from nasvit_edge.profile.trust import other_machine
 from nasvit_edge.space import SubnetConfig
 
-PASSES = 2
 _DRAWN = 2000  # subnets to choose from, for an even spread over latency
 _BAND = 1.2  # subnets within this factor of one another form a narrow band
-_JOB = PROTOCOLS["thorough"]
 _Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -71,7 +64,8 @@ def validate(
     if count < 4:
         raise NasvitEdgeError(f"{count} subnets validate nothing; give at least 4")
     subnets = validation_subnets(table, count, seed)
-    measured = _measured(table, subnets, seed, on_progress)
+    taken = measure_subnets(table, subnets, seed, on_progress)
+    measured = [[one.median_ms for one in taken[config]] for config in subnets]
     predicted = [table.predict(config) for config in subnets]
     rows = [row(*found) for found in zip(subnets, predicted, measured, strict=True)]
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -122,46 +116,6 @@ def report(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def store(table: LatencyTable, found: dict[str, Any]) -> None:
     """Write the report into the table's file."""
     files.write_json(table.path, table.raw | {"validation": found})
-
-
-def _measured(
-    table: LatencyTable,
-    subnets: Sequence[SubnetConfig],
-    seed: int,
-    on_progress: Callable[[int, int, str], None],
-) -> list[list[float]]:
-    raw, rng = table.raw, random.Random(seed)
-    items = [Item(subnet_id(config), config=config) for config in subnets]
-    taken: dict[str, list[float]] = {item.id: [] for item in items}
-    with tempfile.TemporaryDirectory(prefix="nasvit-edge-") as temporary:
-        models = Models(table.space, raw["runtime"], Path(temporary), 0, raw["precision"])
-        prepared = convert_all(items, models, on_progress)
-        program = load_device("host").runner
-        for turn in range(PASSES):
-            for item in rng.sample(items, len(items)):
-                with local_runner(program) as runner:
-                    answer = runner.measure(_job(item, prepared[item.id][0], raw, seed))
-                if "error" in answer:
-                    raise MeasurementError(f"subnet {item.id} could not be measured: {answer['error']}")
-                taken[item.id].append(float(np.median(answer["samples_us"])) / 1e3)
-                done = sum(map(len, taken.values()))
-                on_progress(done, PASSES * len(items), f"validating, pass {turn + 1}")
-    return [taken[item.id] for item in items]
-
-
-def _job(item: Item, model: str, raw: dict[str, Any], seed: int) -> Job:
-    return Job(
-        id=item.id,
-        model=model,
-        runtime=raw["runtime"],
-        threads=raw["threads"],
-        cores=fastest_cores(raw["threads"]),
-        runs=_JOB.runs,
-        seconds=_JOB.seconds,
-        most_seconds=_JOB.most_seconds,
-        precision=_JOB.precision,
-        seed=seed,
-    )
 
 
 def _tau(a: _Array, b: _Array, band: float) -> float:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nasvit_edge import files
 from nasvit_edge.errors import NasvitEdgeError, SpaceError
 from nasvit_edge.space import Gene, SearchSpace, SubnetConfig, get_gene, load_space
@@ -52,7 +54,7 @@ class AccuracyPredictor:
 
     def __call__(self, config: SubnetConfig) -> float:
         """The predicted top-1 of a config of the space, a fraction."""
-        return self.link(self.additive(config))
+        return float(self.link(self.additive(config)))
 
     def additive(self, config: SubnetConfig) -> float:
         """What plain addition of the smoothed effects predicts, before the link.
@@ -102,9 +104,9 @@ class AccuracyPredictor:
                     f"not one of {' '.join(map(str, gene.choices))}"
                 )
 
-    def link(self, total: float) -> float:
-        """From an additive total to the prediction; strictly rising over all totals of the space."""
-        gain = max(0.0, total - min(self.base.values()))
+    def link(self, total: Any) -> Any:
+        """From an additive total (or an array of them) to the prediction; strictly rising over all totals of the space."""
+        gain = np.maximum(0.0, total - min(self.base.values()))
         return total - self.saturation * gain * gain
 
 
@@ -113,22 +115,28 @@ def predictor_names() -> list[str]:
     return sorted(path.stem for path in files.data("accuracy").glob("*.json"))
 
 
-def load_accuracy(name: str | Path) -> AccuracyPredictor:
-    """A shipped predictor by name, or one from a JSON file.
+def predictor_path(name: str | Path) -> Path:
+    """The file of a shipped predictor, or the path itself; NasvitEdgeError for an unknown name."""
+    path = Path(name)
+    if path.suffix == ".json":
+        return path
+    if str(name) not in predictor_names():
+        raise NasvitEdgeError(
+            f"unknown accuracy predictor {str(name)!r}; there are {', '.join(predictor_names())}, or give a path to a .json file"
+        )
+    return files.data("accuracy", f"{name}.json")
+
+
+def load_accuracy(name: str | Path, space: SearchSpace | None = None) -> AccuracyPredictor:
+    """A shipped predictor by name, or one from a JSON file (for a space that is not shipped, give that).
 
     Raises:
         NasvitEdgeError: unknown name, or a file that is damaged or does not fit its space.
     """
-    path = Path(name)
-    if path.suffix != ".json":
-        if str(name) not in predictor_names():
-            raise NasvitEdgeError(
-                f"unknown accuracy predictor {str(name)!r}; there are {', '.join(predictor_names())}, or give a path to a .json file"
-            )
-        path = files.data("accuracy", f"{name}.json")
+    path = predictor_path(name)
     raw = files.read_json(path, "accuracy predictor", SCHEMA)
     try:
-        return _parse(path.stem, raw)
+        return parsed(path.stem, raw, space)
     except NasvitEdgeError as error:
         raise NasvitEdgeError(f"accuracy predictor {str(path)!r}: {error}") from None
     except KeyError as error:
@@ -139,13 +147,15 @@ def load_accuracy(name: str | Path) -> AccuracyPredictor:
         ) from None
 
 
-def _parse(name: str, raw: dict[str, Any]) -> AccuracyPredictor:
+def parsed(name: str, raw: dict[str, Any], space: SearchSpace | None = None) -> AccuracyPredictor:
+    """A predictor from the content of its file."""
     for key in ("space", "source", "unit"):
         if not isinstance(raw[key], str) or not raw[key].isprintable():
             raise ValueError(f"{key!r} is {raw[key]!r}, not one line of text")
     if raw["unit"] != "fractions":
         raise ValueError(f"'unit' is {raw['unit']!r}; it must be 'fractions'")
-    space = load_space(raw["space"])
+    if space is None or space.name != raw["space"]:
+        space = load_space(raw["space"])
     resolutions = [str(r) for r in space.resolutions]
     for key in ("base", "effects"):
         _same_keys(raw[key], resolutions, key)

@@ -1,176 +1,192 @@
-"""Evolutionary search for the most accurate subnet within a latency budget.
+"""NSGA-II on integer arrays (Deb et al. 2002): accuracy against latency, and size where it is asked for.
 
-Seeded and finite: every candidate is made feasible by construction (genes of an infeasible one are
-replaced, one by one, by those of a known feasible subnet), so an unreachable budget is an error at
-the start and never a loop.
+Limits come before objectives: a subnet within all of them beats one that is not, and of two that are not the
+one with the smaller excess wins, so a search for the impossible ends with the nearest subnet and never loops.
+Everything seen within the limits and beaten by nothing of its resolution is kept beside the population, and at the end, where
+accuracy is predicted, their neighbours are looked at until none is better.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from nasvit_edge.errors import BudgetError
-from nasvit_edge.latency import LatencyTable, Prediction
-from nasvit_edge.searching.fastest import fastest
-from nasvit_edge.space import SearchSpace, SubnetConfig, get_gene
-from nasvit_edge.units import show_ms
+import numpy as np
 
-Accuracy = Callable[[SubnetConfig], float]
+from nasvit_edge.searching.evaluation import Evaluator, Floats, Values
+from nasvit_edge.searching.limits import Limit, violation
+from nasvit_edge.searching.pareto import crowding, front, ranks
+from nasvit_edge.searching.population import Genes, Rows
 
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A subnet with its predicted latency and its accuracy (a fraction)."""
-
-    config: SubnetConfig
-    latency_ms: float
-    accuracy: float
-    prediction: Prediction
-
-
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """What a search found: the best subnet in budget, and the front of all that was looked at."""
-
-    best: Candidate
-    front: tuple[Candidate, ...]
-    evaluated: int
-    latency_ms: float
-    seed: int
+_ROUNDS = 30  # of looking at neighbours; three to six are usual
+_BEST = 8  # subnets of which two genes at once are changed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """How long to look: `generations` of `population` candidates, half of them kept as parents."""
+    """How long to look: `generations` of `population` candidates."""
 
-    population: int = 96
-    generations: int = 60
-    mutation: float = 0.12  # per gene
+    population: int = 256
+    generations: int = 100
+    crossover: float = 0.9  # of the children have two parents
+    mutation: float = 1.0  # genes of a child that change, on average
 
 
 MEASURED_EFFORT = Effort(population=20, generations=6)  # where an accuracy takes a good part of a second
 
 
-def search(
-    space: SearchSpace,
-    table: LatencyTable,
-    accuracy: Accuracy,
-    latency_ms: float,
-    seed: int = 0,
+@dataclass(slots=True)
+class State:
+    """A search between two generations: all it takes to go on as if nothing had happened."""
+
+    rng: np.random.Generator
+    rows: Rows
+    values: Values
+    kept: Rows  # of all seen within the limits what nothing of its resolution beats; in the end, what nothing beats
+    kept_values: Values
+    generation: int = 0
+    evaluated: int = 0
+
+
+def evolve(
+    evaluator: Evaluator,
+    limits: Sequence[Limit],
+    seed: int,
+    effort: Effort,
     *,
-    effort: Effort | None = None,
-    on_progress: Callable[[int, int, float], None] = lambda done, total, best: None,
-) -> SearchResult:
-    """The most accurate subnet whose predicted latency is at most `latency_ms`.
+    with_size: bool = False,
+    seeds: Rows | None = None,
+    state: State | None = None,
+    on_generation: Callable[[State], None] = lambda state: None,
+) -> State:
+    """Run the generations that are left of a search.
 
     Args:
-        accuracy: config -> fraction; a predictor, or `ImageAccuracy`.
-        on_progress: called with (evaluated, most that will be, best accuracy so far).
-
-    Raises:
-        BudgetError: even the fastest subnet is over the budget; names its latency.
-        TableError: the table does not cover an op of the space.
+        with_size: the bytes of the exported file are a third objective.
+        seeds: rows that the first population holds.
+        state: an earlier search, to be continued.
+        on_generation: called after each.
     """
-    anchor = fastest(space, table)
-    quickest = table.predict(anchor).ms
-    if quickest > latency_ms:
-        raise BudgetError(
-            f"no subnet of {space.name!r} meets {show_ms(latency_ms)}: the smallest reachable latency here is {show_ms(quickest)}"
-        )
-    run = _Run(space, table, accuracy, latency_ms, random.Random(seed), anchor, effort or Effort())
-    run.go(on_progress)
-    pool = run.ranked()
-    return SearchResult(pool[0], _front(pool), len(pool), latency_ms, seed)
+    run = _Run(evaluator, limits, effort, with_size)
+    if state is None:
+        state = run.begin(np.random.default_rng(seed), seeds)
+        on_generation(state)
+    while state.generation < effort.generations:
+        run.step(state)
+        on_generation(state)
+    if evaluator.predictor is not None:
+        run.polish(state)
+    best = front(run.costs(state.kept_values))
+    state.kept, state.kept_values = state.kept[best], state.kept_values[best]
+    return state
 
 
 class _Run:
-    """One search: the candidates seen so far and how new ones are made."""
+    """What does not change during a search."""
 
     def __init__(
-        self,
-        space: SearchSpace,
-        table: LatencyTable,
-        accuracy: Accuracy,
-        latency_ms: float,
-        rng: random.Random,
-        anchor: SubnetConfig,
-        effort: Effort,
+        self, evaluator: Evaluator, limits: Sequence[Limit], effort: Effort, with_size: bool
     ) -> None:
-        self.space, self.table, self.accuracy = space, table, accuracy
-        self.latency_ms, self.rng, self.anchor, self.effort = latency_ms, rng, anchor, effort
-        self.seen: dict[SubnetConfig, Candidate] = {}
+        self.evaluator, self.limits, self.effort, self.with_size = evaluator, limits, effort, with_size
+        self.genes: Genes = evaluator.genes
+        free = sum(len(choices) > 1 for choices in self.genes.allowed)
+        self.chance = effort.mutation / max(free, 1)
 
-    def go(self, on_progress: Callable[[int, int, float], None]) -> None:
-        total = self.effort.population * self.effort.generations
-        self._look(self.anchor)
-        for generation in range(self.effort.generations):
-            for config in self._generation(generation):
-                self._look(config)
-                best = max(c.accuracy for c in self.seen.values())
-                on_progress(len(self.seen), total, best)
+    def begin(self, rng: np.random.Generator, seeds: Rows | None) -> State:
+        first = [self.genes.extremes(), self.genes.random(rng, self.effort.population)]
+        rows = self._unique(np.concatenate([*([] if seeds is None else [seeds]), *first]))
+        rows = rows[: max(self.effort.population, 2)]
+        values = self.evaluator(rows)
+        state = State(rng, rows, values, rows[:0], values[np.zeros(0, np.intp)], evaluated=len(rows))
+        self._keep(state, rows, values)
+        return state
 
-    def ranked(self) -> list[Candidate]:
-        """All candidates, the most accurate first; of equals the fastest, then by genes."""
-        return sorted(self.seen.values(), key=lambda c: (-c.accuracy, c.latency_ms, str(c.config)))
+    def step(self, state: State) -> None:
+        """One generation: children of the better ones, then the best of both."""
+        rank, crowd = self._order(state.values)
+        children = self._new(state, self._children(state, rank, crowd))
+        if len(children):
+            values = self.evaluator(children)
+            state.evaluated += len(children)
+            self._keep(state, children, values)
+            rows = np.concatenate([state.rows, children])
+            self._select(state, rows, Values.joined([state.values, values]))
+        state.generation += 1
 
-    def _look(self, config: SubnetConfig) -> None:
-        if config not in self.seen:
-            prediction = self.table.predict(config)
-            self.seen[config] = Candidate(config, prediction.ms, self.accuracy(config), prediction)
+    def polish(self, state: State) -> None:
+        """Look at the neighbours of what is kept until none joins it, and at their neighbours where it is most accurate."""
+        looked = np.zeros(0, np.uint64)
+        for _ in range(_ROUNDS):
+            keys = self.genes.keys(state.kept)
+            fresh = ~np.isin(keys, looked)
+            if not fresh.any():
+                best = self.genes.neighbours(state.kept[np.argsort(-state.kept_values.accuracy)[:_BEST]])
+                if not self._look(state, self.genes.neighbours(self._unique(best))):
+                    return
+                continue
+            looked = np.concatenate([looked, keys[fresh]])
+            self._look(state, self.genes.neighbours(state.kept[fresh]))
 
-    def _generation(self, generation: int) -> list[SubnetConfig]:
-        """New feasible configs: random at first, then half mutations and half crossings of the best."""
-        parents = self.ranked()[: max(2, self.effort.population // 3)]
-        made: dict[SubnetConfig, None] = {}
-        for attempt in range(4 * self.effort.population):  # duplicates are dropped, so allow some
-            if len(made) == self.effort.population:
-                break
-            config = self._make(generation, parents, attempt)
-            if config not in self.seen:
-                made.setdefault(config)
-        return list(made)
+    def _look(self, state: State, rows: Rows) -> bool:
+        """Evaluate rows; whether one joined what is kept."""
+        rows = self._unique(rows)
+        before = self.genes.keys(state.kept)
+        state.evaluated += len(rows)
+        self._keep(state, rows, self.evaluator(rows))
+        return not np.isin(self.genes.keys(state.kept), before).all()
 
-    def _make(self, generation: int, parents: list[Candidate], attempt: int) -> SubnetConfig:
-        if generation == 0:
-            return self._feasible(self.space.sample(self.rng))
-        mother = self._genes(self.rng.choice(parents).config)
-        if attempt % 2:
-            father = self._genes(self.rng.choice(parents).config)
-            mother = [self.rng.choice(pair) for pair in zip(mother, father, strict=True)]
-        return self._feasible(self.space.from_choices(self._mutated(mother)))
+    def costs(self, values: Values) -> Floats:
+        """(n, objectives), each to be small."""
+        columns = [values.latency_ms[:, 0], -values.accuracy]
+        return np.stack([*columns, values.bytes] if self.with_size else columns, 1)
 
-    def _genes(self, config: SubnetConfig) -> list[int]:
-        return [get_gene(config, gene) for gene in self.space.genes]
+    def _children(self, state: State, rank: Any, crowd: Floats) -> Rows:
+        count = self.effort.population
+        mothers, fathers = (self._winners(state, rank, crowd, count) for _ in range(2))
+        mixed = state.rng.random(mothers.shape) < 0.5
+        crossed = state.rng.random((count, 1)) < self.effort.crossover
+        return self.genes.mutated(state.rng, np.where(mixed & crossed, fathers, mothers), self.chance)
 
-    def _mutated(self, values: list[int]) -> list[int]:
-        changed = [
-            self.rng.choice(gene.choices) if self.rng.random() < self.effort.mutation else value
-            for gene, value in zip(self.space.genes, values, strict=True)
-        ]
-        return changed
+    def _winners(self, state: State, rank: Any, crowd: Floats, count: int) -> Rows:
+        """Of two drawn at random the better one, `count` times."""
+        a, b = state.rng.integers(len(state.rows), size=(2, count))
+        better = (rank[b] < rank[a]) | ((rank[b] == rank[a]) & (crowd[b] > crowd[a]))
+        found: Rows = state.rows[np.where(better, b, a)]
+        return found
 
-    def _feasible(self, config: SubnetConfig) -> SubnetConfig:
-        """`config` with as many genes of the fastest subnet as it takes to meet the budget."""
-        values, anchor = self._genes(config), self._genes(self.anchor)
-        order = list(range(len(values)))
-        self.rng.shuffle(order)
-        for index in [None, *order]:
-            if index is not None:
-                if values[index] == anchor[index]:
-                    continue
-                values[index] = anchor[index]
-            made = self.space.from_choices(values)
-            if self.table.predict(made).ms <= self.latency_ms:
-                return made
-        return self.anchor
+    def _new(self, state: State, rows: Rows) -> Rows:
+        """`rows` without duplicates and without what the population holds."""
+        rows = self._unique(rows)
+        return rows[~np.isin(self.genes.keys(rows), self.genes.keys(state.rows))]
 
+    def _unique(self, rows: Rows) -> Rows:
+        first = np.unique(self.genes.keys(rows), return_index=True)[1]
+        return rows[np.sort(first)]
 
-def _front(ranked: list[Candidate]) -> tuple[Candidate, ...]:
-    """Candidates that nothing else beats in both latency and accuracy, the fastest first."""
-    front: list[Candidate] = []
-    for candidate in sorted(ranked, key=lambda c: (c.latency_ms, -c.accuracy)):
-        if not front or candidate.accuracy > front[-1].accuracy:
-            front.append(candidate)
-    return tuple(front)
+    def _order(self, values: Values) -> tuple[Any, Floats]:
+        """Rank (0 is best) and crowding distance; those that miss a limit rank behind all others, by their excess."""
+        excess, costs = violation(values, self.limits), self.costs(values)
+        inside = excess <= 0
+        rank = np.empty(len(costs), np.intp)
+        rank[inside] = ranks(costs[inside], self.effort.population)
+        behind = np.unique(excess[~inside], return_inverse=True)[1]
+        rank[~inside] = behind + (rank[inside].max() + 1 if inside.any() else 0)
+        return rank, crowding(costs, rank)
+
+    def _select(self, state: State, rows: Rows, values: Values) -> None:
+        rank, crowd = self._order(values)
+        best = np.lexsort([-crowd, rank])[: self.effort.population]
+        state.rows, state.values = rows[best], values[best]
+
+    def _keep(self, state: State, rows: Rows, values: Values) -> None:
+        """Add to the fronts of all that was seen, one a resolution.
+
+        The step from one resolution to the next is a large one: the best of the next is no neighbour of what is good here.
+        """
+        inside = violation(values, self.limits) <= 0
+        rows = np.concatenate([state.kept, rows[inside]])
+        values = Values.joined([state.kept_values, values[inside]])
+        costs, groups = self.costs(values), [np.flatnonzero(rows[:, 0] == r) for r in self.genes.allowed[0]]
+        best = np.concatenate([group[front(costs[group])] for group in groups])
+        state.kept, state.kept_values = rows[best], values[best]

@@ -1,29 +1,79 @@
-"""The accuracy of subnets, measured on images after batch-norm calibration."""
+"""The accuracy of subnets, measured on images after batch-norm calibration.
+
+Every subnet is materialised and calibrated by itself, so no statistics leak from one to another, and all are judged
+on the same images. What was measured is kept: asking again costs nothing. Several are shared among processes, and,
+under torchrun, among its machines.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from nasvit_edge import data_sets
 from nasvit_edge.data_sets import ImageSet
-from nasvit_edge.space import SubnetConfig
+from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.space import SearchSpace, SubnetConfig
 
 if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
+
     from nasvit_edge.model.supernet import Supernet
+
+_FEWEST = 4  # subnets that are worth starting processes for
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What another process needs to measure the same: names and paths, no weights."""
+
+    supernet: str
+    space: SearchSpace
+    data: str
 
 
 @dataclass(slots=True)
 class ImageAccuracy:
     """`accuracy(config)` -> the share of `validation` images that the calibrated subnet gets right.
 
-    Every subnet is materialised and calibrated by itself, so no statistics leak from one to another.
-    Results are kept: asking again costs nothing.
+    Attributes:
+        measured: what is known already.
+        store: a file that measured values are added to, one line each.
+        source: where weights and images come from; without it nothing is measured in other processes.
+        workers: processes, each with one thread; None: as many as there are cores.
     """
 
     supernet: Supernet
     calibration: ImageSet
     validation: ImageSet
     measured: dict[SubnetConfig, float] = field(default_factory=dict)
+    store: Path | None = None
+    source: Source | None = None
+    workers: int | None = None
+    pool: ProcessPoolExecutor | None = None
+
+    @staticmethod
+    def load(
+        supernet: str, space: SearchSpace, data: str, *, store: Path | None = None, workers: int | None = None
+    ) -> ImageAccuracy:
+        """From weights and images by name or path; values in `store` are not measured again."""
+        from nasvit_edge.model.checkpoint import load_supernet
+
+        made = ImageAccuracy(
+            load_supernet(supernet, space),
+            data_sets.load_images(data, "calibration", space),
+            data_sets.load_images(data, "validation", space),
+            store=store,
+            source=Source(supernet, space, data),
+            workers=workers,
+        )
+        made.measured.update(_stored(store, space))
+        return made
 
     @property
     def name(self) -> str:
@@ -34,9 +84,94 @@ class ImageAccuracy:
         """One standard error of a share of about 0.9 on this many images."""
         return float((0.9 * 0.1 / len(self.validation)) ** 0.5)
 
+    @property
+    def writes(self) -> bool:
+        """Whether this process is the one that writes files: under torchrun the first."""
+        return os.environ.get("RANK", "0") == "0"
+
     def __call__(self, config: SubnetConfig) -> float:
+        return self.many([config])[0]
+
+    def many(self, configs: Sequence[SubnetConfig]) -> list[float]:
+        """The accuracies of several subnets, those not known yet measured in parallel."""
+        new = list(dict.fromkeys(c for c in configs if c not in self.measured))
+        for config, accuracy in _shared(new, self._measure):
+            self._remember(config, accuracy)
+        return [self.measured[config] for config in configs]
+
+    def _measure(self, configs: Sequence[SubnetConfig]) -> Iterator[tuple[SubnetConfig, float]]:
+        workers = min(self.workers or os.cpu_count() or 1, len(configs))
+        if workers < 2 or self.source is None or len(configs) < _FEWEST:
+            for config in configs:
+                yield config, self._one(config)
+            return
+        if self.pool is None:
+            self.pool = _pool(self.source, self.workers or os.cpu_count() or 1)
+        yield from zip(configs, self.pool.map(_in_worker, configs), strict=True)
+
+    def _one(self, config: SubnetConfig) -> float:
         from nasvit_edge.model.evaluate import subnet_accuracy
 
-        if config not in self.measured:
-            self.measured[config] = subnet_accuracy(self.supernet, config, self.calibration, self.validation)
-        return self.measured[config]
+        return subnet_accuracy(self.supernet, config, self.calibration, self.validation)
+
+    def _remember(self, config: SubnetConfig, accuracy: float) -> None:
+        self.measured[config] = accuracy
+        if self.store is not None and self.writes:
+            line = json.dumps({"config": config.to_dict(), "accuracy": accuracy})
+            with contextlib.suppress(OSError):  # a cache that cannot be written to is no error
+                self.store.parent.mkdir(parents=True, exist_ok=True)
+                with self.store.open("a") as out:
+                    out.write(f"{line}\n")
+
+
+def _stored(store: Path | None, space: SearchSpace) -> Iterator[tuple[SubnetConfig, float]]:
+    """The lines of a store that are whole."""
+    lines: list[str] = []
+    if store is not None:
+        with contextlib.suppress(OSError, ValueError):
+            lines = store.read_text().splitlines()
+    for line in lines:
+        with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError, NasvitEdgeError):
+            values = json.loads(line)
+            if 0 <= float(values["accuracy"]) <= 1:
+                yield space.config_from(values["config"]), float(values["accuracy"])
+
+
+def _shared(configs: Sequence[SubnetConfig], measure: Any) -> Iterator[tuple[SubnetConfig, float]]:
+    """Under torchrun every process measures its part and learns of all others'; else all is measured here."""
+    if not configs or "WORLD_SIZE" not in os.environ:
+        yield from measure(configs)
+        return
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        dist.init_process_group("gloo")
+    rank, world = dist.get_rank(), dist.get_world_size()
+    parts: list[Any] = [None] * world
+    dist.all_gather_object(parts, list(measure(configs[rank::world])))
+    known = {config: accuracy for part in parts for config, accuracy in part}
+    yield from ((config, known[config]) for config in configs)
+
+
+_worker: ImageAccuracy | None = None
+
+
+def _pool(source: Source, workers: int) -> ProcessPoolExecutor:
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (source,))
+
+
+def _start(source: Source) -> None:
+    """Load what a worker needs, once."""
+    import torch
+
+    global _worker
+    torch.set_num_threads(1)
+    _worker = ImageAccuracy.load(source.supernet, source.space, source.data)
+
+
+def _in_worker(config: SubnetConfig) -> float:
+    assert _worker is not None
+    return _worker._one(config)

@@ -51,7 +51,11 @@ def test_three_subnets_validate_nothing(table):
         validation.validate(table[0], 3)
 
 
-@given(bias=st.floats(-0.2, 0.2), noise=st.floats(0, 0.05), seed=st.integers(0, 100))
+@given(
+    bias=st.floats(-0.2, 0.2).filter(lambda b: abs(abs(b) - 0.1) > 1e-6),
+    noise=st.floats(0, 0.05),
+    seed=st.integers(0, 100),
+)
 def test_the_report_says_how_far_off_predictions_are(bias, noise, seed):
     rng = np.random.default_rng(seed)
     truth = rng.uniform(5, 60, 30)

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import random
-from pathlib import Path
-
+import numpy as np
 import pytest
 from conftest import TINY, space_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import COMPOSITION, predictor, table
 
 import nasvit_edge as ne
-from nasvit_edge.errors import BudgetError
-from nasvit_edge.latency import Composition, Context, LatencyTable
-from nasvit_edge.latency.context import PLAIN
-from nasvit_edge.ops import all_ops, macs
-from nasvit_edge.searching.evolution import Effort, search
-from nasvit_edge.searching.fastest import fastest
+from nasvit_edge.errors import BudgetError, NasvitEdgeError
+from nasvit_edge.latency import Composition, Context
+from nasvit_edge.ops import macs
+from nasvit_edge.searching.evolution import Effort, evolve
+from nasvit_edge.searching.infeasible import InfeasibleError
+from nasvit_edge.searching.limits import Limit
+from nasvit_edge.searching.search import Problem, fastest, search, solve
 from nasvit_edge.space import load_space
 
 TINY_SPACE = space_of(TINY)
 NASVIT = load_space("nasvit")
-
-
-def table(space, seed=0, composition=None, context=PLAIN):
-    """Made-up latencies, about proportional to MACs, with noise: for everything but what is measured."""
-    rng = random.Random(seed)
-    ops = {op.key(): (0.01 + op.macs() / 1e7) * rng.uniform(0.7, 1.3) for op in all_ops(space)}
-    return LatencyTable(
-        Path("t"), space, ops, 0.005, composition, {"device": "host", "runtime": "onnxruntime"}, context
-    )
 
 
 def accuracy_of(space):
@@ -50,21 +41,22 @@ def test_the_fastest_subnet_is_that_of_brute_force(seed, composed, fits, spill):
     assert made.predict(fastest(TINY_SPACE, made)).ms == pytest.approx(best)
 
 
-@given(seed=st.integers(0, 1000), share=st.floats(0.02, 1))
-@settings(max_examples=10)
-def test_no_returned_subnet_is_over_the_budget(seed, share):
-    made = table(NASVIT)
+@given(seed=st.integers(0, 1000), share=st.floats(0.02, 1), method=st.sampled_from(["evolutionary", "exact"]))
+@settings(max_examples=12)
+def test_no_returned_subnet_is_over_the_budget(seed, share, method):
+    made = table(NASVIT, composition=COMPOSITION)
     low, high = (made.predict(c).ms for c in (fastest(NASVIT, made), NASVIT.largest()))
     budget = low + share * (high - low)
-    result = search(
-        NASVIT, made, ne.load_accuracy("nasvit"), budget, seed, effort=Effort(population=20, generations=5)
-    )
+    accuracy, effort = ne.load_accuracy("nasvit"), Effort(population=20, generations=5)
+    result = search(NASVIT, made, accuracy, budget, seed, effort=effort, method=method)
+    assert made.predict(result.best.config).ms == pytest.approx(result.best.latency_ms)
     assert result.best.latency_ms <= budget
     assert all(c.latency_ms <= budget for c in result.front)
+    assert all(c.latency_ms > budget for c in result.beyond)
     assert result.best.accuracy == max(c.accuracy for c in result.front)
 
 
-def test_the_same_seed_gives_the_same_result_and_another_one_may_not():
+def test_the_same_seed_gives_the_same_result():
     made, accuracy = table(NASVIT), ne.load_accuracy("nasvit")
     budget = made.predict(NASVIT.smallest()).ms * 2
     effort = Effort(population=20, generations=6)
@@ -73,7 +65,7 @@ def test_the_same_seed_gives_the_same_result_and_another_one_may_not():
     assert first.seed == 3
 
 
-def test_a_small_space_is_searched_to_its_optimum():
+def test_a_small_space_is_searched_to_its_optimum_by_measured_accuracies():
     made, accuracy = table(TINY_SPACE), accuracy_of(TINY_SPACE)
     configs = list(TINY_SPACE.all_configs())
     latencies = sorted(made.predict(c).ms for c in configs)
@@ -82,19 +74,62 @@ def test_a_small_space_is_searched_to_its_optimum():
         best = max(accuracy(c) for c in configs if made.predict(c).ms <= budget)
         found = search(TINY_SPACE, made, accuracy, budget, 0, effort=Effort(population=40, generations=30))
         assert found.best.accuracy == pytest.approx(best, abs=0.005)
+        assert found.gap is None  # measured accuracies have no exact front
 
 
 def test_the_front_rises_in_both_latency_and_accuracy():
     made = table(NASVIT)
     result = search(
-        NASVIT, made, ne.load_accuracy("nasvit"), 1e6, 0, effort=Effort(population=30, generations=5)
+        NASVIT, made, ne.load_accuracy("nasvit"), 1e6, effort=Effort(population=30, generations=5)
     )
     pairs = [(c.latency_ms, c.accuracy) for c in result.front]
     assert pairs == sorted(pairs)
     assert len({a for _, a in pairs}) == len(pairs)
 
 
+def test_a_search_stays_near_the_exact_optimum():
+    made = table(NASVIT, composition=COMPOSITION)
+    for budget in np.geomspace(1.2, 6, 5) * made.predict(NASVIT.smallest()).ms:
+        gap = search(NASVIT, made, ne.load_accuracy("nasvit"), float(budget)).gap
+        assert 0 <= gap.accuracy < 2e-4
+        assert gap.hypervolume > 0.999
+
+
+def test_the_size_of_files_can_be_a_third_objective():
+    evaluator = Problem(space=NASVIT, tables=(table(NASVIT),), accuracy=predictor(NASVIT)).evaluator
+    effort = Effort(population=60, generations=10)
+    plain, sized = (evolve(evaluator, (), 0, effort, with_size=on) for on in (False, True))
+    assert len(sized.kept) > len(plain.kept)
+    assert sized.kept_values.bytes.min() <= plain.kept_values.bytes.min()
+
+
 def test_an_impossible_budget_names_the_smallest_reachable_latency():
     made = table(NASVIT)
-    with pytest.raises(BudgetError, match="smallest reachable latency here is"):
+    least = made.predict(fastest(NASVIT, made)).ms
+    with pytest.raises(BudgetError, match="smallest reachable latency here is") as error:
         search(NASVIT, made, ne.load_accuracy("nasvit"), 1e-6)
+    assert isinstance(error.value, InfeasibleError)
+    assert error.value.report["limits"][0]["best"] == pytest.approx(least)
+    NASVIT.config(**error.value.report["nearest"]["config"])
+
+
+def test_limits_that_exclude_each_other_name_what_binds_and_the_nearest_subnet():
+    made, accuracy = table(NASVIT), ne.load_accuracy("nasvit")
+    least = made.predict(fastest(NASVIT, made)).ms
+    limits = (
+        Limit(quantity="latency 0", bound=1.05 * least, name="--latency"),
+        Limit(quantity="accuracy", bound=0.82, name="--min-accuracy"),
+        Limit(quantity="parameters", bound=1e9, name="--max-params"),
+    )
+    for method in ("evolutionary", "exact"):
+        with pytest.raises(InfeasibleError, match="together; binding: ") as error:
+            solve(Problem(space=NASVIT, tables=(made,), accuracy=accuracy, limits=limits), method=method)
+        assert "--max-params" not in str(error.value).split("binding: ")[1].split("(")[0]
+        alone = {limit["name"]: limit for limit in error.value.report["limits"]}
+        assert all(limit["possible"] for limit in alone.values())
+        assert alone["--latency"]["best"] == pytest.approx(least)
+
+
+def test_an_unknown_method_lists_what_there_is():
+    with pytest.raises(NasvitEdgeError, match="evolutionary, exact"):
+        search(TINY_SPACE, table(TINY_SPACE), predictor(TINY_SPACE), 1e6, method="random")

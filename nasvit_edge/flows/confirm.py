@@ -1,0 +1,157 @@
+"""Closing the loop: the best predicted subnets are measured, predictions corrected by what that shows, and again.
+
+A factor, measured over predicted, is learned from the subnets near the budget that were measured so far. The next
+round takes those that the corrected prediction finds more accurate than the best confirmed one; it ends when
+there is none.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from nasvit_edge.errors import BudgetError, NasvitEdgeError
+from nasvit_edge.flows.search import Plan, Prepared, content, run
+from nasvit_edge.latency.table import check_choice
+from nasvit_edge.profile.subnets import Visit, measure_subnets
+from nasvit_edge.searching.infeasible import InfeasibleError
+from nasvit_edge.searching.limits import Limit
+from nasvit_edge.searching.result import describe
+from nasvit_edge.searching.search import Candidate, SearchResult
+from nasvit_edge.space import SubnetConfig
+from nasvit_edge.units import show_ms
+
+_ROUNDS = 6
+_MARGIN = 0.005  # aimed this far below the budget, so that noise does not turn each round's winner away
+
+
+@dataclass(slots=True)
+class _Loop:
+    """What was measured so far: config -> (what was predicted of it, visits)."""
+
+    budget_ms: float
+    by: str
+    taken: dict[SubnetConfig, tuple[Candidate, list[Visit]]] = field(default_factory=dict)
+    rounds: int = 0
+
+    def value(self, config: SubnetConfig) -> float:
+        """What has to be within the budget: the mean over visits."""
+        return statistics.fmean(getattr(visit, f"{self.by}_ms") for visit in self.taken[config][1])
+
+    def factor(self) -> float:
+        """Measured over predicted, the median over what was measured; 1 before."""
+        ratios = [self.value(config) / made.latency_ms for config, (made, _) in self.taken.items()]
+        return statistics.median(ratios) if ratios else 1.0
+
+    def best(self) -> Candidate | None:
+        """The most accurate one that was measured within the budget."""
+        inside = [made for config, (made, _) in self.taken.items() if self.value(config) <= self.budget_ms]
+        return max(inside, key=lambda made: (made.accuracy, -made.latency_ms), default=None)
+
+    def report(self) -> dict[str, Any]:
+        rows = [
+            {
+                **describe(made),
+                "median_ms": statistics.fmean(v.median_ms for v in visits),
+                "p90_ms": statistics.fmean(v.p90_ms for v in visits),
+                "inside": self.value(config) <= self.budget_ms,
+            }
+            for config, (made, visits) in self.taken.items()
+        ]
+        return {"by": self.by, "rounds": self.rounds, "factor": self.factor(), "subnets": rows}
+
+
+def go(
+    prepared: Prepared,
+    seed: int,
+    plan: Plan,
+    count: int,
+    by: str = "p90",
+    *,
+    on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
+    note: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Search, measure the `count` best, correct, and repeat until the winner is measured within the budget.
+
+    Returns:
+        The content of the result file, its status `confirmed`, `best` and `confirmation` with what was measured.
+
+    Raises:
+        BudgetError: nothing was measured within the budget.
+        DeviceError: the first table is not of this machine.
+    """
+    check_choice("--confirm-by", by, ("median", "p90"))
+    asked = [limit for limit in prepared.problem.limits if limit.quantity in ("latency 0", "high 0")]
+    if not asked:
+        raise NasvitEdgeError("--confirm measures a latency; give --latency as well")
+    loop = _Loop(min(limit.bound for limit in asked), by)
+    result: SearchResult | None = None
+    while loop.rounds < _ROUNDS:
+        found = _search(prepared, seed, plan, loop, on_progress, note)
+        result = found or result
+        new = _next(found, loop, count)
+        if not new:
+            break
+        loop.rounds += 1
+        measured = measure_subnets(
+            prepared.problem.tables[0], [c.config for c in new], seed, on_progress, what="confirming"
+        )
+        loop.taken |= {made.config: (made, measured[made.config]) for made in new}
+        note(_said(loop, new))
+    best = loop.best()
+    if best is None or result is None:
+        raise _failed(loop)
+    return _content(prepared, replace(result, best=best), loop)
+
+
+def _search(
+    prepared: Prepared, seed: int, plan: Plan, loop: _Loop, on_progress: Any, note: Any
+) -> SearchResult | None:
+    """A search with corrected limits; None where the correction leaves nothing within them."""
+    corrected = replace(prepared.problem, limits=_corrected(prepared.problem.limits, loop))
+    try:
+        return run(replace(prepared, problem=corrected), seed, plan, on_progress=on_progress, note=note)
+    except InfeasibleError:
+        if not loop.taken:
+            raise
+        return None
+
+
+def _corrected(limits: Sequence[Limit], loop: _Loop) -> tuple[Limit, ...]:
+    if not loop.taken:
+        return tuple(limits)
+    own = Limit(
+        quantity="latency 0", bound=loop.budget_ms, name="--latency", factor=loop.factor() * (1 + _MARGIN)
+    )
+    return (own, *(limit for limit in limits if limit.quantity not in ("latency 0", "high 0")))
+
+
+def _next(found: SearchResult | None, loop: _Loop, count: int) -> list[Candidate]:
+    """The most accurate of a front that were not measured and would beat the best that was."""
+    best = loop.best()
+    least = best.accuracy if best else -1.0
+    front = sorted(found.front, key=lambda c: -c.accuracy) if found else []
+    return [c for c in front if c.config not in loop.taken and c.accuracy > least][:count]
+
+
+def _said(loop: _Loop, new: Sequence[Candidate]) -> str:
+    inside = sum(loop.value(c.config) <= loop.budget_ms for c in new)
+    return f"round {loop.rounds}: measured {len(new)}, {inside} with a {loop.by} within {show_ms(loop.budget_ms)}; {loop.by} is {loop.factor():.3f} of predictions"
+
+
+def _failed(loop: _Loop) -> BudgetError:
+    fastest = min(map(loop.value, loop.taken), default=float("nan"))
+    return BudgetError(
+        f"no subnet was measured with a {loop.by} within {show_ms(loop.budget_ms)} in {loop.rounds} rounds: the fastest of "
+        f"{len(loop.taken)} took {show_ms(fastest)}; give a larger budget, or profile this machine again"
+    )
+
+
+def _content(prepared: Prepared, result: SearchResult, loop: _Loop) -> dict[str, Any]:
+    report = loop.report()
+    made = content(prepared, result)
+    own = next(row for row in report["subnets"] if row["config"] == made["best"]["config"])
+    made["best"] |= {"median_ms": own["median_ms"], "p90_ms": own["p90_ms"]}
+    return made | {"status": "confirmed", "confirmation": report, "budget_ms": loop.budget_ms}

@@ -1,0 +1,142 @@
+"""`explain`: why a searched subnet is what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nasvit_edge import files
+from nasvit_edge.errors import TableError
+from nasvit_edge.flows.search import MEASURED, Request, accuracy_source
+from nasvit_edge.latency import LatencyTable, load_table
+from nasvit_edge.latency.table import found_tables
+from nasvit_edge.searching.accuracy import predictor_path
+from nasvit_edge.searching.evaluation import Evaluator
+from nasvit_edge.searching.population import genes
+from nasvit_edge.searching.result import SavedResult, read_result
+from nasvit_edge.searching.stages import explained
+from nasvit_edge.units import show_count, show_ms
+
+STAGE_COLUMNS = ["stage", "blocks", "output", "latency", "of all", "parameters", "of all ", "brings"]
+CHANGE_COLUMNS = ["gene", "change", "latency", "accuracy", "points per ms", "parameters"]
+
+
+def explain(path: Path, table: Path | None, note: Callable[[str], None]) -> dict[str, Any]:
+    """Stages and changes of the winner of a result file.
+
+    Raises:
+        TableError: the table is not among the known ones, and not named.
+        NasvitEdgeError: a damaged result, or an accuracy source that is gone.
+    """
+    saved = read_result(path)
+    loaded = _table(saved, table, note)
+    evaluator = Evaluator(genes(saved.space, saved.genes), [loaded], _accuracy(saved, note))
+    found = explained(evaluator, saved.config)
+    return found | {"config": saved.config.to_dict(), "table": loaded.path.name, "result": str(path)}
+
+
+def _table(saved: SavedResult, path: Path | None, note: Callable[[str], None]) -> LatencyTable:
+    setting = saved.setting
+    if path is None:
+        path = next((found for found in found_tables() if found.name == setting.table), None)
+    if path is None:
+        raise TableError(f"table {setting.table!r} is not in ./latency_tables; name it: --table FILE")
+    if files.sha256(path) != setting.table_sha256:
+        note(f"note: table {path.name} is not what it was when it was searched with")
+    return load_table(f"{path.parent}/{path.name}", space=setting.space, interpolate=setting.interpolate)
+
+
+def _accuracy(saved: SavedResult, note: Callable[[str], None]) -> Any:
+    """The result's own accuracy source."""
+    setting = saved.setting
+    if setting.accuracy is None:
+        note("accuracies are measured on images; that takes a while")
+    elif files.sha256(predictor_path(setting.accuracy)) != setting.accuracy_sha256:
+        note("note: the accuracy predictor changed since the search")
+    request = Request(
+        space=setting.space,
+        supernet=setting.supernet,
+        data=setting.calibration,
+        accuracy=setting.accuracy or MEASURED,
+    )
+    return accuracy_source(request, saved.space)
+
+
+def headline(found: dict[str, Any]) -> str:
+    """One line above the stages."""
+    fixed = f"{show_ms(found['offset_ms'])} of it whatever the ops"
+    return f"predicted {show_ms(found['latency_ms'])} ({fixed}), accuracy {found['accuracy']:.2%}"
+
+
+def stage_rows(found: dict[str, Any]) -> list[list[str]]:
+    """A row a stage; what it brings is against its smallest choices."""
+    return [
+        [
+            stage["name"],
+            blocks(stage),
+            f"{stage['side']}x{stage['side']}x{stage['width']}",
+            show_ms(stage["latency_ms"]),
+            f"{stage['latency_share']:.1%}",
+            show_count(stage["parameters"]),
+            f"{stage['parameter_share']:.1%}",
+            f"{100 * stage['accuracy']:+.2f} points",
+        ]
+        for stage in found["stages"]
+    ]
+
+
+def blocks(stage: dict[str, Any]) -> str:
+    """`mbconv + 3 transformer`."""
+    counted: dict[str, int] = {}
+    for block in stage["blocks"]:
+        counted[block] = counted.get(block, 0) + 1
+    return " + ".join(kind if count == 1 else f"{count} {kind}" for kind, count in counted.items())
+
+
+def change_rows(found: dict[str, Any]) -> list[list[str]]:
+    """A row a change: first those that take time, the most accuracy for a ms first."""
+    return [
+        [
+            change["gene"],
+            f"{change['from']} -> {change['to']}",
+            _signed(change["latency_ms"], show_ms),
+            f"{100 * change['accuracy']:+.3f} points",
+            f"{_rate(change):.3f}",
+            _signed(change["parameters"], show_count),
+        ]
+        for change in sorted(found["changes"], key=_order)
+    ]
+
+
+def remarks(found: dict[str, Any]) -> list[str]:
+    """The next step up and down, in words."""
+    up = [c for c in found["changes"] if c["latency_ms"] > 0 and c["accuracy"] > 0]
+    down = [c for c in found["changes"] if c["latency_ms"] < 0]
+    lines = []
+    if up:
+        lines.append(f"with more time first: {_said(max(up, key=_rate))}")
+    if down:
+        lines.append(f"to save time first: {_said(min(down, key=_rate))}")
+    free = [c for c in down if c["accuracy"] > 0]
+    return [*lines, *(f"faster and better by the predictions, search again: {_said(c)}" for c in free)]
+
+
+def _order(change: dict[str, Any]) -> tuple[bool, float]:
+    grows = change["latency_ms"] > 0
+    return not grows, -_rate(change) if grows else _rate(change)
+
+
+def _rate(change: dict[str, Any]) -> float:
+    """Points of accuracy for a ms."""
+    return float(100 * change["accuracy"] / change["latency_ms"]) if change["latency_ms"] else 0.0
+
+
+def _said(change: dict[str, Any]) -> str:
+    moved = f"{change['gene']} {change['from']} -> {change['to']}"
+    return f"{moved} ({_signed(change['latency_ms'], show_ms)}, {100 * change['accuracy']:+.3f} points)"
+
+
+def _signed(value: float, show: Callable[[float], str]) -> str:
+    """`+0.123 ms`."""
+    return f"{'-' if value < 0 else '+'}{show(abs(value))}"

@@ -1,0 +1,160 @@
+"""A search as a page or a picture: the front, and the chosen architecture stage by stage.
+
+Both come from one Vega-Lite chart (altair); the page holds everything it needs, so it opens without network.
+"""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import Any
+
+from nasvit_edge import files
+from nasvit_edge.errors import require
+from nasvit_edge.report.architecture import architecture
+from nasvit_edge.units import show_bytes, show_count, show_ms
+
+_INSIDE, _BEYOND, _WINNER, _MEASURED = "within the limits", "a little more time", "the winner", "measured"
+_COLOURS = {_INSIDE: "#2b6cb0", _BEYOND: "#a0aec0", _WINNER: "#c53030", _MEASURED: "#2f855a"}
+_TIPS = ("subnet", "latency", "interval", "accuracy", "MACs", "parameters", "file")
+_VEIL = "\ue000"  # of the private use area
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 68rem; padding: 0 1rem; color: #1a202c }}
+h1 {{ font-size: 1.3rem }} td {{ padding: .1rem 1.5rem .1rem 0; vertical-align: top }}
+td:first-child {{ color: #4a5568; white-space: nowrap }}</style></head>
+<body><h1>{title}</h1><table>{rows}</table>
+{chart}
+</body></html>
+"""
+
+
+def write_html(result: dict[str, Any], path: Path, title: str, remarks: list[str]) -> None:
+    """A page that shows a subnet where the pointer rests; `result` is the content of a result file.
+
+    Raises:
+        MissingExtraError: the extra `report` is not installed.
+    """
+    drawn = (
+        _chart(_veiled(result))
+        .to_html(inline=True, fullhtml=False)
+        .replace(f"\\u{ord(_VEIL):04x}", "\\u003c")
+    )
+    facts = [("subnet", _subnet(result["best"])), ("predicted", _told(result["best"]))]
+    facts += [("notes" if i == 0 else "", remark) for i, remark in enumerate(remarks)]
+    rows = "".join(f"<tr><td>{html.escape(a)}</td><td>{html.escape(b)}</td></tr>" for a, b in facts)
+    files.write_bytes(path, _PAGE.format(title=html.escape(title), rows=rows, chart=drawn).encode())
+
+
+def write_png(result: dict[str, Any], path: Path, title: str) -> None:
+    """The same as a picture.
+
+    Raises:
+        MissingExtraError: the extra `report` is not installed.
+    """
+    altair, convert = require("altair", "report"), require("vl_convert", "report")
+    version = ".".join(str(altair.SCHEMA_VERSION).lstrip("v").split(".")[:2])
+    spec = _chart(result).properties(title=title).to_json()
+    files.write_bytes(path, convert.vegalite_to_png(spec, scale=2, vl_version=version))
+
+
+def _veiled(value: Any) -> Any:
+    """`value` without any `<`, which could end the script that the chart's data stand in; put back as an escape."""
+    if isinstance(value, dict):
+        return {_veiled(key): _veiled(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_veiled(item) for item in value]
+    return value.replace("<", _VEIL) if isinstance(value, str) else value
+
+
+def _chart(result: dict[str, Any]) -> Any:
+    altair = require("altair", "report")
+    require("vl_convert", "report")
+    parts = [_front(altair, result), architecture(altair, result["stages"])]
+    return altair.vconcat(*parts).resolve_scale(color="independent")
+
+
+def _front(altair: Any, result: dict[str, Any]) -> Any:
+    points = [*_points(result["front"], _INSIDE), *_points(result["beyond"], _BEYOND)]
+    best, measured = _points([result["best"]], _WINNER), _measured(result)
+    present = {p["what"]: _COLOURS[p["what"]] for p in [*points, *best, *measured]}
+    x = altair.X("latency_ms:Q", title=_axis(result), scale=altair.Scale(zero=False))
+    y = altair.Y("accuracy_percent:Q", title="accuracy (%)", scale=altair.Scale(zero=False))
+    scale = altair.Scale(domain=list(present), range=list(present.values()))
+    colour = altair.Color("what:N", title=None, scale=scale)
+    places = {"x": x, "y": y, "color": colour}
+    tips = [altair.Tooltip(f"{name}:N") for name in _TIPS]
+
+    def of(values: list[dict[str, Any]]) -> Any:
+        return altair.Chart(altair.Data(values=values))
+
+    layers = [
+        of(points).mark_line(interpolate="step-after", opacity=0.4).encode(**places),
+        of(points).mark_circle(size=30).encode(**places, tooltip=tips),
+        of(best).mark_point(size=180, filled=True, shape="diamond").encode(**places, tooltip=tips),
+        of(measured).mark_point(size=70, shape="cross").encode(**places, tooltip=tips),
+    ]
+    if result["best"]["low_ms"] is not None:
+        layers.append(
+            of(best).mark_rule(strokeWidth=2).encode(x="low_ms:Q", x2="high_ms:Q", y=y, color=colour)
+        )
+    if result["budget_ms"] is not None:
+        budget = of([{"budget_ms": result["budget_ms"]}])
+        layers.append(budget.mark_rule(strokeDash=[4, 4], color="#718096").encode(x="budget_ms:Q"))
+    return altair.layer(*layers).properties(width=820, height=340).interactive()
+
+
+def _axis(result: dict[str, Any]) -> str:
+    setting = result["setting"]
+    threads = f"{setting['threads']} thread{'s' if setting['threads'] > 1 else ''}"
+    return f"predicted latency (ms): {setting['device']}, {setting['runtime']}, {threads}, {setting['precision']}"
+
+
+def _points(candidates: list[dict[str, Any]], what: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "what": what,
+            "latency_ms": c["latency_ms"],
+            "low_ms": c["low_ms"],
+            "high_ms": c["high_ms"],
+            "accuracy_percent": 100 * c["accuracy"],
+            "subnet": _subnet(c),
+            "latency": show_ms(c["latency_ms"]),
+            "interval": _interval(c),
+            "accuracy": f"{c['accuracy']:.2%}",
+            "MACs": show_count(c["macs"]),
+            "parameters": show_count(c["parameters"]),
+            "file": f"about {show_bytes(c['bytes'])}",
+        }
+        for c in candidates
+    ]
+
+
+def _measured(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Confirmed subnets at the median that was measured."""
+    rows = result.get("confirmation", {}).get("subnets", [])
+    found = _points(rows, _MEASURED)
+    for point, row in zip(found, rows, strict=True):
+        took = f"measured {show_ms(row['median_ms'])}, p90 {show_ms(row['p90_ms'])}"
+        point |= {
+            "latency_ms": row["median_ms"],
+            "latency": f"{took}; predicted {show_ms(row['latency_ms'])}",
+        }
+    return found
+
+
+def _interval(c: dict[str, Any]) -> str:
+    return "unknown" if c["low_ms"] is None else f"{show_ms(c['low_ms'])} .. {show_ms(c['high_ms'])}"
+
+
+def _told(c: dict[str, Any]) -> str:
+    sizes = f"{show_count(c['macs'])} MACs, {show_count(c['parameters'])} parameters"
+    return f"{show_ms(c['latency_ms'])} (90 % interval {_interval(c)}), {c['accuracy']:.2%}, {sizes}"
+
+
+def _subnet(c: dict[str, Any]) -> str:
+    config = c["config"]
+    names = ("width", "depth", "kernel_size", "expand_ratio")
+    lists = " ".join(f"{name[0]}:{'-'.join(map(str, config[name]))}" for name in names)
+    return f"r:{config['resolution']} {lists}"

@@ -1,0 +1,239 @@
+"""Latency, accuracy and sizes of whole populations, by table gathers.
+
+An op depends on the resolution, the width before its stage and its stage's own genes only. So one table a place
+(stem, each stage, head), with a row for every combination of those, holds what the place adds to each sum; a
+subnet is one row of each table. Latency follows from the sums as `latency/table.py` says.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nasvit_edge import sizes
+from nasvit_edge.errors import SpaceError
+from nasvit_edge.latency import LatencyTable
+from nasvit_edge.latency.table import rounded_ms
+from nasvit_edge.ops import Op, lower
+from nasvit_edge.searching.accuracy import AccuracyPredictor
+from nasvit_edge.searching.population import Genes, Rows
+from nasvit_edge.space import Gene, SubnetConfig
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+_CHUNK = 8192  # rows at a time: what is gathered stays in the cache
+_LARGEST = 4_000_000  # rows of one place's table
+SIZES = ("macs", "parameters", "weights", "bytes")
+_PER_TABLE = ("ms", "op_ms", "estimated_ms", "wrong_ms")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What one place (stem, stage or head) adds, for every combination of its genes.
+
+    Attributes:
+        columns: the genes it depends on: resolution, width before, its own; as columns of a population.
+        shape: how many choices each of these has.
+        sums: (combinations, sums): what is added, in the order of `Evaluator.names`.
+        peak: (combinations,): activation values alive at once, at most.
+    """
+
+    name: str
+    columns: tuple[int, ...]
+    shape: tuple[int, ...]
+    sums: Floats
+    peak: Floats
+
+    def strides(self) -> list[int]:
+        return [math.prod(self.shape[i + 1 :]) for i in range(len(self.shape))]
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """What is known of a population of n subnets.
+
+    Attributes:
+        latency_ms, high_ms: (n, tables): prediction, and the upper end of its interval (nan without one).
+        accuracy: (n,) fractions.
+        macs, parameters: (n,) counts.
+        bytes, peak: (n,): of the exported file, and of activations that are alive at once; computed, see `sizes.py`.
+    """
+
+    latency_ms: Floats
+    high_ms: Floats
+    accuracy: Floats
+    macs: Floats
+    parameters: Floats
+    bytes: Floats
+    peak: Floats
+
+    def __getitem__(self, index: Any) -> Values:
+        return Values(*(getattr(self, name)[index] for name in Values.__slots__))
+
+    @staticmethod
+    def joined(parts: Sequence[Values]) -> Values:
+        return Values(*(np.concatenate([getattr(p, name) for p in parts]) for name in Values.__slots__))
+
+
+class Evaluator:
+    """`evaluator(rows)` -> `Values`.
+
+    Args:
+        tables: at least one; the first is what fronts are drawn over.
+        accuracy: a predictor (gathered as well), or any callable config -> fraction (called row by row).
+
+    Raises:
+        TableError: a table does not cover an op of the allowed subnets.
+    """
+
+    def __init__(
+        self,
+        genes: Genes,
+        tables: Sequence[LatencyTable],
+        accuracy: AccuracyPredictor | Callable[[SubnetConfig], float],
+    ) -> None:
+        self.genes, self.tables, self.accuracy = genes, tuple(tables), accuracy
+        self.predictor = accuracy if isinstance(accuracy, AccuracyPredictor) else None
+        self.precision = str(tables[0].raw.get("precision", "fp32"))
+        self.activation_bytes = sizes.ACTIVATION_BYTES[self.precision]
+        self.names = [f"{name} {i}" for i in range(len(tables)) for name in _PER_TABLE] + [*SIZES, "gain"]
+        self.places = tuple(self._places())
+        strides = np.zeros((len(genes.space.genes), len(self.places)))
+        for i, place in enumerate(self.places):
+            strides[list(place.columns), i] = place.strides()
+        self._strides = strides
+
+    def __call__(self, rows: Rows) -> Values:
+        parts = [self._chunk(rows[at : at + _CHUNK]) for at in range(0, max(1, len(rows)), _CHUNK)]
+        return Values.joined(parts)
+
+    def latency(self, table: int, sums: Any) -> Any:
+        """From the sums (..., names) of subnets to their latency in ms by the table with that number."""
+        made = self.tables[table]
+        ms = sums[..., self.at(f"ms {table}")] + self.fixed_ms(table)
+        spill = self.spill_ms(table)
+        if spill:
+            ms = ms + spill * np.maximum(0, sums[..., self.at("weights")] / 1e6 - made.context.fits)
+        return ms
+
+    def spill_ms(self, table: int) -> float:
+        """What each million of weights beyond the cache adds in ms."""
+        made = self.tables[table]
+        return made.context.spill_ms * (made.composition.scale if made.composition else 1.0)
+
+    def at(self, name: str) -> int:
+        """The column of a sum."""
+        return self.names.index(name)
+
+    def linked(self, resolution: Any, gain: Any) -> Any:
+        """Predicted accuracy from the index of the resolution and the sum of gains."""
+        assert self.predictor is not None
+        base = np.array([self.predictor.base[r] for r in self.genes.space.resolutions])
+        return self.predictor.link(base[resolution] + gain)
+
+    def fixed_ms(self, table: int) -> float:
+        """What every subnet takes by a table, whatever its ops."""
+        made = self.tables[table]
+        return made.composition.offset_ms if made.composition else made.call_ms
+
+    def _chunk(self, rows: Rows) -> Values:
+        at = (rows @ self._strides).astype(np.intp) if len(rows) else np.zeros((0, len(self.places)), np.intp)
+        sums, peak = np.zeros((len(rows), len(self.names))), np.zeros(len(rows))
+        for i, place in enumerate(self.places):
+            sums += place.sums.take(at[:, i], 0)
+            np.maximum(peak, place.peak.take(at[:, i]), out=peak)
+        latency = rounded_ms(np.stack([self.latency(i, sums) for i in range(len(self.tables))], 1))
+        high = np.stack([self._high(i, sums, latency[:, i]) for i in range(len(self.tables))], 1)
+        macs, parameters, size = (sums[:, self.at(name)] for name in ("macs", "parameters", "bytes"))
+        peak *= self.activation_bytes
+        return Values(latency, high, self._accuracy(rows, sums), macs, parameters, size, peak)
+
+    def _high(self, i: int, sums: Floats, ms: Floats) -> Floats:
+        table = self.tables[i]
+        if table.composition is None:
+            return np.full(len(ms), np.nan)
+        high = ms * (1 + table.composition.error)
+        if table.estimates:
+            total = np.maximum(sums[:, self.at(f"op_ms {i}")], 1e-300)
+            high = high * (1 + 2.0 * sums[:, self.at(f"wrong_ms {i}")] / total)
+        return high
+
+    def _accuracy(self, rows: Rows, sums: Floats) -> Floats:
+        if self.predictor is not None:
+            found: Floats = self.linked(rows[:, 0], sums[:, self.at("gain")])
+            return found
+        configs = [self.genes.config(row) for row in rows]
+        many = getattr(self.accuracy, "many", None)  # measures several at once
+        return np.array(many(configs) if many else [self.accuracy(c) for c in configs], np.float64)
+
+    def _places(self) -> Iterator[Place]:
+        space = self.genes.space
+        known: dict[Op, Any] = {}
+        for position, name in enumerate(["first_conv", *(s.name for s in space.stages), "last_conv"]):
+            near = [(c, g) for c, g in enumerate(space.genes) if _near(g, position)]
+            shape = tuple(len(gene.choices) for _, gene in near)
+            if math.prod(shape) > _LARGEST:
+                raise SpaceError(
+                    f"{name} of space {space.name!r} has {math.prod(shape):.1e} combinations of genes; search takes up to {_LARGEST:.0e}"
+                )
+            sums, peak = np.zeros((math.prod(shape), len(self.names))), np.zeros(math.prod(shape))
+            allowed = [set(self.genes.allowed[c].tolist()) for c, _ in near]
+            for row, choice in enumerate(itertools.product(*map(range, shape))):
+                if all(c in a for c, a in zip(choice, allowed, strict=True)):
+                    values = {gene: gene.choices[c] for (_, gene), c in zip(near, choice, strict=True)}
+                    sums[row], peak[row] = self._adds(known, position, name, values)
+            yield Place(name, tuple(c for c, _ in near), shape, sums, peak)
+
+    def _adds(
+        self, known: dict[Op, Any], position: int, name: str, values: dict[Gene, int]
+    ) -> tuple[Floats, float]:
+        """The sums and the peak of the ops at one place, everything else smallest."""
+        space = self.genes.space
+        base = space.smallest()
+        lists = {
+            kind: list(getattr(base, kind)) for kind in ("width", "depth", "kernel_size", "expand_ratio")
+        }
+        resolution = base.resolution
+        for gene, value in values.items():
+            if gene.kind == "resolution":
+                resolution = value
+            else:
+                lists[gene.kind][gene.index] = value
+        config = SubnetConfig(resolution, *(tuple(chosen) for chosen in lists.values()))
+        last = position == len(space.stages) + 1
+        names = ("last_conv", "classifier") if last else (name,)
+        ops = [op for op in lower(space, config) if op.name.split(".")[0] in names]
+        for op in ops:
+            if op not in known:
+                known[op] = self._op(op)
+        total: Floats = np.sum([known[op][0] for op in ops], 0)
+        if self.predictor is not None:
+            own = {g.kind: v for g, v in values.items() if g.name.startswith(f"{name} ")}
+            total[-1] = self.predictor.stage_effect(resolution, name, own)
+        return total, max(known[op][1] for op in ops)
+
+    def _op(self, op: Op) -> tuple[Floats, float]:
+        key = op.key()
+        found: list[float] = []
+        for table in self.tables:
+            ms, estimated = table.op_ms(key), key not in table.ops_ms
+            inside = table.context.factors.get(key.split("/", 1)[0], 1.0) * ms
+            if table.composition is not None:
+                inside = table.composition.scale * inside + table.composition.per_op_ms
+            wrong = ms * table.estimates[key].error if estimated else 0.0
+            found += [inside, ms, ms if estimated else 0.0, wrong]
+        found += [op.macs(), sizes.parameters(op), op.weights(), sizes.file_bytes(op, self.precision), 0.0]
+        return np.array(found), float(sizes.activations(op))
+
+
+def _near(gene: Gene, position: int) -> bool:
+    """Whether what happens at a position (0: stem, then stages, head) depends on the gene."""
+    if gene.kind == "resolution":
+        return True
+    if gene.kind == "width":
+        return gene.index in (position, position - 1)
+    return gene.index == position - 1

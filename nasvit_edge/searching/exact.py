@@ -1,0 +1,259 @@
+"""The exact front, by dynamic programming over the stages.
+
+What a stage adds depends on the resolution, the width before it and its own genes. So, for each resolution and each
+width that the stages so far end in, only those ways to get there matter that no other beats in every cost: time,
+accuracy, and whatever else is limited. Latency rises with two sums, the time and the time with the cost of every
+weight (`latency/context.py`), and accuracy with the sum of gains, so a beaten way can never win later.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.searching.evaluation import Evaluator, Floats, Place
+from nasvit_edge.searching.limits import Limit
+from nasvit_edge.searching.pareto import TooMuchWorkError, Work, front
+from nasvit_edge.searching.population import Rows
+
+MOST_WAYS = 6_000_000  # in one step; about 100 bytes each
+MOST_WORK = 1e11  # comparisons: some minutes
+LITTLE_WORK = 5e8  # some seconds: where the answer is welcome, but was not asked for
+_SLACK = 1 + 1e-9  # caps are kept to but for rounding
+_ROUNDING = 1e-10
+
+
+class ExactError(NasvitEdgeError):
+    """The exact method does not apply here, or would need more than memory holds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Column:
+    """One cost of a way: `sign * sum + per_weight * weights`, or the largest of all places' peaks.
+
+    What is no objective matters only until it is certain that its cap is kept.
+    """
+
+    sums: int | None  # None: the peak
+    sign: float = 1.0
+    per_weight: float = 0.0
+    cap: float = np.inf  # no way above this one counts
+    objective: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """Ways to one width: costs (n, k), and their choices (n, genes), 0 where still open."""
+
+    costs: Floats
+    rows: Rows
+
+
+def exact_front(
+    evaluator: Evaluator,
+    limits: Sequence[Limit] = (),
+    on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
+    most_work: float = MOST_WORK,
+) -> Rows:
+    """The rows of all subnets on the front of latency (first table) and accuracy within the limits; none where none is.
+
+    Raises:
+        ExactError: accuracies are measured, or an interval holds estimates, or it takes more than `most_work` comparisons.
+    """
+    if evaluator.predictor is None:
+        raise ExactError("the exact method adds up predicted gains of accuracy; here accuracy is measured")
+    columns = [
+        *_latency(evaluator, 0, objective=True),
+        _Column(sums=evaluator.at("gain"), sign=-1.0, objective=True),
+        *(column for limit in limits for column in _limited(evaluator, limit)),
+    ]
+    try:
+        return _solved(evaluator, _merged(columns), Work(most_work), on_progress)
+    except TooMuchWorkError:
+        raise ExactError(
+            "the exact method would have to compare too many combinations; use fewer limits, or --method evolutionary"
+        ) from None
+
+
+def smallest(evaluator: Evaluator, limit: Limit) -> Rows:
+    """The subnets among which the one is where the limited quantity is best (for accuracy: the largest)."""
+    if limit.quantity == "accuracy":
+        if evaluator.predictor is None:
+            raise ExactError("measured accuracies have no bound that is known before")
+        return _solved(
+            evaluator, [_Column(sums=evaluator.at("gain"), sign=-1.0, objective=True)], Work(np.inf)
+        )
+    kind, *table = limit.quantity.split()
+    columns = _quantity(evaluator, "latency " + table[0] if table else kind, objective=True)
+    return _solved(evaluator, _merged(columns), Work(np.inf))
+
+
+def _quantity(
+    evaluator: Evaluator, name: str, most: float = np.inf, *, objective: bool = False
+) -> list[_Column]:
+    """The costs that a quantity rises with; `most`: its cap."""
+    kind, *table = name.split()
+    if kind == "latency":
+        return _latency(evaluator, int(table[0]), most, objective=objective)
+    if kind == "peak":
+        return [_Column(sums=None, cap=most / evaluator.activation_bytes, objective=objective)]
+    return [_Column(sums=evaluator.at(name), cap=most, objective=objective)]
+
+
+def _latency(
+    evaluator: Evaluator, table: int, most: float = np.inf, *, objective: bool = False
+) -> list[_Column]:
+    """Time without, and with the cost of every weight: the latency is the larger, the second less what fits the cache."""
+    at, spill = evaluator.at(f"ms {table}"), evaluator.spill_ms(table)
+    room = most - evaluator.fixed_ms(table)
+    if not spill:
+        return [_Column(sums=at, cap=room, objective=objective)]
+    free = spill * evaluator.tables[table].context.fits
+    return [
+        _Column(sums=at, cap=room, objective=objective),
+        _Column(sums=at, per_weight=spill, cap=room + free, objective=objective),
+    ]
+
+
+def _limited(evaluator: Evaluator, limit: Limit) -> list[_Column]:
+    kind, *table = limit.quantity.split()
+    if kind == "accuracy":  # on the front already
+        return []
+    most = limit.bound / limit.factor * _SLACK
+    if kind == "high":
+        made = evaluator.tables[int(table[0])]
+        if made.estimates or made.composition is None:
+            raise ExactError("the exact method cannot limit intervals of tables with estimates")
+        return _latency(evaluator, int(table[0]), most / (1 + made.composition.error))
+    return _quantity(evaluator, limit.quantity, most)
+
+
+def _merged(columns: Iterable[_Column]) -> list[_Column]:
+    """Each cost once, with its lowest cap."""
+    found: dict[Any, _Column] = {}
+    for column in columns:
+        key = (column.sums, column.sign, column.per_weight)
+        other = found.get(key, column)
+        least = min(column.cap, other.cap)
+        found[key] = replace(column, cap=least, objective=column.objective or other.objective)
+    return list(found.values())
+
+
+def _solved(
+    evaluator: Evaluator,
+    columns: Sequence[_Column],
+    work: Work,
+    on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
+) -> Rows:
+    costs = [_costs(evaluator, place, columns) for place in evaluator.places]
+    resolutions, found = evaluator.genes.allowed[0], []
+    for done, resolution in enumerate(resolutions.tolist()):
+        run = _Run(evaluator, columns, [c[resolution] for c in costs], work)
+        found.append(run.solved(resolution))
+        on_progress(done + 1, len(resolutions), "exact front")
+    return np.concatenate(found)
+
+
+def _costs(evaluator: Evaluator, place: Place, columns: Sequence[_Column]) -> Floats:
+    """(resolutions, choices of the place's other genes ..., costs)."""
+    weights = place.sums[:, evaluator.at("weights")] / 1e6
+    made = [
+        place.peak if c.sums is None else c.sign * place.sums[:, c.sums] + c.per_weight * weights
+        for c in columns
+    ]
+    return np.stack(made, 1).reshape(*place.shape, len(columns))
+
+
+class _Run:
+    """The ways at one resolution. `costs`: for each place (choices of its other genes ..., columns)."""
+
+    def __init__(
+        self, evaluator: Evaluator, columns: Sequence[_Column], costs: Sequence[Floats], work: Work
+    ) -> None:
+        self.genes, self.places, self.costs, self.work = evaluator.genes, evaluator.places, costs, work
+        self.largest = np.array([c.sums is None for c in columns])
+        self.caps = np.array([c.cap for c in columns])
+        self.objective = np.array([c.objective for c in columns])
+        self.rest = self._rest()
+
+    def solved(self, resolution: int) -> Rows:
+        """The rows that no other beats and that keep to every cap."""
+        start = np.zeros((1, len(self.genes.allowed)), np.int8)
+        start[0, 0] = resolution
+        ways = {0: _Ways(np.zeros((1, len(self.caps))), start)}
+        for i, place in enumerate(self.places):
+            own = place.columns[1 if i == 0 else 2 :]  # after the resolution and the width before
+            reached: dict[int, list[_Ways]] = {}
+            for before, come in ways.items():
+                for width in self.genes.allowed[own[0]].tolist():
+                    choices, adds = self._choices(i, before, width)
+                    reached.setdefault(width, []).append(self._longer(come, own, width, choices, adds))
+            ways = {width: self._kept(parts, *self.rest[i + 1][width]) for width, parts in reached.items()}
+        return np.concatenate([way.rows for way in ways.values()])
+
+    def _rest(self) -> list[dict[int, tuple[Floats, Floats]]]:
+        """For each place and width before it, the least and the most that each cost still grows by to the end."""
+        places, allowed = self.places, self.genes.allowed
+        none = np.zeros(len(self.caps))
+        ends = {int(w): (none, none) for w in allowed[places[-1].columns[2]]}
+        found: list[dict[int, tuple[Floats, Floats]]] = [{}] * len(places) + [ends]
+        for i in range(len(places) - 1, 0, -1):
+            found[i] = {}
+            for before in allowed[places[i - 1].columns[1 if i == 1 else 2]].tolist():
+                ways = []
+                for width in allowed[places[i].columns[2]].tolist():
+                    adds = self._all(i, before, width)[1]
+                    least, most = found[i + 1][width]
+                    ways.append((self._together(adds.min(0), least), self._together(adds.max(0), most)))
+                leasts, mosts = zip(*ways, strict=True)
+                found[i][before] = (np.min(leasts, 0), np.max(mosts, 0))
+        return found
+
+    def _all(self, i: int, before: int, width: int) -> tuple[Rows, Floats]:
+        """The choices (c, genes) of a place's other genes, and their costs (c, k)."""
+        allowed = [self.genes.allowed[c] for c in self.places[i].columns[2 if i == 0 else 3 :]]
+        table = self.costs[i][width] if i == 0 else self.costs[i][before][width]
+        listed = list(itertools.product(*(a.tolist() for a in allowed)))
+        made = np.array(listed, np.int8).reshape(len(listed), len(allowed))
+        return made, table[tuple(made.T)] if len(allowed) else table[None]
+
+    def _choices(self, i: int, before: int, width: int) -> tuple[Rows, Floats]:
+        """Those that no other beats."""
+        made, adds = self._all(i, before, width)
+        keep = front(adds)
+        return made[keep], adds[keep]
+
+    def _longer(self, come: _Ways, own: Sequence[int], width: int, choices: Rows, adds: Floats) -> _Ways:
+        """Every way with every choice added."""
+        count = len(come.costs) * len(adds)
+        if count > MOST_WAYS:
+            raise TooMuchWorkError
+        costs = self._together(come.costs[:, None], adds[None]).reshape(count, adds.shape[1])
+        rows = np.repeat(come.rows, len(adds), 0)
+        rows[:, own[0]] = width
+        rows[:, list(own[1:])] = np.tile(choices, (len(come.rows), 1))
+        return _Ways(costs, rows)
+
+    def _together(self, costs: Any, adds: Any) -> Any:
+        if self.largest.any():
+            return np.where(self.largest, np.maximum(costs, adds), costs + adds)
+        return costs + adds
+
+    def _kept(self, parts: Sequence[_Ways], least: Floats, most: Floats) -> _Ways:
+        """The ways that can still keep to every cap and that no other beats."""
+        costs = np.concatenate([way.costs for way in parts])
+        rows = np.concatenate([way.rows for way in parts])
+        inside = (self._together(costs, least) <= self.caps).all(1)
+        costs, rows = costs[inside], rows[inside]
+        certain = np.where(self.largest, self.caps, self.caps - most - _ROUNDING * np.abs(most))
+        costs = np.where(
+            self.objective, costs, np.maximum(costs, certain)
+        )  # all that keep a cap anyway are alike
+        differ = np.ptp(costs, axis=0) > 0 if len(costs) else np.ones(len(self.caps), bool)
+        keep = front(costs[:, differ], self.work) if differ.any() else np.arange(min(1, len(costs)))
+        return _Ways(costs[keep], rows[keep])

@@ -1,0 +1,142 @@
+"""Why a subnet is what it is: what each stage takes and brings, and what the next change of each gene would."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nasvit_edge.ops import Op, TransformerBlock, lower
+from nasvit_edge.searching.evaluation import Evaluator, Floats, Place, Values
+from nasvit_edge.searching.population import Rows
+from nasvit_edge.space import SubnetConfig
+
+
+def explained(evaluator: Evaluator, config: SubnetConfig) -> dict[str, Any]:
+    """Shares of stages and effects of changes, as JSON; accuracies by the evaluator's source.
+
+    Returns:
+        `stages`: see `described`, each with `accuracy`: what the subnet would lose (a fraction) with the
+        stage's own genes at their smallest. `changes`: one gene moved to the next choice: `gene`, `from`, `to`,
+        `latency_ms`, `accuracy`, `parameters`, `macs` (differences). `latency_ms`, `accuracy`: the subnet's own;
+        `offset_ms`: the part of its latency that is there whatever the ops.
+    """
+    row = evaluator.genes.rows([config])[0]
+    without = [_smallest(evaluator, row, place) for place in evaluator.places]
+    near, moves = _steps(evaluator, row)
+    values = evaluator(np.concatenate([row[None], np.array(without, np.int8), near]))
+    own, count = values[0], len(without)
+    stages = described(evaluator, config)
+    for stage, less in zip(stages, values.accuracy[1 : 1 + count], strict=True):
+        stage["accuracy"] = float(own.accuracy - less)
+    changes = [_change(move, own, values[1 + count + i]) for i, move in enumerate(moves)]
+    return {
+        "latency_ms": float(own.latency_ms[0]),
+        "accuracy": float(own.accuracy),
+        "offset_ms": evaluator.fixed_ms(0),
+        "stages": stages,
+        "changes": changes,
+    }
+
+
+def described(evaluator: Evaluator, config: SubnetConfig) -> list[dict[str, Any]]:
+    """The stages of a subnet in order, with what they take.
+
+    Returns:
+        For each: `name`, `blocks` (`mbconv`, `transformer`, ...), `side` (of its output; 1 for the head), `width`,
+        `genes` (kind -> choice), `latency_ms` (by the first table, its part of what weights cost beyond the
+        cache included, what every subnet takes aside), `parameters`, `macs`, and `latency_share`, `parameter_share`.
+    """
+    row = evaluator.genes.rows([config])[0]
+    sums = np.array([place.sums[_at(place, row)] for place in evaluator.places])
+    latency = _latency(evaluator, sums)
+    parameters, macs = (sums[:, evaluator.at(name)] for name in ("parameters", "macs"))
+    total = latency.sum() + evaluator.fixed_ms(0)
+    return [
+        _shape(evaluator, config, place)
+        | {
+            "latency_ms": float(latency[i]),
+            "latency_share": float(latency[i] / total),
+            "parameters": int(parameters[i]),
+            "parameter_share": float(parameters[i] / parameters.sum()),
+            "macs": int(macs[i]),
+        }
+        for i, place in enumerate(evaluator.places)
+    ]
+
+
+def _latency(evaluator: Evaluator, sums: Floats) -> Floats:
+    """(places,): what each adds to the latency; what weights cost beyond the cache goes by weights."""
+    weights, total = sums[:, evaluator.at("weights")], sums.sum(0)
+    beyond = evaluator.latency(0, total) - evaluator.fixed_ms(0) - total[evaluator.at("ms 0")]
+    found: Floats = sums[:, evaluator.at("ms 0")] + beyond * weights / weights.sum()
+    return found
+
+
+def _at(place: Place, row: Any) -> int:
+    return int(row[list(place.columns)].astype(np.int64) @ np.array(place.strides()))
+
+
+def _shape(evaluator: Evaluator, config: SubnetConfig, place: Place) -> dict[str, Any]:
+    ops = [op for op in lower(evaluator.genes.space, config) if _place(op) == place.name]
+    last = next(op for op in reversed(ops) if op.name != "classifier")
+    shape, row = last.out_shape(), evaluator.genes.rows([config])[0]
+    own = [(evaluator.genes.space.genes[column], column) for column in _own(evaluator, place)]
+    return {
+        "name": place.name,
+        "blocks": [_kind(op) for op in ops],
+        "side": shape[1] if len(shape) > 1 else 1,
+        "width": shape[0],
+        "genes": {gene.kind: gene.choices[int(row[column])] for gene, column in own},
+    }
+
+
+def _own(evaluator: Evaluator, place: Place) -> list[int]:
+    """The columns of a place's own genes."""
+    names = [gene.name for gene in evaluator.genes.space.genes]
+    return [column for column in place.columns if names[column].startswith(f"{place.name} ")]
+
+
+def _place(op: Op) -> str:
+    name = op.name.split(".")[0]
+    return "last_conv" if name == "classifier" else name
+
+
+def _kind(op: Op) -> str:
+    return "transformer" if isinstance(op, TransformerBlock) else type(op).__name__.lower()
+
+
+def _smallest(evaluator: Evaluator, row: Any, place: Place) -> Any:
+    """`row` with the place's own genes at their smallest allowed choice."""
+    made = row.copy()
+    for column in _own(evaluator, place):
+        made[column] = evaluator.genes.allowed[column][0]
+    return made
+
+
+def _steps(evaluator: Evaluator, row: Any) -> tuple[Rows, list[tuple[str, int, int]]]:
+    """`row` with one gene at the next smaller or larger allowed choice; and (gene, from, to)."""
+    rows, moves = [], []
+    genes = zip(evaluator.genes.space.genes, evaluator.genes.allowed, strict=True)
+    for column, (gene, allowed) in enumerate(genes):
+        at = int(row[column])
+        smaller, larger = [int(c) for c in allowed if c < at], [int(c) for c in allowed if c > at]
+        for step in (*smaller[-1:], *larger[:1]):
+            made = row.copy()
+            made[column] = step
+            rows.append(made)
+            moves.append((gene.name, gene.choices[at], gene.choices[step]))
+    return np.array(rows, np.int8).reshape(len(rows), len(row)), moves
+
+
+def _change(move: tuple[str, int, int], before: Values, after: Values) -> dict[str, Any]:
+    gene, old, new = move
+    return {
+        "gene": gene,
+        "from": old,
+        "to": new,
+        "latency_ms": float(after.latency_ms[0] - before.latency_ms[0]),
+        "accuracy": float(after.accuracy - before.accuracy),
+        "parameters": int(after.parameters - before.parameters),
+        "macs": int(after.macs - before.macs),
+    }

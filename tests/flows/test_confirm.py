@@ -1,0 +1,115 @@
+"""Closing the loop: winners are measured, predictions corrected, and the budget holds for what was measured."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from conftest import TINY, one_line, space_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_up import COMPOSITION, SETTING, predictor, table
+
+from nasvit_edge.errors import BudgetError, DeviceError, NasvitEdgeError
+from nasvit_edge.flows import confirm
+from nasvit_edge.flows.limits import Wanted
+from nasvit_edge.flows.search import Plan, Prepared, Request, prepare
+from nasvit_edge.profile.subnets import Visit
+from nasvit_edge.searching.limits import Limit
+from nasvit_edge.searching.search import Problem
+from nasvit_edge.space import load_space
+
+NANO = load_space("nano")
+MADE = table(NANO, 0, COMPOSITION)
+PLAN = Plan(population=30, generations=10)
+
+
+def prepared(budget_ms):
+    limit = Limit(quantity="latency 0", bound=budget_ms, name="--latency")
+    problem = Problem(space=NANO, tables=(MADE,), accuracy=predictor(NANO), limits=(limit,))
+    return Prepared(problem=problem, setting=SETTING)
+
+
+def machine(monkeypatch, factor, noise=0.0):
+    """A machine that takes `factor` times what the table says, with an error of its own for each subnet."""
+    asked = []
+
+    def measure(made, subnets, seed, on_progress=None, passes=2, what=""):
+        asked.extend(subnets)
+        found = {}
+        for config in subnets:
+            wrong = 1 + noise * (hash((config, 7)) % 201 - 100) / 100
+            ms = made.predict(config).ms * factor * wrong
+            found[config] = [Visit(ms, 1.02 * ms)] * passes
+        return found
+
+    monkeypatch.setattr(confirm, "measure_subnets", measure)
+    return asked
+
+
+@given(factor=st.floats(0.6, 1.6), share=st.floats(1.8, 4), noise=st.sampled_from([0.0, 0.03]))
+@settings(max_examples=25)
+def test_however_wrong_the_table_is_the_winner_is_measured_within_the_budget(factor, share, noise):
+    budget = share * MADE.predict(NANO.smallest()).ms
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        asked = machine(monkeypatch, factor, noise)
+        found = confirm.go(prepared(budget), 0, PLAN, 5)
+    assert found["status"] == "confirmed"
+    assert found["best"]["p90_ms"] <= budget
+    assert found["budget_ms"] == budget
+    assert len(set(asked)) == len(asked) == len(found["confirmation"]["subnets"])
+    inside = [row for row in found["confirmation"]["subnets"] if row["inside"]]
+    assert found["best"]["accuracy"] == max(row["accuracy"] for row in inside)
+    assert found["confirmation"]["factor"] == pytest.approx(1.02 * factor, rel=noise + 1e-6)
+
+
+def test_a_faster_machine_than_the_table_s_gets_a_larger_subnet(monkeypatch):
+    budget = 2 * MADE.predict(NANO.smallest()).ms
+    best = []
+    for factor in (0.7, 1.3):
+        machine(monkeypatch, factor)
+        best.append(confirm.go(prepared(budget), 0, PLAN, 3, "median")["best"])
+    assert best[0]["accuracy"] > best[1]["accuracy"]
+
+
+def test_a_budget_that_nothing_was_measured_within_says_what_was_fastest(monkeypatch):
+    machine(monkeypatch, 10)
+    with pytest.raises(BudgetError, match="no subnet was measured with a p90 within") as error:
+        confirm.go(prepared(1.5 * MADE.predict(NANO.smallest()).ms), 0, PLAN, 3)
+    assert "the fastest of 3 took" in one_line(error)
+
+
+def test_only_latencies_can_be_confirmed():
+    limit = Limit(quantity="parameters", bound=1e9, name="--max-params")
+    problem = Problem(space=NANO, tables=(MADE,), accuracy=predictor(NANO), limits=(limit,))
+    with pytest.raises(NasvitEdgeError, match="give --latency as well"):
+        confirm.go(Prepared(problem=problem, setting=SETTING), 0, PLAN, 3)
+
+
+def test_a_table_of_another_machine_cannot_be_confirmed():
+    with pytest.raises(DeviceError, match="cannot be measured here"):
+        confirm.go(prepared(2 * MADE.predict(NANO.smallest()).ms), 0, PLAN, 3)
+
+
+def test_a_real_machine_confirms(tmp_path):
+    pytest.importorskip("onnxruntime")
+    from nasvit_edge.latency import load_table
+    from nasvit_edge.profile.run import profile
+
+    toml = tmp_path / "tiny.toml"
+    toml.write_text(TINY)
+    space = load_space(toml)
+    path = profile(space, protocol="quick", out=tmp_path)
+    made = load_table(path, space=toml)
+    accuracy = tmp_path / "tiny.json"
+    accuracy.write_text(json.dumps({"schema": 1} | predictor(space_of(TINY)).raw))
+    budget = 3 * made.predict(space.smallest()).ms
+    request = Request(
+        space=str(toml), wanted=Wanted(latency=(f"{budget!r}ms",)), table=str(path), accuracy=str(accuracy)
+    )
+    said = []
+    ready = prepare(request, said.append, lambda *a: None)
+    found = confirm.go(ready, 0, PLAN, 2, "median", note=said.append)
+    assert found["status"] == "confirmed"
+    assert found["best"]["median_ms"] <= budget
+    assert any("round 1: measured 2" in line for line in said)

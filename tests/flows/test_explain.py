@@ -1,0 +1,96 @@
+"""Explaining a result: in words, with the table and the accuracy it was searched with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from made_up import COMPOSITION, SETTING, table
+
+import nasvit_edge as ne
+from nasvit_edge import files
+from nasvit_edge.errors import TableError
+from nasvit_edge.flows import explain as flow
+from nasvit_edge.flows import shown
+from nasvit_edge.searching.accuracy import predictor_path
+from nasvit_edge.searching.evolution import Effort
+from nasvit_edge.searching.result import to_json
+from nasvit_edge.searching.search import search
+from nasvit_edge.space import load_space
+
+NASVIT = load_space("nasvit")
+
+
+@pytest.fixture
+def searched(tmp_path, monkeypatch):
+    """A result file and its table's file."""
+    monkeypatch.chdir(tmp_path)
+    made = table(NASVIT, 0, COMPOSITION)
+    content = made.raw | {
+        "schema": 2,
+        "space": "nasvit",
+        "ops": {key: {"median_ms": ms} for key, ms in made.ops_ms.items()},
+        "call_ms": made.call_ms,
+        "composition": {name: getattr(COMPOSITION, name) for name in COMPOSITION.__slots__},
+    }
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps(content))
+    budget = 2 * made.predict(NASVIT.smallest()).ms
+    result = search(
+        NASVIT, made, ne.load_accuracy("nasvit"), budget, effort=Effort(population=40, generations=10)
+    )
+    setting = replace(
+        SETTING, table_sha256=files.sha256(path), accuracy_sha256=files.sha256(predictor_path("nasvit"))
+    )
+    (tmp_path / "s.json").write_text(json.dumps(to_json(result, setting)))
+    return tmp_path / "s.json", path
+
+
+def test_a_result_is_explained_by_stages_and_changes(searched):
+    said = []
+    found = flow.explain(*searched, said.append)
+    assert not said
+    saved = json.loads(searched[0].read_text())["best"]
+    assert found["latency_ms"] == pytest.approx(saved["latency_ms"])
+    assert found["accuracy"] == pytest.approx(saved["accuracy"])
+    assert len(flow.stage_rows(found)) == 9
+    assert {len(row) for row in flow.stage_rows(found)} == {len(flow.STAGE_COLUMNS)}
+    assert {len(row) for row in flow.change_rows(found)} == {len(flow.CHANGE_COLUMNS)}
+    assert "whatever the ops" in flow.headline(found)
+    lines = flow.remarks(found)
+    assert lines[0].startswith("with more time first: ")
+    assert lines[1].startswith("to save time first: ")
+
+
+def test_a_table_or_predictor_that_changed_is_said(searched):
+    result, path = searched
+    path.write_text(path.read_text() + "\n")
+    raw = json.loads(result.read_text())
+    raw["setting"]["accuracy_sha256"] = "1" * 64
+    result.write_text(json.dumps(raw))
+    said = []
+    flow.explain(result, path, said.append)
+    assert len(said) == 2
+    assert "t.json" in said[0]
+
+
+def test_a_table_that_is_not_found_is_to_be_named(searched):
+    with pytest.raises(TableError, match="name it: --table FILE"):
+        flow.explain(searched[0], None, lambda text: None)
+
+
+def test_a_result_is_shown_in_words_and_characters(searched):
+    raw = json.loads(searched[0].read_text()) | {"same_macs": None, "stages": []}
+    assert "predicted, not measured" in shown.title(raw)
+    assert "--latency" in shown.title(raw) or "latency" in shown.title(raw)
+    picture = shown.plot(raw)
+    assert picture.count("O") >= 1
+    assert "\x1b" not in picture
+    assert max(map(len, picture.splitlines())) <= 80
+    near = shown.around(raw)
+    latencies = [c["latency_ms"] for c in near]
+    assert latencies == sorted(latencies)
+    assert any("exact" in line for line in shown.remarks(raw))
+    raw["front"] = raw["front"][:1]
+    assert shown.plot(raw) == ""

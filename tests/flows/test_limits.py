@@ -1,0 +1,102 @@
+"""Limits as they are typed: units are required, devices are named, nothing is guessed."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import TINY, one_line, only_user_errors, space_of
+from hypothesis import given
+from hypothesis import strategies as st
+from made_up import COMPOSITION, table
+
+from nasvit_edge.errors import NasvitEdgeError, TableError
+from nasvit_edge.flows.limits import Wanted, choices, limits, tail_factor
+
+SPACE = space_of(TINY)
+TABLE = table(SPACE, 0, COMPOSITION)
+BESIDE = [{"median_ms": 1.0, "p90_ms": 1.0 + i / 100} for i in range(5)]
+
+
+def spread(made):
+    from dataclasses import replace
+
+    return replace(made, raw=made.raw | {"subnets": BESIDE})
+
+
+def test_each_option_becomes_one_limit():
+    wanted = Wanted(
+        latency=["20ms", "phone=5ms"],
+        latency_p90=["25ms"],
+        max_size="20MB",
+        max_params="10M",
+        max_macs="500M",
+        max_memory="8MiB",
+        min_accuracy="80%",
+    )
+    wanted.check()
+    assert wanted.devices("host") == ["host", "phone"]
+    found = limits(wanted, [spread(TABLE)] * 2, ["host", "phone"], "host")
+    assert [(limit.quantity, limit.bound) for limit in found] == [
+        ("latency 0", 20.0),
+        ("latency 1", 5.0),
+        ("latency 0", 25.0),
+        ("bytes", 2e7),
+        ("parameters", 1e7),
+        ("macs", 5e8),
+        ("peak", 8 * 2**20),
+        ("accuracy", 0.8),
+    ]
+    assert found[2].factor == pytest.approx(1.02)
+    assert [limit.name for limit in found[:3]] == ["--latency", "--latency phone", "--latency-p90"]
+
+
+def test_confidence_limits_the_upper_end_of_the_interval():
+    found = limits(Wanted(latency=["20ms"], confidence="90%"), [TABLE], ["host"], "host")
+    assert found[0].factor == pytest.approx(1.1)
+    estimated = table(SPACE, 0, COMPOSITION, estimated=0.5)
+    found = limits(Wanted(latency=["20ms"], confidence="90%"), [estimated], ["host"], "host")
+    assert found[0].quantity == "high 0"
+    with pytest.raises(TableError, match="knows no interval"):
+        limits(Wanted(latency=["20ms"], confidence="90%"), [table(SPACE)], ["host"], "host")
+
+
+def test_a_table_without_whole_subnets_does_not_say_how_runs_spread():
+    assert tail_factor(spread(TABLE)) == pytest.approx(1.02)
+    with pytest.raises(TableError, match="use --latency"):
+        tail_factor(TABLE)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "match"),
+    [
+        (Wanted(), "nothing is limited; give a budget: --latency 20ms"),
+        (Wanted(latency=["=5ms"]), "names no device"),
+        (Wanted(latency=["host="]), "latency ''"),
+        (Wanted(max_size="20"), "for example: 20MB"),
+        (Wanted(max_macs="-5M"), "for example: 500M"),
+        (Wanted(max_params="0"), "out of range"),
+        (Wanted(min_accuracy="0.8"), "percentage"),
+        (Wanted(latency=["5ms"], confidence="80%"), "give --confidence 90%"),
+        (Wanted(max_size="5MB", confidence="90%"), "give --latency as well"),
+    ],
+)
+def test_what_is_no_limit_is_refused(wanted, match):
+    with pytest.raises(NasvitEdgeError, match=match) as error:
+        wanted.check()
+    one_line(error)
+
+
+@given(text=st.text(max_size=30) | st.from_regex(r"[a-z0-9:=.]{0,20}(ms|MB|M|%)?", fullmatch=True))
+def test_any_text_is_a_limit_or_one_line(text):
+    for field in ("max_size", "max_params", "max_macs", "max_memory", "min_accuracy", "confidence"):
+        only_user_errors(Wanted(latency=["5ms"], **{field: text}).check)
+    only_user_errors(Wanted(latency=[text]).check)
+    only_user_errors(choices, [text], "--gene")
+
+
+def test_genes_are_named_with_their_choices():
+    assert choices(["mb4.depth=3,4", "resolution=192"], "--gene") == {
+        "mb4.depth": [3, 4],
+        "resolution": [192],
+    }
+    with pytest.raises(NasvitEdgeError, match=r"for example: mb4\.depth=3,4"):
+        choices(["mb4.depth"], "--gene")

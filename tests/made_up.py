@@ -1,0 +1,71 @@
+"""Latency tables that nobody measured, and accuracies, for tests of everything but what is measured."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from nasvit_edge.latency import Composition, LatencyTable
+from nasvit_edge.latency.context import PLAIN
+from nasvit_edge.latency.estimate import Estimate
+from nasvit_edge.ops import all_ops
+from nasvit_edge.searching.accuracy import parsed
+from nasvit_edge.searching.result import Setting
+
+COMPOSITION = Composition(1.2, 0.02, 0.1, 0.1)
+SETTING = Setting(
+    space="nasvit",
+    supernet=None,
+    calibration=None,
+    accuracy_source="predictor nasvit",
+    accuracy_uncertainty=0.004,
+    accuracy="nasvit",
+    accuracy_sha256="0" * 64,
+    device="host",
+    runtime="onnxruntime",
+    threads=1,
+    precision="fp32",
+    table="host.json",
+    table_sha256="0" * 64,
+    interpolate=False,
+    tables=[{"name": "host", "path": "host.json", "sha256": "0" * 64}],
+)
+
+
+def table(space, seed=0, composition=None, context=PLAIN, estimated=0.0, precision="fp32"):
+    """About proportional to MACs, with noise; `estimated`: the share of ops that are estimates."""
+    rng = random.Random(seed)
+    ops = {op.key(): (0.01 + op.macs() / 1e7) * rng.uniform(0.7, 1.3) for op in all_ops(space)}
+    guesses = {key: Estimate(ms, 0.05) for key, ms in ops.items() if rng.random() < estimated}
+    measured = {key: ms for key, ms in ops.items() if key not in guesses}
+    raw = {"device": "host", "runtime": "onnxruntime", "precision": precision, "threads": 1}
+    return LatencyTable(Path("t"), space, measured, 0.005, composition, raw, context, guesses)
+
+
+def predictor(space, seed=0, saturation=0.5):
+    """Gains that rise with every gene, other ones at each resolution."""
+    rng = random.Random(seed)
+    effects, base = {}, {}
+    for i, resolution in enumerate(space.resolutions):
+        base[str(resolution)] = 0.6 + 0.01 * i
+        effects[str(resolution)] = {
+            gene.name: _rising(rng, gene.choices, 0.15 / len(space.genes)) for gene in space.genes[1:]
+        }
+    content = {
+        "space": space.name,
+        "source": "made up",
+        "unit": "fractions",
+        "base": base,
+        "effects": effects,
+        "saturation": saturation,
+        "uncertainty": 0.004,
+    }
+    return parsed("made-up", content, space)
+
+
+def _rising(rng, choices, step):
+    total, found = 0.0, {}
+    for choice in choices:
+        found[str(choice)] = total
+        total += rng.uniform(0, step)
+    return found

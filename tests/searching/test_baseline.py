@@ -1,0 +1,45 @@
+"""The gain over ordinary subnets is what it says, and only what is beyond the errors counts."""
+
+from __future__ import annotations
+
+import pytest
+from made_up import COMPOSITION, predictor, table
+
+from nasvit_edge.searching.baseline import same_macs
+from nasvit_edge.searching.limits import Limit
+from nasvit_edge.searching.search import Problem, solve
+from nasvit_edge.space import load_space
+
+NASVIT = load_space("nasvit")
+TABLE = table(NASVIT, 0, COMPOSITION)
+
+
+def solved(*limits, accuracy=None):
+    budget = Limit(quantity="latency 0", bound=3 * TABLE.predict(NASVIT.smallest()).ms, name="--latency")
+    problem = Problem(
+        space=NASVIT, tables=(TABLE,), accuracy=accuracy or predictor(NASVIT), limits=(budget, *limits)
+    )
+    return problem, solve(problem).best
+
+
+def test_a_winner_is_compared_with_random_subnets_of_its_macs():
+    problem, best = solved()
+    found = same_macs(problem, best, 0, 0.004)
+    assert found["count"] >= 30
+    assert found["better"] > 0
+    assert found["better_above"] == pytest.approx(max(0.0, found["better"] - 0.004))
+    assert found["faster"] == pytest.approx(1 - best.latency_ms / found["latency_ms"])
+    assert found["latency_error"] == COMPOSITION.error
+    assert same_macs(problem, best, 0, 1.0)["better_above"] == 0
+
+
+def test_only_subnets_within_the_limits_on_sizes_are_ordinary():
+    problem, best = solved(Limit(quantity="parameters", bound=11e6, name="--max-params"))
+    found = same_macs(problem, best, 0, 0.004)
+    assert found is None or found["better"] > 0
+
+
+def test_measured_accuracies_are_not_compared():
+    best = solved()[1]
+    measured = Problem(space=NASVIT, tables=(TABLE,), accuracy=lambda config: 0.5)
+    assert same_macs(measured, best, 0, 0.004) is None
