@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from nasvit_edge.cli import cache, doctor, evaluate, export, profile, quickstart, search, tables, train
+from nasvit_edge.cli import (
+    accuracy,
+    cache,
+    doctor,
+    evaluate,
+    export,
+    profile,
+    quickstart,
+    search,
+    tables,
+    train,
+)
 from nasvit_edge.cli.errors import reported
 
 app = typer.Typer(
@@ -44,6 +55,10 @@ app.command("profile", short_help="Time every op of a space on a device.")(repor
 app.add_typer(tables.tables, name="tables", short_help="Latency tables: list, show, diff, validate, import.")
 app.command("predict", short_help="The latency of a subnet, with its interval.")(reported(tables.predict))
 app.command("search", short_help="The most accurate subnet within a latency budget.")(reported(search.search))
+app.command("explain", short_help="Why this subnet: stages, and what changes would cost and bring.")(
+    reported(search.explain)
+)
+app.add_typer(accuracy.accuracy, name="accuracy", short_help="Accuracy predictors: fit.")
 app.command("export", short_help="Write a subnet as ONNX, TFLite, Core ML or TensorRT, checked.")(
     reported(export.export)
 )
