@@ -80,6 +80,8 @@ def test_help_comes_fast():
         "tables diff",
         "tables validate",
         "tables import",
+        "explain",
+        "accuracy fit",
     ],
 )
 def test_each_help_starts_with_a_worked_example(command):
@@ -116,7 +118,116 @@ def test_an_impossible_budget_names_the_smallest_reachable_latency(tmp_path):
     made = run("search", "--latency", "0.01ms", "--table", table, cwd=tmp_path)
     assert made.returncode == 1
     assert "smallest reachable latency here is 22.0 ms" in one_error(made)
+    assert "nearest: r:" in made.stderr
     assert time.perf_counter() - start < 10
+    found = json.loads(run("search", "--latency", "0.01ms", "--table", table, "--json", cwd=tmp_path).stdout)
+    assert found["status"] == "infeasible"
+    assert found["limits"][0]["best"] == 22
+
+
+def test_limits_of_several_kinds_are_kept_to(tmp_path):
+    table, other = (table_of("nasvit", tmp_path / f"{n}.json", ms) for n, ms in (("a", 1.0), ("b", 2.0)))
+    made = run(
+        *("search", "--table", table, "--latency", "40ms", "--max-params", "11M", "--max-macs", "0.6G"),
+        *("--max-size", "60MB", "--max-memory", "6MB", "--resolution", "192,224", "--gene", "mb4.depth=3,4"),
+        *("--exclude", "mb7.width=224", "--min-accuracy", "78%", "--method", "exact", "--json"),
+        cwd=tmp_path,
+    )
+    assert made.returncode == 0, made.stderr
+    found = json.loads(made.stdout)
+    best = found["best"]
+    assert best["latency_ms"] <= 40
+    assert best["parameters"] <= 11e6
+    assert best["macs"] <= 6e8
+    assert best["bytes"] <= 60e6
+    assert best["peak_bytes"] <= 6e6
+    assert best["accuracy"] >= 0.78
+    assert best["config"]["resolution"] <= 224
+    assert best["config"]["depth"][3] <= 4
+    assert best["config"]["width"][7] != 224
+    assert found["genes"]["resolution"] == [192, 224]
+    made = run("search", "--latency", "a=40ms", "--latency", "b=5ms", "--table", other, cwd=tmp_path)
+    assert made.returncode == 2
+    assert "--table is for one device" in one_error(made)
+
+
+def test_several_devices_are_searched_at_once(tmp_path):
+    folder = tmp_path / "latency_tables"
+    folder.mkdir()
+    for name, ms in (("one", 1.0), ("two", 3.0)):
+        path = table_of("nasvit", folder / f"{name}-onnxruntime-1t-fp32-nasvit.json", ms)
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"device": name}))
+    options = ("--generations", "3", "--json")
+    made = run("search", "--latency", "one=60ms", "--latency", "two=90ms", *options, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    found = json.loads(made.stdout)
+    assert found["best"]["latencies_ms"] == [30.0, 90.0]
+    assert [table["name"] for table in found["setting"]["tables"]] == ["one", "two"]
+
+
+def test_a_search_ends_in_a_page_a_picture_and_an_explanation(tmp_path):
+    table = table_of("nasvit", tmp_path / "t.json")
+    pictures = ("--html", "s.html", "--png", "s.png")
+    made = run("search", "--latency", "30ms", "--table", table, *pictures, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert "accuracy (%) over predicted latency (ms)" in made.stdout
+    assert "the winner is the exact optimum" in made.stderr
+    assert (tmp_path / "s.html").stat().st_size > 100_000
+    assert (tmp_path / "s.png").stat().st_size > 10_000
+    made = run("explain", "search.json", "--table", table, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert "mb5 depth" in made.stdout
+    assert "with more time first" in made.stderr
+    found = json.loads(run("explain", "search.json", "--table", table, "--json", cwd=tmp_path).stdout)
+    assert len(found["stages"]) == 9
+
+
+def test_nano_is_searched_without_measuring(tmp_path):
+    table = table_of("nano", tmp_path / "t.json")
+    start = time.perf_counter()
+    made = run("search", "--space", "nano", "--latency", "12ms", "--table", table, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert "predictor nano" in made.stderr
+    assert time.perf_counter() - start < 10
+
+
+def test_a_killed_search_goes_on_to_the_same_result(tmp_path):
+    table = table_of("nasvit", tmp_path / "t.json")
+    common = ("search", "--latency", "30ms", "--table", table, "--generations", "1500", "--population", "400")
+    process = subprocess.Popen(
+        [*PROGRAM, *map(str, common), "--out", "a.json"],
+        cwd=tmp_path,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    partial = tmp_path / "a.json.partial"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not partial.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert partial.exists(), "the search was over before it could be killed"
+    made = run(*common, "--out", "a.json", cwd=tmp_path)
+    assert "continuing an interrupted search after generation" in made.stderr
+    run(*common, "--out", "b.json", cwd=tmp_path)
+    results = [json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json")]
+    for result in results:
+        result.pop("command")
+    assert results[0] == results[1]
+    assert not partial.exists()
+
+
+@pytest.mark.slow
+def test_a_predictor_is_fitted_and_searched_with(tmp_path):
+    made = run("accuracy", "fit", "--space", "nano", "--samples", "20", "--out", "p.json", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert "error on subnets left out" in made.stdout
+    table = table_of("nano", tmp_path / "t.json")
+    options = ("--space", "nano", "--accuracy", "p.json", "--latency", "12ms", "--table", table)
+    assert run("search", *options, cwd=tmp_path).returncode == 0
+    made = run("accuracy", "fit", "--space", "nano", "--samples", "5", cwd=tmp_path)
+    assert made.returncode == 2
+    assert "too few" in one_error(made)
 
 
 def test_a_search_writes_a_result_and_the_same_seed_the_same_one(tmp_path):
@@ -139,6 +250,8 @@ def test_a_search_writes_a_result_and_the_same_seed_the_same_one(tmp_path):
         assert made.returncode == 0, made.stderr
         results.append(json.loads((tmp_path / name).read_text()))
         assert json.loads(made.stdout) == results[-1]
+    commands = [result.pop("command") for result in results]
+    assert commands[1][-6:] == ["--table", str(table), "--out", "b.json", "--generations", "8", "--json"][-6:]
     assert results[0] == results[1]
     assert results[0]["best"]["latency_ms"] <= 30
     assert results[0]["setting"]["runtime"] == "onnxruntime"
