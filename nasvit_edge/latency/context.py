@@ -1,11 +1,13 @@
 """What an op costs inside a network, against what it takes alone.
 
 Alone, an op converts its input to the runtime's layout and back, and finds its weights in the cache. Inside
-a network the conversions at borders disappear (convolutions get cheaper), and weights come from further away
-once all of them together no longer fit the cache (everything gets dearer). Both are learned from whole
-subnets:
+a network the conversions at borders disappear (convolutions get cheaper), weights come from further away
+once all of them together no longer fit the cache (everything gets dearer), and the many small kernels of a
+transformer block start cold. All is learned from whole subnets:
 
-    sum_ms = sum over ops of factor(kind) * op_ms + spill_ms * max(0, weights - fits)    weights in millions
+    sum_ms = sum over ops of factor(kind) * op_ms
+           + block_ms * transformer blocks
+           + spill_ms * max(0, weights - fits)               weights in millions
 """
 
 from __future__ import annotations
@@ -22,36 +24,39 @@ _Array = np.ndarray[Any, np.dtype[np.float64]]
 SPLIT = "transformer"  # the kind with a factor of its own
 _PRIOR = 0.1  # strength of the belief that kinds behave alike
 _QUANTILES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]  # of the subnets' weights: the caches that are tried
-_GAIN = 0.95  # a cache is believed where it lowers the left-out error at least this much
+_GAIN = 0.95  # a cache or a cost of blocks is believed where it lowers the left-out error at least this much
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Factors by kind of op (1 where none is given), and the cost of weights beyond what the cache holds.
+    """Factors by kind of op (1 where none is given), the cost of each transformer block, and of weights beyond the cache.
 
     Attributes:
         factors: kind (`transformer`) -> factor.
         fits: millions of weights that stay in the cache.
         spill_ms: for each million beyond.
+        block_ms: for each op of the kind `SPLIT`.
     """
 
     factors: Mapping[str, float]
     fits: float
     spill_ms: float
+    block_ms: float = 0.0
 
-    def sum_ms(self, ms: Mapping[str, float], weights: float) -> float:
-        """The sum over a subnet, from its ops' time by kind, and its weights in millions."""
-        inside = sum(self.factors.get(kind, 1.0) * time for kind, time in ms.items())
-        return inside + self.spill_ms * max(0.0, weights - self.fits)
+    def sum_ms(self, parts: Parts) -> float:
+        """The sum over a subnet."""
+        inside = sum(self.factors.get(kind, 1.0) * time for kind, time in parts.ms.items())
+        return inside + self.block_ms * parts.blocks + self.spill_ms * max(0.0, parts.weights - self.fits)
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a subnet consists of: time by kind of op in ms, number of ops, millions of weights."""
+    """What a subnet consists of: time by kind of op in ms, number of ops, millions of weights, ops of the kind `SPLIT`."""
 
     ms: Mapping[str, float]
     count: int
     weights: float
+    blocks: int = 0
 
 
 PLAIN = Context({}, 0.0, 0.0)
@@ -65,21 +70,32 @@ def fit_context(parts: Sequence[Parts], measured_ms: Sequence[float]) -> tuple[C
     """
     split = [p.ms.get(SPLIT, 0.0) for p in parts]
     others = [sum(p.ms.values()) - s for p, s in zip(parts, split, strict=True)]
-    other, own, counts, weights, measured = checked(
-        np.maximum(others, 0), split, [p.count for p in parts], [p.weights for p in parts], measured_ms
+    other, own, counts, weights, blocks, measured = checked(
+        np.maximum(others, 0),
+        split,
+        [p.count for p in parts],
+        [p.weights for p in parts],
+        [p.blocks for p in parts],
+        measured_ms,
     )
     share = float(np.median(own / measured))
-    prior = np.array([[-_PRIOR * share, _PRIOR * share, 0, 0, 0]])
-    designs = {fits: _design(other, own, counts, weights, measured, fits) for fits in _knots(weights)}
-    losses = {fits: float(np.mean(left_out(design, prior))) for fits, design in designs.items()}
-    fits = min(losses, key=lambda knot: losses[knot])
-    if losses[fits] > _GAIN * losses[max(losses)]:
-        fits = max(losses)
-    design = designs[fits]
-    base, split_scale, per_op, offset, spill = (float(c) for c in fit(design, prior))
+    prior = np.array([[-_PRIOR * share, _PRIOR * share, 0, 0, 0, 0]])
+
+    def columns(fits: float, with_blocks: bool) -> _Array:
+        made = [other, own, counts, np.ones_like(other), np.maximum(0, weights - fits), blocks * with_blocks]
+        design: _Array = np.stack(made, 1) / measured[:, None]
+        return design
+
+    tried = [(fits, with_blocks) for with_blocks in (False, True) for fits in reversed(_knots(weights))]
+    losses = {model: float(np.mean(left_out(columns(*model), prior))) for model in tried}
+    plain, best = tried[0], min(tried, key=lambda model: losses[model])
+    if losses[best] > _GAIN * losses[plain]:
+        best = plain
+    design = columns(*best)
+    base, split_scale, per_op, offset, spill, block = (float(c) for c in fit(design, prior))
     if base <= 0:  # nothing but the split kind is seen: one scale for all
         base = split_scale = max(split_scale, 1e-9)
-    context = Context({SPLIT: split_scale / base}, fits, spill / base)
+    context = Context({SPLIT: split_scale / base}, best[0], spill / base, block / base)
     return context, Composition(base, per_op, offset, conformal(design, prior))
 
 
@@ -87,11 +103,3 @@ def _knots(weights: _Array) -> list[float]:
     """Cache sizes to try; with the last one nothing spills."""
     inner: Any = np.quantile(weights, _QUANTILES) if len(weights) >= 12 else []
     return sorted({0.0, *map(float, inner), float(weights.max())})
-
-
-def _design(
-    other: _Array, own: _Array, counts: _Array, weights: _Array, measured: _Array, fits: float
-) -> _Array:
-    columns = [other, own, counts, np.ones_like(other), np.maximum(0, weights - fits)]
-    design: _Array = np.stack(columns, 1) / measured[:, None]
-    return design

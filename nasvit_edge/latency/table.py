@@ -23,7 +23,7 @@ import numpy as np
 from nasvit_edge import files
 from nasvit_edge.errors import NasvitEdgeError, TableError
 from nasvit_edge.latency.composition import Composition, Prediction
-from nasvit_edge.latency.context import PLAIN, Context, Parts
+from nasvit_edge.latency.context import PLAIN, SPLIT, Context, Parts
 from nasvit_edge.latency.estimate import Estimate, estimate, features
 from nasvit_edge.ops import all_ops, lower
 from nasvit_edge.space import SearchSpace, SubnetConfig, load_space
@@ -59,7 +59,7 @@ class LatencyTable:
     def predict(self, config: SubnetConfig) -> Prediction:
         """The latency of a subnet; TableError for an op without an entry or an estimate."""
         parts, coverage, error = self._parts(config)
-        sum_ms = self.context.sum_ms(parts.ms, parts.weights)
+        sum_ms = self.context.sum_ms(parts)
         if self.composition is None:
             return Prediction(float(rounded_ms(sum_ms + self.call_ms)), None, None, coverage)
         ms = float(rounded_ms(self.composition.predict(sum_ms, parts.count).ms))
@@ -105,6 +105,7 @@ class LatencyTable:
         """Parts, the share of time that was measured, and the mean error of the whole by estimates."""
         times: dict[str, float] = {}
         estimated = wrong = weights = 0.0
+        blocks = 0
         ops = lower(self.space, config)
         for op in ops:
             key = op.key()
@@ -112,11 +113,12 @@ class LatencyTable:
             kind = key.split("/", 1)[0]
             times[kind] = times.get(kind, 0.0) + ms
             weights += op.weights()
+            blocks += kind == SPLIT
             if key not in self.ops_ms:
                 estimated += ms
                 wrong += ms * self.estimates[key].error
         total = sum(times.values()) or 1.0
-        return Parts(times, len(ops), weights / 1e6), 1 - estimated / total, wrong / total
+        return Parts(times, len(ops), weights / 1e6, blocks), 1 - estimated / total, wrong / total
 
 
 def rounded_ms(ms: Any) -> Any:
@@ -280,7 +282,10 @@ def _context(values: dict[str, Any] | None) -> Context:
         return PLAIN
     factors = {str(kind): files.number(factor, kind) for kind, factor in values["factors"].items()}
     return Context(
-        factors, files.number(values["fits"], "fits"), files.number(values["spill_ms"], "spill_ms")
+        factors,
+        files.number(values["fits"], "fits"),
+        files.number(values["spill_ms"], "spill_ms"),
+        files.number(values.get("block_ms", 0.0), "block_ms"),
     )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from nasvit_edge import sizes
 from nasvit_edge.errors import SpaceError
 from nasvit_edge.latency import LatencyTable
+from nasvit_edge.latency.context import SPLIT
 from nasvit_edge.latency.table import rounded_ms
 from nasvit_edge.ops import Op, lower
 from nasvit_edge.searching.accuracy import AccuracyPredictor
@@ -221,7 +222,8 @@ class Evaluator:
         found: list[float] = []
         for table in self.tables:
             ms, estimated = table.op_ms(key), key not in table.ops_ms
-            inside = table.context.factors.get(key.split("/", 1)[0], 1.0) * ms
+            kind = key.split("/", 1)[0]
+            inside = table.context.factors.get(kind, 1.0) * ms + table.context.block_ms * (kind == SPLIT)
             if table.composition is not None:
                 inside = table.composition.scale * inside + table.composition.per_op_ms
             wrong = ms * table.estimates[key].error if estimated else 0.0

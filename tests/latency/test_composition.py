@@ -55,6 +55,7 @@ def parts(rng, count):
             {"mbconv": rng.uniform(1, 10), "transformer": rng.uniform(0.5, 10)},
             int(rng.integers(10, 45)),
             rng.uniform(0.1, 1.5),
+            int(rng.integers(2, 25)),
         )
         for _ in range(count)
     ]
@@ -65,9 +66,10 @@ def parts(rng, count):
     split=st.floats(0.7, 1.6),
     fits=st.sampled_from([0.4, 0.8]),
     spill=st.floats(0, 3),
+    block=st.sampled_from([0.0, 0.1]),
 )
 @settings(max_examples=25)
-def test_a_context_is_learned_from_whole_subnets(seed, split, fits, spill):
+def test_a_context_is_learned_from_whole_subnets(seed, split, fits, spill, block):
     rng = np.random.default_rng(seed)
     subnets = parts(rng, 60)
     truth = [
@@ -75,12 +77,22 @@ def test_a_context_is_learned_from_whole_subnets(seed, split, fits, spill):
         + 1.1 * split * p.ms["transformer"]
         + 0.01 * p.count
         + spill * max(0.0, p.weights - fits)
+        + block * p.blocks
         for p in subnets
     ]
     context, composition = fit_context(subnets[:40], truth[:40])
-    predicted = [composition.predict(context.sum_ms(p.ms, p.weights), p.count).ms for p in subnets]
+    predicted = [composition.predict(context.sum_ms(p), p.count).ms for p in subnets]
     assert np.abs(np.array(predicted[40:]) / truth[40:] - 1).mean() < 0.02
-    assert min(context.spill_ms, composition.scale, composition.per_op_ms, composition.offset_ms) >= 0
+    assert (
+        min(
+            context.spill_ms,
+            context.block_ms,
+            composition.scale,
+            composition.per_op_ms,
+            composition.offset_ms,
+        )
+        >= 0
+    )
 
 
 @given(seed=st.integers(0, 100))
@@ -91,10 +103,17 @@ def test_more_of_anything_never_predicts_less(seed):
     context, composition = fit_context(subnets, rng.uniform(1, 20, 30))
 
     def ms(p):
-        return composition.predict(context.sum_ms(p.ms, p.weights), p.count).ms
+        return composition.predict(context.sum_ms(p), p.count).ms
 
     for p in subnets:
         assert (
-            ms(Parts({**p.ms, "transformer": p.ms["transformer"] + 1}, p.count + 1, p.weights + 0.2))
+            ms(
+                Parts(
+                    {**p.ms, "transformer": p.ms["transformer"] + 1},
+                    p.count + 1,
+                    p.weights + 0.2,
+                    p.blocks + 1,
+                )
+            )
             >= ms(p) - 1e-9
         )

@@ -31,7 +31,7 @@ NASVIT = load_space("nasvit")
 )
 @settings(max_examples=20)
 def test_every_value_is_that_of_the_subnet(space, seed, composed, spill, estimated):
-    context = Context({"transformer": 1.3}, 0.01, spill)
+    context = Context({"transformer": 1.3}, 0.01, spill, 0.02)
     made = table(space, seed, COMPOSITION if composed else None, context, estimated)
     accuracy = predictor(space, seed)
     evaluator = Evaluator(genes(space), [made, table(space, seed + 1)], accuracy)

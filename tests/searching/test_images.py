@@ -19,14 +19,15 @@ from nasvit_edge.space import load_space
 NANO = load_space("nano")
 CONFIGS = [NANO.sample(random.Random(seed)) for seed in range(5)]
 RUN = """
-import json, random, sys
+import json, os, random, sys
+from pathlib import Path
 from nasvit_edge.searching.images import ImageAccuracy
 from nasvit_edge.space import load_space
 space = load_space("nano")
 source = ImageAccuracy.load("nano", space, "bundled", workers=1)
 source.validation = source.validation.take("few", slice(0, 100))
 found = source.many([space.sample(random.Random(seed)) for seed in range(5)])
-print(json.dumps([source.writes, found]), flush=True)
+Path(sys.argv[1], os.environ["RANK"]).write_text(json.dumps([source.writes, found]))
 """
 
 
@@ -95,7 +96,16 @@ def test_two_processes_under_torchrun_measure_their_parts_and_know_all(tmp_path,
     script = tmp_path / "run.py"
     script.write_text(RUN)
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)],
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            "2",
+            str(script),
+            str(tmp_path),
+        ],
         capture_output=True,
         text=True,
         timeout=300,
@@ -103,6 +113,5 @@ def test_two_processes_under_torchrun_measure_their_parts_and_know_all(tmp_path,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
-    assert sorted(writes for writes, _ in lines) == [False, True]
-    assert [found for _, found in lines] == [alone, alone]
+    found = [json.loads((tmp_path / rank).read_text()) for rank in "01"]
+    assert found == [[True, alone], [False, alone]]

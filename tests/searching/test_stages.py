@@ -24,7 +24,7 @@ ACCURACY = predictor(NASVIT)
 @given(seed=st.integers(0, 1000), spill=st.sampled_from([0.0, 3.0]))
 @settings(max_examples=15)
 def test_stages_add_up(seed, spill):
-    made = table(NASVIT, seed, COMPOSITION, Context({"transformer": 1.3}, 5.0, spill))
+    made = table(NASVIT, seed, COMPOSITION, Context({"transformer": 1.3}, 5.0, spill, 0.02))
     evaluator = Evaluator(genes(NASVIT), [made], ACCURACY)
     config = NASVIT.sample(random.Random(seed))
     stages = described(evaluator, config)
