@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from nasvit_edge import files
+from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.latency import LatencyTable
 from nasvit_edge.ops import Op, lower
-from nasvit_edge.profile.code import code_digest
+from nasvit_edge.profile.code import code_digest, conversion_digest
 from nasvit_edge.profile.models import format_for, graph_hash, op_module
 from nasvit_edge.space import SubnetConfig
 
@@ -102,7 +105,9 @@ def _graphs(table: LatencyTable, configs: Iterable[SubnetConfig]) -> list[Concer
     if table.raw.get("code") == code_digest():
         return []
     ops = {op.key(): op for config in configs for op in lower(table.space, config)}
-    changed = [key for key, op in ops.items() if _differs(table, key, op)]
+    today = _Graphs(table.raw["runtime"])
+    changed = [key for key, op in ops.items() if _differs(table, key, op, today)]
+    today.keep()
     if not changed:
         return []
     return [
@@ -113,11 +118,45 @@ def _graphs(table: LatencyTable, configs: Iterable[SubnetConfig]) -> list[Concer
     ]
 
 
-def _differs(table: LatencyTable, key: str, op: Op) -> bool:
+def _differs(table: LatencyTable, key: str, op: Op, today: _Graphs) -> bool:
     entry = table.raw["ops"].get(key)
     told = entry.get("graph") if isinstance(entry, dict) else None
     runtime = table.raw["runtime"]
     if not told or runtime not in _RUNTIME_PACKAGES or table.raw["precision"] != "fp32":
         return False
-    shape = (1, *op.in_shape())
-    return str(told) != graph_hash(op_module(op, format_for(runtime).layout), shape, runtime)
+    return str(told) != today.of(op)
+
+
+class _Graphs:
+    """The hashes of ops' graphs as the code makes them now, kept in the user's cache: building an op takes a while."""
+
+    def __init__(self, runtime: str) -> None:
+        from platformdirs import user_cache_path
+
+        self.runtime, self.new = runtime, False
+        name = f"{conversion_digest()}-{runtime}-torch-{importlib.metadata.version('torch')}.json"
+        self.path = user_cache_path("nasvit-edge") / "graphs" / name
+        try:
+            found = files.read_json(self.path, "kept hashes", 1)["graphs"]
+        except (NasvitEdgeError, KeyError):
+            found = {}
+        pairs = found.items() if isinstance(found, dict) else ()
+        self.known: dict[str, str] = {
+            key: graph for key, graph in pairs if re.fullmatch("[0-9a-f]{24}", str(graph))
+        }
+
+    def of(self, op: Op) -> str:
+        """The hash of an op's graph."""
+        key = op.key()
+        if key not in self.known:
+            shape = (1, *op.in_shape())
+            self.known[key] = graph_hash(op_module(op, format_for(self.runtime).layout), shape, self.runtime)
+            self.new = True
+        return self.known[key]
+
+    def keep(self) -> None:
+        """Write what is new; a cache that cannot be written to is no error."""
+        if self.new:
+            with contextlib.suppress(NasvitEdgeError, OSError):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                files.write_json(self.path, {"schema": 1, "graphs": self.known})

@@ -12,7 +12,7 @@ from conftest import TINY, one_line, space_of
 from nasvit_edge.errors import DeviceError, TableError
 from nasvit_edge.flows.search import Request, trusted
 from nasvit_edge.latency.table import LatencyTable
-from nasvit_edge.ops import all_ops
+from nasvit_edge.ops import all_ops, lower
 from nasvit_edge.profile import trust
 from nasvit_edge.profile.models import graph_hash, op_module
 from nasvit_edge.profile.validate import validate
@@ -104,3 +104,28 @@ def test_an_imported_table_says_so():
 def test_the_fingerprint_can_be_written():
     assert json.loads(json.dumps(trust.fingerprint()))["architecture"]
     assert replace(table()).raw["fingerprint"] == trust.fingerprint()
+
+
+def test_hashes_of_graphs_are_kept_and_damaged_ones_made_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    op = lower(SPACE, SPACE.smallest())[1]
+    first = trust._Graphs("onnxruntime")
+    graph = first.of(op)
+    first.keep()
+    with monkeypatch.context() as without:
+        without.setattr(trust, "graph_hash", lambda *a: pytest.fail("built again"))
+        assert trust._Graphs("onnxruntime").of(op) == graph
+    kept = next((tmp_path / "nasvit-edge" / "graphs").iterdir())
+    for damage in (
+        "{",
+        "[]",
+        '{"schema": 1}',
+        '{"schema": 1, "graphs": []}',
+        f'{{"schema": 1, "graphs": {{"{op.key()}": 3}}}}',
+    ):
+        kept.write_text(damage)
+        assert trust._Graphs("onnxruntime").of(op) == graph
+    monkeypatch.setattr(trust.files, "write_json", lambda *a: (_ for _ in ()).throw(OSError("full")))
+    made = trust._Graphs("onnxruntime")
+    made.of(op)
+    made.keep()  # a full disk is no error here
