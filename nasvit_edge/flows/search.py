@@ -91,11 +91,9 @@ def prepare(
 
 
 def _loaded(path: Path, request: Request, note: Callable[[str], None]) -> LatencyTable:
-    table = load_table(str(path), space=request.space)
-    if not request.interpolate:
-        return table
-    note(f"estimating what table {path.name} does not have, a few seconds")
-    return table.interpolated()
+    if request.interpolate:
+        note(f"estimating what table {path.name} does not have, a few seconds")
+    return load_table(str(path), space=request.space, interpolate=request.interpolate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

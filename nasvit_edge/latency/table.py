@@ -31,7 +31,7 @@ from nasvit_edge.space import SearchSpace, SubnetConfig, load_space
 SCHEMA = 2
 RUNTIMES = ("litert", "onnxruntime")
 PRECISIONS = ("fp32", "fp16", "int8", "w8")
-_WIDER = 2.0  # the 90 % error of an estimate is about twice its mean error
+WIDER = 2.0  # the 90 % error of an estimate is about twice its mean error
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class LatencyTable:
         if self.composition is None:
             return Prediction(float(rounded_ms(sum_ms + self.call_ms)), None, None, coverage)
         ms = float(rounded_ms(self.composition.predict(sum_ms, parts.count).ms))
-        wider = (1 + self.composition.error) * (1 + _WIDER * error)
+        wider = (1 + self.composition.error) * (1 + WIDER * error)
         return Prediction(ms, ms / wider, ms * wider, round(coverage, 4))
 
     def parts(self, config: SubnetConfig) -> Parts:

@@ -19,7 +19,7 @@ from nasvit_edge import sizes
 from nasvit_edge.errors import SpaceError
 from nasvit_edge.latency import LatencyTable
 from nasvit_edge.latency.context import SPLIT
-from nasvit_edge.latency.table import rounded_ms
+from nasvit_edge.latency.table import WIDER, rounded_ms
 from nasvit_edge.ops import Op, lower
 from nasvit_edge.searching.accuracy import AccuracyPredictor
 from nasvit_edge.searching.population import Genes, Rows
@@ -160,7 +160,7 @@ class Evaluator:
         high = ms * (1 + table.composition.error)
         if table.estimates:
             total = np.maximum(sums[:, self.at(f"op_ms {i}")], 1e-300)
-            high = high * (1 + 2.0 * sums[:, self.at(f"wrong_ms {i}")] / total)
+            high = high * (1 + WIDER * sums[:, self.at(f"wrong_ms {i}")] / total)
         return high
 
     def _accuracy(self, rows: Rows, sums: Floats) -> Floats:

@@ -132,6 +132,5 @@ def _error(evaluator: Evaluator, text: str, found: Sequence[Reach], row: Any) ->
 
 
 def _shown(values: Values) -> str:
-
     times = " and ".join(show_ms(ms) for ms in values.latency_ms[0])
     return f"a subnet of {times}, {values.accuracy[0]:.1%}, {show_bytes(float(values.bytes[0]))}"

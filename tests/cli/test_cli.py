@@ -251,7 +251,8 @@ def test_a_search_writes_a_result_and_the_same_seed_the_same_one(tmp_path):
         results.append(json.loads((tmp_path / name).read_text()))
         assert json.loads(made.stdout) == results[-1]
     commands = [result.pop("command") for result in results]
-    assert commands[1][-6:] == ["--table", str(table), "--out", "b.json", "--generations", "8", "--json"][-6:]
+    assert commands[1][:2] == ["nasvit-edge", "search"]
+    assert commands[1][commands[1].index("--out") + 1] == "b.json"
     assert results[0] == results[1]
     assert results[0]["best"]["latency_ms"] <= 30
     assert results[0]["setting"]["runtime"] == "onnxruntime"

@@ -83,7 +83,7 @@ def test_a_table_that_is_not_found_is_to_be_named(searched):
 def test_a_result_is_shown_in_words_and_characters(searched):
     raw = json.loads(searched[0].read_text()) | {"same_macs": None, "stages": []}
     assert "predicted, not measured" in shown.title(raw)
-    assert "--latency" in shown.title(raw) or "latency" in shown.title(raw)
+    assert f"(latency {shown.show_ms(raw['budget_ms'])})" in shown.title(raw)
     picture = shown.plot(raw)
     assert picture.count("O") >= 1
     assert "\x1b" not in picture
