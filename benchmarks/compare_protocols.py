@@ -1,8 +1,9 @@
-"""How far a table's ops are from the same ops measured thoroughly, on this machine.
+"""How far ops measured by the protocol `default` are from the same ops measured by `thorough`, on this machine.
 
     python benchmarks/compare_protocols.py latency_tables/host-onnxruntime-1t-fp32-nasvit.json --ops 60
 
-Measures a stratified part of the table's ops again with the protocol `thorough`.
+A stratified part of the table's ops, in one run: default, thorough, default. The two runs of default beside each other
+say how much the machine itself changed meanwhile; the table's own entries, measured earlier, hold its drift as well.
 """
 
 import argparse
@@ -24,9 +25,9 @@ from nasvit_edge.profile.session import Session
 from nasvit_edge.profile.summary import summaries
 
 
-def thorough(table, items):
-    """Item id -> median in ms by the protocol `thorough`."""
-    raw, protocol = table.raw, load_protocol("thorough")
+def measured(table, items, name):
+    """Medians in ms by a protocol, in the order of `items`."""
+    raw, protocol = table.raw, load_protocol(name)
     with tempfile.TemporaryDirectory() as folder, local_runner(load_device("host").runner) as runner:
         session = Session(
             protocol=protocol,
@@ -42,7 +43,7 @@ def thorough(table, items):
         )
         session.measure(items)
         found = summaries(session.journal.entries, protocol)
-    return {item.id: found[item.id]["median_ms"] for item in items}
+    return np.array([found[item.id]["median_ms"] for item in items])
 
 
 if __name__ == "__main__":
@@ -53,11 +54,20 @@ if __name__ == "__main__":
     for path in options.tables:
         table = load_table(path)
         chosen = stratified(all_ops(table.space), options.ops)
-        again = thorough(table, [Item(op.key(), op=op) for op in chosen])
-        ratios = np.array([table.ops_ms[key] / ms for key, ms in again.items()])
-        low, middle, high = np.quantile(ratios, [0.1, 0.5, 0.9])
-        print(
-            f"{path}: {len(ratios)} ops, median difference {np.median(np.abs(ratios - 1)):.2%}, "
-            f"median ratio {middle:.3f} ({low:.3f} to {high:.3f})",
-            flush=True,
-        )
+        items = [Item(op.key(), op=op) for op in chosen]
+        first, best, second = (measured(table, items, name) for name in ("default", "thorough", "default"))
+        kept = np.array([table.ops_ms[item.id] for item in items])
+        print(f"{path}: {len(items)} ops")
+        for what, values, others in (
+            ("default before / thorough", first, best),
+            ("default after / thorough", second, best),
+            ("default before / after", first, second),
+            ("table / thorough", kept, best),
+        ):
+            ratios = values / others
+            low, middle, high = np.quantile(ratios, [0.1, 0.5, 0.9])
+            difference = np.median(np.abs(ratios - 1))
+            print(
+                f"  {what}: median difference {difference:.2%}, ratio {middle:.3f} ({low:.3f} to {high:.3f})",
+                flush=True,
+            )

@@ -103,7 +103,7 @@ def pymoo(evaluator, seed):
             most = [len(choices) - 1 for choices in evaluator.genes.allowed]
             super().__init__(n_var=len(most), n_obj=2, xl=0, xu=np.array(most), vtype=int)
 
-        def _evaluate(self, x, out, *args, **kwargs):  # noqa: ARG002
+        def _evaluate(self, x, out, *_args, **_kwargs):
             values = evaluator(x.astype(np.int8))
             out["F"] = plane(values)
             seen.append(values[front(out["F"])])

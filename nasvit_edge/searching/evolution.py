@@ -20,7 +20,6 @@ from nasvit_edge.searching.pareto import crowding, front, ranks
 from nasvit_edge.searching.population import Genes, Rows
 
 _ROUNDS = 30  # of looking at neighbours; three to six are usual
-_BEST = 8  # subnets of which two genes at once are changed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,26 +114,17 @@ class _Run:
         state.generation += 1
 
     def polish(self, state: State) -> None:
-        """Look at the neighbours of what is kept until none joins it, and at their neighbours where it is most accurate."""
+        """Look at the neighbours of what is kept until none joins it."""
         looked = np.zeros(0, np.uint64)
         for _ in range(_ROUNDS):
             keys = self.genes.keys(state.kept)
             fresh = ~np.isin(keys, looked)
             if not fresh.any():
-                best = self.genes.neighbours(state.kept[np.argsort(-state.kept_values.accuracy)[:_BEST]])
-                if not self._look(state, self.genes.neighbours(self._unique(best))):
-                    return
-                continue
+                return
             looked = np.concatenate([looked, keys[fresh]])
-            self._look(state, self.genes.neighbours(state.kept[fresh]))
-
-    def _look(self, state: State, rows: Rows) -> bool:
-        """Evaluate rows; whether one joined what is kept."""
-        rows = self._unique(rows)
-        before = self.genes.keys(state.kept)
-        state.evaluated += len(rows)
-        self._keep(state, rows, self.evaluator(rows))
-        return not np.isin(self.genes.keys(state.kept), before).all()
+            near = self._unique(self.genes.neighbours(state.kept[fresh]))
+            state.evaluated += len(near)
+            self._keep(state, near, self.evaluator(near))
 
     def costs(self, values: Values) -> Floats:
         """(n, objectives), each to be small."""
