@@ -25,8 +25,9 @@ import nasvit_edge as ne
 from nasvit_edge import files
 from nasvit_edge.export import onnx, tflite
 from nasvit_edge.model.subnet import fold, materialise
-from nasvit_edge.profile.local import Job, local_runner
 from nasvit_edge.profile.models import composition_subnets
+from nasvit_edge.transport.job import Job
+from nasvit_edge.transport.local import local_runner
 
 SIZES = ("smallest", "middle", "largest")
 

@@ -17,12 +17,12 @@ from nasvit_edge.latency import load_table
 from nasvit_edge.ops import all_ops
 from nasvit_edge.profile.canary import canaries
 from nasvit_edge.profile.journal import Journal
-from nasvit_edge.profile.local import fastest_cores, local_runner
 from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.profile.protocol import load_protocol
 from nasvit_edge.profile.sampling import stratified
 from nasvit_edge.profile.session import Session
 from nasvit_edge.profile.summary import summaries
+from nasvit_edge.transport.local import fastest_cores, local_runner
 
 
 def measured(table, items, name):

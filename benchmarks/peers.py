@@ -25,7 +25,8 @@ import nasvit_edge as ne
 from nasvit_edge import files
 from nasvit_edge.export import onnx
 from nasvit_edge.model.subnet import fold, materialise
-from nasvit_edge.profile.local import Job, fastest_cores, local_runner
+from nasvit_edge.transport.job import Job
+from nasvit_edge.transport.local import fastest_cores, local_runner
 
 _TIMM = "timm, results/results-imagenet.csv"
 _NAMED = "as its authors name it; not looked up"

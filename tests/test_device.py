@@ -20,8 +20,9 @@ TABLE = files.read_toml(HOST, "device")
 @pytest.mark.parametrize("name", device_names())
 def test_every_shipped_device_loads_and_has_its_runner(name):
     device = load_device(name)
-    assert device.runner.is_file()
     assert device.runtimes
+    if device.transport in ("local", "ssh"):
+        assert device.runner.is_file()
 
 
 def test_an_unknown_device_lists_what_there_is():
@@ -42,7 +43,7 @@ def test_a_changed_key_is_taken_or_named(key, value):
         assert "d.toml" in made
 
 
-@pytest.mark.parametrize("key", TABLE)
+@pytest.mark.parametrize("key", sorted(set(TABLE)))
 def test_a_missing_key_is_named(key):
     with pytest.raises(NasvitEdgeError) as caught:
         parse_device({k: v for k, v in TABLE.items() if k != key}, Path("d.toml"))

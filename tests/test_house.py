@@ -22,6 +22,7 @@ FLOORS = [
     ["latency", "device", "data_sets"],
     ["model"],
     ["export"],
+    ["transport"],
     ["profile"],
     ["train"],
     ["searching"],

@@ -7,6 +7,7 @@ before. See README.md for the fields.
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import json
 import math
 import os
@@ -44,8 +45,6 @@ def onnxruntime_call(path: str, threads: int, seed: int) -> tuple[Callable[[], o
 
 def litert_call(path: str, threads: int, seed: int) -> tuple[Callable[[], object], str]:
     """A function that runs the model once on inputs already set, and the runtime's version."""
-    import importlib.metadata
-
     try:
         from ai_edge_litert.interpreter import Interpreter
 
@@ -75,6 +74,7 @@ def load_litert() -> None:
 
 
 PRELOAD = {"onnxruntime": load_onnxruntime, "litert": load_litert}
+PACKAGES = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "litert": ("ai-edge-litert", "tflite-runtime")}
 RUNTIMES = {"onnxruntime": onnxruntime_call, "litert": litert_call}
 
 
@@ -170,6 +170,16 @@ def about() -> dict[str, Any]:
         "python": platform.python_version(),
     }
     return {key: value for key, value in found.items() if value}
+
+
+def runtimes() -> dict[str, str]:
+    """The runtimes that are here, with their versions."""
+    found: dict[str, str] = {}
+    for name, packages in PACKAGES.items():
+        for package in packages:
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                found.setdefault(name, importlib.metadata.version(package))
+    return found
 
 
 def state() -> dict[str, Any]:
@@ -269,7 +279,7 @@ def caught(request: dict[str, Any]) -> dict[str, Any]:
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """The answer to one request: a measurement, or what was asked of the machine."""
     if request.get("ask") == "about":
-        return {"id": request["id"], "about": about(), "busy_cores": busy_cores()}
+        return {"id": request["id"], "about": about(), "busy_cores": busy_cores(), "runtimes": runtimes()}
     return measure(request)
 
 

@@ -17,12 +17,13 @@ from nasvit_edge.export.formats import load_format
 from nasvit_edge.flows import search as searching
 from nasvit_edge.flows.limits import Wanted
 from nasvit_edge.latency import LatencyTable, load_table, table_name
-from nasvit_edge.profile.local import Job, fastest_cores, local_runner
 from nasvit_edge.profile.run import profile
 from nasvit_edge.profile.trust import concerns, fingerprint
 from nasvit_edge.searching.result import read_result
 from nasvit_edge.searching.search import fastest
 from nasvit_edge.space import SearchSpace, load_space
+from nasvit_edge.transport.job import Job
+from nasvit_edge.transport.local import fastest_cores, local_runner
 
 SPACE, SUPERNET, DEVICE, RUNTIME = "nano", "nano", "host", "onnxruntime"
 FORMATS = ("onnx", "tflite")

@@ -13,7 +13,7 @@ error, or an estimate that the prediction reports.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,18 @@ from nasvit_edge.ops import all_ops, lower
 from nasvit_edge.space import SearchSpace, SubnetConfig, load_space
 
 SCHEMA = 2
-RUNTIMES = ("litert", "onnxruntime")
+RUNTIMES = {  # runtime (and what of the device it uses) -> the format of the files that it reads
+    "litert": "tflite",
+    "litert-gpu": "tflite",
+    "onnxruntime": "onnx",
+    "onnxruntime-web": "onnx",
+    "onnxruntime-webgpu": "onnx",
+    "tensorrt": "tensorrt",
+    "coreml": "coreml",  # all compute units
+    "coreml-ne": "coreml",  # CPU and Neural Engine
+    "coreml-gpu": "coreml",  # CPU and GPU
+    "coreml-cpu": "coreml",
+}
 PRECISIONS = ("fp32", "fp16", "int8", "w8")
 WIDER = 2.0  # the 90 % error of an estimate is about twice its mean error
 
@@ -162,7 +173,7 @@ def _is_of(path: Path, device: str, space: str) -> bool:
     return re.fullmatch(rf"({'|'.join(RUNTIMES)})-\d+t-({'|'.join(PRECISIONS)})", rest) is not None
 
 
-def check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
+def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
     """Refuse a value that is not among `choices`."""
     if value not in choices:
         raise NasvitEdgeError(f"unknown {what} {value!r}; there are {', '.join(choices)}")

@@ -20,7 +20,13 @@ _LOWERING = (
 )
 
 
-_WEIGHTS = ("model/checkpoint.py", "profile/models.py")
+_OTHERS = (
+    "export/coreml.py",
+    "export/mil.py",
+    "export/mil_operations.py",
+    "model/checkpoint.py",
+    "profile/models.py",
+)
 
 
 def code_digest() -> str:
@@ -30,7 +36,7 @@ def code_digest() -> str:
 
 def conversion_digest() -> str:
     """A hash of the code that makes model files: graphs and the generic weights in them."""
-    return _digest((*_LOWERING, *_WEIGHTS))
+    return _digest((*_LOWERING, *_OTHERS))
 
 
 @functools.cache

@@ -16,7 +16,7 @@ import numpy as np
 
 from nasvit_edge import files
 from nasvit_edge.export.artifact import versions
-from nasvit_edge.export.formats import Format, Recipe, format_names, load_format, node_prefix
+from nasvit_edge.export.formats import Content, Format, Recipe, load_format, node_prefix
 from nasvit_edge.latency import RUNTIMES, check_choice
 from nasvit_edge.ops import Classifier, Op, TransformerBlock, all_ops, lower, macs
 from nasvit_edge.profile.code import conversion_digest
@@ -88,7 +88,7 @@ def mixed(space: SearchSpace, rng: random.Random) -> SubnetConfig:
 def format_for(runtime: str) -> Format:
     """The format that a runtime reads."""
     check_choice("runtime", runtime, RUNTIMES)
-    return next(f for f in map(load_format, format_names()) if f.runtime == runtime)
+    return load_format(RUNTIMES[runtime])
 
 
 @dataclass(slots=True)
@@ -106,7 +106,11 @@ class Models:
     @property
     def is_slow(self) -> bool:
         """Whether the conversion of an op takes about a second."""
-        return self.runtime == "litert" or self.precision == "int8"
+        return self._format in ("tflite", "coreml") or self.precision == "int8"
+
+    @property
+    def _format(self) -> str:
+        return RUNTIMES[self.runtime]
 
     def takes_a_second(self, item: Item) -> bool:
         """Whether the conversion of an item does."""
@@ -127,13 +131,25 @@ class Models:
         path = self._file(item, form, graph)
         if not path.exists():
             module = module or self._module(item, form.layout)[0]
-            template = None if item.op is None or self.runtime != "litert" else template_of(item.op)
+            template = None if item.op is None or self._format != "tflite" else template_of(item.op)
             if template is None or template == item.op:
-                content = form.module().convert(module, shape, self._recipe(item, shape))
+                content = self._converted(form, module, shape, self._recipe(item, shape))
             else:
                 content = self._resized(template, item, shape)
-            files.write_bytes(path, content)
+            if isinstance(content, dict):
+                files.write_tree(path, content)
+            else:
+                files.write_bytes(path, content)
         return path, graph
+
+    def _converted(self, form: Format, module: nn.Module, shape: tuple[int, ...], recipe: Recipe) -> Content:
+        """The model alone: of a TensorRT artifact the typed ONNX model, from which the device builds its engine."""
+        if form.name == "tensorrt":
+            from nasvit_edge.export import onnx
+
+            return onnx.convert(module, shape, recipe, for_tensorrt=True)
+        content: Content = form.module().convert(module, shape, recipe)
+        return content
 
     def _resized(self, template: Op, item: Item, shape: tuple[int, ...]) -> bytes:
         """An op's graph from that of the same op on another side."""
@@ -149,7 +165,7 @@ class Models:
 
     def _chained(self, item: Item) -> bool:
         """Whole subnets for LiteRT are put together from their ops: converting one takes half a minute."""
-        return self.runtime == "litert" and item.config is not None
+        return self._format == "tflite" and item.config is not None
 
     def _chain(self, item: Item, form: Format) -> tuple[Path, str]:
         from nasvit_edge.export.quiet import quiet
@@ -190,7 +206,7 @@ class Models:
 
     def parts(self, item: Item) -> list[Item]:
         """What has to be converted for an item: itself, or the ops that it is put together from."""
-        if self.runtime != "litert":
+        if self._format != "tflite":
             return [item]
         ops = [item.op] if item.op is not None else lower(self.space, item.config) if item.config else []
         if self.precision != "fp32" and item.op is not None:
@@ -198,12 +214,13 @@ class Models:
         return [Item(t.key(), op=t) for t in map(template_of, ops)]
 
     def _file(self, item: Item, form: Format, graph: str) -> Path:
+        suffix = ".onnx" if form.name == "tensorrt" else form.suffix
         if not self.is_slow or item.config is not None:  # quick to make, or as large as all its ops
-            return self.folder / f"{graph}-{self.precision}{form.suffix}"
+            return self.folder / f"{graph}-{self.precision}{suffix}"
         from platformdirs import user_cache_path
 
         kept = user_cache_path("nasvit-edge") / "models" / conversion_digest()
-        return kept / f"{graph}-{self.precision}{form.suffix}"
+        return kept / f"{graph}-{self.precision}{suffix}"
 
     def _recipe(self, item: Item, shape: tuple[int, ...]) -> Recipe:
         """Ranges for int8 from the same kind of values that are timed."""
@@ -279,5 +296,7 @@ def _settings(module: nn.Module) -> Iterator[str]:
 
 
 def _converters(runtime: str) -> list[str]:
-    names = ("litert-torch", "torch") if runtime == "litert" else ()
+    names = {"tflite": ("litert-torch", "torch"), "coreml": ("coremltools", "torch")}.get(
+        RUNTIMES[runtime], ()
+    )
     return [f"{name} {versions().get(name)}" for name in names]

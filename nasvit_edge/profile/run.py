@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import importlib.util
 import math
 import tempfile
 from collections.abc import Callable
@@ -12,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from nasvit_edge import files
-from nasvit_edge.device import load_device
-from nasvit_edge.errors import DeviceError, MeasurementError, NasvitEdgeError, require
+from nasvit_edge.device import Device, load_device
+from nasvit_edge.errors import DeviceError, MeasurementError, MissingExtraError, NasvitEdgeError, require
 from nasvit_edge.latency import PRECISIONS, SCHEMA, check_choice, table_name
 from nasvit_edge.latency.table import parsed
 from nasvit_edge.ops import all_ops
@@ -21,15 +22,15 @@ from nasvit_edge.profile import sampling
 from nasvit_edge.profile.canary import canaries
 from nasvit_edge.profile.code import code_digest
 from nasvit_edge.profile.journal import Journal, locked
-from nasvit_edge.profile.local import LocalRunner, fastest_cores, local_runner
 from nasvit_edge.profile.models import EMPTY, Item, Models, format_for, op_items, subnet_items
 from nasvit_edge.profile.protocol import Protocol, load_protocol
 from nasvit_edge.profile.session import OnProgress, Session
 from nasvit_edge.profile.summary import canary_report, composed, summaries
-from nasvit_edge.profile.trust import runtime_version
 from nasvit_edge.space import SearchSpace
+from nasvit_edge.transport.connect import Ways, connect
+from nasvit_edge.transport.job import Runner
+from nasvit_edge.transport.local import BUSY
 
-_BUSY = 0.25  # cores that others may keep busy before we warn
 _MORE = 0.1  # of the ops, added to a sample that is not good enough
 Note = Callable[[str], None]
 
@@ -59,83 +60,131 @@ class Sample:
     error: float = 0.05
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What a table is measured with; None is the device's own."""
+
+    runtime: str | None = None
+    threads: int | None = None
+    precision: str | None = None
+    protocol: str = "default"
+    name: str | None = None
+    seed: int = 0
+    sample: Sample | None = None
+
+
 def profile(
     space: SearchSpace,
     device: str = "host",
     *,
-    runtime: str = "onnxruntime",
-    threads: int = 1,
-    precision: str = "fp32",
-    protocol: str = "default",
     out: Path | None = None,
-    name: str | None = None,
-    seed: int = 0,
-    sample: Sample | None = None,
     on_progress: OnProgress = lambda done, total, detail: None,
     note: Note = lambda text: None,
+    ways: Ways | None = None,
+    **choice: Any,
 ) -> Path:
     """Measure and write `out/DEVICE-RUNTIME-THREADSt-PRECISION-SPACE.json`; returns its path.
 
     Finished measurements are kept line by line beside it, so the same command continues after a kill.
-    `name` stands for the device in the table, where a table is made to be passed on.
+    `choice` are the fields of `Choice`; `name` stands for the device in the table, where a table is made to be passed on.
 
     Raises:
-        DeviceError, NasvitEdgeError: unknown device, runtime, protocol or precision; a folder that
-            cannot be written; another profile at work on the same table.
+        DeviceError, NasvitEdgeError: a device that is unknown or cannot be reached; an unknown runtime, protocol or
+            precision; a folder that cannot be written; another profile at work on the same table.
         MeasurementError: ops that could not be measured, named.
     """
-    target = load_device(device)
-    if runtime not in target.runtimes:
+    target, wanted = load_device(device), Choice(**choice)
+    prepare(target, wanted)
+    with connect(target, ways or Ways(), note) as runner:
+        return measure_table(space, target, runner, wanted, out=out, on_progress=on_progress, note=note)
+
+
+def prepare(device: Device, choice: Choice) -> tuple[str, int, str]:
+    """Runtime, threads and precision of a table, checked before anything is connected."""
+    runtime = choice.runtime or device.runtimes[0]
+    precision = choice.precision or device.precision
+    if runtime not in device.runtimes:
         raise DeviceError(
-            f"device {device!r} has no runtime {runtime!r}; it has {', '.join(target.runtimes)}"
+            f"device {device.name!r} has no runtime {runtime!r}; it has {', '.join(device.runtimes)}"
         )
     check_choice("precision", precision, PRECISIONS)
-    if sample is not None and not 0 < sample.share <= 1:
-        raise NasvitEdgeError(f"a sample of {sample.share:%} is none; give more than 0% and at most 100%")
-    _require(runtime)
+    format_for(runtime).threshold(precision)
+    load_protocol(choice.protocol)
+    if choice.sample is not None and not 0 < choice.sample.share <= 1:
+        raise NasvitEdgeError(
+            f"a sample of {choice.sample.share:%} is none; give more than 0% and at most 100%"
+        )
+    _require(device, runtime)
+    return runtime, choice.threads or device.threads, precision
+
+
+def measure_table(
+    space: SearchSpace,
+    device: Device,
+    runner: Runner,
+    choice: Choice,
+    *,
+    out: Path | None = None,
+    on_progress: OnProgress = lambda done, total, detail: None,
+    note: Note = lambda text: None,
+) -> Path:
+    """`profile` on a runner that is there already."""
+    runtime, threads, precision = prepare(device, choice)
     folder = files.writable_folder(out or Path("latency_tables"))
-    path = folder / table_name(name or device, runtime, threads, precision, space.name)
+    path = folder / table_name(choice.name or device.name, runtime, threads, precision, space.name)
     with (
         locked(folder / f".{path.stem}.lock"),
-        local_runner(target.runner) as runner,
         tempfile.TemporaryDirectory(prefix="nasvit-edge-") as temporary,
     ):
         about = _about(runner, note)
         plan = Plan(
-            device=name or device,
+            device=choice.name or device.name,
             runtime=runtime,
-            runtime_version=runtime_version(runtime),
+            runtime_version=about["runtimes"].get(runtime),
             threads=threads,
-            cores=fastest_cores(threads),
+            cores=device.cores or runner.cores(threads),
             precision=precision,
             space=space.name,
-            protocol=load_protocol(protocol),
-            seed=seed,
-            fingerprint=about,
+            protocol=load_protocol(choice.protocol),
+            seed=choice.seed,
+            fingerprint=about["about"],
             code=code_digest(),
         )
         journal = Journal(folder / f".{path.stem}.partial.jsonl", {"plan": asdict(plan)})
-        models = Models(space, runtime, Path(temporary), seed, precision)
+        models = Models(space, runtime, Path(temporary), choice.seed, precision)
         session = _session(space, plan, models, journal, runner, on_progress)
-        sampled = _measure(space, plan, session, sample, note)
-        files.write_json(path, _table(space, plan, journal, sampled))
+        try:
+            sampled = _measure(space, plan, session, choice.sample, note)
+        except DeviceError as error:
+            raise DeviceError(
+                f"{error}; {len(journal.entries)} finished measurements are kept, the same command continues"
+            ) from None
+        how = {"target": device.name, "transport": device.transport, "conditions": about["conditions"]}
+        files.write_json(path, _table(space, plan, journal, sampled) | how)
         journal.remove()
     return path
 
 
-def _require(runtime: str) -> None:
+def _require(device: Device, runtime: str) -> None:
+    """What this machine needs: the converter, and the runtime where it measures itself."""
     form = format_for(runtime)
-    require("onnxruntime" if form.name == "onnx" else "ai_edge_litert.interpreter", form.name)
+    if device.transport == "local":
+        require("onnxruntime" if form.name == "onnx" else "ai_edge_litert.interpreter", form.name)
+    converters = {"onnx": "onnx", "tensorrt": "onnx", "tflite": "litert_torch", "coreml": "coremltools"}
+    if importlib.util.find_spec(converters[form.name]) is None:  # seconds to import
+        extra = "onnx" if form.name == "tensorrt" else form.name
+        raise MissingExtraError(
+            f"{converters[form.name]} is not installed; run: pip install 'nasvit-edge[{extra}]'"
+        )
 
 
-def _about(runner: LocalRunner, note: Note) -> dict[str, Any]:
-    """The device's fingerprint; warns where the device is busy."""
+def _about(runner: Runner, note: Note) -> dict[str, Any]:
+    """What the runner says of its device; warns where the device is busy."""
     answer = runner.about()
-    busy = answer.get("busy_cores")
-    if busy is not None and busy > _BUSY:
-        note(f"other work keeps {busy:.1f} cores of this machine busy: expect slow and scattered latencies")
-    found: dict[str, Any] = answer["about"]
-    return found
+    busy = answer["busy_cores"]
+    if busy is not None and busy > BUSY:
+        note(f"other work keeps {busy:.1f} cores of the device busy: expect slow and scattered latencies")
+    return answer
 
 
 def _session(
@@ -143,7 +192,7 @@ def _session(
     plan: Plan,
     models: Models,
     journal: Journal,
-    runner: LocalRunner,
+    runner: Runner,
     on_progress: OnProgress,
 ) -> Session:
     return Session(

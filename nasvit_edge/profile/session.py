@@ -6,14 +6,15 @@ import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from nasvit_edge.profile import canary
 from nasvit_edge.profile.conversion import convert_all
 from nasvit_edge.profile.journal import Journal
-from nasvit_edge.profile.local import Job, LocalRunner
 from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.profile.protocol import Protocol
+from nasvit_edge.transport.job import Job, Runner
 
 OnProgress = Callable[[int, int, str], None]
 
@@ -33,7 +34,7 @@ class Session:
     seed: int
     models: Models
     journal: Journal
-    runner: LocalRunner
+    runner: Runner
     canaries: Sequence[Item]
     on_progress: OnProgress
     failures: dict[str, str] = field(default_factory=dict)
@@ -77,7 +78,9 @@ class Session:
     def _prepare(self, items: Sequence[Item]) -> None:
         """Convert first, all of it: the converter would disturb what is measured."""
         new = [item for item in items if item.id not in self.prepared]
-        self.prepared |= convert_all(new, self.models, self.on_progress)
+        made = convert_all(new, self.models, self.on_progress)
+        self.runner.bring([Path(path) for path, _ in made.values()], self.on_progress)
+        self.prepared |= made
 
     def _visit(self, items: list[Item], visit: int, done: int, total: int, what: str) -> int:
         random.Random(self.seed * 1009 + visit).shuffle(items)

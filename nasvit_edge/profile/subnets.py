@@ -1,4 +1,4 @@
-"""Measuring whole subnets on this machine, each in fresh processes that take turns."""
+"""Measuring whole subnets on a table's device, each in fresh processes that take turns."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from nasvit_edge.device import load_device
+from nasvit_edge.device import Device, load_device
 from nasvit_edge.errors import DeviceError, MeasurementError
 from nasvit_edge.latency import LatencyTable
 from nasvit_edge.profile.conversion import convert_all
-from nasvit_edge.profile.local import Job, fastest_cores, local_runner
 from nasvit_edge.profile.models import Item, Models, subnet_id
 from nasvit_edge.profile.protocol import PROTOCOLS
 from nasvit_edge.profile.trust import other_machine
 from nasvit_edge.space import SubnetConfig
+from nasvit_edge.transport.connect import Ways, connect
+from nasvit_edge.transport.job import Job, Runner
 
 PASSES = 2
 _JOB = PROTOCOLS["thorough"]
@@ -40,27 +41,33 @@ def measure_subnets(
     on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
     passes: int = PASSES,
     what: str = "validating",
+    runner: Runner | None = None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> dict[SubnetConfig, list[Visit]]:
     """Each subnet in `passes` fresh processes, one pass over all after the other; runtime and the like as the table's.
 
+    Without a `runner`, the table's device is connected.
+
     Raises:
-        DeviceError: the table is of another device than this machine.
+        DeviceError: the device is another one than the table's, or cannot be reached.
         MeasurementError: a subnet could not be measured.
     """
-    other = other_machine(table)
-    if other is not None:
-        raise DeviceError(f"subnets of table {table.path.name!r} cannot be measured here: {other}")
+    if runner is None:
+        with connect(device_of(table), Ways(), note) as found:
+            return measure_subnets(table, subnets, seed, on_progress, passes, what, found)
+    _same_device(table, runner)
     raw, rng = table.raw, random.Random(seed)
     items = [Item(subnet_id(config), config=config) for config in dict.fromkeys(subnets)]
     taken: dict[SubnetConfig, list[Visit]] = {config: [] for config in subnets}
     with tempfile.TemporaryDirectory(prefix="nasvit-edge-") as temporary:
         models = Models(table.space, raw["runtime"], Path(temporary), 0, raw["precision"])
         prepared = convert_all(items, models, on_progress)
-        program = load_device("host").runner
+        runner.bring([Path(path) for path, _ in prepared.values()], on_progress)
+        cores = runner.cores(raw["threads"])
         for turn in range(passes):
             for item in rng.sample(items, len(items)):
-                with local_runner(program) as runner:
-                    answer = runner.measure(_job(item, prepared[item.id][0], raw, seed))
+                runner.fresh()
+                answer = runner.measure(_job(item, prepared[item.id][0], raw, cores, seed))
                 if "error" in answer:
                     raise MeasurementError(f"subnet {item.id} could not be measured: {answer['error']}")
                 assert item.config is not None
@@ -70,18 +77,31 @@ def measure_subnets(
     return taken
 
 
+def device_of(table: LatencyTable) -> Device:
+    """The device that a table was measured on; DeviceError where it was imported or its device is not known here."""
+    if table.raw.get("provenance") == "imported":
+        raise DeviceError(f"subnets of table {table.path.name!r} cannot be measured here: it was imported")
+    return load_device(str(table.raw.get("target", "host")))
+
+
+def _same_device(table: LatencyTable, runner: Runner) -> None:
+    other = other_machine(table, runner.about()["about"])
+    if other is not None:
+        raise DeviceError(f"subnets of table {table.path.name!r} cannot be measured here: {other}")
+
+
 def _visit(samples_us: Any) -> Visit:
     median, p90 = np.quantile(np.asarray(samples_us, np.float64) / 1e3, [0.5, 0.9])
     return Visit(float(median), float(p90))
 
 
-def _job(item: Item, model: str, raw: dict[str, Any], seed: int) -> Job:
+def _job(item: Item, model: str, raw: dict[str, Any], cores: tuple[int, ...], seed: int) -> Job:
     return Job(
         id=item.id,
         model=model,
         runtime=raw["runtime"],
         threads=raw["threads"],
-        cores=fastest_cores(raw["threads"]),
+        cores=cores,
         runs=_JOB.runs,
         seconds=_JOB.seconds,
         most_seconds=_JOB.most_seconds,

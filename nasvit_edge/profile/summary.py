@@ -42,21 +42,26 @@ def _summary(entries: list[dict[str, Any]], flags: set[str], protocol: Protocol)
     flags |= {flag for entry in entries for flag in _flags(entry)}
     if _width(samples) > 2 * protocol.precision:
         flags.add("unsteady")
-    return {
-        "median_ms": digits(median),
-        "p90_ms": digits(max(median, float(np.quantile(samples, 0.9)))),
-        "mad_ms": digits(float(np.median(np.abs(samples - median)))),
-        "runs": int(sum(len(e["samples_us"]) * e.get("inner", 1) for e in entries)),
-        "visits": len(entries),
-        "graph": entries[-1].get("graph", ""),
-        "flags": sorted(flags),
-        "samples": [pack(entry["samples_us"]) for entry in entries],
-    } | _states(entries)
+    return (
+        {
+            "median_ms": digits(median),
+            "p90_ms": digits(max(median, float(np.quantile(samples, 0.9)))),
+            "mad_ms": digits(float(np.median(np.abs(samples - median)))),
+            "runs": int(sum(len(e["samples_us"]) * e.get("inner", 1) for e in entries)),
+            "visits": len(entries),
+            "graph": entries[-1].get("graph", ""),
+            "flags": sorted(flags),
+            "samples": [pack(entry["samples_us"]) for entry in entries],
+        }
+        | _states(entries)
+        | _energy(entries)
+    )
 
 
 def _flags(entry: Mapping[str, Any]) -> Iterable[str]:
     if entry.get("cpu_share", 1.0) < _SHARE:
         yield "preempted"
+    yield from entry.get("flags") or ()
     before = max((entry.get("before") or {}).get("clocks_mhz") or [0])
     after = max((entry.get("after") or {}).get("clocks_mhz") or [before])
     if after < _CLOCK * before:
@@ -67,6 +72,12 @@ def _states(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Clocks and temperature before the first and after the last visit, where the device told them."""
     told = (entries[0].get("before"), entries[-1].get("after"))
     return {"state": list(told)} if all(told) else {}
+
+
+def _energy(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Millijoule an inference, where the device reads its power."""
+    told = [float(entry["energy_mj"]) for entry in entries if "energy_mj" in entry]
+    return {"energy_mj": digits(float(np.median(told)))} if told else {}
 
 
 def _width(samples: np.ndarray[Any, np.dtype[np.float64]]) -> float:

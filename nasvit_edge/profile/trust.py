@@ -66,11 +66,12 @@ def runtime_version(runtime: str) -> str | None:
     return None
 
 
-def other_machine(table: LatencyTable) -> str | None:
-    """Why the table is of another machine than this one; None where it is of this one."""
+def other_machine(table: LatencyTable, here: dict[str, Any] | None = None) -> str | None:
+    """Why the table is of another machine than `here` (a fingerprint; this one's without); None where it is of it."""
     if table.raw.get("provenance") == "imported":
         return "it was imported, not measured"
-    told, here = table.raw.get("fingerprint"), fingerprint()
+    told = table.raw.get("fingerprint")
+    here = fingerprint() if here is None else here
     if not isinstance(told, dict):
         return "it does not say where it was measured"
     other = [key for key in _MACHINE if told.get(key) != here.get(key)]

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from nasvit_edge import files
-from nasvit_edge.errors import DeviceError, NasvitEdgeError
+from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.latency import LatencyTable, Prediction
 from nasvit_edge.profile.models import mixed
 from nasvit_edge.profile.subnets import measure_subnets
 from nasvit_edge.profile.summary import digits
-from nasvit_edge.profile.trust import other_machine
 from nasvit_edge.space import SubnetConfig
+from nasvit_edge.transport.job import Runner
 
 _DRAWN = 2000  # subnets to choose from, for an even spread over latency
 _BAND = 1.2  # subnets within this factor of one another form a narrow band
@@ -48,6 +48,7 @@ def validate(
     count: int = 40,
     seed: int = 1,
     on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
+    runner: Runner | None = None,
 ) -> dict[str, Any]:
     """Measure `count` subnets, each in two fresh processes, one pass over all after the other.
 
@@ -58,13 +59,10 @@ def validate(
         DeviceError: the table is of another device than this machine.
         MeasurementError: a subnet could not be measured.
     """
-    other = other_machine(table)
-    if other is not None:
-        raise DeviceError(f"table {table.path.name!r} cannot be validated here: {other}")
     if count < 4:
         raise NasvitEdgeError(f"{count} subnets validate nothing; give at least 4")
     subnets = validation_subnets(table, count, seed)
-    taken = measure_subnets(table, subnets, seed, on_progress)
+    taken = measure_subnets(table, subnets, seed, on_progress, runner=runner)
     measured = [[one.median_ms for one in taken[config]] for config in subnets]
     predicted = [table.predict(config) for config in subnets]
     rows = [row(*found) for found in zip(subnets, predicted, measured, strict=True)]

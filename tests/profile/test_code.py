@@ -30,9 +30,9 @@ from nasvit_edge.profile import code, models
 def test_a_model_file_is_not_kept_beyond_the_code_that_makes_it(function):
     root = Path(files.__file__).parent
     name = Path(inspect.getfile(function)).relative_to(root).as_posix()
-    assert name in (*code._LOWERING, *code._WEIGHTS)
+    assert name in (*code._LOWERING, *code._OTHERS)
 
 
 def test_weights_decide_model_files_but_not_latencies():
     assert code.conversion_digest() != code.code_digest()
-    assert not set(code._WEIGHTS) & set(code._LOWERING)
+    assert not set(code._OTHERS) & set(code._LOWERING)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import MeasurementError
-from nasvit_edge.profile.local import Job, _measurement, _parsed, fastest_cores, local_runner
+from nasvit_edge.transport.job import Job, measurement, parsed
+from nasvit_edge.transport.local import fastest_cores, local_runner
 from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.space import load_space
 
@@ -32,8 +33,8 @@ def job(model, name="m"):
 
 
 def _answer(line):
-    answer = _parsed(line, "m")
-    return answer if "error" in answer else _measurement(answer, "m")
+    answer = parsed(line, "m")
+    return answer if "error" in answer else measurement(answer, "m")
 
 
 def program(tmp_path, body):
@@ -147,9 +148,9 @@ def test_a_model_that_takes_the_runtime_down_is_an_error_and_the_next_one_works(
     model, _ = Models(load_space("nano"), "onnxruntime", tmp_path).path(Item("empty"))
     with local_runner(path) as runner:
         assert "crashed" in runner.measure(job("crash.onnx"))["error"]
-        pid = runner.process.pid
+        pid = runner.child.process.pid
         assert "samples_us" in runner.measure(job(model))
-        assert runner.process.pid == pid
+        assert runner.child.process.pid == pid
 
 
 def test_a_killed_runner_is_started_again(tmp_path):
@@ -157,8 +158,8 @@ def test_a_killed_runner_is_started_again(tmp_path):
     model, _ = Models(load_space("nano"), "onnxruntime", tmp_path).path(Item("empty"))
     with local_runner(load_device("host").runner) as runner:
         assert "samples_us" in runner.measure(job(model))
-        runner.process.kill()
-        runner.process.wait()
+        runner.child.process.kill()
+        runner.child.process.wait()
         answers = [runner.measure(job(model)) for _ in range(2)]
         assert "samples_us" in answers[-1]
 

@@ -1,0 +1,87 @@
+"""From a device to a runner on it, and what `devices check` finds on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from nasvit_edge.device import Device
+from nasvit_edge.transport.job import Runner
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ways:
+    """How a device is to be reached and treated, where the command says so.
+
+    Attributes:
+        lock_clocks: set the highest clocks for the measurement and restore them afterwards.
+        tls: serve by HTTPS with a self-signed certificate (`pull`).
+        interface: the address to serve on (`pull`).
+        port: to serve on; 0 takes a free one.
+        wait_s: how long to wait for a device that is away.
+        web_runtime: a folder with onnxruntime-web's files, instead of fetching them.
+    """
+
+    lock_clocks: bool = False
+    tls: bool = False
+    interface: str | None = None
+    port: int = 0
+    wait_s: float = 600.0
+    web_runtime: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that was looked at: what was found and, where that is not enough, what to do."""
+
+    name: str
+    good: bool
+    found: str
+    todo: str = ""
+
+
+def connect(device: Device, ways: Ways, note: Note) -> AbstractContextManager[Runner]:
+    """A runner on the device; on leaving, it has ended there and what it left or set is undone.
+
+    Raises:
+        DeviceError: one line: what could not be reached, and what to do.
+    """
+    device = device.with_secrets()
+    if device.transport == "local":
+        from nasvit_edge.transport.local import local_runner
+
+        return local_runner(device.runner)
+    if device.transport == "ssh":
+        from nasvit_edge.transport.ssh import ssh_runner
+
+        return ssh_runner(device, ways, note)
+    if device.transport == "adb":
+        from nasvit_edge.transport.adb import adb_runner
+
+        return adb_runner(device, ways, note)
+    from nasvit_edge.transport.pull import pull_runner
+
+    return pull_runner(device, ways, note)
+
+
+def check(device: Device, ways: Ways) -> Iterator[Step]:
+    """What is reached and found, step by step; ends after the first step that nothing can follow."""
+    device = device.with_secrets()
+    if device.transport == "local":
+        from nasvit_edge.transport.local import check_local
+
+        return check_local(device)
+    if device.transport == "ssh":
+        from nasvit_edge.transport.ssh import check_ssh
+
+        return check_ssh(device, ways)
+    if device.transport == "adb":
+        from nasvit_edge.transport.adb import check_adb
+
+        return check_adb(device, ways)
+    from nasvit_edge.transport.pull import check_pull
+
+    return check_pull(device, ways)

@@ -1,0 +1,120 @@
+"""The local transport: a device's runner as a child process on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from nasvit_edge.device import Device
+from nasvit_edge.errors import MeasurementError
+from nasvit_edge.transport.connect import Step
+from nasvit_edge.transport.job import MODEL_SECONDS, Job, OnProgress, measurement
+from nasvit_edge.transport.process import LineProcess
+
+BUSY = 0.25  # cores that others may keep busy
+_INSTALL = {
+    "onnxruntime": "run there: python3 -m pip install onnxruntime",
+    "litert": "run there: python3 -m pip install ai-edge-litert",
+    "tensorrt": "install NVIDIA's JetPack (apt install nvidia-jetpack), or give the path of trtexec as `tool`",
+}
+
+
+class LocalRunner:
+    """Answers jobs one by one; survives models that crash or hang the runtime."""
+
+    def __init__(self, program: Path) -> None:
+        self.program = program
+        self.child = LineProcess(lambda: [sys.executable, "-u", str(program)])
+
+    def about(self, timeout_s: float = 60.0) -> dict[str, Any]:
+        """What this machine is; MeasurementError where the runner does not say."""
+        return about_of(self.child.request({"id": "about", "ask": "about"}, timeout_s), str(self.program))
+
+    def cores(self, threads: int) -> tuple[int, ...]:
+        """The fastest cores."""
+        return fastest_cores(threads)
+
+    def bring(self, models: Sequence[Path], on_progress: OnProgress) -> None:
+        """Models are here already."""
+
+    def measure(self, job: Job, timeout_s: float = MODEL_SECONDS) -> dict[str, Any]:
+        """The runner's answer; one with `error` where the model, the runner or its output failed."""
+        answer = self.child.request(job.request(), timeout_s + job.sustained_s)
+        return answer if "error" in answer else measurement(answer, job.id)
+
+    def fresh(self) -> None:
+        """End the child; the next request starts another."""
+        self.child.close()
+
+    def close(self) -> None:
+        """End the child, whatever it is doing."""
+        self.child.close()
+
+
+def check_local(device: Device) -> Iterator[Step]:
+    """This machine: its runner, runtimes and what else keeps it busy."""
+    with local_runner(device.runner) as runner:
+        yield from described(runner.about(), device)
+
+
+def described(answer: dict[str, Any], device: Device) -> Iterator[Step]:
+    """What a runner says of its device, as steps."""
+    about, busy = answer["about"], answer["busy_cores"]
+    yield Step("device", True, ", ".join(str(about[k]) for k in ("board", "soc", "os") if k in about))
+    for runtime in device.runtimes:
+        version = answer["runtimes"].get(runtime)
+        yield Step(
+            runtime, version is not None, version or "not there", "" if version else f"{_INSTALL[runtime]}"
+        )
+    for name, value in answer["conditions"].items():
+        yield Step(name, True, str(value))
+    if busy is not None:
+        quiet = busy <= BUSY
+        todo = "" if quiet else "end what else runs there: latencies would be slow and scattered"
+        yield Step("other work", quiet, f"keeps {busy:.1f} cores busy", todo)
+
+
+def about_of(answer: dict[str, Any], who: str) -> dict[str, Any]:
+    """A runner's description of its device, each field of its kind; MeasurementError where it gave none."""
+    if not isinstance(answer.get("about"), dict):
+        reason = answer.get("error", "no description of the device")
+        raise MeasurementError(f"the runner {who!r} does not answer: {reason}")
+    busy, runtimes, conditions = (answer.get(key) for key in ("busy_cores", "runtimes", "conditions"))
+    return {
+        "about": answer["about"],
+        "busy_cores": busy if isinstance(busy, int | float) else None,
+        "runtimes": {str(k): str(v) for k, v in runtimes.items()} if isinstance(runtimes, dict) else {},
+        "conditions": conditions if isinstance(conditions, dict) else {},
+    }
+
+
+@contextlib.contextmanager
+def local_runner(program: Path) -> Iterator[LocalRunner]:
+    """A runner that is gone afterwards, also after Ctrl-C."""
+    runner = LocalRunner(program)
+    try:
+        yield runner
+    finally:
+        runner.close()
+
+
+def fastest_cores(threads: int) -> tuple[int, ...]:
+    """The cores to run on: the fastest, the last of equals; none (wherever the system likes) where all are needed."""
+    try:
+        usable = sorted(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return ()
+    if threads >= len(usable):
+        return ()
+    return tuple(sorted(sorted(usable, key=lambda core: (_clock(core), core))[-threads:]))
+
+
+def _clock(core: int) -> int:
+    try:
+        return int(Path(f"/sys/devices/system/cpu/cpu{core}/cpufreq/cpuinfo_max_freq").read_text())
+    except (OSError, ValueError):
+        return 0

@@ -1,0 +1,113 @@
+"""A runner as a child process: requests in on stdin, answers out on stdout, one JSON object a line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nasvit_edge.errors import MeasurementError
+from nasvit_edge.transport.job import failed, parsed
+
+
+class LineProcess:
+    """A child that answers requests one by one; started again where it crashed, hung or got out of step.
+
+    Args:
+        command: gives the command line of each start.
+        on_error: takes the child's lines on stderr; None throws them away.
+    """
+
+    def __init__(
+        self, command: Callable[[], Sequence[str]], on_error: Callable[[str], None] | None = None
+    ) -> None:
+        self.command, self.on_error = command, on_error
+        self.process: subprocess.Popen[str] | None = None
+        self.lines: queue.Queue[str | None] = queue.Queue()
+
+    def request(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        """The answer; one with `error` where the model, the runner or its output failed.
+
+        `lost` is set where the child died or was given up, with its exit code or None.
+        """
+        if self.process is None or self.process.poll() is not None:
+            self._start()
+        assert self.process is not None
+        assert self.process.stdin is not None
+        name = str(request["id"])
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+            line = self.lines.get(timeout=timeout_s)
+        except (BrokenPipeError, queue.Empty) as problem:
+            slow = isinstance(problem, queue.Empty)
+            code = None if slow else self._exit_code()
+            self.close()
+            return failed(name, f"no answer in {timeout_s:g} s" if slow else "the runner died") | {
+                "lost": code
+            }
+        if line is None:
+            code = self._exit_code()
+            self.close()
+            return failed(name, f"the runtime crashed (exit code {code})") | {"lost": code}
+        answer = parsed(line, name)
+        if answer.pop("garbage", False):
+            self.close()  # out of step: a fresh one
+        return answer
+
+    def _exit_code(self) -> int | None:
+        assert self.process is not None
+        try:
+            return self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def close(self) -> None:
+        """End the child, whatever it is doing."""
+        if self.process is not None:
+            with contextlib.suppress(OSError, AttributeError):
+                os.killpg(self.process.pid, signal.SIGKILL)  # its forks too
+            self.process.kill()
+            self.process.wait()
+            for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+                with contextlib.suppress(OSError):
+                    if stream is not None:
+                        stream.close()
+            self.process = None
+
+    def _start(self) -> None:
+        self.close()
+        command = list(self.command())
+        try:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE if self.on_error else subprocess.DEVNULL,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise MeasurementError(f"the runner does not start: {command[0]!r}: {error.strerror}") from None
+        self.lines = queue.Queue()
+        put = self.lines.put
+        threading.Thread(target=_pump, args=(self.process.stdout, put, True), daemon=True).start()
+        if self.on_error:
+            threading.Thread(
+                target=_pump, args=(self.process.stderr, self.on_error, False), daemon=True
+            ).start()
+
+
+def _pump(stream: Any, put: Callable[[Any], None], mark_end: bool) -> None:
+    with contextlib.suppress(ValueError, OSError):  # closed under us by `close`
+        for line in stream:
+            put(line)
+    if mark_end:
+        put(None)
