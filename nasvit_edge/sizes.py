@@ -2,7 +2,7 @@
 
 `parameters` is exact. The other two are computed, not measured: `activations` supposes a runtime that works
 op by op, frees what is not read again and computes activation functions in place; `file_bytes` counts
-constants and the graph around them.
+constants and the graph around them, by coefficients fitted to real files.
 """
 
 from __future__ import annotations
@@ -10,7 +10,26 @@ from __future__ import annotations
 from nasvit_edge.ops import Classifier, Head, MBConv, Op, Stem, TransformerBlock, lower
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
-WEIGHT_BYTES = {"fp32": 4, "fp16": 2, "int8": 1, "w8": 1}
+# (format, precision) -> bytes for each of `contents`, fitted by benchmarks/fit_file_sizes.py on whole subnets of nasvit and nano.
+_FILE_BYTES = {
+    ("onnx", "fp32"): (
+        4.01,
+        4.041,
+        0.0,
+        12550.0,
+        1670.0,
+    ),  # of half the files: 0.997 to 1.003 of the other half
+    ("onnx", "fp16"): (2.006, 2.02, 0.0, 8951.0, 1422.0),  # 0.998 to 1.002
+    ("onnx", "int8"): (1.017, 4.024, 12.53, 25340.0, 6903.0),  # 0.997 to 1.005
+    ("onnx", "w8"): (1.017, 4.034, 3.001, 14600.0, 2442.0),  # 0.993 to 1.008
+    ("tflite", "fp32"): (4.011, 4.009, 4.205, 26390.0, 4564.0),  # 0.996 to 1.003
+    ("tflite", "fp16"): (2.012, 4.009, 4.093, 29050.0, 5467.0),  # 0.993 to 1.005
+    ("tflite", "int8"): (1.006, 4.006, 30.25, 29130.0, 6920.0),  # 0.990 to 1.004
+    ("tflite", "w8"): (1.01, 4.005, 17.57, 27340.0, 5834.0),  # 0.988 to 1.004
+    ("coreml", "fp32"): (4.006, 4.005, 5.316, 17310.0, 5186.0),  # 0.996 to 1.001
+    ("coreml", "fp16"): (2.005, 2.009, 3.114, 21130.0, 5570.0),  # 0.994 to 1.005
+    ("coreml", "w8"): (0.9963, 1.007, 8.29, 22970.0, 6506.0),  # 0.993 to 1.014
+}
 ACTIVATION_BYTES = {"fp32": 4, "fp16": 2, "int8": 1, "w8": 4}
 
 
@@ -57,9 +76,32 @@ def activations(op: Op) -> int:
             return op.features + op.classes
 
 
-def file_bytes(op: Op, precision: str) -> int:
-    """The op's share of an exported file."""
-    return WEIGHT_BYTES[precision] * op.weights()
+def contents(op: Op) -> tuple[int, int, int, int, int]:
+    """What an op's part of a file consists of: weights, position biases, channels, transformer blocks, other ops.
+
+    Weights are quantised; position biases (spread out over all pairs of tokens) and what goes with each channel
+    (biases, scales) may not be; the rest is graph.
+    """
+    if isinstance(op, TransformerBlock):
+        positions = op.heads * (op.height * op.width) ** 2
+        channels = 8 * op.channels + 2 * op.value_channels
+        return op.weights() - positions, positions, channels, 1, 0
+    match op:
+        case MBConv():
+            channels = op.expanded * (2 if op.expands else 1) + op.squeezed + op.channels
+        case Head():
+            channels = op.expanded + op.features
+        case Classifier():
+            channels = op.classes
+        case Stem():
+            channels = op.channels
+    return op.weights(), 0, channels, 0, 1
+
+
+def file_bytes(op: Op, form: str, precision: str) -> float:
+    """The op's share of a file exported in a format; a TensorRT artifact is counted without its plan."""
+    known = _FILE_BYTES.get((form, precision)) or _FILE_BYTES["onnx", precision]
+    return sum(each * count for each, count in zip(known, contents(op), strict=True))
 
 
 def config_parameters(space: SearchSpace, config: SubnetConfig) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 
 from nasvit_edge import sizes
 from nasvit_edge.errors import SpaceError
-from nasvit_edge.latency import LatencyTable
+from nasvit_edge.latency import RUNTIMES, LatencyTable
 from nasvit_edge.latency.context import SPLIT
 from nasvit_edge.latency.table import WIDER, rounded_ms
 from nasvit_edge.ops import Op, lower
@@ -100,6 +100,7 @@ class Evaluator:
         self.genes, self.tables, self.accuracy = genes, tuple(tables), accuracy
         self.predictor = accuracy if isinstance(accuracy, AccuracyPredictor) else None
         self.precision = str(tables[0].raw.get("precision", "fp32"))
+        self.form = RUNTIMES.get(str(tables[0].raw.get("runtime")), "onnx")
         self.activation_bytes = sizes.ACTIVATION_BYTES[self.precision]
         self.names = [f"{name} {i}" for i in range(len(tables)) for name in _PER_TABLE] + [*SIZES, "gain"]
         self.places = tuple(self._places())
@@ -228,7 +229,7 @@ class Evaluator:
                 inside = table.composition.scale * inside + table.composition.per_op_ms
             wrong = ms * table.estimates[key].error if estimated else 0.0
             found += [inside, ms, ms if estimated else 0.0, wrong]
-        found += [op.macs(), sizes.parameters(op), op.weights(), sizes.file_bytes(op, self.precision), 0.0]
+        found += [op.macs(), sizes.parameters(op), op.weights(), sizes.file_bytes(op, self.form, self.precision), 0.0]
         return np.array(found), float(sizes.activations(op))
 
 
