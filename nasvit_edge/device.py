@@ -49,7 +49,7 @@ class Device:
 
     Attributes:
         runtimes: the first is the default.
-        runner: the program for `local` and `ssh`.
+        runner: the program for `local` and `ssh`; the shipped one unless given.
         client: who pulls jobs: `browser`, `iphone` or `mac`.
         address, user, port, key: of ssh, where `~/.ssh/config` does not say; for `pull` the address is the one to serve on.
         serial: of adb, where several devices are connected.
@@ -82,6 +82,23 @@ class Device:
     cores: tuple[int, ...] = ()
     power_mode: str = ""
 
+    def at(self, address: str | None, serial: str | None) -> Device:
+        """At another address, or with another serial number; None leaves what the file says.
+
+        Raises:
+            DeviceError: one that would be taken for an option.
+        """
+        for what, text in (("address", address), ("serial", serial)):
+            if text is not None and not plain(text):
+                raise DeviceError(
+                    f"{what} {text!r} is none: it may not begin with '-' nor hold control characters"
+                )
+        return replace(
+            self,
+            address=self.address if address is None else address,
+            serial=self.serial if serial is None else serial,
+        )
+
     def with_secrets(self) -> Device:
         """With environment variables in place of `$NAME`; tables never see these values.
 
@@ -96,8 +113,10 @@ class Device:
         if not text.startswith("$"):
             return text
         if not os.environ.get(text[1:]):
+            instead = f", or give --{key}" if key in ("address", "serial") else ""
             raise DeviceError(
-                f"device {self.name!r}: its {key} is in the environment variable {text[1:]!r}, which is not set; run: export {text[1:]}=..."
+                f"device {self.name!r}: its {key} is in the environment variable {text[1:]!r}, which is not set; "
+                f"run: export {text[1:]}=...{instead}"
             )
         return os.environ[text[1:]]
 
@@ -145,12 +164,10 @@ def parse_device(table: dict[str, Any], path: Path) -> Device:
     values = {key: value for key, value in table.items() if key not in ("schema", "runner")}
     for key in ("runtimes", "cores"):
         values[key] = tuple(values.get(key, ()))
-    runner = path.parent / table["runner"] if "runner" in table else Path()
-    for transport, key in (("local", "runner"), ("ssh", "runner"), ("pull", "client")):
-        if table["transport"] == transport and key not in table:
-            raise DeviceError(
-                f"device {str(path)!r}: key {key!r} is missing; transport {transport!r} needs it"
-            )
+    shipped = files.shipped("devices") / "host" / "runner.py"
+    runner = (path.parent / table["runner"]).resolve() if "runner" in table else shipped
+    if table["transport"] == "pull" and "client" not in table:
+        raise DeviceError(f"device {str(path)!r}: key 'client' is missing; transport 'pull' needs it")
     return Device(**values, runner=runner, path=path)
 
 

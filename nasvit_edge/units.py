@@ -27,6 +27,17 @@ def latency_ms(text: str) -> float:
     return value
 
 
+def seconds(text: str) -> float:
+    """`"10m"` -> 600.0, `"90s"` -> 90.0, `"1h"` -> 3600.0; the unit is required, a day is the most."""
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(s|m|min|h)\s*", text)
+    value = float(match.group(1)) * {"s": 1, "m": 60, "min": 60, "h": 3600}[match.group(2)] if match else 0
+    if not 0 < value <= 86_400:
+        raise NasvitEdgeError(
+            f"duration {text!r} is not a number with a unit (s, m or h) up to 24h; for example: 10m"
+        )
+    return float(value)
+
+
 def share(text: str) -> float:
     """`"20%"` -> 0.2; more than 0 and at most 100 %."""
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*%\s*", text)

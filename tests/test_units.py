@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasvit_edge.errors import NasvitEdgeError
-from nasvit_edge.units import latency_ms, show_count, show_ms
+from nasvit_edge.units import latency_ms, seconds, show_count, show_ms
 
 REASONABLE_MS = st.floats(1e-5, 3e6)
 
@@ -79,3 +79,14 @@ def test_any_text_is_a_positive_number_or_one_line(text):
 )
 def test_counts_are_shown_with_their_factor(count, text):
     assert show_count(count) == text
+
+
+@pytest.mark.parametrize(("text", "value"), [("10m", 600), ("90s", 90), ("1.5h", 5400), (" 2 min ", 120)])
+def test_durations_have_a_unit(text, value):
+    assert seconds(text) == value
+
+
+@given(st.text(max_size=8))
+def test_any_text_is_a_duration_or_one_line(text):
+    found = only_user_errors(seconds, text)
+    assert isinstance(found, str) or 0 < found <= 86_400

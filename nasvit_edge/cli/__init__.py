@@ -10,6 +10,7 @@ import typer
 from nasvit_edge.cli import (
     accuracy,
     cache,
+    devices,
     doctor,
     evaluate,
     export,
@@ -51,6 +52,7 @@ def _root(
 app.command("quickstart", short_help="Profile, search, export, verify and report on the bundled supernet.")(
     reported(quickstart.quickstart)
 )
+app.add_typer(devices.devices, name="devices", short_help="Devices: list, show, check.")
 app.command("profile", short_help="Time every op of a space on a device.")(reported(profile.profile))
 app.add_typer(tables.tables, name="tables", short_help="Latency tables: list, show, diff, validate, import.")
 app.command("predict", short_help="The latency of a subnet, with its interval.")(reported(tables.predict))

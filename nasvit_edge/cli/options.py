@@ -12,10 +12,18 @@ Device = Annotated[
     str,
     typer.Option(envvar="NASVIT_EDGE_DEVICE", help="The device; host:litert:2t:int8 names a table in full."),
 ]
-Runtime = Annotated[str, typer.Option(help="onnxruntime or litert.")]
 Threads = Annotated[int, typer.Option(min=1, max=256, help="Threads of the runtime.")]
 Precision = Annotated[
     str, typer.Option(help="Numbers of the model: fp32, fp16, int8 or w8 (8-bit weights only).")
+]
+TableRuntime = Annotated[
+    str, typer.Option("--runtime", show_default="the device's first", help="onnxruntime, litert, ...")
+]
+TableThreads = Annotated[
+    int, typer.Option("--threads", show_default="the device's", min=0, max=256, help="Of the runtime.")
+]
+TablePrecision = Annotated[
+    str, typer.Option("--precision", show_default="the device's", help="fp32, fp16, int8 or w8.")
 ]
 Interpolate = Annotated[
     bool, typer.Option("--interpolate", help="Estimate ops that the table does not have, and say so.")

@@ -12,6 +12,8 @@ from typing import Any
 from nasvit_edge.units import show_count, show_ms
 
 _LINE_SECONDS = 10.0
+_WRAPPED = ("subnet", "found", "what to do", "about", "value")
+_LEFT = ("artifact", "device", "step", "", "field", *_WRAPPED)
 
 
 def note(text: str) -> None:
@@ -33,8 +35,8 @@ def print_table(columns: list[str], rows: list[list[str]], title: str | None = N
     for column in columns:
         table.add_column(
             column,
-            justify="left" if column in ("subnet", "artifact") else "right",
-            no_wrap=column != "subnet",
+            justify="left" if column in _LEFT else "right",
+            no_wrap=column not in _WRAPPED,
         )
     for row in rows:
         table.add_row(*row)
@@ -45,26 +47,37 @@ def print_table(columns: list[str], rows: list[list[str]], title: str | None = N
 @contextlib.contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int, str], None]]:
     """A bar on stderr, from the first call of the given function with (done, total, detail) on."""
+    with progresses() as started:
+        yield started(what)
+
+
+@contextlib.contextmanager
+def progresses() -> Iterator[Callable[[str], Callable[[int, int, str], None]]]:
+    """A function from what is done to its bar, as `progress`; the bars stand below each other."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _lines(what)
+        yield _lines
         return
-    bar = Progress(*columns, TextColumn("{task.fields[detail]}"), console=console)
-    task = bar.add_task(what, total=None, detail="")
+    bars = Progress(*columns, TextColumn("{task.fields[detail]}"), console=console)
 
-    def show(done: int, total: int, detail: str = "") -> None:
-        bar.start()  # does nothing the second time
-        bar.update(task, completed=done, total=total, detail=detail)
+    def started(what: str) -> Callable[[int, int, str], None]:
+        task = bars.add_task(what, total=None, detail="")
+
+        def show(done: int, total: int, detail: str = "") -> None:
+            bars.start()  # does nothing the second time
+            bars.update(task, completed=done, total=total, detail=detail)
+
+        return show
 
     try:
-        yield show
+        yield started
     finally:
-        if bar.live.is_started:
-            bar.stop()
+        if bars.live.is_started:
+            bars.stop()
 
 
 def _lines(what: str) -> Callable[[int, int, str], None]:

@@ -3,93 +3,174 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nasvit_edge.cli import options
-from nasvit_edge.cli.output import note, print_json, print_table, progress
+from nasvit_edge.cli.output import note, print_json, print_table, progress, progresses
 from nasvit_edge.cli.tables import show_validation
 
 if TYPE_CHECKING:
+    from nasvit_edge.flows.profile import Request
     from nasvit_edge.latency import LatencyTable
+
+_Text = str | None
 
 
 def profile(
-    device: options.Device = "host",
-    runtime: options.Runtime = "onnxruntime",
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="NASVIT_EDGE_DEVICE",
+            help="A device of `devices list`, or a device.toml; repeat it to measure several beside each other.",
+        ),
+    ] = None,
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(help="Of the device's (its first unless given); repeatable, or: all. A table each."),
+    ] = None,
     space: options.Space = "nasvit",
-    threads: options.Threads = 1,
-    precision: options.Precision = "fp32",
+    threads: Annotated[int | None, typer.Option(min=1, max=256, help="Threads of the runtime.")] = None,
+    precision: Annotated[
+        _Text, typer.Option(help="Numbers of the model: fp32, fp16, int8 or w8 (8-bit weights only).")
+    ] = None,
     protocol: Annotated[str, typer.Option(help="quick, default or thorough.")] = "default",
     sample: Annotated[
-        str | None, typer.Option(help="Measure a part (20%) and estimate the rest, until --sample-error.")
+        _Text, typer.Option(help="Measure a part (20%) and estimate the rest, until --sample-error.")
     ] = None,
     sample_error: Annotated[str, typer.Option(help="The error of estimates to reach.")] = "5%",
     validate: Annotated[
         int | None, typer.Option(min=4, max=10_000, help="Then measure whole subnets against predictions.")
     ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Call the device this in the table, to pass it on.")
+    sustained: Annotated[
+        _Text, typer.Option(help="Then run a subnet so long (10m) without a pause: what the device keeps up.")
     ] = None,
+    address: Annotated[
+        _Text, typer.Option(help="Of an ssh device: user@host, or a Host of ~/.ssh/config.")
+    ] = None,
+    serial: Annotated[_Text, typer.Option(help="Of an Android device, as `adb devices` lists it.")] = None,
+    lock_clocks: Annotated[
+        bool, typer.Option("--lock-clocks", help="Set fixed clocks meanwhile; restored afterwards.")
+    ] = False,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="Serve phones by HTTPS, with a certificate of its own.")
+    ] = False,
+    interface: Annotated[_Text, typer.Option(help="The address of this machine that phones reach.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="To serve phones on; 0: a free one.")] = 0,
+    wait: Annotated[str, typer.Option(help="For a device that is away.")] = "10m",
+    web_runtime: Annotated[
+        Path | None, typer.Option(help="A folder with onnxruntime-web, instead of fetching it.")
+    ] = None,
+    offline: Annotated[
+        Path | None, typer.Option(help="Write a bundle for a device without a network, and stop.")
+    ] = None,
+    results: Annotated[Path | None, typer.Option(help="What such a device measured.")] = None,
+    name: Annotated[_Text, typer.Option(help="Call the device this in the table: pixel-8.")] = None,
     seed: options.Seed = 0,
     out: Annotated[Path, typer.Option(help="The folder of the table.")] = Path("latency_tables"),
     as_json: options.Json = False,
 ) -> None:
-    """Example:  nasvit-edge profile --device host --runtime onnxruntime --space nano
+    """Example:  nasvit-edge profile --device jetson --space nano
 
     Time every op of a space on a device and write a latency table. Interrupted, the same command
     continues where it was.
     """
-    from nasvit_edge.latency import load_table
-    from nasvit_edge.profile.run import Sample
-    from nasvit_edge.profile.run import profile as measure
-    from nasvit_edge.space import load_space
-    from nasvit_edge.units import share, show_ms
+    from nasvit_edge.flows import profile as flow
+    from nasvit_edge.profile.run import Choice, Sample
+    from nasvit_edge.transport.connect import Ways
+    from nasvit_edge.units import seconds, share
 
-    wanted = None if sample is None else Sample(share=share(sample), error=share(sample_error))
-    with progress("profiling") as show:
-        path = measure(
-            load_space(space),
-            device,
-            runtime=runtime,
+    request = flow.Request(
+        space=space,
+        devices=tuple(device or ("host",)),
+        runtimes=tuple(runtime or ()),
+        choice=Choice(
             threads=threads,
             precision=precision,
             protocol=protocol,
-            out=out,
             name=name,
             seed=seed,
-            sample=wanted,
-            on_progress=show,
-            note=note,
-        )
-    table = load_table(str(path), space=space)
-    if validate is not None:
-        _validate(table, validate, seed)
-    if as_json:
-        print_json({"table": str(path), "ops": len(table.ops_ms), "composition": table.raw["composition"]})
+            sample=None if sample is None else Sample(share=share(sample), error=share(sample_error)),
+        ),
+        ways=Ways(
+            lock_clocks=lock_clocks,
+            tls=tls,
+            interface=interface,
+            port=port,
+            wait_s=seconds(wait),
+            web_runtime=None if web_runtime is None else str(web_runtime),
+        ),
+        validate=validate,
+        sustained_s=None if sustained is None else seconds(sustained),
+        address=address,
+        serial=serial,
+        out=out,
+    )
+    if offline is not None or results is not None:
+        _offline(request, offline, results, as_json)
         return
-    ends = [table.predict(c) for c in (table.space.smallest(), table.space.largest())]
-    rows = [
-        [name, show_ms(p.ms), f"{show_ms(p.low_ms)} .. {show_ms(p.high_ms)}"]
-        for name, p in zip(("smallest", "largest"), ends, strict=True)
-    ]
+    with progresses() as started:
+        made, failed = flow.go(request, note=note, progress=started)
+    found = [table for tables in made.values() for table in tables]
+    _show(found, as_json)
+    if failed:
+        raise next(iter(failed.values()))
+
+
+def _offline(request: Request, offline: Path | None, results: Path | None, as_json: bool) -> None:
+    from nasvit_edge.flows import profile as flow
+
+    if offline is not None:
+        with progress("bundle") as show:
+            text = flow.bundle(request, offline, show)
+        note(text)
+    if results is not None:
+        _show([flow.finished(request, results, note)], as_json)
+
+
+def _show(tables: list[LatencyTable], as_json: bool) -> None:
+    if as_json:
+        print_json([_summary(table) for table in tables])
+        return
+    for table in tables:
+        _print(table)
+
+
+def _summary(table: LatencyTable) -> dict[str, Any]:
+    keys = ("device", "runtime", "threads", "precision", "composition", "sustained", "validation")
+    return {"table": str(table.path), "ops": len(table.ops_ms)} | {key: table.raw.get(key) for key in keys}
+
+
+def _print(table: LatencyTable) -> None:
+    from nasvit_edge.units import show_ms
+
+    raw = table.raw
+    rows = []
+    for end, config in (("smallest", table.space.smallest()), ("largest", table.space.largest())):
+        made = table.predict(config)
+        interval = (
+            "-"
+            if made.low_ms is None or made.high_ms is None
+            else f"{show_ms(made.low_ms)} .. {show_ms(made.high_ms)}"
+        )
+        rows.append([end, show_ms(made.ms), interval])
+    what = f"{raw['runtime']} {raw.get('runtime_version') or ''}".strip()
     print_table(
         ["subnet", "predicted", "90 % interval"],
         rows,
-        f"{len(table.ops_ms)} ops on {device}, {runtime}, {threads} thread(s)",
+        f"{len(table.ops_ms)} ops on {raw['device']}, {what}, {raw['precision']}, {raw['threads']} thread(s)",
     )
-    drift = table.raw["canaries"]
+    drift = raw["canaries"]
     note(
         f"canaries: at most {drift['largest']:.1%} off; {drift['set_aside']} of {drift['measured']} measurements set aside"
     )
-    note(f"wrote {path}")
-
-
-def _validate(table: LatencyTable, subnets: int, seed: int) -> None:
-    from nasvit_edge.profile import validate as validation
-
-    with progress("validating") as show:
-        found = validation.validate(table, subnets, seed + 1, on_progress=show)
-    validation.store(table, found)
-    show_validation(found)
+    warm = raw.get("sustained")
+    if warm:
+        note(
+            f"sustained: {show_ms(warm['minute1_ms'])} in the first minute, {show_ms(warm['steady_ms'])} in the last quarter of "
+            f"{warm['seconds']:g} s (factor {warm['factor']:.3f}); search --steady keeps budgets when it is warm"
+        )
+    if raw.get("validation"):
+        show_validation(raw["validation"])
+    note(f"table {table.path}")

@@ -47,6 +47,10 @@ def search(
     confidence: Annotated[
         _Text, typer.Option(help="90%: budgets hold for the upper end of the prediction's interval.")
     ] = None,
+    steady: Annotated[
+        bool,
+        typer.Option("--steady", help="Budgets hold for a device that is warm: see profile --sustained."),
+    ] = False,
     confirm: Annotated[
         int | None,
         typer.Option(min=1, max=100, help="Measure this many of the best, correct predictions, and repeat."),
@@ -64,9 +68,9 @@ def search(
     accuracy: Annotated[
         _Text, typer.Option(help="A predictor: a shipped name (nasvit, nano) or a JSON file; or: measured.")
     ] = None,
-    runtime: options.Runtime = "onnxruntime",
-    threads: options.Threads = 1,
-    precision: options.Precision = "fp32",
+    runtime: options.TableRuntime = "",
+    threads: options.TableThreads = 0,
+    precision: options.TablePrecision = "",
     table: Annotated[Path | None, typer.Option(help="A latency table file, instead of the device's.")] = None,
     interpolate: options.Interpolate = False,
     with_size: Annotated[
@@ -106,6 +110,7 @@ def search(
         max_memory=max_memory,
         min_accuracy=min_accuracy,
         confidence=confidence,
+        steady=steady,
     )
     request = flow.Request(
         space=space,

@@ -15,12 +15,14 @@ from typing import Any
 from nasvit_edge.errors import BudgetError, NasvitEdgeError
 from nasvit_edge.flows.search import Plan, Prepared, content, run
 from nasvit_edge.latency.table import check_choice
-from nasvit_edge.profile.subnets import Visit, measure_subnets
+from nasvit_edge.profile.subnets import Visit, device_of, measure_subnets
 from nasvit_edge.searching.infeasible import InfeasibleError
 from nasvit_edge.searching.limits import Limit
 from nasvit_edge.searching.result import describe
 from nasvit_edge.searching.search import Candidate, SearchResult
 from nasvit_edge.space import SubnetConfig
+from nasvit_edge.transport.connect import Ways, connect
+from nasvit_edge.transport.job import Runner
 from nasvit_edge.units import show_ms
 
 _ROUNDS = 6
@@ -80,14 +82,38 @@ def go(
 
     Raises:
         BudgetError: nothing was measured within the budget.
-        DeviceError: the first table is not of this machine.
+        DeviceError: the device of the first table is another one, or cannot be reached.
     """
     check_choice("--confirm-by", by, ("median", "p90"))
     asked = [limit for limit in prepared.problem.limits if limit.quantity in ("latency 0", "high 0")]
     if not asked:
         raise NasvitEdgeError("--confirm measures a latency; give --latency as well")
+    if prepared.steady:
+        raise NasvitEdgeError(
+            "--confirm measures short runs, not a warm device; leave out --steady or --confirm"
+        )
     loop = _Loop(min(limit.bound for limit in asked), by)
+    with connect(device_of(prepared.problem.tables[0]), Ways(), note) as runner:
+        result = _rounds(prepared, seed, plan, count, loop, runner, on_progress, note)
+    best = loop.best()
+    if best is None or result is None:
+        raise _failed(loop)
+    return _content(prepared, replace(result, best=best), loop)
+
+
+def _rounds(
+    prepared: Prepared,
+    seed: int,
+    plan: Plan,
+    count: int,
+    loop: _Loop,
+    runner: Runner,
+    on_progress: Any,
+    note: Any,
+) -> SearchResult | None:
+    """Search and measure until nothing new would be better; the last search's result."""
     result: SearchResult | None = None
+    table = prepared.problem.tables[0]
     while loop.rounds < _ROUNDS:
         found = _search(prepared, seed, plan, loop, on_progress, note)
         result = found or result
@@ -95,15 +121,11 @@ def go(
         if not new:
             break
         loop.rounds += 1
-        measured = measure_subnets(
-            prepared.problem.tables[0], [c.config for c in new], seed, on_progress, what="confirming"
-        )
+        configs = [c.config for c in new]
+        measured = measure_subnets(table, configs, seed, on_progress, what="confirming", runner=runner)
         loop.taken |= {made.config: (made, measured[made.config]) for made in new}
         note(_said(loop, new))
-    best = loop.best()
-    if best is None or result is None:
-        raise _failed(loop)
-    return _content(prepared, replace(result, best=best), loop)
+    return result
 
 
 def _search(

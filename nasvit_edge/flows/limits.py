@@ -10,6 +10,7 @@ from nasvit_edge import units
 from nasvit_edge.errors import NasvitEdgeError, TableError
 from nasvit_edge.latency import LatencyTable
 from nasvit_edge.latency.composition import COVERAGE
+from nasvit_edge.profile.sustained import steady_factor
 from nasvit_edge.searching.limits import Limit
 
 
@@ -25,6 +26,7 @@ class Wanted:
     max_memory: str | None = None
     min_accuracy: str | None = None
     confidence: str | None = None
+    steady: bool = False
 
     def check(self) -> None:
         """NasvitEdgeError for text that is no value, or where nothing is limited."""
@@ -35,6 +37,8 @@ class Wanted:
             raise NasvitEdgeError(
                 f"confidence {self.confidence!r}: tables keep the {COVERAGE:.0%} interval of their predictions; give --confidence {COVERAGE:.0%}"
             )
+        if self.steady and not (self.latency or self.latency_p90):
+            raise NasvitEdgeError("--steady is for latencies; give --latency as well")
         if self.confidence is not None and not (self.latency or self.latency_p90):
             raise NasvitEdgeError("--confidence is for latencies; give --latency as well")
         if not (self.latency or self.latency_p90 or any(_sizes(self)) or self.min_accuracy):
@@ -59,6 +63,7 @@ def limits(
             at = devices.index(device or default)
             name = f"{option} {device}" if device else option
             tail = tail_factor(tables[at]) if option == "--latency-p90" else 1.0
+            tail *= steady_factor(tables[at]) if wanted.steady else 1.0
             found.append(
                 _latency(tables[at], at, units.latency_ms(bound), name, tail, wanted.confidence is not None)
             )

@@ -30,7 +30,7 @@ MEASURED = "measured"  # --accuracy measured: on images, also where a predictor 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """The options of `nasvit-edge search` that decide what is searched."""
+    """The options of `nasvit-edge search` that decide what is searched; no runtime, threads or precision: the device's own."""
 
     space: str
     wanted: Wanted = field(default_factory=Wanted)
@@ -38,9 +38,9 @@ class Request:
     data: str | None = None
     accuracy: str | None = None
     device: str = "host"
-    runtime: str = "onnxruntime"
-    threads: int = 1
-    precision: str = "fp32"
+    runtime: str = ""
+    threads: int = 0
+    precision: str = ""
     table: str | None = None
     interpolate: bool = False
     resolution: str | None = None
@@ -56,6 +56,7 @@ class Prepared:
 
     problem: Problem
     setting: Setting
+    steady: bool = False
 
     @property
     def predictor(self) -> AccuracyPredictor | None:
@@ -73,7 +74,7 @@ def prepare(
     devices = request.wanted.devices(request.device)
     if request.table is not None and len(devices) > 1:
         raise NasvitEdgeError("--table is for one device; name each device in --latency DEVICE=20ms instead")
-    requests = [_named(replace(request, device=device)) for device in devices]
+    requests = [completed(replace(request, device=device)) for device in devices]
     paths = [_table_path(one, space, note, on_profile) for one in requests]
     tables = [trusted(_loaded(path, one, note), one, note) for one, path in zip(requests, paths, strict=True)]
     keep = choices(request.keep, "--gene")
@@ -87,7 +88,8 @@ def prepare(
         genes=genes(space, keep, choices(request.drop, "--exclude")),
         with_size=request.with_size,
     )
-    return Prepared(problem=problem, setting=_setting(request, accuracy, tables, devices))
+    setting = _setting(request, accuracy, tables, devices)
+    return Prepared(problem=problem, setting=setting, steady=request.wanted.steady)
 
 
 def _loaded(path: Path, request: Request, note: Callable[[str], None]) -> LatencyTable:
@@ -241,9 +243,20 @@ def measured_accuracy(request: Request, space: SearchSpace) -> ImageAccuracy:
     return ImageAccuracy.load(request.supernet, space, request.data, store=store, workers=request.workers)
 
 
-def _named(request: Request) -> Request:
-    """`--device host:litert:int8` names the runtime and the like as well."""
-    return replace(request, **named(request.device))
+def completed(request: Request) -> Request:
+    """With runtime, threads and precision: `--device host:litert:int8` names them as well; else the device's own."""
+    found = named(request.device)
+    given = {"runtime": request.runtime, "threads": request.threads, "precision": request.precision}
+    return replace(request, **(_own(found["device"]) | {k: v for k, v in given.items() if v} | found))
+
+
+def _own(name: str) -> dict[str, Any]:
+    """What a device is measured with unless a command says otherwise."""
+    try:
+        device = load_device(name)
+    except NasvitEdgeError:  # an imported table's
+        return {"runtime": "onnxruntime", "threads": 1, "precision": "fp32"}
+    return {"runtime": device.runtimes[0], "threads": device.threads, "precision": device.precision}
 
 
 def trusted(

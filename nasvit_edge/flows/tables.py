@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nasvit_edge import files
 from nasvit_edge.errors import NasvitEdgeError, TableError
-from nasvit_edge.flows.search import Request, trusted, validity
+from nasvit_edge.flows.search import Request, completed, trusted, validity
 from nasvit_edge.latency import LatencyTable, load_table, nn_meter, table_name
-from nasvit_edge.latency.table import found_tables, named
+from nasvit_edge.latency.table import found_tables
 from nasvit_edge.ops import lower
 from nasvit_edge.profile.refit import refitted
 from nasvit_edge.profile.trust import concerns
@@ -110,7 +109,7 @@ def subnet_of(text: Path, space: str | None) -> tuple[SearchSpace, SubnetConfig,
 def predict(subnet: Path, request: Request, space: str | None, note: Note) -> dict[str, Any]:
     """The latency of a subnet with its interval, and where the numbers come from."""
     loaded, config, _ = subnet_of(subnet, space)
-    where = request if request.table is not None else replace(request, **named(request.device))
+    where = request if request.table is not None else completed(request)
     table = load_table(
         request.table or where.device,
         runtime=where.runtime,

@@ -21,12 +21,23 @@ from nasvit_edge.profile.models import Item, Models
 _FEW = 12  # not worth a second process that loads the converter
 _BATCH = 4
 _ATTEMPTS = 3
+_ONE = threading.Lock()
 
 
 def convert_all(
     items: Sequence[Item], models: Models, on_progress: Callable[[int, int, str], None]
 ) -> dict[str, tuple[str, str]]:
-    """Item id -> (model file, hash of its graph). Slow conversions run in parallel and are kept."""
+    """Item id -> (model file, hash of its graph). Slow conversions run in parallel and are kept.
+
+    One caller at a time: converters are not made for threads, and use all cores anyway.
+    """
+    with _ONE:
+        return _converted(items, models, on_progress)
+
+
+def _converted(
+    items: Sequence[Item], models: Models, on_progress: Callable[[int, int, str], None]
+) -> dict[str, tuple[str, str]]:
     slow = [item for item in items if models.takes_a_second(item)]
     if len(slow) > _FEW:
         for _ in range(_ATTEMPTS):  # a converter that crashes is started again

@@ -34,7 +34,7 @@ def machine(monkeypatch, factor, noise=0.0):
     """A machine that takes `factor` times what the table says, with an error of its own for each subnet."""
     asked = []
 
-    def measure(made, subnets, seed, on_progress=None, passes=2, what=""):
+    def measure(made, subnets, seed, on_progress=None, passes=2, what="", runner=None):
         asked.extend(subnets)
         found = {}
         for config in subnets:

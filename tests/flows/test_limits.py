@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from conftest import TINY, one_line, only_user_errors, space_of
 from hypothesis import given
@@ -17,8 +19,6 @@ BESIDE = [{"median_ms": 1.0, "p90_ms": 1.0 + i / 100} for i in range(5)]
 
 
 def spread(made):
-    from dataclasses import replace
-
     return replace(made, raw=made.raw | {"subnets": BESIDE})
 
 
@@ -57,6 +57,18 @@ def test_confidence_limits_the_upper_end_of_the_interval():
     assert found[0].quantity == "high 0"
     with pytest.raises(TableError, match="knows no interval"):
         limits(Wanted(latency=["20ms"], confidence="90%"), [table(SPACE)], ["host"], "host")
+
+
+def test_a_warm_device_tightens_budgets_by_what_it_slows_down():
+    warm = replace(TABLE, raw=TABLE.raw | {"sustained": {"factor": 1.25}})
+    (limit,) = limits(Wanted(latency=["20ms"], steady=True), [warm], ["host"], "host")
+    assert limit.factor == 1.25
+    (limit,) = limits(Wanted(latency=["20ms"]), [warm], ["host"], "host")
+    assert limit.factor == 1.0
+    with pytest.raises(TableError, match="no sustained run"):
+        limits(Wanted(latency=["20ms"], steady=True), [TABLE], ["host"], "host")
+    with pytest.raises(NasvitEdgeError, match="give --latency as well"):
+        Wanted(max_size="1MB", steady=True).check()
 
 
 def test_a_table_without_whole_subnets_does_not_say_how_runs_spread():

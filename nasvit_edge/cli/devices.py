@@ -1,0 +1,102 @@
+"""`nasvit-edge devices`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from nasvit_edge.cli import options
+from nasvit_edge.cli.errors import reported
+from nasvit_edge.cli.output import note, print_json, print_table, waiting
+
+Name = Annotated[str, typer.Argument(help="A device of `devices list`, or the path of a device.toml.")]
+devices = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Example:  nasvit-edge devices check jetson --address user@board\n\n"
+    "Devices: list, show, or check step by step what of one is reached and found.",
+)
+
+
+def list_devices(as_json: options.Json = False) -> None:
+    """Example:  nasvit-edge devices list
+
+    The shipped devices and your own (a device.toml each in the folder that is named below the list).
+    """
+    from nasvit_edge.device import user_folder
+    from nasvit_edge.flows.devices import listed
+
+    rows = listed()
+    if as_json:
+        print_json(rows)
+        return
+    good = [row for row in rows if "error" not in row]
+    cells = [
+        [r["name"], r["transport"], ", ".join(r["runtimes"]), str(r["tables"]), r["about"]] for r in good
+    ]
+    print_table(["device", "transport", "runtimes", "tables", "about"], cells)
+    for row in rows:
+        if "error" in row:
+            note(row["error"])
+    note(f"your own: {user_folder()}/NAME.toml, or --device FILE.toml")
+
+
+def show(name: Name, as_json: options.Json = False) -> None:
+    """Example:  nasvit-edge devices show jetson
+
+    What a device's file says.
+    """
+    from nasvit_edge.device import load_device
+    from nasvit_edge.flows.devices import shown
+
+    found = shown(load_device(name))
+    if as_json:
+        print_json(found)
+        return
+    print_table(["field", "value"], [[key, _text(value)] for key, value in found.items()])
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def check(
+    name: Name,
+    address: Annotated[str | None, typer.Option(help="Of an ssh device: user@host.")] = None,
+    serial: Annotated[str | None, typer.Option(help="Of an Android device.")] = None,
+    wait: Annotated[str, typer.Option(help="For a phone that has to open the page.")] = "2m",
+    interface: Annotated[
+        str | None, typer.Option(help="The address of this machine that phones reach.")
+    ] = None,
+    tls: Annotated[bool, typer.Option("--tls", help="Serve phones by HTTPS.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Example:  nasvit-edge devices check raspberry-pi --address pi@192.168.1.20
+
+    Step by step what was reached and found (runtimes, free space, clocks, temperature), and what to do about
+    what is missing. Exit code 1 where a step failed.
+    """
+    from nasvit_edge.device import load_device
+    from nasvit_edge.flows.devices import checked
+    from nasvit_edge.transport.connect import Ways
+    from nasvit_edge.units import seconds
+
+    device = load_device(name).at(address, serial)
+    ways = Ways(wait_s=seconds(wait), interface=interface, tls=tls)
+    with waiting(f"looking at {name}"):
+        steps = list(checked(device, ways))
+    if as_json:
+        print_json([asdict(step) for step in steps])
+    else:
+        rows = [["ok" if s.good else "-", s.name, s.found, s.todo] for s in steps]
+        print_table(["", "step", "found", "what to do"], rows)
+    if not all(step.good for step in steps):
+        sys.exit(1)
+
+
+devices.command("list", short_help="Every device.")(reported(list_devices))
+devices.command("show", short_help="What a device's file says.")(reported(show))
+devices.command("check", short_help="Reach a device, step by step.")(reported(check))

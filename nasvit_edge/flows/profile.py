@@ -1,0 +1,188 @@
+"""`profile` from start to end: one device or several at once, each table measured, validated, kept warm."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from nasvit_edge.device import Device, load_device
+from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.latency import LatencyTable, load_table
+from nasvit_edge.profile import sustained, validate
+from nasvit_edge.profile.run import Choice, measure_table, prepare
+from nasvit_edge.space import load_space
+from nasvit_edge.transport.connect import Note, Ways, connect
+from nasvit_edge.transport.job import OnProgress, Runner
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is to be profiled.
+
+    Attributes:
+        runtimes: a table each; none: the device's first. `all`: every one that the device has.
+        validate: whole subnets to measure against each table's predictions afterwards.
+        sustained_s: for how long to run without a pause afterwards.
+        address, serial: of the device, where there is one.
+    """
+
+    space: str
+    devices: Sequence[str] = ("host",)
+    runtimes: Sequence[str] = ()
+    choice: Choice = field(default_factory=Choice)
+    ways: Ways = field(default_factory=Ways)
+    validate: int | None = None
+    sustained_s: float | None = None
+    address: str | None = None
+    serial: str | None = None
+    out: Path = Path("latency_tables")
+
+
+def bundle(request: Request, path: Path, on_progress: OnProgress) -> str:
+    """Write what a device without a network is to measure; what to do with it, in a line."""
+    from nasvit_edge.profile.offline import write_bundle
+
+    ((device, choices),) = _single(request)
+    made = write_bundle(
+        load_space(request.space), device, choices[0], path, out=request.out, on_progress=on_progress
+    )
+    return (
+        f"wrote {made.path}: {made.jobs} jobs with {made.models} models, about {made.minutes:.0f} minutes on the device; "
+        f"then: nasvit-edge profile --device {device.name} --results result.json"
+    )
+
+
+def finished(request: Request, path: Path, note: Note) -> LatencyTable:
+    """The table from what a device measured without a network."""
+    from nasvit_edge.profile.results import read_results
+
+    made = read_results(path, load_space(request.space), out=request.out, note=note)
+    return load_table(made, space=request.space)
+
+
+def _single(request: Request) -> list[tuple[Device, list[Choice]]]:
+    found = list(targets(request).values())
+    if len(found) != 1 or len(found[0][1]) != 1:
+        raise NasvitEdgeError("a bundle is for one device and one runtime; write one for each")
+    return found
+
+
+class _Stopped(BaseException):
+    """Raised in a device's thread where the others are to end."""
+
+
+def targets(request: Request) -> dict[str, tuple[Device, list[Choice]]]:
+    """Name -> device and its tables, everything checked before anything is connected.
+
+    Raises:
+        NasvitEdgeError: unknown devices, runtimes and the like; options that fit one device only.
+    """
+    names = list(dict.fromkeys(request.devices))
+    if len(names) > 1 and (request.address or request.serial or request.choice.name):
+        raise NasvitEdgeError(
+            "--address, --serial and --name are for one device; put them into device.toml files"
+        )
+    found = {}
+    for name in names:
+        device = load_device(name)
+        device = device.at(request.address, request.serial)
+        wanted = device.runtimes if "all" in request.runtimes else request.runtimes or (device.runtimes[0],)
+        choices = [replace(request.choice, runtime=runtime) for runtime in dict.fromkeys(wanted)]
+        for choice in choices:
+            prepare(device, choice)
+        found[name] = (device, choices)
+    return found
+
+
+def go(
+    request: Request, *, note: Note, progress: Callable[[str], OnProgress]
+) -> tuple[dict[str, list[LatencyTable]], dict[str, NasvitEdgeError]]:
+    """Measure all tables of all devices, devices beside each other.
+
+    Returns:
+        Device -> its finished tables, and device -> why it ended early. One device's trouble does not end the others.
+    """
+    wanted = targets(request)
+    if len(wanted) == 1:
+        ((name, (device, choices)),) = wanted.items()
+        return {name: _one(request, device, choices, note, progress(name))}, {}
+    stop = threading.Event()
+    made: dict[str, list[LatencyTable]] = {}
+    failed: dict[str, NasvitEdgeError] = {}
+    with concurrent.futures.ThreadPoolExecutor(len(wanted)) as pool:
+        jobs = {
+            pool.submit(
+                _one, request, device, choices, _named(name, note), _until(stop, progress(name))
+            ): name
+            for name, (device, choices) in wanted.items()
+        }
+        try:
+            for job in concurrent.futures.as_completed(jobs):
+                _take(job, jobs, made, failed, note)
+        except BaseException:
+            stop.set()
+            raise
+    return made, failed
+
+
+def _take(
+    job: concurrent.futures.Future[list[LatencyTable]],
+    jobs: Mapping[concurrent.futures.Future[list[LatencyTable]], str],
+    made: dict[str, list[LatencyTable]],
+    failed: dict[str, NasvitEdgeError],
+    note: Note,
+) -> None:
+    try:
+        made[jobs[job]] = job.result()
+    except NasvitEdgeError as error:
+        failed[jobs[job]] = error
+        note(f"{jobs[job]}: {error}")
+
+
+def _one(
+    request: Request, device: Device, choices: Sequence[Choice], note: Note, on_progress: OnProgress
+) -> list[LatencyTable]:
+    """All tables of one device, on one connection."""
+    space, tables = load_space(request.space), []
+    with connect(device, request.ways, note) as runner:
+        for choice in choices:
+            path = measure_table(
+                space, device, runner, choice, out=request.out, on_progress=on_progress, note=note
+            )
+            note(f"wrote {path}")
+            table = load_table(path, space=request.space)
+            tables.append(_afterwards(request, table, runner, on_progress))
+    return tables
+
+
+def _afterwards(
+    request: Request, table: LatencyTable, runner: Runner, on_progress: OnProgress
+) -> LatencyTable:
+    """The table with what is measured once it is there."""
+    seed = request.choice.seed
+    if request.sustained_s is not None:
+        sustained.store(table, sustained.sustain(table, runner, request.sustained_s, seed, on_progress))
+        table = load_table(table.path, space=request.space)
+    if request.validate is not None:
+        found = validate.validate(table, request.validate, seed + 1, on_progress, runner)
+        validate.store(table, found)
+        table = load_table(table.path, space=request.space)
+    return table
+
+
+def _named(name: str, note: Note) -> Note:
+    return lambda text: note(f"{name}: {text}")
+
+
+def _until(stop: threading.Event, on_progress: OnProgress) -> OnProgress:
+    """Progress that ends a thread at its next step."""
+
+    def show(done: int, total: int, detail: str) -> None:
+        if stop.is_set():
+            raise _Stopped
+        on_progress(done, total, detail)
+
+    return show

@@ -1,0 +1,139 @@
+"""Several devices, several runtimes: beside each other, and one's trouble is not the others'."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import pytest
+from conftest import TINY, one_line
+
+from nasvit_edge.errors import DeviceError, NasvitEdgeError
+from nasvit_edge.flows import profile as flow
+from nasvit_edge.profile.run import Choice
+
+RUNNER = "import sys\nfor line in sys.stdin: print('nonsense', flush=True)\n"
+
+
+def device(folder, name, runner, **changes):
+    """A device of its own in a TOML file, measured as a child process."""
+    values = {
+        "schema": 2,
+        "name": name,
+        "about": "a test's",
+        "transport": "local",
+        "runtimes": ["onnxruntime", "litert"],
+        "runner": str(runner),
+    } | changes
+    path = folder / f"{name}.toml"
+    path.write_text("\n".join(f"{key} = {json.dumps(value)}" for key, value in values.items()))
+    return str(path)
+
+
+@pytest.fixture
+def request_of(tmp_path):
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "tiny.toml").write_text(TINY)
+
+    def made(**changes):
+        values = {
+            "space": str(tmp_path / "tiny.toml"),
+            "choice": Choice(protocol="quick"),
+            "out": tmp_path / "tables",
+        }
+        return flow.Request(**values | changes)
+
+    return made
+
+
+def recorded():
+    """Notes, and what each device's progress showed."""
+    notes, shown, lock = [], {}, threading.Lock()
+
+    def progress(name):
+        def show(done, total, detail):
+            with lock:
+                shown.setdefault(name, []).append((done, total, detail))
+
+        return show
+
+    return notes, shown, progress
+
+
+def test_two_devices_are_measured_beside_each_other_and_each_gets_its_table(tmp_path, request_of):
+    real = flow.load_device("host").runner
+    names = [device(tmp_path, name, real) for name in ("left", "right")]
+    notes, shown, progress = recorded()
+    made, failed = flow.go(request_of(devices=names), note=notes.append, progress=progress)
+    assert not failed
+    assert {name: [t.raw["device"] for t in tables] for name, tables in made.items()} == {
+        names[0]: ["left"],
+        names[1]: ["right"],
+    }
+    assert set(shown) == set(names)
+    assert sorted(p.name.split("-")[0] for p in (tmp_path / "tables").glob("*.json")) == ["left", "right"]
+
+
+def test_a_device_in_trouble_does_not_end_the_others(tmp_path, request_of):
+    (tmp_path / "bad.py").write_text(RUNNER)
+    names = [
+        device(tmp_path, "bad", tmp_path / "bad.py"),
+        device(tmp_path, "good", flow.load_device("host").runner),
+    ]
+    notes, _, progress = recorded()
+    made, failed = flow.go(request_of(devices=names), note=notes.append, progress=progress)
+    assert list(made) == [names[1]]
+    assert "does not answer" in one_line(failed[names[0]])
+    assert any("bad" in text for text in notes)
+
+
+def test_one_connection_measures_several_runtimes_validates_and_sustains(tmp_path, request_of):
+    pytest.importorskip("ai_edge_litert")
+    notes, _, progress = recorded()
+    request = request_of(runtimes=["all"], validate=4, sustained_s=2.0)
+    made, _ = flow.go(request, note=notes.append, progress=progress)
+    tables = made["host"]
+    assert [t.raw["runtime"] for t in tables] == ["onnxruntime", "litert"]
+    for table in tables:
+        assert table.raw["validation"]["count"] == 4
+        assert table.raw["sustained"]["factor"] > 0
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_measured(tmp_path, request_of):
+    two = ["host", device(tmp_path, "other", flow.load_device("host").runner)]
+    for request, match in (
+        (request_of(devices=two, address="pi@board"), "are for one device"),
+        (request_of(runtimes=["tensorrt"]), "has no runtime 'tensorrt'; it has onnxruntime, litert"),
+        (request_of(devices=["toaster"]), "unknown device 'toaster'"),
+        (request_of(choice=Choice(precision="int4")), "unknown precision 'int4'"),
+        (request_of(choice=Choice(protocol="slow")), "unknown protocol 'slow'"),
+    ):
+        with pytest.raises(NasvitEdgeError, match=match) as caught:
+            flow.go(request, note=print, progress=recorded()[2])
+        one_line(caught)
+    assert not (tmp_path / "tables").exists()
+
+
+def test_a_variable_that_is_not_set_is_named(tmp_path, request_of, monkeypatch):
+    monkeypatch.delenv("NASVIT_EDGE_ADDRESS", raising=False)
+    with pytest.raises(DeviceError, match=r"NASVIT_EDGE_ADDRESS.*--address"):
+        flow.go(request_of(devices=["linux-ssh"]), note=print, progress=recorded()[2])
+
+
+def test_stopping_ends_every_device(tmp_path, request_of):
+    real = flow.load_device("host").runner
+    names = [device(tmp_path, name, real) for name in ("left", "right")]
+    started = threading.Event()
+
+    def progress(name):
+        def show(done, total, detail):
+            started.set()
+            if name == names[0] and detail == "measuring":
+                raise KeyboardInterrupt
+
+        return show
+
+    with pytest.raises(KeyboardInterrupt):
+        flow.go(request_of(devices=names), note=lambda text: None, progress=progress)
+    assert started.is_set()
+    assert not list((tmp_path / "tables").glob("*.json"))

@@ -1,0 +1,124 @@
+"""A sustained run: what a device does in its first minute and what it keeps up; searches can ask for either."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from conftest import TINY, one_line, only_user_errors
+from hypothesis import given
+from hypothesis import strategies as st
+from made_up import table
+
+from nasvit_edge.device import load_device
+from nasvit_edge.errors import MeasurementError, NasvitEdgeError, TableError
+from nasvit_edge.latency import load_table
+from nasvit_edge.profile import sustained
+from nasvit_edge.profile.run import profile
+from nasvit_edge.space import load_space
+from nasvit_edge.transport.job import failed
+from nasvit_edge.transport.local import local_runner
+
+
+def silent(done, total, detail):
+    pass
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    pytest.importorskip("onnxruntime")
+    folder = tmp_path_factory.mktemp("tables")
+    toml = folder / "tiny.toml"
+    toml.write_text(TINY)
+    path = profile(load_space(toml), protocol="quick", out=folder)
+    return load_table(path, space=toml)
+
+
+def test_the_host_runs_for_as_long_as_asked_and_the_table_keeps_it(measured):
+    with local_runner(load_device("host").runner) as runner:
+        found = sustained.sustain(measured, runner, 4.0, 0, silent)
+    assert found["windows"][-1][0] >= 3.6
+    assert found["minute1_ms"] > 0
+    assert found["factor"] == pytest.approx(found["steady_ms"] / found["minute1_ms"], rel=1e-3)
+    whole = {json.dumps(e["config"], sort_keys=True): e["median_ms"] for e in measured.raw["subnets"]}
+    assert 0.2 < found["minute1_ms"] / whole[json.dumps(found["config"], sort_keys=True)] < 5
+    sustained.store(measured, found)
+    again = load_table(measured.path, space=measured.path.parent / "tiny.toml")
+    assert sustained.steady_factor(again) == max(1.0, found["factor"])
+
+
+class Ended:
+    """A runner whose sustained run ended otherwise than asked."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def bring(self, models, on_progress):
+        pass
+
+    def cores(self, _threads):
+        return ()
+
+    def measure(self, job, _timeout_s=0.0):
+        return self.answer | {"id": job.id}
+
+
+@pytest.mark.parametrize(
+    ("answer", "match"),
+    [
+        (failed("m", "the runner died"), "the runner died"),
+        ({"samples_us": [1.0]}, "ended after 0 of 100 s"),
+        ({"samples_us": [1.0], "windows": [[1.0, 5.0], [30.0, 5.0]]}, "ended after 30 of 100 s"),
+    ],
+)
+def test_a_run_that_was_cut_short_is_no_measurement(measured, answer, match):
+    with pytest.raises(MeasurementError, match=match) as caught:
+        sustained.sustain(measured, Ended(answer), 100.0, 0, silent)
+    assert "profile --sustained" in one_line(caught)
+
+
+def test_a_run_of_a_moment_is_refused(measured):
+    with pytest.raises(NasvitEdgeError, match="too short"):
+        sustained.sustain(measured, Ended({}), 0.5, 0, silent)
+
+
+@given(
+    st.floats(4.0, 3600.0),
+    st.floats(1.0, 3.0),
+    st.integers(8, 2000),
+)
+def test_a_device_that_slows_down_by_a_factor_has_that_factor(seconds, slowdown, count):
+    """Fast for the first half, slow for the second."""
+    times = [seconds * (i + 1) / count for i in range(count)]
+    windows = [[s, 1000.0 * (slowdown if s > seconds / 2 else 1.0)] for s in times]
+    found = sustained.report(windows, seconds)
+    assert found["minute1_ms"] == pytest.approx(1.0)
+    assert found["factor"] == pytest.approx(slowdown, rel=1e-3)
+    assert len(found["windows"]) <= 600
+    assert found["windows"] == sorted(found["windows"])
+
+
+@given(
+    st.one_of(
+        st.none(),
+        st.floats(),
+        st.text(max_size=3),
+        st.booleans(),
+        st.dictionaries(st.just("factor"), st.floats()),
+    )
+)
+def test_a_damaged_entry_is_a_clear_line_or_a_sane_factor(entry):
+    made = table(load_space("nano"))
+    made.raw["sustained"] = entry
+    factor = only_user_errors(sustained.steady_factor, made)
+    if isinstance(factor, str):
+        assert "--sustained 10m" in factor
+    else:
+        assert 1.0 <= factor < 100
+        assert math.isfinite(factor)
+
+
+def test_a_table_without_whole_subnets_cannot_be_sustained():
+    with pytest.raises(TableError, match="holds no whole subnets"):
+        sustained.middle_subnet(table(load_space("nano")))
