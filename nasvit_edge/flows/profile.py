@@ -50,7 +50,7 @@ def bundle(request: Request, path: Path, on_progress: OnProgress) -> str:
         load_space(request.space), device, choices[0], path, out=request.out, on_progress=on_progress
     )
     return (
-        f"wrote {made.path}: {made.jobs} jobs with {made.models} models, about {made.minutes:.0f} minutes on the device; "
+        f"wrote {made.path}: {made.jobs} jobs with {made.models} models, about {max(1, round(made.minutes))} min on the device; "
         f"then: nasvit-edge profile --device {device.name} --results result.json"
     )
 

@@ -29,7 +29,7 @@ from nasvit_edge.profile.summary import canary_report, composed, summaries
 from nasvit_edge.space import SearchSpace
 from nasvit_edge.transport.connect import Ways, connect
 from nasvit_edge.transport.job import Runner
-from nasvit_edge.transport.local import BUSY
+from nasvit_edge.transport.local import BUSY, missing_runtime
 
 _MORE = 0.1  # of the ops, added to a sample that is not good enough
 Note = Callable[[str], None]
@@ -137,6 +137,8 @@ def measure_table(
         tempfile.TemporaryDirectory(prefix="nasvit-edge-") as temporary,
     ):
         about = _about(runner, note)
+        if device.transport == "ssh" and runtime not in about["runtimes"]:
+            raise missing_runtime(device, runtime)
         plan = Plan(
             device=choice.name or device.name,
             runtime=runtime,
@@ -160,7 +162,7 @@ def measure_table(
                 f"{error}; {len(journal.entries)} finished measurements are kept, the same command continues"
             ) from None
         how = {"target": device.name, "transport": device.transport, "conditions": about["conditions"]}
-        files.write_json(path, _table(space, plan, journal, sampled) | how)
+        files.write_json(path, table_content(space, plan, journal, sampled) | how)
         journal.remove()
     return path
 
@@ -252,9 +254,10 @@ def _medians(ops: Any, found: dict[str, dict[str, Any]]) -> dict[str, float]:
     return {op.key(): found[op.key()]["median_ms"] for op in ops if op.key() in found}
 
 
-def _table(
+def table_content(
     space: SearchSpace, plan: Plan, journal: Journal, sampled: dict[str, Any] | None
 ) -> dict[str, Any]:
+    """What the file of a table says, from a journal that holds all that was to be measured."""
     found = summaries(journal.entries, plan.protocol)
     ops = all_ops(space)
     measured = {op.key(): found[op.key()] for op in ops if op.key() in found}

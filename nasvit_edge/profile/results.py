@@ -1,0 +1,237 @@
+"""What a device measured offline, checked answer by answer against what its bundle asked, into a latency table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nasvit_edge import files
+from nasvit_edge.errors import DeviceError, MeasurementError, NasvitEdgeError
+from nasvit_edge.latency import table_name
+from nasvit_edge.ops import all_ops
+from nasvit_edge.profile import canary, sampling
+from nasvit_edge.profile.journal import Journal, locked
+from nasvit_edge.profile.models import EMPTY, subnet_items
+from nasvit_edge.profile.offline import SCHEMA, nonce, sealed
+from nasvit_edge.profile.protocol import Protocol
+from nasvit_edge.profile.run import Plan, table_content
+from nasvit_edge.profile.summary import summaries
+from nasvit_edge.space import SearchSpace, load_space
+from nasvit_edge.transport.job import failed, measurement
+from nasvit_edge.transport.local import about_of
+
+Note = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A bundle whose results are waited for: the file beside the table, and what is in it."""
+
+    path: Path
+    state: dict[str, Any]
+    space: SearchSpace
+    protocol: Protocol
+
+    @property
+    def table(self) -> Path:
+        plan = self.state["plan"]
+        name = (plan["device"], plan["runtime"], plan["threads"], plan["precision"], plan["space"])
+        return self.path.parent / table_name(*name)
+
+    def questions(self) -> dict[str, tuple[str, int, int, str]]:
+        """Nonce -> item id, visit, reading and graph."""
+        key = self.state["uuid"]
+        return {nonce(key, index): tuple(row) for index, row in enumerate(self.state["asked"])}
+
+    def plan(self, about: dict[str, Any]) -> Plan:
+        """The table's plan, now that the device is known."""
+        told = self.state["plan"] | {"protocol": self.protocol, "cores": tuple(self.state["plan"]["cores"])}
+        version = about["runtimes"].get(told["runtime"])
+        return Plan(**told, runtime_version=version, fingerprint=about["about"])
+
+
+def read_results(
+    path: Path,
+    space: SearchSpace | None = None,
+    *,
+    out: Path | None = None,
+    note: Note = lambda text: None,
+) -> Path:
+    """Add a result file to what is waited for in the folder `out`; returns the table once nothing is missing.
+
+    `space` is needed only for one that is not shipped. Answers are kept one by one, so several partial files of
+    the same device add up.
+
+    Raises:
+        NasvitEdgeError: a file that is no result file, or of a bundle that is not waited for.
+        DeviceError: of another device (or system version) than an earlier file of the bundle.
+        MeasurementError: answers that are missing or failed, counted and named; the others are kept.
+    """
+    given = files.read_json(path, "result file", SCHEMA)
+    waiting = _waiting(given, path, out or Path("latency_tables"), space)
+    about = _description(given, path)
+    _same_device(waiting, about, path)
+    with locked(waiting.path.parent / f".{waiting.table.stem}.lock"):
+        plan = waiting.plan(about)
+        journal = Journal(waiting.path.with_suffix(".jsonl"), {"uuid": waiting.state["uuid"]})
+        failures, strange = _add(given["answers"], waiting, journal, plan.runtime_version)
+        if strange:
+            note(f"{strange} answers of {path.name!r} are none to what the bundle asked; left out")
+        if journal.entries and waiting.state["about"] is None:
+            waiting.state["about"] = about["about"]
+            files.write_json(waiting.path, sealed(waiting.state))
+        _nothing_missing(waiting, journal, failures)
+        sampled = _sampled(waiting, journal, note)
+        told = {key: waiting.state[key] for key in ("target", "transport")} | {
+            "conditions": about["conditions"]
+        }
+        content = table_content(waiting.space, plan, journal, sampled)
+        _warn(content["canaries"], note)
+        files.write_json(waiting.table, content | told)
+        waiting.path.unlink(missing_ok=True)
+        journal.remove()
+    return waiting.table
+
+
+def _waiting(given: dict[str, Any], path: Path, folder: Path, space: SearchSpace | None) -> _Waiting:
+    """What the bundle of a result file asked."""
+    key = given.get("uuid")
+    if not isinstance(key, str) or not isinstance(given.get("answers"), list):
+        raise NasvitEdgeError(
+            f"result file {str(path)!r} has no 'uuid' and 'answers'; give the file that the app wrote"
+        )
+    if re.fullmatch(r"[0-9a-f-]{36}", key):
+        for kept in sorted(folder.glob(f".*.{key[:8]}.offline.json")):
+            return _checked(kept, key, space)
+    raise NasvitEdgeError(
+        f"result file {str(path)!r} answers bundle {key[:40]!r}, which folder {str(folder)!r} does not wait for: "
+        "its table is finished, or it was written with another --out"
+    )
+
+
+def _checked(kept: Path, key: str, space: SearchSpace | None) -> _Waiting:
+    """A bundle's state, whole, of this version and of this space."""
+    state = files.read_json(kept, "offline bundle's state", SCHEMA)
+    again = "write the bundle again with --offline"
+    if state != sealed(state) or state["uuid"] != key:
+        raise NasvitEdgeError(f"offline bundle's state {str(kept)!r} is damaged; remove it and {again}")
+    plan = state["plan"]
+    space = space or load_space(plan["space"])
+    try:
+        waiting = _Waiting(kept, state, space, Protocol(**plan["protocol"]))
+        waiting.plan({"runtimes": {}, "about": {}})
+    except TypeError:
+        raise NasvitEdgeError(
+            f"offline bundle's state {str(kept)!r} is of another version of nasvit-edge; remove it and {again}"
+        ) from None
+    if space.name != plan["space"] or not _asks(space, waiting):
+        raise NasvitEdgeError(
+            f"the bundle was written for another space {plan['space']!r}; give that with --space, or {again}"
+        )
+    return waiting
+
+
+def _asks(space: SearchSpace, waiting: _Waiting) -> bool:
+    """Whether the bundle's items are those of the space."""
+    asked = {row[0] for row in waiting.state["asked"] if not row[0].startswith(canary.PREFIX)}
+    ops = {op.key() for op in all_ops(space)}
+    whole = {i.id for i in subnet_items(space, waiting.protocol.subnets, waiting.state["plan"]["seed"])}
+    measured = asked - whole - {EMPTY}
+    return whole | {EMPTY} <= asked and (measured == ops or (waiting.state["sample"] and measured <= ops))
+
+
+def _description(given: dict[str, Any], path: Path) -> dict[str, Any]:
+    told = given.get("description")
+    return about_of(told if isinstance(told, dict) else {}, path.name)
+
+
+def _same_device(waiting: _Waiting, about: dict[str, Any], path: Path) -> None:
+    """One table is one device: partial results of two are never mixed."""
+    before, now = waiting.state["about"], about["about"]
+    if before is None or before == now:
+        return
+    keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    listed = ", ".join(f"{key} {now.get(key)!r} here and {before.get(key)!r} there" for key in keys)
+    raise DeviceError(
+        f"result file {str(path)!r} is of another device than the earlier results of its bundle: {listed}; "
+        f"to begin again, remove {str(waiting.path)!r} and write the bundle again"
+    )
+
+
+def _add(
+    answers: list[Any], waiting: _Waiting, journal: Journal, version: str | None
+) -> tuple[dict[str, str], int]:
+    """Put what is good into the journal; returns what failed with why, and how many answers nobody asked for."""
+    questions, failures, strange = waiting.questions(), {}, 0
+    for answer in answers:
+        question = questions.get(str(answer.get("nonce"))) if isinstance(answer, dict) else None
+        if question is None or answer.get("id") != question[0]:
+            strange += 1
+            continue
+        name, visit, reading, graph = question
+        if (name, visit) in journal.done:
+            continue
+        found = _measured(answer, name, version)
+        if "error" in found:
+            failures[name] = str(found["error"])
+        else:
+            journal.add({**found, "visit": visit, "graph": graph, "reading": reading})
+    return failures, strange
+
+
+def _measured(answer: dict[str, Any], name: str, version: str | None) -> dict[str, Any]:
+    if "error" in answer:
+        return failed(name, str(answer["error"])[:500])
+    found = measurement(answer, name)
+    if "error" not in found and version is not None and found["runtime_version"] != version:
+        return failed(name, f"measured with {found['runtime_version']!r}, the others with {version!r}")
+    return found
+
+
+def _nothing_missing(waiting: _Waiting, journal: Journal, failures: dict[str, str]) -> None:
+    """Canaries may be missing; without the others there is no table."""
+    asked = [row for row in waiting.state["asked"] if not row[0].startswith(canary.PREFIX)]
+    missing = [row[0] for row in asked if (row[0], row[1]) not in journal.done]
+    if not missing:
+        return
+    named = list(_named(dict.fromkeys(missing), failures))
+    more = f"; and {len(named) - 3} more models" if len(named) > 3 else ""
+    raise MeasurementError(
+        f"{len(missing)} of {len(asked)} measurements are missing ({'; '.join(named[:3])}{more}); {len(asked) - len(missing)} "
+        "are kept: run the same bundle on the device again, then give its results as well"
+    )
+
+
+def _named(missing: dict[str, None], failures: dict[str, str]) -> Iterator[str]:
+    """The models that failed first, with why."""
+    for name in sorted(missing, key=lambda name: name not in failures):
+        yield f"{name}: {' '.join(failures[name].split())[:160]}" if name in failures else name
+
+
+def _sampled(waiting: _Waiting, journal: Journal, note: Note) -> dict[str, Any] | None:
+    """What the table says of the sample that the bundle was."""
+    sample = waiting.state["sample"]
+    if sample is None:
+        return None
+    ops, found = all_ops(waiting.space), summaries(journal.entries, waiting.protocol)
+    medians = {op.key(): found[op.key()]["median_ms"] for op in ops if op.key() in found}
+    report = sampling.cross_validation(ops, medians)
+    counts = {"measured": len(medians), "ops": len(ops)}
+    if report["error"] > sample["error"]:
+        note(
+            f"cross-validated error of the ops that were not measured: {report['error']:.1%}, more than {sample['error']:.1%}; "
+            "for a better table write a bundle with a larger sample"
+        )
+    return report | {"share": sample["share"], "target": sample["error"]} | counts
+
+
+def _warn(canaries: dict[str, Any], note: Note) -> None:
+    """A device cannot be asked again what it measured while its speed changed."""
+    if canaries["set_aside"]:
+        note(
+            f"{canaries['set_aside']} of {canaries['measured']} measurements were made while the device changed its speed "
+            f"(by up to {canaries['largest']:.0%}) and are set aside where there are others; run the bundle on a cool, quiet device"
+        )

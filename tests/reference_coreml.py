@@ -1,0 +1,90 @@
+"""What stands for Core ML where it is not: saved programs are executed operation by operation, and really timed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import importlib.util
+import json
+import sys
+import time
+
+import jsonschema
+import pytest
+from conftest import TINY, space_of
+
+from nasvit_edge import files
+from nasvit_edge.device import load_device
+from nasvit_edge.export import coreml
+from nasvit_edge.profile import offline, protocol, session
+from nasvit_edge.profile.run import Choice
+
+DEVICES = files.shipped("devices")
+SCHEMA = json.loads((DEVICES / "protocol.json").read_text())
+SPACE = space_of(TINY)
+BRIEF = dataclasses.replace(protocol.PROTOCOLS["quick"], subnets=6, seconds=0.01, most_seconds=0.05)
+MADE = {}
+
+
+def open_model(path, units, feed):
+    """The seam of devices/mac: a function that runs the program once, and what it took to load it."""
+    assert units in ("all", "cpuAndNeuralEngine", "cpuAndGPU", "cpuOnly")
+    start = time.perf_counter_ns()
+    call = coreml.runner(path)
+    (value,) = feed.values()
+    return lambda: call(value), {"compile_ms": 0.01, "load_ms": (time.perf_counter_ns() - start) / 1e6}
+
+
+@functools.cache
+def mac():
+    """The program of devices/mac, warming up for a shorter time."""
+    sys.path.insert(0, str(DEVICES / "mac"))
+    spec = importlib.util.spec_from_file_location("mac_runner_program", DEVICES / "mac" / "runner.py")
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    sys.modules["mac_runner.timing"]._WARM_SECONDS = 0.005
+    return program
+
+
+def faults(value, kind):
+    """What speaks against `value` being one of `kind` in the protocol."""
+    schema = {key: SCHEMA[key] for key in ("$schema", "$defs")} | {"$ref": f"#/$defs/{kind}"}
+    return [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(value)]
+
+
+@contextlib.contextmanager
+def brief(factory):
+    """A protocol `quick` that is quicker, and whole subnets that are converted once."""
+    if "models" not in MADE:
+        MADE["models"] = factory.mktemp("models")
+    real = offline.convert_all
+
+    def kept(items, models, on_progress):
+        return real(items, dataclasses.replace(models, folder=MADE["models"]), on_progress)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(protocol.PROTOCOLS, "quick", BRIEF)
+        patch.setattr(offline, "convert_all", kept)
+        patch.setattr(session, "convert_all", kept)
+        yield
+
+
+def bundle(factory):
+    """(zip, folder of the table to come, what `write_bundle` returned) of the tiny space, made once."""
+    if "bundle" not in MADE:
+        folder = factory.mktemp("bundle")
+        with brief(factory):
+            choice, device = Choice(protocol="quick"), load_device("iphone")
+            done = offline.write_bundle(SPACE, device, choice, folder / "out.zip", out=folder / "t")
+        MADE["bundle"] = (folder / "out.zip", folder / "t", done)
+    return MADE["bundle"]
+
+
+def measured(factory):
+    """(result file, exit code) of the bundle, run once by the program for the Mac."""
+    if "results" not in MADE:
+        path, _, _ = bundle(factory)
+        out = factory.mktemp("results") / "result.json"
+        MADE["results"] = (out, mac().main(["--offline", str(path), "--out", str(out)], open_model))
+    return MADE["results"]
