@@ -114,6 +114,8 @@ class Device:
             return text
         if not os.environ.get(text[1:]):
             instead = f", or give --{key}" if key in ("address", "serial") else ""
+            if (key, self.transport) == ("tool", "adb"):
+                instead = " (benchmark_model, from https://ai.google.dev/edge/litert/next/benchmark)"
             raise DeviceError(
                 f"device {self.name!r}: its {key} is in the environment variable {text[1:]!r}, which is not set; "
                 f"run: export {text[1:]}=...{instead}"

@@ -1,0 +1,128 @@
+"""What Android's `dumpsys`, `getprop`, `df` and `adb devices` print, and files of `/sys`, as values.
+
+A value that is not there, or that cannot be, is None: nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_TEMPERATURE = re.compile(
+    r"Temperature\{mValue=(-?[0-9.]+(?:[eE][+-]?\d+)?), mType=(-?\d+), mName=([^,}]*), mStatus=(\d+)\}"
+)
+_NOW = "Current temperatures from HAL:"  # cached ones may be hours old
+_SKIN = 3  # mType of what drives throttling
+_STATUSES = range(7)  # none, light, moderate, severe, critical, emergency, shutdown
+_LIKELY_C = (-40.0, 150.0)
+_STATES = "device|offline|unauthorized|authorizing|connecting|recovery|rescue|sideload|bootloader|host|no permissions"
+_DEVICE = re.compile(rf"(\S.*?)\s+({_STATES})\b(.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Thermal:
+    """`status` 0 (none) to 6 (shutdown); temperatures in degrees Celsius."""
+
+    status: int | None = None
+    hottest_c: float | None = None
+    skin_c: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Battery:
+    """`level` in %, temperature in degrees Celsius."""
+
+    level: int | None = None
+    celsius: float | None = None
+    powered: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A line of `adb devices`."""
+
+    serial: str
+    state: str
+    more: str = ""
+
+
+def thermal(text: str) -> Thermal:
+    """`dumpsys thermalservice`: only what the hardware says now, not what is cached."""
+    status = re.search(r"^\s*Thermal Status: (\d+)\s*$", text, re.MULTILINE)
+    number = int(status[1][:4]) if status else None
+    _, _, now = text.partition(_NOW)
+    kinds: dict[int, list[float]] = {}
+    for line in now.splitlines()[1:]:
+        match = _TEMPERATURE.search(line)
+        if match is None:
+            break  # the next section
+        value = _celsius(match[1])
+        if value is not None:
+            kinds.setdefault(int(match[2][:6]), []).append(value)
+    hottest = max((value for values in kinds.values() for value in values), default=None)
+    return Thermal(number if number in _STATUSES else None, hottest, max(kinds.get(_SKIN, []), default=None))
+
+
+def _celsius(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if _LIKELY_C[0] <= value <= _LIKELY_C[1] else None
+
+
+def battery(text: str) -> Battery:
+    """`dumpsys battery`; its temperature is in tenths of a degree."""
+    values = dict(re.findall(r"^\s*([A-Za-z ]+): (\S+)\s*$", text, re.MULTILINE))
+    level, tenths = values.get("level", ""), values.get("temperature", "")
+    powers = [value for key, value in values.items() if key.endswith(" powered")]
+    return Battery(
+        int(level) if re.fullmatch(r"\d{1,3}", level) and int(level) <= 100 else None,
+        _celsius(str(int(tenths) / 10)) if re.fullmatch(r"-?\d{1,4}", tenths) else None,
+        any(value == "true" for value in powers) if powers else None,
+    )
+
+
+def awake(text: str) -> bool | None:
+    """`dumpsys power`: whether the screen is on."""
+    found = re.search(r"\bmWakefulness=(\w+)", text)
+    return found[1] == "Awake" if found else None
+
+
+def clocks_mhz(text: str) -> dict[int, int]:
+    """Core -> MHz of lines `/sys/devices/system/cpu/cpuN/cpufreq/...:kHz`."""
+    pairs = re.findall(r"/cpu(\d{1,4})/cpufreq/\w+:\s*(\d{1,9})\s*$", text, re.MULTILINE)
+    return {int(core): int(khz) // 1000 for core, khz in pairs if int(khz) >= 1000}
+
+
+def properties(text: str) -> dict[str, str]:
+    """Lines `name=value`."""
+    pairs = (line.strip().partition("=") for line in text.splitlines())
+    return {name: value.strip() for name, _, value in pairs if value.strip()}
+
+
+def free_bytes(text: str) -> int | None:
+    """`df -k FOLDER`: what is left; the column before the one in %."""
+    for line in reversed(text.splitlines()):
+        found = re.search(r"\s(\d{1,15})\s+\d{1,3}%\s", line + " ")
+        if found:
+            return int(found[1]) * 1024
+    return None
+
+
+def listed(text: str) -> list[Listed]:
+    """`adb devices`: serials and states."""
+    matches = (_DEVICE.fullmatch(line.strip()) for line in text.splitlines())
+    return [Listed(m[1], m[2], m[3].strip()) for m in matches if m and not m[1].startswith(("*", "List of"))]
+
+
+def hashes(text: str) -> dict[str, str]:
+    """`sha256sum`: name -> hash."""
+    pairs = re.findall(r"^([0-9a-f]{64})[ *]+(\S+)\s*$", text, re.MULTILINE)
+    return {name.rsplit("/", 1)[-1]: digest for digest, name in pairs}
+
+
+def sections(text: str, mark: str) -> dict[str, str]:
+    """What stands after each line `MARK name`, up to the next; `mark` is one that no program knows."""
+    parts = re.split(rf"^.*?{re.escape(mark)} ([^\r\n]*)\r?$\n?", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
