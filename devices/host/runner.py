@@ -1,27 +1,30 @@
 """Times models on the machine it runs on: requests in on stdin, answers out on stdout, one JSON object a line.
 
-Needs numpy and onnxruntime, ai-edge-litert or tflite-runtime. Only the model call is timed: inputs are made and bound
-before. See README.md for the fields.
+Needs Python 3.8, and numpy with onnxruntime, ai-edge-litert or tflite-runtime; without them it only says what the machine
+is. Only the model call is timed: inputs are made and bound before. See README.md for the fields.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import importlib.util
 import json
 import math
 import os
 import platform
+import statistics
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 _SAMPLE_NS = 500_000  # aim: a sample lasts at least this long, far above the clock's step
 _WARM_RUNS, _WARM_SECONDS = 3, 0.01
+_WINDOW_S, _KEPT = 1.0, 20  # of a sustained run: a window's length, and how many of its samples are kept
 _CPU = Path("/sys/devices/system/cpu")
 
 
@@ -76,10 +79,22 @@ def load_litert() -> None:
 PRELOAD = {"onnxruntime": load_onnxruntime, "litert": load_litert}
 PACKAGES = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "litert": ("ai-edge-litert", "tflite-runtime")}
 RUNTIMES = {"onnxruntime": onnxruntime_call, "litert": litert_call}
+MEASURES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {}  # runtimes that time themselves
 
 
-def inputs(shape: list[int], seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Seeded normal values: zeros would make some kernels look fast."""
+@contextlib.contextmanager
+def watch(_job: dict[str, Any], _found: dict[str, Any]) -> Iterator[None]:
+    """Around what is timed; a board that reads its power puts another in place."""
+    yield
+
+
+WATCH = [watch]
+
+
+def inputs(shape: list[int], seed: int) -> Any:
+    """Seeded normal float32 values: zeros would make some kernels look fast."""
+    import numpy as np
+
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
@@ -94,10 +109,16 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     call()  # packs weights: counted apart
     first = time.perf_counter_ns()
     inner = max(1, math.ceil(_SAMPLE_NS / warm_up(call)))
-    busy, begun = time.process_time(), time.perf_counter()
-    taken = samples(call, inner, job)
-    share = (time.process_time() - busy) / max(time.perf_counter() - begun, 1e-9)
+    found: dict[str, Any] = {}
+    with WATCH[-1](job, found):
+        busy, begun = time.process_time(), time.perf_counter()
+        if job.get("sustained_s"):
+            taken, found["windows"] = sustained(call, inner, job["sustained_s"])
+        else:
+            taken = samples(call, inner, job)
+        share = (time.process_time() - busy) / max(time.perf_counter() - begun, 1e-9)
     return {
+        **found,
         "id": job["id"],
         "samples_us": taken,
         "inner": inner,
@@ -146,6 +167,28 @@ def samples(call: Callable[[], object], inner: int, job: dict[str, Any]) -> list
             return taken
 
 
+def sustained(
+    call: Callable[[], object], inner: int, seconds: float
+) -> tuple[list[float], list[list[float]]]:
+    """Run without a pause: some samples of each second, and windows [seconds since the start, median in us]."""
+    kept: list[float] = []
+    windows: list[list[float]] = []
+    start = edge = time.perf_counter()
+    while edge - start < seconds:
+        window: list[float] = []
+        now = edge
+        while now - edge < _WINDOW_S:
+            before = time.perf_counter_ns()
+            for _ in range(inner):
+                call()
+            window.append((time.perf_counter_ns() - before) / inner / 1e3)
+            now = time.perf_counter()
+        edge = now
+        windows.append([round(edge - start, 3), round(statistics.median(window), 3)])
+        kept += [round(sample, 3) for sample in window[:: math.ceil(len(window) / _KEPT)]]
+    return kept, windows
+
+
 def interval(taken: list[float]) -> float:
     """The width of the 95 % interval of the median (by order statistics), relative to the median."""
     ordered, count = sorted(taken), len(taken)
@@ -173,8 +216,10 @@ def about() -> dict[str, Any]:
 
 
 def runtimes() -> dict[str, str]:
-    """The runtimes that are here, with their versions."""
+    """The runtimes that are here, with their versions; none without numpy, which each needs for its inputs."""
     found: dict[str, str] = {}
+    if importlib.util.find_spec("numpy") is None:
+        return found
     for name, packages in PACKAGES.items():
         for package in packages:
             with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -211,7 +256,11 @@ def cpu_times() -> tuple[int, int] | None:
 
 
 def processor() -> str:
-    """The name of the processor."""
+    """The name of the processor, or of the chip where the device tree says it."""
+    with contextlib.suppress(OSError):
+        names = Path("/proc/device-tree/compatible").read_text(errors="replace").strip("\0").split("\0")
+        if names[-1]:
+            return names[-1]
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith(("model name", "Hardware", "Model")):
@@ -239,15 +288,15 @@ def khz(text: str) -> int | None:
     return int(text) // 1000 if text.isdigit() else None
 
 
-def isolated(request: dict[str, Any]) -> dict[str, Any]:
+def isolated(request: dict[str, Any], wait: Callable[[int], None] = lambda pipe: None) -> dict[str, Any]:
     """`answer` from a fork of this process, in which no other model has run: memory as an app finds it.
 
-    A model that crashes the runtime takes only the fork with it.
+    A model that crashes the runtime takes only the fork with it. `wait` returns when there is something to read.
     """
     if not hasattr(os, "fork"):
         return caught(request)
     try:
-        PRELOAD[request["runtime"]]()
+        PRELOAD.get(request["runtime"], lambda: None)()
     except Exception as error:
         return {"id": request["id"], "error": f"runtime {request['runtime']!r} does not load: {error}"}
     read, write = os.pipe()
@@ -258,13 +307,29 @@ def isolated(request: dict[str, Any]) -> dict[str, Any]:
             stream.write(json.dumps(caught(request)))
         os._exit(0)
     os.close(write)
-    with os.fdopen(read) as stream:
-        text = stream.read()
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    text = all_of(read, wait)
+    status = exit_code(os.waitpid(child, 0)[1])
     if not text or status:
         return {"id": request["id"], "error": f"the runtime crashed (exit code {status})"}
     found: dict[str, Any] = json.loads(text)
     return found
+
+
+def all_of(pipe: int, wait: Callable[[int], None]) -> bytes:
+    """What comes through a pipe until its other end is closed."""
+    parts: list[bytes] = []
+    while True:
+        wait(pipe)
+        part = os.read(pipe, 1 << 16)
+        if not part:
+            os.close(pipe)
+            return b"".join(parts)
+        parts.append(part)
+
+
+def exit_code(status: int) -> int:
+    """What `os.waitpid` gave as an exit code, negative for a signal (`os.waitstatus_to_exitcode` of 3.9)."""
+    return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
 def caught(request: dict[str, Any]) -> dict[str, Any]:
@@ -280,7 +345,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     """The answer to one request: a measurement, or what was asked of the machine."""
     if request.get("ask") == "about":
         return {"id": request["id"], "about": about(), "busy_cores": busy_cores(), "runtimes": runtimes()}
-    return measure(request)
+    return MEASURES.get(request["runtime"], measure)(request)
 
 
 def main() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -86,8 +88,9 @@ def check(
 
     device = load_device(name).at(address, serial)
     ways = Ways(wait_s=seconds(wait), interface=interface, tls=tls)
-    with waiting(f"looking at {name}"):
-        steps = list(checked(device, ways))
+    spinner = contextlib.nullcontext() if device.transport == "pull" else waiting(f"looking at {name}")
+    with spinner:  # which would overwrite a QR code
+        steps = list(checked(device, ways, note))
     if as_json:
         print_json([asdict(step) for step in steps])
     else:
@@ -97,6 +100,33 @@ def check(
         sys.exit(1)
 
 
+def ops(
+    name: Name,
+    artifact: Annotated[Path, typer.Argument(help="A model file that the device's runtime reads.")],
+    runtime: Annotated[str | None, typer.Option(help="Of the device's (its first unless given).")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=256)] = None,
+    serial: Annotated[str | None, typer.Option(help="Of an Android device.")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Example:  nasvit-edge devices ops android model.tflite
+
+    What each op of a model takes on an Android device, by benchmark_model's own profiler.
+    """
+    from nasvit_edge.device import load_device
+    from nasvit_edge.flows.devices import op_times
+
+    device = load_device(name).at(None, serial)
+    with waiting(f"profiling {artifact.name} on {name}"):
+        rows = op_times(device, artifact, runtime, threads, note)
+    if as_json:
+        print_json(rows)
+        return
+    columns = ["op", "kind", "ms", "share", "calls"]
+    cells = [[r["name"], r["kind"], f"{r['avg_ms']:.3f}", f"{r['share']:.1%}", str(r["times"])] for r in rows]
+    print_table(columns, cells)
+
+
 devices.command("list", short_help="Every device.")(reported(list_devices))
 devices.command("show", short_help="What a device's file says.")(reported(show))
+devices.command("ops", short_help="What each op of a model takes (Android).")(reported(ops))
 devices.command("check", short_help="Reach a device, step by step.")(reported(check))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import fields
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 from nasvit_edge.device import Device, device_names, load_device
-from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.errors import DeviceError, NasvitEdgeError
 from nasvit_edge.latency.table import found_tables
+from nasvit_edge.profile.protocol import load_protocol
 from nasvit_edge.transport.connect import Step, Ways, check
+from nasvit_edge.transport.job import Job
 
 
 def listed() -> list[dict[str, Any]]:
@@ -42,9 +45,54 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value if isinstance(value, int | str) else str(value)
 
 
-def checked(device: Device, ways: Ways) -> Iterator[Step]:
+def checked(device: Device, ways: Ways, note: Callable[[str], None] = lambda text: None) -> Iterator[Step]:
     """The steps of reaching a device; one that raises is the last, and not good."""
     try:
-        yield from check(device, ways)
+        yield from check(device, ways, note)
     except NasvitEdgeError as error:
         yield Step("reach", False, str(error))
+
+
+def op_times(
+    device: Device, artifact: Path, runtime: str | None, threads: int | None, note: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """The ops of a model file in the order they run, with their times on an Android device.
+
+    Raises:
+        DeviceError: a device whose runner has no op profile, or that is not reached.
+        MeasurementError: the model does not run there.
+    """
+    if device.transport != "adb":
+        raise DeviceError(f"device {device.name!r} has no op profile; devices over adb have: android")
+    runtime = runtime or device.runtimes[0]
+    if runtime not in device.runtimes:
+        raise DeviceError(
+            f"device {device.name!r} has no runtime {runtime!r}; it has {', '.join(device.runtimes)}"
+        )
+    if not artifact.is_file():
+        raise DeviceError(
+            f"model {str(artifact)!r} is no file; export one: nasvit-edge export --format tflite"
+        )
+    from nasvit_edge.transport.adb import adb_runner
+
+    count = threads or device.threads
+    with adb_runner(device.with_secrets(), Ways(), note) as runner:
+        runner.bring([artifact], lambda done, total, detail: None)
+        cores = device.cores or runner.cores(count)
+        return [asdict(op) for op in runner.op_profile(_one_job(artifact, runtime, count, cores))]
+
+
+def _one_job(artifact: Path, runtime: str, threads: int, cores: tuple[int, ...]) -> Job:
+    protocol = load_protocol("default")
+    return Job(
+        id=artifact.name,
+        model=str(artifact),
+        runtime=runtime,
+        threads=threads,
+        cores=cores,
+        runs=protocol.runs,
+        seconds=protocol.seconds,
+        most_seconds=protocol.most_seconds,
+        precision=protocol.precision,
+        seed=0,
+    )

@@ -24,7 +24,7 @@ class Journal:
     """
 
     def __init__(self, path: Path, setup: dict[str, Any]) -> None:
-        self.path, self.setup = path, setup
+        self.path, self.setup = path, json.loads(json.dumps(setup))  # as it is read again: tuples are lists
         self.entries: list[dict[str, Any]] = []
         self._open()
         self.done = {(entry["id"], entry["visit"]) for entry in self.entries}

@@ -21,6 +21,7 @@ FLAGS = (
     "screen off",
     "fallback",
     "coarse clock",
+    "unsteady",
 )
 OnProgress = Callable[[int, int, str], None]
 

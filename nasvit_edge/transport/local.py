@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from nasvit_edge.device import Device
-from nasvit_edge.errors import MeasurementError
+from nasvit_edge.errors import DeviceError, MeasurementError
 from nasvit_edge.transport.connect import Step
 from nasvit_edge.transport.job import MODEL_SECONDS, Job, OnProgress, measurement
 from nasvit_edge.transport.process import LineProcess
 
 BUSY = 0.25  # cores that others may keep busy
 _INSTALL = {
-    "onnxruntime": "run there: python3 -m pip install onnxruntime",
-    "litert": "run there: python3 -m pip install ai-edge-litert",
+    "onnxruntime": "run there: python3 -m pip install numpy onnxruntime",
+    "litert": "run there: python3 -m pip install numpy ai-edge-litert",
     "tensorrt": "install NVIDIA's JetPack (apt install nvidia-jetpack), or give the path of trtexec as `tool`",
 }
 
@@ -76,6 +76,11 @@ def described(answer: dict[str, Any], device: Device) -> Iterator[Step]:
         quiet = busy <= BUSY
         todo = "" if quiet else "end what else runs there: latencies would be slow and scattered"
         yield Step("other work", quiet, f"keeps {busy:.1f} cores busy", todo)
+
+
+def missing_runtime(device: Device, runtime: str) -> DeviceError:
+    """What to say where a device does not have a runtime."""
+    return DeviceError(f"device {device.name!r} does not have {runtime}; {_INSTALL[runtime]}")
 
 
 def about_of(answer: dict[str, Any], who: str) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class LineProcess:
         self.command, self.on_error = command, on_error
         self.process: subprocess.Popen[str] | None = None
         self.lines: queue.Queue[str | None] = queue.Queue()
+        self.pumps: list[threading.Thread] = []
 
     def request(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         """The answer; one with `error` where the model, the runner or its output failed.
@@ -75,6 +76,8 @@ class LineProcess:
                 os.killpg(self.process.pid, signal.SIGKILL)  # its forks too
             self.process.kill()
             self.process.wait()
+            for pump in self.pumps:
+                pump.join(1)  # its last words
             for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
                 with contextlib.suppress(OSError):
                     if stream is not None:
@@ -98,11 +101,12 @@ class LineProcess:
             raise MeasurementError(f"the runner does not start: {command[0]!r}: {error.strerror}") from None
         self.lines = queue.Queue()
         put = self.lines.put
-        threading.Thread(target=_pump, args=(self.process.stdout, put, True), daemon=True).start()
+        readers: list[tuple[Any, Callable[[Any], None], bool]] = [(self.process.stdout, put, True)]
         if self.on_error:
-            threading.Thread(
-                target=_pump, args=(self.process.stderr, self.on_error, False), daemon=True
-            ).start()
+            readers.append((self.process.stderr, self.on_error, False))
+        self.pumps = [threading.Thread(target=_pump, args=args, daemon=True) for args in readers]
+        for pump in self.pumps:
+            pump.start()
 
 
 def _pump(stream: Any, put: Callable[[Any], None], mark_end: bool) -> None:

@@ -115,6 +115,14 @@ def test_two_profiles_of_one_table_do_not_mix(tmp_path):
         pass
 
 
+def test_a_journal_of_the_same_setup_continues_whatever_json_makes_of_it(tmp_path):
+    """Tuples come back as lists: the cores that a profile is pinned to are one."""
+    setup = {"plan": {"cores": (1, 3), "seed": 0}}
+    Journal(tmp_path / "j.jsonl", setup).add({"id": "op", "visit": 0, "reading": 0, "samples_us": [1.0]})
+    assert Journal(tmp_path / "j.jsonl", setup).done == {("op", 0)}
+    assert not (tmp_path / "j.old").exists()
+
+
 def test_a_journal_of_another_setup_is_kept_aside(tmp_path):
     path = tmp_path / "j.jsonl"
     Journal(path, {"runtime": "1"}).add({"id": "a", "visit": 0, "reading": 0, "samples_us": [1.0]})

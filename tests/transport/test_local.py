@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import MeasurementError
-from nasvit_edge.transport.job import Job, measurement, parsed
-from nasvit_edge.transport.local import fastest_cores, local_runner
 from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.space import load_space
+from nasvit_edge.transport.job import Job, measurement, parsed
+from nasvit_edge.transport.local import fastest_cores, local_runner
 
 
 def job(model, name="m"):

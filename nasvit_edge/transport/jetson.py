@@ -1,0 +1,116 @@
+"""What a Jetson or a Raspberry Pi tells beside latencies: power mode, clocks, temperature, power."""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from pathlib import Path
+from typing import Any
+
+from nasvit_edge.errors import MeasurementError
+from nasvit_edge.transport.job import failed
+from nasvit_edge.transport.outputs import jetson, tegrastats, trtexec
+
+_UNLOCKED, _UNSTEADY = "unlocked clocks", "unsteady"
+_UNDER_VOLTAGE, _CAPPED, _THROTTLED = 0x1, 0x2, 0x4  # of a Raspberry Pi's get_throttled
+
+
+def number_types(model: Path) -> list[str]:
+    """`fp16` and `int8`, where a typed ONNX model has them: TensorRT before version 10 must be allowed to use them."""
+    import onnx
+
+    try:
+        graph = onnx.load(str(model), load_external_data=False).graph
+    except Exception:  # noqa: BLE001 - protobuf's errors differ; the device says what is wrong with it
+        return []
+    halves = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in graph.initializer)
+    quantised = any(node.op_type == "QuantizeLinear" for node in graph.node)
+    return [name for name, has in (("fp16", halves), ("int8", quantised)) if has]
+
+
+def is_jetson(board: dict[str, Any]) -> bool:
+    """Whether the board has a Jetson's tools."""
+    return any(name in board for name in ("nvpmodel", "jetson_clocks", "tegrastats"))
+
+
+def conditions(board: dict[str, Any]) -> dict[str, str | float | bool]:
+    """The conditions that the tools' texts tell, by name; what they do not tell is left out."""
+    texts = {name: str(board.get(name, "")) for name in ("nvpmodel", "jetson_clocks", "get_throttled")}
+    found: dict[str, Any] = {
+        "power_mode": jetson.power_mode(texts["nvpmodel"]) or jetson.power_mode(texts["jetson_clocks"])
+    }
+    if "jetson_clocks" in board:
+        clocks = jetson.clocks(texts["jetson_clocks"])
+        found |= {"highest_cpu_mhz": clocks.cpu_mhz, "highest_gpu_mhz": clocks.gpu_mhz}
+        found |= {"highest_memory_mhz": clocks.memory_mhz, "clocks_locked": clocks.locked}
+        if board.get("jetson_clocks_code"):
+            found["clocks"] = f"not told: {' '.join(texts['jetson_clocks'].split())[:120]}"
+    readings = tegrastats.read_lines(_lines(board.get("tegrastats")))
+    found["idle_power_mw"] = tegrastats.mean_power_mw(readings)
+    found["throttled"] = _throttled(texts["get_throttled"])
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def flags(board: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """What every measurement on the board is flagged with."""
+    return [_UNLOCKED] if is_jetson(board) and found.get("clocks_locked") is not True else []
+
+
+def _throttled(text: str) -> str | None:
+    """A Raspberry Pi's bits in words: what is the case now."""
+    if not re.fullmatch(r"(?:throttled=)?(?:0x)?[0-9a-fA-F]{1,8}", text):
+        return None
+    bits = int(text.removeprefix("throttled=").removeprefix("0x"), 16)
+    names = {_UNDER_VOLTAGE: "under-voltage", _CAPPED: "clock capped", _THROTTLED: "throttled"}
+    return ", ".join(name for bit, name in names.items() if bits & bit) or "no"
+
+
+def completed(answer: dict[str, Any], sustained: bool) -> dict[str, Any]:
+    """An answer with what trtexec's and tegrastats' lines in it say: samples, windows, version, power, temperature."""
+    found = {key: value for key, value in answer.items() if key not in ("trtexec", "tegrastats")}
+    if "trtexec" in answer:
+        told = answer["trtexec"] if isinstance(answer["trtexec"], dict) else {}
+        try:
+            found |= _timed(str(told.get("stdout", "")), told.get("times"), sustained)
+        except MeasurementError as error:
+            return failed(str(answer.get("id")), str(error))
+    readings = tegrastats.read_lines(_lines(answer.get("tegrastats")))
+    return found | _power(readings, found.get("samples_us")) | _heat(readings, found)
+
+
+def _timed(text: str, times: Any, sustained: bool) -> dict[str, Any]:
+    report, samples = trtexec.read_run(text, times)
+    found: dict[str, Any] = {"samples_us": samples, "runtime_version": report.version}
+    if report.unstable:
+        found["flags"] = [_UNSTEADY]
+    if sustained:
+        found["windows"] = trtexec.windows(times)
+    return found
+
+
+def _power(readings: list[tegrastats.Reading], samples_us: Any) -> dict[str, float]:
+    """Mean power of the board, and the energy of an inference: that power for its median latency."""
+    power_mw = tegrastats.mean_power_mw(readings)
+    if power_mw is None or not isinstance(samples_us, list) or not samples_us:
+        return {}
+    try:
+        energy_mj = power_mw * statistics.median(samples_us) / 1e6
+    except TypeError:
+        return {}
+    return {"power_mw": power_mw, "energy_mj": energy_mj} if math.isfinite(energy_mj) else {}
+
+
+def _heat(readings: list[tegrastats.Reading], found: dict[str, Any]) -> dict[str, Any]:
+    """Temperature and clocks of the first and the last reading, where the runner told no state itself."""
+    states = {}
+    for key, reading in zip(("before", "after"), (readings[:1], readings[-1:]), strict=True):
+        told = found.get(key) if isinstance(found.get(key), dict) else {}
+        heat = reading[0].hottest_c if reading else None
+        if told or heat is not None:
+            states[key] = {**(told or {}), **({} if heat is None else {"hottest_c": heat})}
+    return states
+
+
+def _lines(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,60 @@
+"""What nvpmodel and jetson_clocks of a Jetson say of its power mode and clocks."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_MODE = re.compile(r"^\s*NV Power Mode:\s*(\S[^\n]*?)\s*$", re.M)
+_CORE = re.compile(r"^cpu(\d+):\s+(.*)$", re.M)
+_GPU = re.compile(r"^GPU\s+(.*)$", re.M)
+_MEMORY = re.compile(r"^EMC\s+(.*)$", re.M)
+_FIELD = re.compile(r"(\w+)=(\S+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Highest clocks in MHz, and whether all of them are locked there; None where that was not told."""
+
+    cpu_mhz: float | None
+    gpu_mhz: float | None
+    memory_mhz: float | None
+    locked: bool | None
+
+
+def power_mode(text: str) -> str | None:
+    """The name of the power mode, as `nvpmodel -q` and `jetson_clocks --show` print it."""
+    found = _MODE.search(text)
+    return found[1][:40] if found else None
+
+
+def clocks(text: str) -> Clocks:
+    """`jetson_clocks --show`: cores in kHz, GPU and memory in Hz."""
+    cores = [dict(_FIELD.findall(rest)) for _, rest in _CORE.findall(text)]
+    on = [core for core in cores if core.get("Online", "1") == "1"]
+    gpu, memory = (_fields(pattern, text) for pattern in (_GPU, _MEMORY))
+    ranges = [_range(fields) for fields in [*on, *([gpu] if gpu else [])]]
+    known = [r for r in ranges if r is not None]
+    locked = all(low == high for low, high in known) if known and len(known) == len(ranges) else None
+    return Clocks(
+        cpu_mhz=max((_highest(core, 1e3) or 0 for core in on), default=0) or None,
+        gpu_mhz=_highest(gpu, 1e6),
+        memory_mhz=_highest(memory, 1e6),
+        locked=locked,
+    )
+
+
+def _fields(pattern: re.Pattern[str], text: str) -> dict[str, str]:
+    found = pattern.search(text)
+    return dict(_FIELD.findall(found[1])) if found else {}
+
+
+def _range(fields: dict[str, str]) -> tuple[int, int] | None:
+    low, high = fields.get("MinFreq", ""), fields.get("MaxFreq", "")
+    good = low.isascii() and low.isdigit() and high.isascii() and high.isdigit()
+    return (int(low), int(high)) if good and int(high) > 0 else None
+
+
+def _highest(fields: dict[str, str], unit: float) -> float | None:
+    found = _range(fields)
+    return round(found[1] / unit, 1) if found and found[1] / unit < 1e6 else None

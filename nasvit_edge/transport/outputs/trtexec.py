@@ -1,0 +1,122 @@
+"""What trtexec prints and exports, of TensorRT 8 to 11.
+
+A latency is the GPU's compute time: from the first kernel of an inference to its last one, by CUDA events.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nasvit_edge.errors import MeasurementError
+from nasvit_edge.transport.job import is_positive
+
+_NUMBER = r"([0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)"
+_STATUS = re.compile(r"^&&&& (PASSED|FAILED) TensorRT\.trtexec \[TensorRT v(\d{4,6})\]", re.M)
+_COMPUTE = re.compile(rf"GPU Compute Time: min = {_NUMBER} ms, .*?\bmedian = {_NUMBER} ms")
+_UNSTABLE = re.compile(r"\* .*(?:unstable|throttl)", re.I)
+_AGREE = 0.25  # the samples that travel are a part of those that trtexec's own median is of
+_STEP_MS = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run said of itself: its version, the median of its GPU compute times, and whether they were unstable."""
+
+    version: str
+    median_ms: float
+    unstable: bool
+
+
+def version(text: str) -> str:
+    """`10.3.0` from `v100300`, `8.5.2` from `v8502`; any other text as it is."""
+    packed = re.fullmatch(r"v(\d{4,6})", text)
+    if packed is None:
+        return text
+    number = int(packed[1])
+    unit = 10000 if number >= 10000 else 1000
+    return f"{number // unit}.{number % unit // 100}.{number % 100}"
+
+
+def read_report(text: str) -> Report:
+    """The summary of a run.
+
+    Raises:
+        MeasurementError: it failed, or is not what any known version prints; with the lines.
+    """
+    told = _STATUS.findall(text)
+    if not told or told[-1][0] != "PASSED":
+        raise MeasurementError(f"trtexec did not pass: {_complaint(text)}")
+    found = _COMPUTE.findall(text)
+    if len(found) != 1 or not 0 < float(found[0][1]) < 1e7:
+        near = [line for line in text.splitlines() if "GPU Compute" in line or "ompute" in line]
+        raise MeasurementError(f"trtexec printed no GPU compute time that is known: {_shown(near or [text])}")
+    return Report(version(f"v{told[-1][1]}"), float(found[0][1]), _UNSTABLE.search(text) is not None)
+
+
+def read_times(times: Any) -> list[tuple[float, float]]:
+    """(seconds since the first one, GPU compute time in us) of the samples of --exportTimes.
+
+    Raises:
+        MeasurementError: they are not what any known version exports; with the first that is not.
+    """
+    if not isinstance(times, list) or not times:
+        raise MeasurementError(
+            f"trtexec exported times in a format that is not known: {_shown([str(times)])}"
+        )
+    pairs = [_sample(entry) for entry in times]
+    start = pairs[0][0]
+    return [(at - start, us) for at, us in pairs]
+
+
+def _sample(entry: Any) -> tuple[float, float]:
+    """One sample: its start in seconds, and its computeMs, or the difference of its ends where that is not told."""
+    if isinstance(entry, dict):
+        told: list[Any] = [entry.get(key) for key in ("startComputeMs", "endComputeMs", "computeMs")]
+        start, end, ms = told
+        begun = float(start) if _is_time(start) else None
+        if ms is None and begun is not None and _is_time(end):
+            ms = float(end) - begun
+        if is_positive(ms) and (start is None or begun is not None):
+            return (begun or 0.0) / 1e3, round(float(ms) * 1e3, 3)
+    raise MeasurementError(f"trtexec exported a time in a format that is not known: {_shown([str(entry)])}")
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12
+
+
+def read_run(text: str, times: Any) -> tuple[Report, list[float]]:
+    """The summary and the latencies in us, which must be of the same run.
+
+    Raises:
+        MeasurementError: either is not known, or they say different things.
+    """
+    report, samples = read_report(text), [us for _, us in read_times(times)]
+    median_ms = statistics.median(samples) / 1e3
+    if abs(median_ms - report.median_ms) > max(_STEP_MS, _AGREE * report.median_ms):
+        raise MeasurementError(
+            f"trtexec's median is {report.median_ms:g} ms, that of the times it exported {median_ms:g} ms"
+        )
+    return report, samples
+
+
+def windows(times: Any) -> list[list[float]]:
+    """[seconds since the start, median in us] of each second of a sustained run."""
+    groups: dict[int, list[float]] = {}
+    for at, us in read_times(times):
+        groups.setdefault(int(max(0.0, at)), []).append(us)
+    return [[float(second + 1), statistics.median(group)] for second, group in sorted(groups.items())]
+
+
+def _complaint(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("&&&& RUNNING")]
+    errors = [line for line in lines if "[E]" in line or line.startswith("trtexec was ended")]
+    return _shown(errors[-2:] or lines[-1:] or ["it printed nothing"])
+
+
+def _shown(lines: Sequence[str]) -> str:
+    return repr(" | ".join(" ".join(line.split())[:160] for line in lines[:2]))

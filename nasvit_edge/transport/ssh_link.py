@@ -1,0 +1,289 @@
+"""A runner behind ssh: started by one command, asked line by line, started again where the connection is lost.
+
+The runner's source travels as the first line, so nothing has to be there but Python. Nothing that a user, a device
+file or a model names becomes part of a command's text: the remote command is one constant, all else is JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import hashlib
+import re
+import shlex
+import shutil
+import socket
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from nasvit_edge import files
+from nasvit_edge.device import Device
+from nasvit_edge.errors import DeviceError, MeasurementError
+from nasvit_edge.transport.connect import Note, Ways
+from nasvit_edge.transport.job import failed
+from nasvit_edge.transport.process import LineProcess
+from nasvit_edge.transport.ssh_errors import Trouble, remote_trouble, trouble
+
+_BOOT = (
+    'import sys; sys.version_info < (3, 8) and sys.exit("Python %d.%d is too old" % sys.version_info[:2]); '
+    'import json; request = json.loads(sys.stdin.readline()); exec(request["boot"])'
+)
+_LOAD = """
+import types
+for name, source in request["modules"]:
+    module = sys.modules[name] = types.ModuleType(name)
+    exec(compile(source, name + ".py", "exec"), module.__dict__)
+sys.modules["remote"].main(request)
+"""
+_MODULES = (
+    ("board", "jetson/board.py"),
+    ("engines", "jetson/engines.py"),
+    ("tensorrt_python", "jetson/tensorrt_python.py"),
+    ("remote", "linux-ssh/remote.py"),
+)
+_OPTIONS = {
+    "BatchMode": "yes",  # nothing is asked: no password, no host key
+    "StrictHostKeyChecking": "yes",
+    "ConnectTimeout": "10",
+    "ServerAliveInterval": "5",
+    "ServerAliveCountMax": "3",
+    "ControlPath": "none",  # a shared connection would not notice that its network is away
+    "ClearAllForwardings": "yes",
+    "ForwardAgent": "no",
+    "ForwardX11": "no",
+    "RemoteCommand": "none",
+    "PermitLocalCommand": "no",
+    "LogLevel": "INFO",
+}
+_ADDRESS = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9:_][A-Za-z0-9._:%-]*")
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_START_S = 90.0  # a loaded board starts Python, and another runner may have to go first
+_LOSSES = 3  # of the connection at one request, each time after it was back
+_PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0)
+
+
+class _GoneError(Exception):
+    """The child died before it was asked."""
+
+
+class SshLink:
+    """The connection to one device.
+
+    Attributes:
+        folder: the runner's, there; empty before the first start.
+        started: what the runner said at its last start: `folder`, `files`, `free_bytes`, `python`, `clocks_refused`.
+        starts: how often it was started.
+    """
+
+    def __init__(self, device: Device, ways: Ways, note: Note) -> None:
+        self.device, self.ways, self.note = device, ways, note
+        self.command = ssh_command(device)
+        self.said: deque[str] = deque(maxlen=20)
+        self.child = LineProcess(self._command, self.said.append)
+        self.started: dict[str, Any] = {}
+        self.folder, self.starts, self._starting, self._asking = "", 0, False, False
+
+    def ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        """The answer; one with `error` where the runner failed at it or did not answer in time.
+
+        Raises:
+            DeviceError: the device is away for longer than is waited for, or does not let us in any more.
+        """
+        for _ in range(_LOSSES):
+            self._wait_until_there()
+            answer = self._request(request, timeout_s)
+            if "lost" not in answer:
+                return answer
+            code = answer.pop("lost")
+            if code is None:
+                return answer  # it hangs; a new runner ends the old one
+            if code != 255:
+                return failed(str(request["id"]), f"the runner ended (exit code {code}): {self._last()}")
+            self.note(f"the connection to {self.device.name} was lost: connecting again")
+        return failed(str(request["id"]), f"the connection or the runner was lost {_LOSSES} times at it")
+
+    def start(self) -> None:
+        """Connect and start the runner; DeviceError where that does not work at once."""
+        problem = self._start()
+        if problem is not None:
+            raise self._error(problem)
+
+    def fresh(self) -> None:
+        """End the runner's process; the next request starts another."""
+        self.child.close()
+
+    def end(self) -> None:
+        """End the runner and remove its folder; says where it could not."""
+        if not self.folder:
+            self.child.close()
+            return
+        try:
+            if self._asking:
+                self.child.close()  # it is in the middle of something
+            problem = None if self._alive() else self._start()
+            answer = {} if problem else self.child.request({"id": "end", "ask": "end"}, _START_S)
+        except (DeviceError, MeasurementError, _GoneError):
+            answer = {}
+        finally:
+            self.child.close()
+        if not answer.get("ended"):
+            self.note(
+                f"the folder {self.folder!r} is still on {self.device.name}: a later profile uses or removes it"
+            )
+        self.folder = ""
+
+    def _request(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+        self._asking = True
+        try:
+            answer = self.child.request(request, timeout_s)
+        except _GoneError:
+            answer = failed(str(request["id"]), "the runner died") | {"lost": 255}
+        self._asking = False
+        return answer
+
+    def _wait_until_there(self) -> None:
+        """Start the runner where it is not running, for as long as is waited for a device that is away."""
+        since, tries = time.monotonic(), 0
+        while not self._alive():
+            problem = self._start()
+            if problem is None:
+                return
+            spent = time.monotonic() - since
+            if not problem.passes:
+                raise self._error(problem)
+            if spent >= self.ways.wait_s:
+                raise self._error(
+                    Trouble(f"away for {spent:.0f} s: {problem.found}", problem.todo, passes=False)
+                )
+            if tries == 0:
+                self.note(
+                    f"{self.device.name} is away ({problem.found}): waiting up to {self.ways.wait_s:g} s"
+                )
+            pause = _PAUSES_S[min(tries, len(_PAUSES_S) - 1)]
+            time.sleep(max(0.0, min(pause, self.ways.wait_s - spent)))
+            tries += 1
+
+    def _alive(self) -> bool:
+        return self.child.process is not None and self.child.process.poll() is None
+
+    def _start(self) -> Trouble | None:
+        """Start the runner; why not, where it did not start."""
+        self.said.clear()
+        self.child.close()
+        self._starting = True
+        try:
+            answer = self.child.request(self._boot(), _START_S)
+        finally:
+            self._starting = False
+        if "folder" in answer:
+            self.started, self.folder = answer, str(answer["folder"])
+            self.starts += 1
+            return None
+        self.child.close()
+        return self._trouble(answer)
+
+    def _trouble(self, answer: dict[str, Any]) -> Trouble:
+        shown, host, user, known = destination(self.device)
+        if "lost" in answer and answer["lost"] is None:
+            return Trouble(str(answer["error"]), "see that it is not busy or out of memory", passes=True)
+        if answer.get("lost") == 255:
+            return trouble(list(self.said), host, user, shown, known)
+        if "lost" in answer:
+            return remote_trouble(answer["lost"], list(self.said), self.device.python or "python3", shown)
+        reason = str(answer.get("error", "it said nothing"))
+        if "no space left" in reason:
+            return Trouble(
+                "its disk is full",
+                "free some space there, or give another `folder` in device.toml",
+                passes=False,
+            )
+        if "answered with" in reason:
+            todo = (
+                "its shell's start-up files may print only when somebody is there (case $- in *i*) ... esac)"
+            )
+            return Trouble(f"its shell prints something before commands: {reason[:160]}", todo, passes=False)
+        return Trouble(
+            f"there is no folder for files: {reason}", "give one as `folder` in device.toml", passes=False
+        )
+
+    def _error(self, problem: Trouble) -> DeviceError:
+        return DeviceError(f"device {self.device.name!r}: {problem}")
+
+    def _last(self) -> str:
+        return repr(next((line.strip() for line in reversed(self.said) if line.strip()), "")[:200])
+
+    def _command(self) -> list[str]:
+        if not self._starting:
+            raise _GoneError
+        return self.command
+
+    def _boot(self) -> dict[str, Any]:
+        shipped = files.shipped("devices")
+        sources = [("runner", self.device.runner), *((name, shipped / path) for name, path in _MODULES)]
+        return {
+            "id": "boot",
+            "boot": _LOAD,
+            "modules": [[name, files.read_bytes(path, "runner").decode()] for name, path in sources],
+            "base": self.device.folder,
+            "owner": _owner(self.device),
+            "folder": self.folder,
+            "tool": self.device.tool,
+            "lock_clocks": self.ways.lock_clocks,
+        }
+
+
+def ssh_command(device: Device) -> list[str]:
+    """The command that starts the runner.
+
+    Raises:
+        DeviceError: there is no ssh here; an address, user or key that cannot be.
+    """
+    if shutil.which("ssh") is None:
+        raise DeviceError(
+            f"device {device.name!r}: ssh is not installed here; run: sudo apt install openssh-client"
+        )
+    options = [part for key, value in _OPTIONS.items() for part in ("-o", f"{key}={value}")]
+    remote = shlex.join(["exec", device.python or "python3", "-u", "-c", _BOOT])
+    return ["ssh", "-T", *options, *_login(device), "--", device.address, remote]
+
+
+def _login(device: Device) -> list[str]:
+    """Port, user and key, checked."""
+    wrong = {
+        "address": not _ADDRESS.fullmatch(device.address),
+        "user": bool(device.user) and not _USER.fullmatch(device.user),
+        "key": "%" in device.key or "${" in device.key,  # ssh would put something in their place
+    }
+    for key, bad in wrong.items():
+        if bad:
+            possible = "a path without '%' or '${'" if key == "key" else "letters, digits and .:_-"
+            value = getattr(device, key)
+            raise DeviceError(f"device {device.name!r}: {key} is {value!r}; possible is {possible}")
+    found = ["-p", str(device.port)] if device.port else []
+    found += ["-l", device.user] if device.user else []
+    if device.key:
+        path = Path(device.key).expanduser()
+        if not path.is_file():
+            raise DeviceError(f"device {device.name!r}: key {device.key!r} is no file here")
+        found += ["-i", str(path.absolute()), "-o", "IdentitiesOnly=yes"]
+    return found
+
+
+def destination(device: Device) -> tuple[str, str, str, str]:
+    """For messages: the ssh command, the host, the user, and the host as known_hosts writes it."""
+    told, _, host = device.address.rpartition("@")
+    user = device.user or told
+    port = ["-p", str(device.port)] if device.port else []
+    shown = shlex.join(["ssh", *port, f"{user}@{host}" if user else host])
+    known = f"[{host}]:{device.port}" if device.port not in (0, 22) else host
+    return shown, host, repr(user) if user else "that is set", shlex.quote(known)
+
+
+def _owner(device: Device) -> str:
+    """What folders of this host and user on a device are found again by."""
+    name = ""
+    with contextlib.suppress(OSError, KeyError):
+        name = getpass.getuser()
+    return hashlib.sha256(f"{socket.gethostname()} {name} {device.name}".encode()).hexdigest()[:12]
