@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from nasvit_edge.device import Device
+from nasvit_edge.errors import require
 from nasvit_edge.transport.job import Runner
 
 Note = Callable[[str], None]
@@ -62,13 +63,17 @@ def connect(device: Device, ways: Ways, note: Note) -> AbstractContextManager[Ru
         from nasvit_edge.transport.adb import adb_runner
 
         return adb_runner(device, ways, note)
+    require("h11", "devices")
     from nasvit_edge.transport.pull import pull_runner
 
     return pull_runner(device, ways, note)
 
 
-def check(device: Device, ways: Ways) -> Iterator[Step]:
-    """What is reached and found, step by step; ends after the first step that nothing can follow."""
+def check(device: Device, ways: Ways, note: Note = lambda text: None) -> Iterator[Step]:
+    """What is reached and found, step by step; ends after the first step that nothing can follow.
+
+    `note` takes what a person has to do meanwhile: the address that a phone opens.
+    """
     device = device.with_secrets()
     if device.transport == "local":
         from nasvit_edge.transport.local import check_local
@@ -82,6 +87,7 @@ def check(device: Device, ways: Ways) -> Iterator[Step]:
         from nasvit_edge.transport.adb import check_adb
 
         return check_adb(device, ways)
+    require("h11", "devices")
     from nasvit_edge.transport.pull import check_pull
 
-    return check_pull(device, ways)
+    return check_pull(device, ways, note)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from android_phone import heat
 from conftest import one_line
 from plugged import job, launches, model, models, phone, phone_of, processes, refused, server
 
+from nasvit_edge.device import load_device
 from nasvit_edge.errors import DeviceError
+from nasvit_edge.flows.devices import op_times
 from nasvit_edge.transport.adb import check_adb
 from nasvit_edge.transport.connect import Ways
 
@@ -170,6 +173,14 @@ def test_an_op_profile_lists_the_ops(phone_of, model, generation):
         rows = runner.op_profile(job(model))
     assert [row.kind for row in rows] == ["Convolution (NHWC, F32) IGEMM"] * 2
     assert all(row.avg_ms > 0 and row.share == 0.5 and row.times == 1 for row in rows)
+
+
+def test_a_user_gets_the_op_profile_of_a_file(phone_of, model, monkeypatch):
+    phone = phone_of("percentiles")
+    rows = op_times(phone.device(), Path(model), None, None, print)
+    assert [row["kind"] for row in rows] == ["Convolution (NHWC, F32) IGEMM"] * 2
+    with pytest.raises(DeviceError, match="no op profile"):
+        op_times(load_device("host"), Path(model), None, None, print)
 
 
 def test_a_sustained_run_has_a_window_about_every_second(phone, model):

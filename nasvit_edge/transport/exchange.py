@@ -1,0 +1,294 @@
+"""Who is measured, what it is asked and what it answered: the pull protocol without HTTP.
+
+Everything runs on the server's loop, one step after the other, so nothing here needs a lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import json
+import math
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nasvit_edge.errors import DeviceError
+from nasvit_edge.transport.job import failed
+
+AWAY_S = 45.0  # without a sign of life: clients ask or beat at least every 20 s
+POLL_S = 20.0  # a question for a job waits so long
+FINISH_S = 3.0  # how long the device has to ask once more and be told that all is done
+GIVEN = 5  # times that one job is given before the model is to blame
+_TEXT, _ENTRIES = 300, 40
+
+
+class Conflict(Exception):  # noqa: N818 - an answer of the protocol
+    """Not with this session, device or nonce."""
+
+
+@dataclass(slots=True)
+class Asked:
+    """One job: `nonce` is new whenever a session begins, so that answers to an earlier one do not count."""
+
+    request: dict[str, Any]
+    files: Mapping[str, Path]
+    answer: asyncio.Future[dict[str, Any]]
+    nonce: str = ""
+    given: int = 0
+    given_at: float = 0.0
+    kept: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(slots=True)
+class Exchange:
+    """The device's side (`hello` to `file`) and the runner's (`first` to `finish`)."""
+
+    who: str
+    wait_s: float
+    note: Callable[[str], None]
+    description: dict[str, Any] | None = None
+    session: str = ""
+    install: str = ""
+    asked: Asked | None = None
+    done: bool = False
+    seen: float = -math.inf
+    polls: int = 0
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    # what the device does
+
+    def hello(self, description: dict[str, Any]) -> str:
+        """A new session; Conflict for another device than the one that is measured."""
+        if self.description is not None:
+            if description["about"] != self.description["about"]:
+                raise Conflict("another device is measured; start the command anew to measure this one")
+            other = description["install"] and self.install and description["install"] != self.install
+            if other and not self._is_away():
+                raise Conflict("another device of this kind is measured")
+        self.description, self.install = description, description["install"] or self.install
+        self.session = secrets.token_urlsafe(16)
+        if self.asked is not None and not self.asked.answer.done():
+            self.asked.nonce = secrets.token_hex(16)
+        self._sign_of_life()
+        self._wake()
+        return self.session
+
+    async def job(self, session: str) -> dict[str, Any] | None:
+        """The job to do; None where there is none yet. Conflict for another session; `done` tells the end."""
+        self._check(session)
+        self.polls += 1
+        try:
+            async with asyncio.timeout(POLL_S):
+                while not self.done and self._open() is None:
+                    await self._news.wait()
+                    self._check(session)
+        except TimeoutError:
+            return None
+        finally:
+            self.polls -= 1
+            self._sign_of_life()
+        asked = self._open()
+        if self.done or asked is None:
+            self._over.set()
+            return None
+        asked.given += 1
+        asked.given_at = _now()
+        return asked.request | {"nonce": asked.nonce}
+
+    async def result(self, session: str, body: bytes) -> bool:
+        """Take an answer; whether it is on disk already (False: send it again). Conflict where it does not count."""
+        self._check(session)
+        answer, asked = decoded(body), self.asked
+        nonce = str(answer.get("nonce", "")) if answer else ""
+        if asked is None or not hmac.compare_digest(nonce.encode(errors="replace"), asked.nonce.encode()):
+            raise Conflict("the nonce is not the current job's")
+        if not asked.answer.done():
+            asked.answer.set_result(answer or {})
+        try:
+            await asyncio.wait_for(asked.kept.wait(), POLL_S)
+        except TimeoutError:
+            return False
+        finally:
+            self._sign_of_life()
+        return True
+
+    def beat(self, session: str) -> None:
+        """A sign of life."""
+        self._check(session)
+
+    def file(self, digest: str) -> Path | None:
+        """A file of the current job."""
+        if self.asked is not None and digest in self.asked.files:
+            self._sign_of_life()
+            return self.asked.files[digest]
+        return None
+
+    # what the runner does
+
+    async def first(self) -> dict[str, Any]:
+        """The description of the device that came; DeviceError where none came."""
+        start = _now()
+        while self.description is None:
+            if _now() - start > self.wait_s:
+                raise DeviceError(
+                    f"no device came in {_shown(self.wait_s)}; run the command again and open the address it shows on the {self.who}"
+                )
+            await self._pause()
+        return self.description
+
+    async def ask(
+        self, request: dict[str, Any], sources: Mapping[str, Path], timeout_s: float
+    ) -> dict[str, Any]:
+        """The device's answer as it came, or an error of this model; DeviceError where the device is gone."""
+        self.acknowledge()
+        nonce = secrets.token_hex(16)
+        asked = self.asked = Asked(request, sources, asyncio.get_running_loop().create_future(), nonce)
+        self._wake()
+        told = False
+        while not asked.answer.done():
+            await asyncio.wait([asked.answer], timeout=0.25)
+            reason = None if asked.answer.done() else self._overdue(asked, timeout_s)
+            if reason is not None:
+                self.asked = None
+                return failed(request["id"], reason)
+            told = self._tell(told)
+        return asked.answer.result()
+
+    def acknowledge(self) -> None:
+        """What was answered last is on disk."""
+        if self.asked is not None:
+            self.asked.kept.set()
+        self.asked = None
+
+    async def finish(self) -> None:
+        """No more jobs: tell the device, if it is there."""
+        self.acknowledge()
+        self.done = True
+        self._wake()
+        if self.session and not self._is_away():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), FINISH_S)
+                await asyncio.sleep(0.2)  # until it is sent
+
+    def _overdue(self, asked: Asked, timeout_s: float) -> str | None:
+        """Why a model is given up; DeviceError where the device is."""
+        silent = self._silent_s()
+        if silent > self.wait_s:
+            raise DeviceError(
+                f"the {self.who} has been away for {_shown(silent)}; open the page or app on it and keep it there"
+            )
+        if self._is_away():
+            return None
+        if asked.given > GIVEN:
+            return f"it was given {GIVEN} times and never answered: the model may crash the runtime there"
+        if asked.given and _now() - asked.given_at > timeout_s:
+            return f"no answer in {timeout_s:g} s"
+        return None
+
+    def _tell(self, told: bool) -> bool:
+        """Say once that the device is away, and once that it is back."""
+        away = self._is_away()
+        if away and not told:
+            self.note(
+                f"the {self.who} is away: waiting up to {_shown(self.wait_s)}; open the page or app again"
+            )
+        elif told and not away:
+            self.note(f"the {self.who} is back")
+        return away
+
+    def _open(self) -> Asked | None:
+        """The job without an answer, if there is one."""
+        return None if self.asked is None or self.asked.answer.done() else self.asked
+
+    def _check(self, session: str) -> None:
+        if not self.session or not hmac.compare_digest(
+            session.encode(errors="replace"), self.session.encode()
+        ):
+            raise Conflict("this session is over; say hello again")
+        self._sign_of_life()
+
+    def _sign_of_life(self) -> None:
+        self.seen = _now()
+
+    def _silent_s(self) -> float:
+        return 0.0 if self.polls else _now() - self.seen
+
+    def _is_away(self) -> bool:
+        return self._silent_s() > min(AWAY_S, self.wait_s)
+
+    def _wake(self) -> None:
+        """Whoever waits looks again."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def _pause(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._news.wait(), 0.25)
+
+
+def decoded(body: bytes) -> dict[str, Any] | None:
+    """A JSON object of finite numbers; None for anything else."""
+    try:
+        value = json.loads(body, parse_constant=_no_number, parse_float=_finite)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def described(body: bytes) -> dict[str, Any] | None:
+    """A description with only what it may hold, each of its kind; None where it is none."""
+    value = decoded(body)
+    about = plain_values(value.get("about")) if value else {}
+    if value is None or not about:
+        return None
+    busy, runtimes = value.get("busy_cores"), plain_values(value.get("runtimes"))
+    is_number = isinstance(busy, int | float) and not isinstance(busy, bool) and 0 <= busy < 1e4
+    return {
+        "about": about,
+        "busy_cores": busy if is_number else None,
+        "runtimes": {name: str(version) for name, version in runtimes.items()},
+        "conditions": plain_values(value.get("conditions")),
+        "install": printable(value.get("install") or "")[:64],
+    }
+
+
+def plain_values(value: Any) -> dict[str, Any]:
+    """The texts, numbers and truths of an object, cut to a sane size."""
+    if not isinstance(value, dict):
+        return {}
+    found: dict[str, Any] = {}
+    for key, item in list(value.items())[:_ENTRIES]:
+        if isinstance(item, str):
+            found[printable(key)] = printable(item)
+        elif item is None or (isinstance(item, bool | int | float) and abs(item) < 1e18):
+            found[printable(key)] = item
+    return found
+
+
+def printable(text: Any) -> str:
+    """Text from elsewhere as a terminal may show it."""
+    return "".join(c if c.isprintable() else " " for c in str(text)[:_TEXT])
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is not a number")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"{digits} is too large")
+    return value
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _shown(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
