@@ -229,7 +229,13 @@ class Evaluator:
                 inside = table.composition.scale * inside + table.composition.per_op_ms
             wrong = ms * table.estimates[key].error if estimated else 0.0
             found += [inside, ms, ms if estimated else 0.0, wrong]
-        found += [op.macs(), sizes.parameters(op), op.weights(), sizes.file_bytes(op, self.form, self.precision), 0.0]
+        found += [
+            op.macs(),
+            sizes.parameters(op),
+            op.weights(),
+            sizes.file_bytes(op, self.form, self.precision),
+            0.0,
+        ]
         return np.array(found), float(sizes.activations(op))
 
 
