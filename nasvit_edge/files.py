@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import math
@@ -9,7 +11,7 @@ import os
 import shutil
 import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +124,7 @@ def read_json(path: Path, what: str, schema: int | None = None) -> dict[str, Any
     """A JSON object with the expected `schema` number (where one is given)."""
     try:
         text = read_bytes(path, what).decode()
-        value = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+        value = loads(text)
     except (ValueError, RecursionError) as error:
         raise NasvitEdgeError(f"{what} {str(path)!r} is not valid JSON: {error}") from None
     if not isinstance(value, dict):
@@ -132,6 +134,11 @@ def read_json(path: Path, what: str, schema: int | None = None) -> dict[str, Any
             f"{what} {str(path)!r} has schema {value.get('schema')!r}; this version reads schema {schema}"
         )
     return value
+
+
+def loads(text: str | bytes) -> Any:
+    """Strict JSON: no NaN, no infinity; ValueError or RecursionError for what is none."""
+    return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
@@ -170,6 +177,24 @@ def number(value: Any, what: str) -> float:
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hex."""
     return hashlib.sha256(read_bytes(path, "file")).hexdigest()
+
+
+@contextlib.contextmanager
+def locked(path: Path, busy: str, kind: type[NasvitEdgeError] = NasvitEdgeError) -> Iterator[None]:
+    """Hold `path` as a lock; an error with the text `busy` where another process holds it."""
+    try:
+        stream = path.open("w")
+    except OSError as error:
+        raise NasvitEdgeError(f"cannot write {str(path)!r}: {error.strerror}") from None
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise kind(busy) from None
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _no_constant(name: str) -> float:

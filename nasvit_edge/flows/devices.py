@@ -12,7 +12,6 @@ from nasvit_edge.errors import DeviceError, NasvitEdgeError
 from nasvit_edge.latency.table import found_tables
 from nasvit_edge.profile.protocol import load_protocol
 from nasvit_edge.transport.connect import Step, Ways, check
-from nasvit_edge.transport.job import Job
 
 
 def listed() -> list[dict[str, Any]]:
@@ -79,20 +78,7 @@ def op_times(
     with adb_runner(device.with_secrets(), Ways(), note) as runner:
         runner.bring([artifact], lambda done, total, detail: None)
         cores = device.cores or runner.cores(count)
-        return [asdict(op) for op in runner.op_profile(_one_job(artifact, runtime, count, cores))]
-
-
-def _one_job(artifact: Path, runtime: str, threads: int, cores: tuple[int, ...]) -> Job:
-    protocol = load_protocol("default")
-    return Job(
-        id=artifact.name,
-        model=str(artifact),
-        runtime=runtime,
-        threads=threads,
-        cores=cores,
-        runs=protocol.runs,
-        seconds=protocol.seconds,
-        most_seconds=protocol.most_seconds,
-        precision=protocol.precision,
-        seed=0,
-    )
+        job = load_protocol("default").job(
+            id=artifact.name, model=str(artifact), runtime=runtime, threads=count, cores=cores, seed=0
+        )
+        return [asdict(op) for op in runner.op_profile(job)]

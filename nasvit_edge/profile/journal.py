@@ -7,13 +7,13 @@ dropped when the journal is opened again.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from nasvit_edge import files
 from nasvit_edge.errors import NasvitEdgeError
 
 
@@ -99,16 +99,6 @@ def _is_entry(entry: dict[str, Any]) -> bool:
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold `path` as a lock, so that two profiles cannot write one table."""
-    try:
-        stream = path.open("w")
-    except OSError as error:
-        raise NasvitEdgeError(f"cannot write {str(path)!r}: {error.strerror}") from None
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise NasvitEdgeError(
-                f"another nasvit-edge profile is writing {path.name.removesuffix('.lock').lstrip('.')!r} right now; wait for it"
-            ) from None
+    name = path.name.removesuffix(".lock").lstrip(".")
+    with files.locked(path, f"another nasvit-edge profile is writing {name!r} right now; wait for it"):
         yield
-        path.unlink(missing_ok=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.transport.job import Job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,32 @@ class Protocol:
     canary_seconds: float = 15.0
     drift: float = 0.05
     repeats: int = 2
+
+    def job(
+        self,
+        *,
+        id: str,
+        model: str,
+        runtime: str,
+        threads: int,
+        cores: Sequence[int],
+        seed: int,
+        sustained_s: float = 0.0,
+    ) -> Job:
+        """One visit of a model."""
+        return Job(
+            id=id,
+            model=model,
+            runtime=runtime,
+            threads=threads,
+            cores=tuple(cores),
+            runs=self.runs,
+            seconds=self.seconds,
+            most_seconds=self.most_seconds,
+            precision=self.precision,
+            seed=seed,
+            sustained_s=sustained_s,
+        )
 
 
 PROTOCOLS = {

@@ -14,7 +14,7 @@ from nasvit_edge.profile.conversion import convert_all
 from nasvit_edge.profile.journal import Journal
 from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.profile.protocol import Protocol
-from nasvit_edge.transport.job import Job, Runner
+from nasvit_edge.transport.job import Runner
 
 OnProgress = Callable[[int, int, str], None]
 
@@ -120,16 +120,12 @@ class Session:
         self.read_at = time.monotonic()
 
     def _ask(self, item: Item) -> dict[str, Any]:
-        job = Job(
+        job = self.protocol.job(
             id=item.id,
             model=self.prepared[item.id][0],
             runtime=self.runtime,
             threads=self.threads,
             cores=self.cores,
-            runs=self.protocol.runs,
-            seconds=self.protocol.seconds,
-            most_seconds=self.protocol.most_seconds,
-            precision=self.protocol.precision,
             seed=self.seed,
         )
         return self.runner.measure(job)

@@ -23,7 +23,6 @@ from nasvit_edge.transport.connect import Ways, connect
 from nasvit_edge.transport.job import Job, Runner
 
 PASSES = 2
-_JOB = PROTOCOLS["thorough"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +95,6 @@ def _visit(samples_us: Any) -> Visit:
 
 
 def _job(item: Item, model: str, raw: dict[str, Any], cores: tuple[int, ...], seed: int) -> Job:
-    return Job(
-        id=item.id,
-        model=model,
-        runtime=raw["runtime"],
-        threads=raw["threads"],
-        cores=cores,
-        runs=_JOB.runs,
-        seconds=_JOB.seconds,
-        most_seconds=_JOB.most_seconds,
-        precision=_JOB.precision,
-        seed=seed,
+    return PROTOCOLS["thorough"].job(
+        id=item.id, model=model, runtime=raw["runtime"], threads=raw["threads"], cores=cores, seed=seed
     )

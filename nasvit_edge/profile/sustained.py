@@ -113,17 +113,13 @@ def steady_factor(table: LatencyTable) -> float:
 
 
 def _job(item: Item, model: str, raw: dict[str, Any], runner: Runner, seconds: float, seed: int) -> Job:
-    protocol = load_protocol("quick")
-    return Job(
+    cores = raw.get("cores") or runner.cores(raw["threads"])
+    return load_protocol("quick").job(
         id=item.id,
         model=model,
         runtime=raw["runtime"],
         threads=raw["threads"],
-        cores=tuple(raw.get("cores") or runner.cores(raw["threads"])),
-        runs=protocol.runs,
-        seconds=protocol.seconds,
-        most_seconds=protocol.most_seconds,
-        precision=protocol.precision,
+        cores=cores,
         seed=seed,
         sustained_s=seconds,
     )

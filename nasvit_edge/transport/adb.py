@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shlex
@@ -15,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from nasvit_edge import files
 from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError, MeasurementError
 from nasvit_edge.transport.adb_client import Adb, AwayError, HungError
@@ -281,21 +281,9 @@ def _alone(serial: str) -> Iterator[None]:
     """Hold the device against other nasvit-edge processes on this machine: they would disturb each other."""
     name = hashlib.sha256(serial.encode()).hexdigest()[:16]
     path = Path(tempfile.gettempdir()) / f"nasvit-edge-{os.getuid()}-adb-{name}.lock"
-    try:
-        stream = path.open("w")
-    except OSError as error:
-        raise DeviceError(f"cannot write {str(path)!r}: {error.strerror}") from None
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise DeviceError(
-                f"another nasvit-edge is measuring on device {serial!r} right now; wait for it"
-            ) from None
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+    busy = f"another nasvit-edge is measuring on device {serial!r} right now; wait for it"
+    with files.locked(path, busy, DeviceError):
+        yield
 
 
 def check_adb(device: Device, ways: Ways) -> Iterator[Step]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-import json
 import math
 import secrets
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nasvit_edge import files
 from nasvit_edge.errors import DeviceError
 from nasvit_edge.transport.job import failed
 
@@ -234,7 +234,7 @@ class Exchange:
 def decoded(body: bytes) -> dict[str, Any] | None:
     """A JSON object of finite numbers; None for anything else."""
     try:
-        value = json.loads(body, parse_constant=_no_number, parse_float=_finite)
+        value = files.loads(body)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
@@ -273,17 +273,6 @@ def plain_values(value: Any) -> dict[str, Any]:
 def printable(text: Any) -> str:
     """Text from elsewhere as a terminal may show it."""
     return "".join(c if c.isprintable() else " " for c in str(text)[:_TEXT])
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is not a number")
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise ValueError(f"{digits} is too large")
-    return value
 
 
 def _now() -> float:

@@ -111,8 +111,9 @@ class PullRunner:
         found = self.server.run(self.exchange.first())
         return {key: value for key, value in found.items() if key != "install"}
 
-    def cores(self, threads: int) -> tuple[int, ...]:  # noqa: ARG002
+    def cores(self, threads: int) -> tuple[int, ...]:
         """The device decides."""
+        del threads
         return ()
 
     def bring(self, models: Sequence[Path], on_progress: OnProgress) -> None:

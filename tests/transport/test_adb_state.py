@@ -134,7 +134,10 @@ def test_ctrl_c_leaves_the_phone_as_it_was(phone, model, tmp_path, presses):
         for _ in range(presses):
             process.send_signal(signal.SIGINT)
             time.sleep(0.1)
-        process.wait(timeout=20)
+        try:
+            process.wait(timeout=20)
+        finally:
+            process.kill()
     assert phone.left() == []
     assert (phone.state / "fixed").read_text() == "false\n"
     assert (phone.state / "stay_on_while_plugged_in").read_text() == "3\n"
