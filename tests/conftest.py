@@ -19,7 +19,9 @@ from hypothesis import strategies as st
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.space import SearchSpace, SubnetConfig, load_space, parse_space
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job: children would ignore Ctrl-C
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # a shell's background job: children would ignore Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GOLDEN = Path(__file__).parent / "golden"
