@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib
 import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # two processes with a pool of two threads each wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import re
 import shutil
 import signal

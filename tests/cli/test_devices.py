@@ -60,6 +60,7 @@ def test_what_cannot_be_is_one_line_and_exit_code_two(arguments, says, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_sustained_profile_says_both_values_and_search_keeps_the_steady_one(tmp_path):
     pytest.importorskip("onnxruntime")
     (tmp_path / "tiny.toml").write_text(TINY)

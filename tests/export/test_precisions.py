@@ -135,7 +135,7 @@ def test_a_failing_file_is_not_written_unless_forced(supernet, subnet, images, t
     assert "dB" in json.loads(artifact.sidecar_path(path).read_text())["forced"][0]
 
 
-@pytest.mark.parametrize("name", ["onnx", "tflite"])
+@pytest.mark.parametrize("name", ["onnx", pytest.param("tflite", marks=pytest.mark.slow)])
 def test_sensitive_ops_are_kept_in_floating_point_until_the_file_passes(
     name, supernet, subnet, images, tmp_path
 ):
@@ -171,7 +171,9 @@ def test_a_batch_of_three_and_an_open_batch_give_the_same_logits(supernet, subne
     assert writing.export(supernet, subnet, load_format("tflite"), path, Options(batch=2)).check.passed
 
 
-@pytest.mark.parametrize("name", ["coreml", "onnx", "tensorrt", "tflite"])
+@pytest.mark.parametrize(
+    "name", ["coreml", "onnx", "tensorrt", pytest.param("tflite", marks=pytest.mark.slow)]
+)
 def test_the_same_input_gives_the_same_bytes(name, supernet, subnet, images, tmp_path):
     form, found = load_format(name), []
     side = subnet.config.resolution

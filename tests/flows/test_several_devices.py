@@ -87,6 +87,7 @@ def test_a_device_in_trouble_does_not_end_the_others(tmp_path, request_of):
     assert any("bad" in text for text in notes)
 
 
+@pytest.mark.slow
 def test_one_connection_measures_several_runtimes_validates_and_sustains(tmp_path, request_of):
     pytest.importorskip("ai_edge_litert")
     notes, _, progress = recorded()

@@ -79,13 +79,14 @@ def test_a_prediction_is_near_what_was_measured_whole(profiled):
         assert 0.3 < predicted / whole["median_ms"] < 3
 
 
-def test_killed_five_times_it_still_measures_every_op_exactly_once(tmp_path):
+@pytest.mark.parametrize("kills", [2, pytest.param(5, marks=pytest.mark.slow)])
+def test_killed_again_and_again_it_still_measures_every_op_exactly_once(tmp_path, kills):
     toml = _toml(tmp_path)
     out = tmp_path / "tables"
     journal = out / ".host-onnxruntime-1t-fp32-tiny.partial.jsonl"
     rng = random.Random(0)
     finished: list[str] = []
-    for _ in range(5):
+    for _ in range(kills):
         process = subprocess.Popen(
             [sys.executable, "-c", SCRIPT, str(toml), str(out)], start_new_session=True
         )

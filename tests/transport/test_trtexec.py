@@ -142,6 +142,7 @@ def model(tmp_path):
     return Models(SPACE, "tensorrt", tmp_path / "models").path(Item("whole", config=SPACE.smallest()))[0]
 
 
+@pytest.mark.slow
 def test_a_table_of_tensorrt_predicts_as_one_of_the_host_does(board, tmp_path):
     device = jetson(board)
     with told(board, device, Ways(wait_s=30, lock_clocks=True)) as (runner, _):
