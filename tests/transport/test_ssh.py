@@ -148,11 +148,34 @@ def test_a_space_is_measured_whole_and_nothing_is_left(server, tmp_path):
 
 
 @pytest.mark.slow
-def test_nano_is_measured_whole(server, nano, tmp_path):
-    device = server.device()
-    with told(server, device) as (runner, _):
-        raw = json.loads(measure_table(nano, device, runner, QUICK, out=tmp_path).read_text())
+def test_nano_is_measured_whole_though_the_server_is_killed_and_the_network_stalls(server, nano, tmp_path):
+    proxy = Proxy(server.port)
+    kill, stall = [60], [150]  # measured when it happens
+
+    def trouble(finished, total, what):
+        if what == "measuring" and kill and finished >= kill[0]:
+            kill.clear()
+            server.stop()
+            threading.Timer(3, server.start).start()
+        if what == "measuring" and stall and finished >= stall[0]:
+            stall.clear()
+            proxy.stalled = True
+            threading.Timer(30, lambda: setattr(proxy, "stalled", False)).start()
+
+    server.trust(port=proxy.port)
+    try:
+        device = server.device(port=proxy.port)
+        with told(server, device, Ways(wait_s=90)) as (runner, _):
+            path = measure_table(nano, device, runner, QUICK, out=tmp_path, on_progress=trouble)
+            raw, starts = json.loads(path.read_text()), runner.link.starts
+    finally:
+        server.trust()
+        proxy.close()
+    assert not kill
+    assert not stall
+    assert starts == 3
     assert sorted(raw["ops"]) == sorted(op.key() for op in all_ops(nano))
+    assert all(entry["visits"] == 1 for entry in raw["ops"].values())
     assert server.left() == []
 
 

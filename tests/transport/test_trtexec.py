@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import threading
 
 import pytest
@@ -18,7 +19,7 @@ from nasvit_edge.errors import MeasurementError
 from nasvit_edge.latency.table import parsed
 from nasvit_edge.ops import all_ops
 from nasvit_edge.profile.models import Item, Models
-from nasvit_edge.profile.run import measure_table
+from nasvit_edge.profile.run import measure_table, profile
 from nasvit_edge.transport.connect import Ways, check
 from nasvit_edge.transport.jetson import completed, number_types
 from nasvit_edge.transport.outputs.trtexec import read_report, read_run, read_times, version, windows
@@ -143,7 +144,7 @@ def model(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_table_of_tensorrt_predicts_as_one_of_the_host_does(board, tmp_path):
+def test_a_table_of_tensorrt_predicts_as_one_of_the_host_does(board, tmp_path, record_property):
     device = jetson(board)
     with told(board, device, Ways(wait_s=30, lock_clocks=True)) as (runner, _):
         raw = json.loads(measure_table(SPACE, device, runner, QUICK, out=tmp_path).read_text())
@@ -153,6 +154,12 @@ def test_a_table_of_tensorrt_predicts_as_one_of_the_host_does(board, tmp_path):
     for whole in raw["subnets"]:
         predicted = table.predict(SPACE.config(**whole["config"])).ms
         assert 0.4 < predicted / whole["median_ms"] < 2.5  # test machines are busy
+    path = profile(SPACE, protocol="quick", out=tmp_path)  # the stand-in runs ONNX Runtime as the host does
+    host = parsed(path, json.loads(path.read_text()), SPACE)
+    configs = [SPACE.config(**whole["config"]) for whole in raw["subnets"]]
+    ratios = [table.predict(config).ms / host.predict(config).ms for config in configs]
+    record_property("ratios", sorted(ratios))
+    assert 0.4 < statistics.median(ratios) < 2.5
     told_of = raw["conditions"]
     assert (told_of["power_mode"], told_of["clocks_locked"], told_of["idle_power_mw"]) == (
         "MAXN_SUPER",
