@@ -97,7 +97,7 @@ def snr_db(logits: _Array, expected: _Array) -> float:
 
 
 def choices(
-    run: Callable[[_Array], _Array], images: data_sets.ImageSet, space: SearchSpace, resolution: int
+    run: Callable[[_Array], _Array], images: data_sets.Images, space: SearchSpace, resolution: int
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
     """The top-1 class of each image (n,)."""
     found = [run(batch.numpy()).argmax(1) for batch, _ in images.batches(space, resolution)]
@@ -105,7 +105,7 @@ def choices(
 
 
 def top1(
-    run: Callable[[_Array], _Array], images: data_sets.ImageSet, space: SearchSpace, resolution: int
+    run: Callable[[_Array], _Array], images: data_sets.Images, space: SearchSpace, resolution: int
 ) -> int:
     """How many images get their label."""
     return int((choices(run, images, space, resolution) == images.labels.numpy()).sum())

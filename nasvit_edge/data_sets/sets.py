@@ -1,0 +1,129 @@
+"""Labelled images: bytes in memory, or files that are decoded when they are needed.
+
+Legend: N images of a set, B of a batch, C 1 or 3 channels, H W, S the side that a space's images have.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from nasvit_edge.data_sets.decoding import Pixels, decode
+from nasvit_edge.space import SearchSpace
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_TOGETHER = 128
+_WORTH_THREADS = 96  # smaller images are mostly Python's work, which threads only hinder
+Paths = np.ndarray[Any, np.dtype[np.bytes_]]  # one block: 1.3 million texts would be copied by every worker
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSet:
+    """Images with labels, in memory; `name` says which, for provenance."""
+
+    name: str
+    pixels: Tensor  # (N, C, S, S) uint8
+    labels: Tensor  # (N,) int64
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, name: str, chosen: Tensor | slice) -> ImageSet:
+        """A part of the set."""
+        return ImageSet(name, self.pixels[chosen], self.labels[chosen])
+
+    def some(self, chosen: Tensor, *, whole: bool = False) -> Tensor:  # noqa: ARG002 - as FileSet's
+        """Bytes (B, C, S, S) of the chosen images."""
+        return self.pixels[chosen]
+
+    def batches(
+        self, space: SearchSpace, resolution: int, size: int = 256
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Normalised images (B, 3, r, r) and labels (B,), in order."""
+        for start in range(0, len(self), size):
+            part = slice(start, start + size)
+            yield prepare(self.pixels[part], space, resolution), self.labels[part]
+
+
+@dataclass(frozen=True, slots=True)
+class FileSet:
+    """Image files with labels, too many for memory: decoded when they are asked for."""
+
+    name: str
+    paths: Paths  # (N,) as os.fsencode gives them
+    labels: Tensor  # (N,) int64
+    size: int  # S, of the images that leave
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, name: str, chosen: Tensor | slice) -> FileSet:
+        """A part of the set."""
+        places = chosen if isinstance(chosen, slice) else chosen.numpy()
+        return FileSet(name, self.paths[places], self.labels[chosen], self.size)
+
+    def some(self, chosen: Tensor | slice, *, whole: bool = False) -> Tensor | list[Tensor]:
+        """Bytes of the chosen images: (B, 3, S, S), or each as large as its file, (3, H, W).
+
+        Raises:
+            DataError: a file that is no whole image.
+        """
+        import torch
+
+        size = None if whole else self.size
+        places = chosen if isinstance(chosen, slice) else chosen.numpy()
+        made = [torch.from_numpy(decode(os.fsdecode(path), size)) for path in self.paths[places]]
+        return made if whole else torch.stack(made)
+
+    def loaded(self) -> ImageSet:
+        """The same images in memory."""
+        import torch
+
+        pixels = torch.empty((len(self), 3, self.size, self.size), dtype=torch.uint8)
+        for start, decoded in _decoded(self.paths, self.size):
+            pixels[start : start + len(decoded)] = torch.from_numpy(np.stack(decoded))
+        return ImageSet(self.name, pixels, self.labels)
+
+    def batches(
+        self, space: SearchSpace, resolution: int, size: int = 256
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Normalised images (B, 3, r, r) and labels (B,), in order."""
+        for start in range(0, len(self), size):
+            part = self.take(self.name, slice(start, start + size)).loaded()
+            yield prepare(part.pixels, space, resolution), part.labels
+
+
+def _decoded(paths: Paths, size: int) -> Iterator[tuple[int, list[Pixels]]]:
+    """(start, images) of a few files at a time, so that Ctrl-C need not wait for all of them."""
+    with ThreadPoolExecutor() as pool:
+        each = map if size < _WORTH_THREADS else pool.map
+        for start in range(0, len(paths), _TOGETHER):
+            part = map(os.fsdecode, paths[start : start + _TOGETHER])
+            yield start, list(each(decode, part, itertools.repeat(size)))
+
+
+Images: TypeAlias = ImageSet | FileSet
+
+
+def prepare(pixels: Tensor, space: SearchSpace, resolution: int | None = None) -> Tensor:
+    """Bytes (B, C, H, W) to normalised floats (B, 3, r, r): RGB in [0, 1], minus mean, over std, then bicubic.
+
+    Resizing is as in the supernet (align_corners false, no antialias). `resolution` None keeps the size.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    mean = torch.tensor(space.mean)[:, None, None]
+    std = torch.tensor(space.std)[:, None, None]
+    images = (pixels.float() / 255 - mean) / std  # one grey channel becomes three
+    if resolution is not None and tuple(images.shape[-2:]) != (resolution, resolution):
+        images = F.interpolate(images, (resolution, resolution), mode="bicubic", align_corners=False)
+    return images

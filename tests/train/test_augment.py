@@ -1,0 +1,203 @@
+"""Augmentation: what comes out is of the image that went in, and depends on what was drawn alone."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from conftest import require_module
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nasvit_edge.data_sets import prepare
+from nasvit_edge.train.augment import Augmenter, Draws, moved, seeded
+from nasvit_edge.train.randaugment import OPERATIONS, randaugment
+from nasvit_edge.train.recipe import Augment
+
+v2 = require_module("torchvision.transforms.v2")
+PLAIN = Augment(crop="none", flip=0.0, randaugment_ops=0, erasing=0.0, mixup=0.0, cutmix=0.0)
+STRONG = Augment(
+    crop="padded", randaugment_ops=2, randaugment_magnitude=9, erasing=0.5, mixup=0.8, cutmix=1.0
+)
+
+
+def bytes_of(count: int, channels: int = 3, side: int = 12, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, channels, side, side), dtype=torch.uint8, generator=generator)
+
+
+def draws_of(augment: Augment, count: int, seed: int = 0) -> Draws:
+    return Draws.make(augment, count, np.random.default_rng(seed), slice(0, count))
+
+
+# -- shift and flip -------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 5), st.sampled_from([1, 3]), st.integers(1, 9), st.integers(0, 5), st.integers(0, 99))
+def test_moved_images_are_crops_of_the_padded_ones(count, channels, side, padding, seed):
+    pixels = bytes_of(count, channels, side, seed)
+    rng = np.random.default_rng(seed)
+    shift = torch.from_numpy(rng.integers(0, 2 * padding + 1, (2, count)))
+    flip = torch.from_numpy(rng.random(count) < 0.5)
+    found = moved(pixels, padding, shift, flip)
+    for image, made, (top, left), mirrored in zip(
+        pixels, found, shift.T.tolist(), flip.tolist(), strict=True
+    ):
+        padded = torch.nn.functional.pad(image, (padding,) * 4)
+        crop = padded[:, top : top + side, left : left + side]
+        assert torch.equal(made, crop.flip(-1) if mirrored else crop)
+
+
+def test_shifts_and_flips_are_drawn_evenly():
+    augment = dataclasses.replace(PLAIN, crop="padded", padding=2, flip=0.25)
+    draws = draws_of(augment, 20_000)
+    for axis in draws.shift:
+        assert axis.bincount(minlength=5).min() > 3700
+        assert axis.max() == 4
+    assert draws.flip.float().mean().item() == pytest.approx(0.25, abs=0.02)
+
+
+def test_without_augmentation_images_are_only_normalised(tiny):
+    pixels = bytes_of(6)
+    found = Augmenter(PLAIN, tiny, 12).images(pixels, draws_of(PLAIN, 6))
+    assert torch.equal(found, prepare(pixels, tiny))
+    assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_images_of_another_size_are_resized(tiny):
+    pixels = torch.full((2, 1, 9, 9), 200, dtype=torch.uint8)
+    found = Augmenter(PLAIN, tiny, 12).images(pixels, draws_of(PLAIN, 2))
+    assert torch.allclose(found, prepare(pixels, tiny, 12), atol=1e-5)
+
+
+def test_random_resized_crops_are_those_of_torchvision(tiny):
+    augment = dataclasses.replace(PLAIN, crop="resized", smallest_crop=0.2)
+    pixels = [bytes_of(1, 3, side, side)[0] for side in (10, 30, 17)]
+    draws = draws_of(augment, 3)
+    found = Augmenter(augment, tiny, 12).images(pixels, draws)
+    bicubic = v2.InterpolationMode.BICUBIC
+    crop = v2.RandomResizedCrop(12, scale=(0.2, 1.0), interpolation=bicubic, antialias=True)
+    for image, made, seed in zip(pixels, found, draws.seeds[0], strict=True):
+        with seeded(seed):
+            assert torch.equal(made, prepare(crop(image)[None], tiny)[0])
+
+
+# -- RandAugment and AutoAugment ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("magnitude", [0, 1, 9, 30])
+def test_operations_are_those_of_torchvision_and_as_frequent(channels, magnitude):
+    image = bytes_of(1, channels, 32)
+    kinds = torch.arange(2 * len(OPERATIONS))
+    every = randaugment(image.expand(len(kinds), -1, -1, -1), kinds // 2, kinds % 2 == 1, magnitude)
+    ours: dict[bytes, float] = {}
+    for made in every:
+        key = made.numpy().tobytes()
+        ours[key] = ours.get(key, 0.0) + 1 / len(kinds)
+    reference, theirs = v2.RandAugment(1, magnitude), dict.fromkeys(ours, 0.0)
+    with seeded(magnitude):
+        for _ in range(400):
+            theirs[reference(image[0]).numpy().tobytes()] += 1 / 400  # a KeyError: one that we have not
+    assert all(abs(theirs[key] - share) < 0.08 for key, share in ours.items())
+    assert all(theirs.values())
+
+
+def test_an_image_is_varied_as_if_it_were_alone():
+    pixels, rng = bytes_of(40, 3, 16), np.random.default_rng(1)
+    operations = torch.from_numpy(rng.integers(0, len(OPERATIONS), 40))
+    negative = torch.from_numpy(rng.random(40) < 0.5)
+    found = randaugment(pixels, operations, negative, 9)
+    for i in range(40):
+        part = slice(i, i + 1)
+        assert torch.equal(found[part], randaugment(pixels[part], operations[part], negative[part], 9))
+    assert torch.equal(pixels, bytes_of(40, 3, 16))
+
+
+@pytest.mark.parametrize("policy", ["imagenet", "cifar10"])
+def test_autoaugment_draws_for_each_image(tiny, policy):
+    augment = dataclasses.replace(PLAIN, autoaugment=policy)
+    pixels = bytes_of(1).expand(24, -1, -1, -1)
+    found = Augmenter(augment, tiny, 12).images(pixels, draws_of(augment, 24))
+    assert len({image.numpy().tobytes() for image in found}) > 8
+
+
+# -- erasing and mixing ---------------------------------------------------------------------------------
+
+
+def test_an_erased_image_is_unchanged_outside_one_rectangle(tiny):
+    augment = dataclasses.replace(PLAIN, erasing=1.0)
+    pixels = bytes_of(32).clamp(min=1, max=100)  # no value is the mean, which is 0 when normalised
+    found = Augmenter(augment, tiny, 12).images(pixels, draws_of(augment, 32))
+    whole, erased = prepare(pixels, tiny), (found == 0).all(1)  # (B, S, S)
+    for before, after, gone in zip(whole, found, erased, strict=True):
+        rows, columns = gone.any(1).nonzero()[:, 0], gone.any(0).nonzero()[:, 0]
+        assert gone.sum() == len(rows) * len(columns) > 0
+        assert torch.equal(after[:, ~gone], before[:, ~gone])
+
+
+def test_erasing_is_as_frequent_as_asked(tiny):
+    augment = dataclasses.replace(PLAIN, erasing=0.1)
+    assert draws_of(augment, 20_000).erase.float().mean().item() == pytest.approx(0.1, abs=0.01)
+
+
+@settings(max_examples=40)
+@given(st.floats(0.01, 8), st.floats(0.01, 8), st.sampled_from("mcb"), st.integers(0, 2**40))
+def test_mixed_targets_sum_to_one_and_images_stay_between_theirs(tiny, mixup, cutmix, kind, seed):
+    alphas = {"m": (mixup, 0.0), "c": (0.0, cutmix), "b": (mixup, cutmix)}[kind]
+    augment = dataclasses.replace(PLAIN, mixup=alphas[0], cutmix=alphas[1])
+    augmenter = Augmenter(augment, tiny, 12)
+    images = augmenter.images(bytes_of(8), draws_of(augment, 8))
+    labels = torch.arange(8) % 4
+    mixed, targets = augmenter.mixed(images, labels, seed)
+    assert targets.shape == (8, 4)
+    assert targets.dtype == torch.float32
+    assert torch.allclose(targets.sum(1), torch.ones(8))
+    assert (targets >= 0).all()
+    low, high = (pick(images, images.roll(1, 0)) for pick in (torch.minimum, torch.maximum))
+    assert ((mixed >= low - 1e-5) & (mixed <= high + 1e-5)).all()
+    again, same = augmenter.mixed(images, labels, seed)
+    assert torch.equal(again, mixed)
+    assert torch.equal(same, targets)
+
+
+def test_without_mixing_targets_are_the_labels(tiny):
+    images, labels = torch.rand(4, 3, 12, 12), torch.arange(4)
+    made, targets = Augmenter(PLAIN, tiny, 12).mixed(images, labels, 0)
+    assert made is images
+    assert targets is labels
+
+
+# -- what it depends on ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("crop", ["padded", "resized", "none"])
+def test_a_share_of_a_batch_is_varied_as_in_the_whole(tiny, crop):
+    augment = dataclasses.replace(STRONG, crop=crop, autoaugment="cifar10")
+    augmenter, pixels = Augmenter(augment, tiny, 12), bytes_of(12)
+    whole = augmenter.images(pixels, draws_of(augment, 12, seed=5))
+    part = slice(4, 9)
+    share = Draws.make(augment, 12, np.random.default_rng(5), part)
+    assert torch.equal(augmenter.images(pixels[part], share), whole[part])
+
+
+def test_the_callers_random_numbers_are_not_disturbed(tiny):
+    augment = dataclasses.replace(STRONG, crop="resized", autoaugment="imagenet")
+    augmenter = Augmenter(augment, tiny, 12)
+    torch.manual_seed(7)
+    np.random.seed(7)
+    torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    images = augmenter.images(bytes_of(8), draws_of(augment, 8))
+    augmenter.mixed(images, torch.arange(8) % 4, 3)
+    assert torch.equal(torch.get_rng_state(), torch_before)
+    assert np.array_equal(np.random.get_state()[1], numpy_before)
+
+
+def test_grey_images_become_rgb(tiny):
+    augmenter = Augmenter(STRONG, tiny, 12)
+    found = augmenter.images(bytes_of(8, channels=1), draws_of(STRONG, 8))
+    assert found.shape == (8, 3, 12, 12)
+    assert torch.equal(found[:, 0], found[:, 2])  # tiny's mean and std are the same for all three
