@@ -5,29 +5,17 @@ Both come from one Vega-Lite chart (altair); the page holds everything it needs,
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
 from typing import Any
 
-from nasvit_edge import files
 from nasvit_edge.errors import require
+from nasvit_edge.report import page
 from nasvit_edge.report.architecture import architecture
 from nasvit_edge.units import show_bytes, show_count, show_ms
 
 _INSIDE, _BEYOND, _WINNER, _MEASURED = "within the limits", "a little more time", "the winner", "measured"
 _COLOURS = {_INSIDE: "#2b6cb0", _BEYOND: "#a0aec0", _WINNER: "#c53030", _MEASURED: "#2f855a"}
 _TIPS = ("subnet", "latency", "interval", "accuracy", "MACs", "parameters", "file")
-_VEIL = "\ue000"  # of the private use area
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 68rem; padding: 0 1rem; color: #1a202c }}
-h1 {{ font-size: 1.3rem }} td {{ padding: .1rem 1.5rem .1rem 0; vertical-align: top }}
-td:first-child {{ color: #4a5568; white-space: nowrap }}</style></head>
-<body><h1>{title}</h1><table>{rows}</table>
-{chart}
-</body></html>
-"""
 
 
 def write_html(result: dict[str, Any], path: Path, title: str, remarks: list[str]) -> None:
@@ -36,15 +24,9 @@ def write_html(result: dict[str, Any], path: Path, title: str, remarks: list[str
     Raises:
         MissingExtraError: the extra `report` is not installed.
     """
-    drawn = (
-        _chart(_veiled(result))
-        .to_html(inline=True, fullhtml=False)
-        .replace(f"\\u{ord(_VEIL):04x}", "\\u003c")
-    )
     facts = [("subnet", _subnet(result["best"])), ("predicted", _told(result["best"]))]
     facts += [("notes" if i == 0 else "", remark) for i, remark in enumerate(remarks)]
-    rows = "".join(f"<tr><td>{html.escape(a)}</td><td>{html.escape(b)}</td></tr>" for a, b in facts)
-    files.write_bytes(path, _PAGE.format(title=html.escape(title), rows=rows, chart=drawn).encode())
+    page.write_page(path, title, facts, _chart(page.veiled(result)))
 
 
 def write_png(result: dict[str, Any], path: Path, title: str) -> None:
@@ -53,19 +35,7 @@ def write_png(result: dict[str, Any], path: Path, title: str) -> None:
     Raises:
         MissingExtraError: the extra `report` is not installed.
     """
-    altair, convert = require("altair", "report"), require("vl_convert", "report")
-    version = ".".join(str(altair.SCHEMA_VERSION).lstrip("v").split(".")[:2])
-    spec = _chart(result).properties(title=title).to_json()
-    files.write_bytes(path, convert.vegalite_to_png(spec, scale=2, vl_version=version))
-
-
-def _veiled(value: Any) -> Any:
-    """`value` without any `<`, which could end the script that the chart's data stand in; put back as an escape."""
-    if isinstance(value, dict):
-        return {_veiled(key): _veiled(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_veiled(item) for item in value]
-    return value.replace("<", _VEIL) if isinstance(value, str) else value
+    page.write_picture(path, title, _chart(result))
 
 
 def _chart(result: dict[str, Any]) -> Any:

@@ -1,0 +1,226 @@
+"""Conflicts of gradients over a run: reading `conflicts.csv`, and what it says by stage and kind of layer.
+
+A cell is the cosine between the gradient of the largest subnet and that of the others; nan where one has none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from nasvit_edge import files
+from nasvit_edge.errors import DataError
+from nasvit_edge.train.conflicts import FILE, block, stride
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_ROW = re.compile(rb"\d{1,15}(?:,(?:-?\d{1,3}(?:\.\d{1,20})?(?:e-\d{1,3})?)?)+")
+_PLACE = re.compile(r"[A-Za-z][\w-]*(?:\.[\w-]+)*", re.ASCII)
+_LONGEST = 1 << 20  # bytes of a line
+_ROWS_A_PART = 10
+_FAMILIES = (  # kind, and the parts of a layer's name that tell it
+    ("SE", r"se\.\w+"),
+    ("attention", r"attention\..+"),
+    ("MLP", r"mlp\d\..+"),
+    ("scaling", r"scale_\w+"),
+    ("norm", r"(.+\.)?norm\d?"),
+)
+_OWN = {"first_conv": "stem", "last_conv": "head", "classifier": "classifier"}
+KINDS = ("stem", "MBConv conv", "SE", "attention", "MLP", "scaling", "norm", "head", "classifier")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflicts:
+    """What the meter of a run wrote."""
+
+    name: str
+    places: tuple[str, ...]  # all, then blocks and layers in the order of the network
+    steps: Array  # (n,) int64, rising
+    cosines: Array  # (n, places) float32
+    about: dict[str, Any]  # recipe.json of the run; empty without
+
+    @property
+    def layers(self) -> list[int]:
+        """The columns of single layers."""
+        return [i for i, place in enumerate(self.places) if i and block(place) != place]
+
+    @property
+    def blocks(self) -> list[int]:
+        """The columns of whole blocks."""
+        return [i for i, place in enumerate(self.places) if i and block(place) == place]
+
+    @property
+    def weights(self) -> Array:
+        """How many steps each row stands for, (n,): long runs are measured at every tenth step or fewer."""
+        return np.array([stride(int(step)) for step in self.steps], float)
+
+    def between(self, first: int, last: int) -> Conflicts:
+        """The part from step `first` to step `last`, both included."""
+        kept = (self.steps >= first) & (self.steps <= last)
+        if not kept.any():
+            raise DataError(
+                f"run {self.name!r} measured no step from {first} to {last}; it has {self.steps[0]} to {self.steps[-1]}"
+            )
+        return replace(self, steps=self.steps[kept], cosines=self.cosines[kept])
+
+    def epochs(self, first: int | None, last: int | None) -> Conflicts:
+        """The part from epoch `first` to epoch `last`, counted from 0, both included."""
+        if first is None and last is None:
+            return self
+        each = self.about.get("steps_per_epoch")
+        if type(each) is not int or each < 1:
+            raise DataError(
+                f"run {self.name!r} has no recipe.json that says how long an epoch is; choose with --steps"
+            )
+        return self.between(
+            (first or 0) * each + 1, int(self.steps[-1]) if last is None else (last + 1) * each
+        )
+
+
+def read_conflicts(run: Path) -> Conflicts:
+    """The meter's file of a run's folder (or the file itself).
+
+    Raises:
+        DataError: there is none, or a line is damaged; a last line without its end is left out.
+    """
+    run = Path(run)
+    path = run / FILE if run.is_dir() else run
+    try:
+        with path.open("rb") as stream:
+            places, steps, cosines = _read(stream, str(path))
+    except FileNotFoundError:
+        raise DataError(
+            f"run {str(run)!r} has no {FILE}; nasvit-edge train --conflicts --out {run} writes one"
+        ) from None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        raise DataError(f"conflicts {str(path)!r}: {getattr(error, 'strerror', None) or error}") from None
+    about = path.parent / "recipe.json"
+    return Conflicts(
+        name=run.resolve().name if run.is_dir() else path.stem,
+        places=places,
+        steps=steps,
+        cosines=cosines,
+        about=files.read_json(about, "recipe") if about.exists() else {},
+    )
+
+
+def _read(stream: IO[bytes], path: str) -> tuple[tuple[str, ...], Array, Array]:
+    head = stream.readline(_LONGEST).decode("ascii", "replace")
+    places = head.rstrip("\n").split(",")[1:]
+    if not head.startswith("step,all,") or not head.endswith("\n") or not all(map(_PLACE.fullmatch, places)):
+        raise DataError(f"{path!r} is not the log of a conflict meter: it has no line 'step,all,<layers>'")
+    if len(set(places)) != len(places):
+        raise DataError(f"conflicts {path!r}: line 1 names a layer twice")
+    steps: list[int] = []
+    rows: list[Array] = []
+    for number, line in enumerate(_lines(stream), 2):
+        cells = line.split(b",")
+        if not _ROW.fullmatch(line) or len(cells) != len(places) + 1:
+            raise DataError(f"conflicts {path!r}: line {number} is damaged; remove it")
+        row = np.array([cell or b"nan" for cell in cells[1:]], np.float32)
+        if (np.abs(row) > 1).any() or (steps and int(cells[0]) <= steps[-1]):
+            what = "holds no cosines" if (np.abs(row) > 1).any() else f"repeats step {int(cells[0])}"
+            raise DataError(f"conflicts {path!r}: line {number} {what}; remove it")
+        steps.append(int(cells[0]))
+        rows.append(row)
+    if not rows:
+        raise DataError(f"conflicts {path!r} holds no steps yet; the first come some seconds after the start")
+    return tuple(places), np.array(steps, np.int64), np.stack(rows)
+
+
+def _lines(stream: IO[bytes]) -> Iterator[bytes]:
+    """Whole lines; a killed run may leave a last one without its end."""
+    while (line := stream.readline(_LONGEST)).endswith(b"\n"):
+        yield line[:-1]
+    if len(line) == _LONGEST:
+        yield line
+
+
+# -- what they say ----------------------------------------------------------------------------------
+
+
+def kind(layer: str) -> str:
+    """The kind of a layer: one of KINDS."""
+    name = block(layer)
+    rest = layer[len(name) + 1 :]
+    for family, pattern in _FAMILIES:
+        if re.fullmatch(pattern, rest):
+            return family
+    return _OWN.get(name, "MBConv conv")
+
+
+def summarise(conflicts: Conflicts) -> dict[str, Any]:
+    """Share of negative cosines and mean cosine: over all parameters, over layers, by stage and kind.
+
+    `steps` are those in which at least one of the layers has both gradients; shares count every layer and
+    step, those of long runs' later steps for all the steps that they stand for.
+    """
+    layers, about = conflicts.layers, conflicts.about
+    names = [conflicts.places[i] for i in layers]
+    kinds = [kind(name) for name in names]
+    stages = [block(name).split(".")[0] for name in names]
+
+    def grouped(keys: Sequence[Any]) -> Iterator[tuple[Any, dict[str, Any]]]:
+        for key in dict.fromkeys(keys):
+            yield key, _figures(conflicts, [i for i, own in zip(layers, keys, strict=True) if own == key])
+
+    recipe = about.get("recipe")
+    return {
+        "run": conflicts.name,
+        "space": about.get("space"),
+        "data": about.get("data"),
+        "recipe": recipe.get("name") if isinstance(recipe, dict) else None,
+        "first_step": int(conflicts.steps[0]),
+        "last_step": int(conflicts.steps[-1]),
+        "steps": len(conflicts.steps),
+        "all": _figures(conflicts, [0]),
+        "layers": _figures(conflicts, layers),
+        "groups": [
+            {"stage": stage, "kind": own, **figures}
+            for (stage, own), figures in grouped(list(zip(stages, kinds, strict=True)))
+        ],
+        "kinds": [{"kind": own, **figures} for own, figures in grouped(kinds)],
+        "blocks": [{"block": conflicts.places[i], **_figures(conflicts, [i])} for i in conflicts.blocks],
+    }
+
+
+def _figures(conflicts: Conflicts, columns: list[int]) -> dict[str, Any]:
+    values = conflicts.cosines[:, columns].astype(float)
+    present = ~np.isnan(values)
+    weights = conflicts.weights[:, None] * present
+    total = weights.sum()
+    mean = float((weights * np.nan_to_num(values)).sum() / total) if total else None
+    return {
+        "layers": len(columns),
+        "steps": int(present.any(1).sum()),
+        "negative": float((weights * (values < 0)).sum() / total) if total else None,
+        "mean_cosine": mean,
+    }
+
+
+def over_time(
+    conflicts: Conflicts, columns: Callable[[Conflicts], list[int]], bins: int
+) -> list[tuple[int, Array, Array]]:
+    """(middle step, share of negative cosines, mean cosine) of up to `bins` equal parts, each (columns,).
+
+    Parts are long enough for ten rows each: a share of three steps would say nothing.
+    """
+    chosen = conflicts.cosines[:, columns(conflicts)].astype(float)
+    first, last = int(conflicts.steps[0]), int(conflicts.steps[-1])
+    bins = max(1, min(bins, len(conflicts.steps) // _ROWS_A_PART))
+    width = max(1, -(-(last - first + 1) // bins))
+    part = (conflicts.steps - first) // width
+    found = []
+    for index in np.unique(part):
+        values, weights = chosen[part == index], conflicts.weights[part == index, None]
+        weights = weights * ~np.isnan(values)
+        with np.errstate(invalid="ignore"):
+            negative = (weights * (values < 0)).sum(0) / weights.sum(0)
+            mean = (weights * np.nan_to_num(values)).sum(0) / weights.sum(0)
+        found.append((first + int(index) * width + width // 2, negative, mean))
+    return found

@@ -1,0 +1,109 @@
+"""The conflict meter: do the largest subnet and the others pull a layer the same way?
+
+A row of `conflicts.csv` holds, for one step, the cosine between g_T and g_S over all parameters, and for every block
+and every layer. A cell is empty where one of the two has no gradient (a block that no other subnet of the step used).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nasvit_edge.train.logs import Rows
+
+if TYPE_CHECKING:  # the report reads files of this form without torch
+    from nasvit_edge.train.merge import Products
+
+FILE = "conflicts.csv"
+DENSE = 20_000  # steps that are all measured; ten times as many every tenth, and so on
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+class Meter:
+    """Writes `conflicts.csv`.
+
+    Args:
+        names: of the parameter tensors, in the order of the gradients: `supernet.named_parameters()`.
+        path: the file.
+        resume_step: rows of later steps are cut; 0: a new file.
+
+    Raises:
+        TrainingError: it cannot be written, or was written for other layers.
+    """
+
+    def __init__(self, names: Sequence[str], path: Path, *, resume_step: int = 0) -> None:
+        places = ["all", *_places(names)]
+        index = {place: i for i, place in enumerate(places)}
+        self._tensors, self._columns = len(names), len(places)
+        of_layer, of_block = ([index[place(name)] for name in names] for place in (layer, block))
+        self._index = np.array([[0] * len(names), of_block, of_layer])
+        self._rows = Rows(path, ["step", *places], resume_step)
+
+    def record(self, step: int, products: Products) -> None:
+        """Add the row of a step (steps done, this one included) from the products of its gradients."""
+        if step % stride(step):
+            return
+        import torch
+
+        each = torch.stack([products.dot, products.subnets, products.largest])
+        values = self._cosines(each.double().cpu().numpy())  # the only time that the device is waited for
+        self._rows.add([step, *("" if np.isnan(v) else f"{v:.4g}" for v in values)])
+
+    def flush(self) -> None:
+        """Write the rows that wait; a checkpoint does this first."""
+        self._rows.flush()
+
+    def close(self) -> None:
+        """Write the rows that wait and close the file; twice is once."""
+        self._rows.close()
+
+    def __enter__(self) -> Meter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _cosines(self, products: Array) -> Array:
+        """Of all parameters, then of the places in order, (columns,); from (3, tensors)."""
+        if products.shape[1] != self._tensors:
+            raise ValueError(f"products of {products.shape[1]} tensors for a meter of {self._tensors}")
+        index = self._index.ravel()
+        dot, subnets, largest = (
+            np.bincount(index, weights=np.tile(row, len(self._index)), minlength=self._columns)
+            for row in products
+        )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            cosine: Array = dot / (np.sqrt(subnets) * np.sqrt(largest))
+        return np.where(np.isfinite(cosine), cosine.clip(-1, 1), np.nan)
+
+
+def stride(step: int) -> int:
+    """How many steps a row at this step stands for: 1 up to DENSE, 10 up to ten times that, and so on."""
+    apart = 1
+    while step > DENSE * apart:
+        apart *= 10
+    return apart
+
+
+def layer(name: str) -> str:
+    """The module that holds a tensor: weight and bias are one layer; anything else is one by itself."""
+    module, _, leaf = name.rpartition(".")
+    return module if module and leaf in ("weight", "bias") else name
+
+
+def block(name: str) -> str:
+    """The block of a tensor or layer: `mb3.1`, `first_conv`, `last_conv`, `classifier`."""
+    stage, _, rest = name.partition(".")
+    index = rest.partition(".")[0]
+    return f"{stage}.{index}" if index.isdigit() else stage
+
+
+def _places(names: Sequence[str]) -> list[str]:
+    """Blocks, each followed by its layers, in the order of the network."""
+    blocks: dict[str, dict[str, None]] = {}
+    for name in names:
+        blocks.setdefault(block(name), {})[layer(name)] = None
+    return [place for name, layers in blocks.items() for place in dict.fromkeys((name, *layers))]

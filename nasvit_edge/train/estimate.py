@@ -1,0 +1,199 @@
+"""What a run will take, before it starts: MACs, memory, time and disk (`nasvit-edge train --dry-run`).
+
+MACs, parameters and the sizes of what is kept are counted. Seconds and peak memory are measured, in a process of their
+own, by real steps on random images; where a whole step would take too long, by smaller batches, and scaled.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import statistics
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from nasvit_edge import data_sets, ops
+from nasvit_edge.errors import DataError
+from nasvit_edge.model.supernet import Supernet
+from nasvit_edge.space import SearchSpace, load_space
+from nasvit_edge.train.recipe import Recipe
+from nasvit_edge.train.step import sandwich
+from nasvit_edge.train.trial import bearable, measure, scaled
+from nasvit_edge.units import show_bytes, show_count
+
+if TYPE_CHECKING:
+    from nasvit_edge.train.run import Request
+
+_SAMPLES = 200  # random subnets for the mean
+
+
+def estimate(
+    space: SearchSpace,
+    recipe: Recipe,
+    images: int,
+    *,
+    threads: int,
+    bf16: bool = False,
+    processes: int = 1,
+    keep: int = 2,
+    out: Path = Path(),
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """The estimate of a run.
+
+    Args:
+        images: of the training set.
+        threads: of a process.
+        processes: that train together; each is assumed to be as fast as this one alone.
+        keep: checkpoints that are kept in `out`.
+
+    Returns:
+        Plain JSON: counts, `*_bytes`, `*_s`; `measured_batch` below the recipe's says that seconds and
+        memory were scaled. Loading of images, a teacher and validation are not in it.
+
+    Raises:
+        TrainingError: the steps do not fit into memory.
+        DataError: the images are fewer than a step takes.
+    """
+    run, per_step = recipe.run, recipe.run.batch_size * processes
+    if images < per_step:
+        raise DataError(
+            f"{images} images are fewer than the {per_step} of one step; use a smaller --batch-size"
+        )
+    found = _counted(space, recipe)
+    found |= {"images": images, "images_a_step": per_step, "threads": threads, "processes": processes}
+    part = run.batch_size // run.parts
+    batch, found["measured_batch"] = part, bearable(part, found["step_macs"] / run.batch_size)
+    measured = measure(space, recipe, found["measured_batch"], threads, bf16, device)
+    seconds, peak = scaled(measured, batch)
+    found["step_s"] = seconds * run.parts
+    found["steps"] = run.epochs * (images // per_step)
+    found["run_s"] = found["steps"] * found["step_s"]
+    found["images_per_s"] = per_step / found["step_s"]
+    found |= _memory(found["parameters"], recipe, measured[-1].before_bytes, peak)
+    found["disk_bytes"] = found["checkpoint_bytes"] * (keep + 1) + found["weights_bytes"]
+    found["busy"] = os.getloadavg()[0] > 1 + (os.cpu_count() or 1)  # others compute too: seconds are too long
+    found["memory_bytes"] = _memory_of(device)
+    found["free_bytes"] = shutil.disk_usage(_existing(out)).free
+    return found
+
+
+def of_request(request: Request) -> dict[str, Any]:
+    """The estimate of what `nasvit-edge train` is asked for; `shown` has it as text, for people."""
+    from nasvit_edge.train.run import space_for
+
+    settings = request.settings
+    space = space_for(load_space(request.space), request.data)
+    images, _, _ = data_sets.training_splits(request.data, space)
+    found = estimate(
+        space,
+        request.recipe,
+        len(images),
+        threads=settings.threads,
+        bf16=settings.bf16,
+        processes=int(os.environ.get("WORLD_SIZE", "1")),  # torchrun's
+        keep=settings.keep,
+        out=settings.out,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )
+    return found | {
+        "space": space.name,
+        "data": images.name,
+        "recipe": request.recipe.name,
+        "shown": shown(found),
+    }
+
+
+def shown(found: dict[str, Any]) -> list[list[str]]:
+    """The estimate as rows of what and value."""
+    whole = found["measured_batch"] == found["part"]
+    how = "measured" if whole else f"scaled from batches of {found['measured_batch']}"
+    busy = "; this machine is busy with other work, alone it will be faster" if found["busy"] else ""
+    short = ": NOT ENOUGH" if found["disk_bytes"] > found["free_bytes"] else ""
+    has = show_bytes(found["memory_bytes"])
+    narrow = f" of {has}" + (": NOT ENOUGH" if found["peak_bytes"] > found["memory_bytes"] else "")
+    macs = [show_count(found[f"{name}_macs"]) for name in ("smallest", "mean", "largest")]
+    sizes = [f"{name} {show_bytes(found[f'{name}_bytes'])}" for name in _KEPT if found[f"{name}_bytes"]]
+    return [
+        ["parameters", show_count(found["parameters"])],
+        ["MACs a subnet", f"smallest {macs[0]}, mean {macs[1]}, largest {macs[2]}"],
+        ["subnets a step", str(found["subnets_a_step"])],
+        ["MACs a step", f"{show_count(found['step_macs'])} forward and backward (counted as 3 forward)"],
+        ["memory", f"peak {show_bytes(found['peak_bytes'])} ({how}){narrow}: {', '.join(sizes)}"],
+        ["a step", f"{found['step_s']:.3g} s, {found['images_per_s']:.3g} images/s ({how})"],
+        ["the run", f"{found['steps']} steps, about {show_duration(found['run_s'])} (estimate{busy})"],
+        ["not counted", "loading of images where it is slower than the step, a teacher, validation"],
+        ["disk", f"{show_bytes(found['disk_bytes'])} of {show_bytes(found['free_bytes'])} free{short}"],
+    ]
+
+
+_KEPT = ("program", "weights", "gradients", "optimizer", "average", "activations")  # program: torch itself
+
+
+def show_duration(seconds: float) -> str:
+    """3 h 20 min, 12 days 4 h, 45 s."""
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    if minutes < 120:
+        return f"{minutes} min"
+    if hours < 48:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{hours // 24} days {hours % 24} h"
+
+
+def _counted(space: SearchSpace, recipe: Recipe) -> dict[str, Any]:
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in Supernet(space, recipe.subnets.scaling).parameters())
+    rng = random.Random(0)
+    smallest, largest = (ops.macs(space, config) for config in (space.smallest(), space.largest()))
+    mean = statistics.fmean(ops.macs(space, space.sample(rng)) for _ in range(_SAMPLES))
+    rule = recipe.subnets
+    subnets = largest if recipe.single else largest + rule.smallest * smallest + rule.random * mean
+    return {
+        "parameters": parameters,
+        "smallest_macs": smallest,
+        "mean_macs": round(mean),
+        "largest_macs": largest,
+        "subnets_a_step": len(sandwich(space, rule, rng, single=recipe.single)),
+        "step_macs": round(3 * subnets * recipe.run.batch_size),
+        "part": recipe.run.batch_size // recipe.run.parts,
+    }
+
+
+def _memory(parameters: int, recipe: Recipe, before: int, peak: int) -> dict[str, int]:
+    """Where the memory goes; activations are what the peak has beside what can be counted."""
+    weights = 4 * parameters
+    gradients = weights * (
+        3 if recipe.run.parts == 1 else 5
+    )  # largest's, the others', merged; sums over parts
+    optimizer = weights * (2 if recipe.optimizer.kind == "adamw" else 1)
+    average = weights if recipe.run.ema else 0
+    peak += gradients - 3 * weights
+    return {
+        "peak_bytes": peak,
+        "program_bytes": before,
+        "weights_bytes": weights,
+        "gradients_bytes": gradients,
+        "optimizer_bytes": optimizer,
+        "average_bytes": average,
+        "activations_bytes": max(0, peak - before - weights - gradients - optimizer - average),
+        "checkpoint_bytes": weights + optimizer + average,
+    }
+
+
+def _memory_of(device: str) -> int:
+    """Bytes that the GPU, or this machine, has."""
+    if device.startswith("cuda"):
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _existing(path: Path) -> Path:
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path

@@ -1,0 +1,133 @@
+"""A few real steps on random images, in a process of their own: how long they take, and how much memory."""
+
+from __future__ import annotations
+
+import random
+import re
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nasvit_edge.errors import TrainingError
+from nasvit_edge.space import SearchSpace
+from nasvit_edge.train.initial import initialised
+from nasvit_edge.train.merge import merge
+from nasvit_edge.train.optimise import Average, optimizer_for
+from nasvit_edge.train.recipe import Recipe
+from nasvit_edge.train.step import Passes, sandwich
+
+_MOST_MACS = 1.2e11  # of a measured step: about ten seconds on two cores
+_STEPS = 4  # measured ones, after one that warms up
+_LONGEST_S = 8.0  # no further step is started after this
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What real steps took: seconds a step, and peak memory of the process before the first and after the last."""
+
+    batch: int
+    seconds: float
+    before_bytes: int
+    peak_bytes: int
+
+
+def bearable(batch: int, macs_an_image: float) -> int:
+    """The batch to measure: the recipe's, or one that is done in seconds."""
+    return min(batch, max(4, int(_MOST_MACS / macs_an_image)))
+
+
+def scaled(measured: Sequence[Measured], batch: int) -> tuple[float, int]:
+    """Seconds and peak memory for `batch` images, along the line through two batches."""
+    first, last = measured[0], measured[-1]
+    if last.batch == batch:
+        return last.seconds, last.peak_bytes
+    an_image = max(0.0, (last.peak_bytes - first.peak_bytes) / (last.batch - first.batch))
+    return last.seconds * batch / last.batch, round(last.peak_bytes + an_image * (batch - last.batch))
+
+
+def measure(
+    space: SearchSpace, recipe: Recipe, batch: int, threads: int, bf16: bool, device: str
+) -> list[Measured]:
+    """Of `batch`, and of half of it first where `batch` is not the recipe's."""
+    whole = batch == recipe.run.batch_size // recipe.run.parts
+    batches = [batch] if whole else [batch // 2, batch]
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(_steps, space, recipe, batches, threads, bf16, device).result()
+        except (BrokenProcessPool, MemoryError, torch.OutOfMemoryError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
+            raise TrainingError(
+                f"a step of {batch} images does not fit into memory ({reason}); use a smaller --batch-size "
+                "or more parts: --set run.parts=4"
+            ) from None
+
+
+def _steps(
+    space: SearchSpace, recipe: Recipe, batches: Sequence[int], threads: int, bf16: bool, device: str
+) -> list[Measured]:
+    """Real steps on random images, in this process."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    before = _resident("VmRSS", device)
+    module: Any = initialised(space, 0, recipe.subnets.scaling).train()
+    module.to(device).to(memory_format=torch.channels_last)
+    passes = Passes(module, recipe, threads=threads, bf16=bf16)
+    optimizer, average = optimizer_for(module, recipe.optimizer), Average(passes.parameters, recipe.run.ema)
+    rng, measured = random.Random(0), []
+    for batch in batches:
+        taken: list[float] = []
+        started = time.perf_counter()
+        while len(taken) <= _STEPS and (len(taken) < 2 or time.perf_counter() - started < _LONGEST_S):
+            taken.append(_step(space, recipe, batch, passes, optimizer, average, rng))
+        seconds = statistics.fmean(taken[1:])
+        measured.append(Measured(batch, seconds, before, _resident("VmHWM", device)))
+    passes.close()
+    return measured
+
+
+def _step(
+    space: SearchSpace,
+    recipe: Recipe,
+    batch: int,
+    passes: Passes,
+    optimizer: torch.optim.Optimizer,
+    average: Average,
+    rng: random.Random,
+) -> float:
+    """Seconds of one step as the training loop takes it."""
+    side = max(space.resolutions)
+    images = torch.randn(batch, 3, side, side, device=passes.device)
+    labels = torch.randint(space.classes, (batch,), device=passes.device)
+    started = time.perf_counter()
+    passed = passes(images, labels, sandwich(space, recipe.subnets, rng, single=recipe.single))
+    merged = merge(passed.largest, passed.subnets, recipe.merge, project=recipe.merge.project)
+    for parameter, gradient in zip(passes.parameters, merged.gradient, strict=True):
+        parameter.grad = gradient
+    optimizer.step()
+    average.update()
+    if passes.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def _resident(what: str, device: str) -> int:
+    """Bytes of memory now (VmRSS) or at most so far (VmHWM): of the GPU, or of this process."""
+    if device.startswith("cuda"):
+        return torch.cuda.memory_allocated() if what == "VmRSS" else torch.cuda.max_memory_allocated()
+    status = Path("/proc/self/status")
+    if status.exists():
+        found = re.search(rf"{what}:\s+(\d+) kB", status.read_text())
+        return 1024 * int(found[1]) if found else 0
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most

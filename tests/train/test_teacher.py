@@ -1,0 +1,296 @@
+"""Teachers: the right probabilities from every kind of file, and one clear line where there are none."""
+
+from __future__ import annotations
+
+import io
+import random
+import sys
+import urllib.request
+import warnings
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import one_line, only_user_errors, require_module
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from nasvit_edge.errors import CheckpointError, MissingExtraError
+from nasvit_edge.model.checkpoint import random_supernet, save_supernet
+from nasvit_edge.model.subnet import materialise
+from nasvit_edge.space import space_toml
+from nasvit_edge.train import teacher as teachers
+from nasvit_edge.train.teacher import Member, Teacher, load_teacher, renormalised
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Small models gain nothing from threads and wait for them where other programs run."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+SMALL = "timm:mobilenetv3_small_050"
+
+
+def images(tiny, count: int = 5) -> torch.Tensor:
+    torch.manual_seed(1)
+    return torch.randn(count, 3, 12, 12)
+
+
+def scripted(path: Path, classes: int = 4, side: int = 12) -> nn.Module:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(3 * side * side, classes)).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(module).save(str(path))
+    return module
+
+
+def test_a_torchscript_file_teaches_the_softmax_of_its_scaled_logits(tiny, tmp_path):
+    module, x = scripted(tmp_path / "t.ts"), images(tiny)
+    found = load_teacher(str(tmp_path / "t.ts"), tiny, scale=5.0)(x)
+    assert torch.allclose(found, (5 * module(x)).softmax(-1), atol=1e-6)
+    assert not found.requires_grad
+    assert not found.is_inference()  # cross-entropy keeps its targets for the backward pass
+
+
+@pytest.mark.parametrize("scale", [0.5, 5.0])
+def test_several_teachers_teach_the_mean_of_their_softmaxes(tiny, tmp_path, scale):
+    x = images(tiny)
+    one, two = scripted(tmp_path / "a.pt"), random_supernet(tiny, 3)
+    save_supernet(two, tmp_path / "b.safetensors", {})
+    both = load_teacher(f"{tmp_path / 'a.pt'} , {tmp_path / 'b.safetensors'}", tiny, scale=scale)(x)
+    largest = materialise(two, tiny.largest())
+    with torch.no_grad():
+        expected = ((scale * one(x)).softmax(-1) + (scale * largest(x)).softmax(-1)) / 2
+    assert torch.allclose(both, expected, atol=1e-5)
+
+
+def test_of_a_run_its_largest_subnet_teaches_with_its_own_normalisation(tiny, tmp_path):
+    own = replace(tiny, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7), resolutions=(8, 16))
+    supernet = random_supernet(own, 1)
+    save_supernet(supernet, tmp_path / "supernet.safetensors", {})
+    (tmp_path / "space.toml").write_text(space_toml(own))
+    pixels = torch.rand(3, 3, 16, 16)
+    taught = load_teacher(str(tmp_path), tiny)(_normal(pixels, tiny))
+    with torch.no_grad():
+        expected = (5 * supernet(_normal(pixels, own), own.largest())).softmax(-1)
+    assert torch.allclose(taught, expected, atol=1e-4)
+
+
+def _normal(pixels, space):
+    return (pixels - torch.tensor(space.mean)[:, None, None]) / torch.tensor(space.std)[:, None, None]
+
+
+def test_a_teacher_of_other_classes_of_the_same_number_is_refused(tiny, tmp_path):
+    save_supernet(random_supernet(tiny), tmp_path / "supernet.safetensors", {})
+    (tmp_path / "space.toml").write_text(space_toml(tiny.with_labels(["a", "b", "c", "d"])))
+    with pytest.raises(CheckpointError, match="a, b, c and 1 more"):
+        load_teacher(str(tmp_path), tiny)
+    load_teacher(str(tmp_path), tiny.with_labels(["a", "b", "c", "d"]))
+
+
+@given(st.lists(st.floats(0.05, 2), min_size=12, max_size=12))
+def test_renormalising_is_normalising_anew(values):
+    old, new = (values[:3], values[3:6]), (values[6:9], values[9:])
+    pixels = torch.rand(2, 3, 4, 4, dtype=torch.float64)
+
+    def normal(pair):
+        mean, std = (torch.tensor(v, dtype=torch.float64)[:, None, None] for v in pair)
+        return (pixels - mean) / std
+
+    assert torch.allclose(renormalised(normal(old), old, new), normal(new), atol=1e-9)
+
+
+class Recorder(nn.Module):
+    def forward(self, x):
+        self.seen = x
+        return x.flatten(1)[:, :4]
+
+
+def test_a_member_gets_its_own_size_and_normalisation(tiny):
+    module = Recorder()
+    teach = Teacher([Member("m", module, 20, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))], tiny)
+    teach(torch.zeros(2, 3, 12, 12))  # zeros are the space's mean
+    assert module.seen.shape == (2, 3, 20, 20)
+    assert torch.allclose(module.seen, torch.full((2, 3, 20, 20), 0.5), atol=1e-6)
+    assert not module.training
+
+
+def test_torchvision_models_take_a_state_dict_for_the_classes_of_the_data(tiny, tmp_path):
+    models = require_module("torchvision.models")
+    torch.manual_seed(0)
+    module = models.mobilenet_v3_small(num_classes=4).eval()
+    torch.save({"model": {f"module.{n}": v for n, v in module.state_dict().items()}}, tmp_path / "r.pth")
+    teach = load_teacher(f"torchvision:mobilenet_v3_small@{tmp_path / 'r.pth'}", tiny)
+    member = teach.members[0]
+    assert (member.size, member.mean) == (224, (0.485, 0.456, 0.406))
+    x = torch.rand(2, 3, 224, 224)
+    with torch.no_grad():
+        assert torch.allclose(member.module(x), module(x), atol=1e-5)
+    assert teach(images(tiny, 2)).sum(-1).tolist() == pytest.approx([1, 1], abs=1e-5)
+
+
+def test_timm_models_take_a_state_dict_of_any_form(tiny, tmp_path):
+    timm = require_module("timm")
+    torch.manual_seed(0)
+    module = timm.create_model("mobilenetv3_small_050", num_classes=4).eval()
+    torch.save({"state_dict": module.state_dict(), "optimizer": {}}, tmp_path / "t.pth.tar")
+    teach = load_teacher(f"{SMALL}@{tmp_path / 't.pth.tar'}", tiny)
+    x = torch.rand(2, 3, 224, 224)
+    with torch.no_grad():
+        assert torch.allclose(teach.members[0].module(x), module(x), atol=1e-5)
+
+
+def test_weights_of_another_model_or_other_classes_name_the_key(tiny, tmp_path):
+    timm = require_module("timm")
+    path = tmp_path / "w.pth"
+    torch.save(timm.create_model("mobilenetv3_small_050", num_classes=10).state_dict(), path)
+    with pytest.raises(
+        CheckpointError, match=r"'classifier\.weight' has shape \(10, 1024\); \(4, 1024\)"
+    ) as caught:
+        load_teacher(f"{SMALL}@{path}", tiny)
+    one_line(caught)
+    with pytest.raises(CheckpointError, match=r"key .* is (unknown|missing)|has shape") as caught:
+        load_teacher(f"timm:mobilenetv3_small_075@{path}", tiny)
+    one_line(caught)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", "names nothing"),
+        ("nano,", "names nothing"),
+        ("timm:no_such_model", "unknown teacher"),
+        ("torchvision:no_such_model", "unknown teacher"),
+        ("torchvision:fcn_resnet50", "unknown teacher"),  # segments
+        ("resnet50.onnx", "timm:NAME, torchvision:NAME"),
+        ("no_such_weights", "no weights"),
+        ("absent.pt", "No such file"),
+        ("absent.safetensors", "No such file"),
+        ("timm:resnet18@absent.pth", "No such file"),
+        ("nano", "none of space .tiny. with 4 classes"),
+    ],
+)
+def test_what_cannot_teach_says_why_in_one_line(tiny, name, said):
+    if name.startswith("timm"):
+        require_module("timm")
+    with pytest.raises(CheckpointError, match=said) as caught:
+        load_teacher(name, tiny)
+    one_line(caught)
+
+
+def test_another_number_of_classes_is_refused(tiny, tmp_path):
+    scripted(tmp_path / "t.pt", classes=7)
+    with pytest.raises(CheckpointError, match="has 7 classes; the data have 4") as caught:
+        load_teacher(str(tmp_path / "t.pt"), tiny)
+    one_line(caught)
+
+
+def test_a_model_that_does_not_fit_the_images_is_refused_at_once(tiny, tmp_path):
+    scripted(tmp_path / "t.pt", side=32)
+    with pytest.raises(CheckpointError, match="does not take batches of 12 x 12 images") as caught:
+        load_teacher(str(tmp_path / "t.pt"), tiny)
+    one_line(caught)
+
+
+def test_without_network_the_libraries_weights_are_one_line(tiny, monkeypatch, tmp_path):
+    require_module("torchvision.models")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody answers
+    monkeypatch.setattr(urllib.request, "_opener", None)
+    with pytest.raises(
+        CheckpointError, match=r"could not be fetched .*give torchvision:resnet18@FILE"
+    ) as caught:
+        load_teacher("torchvision:resnet18", tiny)
+    one_line(caught)
+
+
+def test_a_library_that_is_absent_is_named(tiny, monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(MissingExtraError, match="timm is not installed") as caught:
+        load_teacher(SMALL, tiny)
+    one_line(caught)
+
+
+def test_a_state_dict_alone_asks_for_its_model(tiny, tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save(nn.Linear(2, 2).state_dict(), path)
+    with pytest.raises(CheckpointError, match=f"timm:resnet18@{path}"):
+        load_teacher(str(path), tiny)
+
+
+def test_programs_that_torch_would_unpickle_are_not_loaded(tiny, tmp_path, monkeypatch):
+    program = torch.export.export(
+        nn.Sequential(nn.Flatten(), nn.Linear(432, 4)), (torch.zeros(2, 3, 12, 12),)
+    )
+    torch.export.save(program, tmp_path / "p.pt2")
+    monkeypatch.setattr(torch.export, "load", pytest.fail)
+    with pytest.raises(CheckpointError, match=r"torch\.export program") as caught:
+        load_teacher(str(tmp_path / "p.pt2"), tiny)
+    one_line(caught)
+
+
+class Bomb:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return (self.mark.touch, ())
+
+
+def test_nothing_in_a_pickle_is_executed(tiny, tmp_path):
+    timm = require_module("timm")
+    path, mark = tmp_path / "bomb.pth", tmp_path / "mark"
+    state = timm.create_model("mobilenetv3_small_050", num_classes=4).state_dict()
+    torch.save({"args": Bomb(mark), "state_dict": state}, path)
+    load_teacher(f"{SMALL}@{path}", tiny)
+    only_user_errors(load_teacher, str(path), tiny)
+    assert not mark.exists()
+
+
+@given(seed=st.integers(0, 2**31), cut=st.booleans())
+@settings(max_examples=25)
+def test_a_damaged_file_is_an_error_or_the_same_teacher(tiny, tmp_path_factory, seed, cut):
+    folder, rng = tmp_path_factory.getbasetemp(), random.Random(seed)
+    whole, broken = folder / "whole.ts", folder / "broken.ts"
+    if not whole.exists():
+        scripted(whole)
+    content = bytearray(whole.read_bytes())
+    if cut:
+        content = content[: rng.randrange(len(content))]
+    else:
+        for _ in range(3):
+            content[rng.randrange(len(content))] = rng.randrange(256)
+    broken.write_bytes(content)
+    found = only_user_errors(load_teacher, str(broken), tiny)
+    if not isinstance(found, str):
+        assert found(torch.zeros(2, 3, 12, 12)).shape == (2, 4)
+
+
+@given(st.text(alphabet="atimn:@,./ \x00é", max_size=20))
+@settings(max_examples=40)
+def test_any_text_as_a_name_is_a_teacher_or_one_line(tiny, text):
+    only_user_errors(load_teacher, text, tiny)
+
+
+def test_an_archive_of_something_else_is_no_teacher(tiny, tmp_path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("letter.txt", "hello")
+    (tmp_path / "x.pt").write_bytes(buffer.getvalue())
+    with pytest.raises(CheckpointError, match="not TorchScript"):
+        load_teacher(str(tmp_path / "x.pt"), tiny)
+
+
+def test_nothing_of_a_teacher_is_trained(tiny, tmp_path):
+    scripted(tmp_path / "t.pt")
+    teach = load_teacher(str(tmp_path / "t.pt"), tiny)
+    assert not any(p.requires_grad for m in teach.members for p in m.module.parameters())
+    assert teachers.Teacher is Teacher
