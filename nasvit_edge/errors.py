@@ -5,6 +5,8 @@ NasvitEdgeError            one clear line for the user; the CLI prints it and ex
 ├── TableError             a latency table that is missing, damaged or does not cover an op
 ├── CheckpointError        weights that cannot be read or do not fit the space
 ├── DataError              images or labels that cannot be read
+├── RecipeError            a training recipe that is not valid
+├── TrainingError          a run that diverged or cannot go on
 ├── DeviceError            a device that is unknown or not reachable
 ├── BudgetError            no subnet meets the budget (exit code 1)
 ├── ExportError            an artifact that cannot be written
@@ -39,6 +41,16 @@ class CheckpointError(NasvitEdgeError):
 
 class DataError(NasvitEdgeError):
     """Images or labels that cannot be read."""
+
+
+class RecipeError(NasvitEdgeError):
+    """A training recipe that is not valid."""
+
+
+class TrainingError(NasvitEdgeError):
+    """A training run that diverged, or that cannot go on."""
+
+    exit_code = 1
 
 
 class DeviceError(NasvitEdgeError):

@@ -2,60 +2,122 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from nasvit_edge.cli import options
 from nasvit_edge.cli.output import note, print_json, print_table, progress
 
+_EVERY = 5.0  # minutes
+
 
 def train(
     space: options.Space = "nano",
     data: Annotated[
-        str, typer.Option(help="fashion-mnist, or a folder with one folder per class.")
+        str,
+        typer.Option(
+            help="fashion-mnist, cifar10, cifar100, or a folder of images, a folder for each class."
+        ),
     ] = "fashion-mnist",
     out: options.Out = Path("runs/nano"),
-    epochs: Annotated[int, typer.Option(min=1)] = 15,
-    batch_size: Annotated[int, typer.Option(min=2)] = 128,
-    learning_rate: Annotated[float, typer.Option(min=1e-8, max=10.0)] = 2e-3,
-    random_subnets: Annotated[
-        int, typer.Option(min=0, help="Random subnets a step, beside the smallest.")
-    ] = 2,
-    threads: options.Threads = 2,
-    seed: options.Seed = 0,
-    label_smoothing: Annotated[float, typer.Option(min=0.0, max=0.9)] = 0.05,
-    shift: Annotated[int, typer.Option(min=0, max=32, help="Pixels that images are moved at random.")] = 2,
+    recipe: Annotated[
+        str, typer.Option(help="nasvit, alphanet, bignas, deit, levit, single, ..., or a TOML file.")
+    ] = "nano",
+    values: Annotated[
+        list[str] | None, typer.Option("--set", help="Change the recipe: optimizer.learning_rate=2e-3.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, show_default="the recipe's", help="As --set run.epochs.")
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=2, show_default="the recipe's", help="Images a step of each process."),
+    ] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="What the largest learns from: timm:NAME, torchvision:NAME or a file.")
+    ] = None,
     supernet: Annotated[
         str | None, typer.Option(help="Start from these weights: a file, or shipped ones by name.")
     ] = None,
+    threads: options.Threads = 2,
+    workers: Annotated[int, typer.Option(min=0, max=64, help="Processes that prepare images.")] = 1,
+    seed: options.Seed = 0,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Passes under bfloat16 autocast.")] = False,
+    sync_bn: Annotated[bool, typer.Option("--sync-bn", help="Batch statistics over all processes.")] = False,
+    conflicts: Annotated[
+        bool, typer.Option("--conflicts", help="Log how the gradients of subnets and largest agree.")
+    ] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log for TensorBoard too.")] = False,
+    validate_every: Annotated[int, typer.Option(min=0, help="Epochs; 0: only at the end.")] = 1,
+    checkpoint_minutes: Annotated[float, typer.Option(min=0.0, help="Between two checkpoints.")] = _EVERY,
+    keep: Annotated[int, typer.Option(min=1, help="Checkpoints to keep.")] = 2,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print MACs, memory and an estimated time; train nothing.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Example:  nasvit-edge train --space nano --data fashion-mnist --out runs/nano
 
-    Train a supernet with the sandwich rule and in-place distillation. Ctrl-C keeps a checkpoint;
-    --resume continues. Writes OUT/supernet.safetensors.
+    Train a supernet by a recipe. Ctrl-C and SIGTERM keep a checkpoint; --resume continues bit for bit.
+    Writes OUT/supernet.safetensors and OUT/space.toml. Under torchrun, on several processes.
     """
-    from nasvit_edge.train import TrainSettings, run
+    from nasvit_edge.train.loop import Settings
+    from nasvit_edge.train.recipe import load_recipe
+    from nasvit_edge.train.run import Request, run
 
-    settings = TrainSettings(
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        random_subnets=random_subnets,
-        label_smoothing=label_smoothing,
-        shift=shift,
+    changes = list(values or [])
+    changes += [f"run.epochs={epochs}"] if epochs else []
+    changes += [f"run.batch_size={batch_size}"] if batch_size else []
+    chosen = load_recipe(recipe)
+    chosen = chosen.with_values(changes) if changes else chosen
+    settings = Settings(
+        out=out,
         seed=seed,
+        threads=threads,
+        workers=workers,
+        bf16=bf16,
+        sync_bn=sync_bn,
+        checkpoint_s=60 * checkpoint_minutes,
+        keep=keep,
     )
+    request = Request(
+        space=space,
+        data=data,
+        recipe=chosen,
+        settings=settings,
+        weights=supernet,
+        teacher=teacher,
+        resume=resume,
+        conflicts=conflicts,
+        tensorboard=tensorboard,
+        validate_every=validate_every,
+    )
+    if dry_run:
+        _show_estimate(request, as_json)
+        return
     with progress("training") as show:
-        report = run(
-            space, data, settings, out, threads=threads, weights=supernet, resume=resume, on_progress=show
-        )
+        report = run(request, on_progress=show, note=note)
+    if not report:
+        return
     if as_json:
         print_json(report)
         return
-    rows = [[name, f"{report['accuracy'][name]:.2%}"] for name in ("smallest", "largest")]
+    rows = [[name, f"{value:.2%}"] for name, value in report["accuracy"].items()]
     print_table(["subnet", "validation accuracy"], rows)
-    note(f"wrote {out / 'supernet.safetensors'}")
+    note(f"wrote {out / 'supernet.safetensors'}; space: {out / 'space.toml'}")
+
+
+def _show_estimate(request: Any, as_json: bool) -> None:
+    from nasvit_edge.train.estimate import of_request
+
+    if os.environ.get("RANK", "0") != "0":  # under torchrun the first process tells for all
+        return
+    report = of_request(request)
+    if as_json:
+        print_json(report)
+        return
+    print_table(["", "value"], [[name, value] for name, value in report["shown"]])

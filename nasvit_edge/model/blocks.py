@@ -43,6 +43,21 @@ class StemBlock(nn.Module):
         return out
 
 
+def is_channels_last(x: Tensor | torch.fx.Proxy) -> bool:
+    """Whether (B, C, H, W) lies in memory as (B, H, W, C), and not as both; in a trace it does not."""
+    if isinstance(x, torch.fx.Proxy):
+        return False
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
+def grid_mean(x: Tensor, *, keepdim: bool = False) -> Tensor:
+    """The mean over the grid: (B, C, H, W) -> (B, C) or (B, C, 1, 1), with gradients in the memory format of `x`."""
+    if is_channels_last(x):
+        mean = x.permute(0, 2, 3, 1).flatten(1, 2).mean(1)  # mean((2, 3)) would send back contiguous ones
+        return mean[:, :, None, None] if keepdim else mean
+    return x.mean((2, 3), keepdim=keepdim)
+
+
 class SqueezeExcite(nn.Module):
     """Scale each channel by a gate computed from its mean over the grid."""
 
@@ -54,7 +69,7 @@ class SqueezeExcite(nn.Module):
         self.gate = nn.Hardsigmoid()  # relu6(x + 3) / 6
 
     def forward(self, x: Tensor) -> Tensor:
-        mean = x.mean((2, 3), keepdim=True)  # (B, C, 1, 1)
+        mean = grid_mean(x, keepdim=True)  # (B, C, 1, 1)
         gate: Tensor = self.gate(self.expand(self.act(self.reduce(mean))))
         return x * gate
 
@@ -111,7 +126,8 @@ class HeadMix(nn.Module):
         self.bias = nn.Parameter(torch.zeros(heads))
 
     def forward(self, x: Tensor) -> Tensor:
-        mixed = torch.matmul(self.weight, x.flatten(2)) + self.bias[:, None]  # (B, h, N*N)
+        weight = self.weight.expand(len(x), -1, -1)  # a product a sample: one matmul would copy to (B*N*N, h)
+        mixed = torch.baddbmm(self.bias[:, None], weight, x.flatten(2))  # (B, h, N*N)
         out: Tensor = mixed.unflatten(2, x.shape[2:])  # type: ignore[no-untyped-call]
         return out
 
@@ -148,6 +164,8 @@ class Attention(nn.Module):
         logits = (q * self.op.head_width**-0.5).transpose(2, 3) @ k + self.positions()  # (B, h, N, N)
         weights = self.mix_weights(self.mix_logits(logits).softmax(-1))
         out = (v @ weights.transpose(2, 3)).flatten(1, 2).unflatten(2, x.shape[2:])  # (B, 4C, H, W)
+        if is_channels_last(x):
+            out = out.contiguous(memory_format=torch.channels_last)  # else act's gradient mixes both formats
         projected: Tensor = self.project(self.act(out))
         return projected
 
@@ -202,7 +220,7 @@ class HeadBlock(nn.Module):
         self.act = nn.SiLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = self.act(self.expand(x)).mean((2, 3))  # (B, 6C); the batch axis stays at batch 1
+        pooled = grid_mean(self.act(self.expand(x)))  # (B, 6C); the batch axis stays at batch 1
         out: Tensor = self.act(self.features(pooled))
         return out
 

@@ -40,7 +40,7 @@ def load_supernet(weights: str | Path, space: SearchSpace, *, seed: int = 0) -> 
         return random_supernet(space, int(match.group(1) or seed))
     path = resolve_weights(weights)
     tensors, metadata = read_weights(path)
-    supernet = Supernet(space)
+    supernet = Supernet(space, str(metadata.get("scaling", "switchable")))
     load_tensors(supernet, tensors, str(path))
     supernet.source = {"kind": "file", **metadata, "sha256": files.sha256(path)}
     return supernet.eval()
@@ -292,7 +292,13 @@ def save_supernet(supernet: Supernet, path: Path, metadata: Mapping[str, Any]) -
     state = {
         n: v.contiguous() for n, v in supernet.state_dict().items() if not n.endswith("num_batches_tracked")
     }
-    files.write_bytes(path, save(state, metadata={"nasvit_edge": json.dumps(dict(metadata), sort_keys=True)}))
+    files.write_bytes(
+        path,
+        save(
+            state,
+            metadata={"nasvit_edge": json.dumps({**metadata, "scaling": supernet.scaling}, sort_keys=True)},
+        ),
+    )
 
 
 def shipped_weights(sha256: str) -> str | None:

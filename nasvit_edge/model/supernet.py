@@ -7,16 +7,18 @@ place of its own (spec section 2).
 
 from __future__ import annotations
 
-import functools
+import threading
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasvit_edge.errors import CheckpointError
+from nasvit_edge.model.batch_norm import Ranks, share_statistics
 from nasvit_edge.model.blocks import MBConvBlock, TransformerBlockModule, build
-from nasvit_edge.ops import MBConv, Op, TransformerBlock, lower
+from nasvit_edge.ops import Classifier, MBConv, Op, TransformerBlock, lower
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
 SCALING_SWITCHES = 8  # rows of the layer scaling per depth, chosen by the token count mod 8
@@ -27,12 +29,18 @@ class Supernet(nn.Module):
 
     Attributes:
         space: the search space.
+        scaling: how transformer blocks scale their branches: `switchable` by depth and token count
+            (spec section 2), one `shared` row for all, or `none` (branches are added as they are).
+        ranks: the processes whose batches batch norm takes together in train mode; None: this one's alone.
         source: where the weights are from: kind, sha256 or seed, and for random ones a plain warning.
     """
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: SearchSpace, scaling: str = "switchable") -> None:
         super().__init__()
-        self.space = space
+        if scaling not in SCALINGS:
+            raise CheckpointError(f"layer scaling {scaling!r} is unknown; there are {', '.join(SCALINGS)}")
+        self.space, self.scaling = space, scaling
+        self.ranks: Ranks | None = None
         self.source: dict[str, object] = {"kind": "untrained"}
         self.ops = largest_ops(space)
         for op in self.ops.values():
@@ -43,22 +51,27 @@ class Supernet(nn.Module):
         images: Tensor,
         config: SubnetConfig,
         statistics: Mapping[str, Tensor] | None = None,
+        *,
+        dropout: float = 0.0,
     ) -> Tensor:
         """Logits (B, classes) of the subnet `config` for images (B, 3, H, W).
 
         Images of another size are resized bicubically to the subnet's resolution. In train mode batch
         norm uses the batch, in eval mode the running statistics, or `statistics` where given (the
-        names of the subnet's state dict, such as a calibrated subnet has).
+        names of the subnet's state dict, such as a calibrated subnet has). `dropout` is the share of
+        the classifier's inputs that train mode leaves out.
         """
         size = (config.resolution, config.resolution)
         if tuple(images.shape[-2:]) != size:
             images = F.interpolate(images, size, mode="bicubic", align_corners=False)
         x = images
         for op in lower(self.space, config):
-            skeleton = _skeleton(op, self.training)
+            skeleton = _skeleton(op, self.training, self.ranks if self.training else None)
             state = self.block_state(op, skeleton.names)
             if statistics and not self.training:
                 state |= {n: statistics[f"{op.name}.{n}"] for n in state if n.endswith(_STATISTICS)}
+            if dropout and self.training and isinstance(op, Classifier):
+                x = F.dropout(x, dropout)
             x = torch.func.functional_call(skeleton.module, state, (x,))
         return x
 
@@ -69,7 +82,7 @@ class Supernet(nn.Module):
             raise CheckpointError(f"the supernet of space {self.space.name!r} has no block {op.name!r}")
         block = self.get_submodule(op.name)
         mine = dict(block.named_parameters()) | dict(block.named_buffers())
-        state = {name: _slice(name, mine[name], shape, op) for name, shape in names.items()}
+        state = {name: self._slice(name, mine[name], shape, op) for name, shape in names.items()}
         for name, shape in names.items():
             if state[name].shape != shape:
                 raise CheckpointError(
@@ -77,18 +90,31 @@ class Supernet(nn.Module):
                 )
         return state
 
+    def _slice(self, name: str, largest: Tensor, shape: torch.Size, op: Op) -> Tensor:
+        if name not in _SCALES or self.scaling == "switchable":
+            return _slice(name, largest, shape, op)
+        if self.scaling == "shared":
+            return largest[0, 0, : shape[0]]
+        return torch.full(
+            shape, shape[0] / 8.0, dtype=largest.dtype, device=largest.device
+        )  # blocks: times 8 / C
 
+
+SCALINGS = ("switchable", "shared", "none")
+_SCALES = ("scale_attention", "scale_mlp")
 _STATISTICS = ("running_mean", "running_var")
 
 
 class _Skeleton:
     """The module of an op without memory of its own, and the entries to give it."""
 
-    def __init__(self, op: Op, batch_statistics: bool) -> None:
+    def __init__(self, op: Op, batch_statistics: bool, ranks: Ranks | None) -> None:
         with torch.device("meta"):
             self.module = build(op)
         if batch_statistics:
             drop_statistics(self.module)
+        if ranks is not None:
+            share_statistics(self.module, ranks)
         self.module.train(batch_statistics)
         self.names = {
             name: value.shape
@@ -100,9 +126,15 @@ class _Skeleton:
                 module.num_batches_tracked = None
 
 
-@functools.lru_cache(maxsize=4096)
-def _skeleton(op: Op, batch_statistics: bool) -> _Skeleton:
-    return _Skeleton(op, batch_statistics)
+_skeletons = threading.local()  # a functional call puts weights into the module: one thread, one module
+
+
+def _skeleton(op: Op, batch_statistics: bool, ranks: Ranks | None) -> _Skeleton:
+    made: dict[Any, _Skeleton] = _skeletons.__dict__
+    key = (op, batch_statistics, ranks)
+    if key not in made:
+        made[key] = _Skeleton(*key)
+    return made[key]
 
 
 def drop_statistics(module: nn.Module) -> None:
@@ -150,7 +182,7 @@ def _elastic(op: Op, space: SearchSpace) -> nn.Module:
 def _slice(name: str, largest: Tensor, shape: torch.Size, op: Op) -> Tensor:
     """The leading part of `largest` with `shape`; kernels from the centre, scaling and positions by place."""
     if isinstance(op, TransformerBlock):
-        if name in ("scale_attention", "scale_mlp"):
+        if name in _SCALES:
             return largest[op.depth, op.height * op.width % SCALING_SWITCHES, : shape[0]]
         if name == "attention.position_table":
             return crop_positions(largest, op.height, op.width, op.heads)
@@ -182,4 +214,12 @@ def resize_positions(image: Tensor, size: tuple[int, int]) -> Tensor:
     return resized[0].permute(1, 2, 0)
 
 
-__all__ = ["SCALING_SWITCHES", "Supernet", "attach", "crop_positions", "drop_statistics", "largest_ops"]
+__all__ = [
+    "SCALINGS",
+    "SCALING_SWITCHES",
+    "Supernet",
+    "attach",
+    "crop_positions",
+    "drop_statistics",
+    "largest_ops",
+]

@@ -1,273 +1,303 @@
-"""The training loop: settings, augmentation, checkpoints, resume.
+"""The training loop: steps, the averaged weights, checkpoints, resume.
 
-Everything random is a function of (seed, step) or (seed, epoch), so a resumed run continues as if it
-had never stopped.
+Everything random is a function of (seed, step, rank), so a resumed run continues as if it had never stopped.
 """
 
 from __future__ import annotations
 
-import io
-import json
 import math
 import random
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from nasvit_edge import files
-from nasvit_edge.data_sets import ImageSet, prepare
-from nasvit_edge.errors import CheckpointError, DataError, NasvitEdgeError
-from nasvit_edge.model.checkpoint import load_supernet, save_supernet
-from nasvit_edge.model.evaluate import calibrated
-from nasvit_edge.model.subnet import materialise, statistics
+from nasvit_edge.errors import CheckpointError
+from nasvit_edge.model.checkpoint import save_supernet
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.space import SearchSpace
-from nasvit_edge.train.step import accumulate, sandwich
+from nasvit_edge.train.checkpoints import Checkpoints, enough_disk
+from nasvit_edge.train.diagnosis import Watch
+from nasvit_edge.train.initial import settle
+from nasvit_edge.train.loading import Batch, Loader
+from nasvit_edge.train.logs import StepRecord
+from nasvit_edge.train.merge import Merged, Products, added, merge
+from nasvit_edge.train.optimise import Average, learning_rate, optimizer_for
+from nasvit_edge.train.recipe import Recipe
+from nasvit_edge.train.step import Gradient, Passed, Passes, sandwich
+from nasvit_edge.train.world import World
+
+if TYPE_CHECKING:
+    from nasvit_edge.data_sets import Images, ImageSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainSettings:
-    """What decides the outcome of a run; kept in its checkpoints and weights."""
+class Settings:
+    """How a run is carried out; only `seed` and what `identity` takes decide its outcome."""
 
-    epochs: int = 15
-    batch_size: int = 128
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.02
-    warmup: float = 0.05  # share of all steps
-    label_smoothing: float = 0.05
-    clip: float = 5.0  # norm of the gradient
-    random_subnets: int = 2
-    shift: int = 2  # pixels, each way
+    out: Path
     seed: int = 0
-    initial: str = ""  # SHA-256 of the weights to start from; none: the training initialisation
+    threads: int = 2
+    workers: int = 1  # processes that prepare images
+    bf16: bool = False
+    sync_bn: bool = False
+    compiled: bool = False
+    checkpoint_s: float = 300.0
+    keep: int = 2
 
 
-@dataclass(slots=True)
-class Progress:
-    """Where a run is; handed to the callback after every step."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """What the caller hears: after every step, at the end of every epoch, and whether it wants to stop."""
 
-    step: int
-    steps: int
-    loss: float
-    distilled: float
-    seconds: float
+    on_step: Callable[[StepRecord, Products], None] = lambda record, products: None
+    on_epoch: Callable[[int, int, Supernet], None] = lambda step, epoch, averaged: None
+    on_save: Callable[[], None] = lambda: None  # before a checkpoint is written
+    stop: Callable[[], bool] = lambda: False
 
 
-def train(
-    space: SearchSpace,
-    images: ImageSet,
-    settings: TrainSettings,
-    out: Path,
-    *,
-    initial: Path | None = None,
-    resume: bool = False,
-    on_step: Callable[[Progress], None] = lambda _: None,
-    checkpoint_seconds: float = 120.0,
-) -> Supernet:
-    """Train a supernet and write `out/supernet.safetensors`, with `out/checkpoint.pt` on the way.
+class Trainer:
+    """One run of a recipe.
 
-    With `initial`, training starts from those weights (a second, shorter cycle often pays).
-
-    Raises:
-        CheckpointError: `resume` without a checkpoint, or one of another run.
-        NasvitEdgeError: the loss is not finite.
+    Args:
+        supernet: to be trained, in place; its initial values are the run's.
+        images: training images; the loader crops them to the space's largest resolution.
+        teacher: images (B, 3, S, S) -> probabilities (B, classes), for the largest subnet.
+        identity: what else decides the outcome (names of teacher and initial weights), for checkpoints.
     """
-    files.writable_folder(out)
-    _check(images, settings)
-    if initial is not None:
-        settings = replace(settings, initial=files.sha256(initial))
-    supernet, optimizer = _start(space, settings, initial)
-    step, steps = 0, settings.epochs * (len(images) // settings.batch_size)
-    if resume:
-        step = _load(out / "checkpoint.pt", supernet, optimizer, space, settings, images)
-    elif (out / "checkpoint.pt").exists():
-        raise CheckpointError(
-            f"{str(out)!r} holds a run already; continue it with --resume or choose another --out"
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        images: Images,
+        recipe: Recipe,
+        settings: Settings,
+        world: World,
+        *,
+        teacher: Callable[[Tensor], Tensor] | None = None,
+        identity: dict[str, Any] | None = None,
+    ) -> None:
+        self.supernet, self.recipe, self.settings, self.world = supernet, recipe, settings, world
+        self.space: SearchSpace = supernet.space
+        self.teacher = teacher
+        module: Any = supernet.train().to(world.device)  # torch's own types of `to` differ by version
+        module.to(memory_format=torch.channels_last)
+        supernet.ranks = world if settings.sync_bn and world.size > 1 else None
+        threads = 1 if settings.sync_bn else settings.threads  # collective calls must come in one order
+        self.passes = Passes(supernet, recipe, threads=threads, bf16=settings.bf16)
+        self.parameters = self.passes.parameters
+        self.optimizer = optimizer_for(supernet, recipe.optimizer)
+        self.average = Average(self.parameters, recipe.run.ema)
+        size, parts = max(self.space.resolutions), recipe.run.parts
+        self.loader = Loader(
+            images,
+            recipe.augment,
+            self.space,
+            size=size,
+            batch_size=recipe.run.batch_size // parts,
+            parts=parts,
+            rank=world.rank,
+            world=world.size,
+            seed=settings.seed,
+            workers=settings.workers,
         )
-    saved, whole = time.monotonic(), True
-    try:
-        while step < steps:
-            started = time.monotonic()
-            lr = _learning_rate(step, steps, settings)
-            loss, distilled = _gradients(supernet, optimizer, images, step, lr, settings)
-            whole = False  # an interrupt in here leaves weights that belong to no step
-            optimizer.step()
-            if not math.isfinite(loss + distilled):
-                raise NasvitEdgeError(
-                    f"the loss is {loss} at step {step}: training diverged; lower --learning-rate (now {settings.learning_rate})"
-                )
-            step, whole = step + 1, True
-            on_step(Progress(step, steps, loss, distilled, time.monotonic() - started))
-            if time.monotonic() - saved > checkpoint_seconds:
-                _save(out / "checkpoint.pt", supernet, optimizer, step, space, settings, images)
-                saved = time.monotonic()
-    finally:
-        if step and whole and all(bool(torch.isfinite(p).all()) for p in supernet.parameters()):
-            _save(out / "checkpoint.pt", supernet, optimizer, step, space, settings, images)
-    settle(supernet, images)
-    metadata: dict[str, object] = {
-        "kind": "trained",
-        "space": space.name,
-        "data": images.name,
-        "settings": asdict(settings),
-    }
-    save_supernet(supernet, out / "supernet.safetensors", metadata)
-    supernet.source = metadata
-    return supernet.eval()
+        self.per_epoch = self.loader.steps_per_epoch
+        self.steps = recipe.run.epochs * self.per_epoch
+        self.identity = self._identity(images, identity or {})
+        self.checkpoints = Checkpoints(settings.out, self.identity, settings.keep)
+        self.step = 0
 
+    def _identity(self, images: Images, more: dict[str, Any]) -> dict[str, Any]:
+        s, images_a_step = self.settings, self.recipe.run.batch_size * self.world.size
+        own = {"space": self.space.name, "data": images.name, "images": len(images), "seed": s.seed}
+        own |= {
+            "images a step": images_a_step,
+            "processes": self.world.size,
+            "sync-bn": s.sync_bn,
+            "bf16": s.bf16,
+        }
+        return {"recipe": self.recipe.to_dict(), **own, **more}
 
-def settle(supernet: Supernet, images: ImageSet) -> None:
-    """Give the supernet the largest subnet's statistics, so that its eval mode is of use.
+    # -- start and end ------------------------------------------------------------------------------
 
-    Training itself keeps none (batch statistics throughout); a subnet is calibrated before use.
-    """
-    largest = calibrated(materialise(supernet, supernet.space.largest()), images)
-    own = dict(supernet.named_buffers())
-    with torch.no_grad():
-        for name, value in statistics(largest).items():
-            own[name].copy_(value)
-
-
-def _check(images: ImageSet, settings: TrainSettings) -> None:
-    if len(images) < settings.batch_size:
-        raise DataError(f"{len(images)} images are fewer than one batch of {settings.batch_size}")
-
-
-def _start(
-    space: SearchSpace, settings: TrainSettings, initial: Path | None
-) -> tuple[Supernet, torch.optim.Optimizer]:
-    torch.manual_seed(settings.seed)
-    if initial is None:
-        supernet = Supernet(space)
-        initialise(supernet)
-    else:
-        supernet = load_supernet(initial, space)
-    supernet.train()
-    module: Any = supernet  # torch's own types of `to` differ by version
-    module.to(memory_format=torch.channels_last)
-    decayed = [p for p in supernet.parameters() if p.dim() > 1]
-    plain = [p for p in supernet.parameters() if p.dim() <= 1]
-    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
-    return supernet, torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-
-
-def initialise(supernet: Supernet) -> None:
-    """The training initialisation (spec section 2): framework defaults, the last batch norm of every
-    MBConv 0, position tables truncated normal with std 0.02, layer scaling 1e-4 (as built)."""
-    for name, parameter in supernet.named_parameters():
-        if name.endswith("project.norm.weight"):
-            torch.nn.init.zeros_(parameter)
-        elif name.endswith("position_table"):
-            torch.nn.init.trunc_normal_(parameter, std=0.02)
-        elif name.endswith(("mix_logits.weight", "mix_weights.weight")):
-            torch.nn.init.kaiming_uniform_(parameter, a=math.sqrt(5))  # as a linear layer
-
-
-def _gradients(
-    supernet: Supernet,
-    optimizer: torch.optim.Optimizer,
-    images: ImageSet,
-    step: int,
-    lr: float,
-    settings: TrainSettings,
-) -> tuple[float, float]:
-    pixels, labels = _batch(images, step, settings)
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    optimizer.zero_grad()
-    rng = random.Random(settings.seed * 1_000_003 + step)
-    configs = sandwich(supernet, rng, settings.random_subnets)
-    x = prepare(pixels, supernet.space).contiguous(memory_format=torch.channels_last)
-    losses = accumulate(supernet, x, labels, configs, settings.label_smoothing)
-    torch.nn.utils.clip_grad_norm_(supernet.parameters(), settings.clip)
-    return losses
-
-
-def _batch(images: ImageSet, step: int, settings: TrainSettings) -> tuple[Tensor, Tensor]:
-    """The images of a step, flipped and shifted at random: a function of (seed, step)."""
-    per_epoch = len(images) // settings.batch_size
-    epoch, index = divmod(step, per_epoch)
-    order = np.random.default_rng([settings.seed, epoch]).permutation(len(images))
-    chosen = torch.from_numpy(order[index * settings.batch_size :][: settings.batch_size])
-    rng = np.random.default_rng([settings.seed, epoch, index])
-    return augment(images.pixels[chosen], settings.shift, rng), images.labels[chosen]
-
-
-def augment(pixels: Tensor, shift: int, rng: np.random.Generator) -> Tensor:
-    """Flip half of the images and move each by up to `shift` pixels; (B, C, H, W) bytes in and out."""
-    count, _, height, width = pixels.shape
-    padded = F.pad(pixels, (shift,) * 4)
-    top, left = (torch.from_numpy(rng.integers(0, 2 * shift + 1, count)) for _ in range(2))
-    flip = torch.from_numpy(rng.random(count) < 0.5)
-    columns = torch.arange(width).expand(count, -1)
-    columns = torch.where(flip[:, None], columns.flip(1), columns) + left[:, None]
-    rows = torch.arange(height)[None] + top[:, None]
-    moved = padded[torch.arange(count)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
-    return moved.permute(0, 3, 1, 2)
-
-
-def _learning_rate(step: int, steps: int, settings: TrainSettings) -> float:
-    """Linear warm-up, then a cosine to zero."""
-    warm = max(1, round(settings.warmup * steps))
-    if step < warm:
-        return settings.learning_rate * (step + 1) / warm
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
-
-
-def _identity(space: SearchSpace, settings: TrainSettings, images: ImageSet) -> dict[str, Any]:
-    return {"space": space.name, "settings": asdict(settings), "data": images.name, "images": len(images)}
-
-
-def _save(
-    path: Path,
-    supernet: Supernet,
-    optimizer: torch.optim.Optimizer,
-    step: int,
-    space: SearchSpace,
-    settings: TrainSettings,
-    images: ImageSet,
-) -> None:
-    state = {
-        "run": json.dumps(_identity(space, settings, images)),
-        "step": step,
-        "model": supernet.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    files.write_bytes(path, buffer.getvalue())
-
-
-def _load(
-    path: Path,
-    supernet: Supernet,
-    optimizer: torch.optim.Optimizer,
-    space: SearchSpace,
-    settings: TrainSettings,
-    images: ImageSet,
-) -> int:
-    if not path.exists():
-        raise CheckpointError(f"no run to resume: {str(path)!r} does not exist")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        run, step = json.loads(state["run"]), int(state["step"])
-        if run != _identity(space, settings, images):
-            changed = [k for k, v in _identity(space, settings, images).items() if run.get(k) != v]
+    def resume(self) -> int:
+        """Go to the newest checkpoint; returns its step."""
+        state = self.checkpoints.load()
+        try:
+            self.supernet.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.average.load([value.to(self.world.device) for value in state["average"]])
+            self.step = state["step"]
+        except (KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+            reason = str(error).splitlines()[0][:160]
             raise CheckpointError(
-                f"{str(path)!r} is another run (different {', '.join(changed)}); use its options or another --out"
+                f"checkpoint of step {state['step']} does not fit the run: {reason}"
+            ) from None
+        return self.step
+
+    def refuse_old(self) -> None:
+        """CheckpointError where the folder holds a run already: it is not to be lost by a slip."""
+        if self.checkpoints.paths() or (self.settings.out / "supernet.safetensors").exists():
+            raise CheckpointError(
+                f"{str(self.settings.out)!r} holds a run already; continue it with --resume or choose another --out"
             )
-        supernet.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-    except CheckpointError:
-        raise
-    except Exception as error:  # noqa: BLE001 - a damaged file can fail in any way
-        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise CheckpointError(f"checkpoint {str(path)!r} is damaged: {reason}") from None
-    return step
+
+    def save(self) -> None:
+        """A checkpoint of this moment, by the first process alone."""
+        if self.world.rank == 0 and self.step:
+            state = {"model": self.supernet.state_dict(), "optimizer": self.optimizer.state_dict()}
+            self.checkpoints.save(self.step, {**state, "average": self.average.state()})
+
+    def averaged(self) -> Supernet:
+        """A copy of the supernet with the averaged weights."""
+        made = Supernet(self.space, self.supernet.scaling).to(self.world.device)
+        made.load_state_dict(self.supernet.state_dict())
+        with torch.no_grad():
+            trained = [
+                own
+                for own, p in zip(made.parameters(), self.supernet.parameters(), strict=True)
+                if p.requires_grad
+            ]
+            for own, value in zip(trained, self.average.weights, strict=True):
+                own.copy_(value)
+        made.source = {"kind": "trained", **self.identity, "step": self.step}
+        return made.eval()
+
+    # -- running ------------------------------------------------------------------------------------
+
+    def run(self, watched: Watched) -> bool:
+        """Train to the end; False where `watched.stop` ended it before. A checkpoint is left either way."""
+        enough_disk(self.settings.out, _state_bytes(self.parameters, self.recipe), self.settings.keep)
+        self.world.same_start(self.supernet)
+        watch, saved, whole = Watch(self), time.monotonic(), True
+        steps = self.loader.steps(self.step, self.steps)
+        try:
+            while self.step < self.steps:
+                whole = False  # an interrupt in here leaves weights that belong to no step
+                record, products = self._one(steps, watch)
+                self.step, whole = self.step + 1, True
+                watched.on_step(record, products)
+                if self.step % self.per_epoch == 0:
+                    watched.on_epoch(self.step, self.step // self.per_epoch, self.averaged())
+                    self.supernet.train()
+                if self.world.agreed(watched.stop()):
+                    return self.step == self.steps
+                if self.world.agreed(time.monotonic() - saved > self.settings.checkpoint_s):
+                    watched.on_save()
+                    self.save()
+                    saved = time.monotonic()
+        finally:
+            if whole:
+                watched.on_save()
+                self.save()
+            self.close(steps)
+        return True
+
+    def close(self, steps: Iterator[list[Batch]] | None = None) -> None:
+        """End the threads and the loader's processes."""
+        if steps is not None and hasattr(steps, "close"):
+            steps.close()
+        self.loader.close()
+        self.passes.close()
+
+    def _one(self, steps: Iterator[list[Batch]], watch: Watch) -> tuple[StepRecord, Products]:
+        started, waited = time.monotonic(), self.loader.waited_s
+        epoch = self.step // self.per_epoch
+        rate = self._rate()
+        passed = self._passed(next(steps))
+        project = self.recipe.merge.project and epoch >= self.recipe.merge.project_from_epoch
+        merged = merge(passed.largest, passed.subnets, self.recipe.merge, project=project)
+        losses = self.world.mean(torch.stack([passed.loss, passed.distilled])).tolist()
+        watch(losses, merged, passed)
+        self._update(merged, rate)
+        seconds, waited = time.monotonic() - started, self.loader.waited_s - waited
+        return self._record(losses, merged.products, rate, seconds, waited), merged.products
+
+    def _passed(self, batches: list[Batch]) -> Passed:
+        """g_T and g_S of a step: the mean over its parts and over all processes."""
+        rng = random.Random(self.settings.seed * 1_000_003 + self.step)
+        configs = sandwich(self.space, self.recipe.subnets, rng, single=self.recipe.single)
+        largest: Gradient | None = None
+        subnets: Gradient = []
+        losses: list[Tensor] = []
+        for part, batch in enumerate(batches):
+            torch.manual_seed(self._seed(self.world.rank * len(batches) + part))  # of dropout
+            images, targets = batch.images.to(self.world.device), batch.targets.to(self.world.device)
+            taught = None if self.teacher is None else self.teacher(images)
+            done = self.passes(images, targets, configs, taught)
+            losses.append(torch.stack([done.loss, done.distilled]))
+            largest = done.largest if largest is None else added(largest, done.largest)
+            subnets = done.subnets if not subnets else added(subnets, done.subnets)
+        assert largest is not None
+        loss, distilled = torch.stack(losses).mean(0)
+        largest, subnets = (self.world.averaged(_shared(g, len(batches))) for g in (largest, subnets))
+        return Passed(largest, subnets, loss, distilled)
+
+    def _seed(self, part: int) -> int:
+        return ((self.settings.seed * 1_000_003 + self.step) * 4_099 + part) % 2**63
+
+    def _rate(self) -> float:
+        images = self.recipe.run.batch_size * self.world.size
+        return learning_rate(self.step, self.per_epoch, images, self.recipe.optimizer, self.recipe.run)
+
+    def _update(self, merged: Merged, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        for parameter, gradient in zip(self.parameters, merged.gradient, strict=True):
+            parameter.grad = _laid_out(gradient, parameter)
+        self.optimizer.step()
+        self.average.update()
+
+    def _record(
+        self, losses: list[float], products: Products, rate: float, seconds: float, waited: float
+    ) -> StepRecord:
+        seconds = max(seconds, 1e-9)
+        subnets, largest = float(products.subnets.sum()), float(products.largest.sum())
+        shared = (products.subnets > 0) & (products.largest > 0)
+        negative = float((products.dot[shared] < 0).float().mean()) if bool(shared.any()) else 0.0
+        return StepRecord(
+            step=self.step + 1,
+            epoch=self.step // self.per_epoch,
+            loss=losses[0],
+            distilled=losses[1],
+            learning_rate=rate,
+            norm_largest=math.sqrt(largest),
+            norm_subnets=math.sqrt(subnets),
+            negative=negative,
+            images_per_s=self.recipe.run.batch_size * self.world.size / seconds,
+            waited=waited / seconds,
+        )
+
+
+def _shared(gradient: Gradient, parts: int) -> Gradient:
+    return gradient if parts == 1 else [None if g is None else g / parts for g in gradient]
+
+
+def _laid_out(gradient: Tensor | None, parameter: Tensor) -> Tensor | None:
+    """`gradient` with the strides of its parameter, as a fused optimizer takes for granted."""
+    if gradient is None or gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
+
+
+def _state_bytes(parameters: Sequence[Tensor], recipe: Recipe) -> int:
+    """Of a checkpoint: weights, the optimizer's one or two moments, the average."""
+    own = sum(p.numel() * p.element_size() for p in parameters)
+    return own * (1 + (2 if recipe.optimizer.kind == "adamw" else 1) + (1 if recipe.run.ema else 0))
+
+
+def finish(trainer: Trainer, calibration: ImageSet) -> Supernet:
+    """Write `supernet.safetensors` with the averaged weights and the largest subnet's statistics."""
+    supernet = trainer.averaged()
+    settle(supernet, calibration)
+    if trainer.world.rank == 0:
+        path = trainer.settings.out / "supernet.safetensors"
+        save_supernet(supernet, path, supernet.source)
+        supernet.source["sha256"] = files.sha256(path)
+    trainer.world.barrier()
+    return supernet

@@ -1,49 +1,250 @@
-"""A whole training run: data, training, and how good the two ends of the space have become."""
+"""A whole training run: data, training, logs, and how good the ends of the space become."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from nasvit_edge import data_sets, files
-from nasvit_edge.model.checkpoint import resolve_weights
-from nasvit_edge.model.evaluate import subnet_accuracy
+from nasvit_edge.data_sets import Images, ImageSet
+from nasvit_edge.errors import RecipeError, TrainingError
+from nasvit_edge.model.checkpoint import load_supernet, resolve_weights
 from nasvit_edge.model.supernet import Supernet
-from nasvit_edge.space import SearchSpace, load_space
-from nasvit_edge.train.loop import Progress, TrainSettings, train
+from nasvit_edge.space import SearchSpace, load_space, space_toml
+from nasvit_edge.train.conflicts import Meter
+from nasvit_edge.train.evaluate import subnet_accuracies
+from nasvit_edge.train.initial import initialised
+from nasvit_edge.train.logs import RunLog, StepRecord
+from nasvit_edge.train.loop import Settings, Trainer, Watched, finish
+from nasvit_edge.train.merge import Products
+from nasvit_edge.train.recipe import Recipe
+from nasvit_edge.train.teacher import load_teacher
+from nasvit_edge.train.world import World, world
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What `nasvit-edge train` is asked for.
+
+    Attributes:
+        space: by name or path; it takes over the labels of the data.
+        weights: a file or shipped weights to start from; None: the training initialisation.
+        teacher: names as `load_teacher` takes them.
+        validate_every: epochs between two measurements on the validation slice; 0: only at the end.
+        prepare: from the initial supernet, calibration and validation images to the supernet that is trained.
+    """
+
+    space: str
+    data: str
+    recipe: Recipe
+    settings: Settings
+    weights: str | None = None
+    teacher: str | None = None
+    resume: bool = False
+    conflicts: bool = False
+    tensorboard: bool = False
+    validate_every: int = 1
+    prepare: Callable[[Supernet, Images, Images], Supernet] | None = None
 
 
 def run(
-    space_name: str,
-    data: str,
-    settings: TrainSettings,
-    out: Path,
+    request: Request,
     *,
-    threads: int,
-    weights: str | None,
-    resume: bool,
-    on_progress: Callable[[int, int, str], None],
+    on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """Train, write the weights, and measure smallest and largest subnet on validation images."""
-    torch.set_num_threads(threads)
-    space = load_space(space_name)
-    files.writable_folder(out)
-    images, calibration, validation = data_sets.training_splits(data, space)
+    """Train, write the weights to `out/supernet.safetensors`, and measure the ends of the space.
 
-    def show(progress: Progress) -> None:
-        detail = f"loss {progress.loss:.3f}, subnets {progress.distilled:.3f}"
-        on_progress(progress.step, progress.steps, detail)
+    Returns:
+        What came out; nothing on other processes than the first.
 
-    initial = resolve_weights(weights) if weights else None
-    supernet = train(space, images, settings, out, initial=initial, resume=resume, on_step=show)
-    return {"out": str(out), "accuracy": _ends(space, supernet, calibration, validation)}
+    Raises:
+        TrainingError: the run diverged, or was stopped by a signal (a checkpoint is left).
+    """
+    torch.set_num_threads(request.settings.threads)
+    files.writable_folder(request.settings.out)
+    with world() as ranks, stopping() as stop:
+        if ranks.rank:  # the first tells for all
+            _run(request, ranks, stop, lambda done, total, detail: None, lambda text: None)
+            return {}
+        return _run(request, ranks, stop, on_progress, note)
 
 
-def _ends(
-    space: SearchSpace, supernet: Supernet, calibration: data_sets.ImageSet, validation: data_sets.ImageSet
-) -> dict[str, float]:
-    ends = {"smallest": space.smallest(), "largest": space.largest()}
-    return {name: subnet_accuracy(supernet, c, calibration, validation) for name, c in ends.items()}
+def _run(
+    request: Request,
+    ranks: World,
+    stop: Stop,
+    on_progress: Callable[[int, int, str], None],
+    note: Callable[[str], None],
+) -> dict[str, Any]:
+    space = space_for(load_space(request.space), request.data, note)
+    train, calibration, validation = data_sets.training_splits(request.data, space)
+    supernet, started_from = _initial(request, space)
+    if request.prepare is not None:
+        supernet = request.prepare(supernet, calibration, validation)
+    identity = {"initial weights": started_from, "teacher": request.teacher or ""}
+    teacher = _teacher(request, space)
+    trainer = Trainer(
+        supernet, train, request.recipe, request.settings, ranks, teacher=teacher, identity=identity
+    )
+    if request.resume:
+        note(f"resuming at step {trainer.resume()} of {trainer.steps}")
+    else:
+        trainer.refuse_old()
+    if ranks.rank == 0:
+        _describe(request, space, trainer)
+    with _Logs(request, trainer, calibration, validation, on_progress) as logs:
+        if not trainer.run(Watched(on_step=logs.step, on_epoch=logs.epoch, on_save=logs.flush, stop=stop)):
+            error = TrainingError(
+                f"stopped at step {trainer.step} of {trainer.steps}; a checkpoint is kept: the same command with --resume goes on"
+            )
+            error.exit_code = 128 + (stop.came or [0])[0]  # as shells tell a signal: 130 for Ctrl-C
+            raise error
+        final = finish(trainer, calibration)
+        accuracy = logs.validate(trainer.step, final)
+    return {
+        "out": str(request.settings.out),
+        "accuracy": accuracy,
+        "steps": trainer.step,
+        "validation": validation.name,
+    }
+
+
+def space_for(space: SearchSpace, data: str, note: Callable[[str], None] = lambda text: None) -> SearchSpace:
+    """`space` with the classes and labels of the data."""
+    labels = data_sets.classes(data)
+    if tuple(labels) == tuple(space.label_names()):
+        return space
+    some = ", ".join(labels[:3]) + (", ..." if len(labels) > 3 else "")
+    note(f"space {space.name!r} takes the {len(labels)} classes of the data ({some})")
+    return space.with_labels(labels)
+
+
+def _initial(request: Request, space: SearchSpace) -> tuple[Supernet, str]:
+    scaling = request.recipe.subnets.scaling
+    if request.weights is None:
+        return initialised(space, request.settings.seed, scaling), ""
+    path = resolve_weights(request.weights)
+    supernet = load_supernet(path, space)
+    if supernet.scaling != scaling:
+        raise RecipeError(
+            f"weights {str(path)!r} have {supernet.scaling} layer scaling; the recipe has {scaling}: --set subnets.scaling={supernet.scaling}"
+        )
+    return supernet, files.sha256(path)
+
+
+def _teacher(request: Request, space: SearchSpace) -> Callable[[Tensor], Tensor] | None:
+    if request.teacher is None:
+        return None
+    return load_teacher(request.teacher, space, scale=request.recipe.loss.teacher_scale)
+
+
+def _describe(request: Request, space: SearchSpace, trainer: Trainer) -> None:
+    files.write_text(request.settings.out / "space.toml", space_toml(space))
+    about = {"schema": 1, "steps": trainer.steps, "steps_per_epoch": trainer.per_epoch, **trainer.identity}
+    files.write_json(request.settings.out / "recipe.json", about)
+
+
+class _Logs:
+    """What a run writes beside its checkpoints, and what it tells the person."""
+
+    def __init__(
+        self,
+        request: Request,
+        trainer: Trainer,
+        calibration: ImageSet,
+        validation: Images,
+        on_progress: Callable[[int, int, str], None],
+    ) -> None:
+        self.request, self.trainer, self.on_progress = request, trainer, on_progress
+        self.calibration, self.validation = calibration, validation
+        self.log: RunLog | None = None
+        self.meter: Meter | None = None
+        self.best = ""
+
+    def __enter__(self) -> _Logs:
+        if self.trainer.world.rank == 0:
+            out, step = self.request.settings.out, self.trainer.step
+            self.log = RunLog(out, resume_step=step, tensorboard=self.request.tensorboard)
+            if self.request.conflicts and not self.trainer.recipe.single:
+                names = [n for n, p in self.trainer.supernet.named_parameters() if p.requires_grad]
+                self.meter = Meter(names, out / "conflicts.csv", resume_step=step)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for open_file in (self.log, self.meter):
+            if open_file is not None:
+                open_file.close()
+
+    def flush(self) -> None:
+        """Before a checkpoint: what is logged up to it must not be lost."""
+        for open_file in (self.log, self.meter):
+            if open_file is not None:
+                open_file.flush()
+
+    def step(self, record: StepRecord, products: Products) -> None:
+        if self.log is not None:
+            self.log.step(record)
+        if self.meter is not None:
+            self.meter.record(record.step, products)
+        detail = f"loss {record.loss:.3f}, subnets {record.distilled:.3f}, {record.images_per_s:.0f} images/s"
+        detail += f", {record.waited:.0%} waiting" if record.waited > 0.02 else ""
+        self.on_progress(record.step, self.trainer.steps, f"{detail}{self.best}")
+
+    def epoch(self, step: int, epoch: int, averaged: Supernet) -> None:
+        every = self.request.validate_every
+        if every and epoch % every == 0 and step < self.trainer.steps:
+            self.validate(step, averaged)
+
+    def validate(self, step: int, supernet: Supernet) -> dict[str, float]:
+        """The accuracy of smallest and largest on the validation slice, logged."""
+        space = supernet.space
+        ends = {"smallest": space.smallest(), "largest": space.largest()}
+        if self.trainer.recipe.single:
+            ends = {"largest": space.largest()}
+        found = subnet_accuracies(
+            supernet, list(ends.values()), self.calibration, self.validation, self.trainer.world
+        )
+        accuracies = dict(zip(ends, found, strict=True))
+        if self.log is not None:
+            self.log.validation(step, step // self.trainer.per_epoch, accuracies)
+        self.best = "".join(f", {name} {value:.1%}" for name, value in accuracies.items())
+        return accuracies
+
+
+class Stop:
+    """Whether a signal came, and which."""
+
+    def __init__(self) -> None:
+        self.came: list[int] = []
+
+    def __call__(self) -> bool:
+        return bool(self.came)
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[Stop]:
+    """Hears SIGTERM and Ctrl-C: the step under way is finished first; a second Ctrl-C interrupts at once."""
+    stop = Stop()
+
+    def hear(number: int, frame: object) -> None:
+        del frame
+        if stop() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.came.append(number)
+
+    kept: dict[int, Any] = {}
+    with contextlib.suppress(ValueError):  # not the main thread: signals stay as they are
+        for number in map(int, (signal.SIGTERM, signal.SIGINT)):
+            kept[number] = signal.signal(number, hear)
+    try:
+        yield stop
+    finally:
+        for number, before in kept.items():
+            signal.signal(number, before)

@@ -1,50 +1,128 @@
-"""One training step: the sandwich rule with in-place distillation (spec section 4, BigNAS)."""
+"""The gradients of one training step (spec section 4): the largest subnet, the smallest, random ones.
+
+On a CPU with two threads or more the passes run side by side, each on one thread: the operators of small
+networks are too short to share. What is added up is added in a fixed order, so results repeat bit for bit.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import random
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from nasvit_edge import ops
 from nasvit_edge.model.supernet import Supernet
-from nasvit_edge.space import SubnetConfig
+from nasvit_edge.space import SearchSpace, SubnetConfig
+from nasvit_edge.train.divergence import from_largest, from_targets
+from nasvit_edge.train.merge import added
+from nasvit_edge.train.recipe import Recipe, Subnets
+
+Gradient = list[Tensor | None]
 
 
-def sandwich(supernet: Supernet, rng: random.Random, random_subnets: int) -> list[SubnetConfig]:
-    """The largest subnet first, then the smallest, then `random_subnets` with every gene uniform."""
-    space = supernet.space
-    return [space.largest(), space.smallest()] + [space.sample(rng) for _ in range(random_subnets)]
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What the passes of a step leave: g_T, g_S (the sum over the others), and their losses."""
+
+    largest: Gradient
+    subnets: Gradient
+    loss: Tensor
+    distilled: Tensor
 
 
-def accumulate(
-    supernet: Supernet,
-    images: Tensor,
-    labels: Tensor,
-    configs: list[SubnetConfig],
-    label_smoothing: float,
-) -> tuple[float, float]:
-    """Add the gradients of all `configs` to `.grad`.
+def sandwich(
+    space: SearchSpace, rule: Subnets, rng: random.Random, *, single: bool = False
+) -> list[SubnetConfig]:
+    """The largest subnet first, then the smallest, then random ones with every gene uniform and independent."""
+    if single:
+        return [space.largest()]
+    smallest = [space.smallest()] if rule.smallest else []
+    return [space.largest(), *smallest, *(space.sample(rng) for _ in range(rule.random))]
 
-    The first config learns from the labels (cross-entropy), the others from its logits, detached
-    (in-place distillation, Kullback-Leibler). Images (B, 3, H, W), labels (B,).
 
-    Returns:
-        The loss of the first config and the mean loss of the others.
+class Passes:
+    """Runs the passes of steps; `close` ends its threads.
+
+    Args:
+        threads: of this process; passes run side by side where it is at least 2 and the device is the CPU.
+        bf16: run the passes under bfloat16 autocast; weights and gradients stay as they are.
     """
-    teacher = supernet(images, configs[0])
-    loss = F.cross_entropy(teacher, labels, label_smoothing=label_smoothing)
-    loss.backward()  # type: ignore[no-untyped-call]
-    soft = teacher.detach().softmax(-1)
-    distilled = 0.0
-    for config in configs[1:]:
-        student = distillation(supernet(images, config), soft)
-        student.backward()  # type: ignore[no-untyped-call]
-        distilled += student.item() / max(1, len(configs) - 1)
-    return loss.item(), distilled
+
+    def __init__(self, supernet: Supernet, recipe: Recipe, *, threads: int = 1, bf16: bool = False) -> None:
+        self.supernet, self.recipe = supernet, recipe
+        self.parameters = [p for p in supernet.parameters() if p.requires_grad]
+        self.device = self.parameters[0].device
+        self.bf16, self.threads = bf16, threads
+        self._pool: ThreadPoolExecutor | None = None
+        if self.device.type == "cpu" and threads > 1 and not recipe.single:
+            self._pool = ThreadPoolExecutor(threads)
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def __call__(
+        self, images: Tensor, targets: Tensor, configs: Sequence[SubnetConfig], teacher: Tensor | None = None
+    ) -> Passed:
+        """Gradients of every config; images (B, 3, H, W), targets (B,) or (B, classes).
+
+        `teacher` (B, classes): probabilities that the largest learns from instead of the targets.
+        """
+        if self._pool is not None:
+            torch.set_num_threads(self.threads)  # alone so far; the passes beside each other have one each
+        with self._autocast():
+            logits = self.supernet(images, configs[0], dropout=self.recipe.subnets.dropout)
+        loss = self._loss(logits, targets, teacher)
+        soft = logits.detach().float() if self.bf16 else logits.detach()
+        works: list[Callable[[], tuple[Gradient, Tensor]]] = [lambda: (self._gradient(loss), loss.detach())]
+        works += [lambda c=c: self._subnet(images, targets, c, soft) for c in configs[1:]]  # type: ignore[misc]
+        (largest, _), *others = self._run(works, configs)
+        nothing: Gradient = [None] * len(self.parameters)
+        summed = functools.reduce(added, (gradient for gradient, _ in others), nothing)
+        distilled = sum((value for _, value in others), loss.new_zeros(())) / max(1, len(others))
+        return Passed(largest, summed, loss.detach(), distilled)
+
+    def _loss(self, logits: Tensor, targets: Tensor, teacher: Tensor | None) -> Tensor:
+        logits = logits.float() if self.bf16 else logits
+        if teacher is not None:
+            return from_targets(logits, teacher)
+        return from_targets(logits, targets, self.recipe.loss.label_smoothing)
+
+    def _subnet(
+        self, images: Tensor, targets: Tensor, config: SubnetConfig, largest: Tensor
+    ) -> tuple[Gradient, Tensor]:
+        with self._autocast():
+            logits = self.supernet(images, config)
+        loss = from_largest(logits.float() if self.bf16 else logits, largest, targets, self.recipe.loss)
+        return self._gradient(loss), loss.detach()
+
+    def _gradient(self, loss: Tensor) -> Gradient:
+        return list(torch.autograd.grad(loss, self.parameters, allow_unused=True))
+
+    def _run(
+        self, works: list[Callable[[], Any]], configs: Sequence[SubnetConfig]
+    ) -> list[tuple[Gradient, Tensor]]:
+        """The results of `works` in order; side by side they start with the longest, for an even end."""
+        if self._pool is None:
+            return [work() for work in works]
+        costs = [
+            ops.macs(self.supernet.space, config) * (2 if i == 0 else 3) for i, config in enumerate(configs)
+        ]
+        order = sorted(range(len(works)), key=lambda i: -costs[i])
+        futures = {i: self._pool.submit(_on_one_thread, works[i]) for i in order}
+        return [futures[i].result() for i in range(len(works))]
+
+    def _autocast(self) -> Any:
+        return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
 
 
-def distillation(logits: Tensor, soft: Tensor) -> Tensor:
-    """KL(soft || softmax(logits)), the mean over the batch; logits and soft (B, classes)."""
-    return F.kl_div(torch.log_softmax(logits, -1), soft, reduction="batchmean")
+def _on_one_thread(work: Callable[[], tuple[Gradient, Tensor]]) -> tuple[Gradient, Tensor]:
+    torch.set_num_threads(1)
+    return work()

@@ -1,71 +1,164 @@
-"""One training step: the sandwich rule and in-place distillation."""
+"""The passes of a step: which subnets, what each learns from, and that running them side by side changes nothing."""
 
 from __future__ import annotations
 
-import math
+import copy
 import random
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 from nasvit_edge.model.checkpoint import random_supernet
-from nasvit_edge.train.step import accumulate, distillation, sandwich
+from nasvit_edge.train.divergence import alpha_divergence, from_targets, kl
+from nasvit_edge.train.initial import initialised
+from nasvit_edge.train.recipe import Recipe, Subnets, load_recipe
+from nasvit_edge.train.step import Passes, sandwich
+
+RECIPE = load_recipe("nasvit")
+
+
+def batch(count=8, side=12, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return (
+        torch.randn(count, 3, side, side, generator=generator),
+        torch.randint(0, 4, (count,), generator=generator),
+    )
+
+
+def gradients(supernet, recipe, configs, threads=1, **options):
+    passes = Passes(supernet, recipe, threads=threads, **options)
+    try:
+        return passes(*batch(), configs)
+    finally:
+        passes.close()
+
+
+def equal(one, two):
+    return all((a is None and b is None) or torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def close(one, two, rtol=1e-4, atol=1e-6):
+    pairs = zip(one, two, strict=True)
+    return all((a is None and b is None) or torch.allclose(a, b, rtol, atol) for a, b in pairs)
 
 
 def test_the_sandwich_is_largest_smallest_then_random_ones(tiny):
-    supernet = random_supernet(tiny)
-    chosen = sandwich(supernet, random.Random(0), 3)
+    chosen = sandwich(tiny, Subnets(random=3), random.Random(0))
     assert chosen[:2] == [tiny.largest(), tiny.smallest()]
     assert len(chosen) == 5
-    assert chosen == sandwich(supernet, random.Random(0), 3)
-    assert chosen[2:] != sandwich(supernet, random.Random(1), 3)[2:]
+    assert chosen == sandwich(tiny, Subnets(random=3), random.Random(0))
+    assert chosen[2:] != sandwich(tiny, Subnets(random=3), random.Random(1))[2:]
+    assert sandwich(tiny, Subnets(random=3), random.Random(0), single=True) == [tiny.largest()]
+    assert tiny.smallest() not in sandwich(tiny, Subnets(smallest=False, random=1), random.Random(0))
 
 
 def test_random_subnets_take_every_choice_of_every_gene(tiny):
-    rng, supernet = random.Random(0), random_supernet(tiny)
-    seen = [sandwich(supernet, rng, 1)[2] for _ in range(200)]
+    rng = random.Random(0)
+    seen = [sandwich(tiny, Subnets(random=1), rng)[2] for _ in range(200)]
     assert {config.resolution for config in seen} == set(tiny.resolutions)
     assert {config.depth[1] for config in seen} == {1, 2, 3}
 
 
-def test_distillation_is_the_divergence_from_the_teacher():
-    student, teacher = torch.randn(5, 7), torch.randn(5, 7)
-    p, q = teacher.softmax(-1), student.softmax(-1)
-    assert distillation(student, p).item() == pytest.approx(
-        (p * (p / q).log()).sum(-1).mean().item(), rel=1e-4
-    )
-    assert distillation(teacher, p).item() == pytest.approx(0, abs=1e-6)
-
-
-def test_the_largest_learns_from_labels_and_the_others_from_it(tiny):
+@pytest.mark.parametrize(("kind", "rule"), [("alpha", alpha_divergence), ("kl", kl)])
+def test_the_largest_learns_from_labels_and_the_others_from_its_logits(tiny, kind, rule):
     supernet = random_supernet(tiny).train()
-    images, labels = torch.randn(8, 3, 12, 12), torch.randint(0, 4, (8,))
-    configs = sandwich(supernet, random.Random(0), 2)
-    loss, distilled = accumulate(supernet, images, labels, configs, 0.1)
-    together = _gradients(supernet)
-    with torch.no_grad():
-        teacher = supernet(images, configs[0])
-        students = [supernet(images, config) for config in configs[1:]]
-    assert loss == pytest.approx(F.cross_entropy(teacher, labels, label_smoothing=0.1).item(), rel=1e-5)
-    apart = [distillation(student, teacher.softmax(-1)).item() for student in students]
-    assert distilled == pytest.approx(sum(apart) / 3, rel=1e-5)
-    supernet.zero_grad()
-    F.cross_entropy(supernet(images, configs[0]), labels, label_smoothing=0.1).backward()
-    for config in configs[1:]:  # the teacher's logits carry no gradient
-        distillation(supernet(images, config), teacher.softmax(-1)).backward()
-    alone = _gradients(supernet)
-    assert all(torch.allclose(together[n], alone[n], rtol=1e-3, atol=1e-6) for n in together)
+    recipe = RECIPE.with_values([f"loss.distillation={kind}", "loss.label_smoothing=0.1"])
+    configs = sandwich(tiny, recipe.subnets, random.Random(0))
+    found = gradients(supernet, recipe, configs)
+    images, labels = batch()
+    parameters = list(supernet.parameters())
+    teacher = supernet(images, configs[0])
+    loss = from_targets(teacher, labels, 0.1)
+    alone = torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True)
+    students = [rule(supernet(images, config), teacher.detach()) for config in configs[1:]]
+    others = torch.autograd.grad(sum(students), parameters, allow_unused=True)
+    assert close(found.largest, alone)
+    assert close(found.subnets, others)
+    assert found.loss.item() == pytest.approx(loss.item(), rel=1e-6)
+    assert found.distilled.item() == pytest.approx(sum(s.item() for s in students) / 3, rel=1e-5)
 
 
-def _gradients(supernet: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {n: p.grad.clone() for n, p in supernet.named_parameters() if p.grad is not None}
-
-
-def test_without_other_subnets_nothing_is_distilled(tiny):
+def test_a_teacher_takes_the_place_of_the_labels(tiny):
     supernet = random_supernet(tiny).train()
-    loss, distilled = accumulate(
-        supernet, torch.randn(4, 3, 8, 8), torch.zeros(4).long(), [tiny.largest()], 0.0
+    images, labels = batch()
+    probabilities = torch.rand(8, 4).softmax(-1)
+    passes = Passes(supernet, RECIPE)
+    taught = passes(images, labels, [tiny.largest(), tiny.smallest()], probabilities)
+    assert taught.loss.item() == pytest.approx(
+        from_targets(supernet(images, tiny.largest()), probabilities).item(), rel=1e-6
     )
-    assert math.isfinite(loss)
-    assert distilled == 0
+    others = passes(images, (labels + 1) % 4, [tiny.largest(), tiny.smallest()], probabilities)
+    assert equal(taught.largest, others.largest)
+
+
+def test_side_by_side_the_gradients_are_those_of_one_after_another(tiny):
+    supernet = random_supernet(tiny).train()
+    for seed in range(5):
+        configs = sandwich(tiny, RECIPE.subnets, random.Random(seed))
+        one, two = (gradients(supernet, RECIPE, configs, threads) for threads in (1, 2))
+        assert close(one.largest, two.largest)
+        assert close(one.subnets, two.subnets)
+        assert one.loss.item() == pytest.approx(two.loss.item(), rel=1e-6)
+
+
+def test_side_by_side_results_repeat_bit_for_bit(tiny):
+    supernet = initialised(tiny, 0).train()
+    configs = sandwich(tiny, Subnets(random=4), random.Random(0))
+    found = [gradients(supernet, RECIPE, configs, 2) for _ in range(6)]
+    assert all(equal(found[0].subnets, other.subnets) for other in found[1:])
+    assert all(equal(found[0].largest, other.largest) for other in found[1:])
+
+
+def test_channels_last_weights_give_the_same_gradients(tiny):
+    plain = random_supernet(tiny).train()
+    last = copy.deepcopy(plain).to(memory_format=torch.channels_last)
+    images, labels = batch()
+    configs = sandwich(tiny, RECIPE.subnets, random.Random(0))
+    one = Passes(plain, RECIPE)(images, labels, configs)
+    two = Passes(last, RECIPE)(images.contiguous(memory_format=torch.channels_last), labels, configs)
+    assert close(one.largest, two.largest, 1e-3, 1e-5)
+    assert close(one.subnets, two.subnets, 1e-3, 1e-5)
+
+
+def test_an_error_in_a_pass_beside_others_is_the_callers(tiny):
+    supernet = random_supernet(tiny).train()
+    passes = Passes(supernet, RECIPE, threads=2)
+    images, labels = batch()
+    with pytest.raises(ValueError, match="batch"):
+        passes(images, labels[:3], [tiny.largest(), tiny.smallest()])
+    passes.close()
+
+
+def test_dropout_is_of_the_largest_alone(tiny):
+    supernet = random_supernet(tiny).train()
+    recipe = RECIPE.with_values(["subnets.dropout=0.5", "loss.distillation=labels"])
+    images, labels = batch()
+    found = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        found.append(Passes(supernet, recipe)(images, labels, [tiny.largest(), tiny.smallest()]))
+    assert not equal(found[0].largest, found[1].largest)
+    assert equal(found[0].subnets, found[1].subnets)
+
+
+@pytest.mark.parametrize("scaling", ["switchable", "shared", "none"])
+def test_layer_scaling_learns_in_the_rows_that_are_used(tiny, scaling):
+    supernet = initialised(tiny, 0, scaling).train()
+    names = [name for name, _ in supernet.named_parameters()]
+    found = gradients(supernet, Recipe(name="x"), [tiny.largest(), tiny.smallest()])
+    banks = [g for n, g in zip(names, found.largest, strict=True) if n.endswith("scale_attention")]
+    assert banks
+    for bank in banks:
+        if scaling == "none":
+            assert bank is None
+            continue
+        used = (bank != 0).any(-1)  # (depth, switches)
+        grid = 3 * 3 % 8  # the largest's 12 pixels at strides 4
+        where = [(0, 0)] if scaling == "shared" else [(max(tiny.stages[-1].depth), grid)]
+        assert used.nonzero().tolist() == [list(place) for place in where]
+
+
+def test_without_other_subnets_there_is_nothing_to_distil(tiny):
+    found = gradients(random_supernet(tiny).train(), load_recipe("single"), [tiny.largest()])
+    assert found.distilled == 0
+    assert all(g is None for g in found.subnets)

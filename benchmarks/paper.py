@@ -1,0 +1,255 @@
+"""The paper's investigations at the scale of two cores, on CIFAR-10: python benchmarks/paper.py --data CIFAR10 --out runs/paper
+
+Every arm is one `nasvit-edge train` with the same number of epochs and the same data, then one `nasvit-edge evaluate` on
+the test images (smallest, largest, the same 20 random subnets). Runs go on where they were when the command is given
+again; `--report docs/results.md` writes the page from what there is and calls a partial grid partial. `--list` prints
+the commands.
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from paper_page import page
+
+from nasvit_edge import files, ops
+from nasvit_edge.data_sets import classes
+from nasvit_edge.report.conflicts import read_conflicts
+from nasvit_edge.space import load_space, space_toml
+
+EPOCHS = 10
+COMMON = ["run.epochs={epochs}", "run.warmup_epochs=1", "merge.project_from_epoch=1"]
+STRONG = [  # the recipe `deit`
+    *("augment.randaugment_ops=2", "augment.randaugment_magnitude=9", "augment.erasing=0.25"),
+    *("augment.mixup=0.8", "augment.cutmix=1.0", "loss.label_smoothing=0.1"),
+]
+ALPHANET = [  # the recipe `alphanet`: SGD, AutoAugment, dropout, smoothed labels, no projection, no average
+    *("optimizer.kind=sgd", "optimizer.learning_rate=0.1", "optimizer.weight_decay=1e-5", "run.ema=0.0"),
+    *("optimizer.first_rate=0.0", "optimizer.last_rate=0.0", "augment.autoaugment=cifar10"),
+    *("augment.randaugment_ops=0", "augment.erasing=0.0", "augment.mixup=0.0", "augment.cutmix=0.0"),
+    *("subnets.dropout=0.2", "loss.label_smoothing=0.1", "merge.project=false"),
+]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One line of the table: a space, what it changes of the recipe `nano`, and what it shows."""
+
+    name: str
+    about: str
+    space: str = "nano"
+    changes: tuple[str, ...] = ()
+    alone: str = ""  # the subnet that is trained from scratch
+
+
+ARMS = [
+    Arm("nasvit", "the whole method"),
+    Arm("no-projection", "plain sum of the gradients", changes=("merge.project=false",)),
+    Arm("no-scaling", "no layer scaling", changes=("subnets.scaling=none",)),
+    Arm("strong-augmentation", "DeiT's augmentation", changes=tuple(STRONG)),
+    Arm("alphanet-recipe", "AlphaNet's recipe on the hybrid space", changes=tuple(ALPHANET)),
+    Arm("cnn", "CNN space, plain sum of the gradients", "nano-cnn", ("merge.project=false",)),
+    Arm("cnn-alphanet", "CNN space, AlphaNet's recipe", "nano-cnn", tuple(ALPHANET)),
+    Arm("scratch-smallest", "the smallest subnet alone, on labels", alone="smallest"),
+    Arm("scratch-middle", "a middle subnet alone, on labels", alone="middle"),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", required=True, help="CIFAR-10 as folders train/ and test/, or cifar10")
+    parser.add_argument("--out", type=Path, default=Path("runs/paper"))
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
+    parser.add_argument("--hours", type=float, default=1e3, help="begin nothing new after so long")
+    parser.add_argument("--arms", nargs="*", choices=[a.name for a in ARMS], help="only these")
+    parser.add_argument("--report", type=Path, help="write the page and run nothing")
+    parser.add_argument("--list", action="store_true", help="print the commands and run nothing")
+    options = parser.parse_args()
+    grid = [
+        (arm, seed)
+        for seed in range(options.seeds)
+        for arm in ARMS
+        if not options.arms or arm.name in options.arms
+    ]
+    if options.report:
+        files.write_text(options.report, page(options, ARMS, results(options)))
+        print(f"wrote {options.report}")
+        return
+    prepare(options)
+    if options.list:
+        for arm, seed in grid:
+            print(" ".join(train_command(options, arm, seed)))
+        return
+    run(options, grid)
+
+
+def prepare(options) -> None:
+    """The spaces of single subnets, and the random subnets that all arms are judged by."""
+    labels = classes(options.data)
+    for name in ("nano", "nano-cnn"):
+        space = load_space(name).with_labels(labels)
+        files.write_text(options.out / f"{name}.toml", space_toml(space))
+        rng = random.Random(7)
+        configs = [space.smallest(), space.largest(), *(space.sample(rng) for _ in range(20))]
+        files.write_text(options.out / f"{name}.json", json.dumps([config.to_dict() for config in configs]))
+    space = load_space(options.out / "nano.toml")
+    for name, config in {"smallest": space.smallest(), "middle": middle(space)}.items():
+        files.write_text(
+            options.out / f"scratch-{name}.toml", space_toml(space.only(config, name=f"nano-{name}"))
+        )
+        files.write_text(options.out / f"scratch-{name}.json", json.dumps([config.to_dict()]))
+
+
+def middle(space):
+    """The one of 101 random subnets with the median number of multiply-accumulates."""
+    rng = random.Random(3)
+    return sorted((space.sample(rng) for _ in range(101)), key=lambda c: ops.macs(space, c))[50]
+
+
+def folder(options, arm, seed) -> Path:
+    return options.out / f"{arm.name}-{seed}"
+
+
+def train_command(options, arm, seed) -> list[str]:
+    changes = [text.format(epochs=options.epochs) for text in (*COMMON, *arm.changes)]
+    changes += ["single=true", "merge.project=false", "merge.clip_subnets=0.0"] if arm.alone else []
+    space = options.out / (f"scratch-{arm.alone}.toml" if arm.alone else f"{arm.space}.toml")
+    out = folder(options, arm, seed)
+    return [
+        *(sys.executable, "-m", "nasvit_edge.cli", "train", "--space", str(space), "--data", options.data),
+        *("--recipe", "nano", "--out", str(out), "--seed", str(seed), "--threads", "1", "--workers", "0"),
+        *("--validate-every", "0", "--checkpoint-minutes", "3", "--json"),
+        *([] if arm.alone else ["--conflicts"]),
+        *(part for change in changes for part in ("--set", change)),
+    ]
+
+
+def evaluations(options, arm, seed) -> dict[str, list[str]]:
+    """File -> the command whose output it holds."""
+    out = folder(options, arm, seed)
+
+    def command(subnets):
+        return [
+            *(
+                sys.executable,
+                "-m",
+                "nasvit_edge.cli",
+                "evaluate",
+                "--supernet",
+                str(out / "supernet.safetensors"),
+            ),
+            *(
+                "--space",
+                str(out / "space.toml"),
+                "--data",
+                options.data,
+                "--split",
+                "test",
+                "--workers",
+                "1",
+            ),
+            *("--subnets", str(subnets), "--json"),
+        ]
+
+    if arm.alone:
+        return {"test.json": command("max")}
+    found = {"test.json": command(options.out / f"{arm.space}.json")}
+    if arm.name == "nasvit":
+        names = ("smallest", "middle")
+        found |= {f"test-{n}.json": command(options.out / f"scratch-{n}.json") for n in names}
+    return found
+
+
+def run(options, grid) -> None:
+    """The grid, some at a time; Ctrl-C ends the runs with checkpoints."""
+    end = time.monotonic() + 3600 * options.hours
+    stop = threading.Event()
+    with ThreadPoolExecutor(options.jobs) as pool:
+        futures = [pool.submit(one, options, arm, seed, end, stop) for arm, seed in grid]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            stop.set()
+            raise
+    print(f"{sum(done(options, a, s) for a, s in grid)} of {len(grid)} runs are complete")
+
+
+def done(options, arm, seed) -> bool:
+    return all((folder(options, arm, seed) / name).exists() for name in evaluations(options, arm, seed))
+
+
+def one(options, arm, seed, end, stop) -> None:
+    out = folder(options, arm, seed)
+    if done(options, arm, seed) or time.monotonic() > end or stop.is_set():
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    started, log = time.monotonic(), (out / "output.log").open("a")
+    if not (out / "supernet.safetensors").exists():
+        resume = ["--resume"] if list(out.glob("checkpoints/step-*.pt")) else []
+        child([*train_command(options, arm, seed), *resume], log, stop)
+    for name, command in evaluations(options, arm, seed).items():
+        if not (out / name).exists() and not stop.is_set():
+            files.write_text(out / name, child(command, log, stop))
+    print(f"{out.name}: {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
+
+
+def child(command, log, stop) -> str:
+    """The output of a process, which is ended when the grid is."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment) as process:
+        watcher = threading.Thread(target=lambda: (stop.wait(), process.terminate()), daemon=True)
+        watcher.start()
+        printed, _ = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}; see {log.name}")
+    return printed
+
+
+def results(options) -> dict[str, dict[int, dict]]:
+    """Arm -> seed -> what was measured, of the runs that are complete."""
+    found: dict[str, dict[int, dict]] = {}
+    for arm in ARMS:
+        for seed in range(options.seeds):
+            if done(options, arm, seed):
+                found.setdefault(arm.name, {})[seed] = measured(options, arm, seed)
+    return found
+
+
+def measured(options, arm, seed) -> dict:
+    out = folder(options, arm, seed)
+    names = evaluations(options, arm, seed)
+    tops = {
+        name: [row["accuracy"] for row in json.loads((out / name).read_text())["subnets"]] for name in names
+    }
+    if arm.alone:
+        return {"alone": tops["test.json"][0]}
+    smallest, largest, *others = tops.pop("test.json")
+    shares = conflicts(out)
+    own = {"smallest": smallest, "random": statistics.mean(others), "largest": largest, **shares}
+    return own | {name.removesuffix(".json").removeprefix("test-"): top[0] for name, top in tops.items()}
+
+
+def conflicts(run: Path) -> dict[str, float]:
+    """The share of steps after the first epoch with a negative cosine: of all parameters together, and of layers."""
+    read = read_conflicts(run).epochs(1, None)
+    weights = read.weights / read.weights.sum()
+    negative = (read.cosines < 0) & np.isfinite(read.cosines)
+    layers = negative[:, read.layers].sum(1) / np.isfinite(read.cosines[:, read.layers]).sum(1)
+    return {"negative": float(negative[:, 0] @ weights), "negative layers": float(layers @ weights)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""The page of `paper.py`: what is measured, as means and spreads, with the commands that repeat it."""
+
+import statistics
+
+COLUMNS = (
+    ("smallest", "smallest", 100),
+    ("random", "mean of 20", 100),
+    ("largest", "largest", 100),
+    ("negative", "steps in conflict", 100),
+    ("negative layers", "layers in conflict", 100),
+)
+
+
+def page(options, arms, results) -> str:
+    """The whole page; `results` is arm -> seed -> column -> value."""
+    runs = sum(len(seeds) for seeds in results.values())
+    wanted = len(arms) * options.seeds
+    state = (
+        "All of it is measured."
+        if runs == wanted
+        else f"**This grid is partial: {runs} of {wanted} runs are complete.**"
+    )
+    parts = [HEAD.format(epochs=options.epochs, seeds=options.seeds, state=state), table(arms, results)]
+    parts += [scratch(results), claims(results), TAIL.format(data="CIFAR10", epochs=options.epochs)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def spread(values) -> str:
+    """Mean and standard deviation in percent, and of how many."""
+    percent = [100 * value for value in values]
+    if not percent:
+        return "-"
+    if len(percent) == 1:
+        return f"{percent[0]:.2f} (one seed)"
+    return f"{statistics.mean(percent):.2f} ± {statistics.stdev(percent):.2f} ({len(percent)})"
+
+
+def table(arms, results) -> str:
+    """One line an arm that trains a supernet."""
+    lines = ["| arm | space | " + " | ".join(title for _, title, _ in COLUMNS) + " |"]
+    lines += ["|---|---|" + "---|" * len(COLUMNS)]
+    for arm in arms:
+        if arm.alone:
+            continue
+        seeds = results.get(arm.name, {}).values()
+        cells = [spread([seed[key] for seed in seeds]) if seeds else "not run" for key, _, _ in COLUMNS]
+        lines.append(f"| {arm.name}: {arm.about} | {arm.space} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def scratch(results) -> str:
+    """Subnets alone against the same subnets of the supernet."""
+    lines = [
+        "| subnet | in the `nasvit` supernet | alone, on labels | difference, seed by seed |",
+        "|---|---|---|---|",
+    ]
+    inside = results.get("nasvit", {})
+    for name in ("smallest", "middle"):
+        alone = results.get(f"scratch-{name}", {})
+        both = sorted(set(inside) & set(alone))
+        difference = [inside[seed][name] - alone[seed]["alone"] for seed in both]
+        cells = [spread([s[name] for s in inside.values()]), spread([s["alone"] for s in alone.values()])]
+        lines.append(f"| {name} | {' | '.join(cells)} | {spread(difference)} |")
+    return "## A subnet from scratch against the same subnet in the supernet\n\n" + "\n".join(lines)
+
+
+CLAIMS = (
+    ("The hybrid space has more gradient conflicts than the CNN space (both merged plainly)", "no-projection", "cnn", "negative layers"),
+    ("Removing conflicts helps the smallest", "nasvit", "no-projection", "smallest"),
+    ("Removing conflicts helps the mean of 20", "nasvit", "no-projection", "random"),
+    ("Removing conflicts helps the largest", "nasvit", "no-projection", "largest"),
+    ("Switchable layer scaling helps the mean of 20", "nasvit", "no-scaling", "random"),
+    ("Switchable layer scaling helps the largest", "nasvit", "no-scaling", "largest"),
+    ("Weak augmentation is better than strong for the smallest", "nasvit", "strong-augmentation", "smallest"),
+    ("Weak augmentation is better than strong for the largest", "nasvit", "strong-augmentation", "largest"),
+    ("The recipe is better than AlphaNet's on the hybrid space, largest", "nasvit", "alphanet-recipe", "largest"),
+)  # fmt: skip
+
+
+def claims(results) -> str:
+    """What the paper says, and the differences found, seed by seed."""
+    lines = [
+        "| the paper's finding | difference in points, mean ± deviation (seeds) | here |",
+        "|---|---|---|",
+    ]
+    for text, one, two, key in CLAIMS:
+        first, second = results.get(one, {}), results.get(two, {})
+        seeds = sorted(set(first) & set(second))
+        difference = [first[seed][key] - second[seed][key] for seed in seeds]
+        lines.append(f"| {text} | {spread(difference)} | {verdict(difference)} |")
+    return "## What the paper finds, and what came out here\n\n" + "\n".join(lines)
+
+
+def verdict(difference) -> str:
+    """Agreement needs all seeds on one side and a mean of at least two standard errors."""
+    if len(difference) < 2:
+        return "not decided: fewer than two seeds"
+    mean, error = statistics.mean(difference), statistics.stdev(difference) / len(difference) ** 0.5
+    if all(d > 0 for d in difference) and mean > 2 * error:
+        return "agrees"
+    if all(d < 0 for d in difference) and -mean > 2 * error:
+        return "**disagrees**"
+    return "no difference beyond the spread"
+
+
+HEAD = """# Results
+
+The investigations of NASViT (ICLR 2022) at the scale of two CPU cores: the space `nano` (442,368 subnets, 0.6 to 10.8 MMACs) and its
+convolutional counterpart `nano-cnn` on CIFAR-10 (JPEG images, 47,500 for training), {epochs} epochs for every arm, {seeds} seeds, batch
+128, one thread a run. Top-1 in percent on the 10,000 test images, each subnet calibrated on 4,096 training images; the random
+subnets are the same 20 for all arms of a space. {state}
+
+A step is in conflict when the cosine between the gradient of the largest subnet and that of the others, over all parameters, is
+negative; "layers in conflict" is the mean share of layers where it is. The first epoch (warm-up) does not count.
+
+## Arms"""
+
+TAIL = """## Repeat it
+
+    python benchmarks/paper.py --data {data} --out runs/paper                # goes on where it was; --list prints every command
+    python benchmarks/paper.py --data {data} --out runs/paper --report docs/results.md
+
+One arm: `--arms nasvit no-projection`. {epochs} epochs are far from convergence: the differences are those of a short, equal
+budget, and say nothing about 360 epochs on ImageNet."""

@@ -1,0 +1,46 @@
+"""What a run starts from, and what its weights need in the end."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from nasvit_edge.data_sets import ImageSet
+from nasvit_edge.model.evaluate import calibrated
+from nasvit_edge.model.subnet import materialise, statistics
+from nasvit_edge.model.supernet import Supernet
+from nasvit_edge.space import SearchSpace
+
+
+def initialised(space: SearchSpace, seed: int, scaling: str = "switchable") -> Supernet:
+    """A new supernet with the training initialisation, fixed by `seed`; torch's own generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        supernet = Supernet(space, scaling)
+        initialise(supernet)
+    return supernet
+
+
+def initialise(supernet: Supernet) -> None:
+    """The training initialisation (spec section 2): framework defaults, the last batch norm of every
+    MBConv 0, position tables truncated normal with std 0.02, layer scaling 1e-4 (as built)."""
+    for name, parameter in supernet.named_parameters():
+        if name.endswith("project.norm.weight"):
+            torch.nn.init.zeros_(parameter)
+        elif name.endswith("position_table"):
+            torch.nn.init.trunc_normal_(parameter, std=0.02)
+        elif name.endswith(("mix_logits.weight", "mix_weights.weight")):
+            torch.nn.init.kaiming_uniform_(parameter, a=math.sqrt(5))  # as a linear layer
+
+
+def settle(supernet: Supernet, images: ImageSet) -> None:
+    """Give the supernet the largest subnet's statistics, so that its eval mode is of use.
+
+    Training itself keeps none (batch statistics throughout); a subnet is calibrated before use.
+    """
+    largest = calibrated(materialise(supernet, supernet.space.largest()), images)
+    own = dict(supernet.named_buffers())
+    with torch.no_grad():
+        for name, value in statistics(largest).items():
+            own[name].copy_(value)

@@ -1,0 +1,246 @@
+"""Recipes: how a supernet is trained, as data (`nasvit_edge/data/recipes/*.toml`, or a user's own).
+
+A recipe may say `extends = "nasvit"` and give only what differs. Unknown keys are errors.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import types
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from nasvit_edge import files
+from nasvit_edge.errors import RecipeError
+
+
+def _within(low: float, high: float, default: float) -> Any:
+    """A number's field with its range."""
+    return field(default=default, metadata={"low": low, "high": high})
+
+
+def _one_of(*choices: str) -> Any:
+    """A text's field with its choices; the first is the default."""
+    return field(default=choices[0], metadata={"choices": choices})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Augment:
+    """How training images are varied; `alpha` 0, `ops` 0, `""` and probability 0 mean: not at all."""
+
+    crop: str = _one_of("resized", "padded", "none")  # random resized crop; shifted by `padding`
+    smallest_crop: float = _within(0.01, 1.0, 0.08)  # share of the area, for "resized"
+    padding: int = _within(0, 64, 4)  # pixels each way, for "padded"
+    flip: float = _within(0.0, 1.0, 0.5)
+    randaugment_ops: int = _within(0, 8, 1)
+    randaugment_magnitude: int = _within(0, 30, 1)
+    autoaugment: str = _one_of("", "imagenet", "cifar10")
+    erasing: float = _within(0.0, 1.0, 0.01)
+    mixup: float = _within(0.0, 8.0, 0.01)  # alpha of the beta distribution
+    cutmix: float = _within(0.0, 8.0, 0.01)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subnets:
+    """Which subnets a step trains beside the largest (the sandwich rule, BigNAS)."""
+
+    smallest: bool = True
+    random: int = _within(0, 64, 2)
+    scaling: str = _one_of("switchable", "shared", "none")  # layer scaling of transformer blocks
+    dropout: float = _within(0.0, 0.9, 0.0)  # before the classifier, of the largest only
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """What the largest learns from labels or a teacher, and the others from the largest."""
+
+    label_smoothing: float = _within(0.0, 0.9, 0.0)
+    teacher_scale: float = _within(0.01, 100.0, 5.0)  # softmax(scale * logits) of an external teacher
+    distillation: str = _one_of("alpha", "kl", "labels")  # the adaptive alpha-divergence of AlphaNet
+    importance_clip: float = _within(1.0, 1e6, 5.0)  # of the weights of alpha = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merge:
+    """How the gradients of largest and subnets become one (spec section 4, step 3)."""
+
+    project: bool = True
+    project_from_epoch: int = _within(0, 100_000, 101)
+    largest_coefficient: float = _within(0.0, 1e6, 2.0)
+    clip_subnets: float = _within(0.0, 1e6, 1.0)  # norm of their summed gradient; 0: not clipped
+    clip: float = _within(0.0, 1e6, 0.0)  # norm of the merged gradient; 0: not clipped
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Optimizer:
+    """AdamW or SGD with a cosine after a linear warm-up.
+
+    Rates are for `reference_batch` images a step and scale with the real number; 0: they are as given.
+    """
+
+    kind: str = _one_of("adamw", "sgd")
+    learning_rate: float = _within(1e-8, 100.0, 3e-4)
+    first_rate: float = _within(0.0, 100.0, 5e-7)
+    last_rate: float = _within(0.0, 100.0, 5e-6)
+    reference_batch: int = _within(0, 1_000_000, 512)
+    weight_decay: float = _within(0.0, 1.0, 0.0)  # of matrices and kernels, not of vectors
+    momentum: float = _within(0.0, 0.9999, 0.9)  # SGD's (Nesterov), and AdamW's first beta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """How long, and in what pieces."""
+
+    epochs: int = _within(1, 100_000, 400)
+    warmup_epochs: float = _within(0.0, 10_000.0, 5.0)
+    batch_size: int = _within(2, 65_536, 64)  # images a process and step (several parts: together)
+    parts: int = _within(
+        1, 4096, 1
+    )  # gradient accumulation: passes a step, each with its own batch statistics
+    ema: float = _within(0.0, 0.999999, 0.99985)  # decay of the averaged weights; 0: none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Everything that decides the outcome of a run beside space, data, seed and teacher."""
+
+    name: str
+    about: str = ""
+    space: str = ""  # the space it is for, where it matters
+    single: bool = False  # one subnet, trained alone
+    run: Run = field(default_factory=Run)
+    subnets: Subnets = field(default_factory=Subnets)
+    loss: Loss = field(default_factory=Loss)
+    merge: Merge = field(default_factory=Merge)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    augment: Augment = field(default_factory=Augment)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON; the inverse of `parse_recipe`."""
+        return dataclasses.asdict(self)
+
+    def with_values(self, values: Sequence[str]) -> Recipe:
+        """A copy changed by texts such as `"optimizer.learning_rate=2e-3"`; RecipeError names the first bad one."""
+        content = self.to_dict()
+        for text in values:
+            _assign(content, text)
+        return parse_recipe(content, f"{self.name} with {', '.join(values)}")
+
+
+def recipe_names() -> list[str]:
+    """The shipped recipes."""
+    return sorted(path.stem for path in files.data("recipes").glob("*.toml"))
+
+
+def load_recipe(name: str | Path) -> Recipe:
+    """A shipped recipe by name, or a TOML file by path."""
+    content, path = _read(str(name), ())
+    return parse_recipe(content, str(path))
+
+
+def _read(name: str, seen: tuple[Path, ...]) -> tuple[dict[str, Any], Path]:
+    path = Path(name)
+    if path.suffix != ".toml":
+        if name not in recipe_names():
+            raise RecipeError(
+                f"unknown recipe {name!r}; there are {', '.join(recipe_names())}, or give a path to a .toml file"
+            )
+        path = files.data("recipes", f"{name}.toml")
+    content = files.read_toml(path, "recipe")
+    if content.pop("schema", None) != 1:
+        raise RecipeError(f"recipe {str(path)!r}: key 'schema' must be 1")
+    base = content.pop("extends", None)
+    if base is None:
+        return content, path
+    seen = (*seen, path.resolve())
+    if not isinstance(base, str) or _place(base, path).resolve() in seen:
+        raise RecipeError(f"recipe {str(path)!r}: key 'extends' is {base!r}; it must name another recipe")
+    return _merged(_read(str(_place(base, path)) if base.endswith(".toml") else base, seen)[0], content), path
+
+
+def _place(base: str, path: Path) -> Path:
+    """Where the recipe is that the one at `path` extends: shipped, or a file relative to it."""
+    return path.parent / base if base.endswith(".toml") else files.data("recipes", f"{base}.toml")
+
+
+def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    made = copy.deepcopy(base)
+    for key, value in own.items():
+        both = isinstance(value, dict) and isinstance(made.get(key), dict)
+        made[key] = {**made[key], **value} if both else value
+    return made
+
+
+def parse_recipe(content: Any, where: str) -> Recipe:
+    """Check every key of a recipe; RecipeError names file and key."""
+    recipe: Recipe = _parse(Recipe, content, "", where)
+    if not recipe.single and not recipe.subnets.smallest and not recipe.subnets.random:
+        raise RecipeError(
+            f"recipe {where!r}: a supernet needs subnets: give subnets.smallest or subnets.random"
+        )
+    if recipe.run.batch_size % recipe.run.parts or recipe.run.batch_size // recipe.run.parts < 2:
+        raise RecipeError(
+            f"recipe {where!r}: run.batch_size {recipe.run.batch_size} does not split into run.parts {recipe.run.parts} of at least 2 images"
+        )
+    return recipe
+
+
+def _parse(kind: type[Any], content: Any, prefix: str, where: str) -> Any:
+    if not isinstance(content, dict):
+        raise RecipeError(f"recipe {where!r}: {prefix.rstrip('.') or 'it'!r} must be a table")
+    hints, fields = get_type_hints(kind), {f.name: f for f in dataclasses.fields(kind)}
+    for key in content:
+        if key not in fields:
+            raise RecipeError(
+                f"recipe {where!r}: unknown key {prefix + str(key)!r}; there are {', '.join(fields)}"
+            )
+    values = {
+        key: _value(hints[key], fields[key].metadata, value, prefix + key, where)
+        for key, value in content.items()
+    }
+    if kind is Recipe and "name" not in values:
+        raise RecipeError(f"recipe {where!r}: key 'name' is missing")
+    return kind(**values)
+
+
+def _value(
+    hint: type[Any], limits: types.MappingProxyType[Any, Any], value: Any, key: str, where: str
+) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _parse(hint, value, f"{key}.", where)
+    if hint is float and type(value) is int:
+        value = float(value)
+    if type(value) is not hint:
+        raise RecipeError(f"recipe {where!r}: key {key!r} is {value!r}; it must be {_KINDS[hint]}")
+    if "choices" in limits and value not in limits["choices"]:
+        raise RecipeError(
+            f"recipe {where!r}: key {key!r} is {value!r}; it must be one of {', '.join(map(repr, limits['choices']))}"
+        )
+    if "low" in limits and not limits["low"] <= value <= limits["high"]:
+        raise RecipeError(
+            f"recipe {where!r}: key {key!r} is {value!r}; it must be {limits['low']:g} to {limits['high']:g}"
+        )
+    return value
+
+
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def _assign(content: dict[str, Any], text: str) -> None:
+    """Put the value of `"a.b=1"` into `content`."""
+    import tomllib
+
+    key, equals, value = text.partition("=")
+    *parents, leaf = key.strip().split(".")
+    target: Any = content
+    for parent in parents:
+        target = target.get(parent) if isinstance(target, dict) else None
+    if not equals or not isinstance(target, dict) or leaf not in target or isinstance(target[leaf], dict):
+        raise RecipeError(f"--set {text!r}: give a recipe's key and value, like optimizer.learning_rate=2e-3")
+    try:
+        target[leaf] = tomllib.loads(f"x = {value.strip()}")["x"]
+    except tomllib.TOMLDecodeError:
+        target[leaf] = value.strip()  # text without quotes

@@ -1,0 +1,165 @@
+"""Recipes are data: every shipped one parses, every unknown key is an error with its name."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from conftest import one_line, only_user_errors
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nasvit_edge.errors import NasvitEdgeError, RecipeError
+from nasvit_edge.train.recipe import Recipe, load_recipe, parse_recipe, recipe_names
+
+NAMES = [
+    "nasvit",
+    "nasvit-no-projection",
+    "nasvit-no-scaling",
+    "alphanet",
+    "bignas",
+    "deit",
+    "levit",
+    "single",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_named_recipes_are_there(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.about
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_survives_its_own_dict(name):
+    recipe = load_recipe(name)
+    assert parse_recipe(json.loads(json.dumps(recipe.to_dict())), name) == recipe
+
+
+def test_nasvit_is_as_published():
+    recipe = load_recipe("nasvit")
+    assert (recipe.run.epochs, recipe.run.warmup_epochs, recipe.run.ema) == (400, 5, 0.99985)
+    assert (recipe.optimizer.kind, recipe.optimizer.weight_decay) == ("adamw", 0)
+    assert (recipe.optimizer.learning_rate, recipe.optimizer.reference_batch) == (3e-4, 512)
+    assert (recipe.optimizer.first_rate, recipe.optimizer.last_rate) == (5e-7, 5e-6)
+    assert (recipe.merge.clip_subnets, recipe.merge.largest_coefficient) == (1, 2)
+    assert recipe.merge.project
+    assert recipe.merge.project_from_epoch == 101
+    augment = recipe.augment
+    assert (augment.randaugment_ops, augment.randaugment_magnitude, augment.erasing) == (1, 1, 0.01)
+    assert (augment.mixup, augment.cutmix, augment.crop) == (0.01, 0.01, "resized")
+
+
+def test_the_ablations_change_one_thing_each():
+    nasvit = load_recipe("nasvit")
+    changed = {
+        name: _differences(nasvit, load_recipe(name))
+        for name in ("nasvit-no-projection", "nasvit-no-scaling")
+    }
+    assert changed["nasvit-no-projection"] == {"merge.project"}
+    assert changed["nasvit-no-scaling"] == {"subnets.scaling"}
+    deit = _differences(nasvit, load_recipe("deit"))
+    assert {key.split(".")[0] for key in deit} == {"augment", "loss"}
+
+
+def _differences(one: Recipe, two: Recipe) -> set[str]:
+    def flat(content, prefix=""):
+        for key, value in content.items():
+            if isinstance(value, dict):
+                yield from flat(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}", value
+
+    first, second = dict(flat(one.to_dict())), dict(flat(two.to_dict()))
+    return {key for key in first if first[key] != second[key]} - {"name", "about"}
+
+
+def test_values_are_changed_by_their_place():
+    changed = load_recipe("nasvit").with_values(
+        [
+            "optimizer.learning_rate=2e-3",
+            "augment.crop=padded",
+            "run.epochs=5",
+            "merge.project=false",
+            "run.ema=0",
+        ]
+    )
+    assert changed.optimizer.learning_rate == 2e-3
+    assert (changed.augment.crop, changed.run.epochs, changed.merge.project, changed.run.ema) == (
+        "padded",
+        5,
+        False,
+        0.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("optimizer.rate=1", "optimizer.rate"),
+        ("optimizer=1", "optimizer"),
+        ("run.epochs=0", "run.epochs"),
+        ("run.epochs=1.5", "run.epochs"),
+        ("run.epochs=true", "run.epochs"),
+        ("merge.project=1", "merge.project"),
+        ("augment.crop=zoom", "augment.crop"),
+        ("optimizer.learning_rate=nan", "learning_rate"),
+        ("run.parts=3", "run.parts"),
+        ("nothing", "nothing"),
+    ],
+)
+def test_a_bad_value_is_one_line_that_names_its_key(text, named):
+    with pytest.raises(RecipeError) as error:
+        load_recipe("nasvit").with_values([text])
+    assert named in one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("schema = 1", "'name'"),
+        ('schema = 2\nname = "x"', "'schema'"),
+        ('schema = 1\nname = "x"\nrandom = 1', "'random'"),
+        ('schema = 1\nname = "x"\n[merge]\nprojection = true', "'merge.projection'"),
+        ('schema = 1\nname = "x"\nmerge = 3', "'merge'"),
+        ('schema = 1\nname = "x"\nextends = "nobody"', "'nobody'"),
+        ('schema = 1\nname = "x"\nextends = 3', "'extends'"),
+        ('schema = 1\nname = "x"\nextends = "mine.toml"', "'extends'"),
+        ('schema = 1\nname = "x"\n[subnets]\nrandom = 0\nsmallest = false', "subnets"),
+        ("schema = ", "TOML"),
+    ],
+)
+def test_a_bad_file_is_one_line_that_names_what_is_wrong(tmp_path, text, named):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(NasvitEdgeError) as error:
+        load_recipe(path)
+    assert named in one_line(error)
+
+
+def test_a_file_may_extend_a_shipped_recipe_or_its_neighbour(tmp_path):
+    (tmp_path / "a.toml").write_text('schema = 1\nextends = "deit"\nname = "a"\n[run]\nepochs = 7')
+    (tmp_path / "b.toml").write_text('schema = 1\nextends = "a.toml"\nname = "b"\n[augment]\nmixup = 0')
+    made = load_recipe(tmp_path / "b.toml")
+    assert (made.name, made.run.epochs, made.augment.mixup, made.augment.cutmix) == ("b", 7, 0, 1)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+sections = st.sampled_from([f.name for f in dataclasses.fields(Recipe)])
+
+
+@given(st.dictionaries(sections | st.text(max_size=6), json_values, max_size=6))
+def test_no_content_is_more_than_a_user_error(content):
+    found = only_user_errors(parse_recipe, {"name": "x", **content}, "fuzzed")
+    assert isinstance(found, Recipe | str)
+
+
+@given(st.sampled_from(["run.epochs", "augment.erasing", "loss.distillation"]), st.text(max_size=12))
+def test_no_changed_value_is_more_than_a_user_error(key, value):
+    only_user_errors(load_recipe("nasvit").with_values, [f"{key}={value}"])
