@@ -18,8 +18,12 @@ _SMOOTHING = 0.98  # of the loss that is watched
 _WORSE = 1.5  # times the loss of guessing
 
 
+class DivergedError(TrainingError):
+    """A run whose loss or gradients are of no use any more."""
+
+
 class Watch:
-    """Called with every step's losses and gradients before they are used; raises TrainingError with a diagnosis.
+    """Called with every step's losses and gradients before they are used; raises DivergedError with a diagnosis.
 
     A loss or gradient that is not finite stops the run at once. So does a smoothed loss of the largest subnet
     above 1.5 times that of guessing (the logarithm of the number of classes), once the warm-up is over.
@@ -33,11 +37,11 @@ class Watch:
     def __call__(self, losses: list[float], merged: Merged, passed: Passed) -> None:
         total = float(merged.products.largest.sum() + merged.products.subnets.sum())
         if not all(map(math.isfinite, (*losses, total))):
-            raise TrainingError(self._broken(losses, passed))
+            raise DivergedError(self._broken(losses, passed))
         self.smoothed = _SMOOTHING * self.smoothed + (1 - _SMOOTHING) * losses[0]
         warm = self.trainer.recipe.run.warmup_epochs * self.trainer.per_epoch
         if self.trainer.step > warm and self.smoothed > _WORSE * self.guessing:
-            raise TrainingError(
+            raise DivergedError(
                 f"{self._where()}: the loss is {self.smoothed:.3g} (smoothed), guessing gives {self.guessing:.3g}: training diverged; {self._advice()}"
             )
 

@@ -22,7 +22,7 @@ from nasvit_edge.model.checkpoint import save_supernet
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.space import SearchSpace
 from nasvit_edge.train.checkpoints import Checkpoints, enough_disk
-from nasvit_edge.train.diagnosis import Watch
+from nasvit_edge.train.diagnosis import DivergedError, Watch
 from nasvit_edge.train.initial import settle
 from nasvit_edge.train.loading import Batch, Loader
 from nasvit_edge.train.logs import StepRecord
@@ -46,7 +46,6 @@ class Settings:
     workers: int = 1  # processes that prepare images
     bf16: bool = False
     sync_bn: bool = False
-    compiled: bool = False
     checkpoint_s: float = 300.0
     keep: int = 2
 
@@ -110,7 +109,8 @@ class Trainer:
         self.steps = recipe.run.epochs * self.per_epoch
         self.identity = self._identity(images, identity or {})
         self.checkpoints = Checkpoints(settings.out, self.identity, settings.keep)
-        self.step = 0
+        self.step = 0  # done
+        self._whole = True
 
     def _identity(self, images: Images, more: dict[str, Any]) -> dict[str, Any]:
         s, images_a_step = self.settings, self.recipe.run.batch_size * self.world.size
@@ -174,13 +174,11 @@ class Trainer:
         """Train to the end; False where `watched.stop` ended it before. A checkpoint is left either way."""
         enough_disk(self.settings.out, _state_bytes(self.parameters, self.recipe), self.settings.keep)
         self.world.same_start(self.supernet)
-        watch, saved, whole = Watch(self), time.monotonic(), True
+        watch, saved = Watch(self), time.monotonic()
         steps = self.loader.steps(self.step, self.steps)
         try:
             while self.step < self.steps:
-                whole = False  # an interrupt in here leaves weights that belong to no step
                 record, products = self._one(steps, watch)
-                self.step, whole = self.step + 1, True
                 watched.on_step(record, products)
                 if self.step % self.per_epoch == 0:
                     watched.on_epoch(self.step, self.step // self.per_epoch, self.averaged())
@@ -191,8 +189,11 @@ class Trainer:
                     watched.on_save()
                     self.save()
                     saved = time.monotonic()
+        except DivergedError:
+            self._whole = False  # what led here is of no use: earlier checkpoints are
+            raise
         finally:
-            if whole:
+            if self._whole:
                 watched.on_save()
                 self.save()
             self.close(steps)
@@ -214,7 +215,9 @@ class Trainer:
         merged = merge(passed.largest, passed.subnets, self.recipe.merge, project=project)
         losses = self.world.mean(torch.stack([passed.loss, passed.distilled])).tolist()
         watch(losses, merged, passed)
+        self._whole = False  # an interrupt in here leaves weights that belong to no step
         self._update(merged, rate)
+        self.step, self._whole = self.step + 1, True
         seconds, waited = time.monotonic() - started, self.loader.waited_s - waited
         return self._record(losses, merged.products, rate, seconds, waited), merged.products
 
@@ -261,8 +264,8 @@ class Trainer:
         shared = (products.subnets > 0) & (products.largest > 0)
         negative = float((products.dot[shared] < 0).float().mean()) if bool(shared.any()) else 0.0
         return StepRecord(
-            step=self.step + 1,
-            epoch=self.step // self.per_epoch,
+            step=self.step,
+            epoch=(self.step - 1) // self.per_epoch,
             loss=losses[0],
             distilled=losses[1],
             learning_rate=rate,
