@@ -242,7 +242,7 @@ def _block(
             depth=config.depth[i],
             name=f"{stage.name}.{block}",
         )
-    expands = max(stage.expand_ratio) > 1
+    expands = stage.expands
     expanded = round8(channels * config.expand_ratio[i]) if expands else channels
     return MBConv(
         in_channels=channels,

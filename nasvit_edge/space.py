@@ -11,12 +11,13 @@ import math
 import random
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from nasvit_edge import files
 from nasvit_edge.errors import SpaceError
+from nasvit_edge.toml_table import TomlTable
 
 _GENES = ("width", "depth", "kernel_size", "expand_ratio")
 _LARGEST = {"width": 4096, "depth": 64, "kernel_size": 31, "expand_ratio": 32}
@@ -33,7 +34,10 @@ class StemSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageSpec:
-    """A stage; `hybrid` means one MBConv, then transformer blocks up to the active depth."""
+    """A stage; `hybrid` means one MBConv, then transformer blocks up to the active depth.
+
+    `expands`: whether its MBConvs have a 1x1 convolution first; where any choice of `expand_ratio` is above 1, they do.
+    """
 
     name: str
     hybrid: bool
@@ -43,6 +47,7 @@ class StageSpec:
     expand_ratio: tuple[int, ...]
     se: bool
     stride: int
+    expands: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,11 +173,45 @@ class SearchSpace:
         for values in itertools.product(*(gene.choices for gene in self.genes)):
             yield self.from_choices(values)
 
+    def only(self, config: SubnetConfig, *, name: str = "") -> SearchSpace:
+        """The space that has this subnet alone: one choice per gene, the same ops. By default it is `NAME-subnet`."""
+        own = {gene.kind: getattr(config, gene.kind) for gene in self.genes[1:]}
+        stages = tuple(
+            replace(
+                stage,
+                width=own["width"][i + 1 : i + 2],
+                **{kind: own[kind][i : i + 1] for kind in _GENES[1:]},
+            )
+            for i, stage in enumerate(self.stages)
+        )
+        return replace(
+            self,
+            name=name or f"{family(self.name)}-subnet",
+            resolutions=(config.resolution,),
+            stem=replace(self.stem, width=own["width"][:1]),
+            stages=stages,
+            head=replace(self.head, width=own["width"][-1:]),
+        )
+
+    def with_labels(self, labels: Sequence[str]) -> SearchSpace:
+        """The same space for other classes; SpaceError for none, or for a name that text cannot hold."""
+        for label in labels:
+            if not label or re.search("[\ud800-\udfff]", label):  # a file name that is no text
+                raise SpaceError(f"class name {label!r} is empty or not valid text; rename it")
+        if not labels:
+            raise SpaceError(f"space {self.name!r} cannot have no classes; give at least one label")
+        return replace(self, classes=len(labels), labels=tuple(labels))
+
     def label_names(self) -> list[str]:
         """The class names; numbers where the space names a label set that is not installed."""
         if isinstance(self.labels, tuple):
             return list(self.labels)
         return _foreign_labels(self.labels, self.classes)
+
+
+def family(space: str) -> str:
+    """The name of the space that a subnet's own space (`SearchSpace.only`) is from, and whose latency tables it has."""
+    return space.removesuffix("-subnet")
 
 
 def get_gene(config: SubnetConfig, gene: Gene) -> int:
@@ -203,68 +242,44 @@ def space_names() -> list[str]:
 def parse_space(table: dict[str, Any], path: Path) -> SearchSpace:
     """Check every key of a space's TOML; SpaceError names file and key."""
     try:
-        return _parse(_Table(table, ""))
+        return _parse(TomlTable(table, ""))
     except SpaceError as error:
         raise SpaceError(f"space {str(path)!r}: {error}") from None
 
 
-class _Table:
-    """A TOML table that knows where it is and which keys were asked for."""
+def space_toml(space: SearchSpace) -> str:
+    """The TOML of a space; `parse_space` reads it back as it was."""
+    import tomli_w
 
-    def __init__(self, values: Any, where: str) -> None:
-        if not isinstance(values, dict):
-            raise SpaceError(f"{where.rstrip('.')!r} must be a table")
-        self.values, self.where, self.left = values, where, set(values)
-
-    def take(self, key: str, kind: type | tuple[type, ...], default: Any = None) -> Any:
-        self.left.discard(key)
-        if key not in self.values:
-            if default is not None:
-                return default
-            raise SpaceError(f"key '{self.where}{key}' is missing")
-        value = self.values[key]
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise SpaceError(f"key '{self.where}{key}' has the wrong type: {value!r}")
-        return value
-
-    def integer(self, key: str, low: int, high: int, default: int | None = None) -> int:
-        value: int = self.take(key, int, default)
-        if not low <= value <= high:
-            raise SpaceError(f"key '{self.where}{key}' is {value!r}; it must be {low} to {high}")
-        return value
-
-    def choices(self, key: str, low: int, high: int, multiple: int = 1) -> tuple[int, ...]:
-        values = self.take(key, list)
-        good = [type(v) is int and low <= v <= high and v % multiple == 0 for v in values]
-        if not values or not all(good) or sorted(set(values)) != values:
-            of = f" (multiples of {multiple})" if multiple > 1 else ""
-            raise SpaceError(
-                f"key '{self.where}{key}' is {values!r}; it must be a rising list of {low} to {high}{of}"
-            )
-        return tuple(values)
-
-    def table(self, key: str, default: dict[str, Any] | None = None) -> _Table:
-        return _Table(self.take(key, dict, default), f"{self.where}{key}.")
-
-    def done(self) -> None:
-        if self.left:
-            raise SpaceError(f"unknown key {self.where + min(self.left)!r}")
+    values = asdict(space)
+    stages = [
+        _stage_values(spec, values) for spec, values in zip(space.stages, values.pop("stages"), strict=True)
+    ]
+    del values["genes"]
+    return tomli_w.dumps({"schema": 1, **values, "stage": stages})
 
 
-def _parse(root: _Table) -> SearchSpace:
+def _stage_values(spec: StageSpec, values: dict[str, Any]) -> dict[str, Any]:
+    hybrid, expands = values.pop("hybrid"), values.pop("expands")
+    if expands != (max(spec.expand_ratio) > 1):
+        values["expands"] = expands
+    return {"name": values.pop("name"), "kind": "hybrid" if hybrid else "mbconv", **values}
+
+
+def _parse(root: TomlTable) -> SearchSpace:
     root.integer("schema", 1, 1)
     attention = _parse_attention(root.table("attention", {}))
     stages = root.take("stage", list)
     space = SearchSpace(
-        name=_name(root, "name"),
+        name=root.name("name"),
         resolutions=root.choices("resolutions", 8, 4096),
         stem=_parse_stem(root.table("stem")),
-        stages=tuple(_parse_stage(_Table(s, f"stage[{i}]."), attention) for i, s in enumerate(stages)),
+        stages=tuple(_parse_stage(TomlTable(s, f"stage[{i}]."), attention) for i, s in enumerate(stages)),
         head=_parse_head(root.table("head")),
         attention=attention,
         classes=root.integer("classes", 1, 1_000_000),
-        mean=_three(root, "mean", positive=False),
-        std=_three(root, "std", positive=True),
+        mean=root.three("mean", positive=False),
+        std=root.three("std", positive=True),
         labels=_parse_labels(root),
     )
     root.done()
@@ -276,7 +291,7 @@ def _parse(root: _Table) -> SearchSpace:
     return space
 
 
-def _parse_attention(table: _Table) -> AttentionSpec:
+def _parse_attention(table: TomlTable) -> AttentionSpec:
     spec = AttentionSpec(
         head_width=table.integer("head_width", 1, 256, 8),
         value_ratio=table.integer("value_ratio", 1, 16, 4),
@@ -286,42 +301,50 @@ def _parse_attention(table: _Table) -> AttentionSpec:
     return spec
 
 
-def _parse_stem(table: _Table) -> StemSpec:
-    width, kernel = table.choices("width", 1, _LARGEST["width"]), _odd(table, "kernel_size")
+def _parse_stem(table: TomlTable) -> StemSpec:
+    width, kernel = (
+        table.choices("width", 1, _LARGEST["width"]),
+        table.odd("kernel_size", _LARGEST["kernel_size"]),
+    )
     stride = table.integer("stride", 1, 4)
     table.done()
     return StemSpec(width=width, kernel_size=kernel, stride=stride)
 
 
-def _parse_stage(table: _Table, attention: AttentionSpec) -> StageSpec:
+def _parse_stage(table: TomlTable, attention: AttentionSpec) -> StageSpec:
     kind = table.take("kind", str)
     if kind not in ("mbconv", "hybrid"):
         raise SpaceError(f"key '{table.where}kind' is {kind!r}; it must be 'mbconv' or 'hybrid'")
     kernels = table.choices("kernel_size", 1, _LARGEST["kernel_size"])
     if any(k % 2 == 0 for k in kernels):
         raise SpaceError(f"key '{table.where}kernel_size' is {list(kernels)!r}; kernels must be odd")
+    ratios = table.choices("expand_ratio", 1, _LARGEST["expand_ratio"])
+    expands = table.take("expands", bool, max(ratios) > 1)
+    if max(ratios) > 1 and not expands:
+        raise SpaceError(f"key '{table.where}expands' is False; an expand_ratio above 1 expands")
     spec = StageSpec(
         name=_stage_name(table),
         hybrid=kind == "hybrid",
         width=table.choices("width", 1, _LARGEST["width"], attention.head_width if kind == "hybrid" else 1),
         depth=table.choices("depth", 1, _LARGEST["depth"]),
         kernel_size=kernels,
-        expand_ratio=table.choices("expand_ratio", 1, _LARGEST["expand_ratio"]),
+        expand_ratio=ratios,
         se=table.take("se", bool),
         stride=table.integer("stride", 1, 2),
+        expands=expands,
     )
     table.done()
     return spec
 
 
-def _parse_head(table: _Table) -> HeadSpec:
+def _parse_head(table: TomlTable) -> HeadSpec:
     width = table.choices("width", 1, 65536)
     expand_ratio = table.integer("expand_ratio", 1, _LARGEST["expand_ratio"])
     table.done()
     return HeadSpec(width=width, expand_ratio=expand_ratio)
 
 
-def _parse_labels(table: _Table) -> str | tuple[str, ...]:
+def _parse_labels(table: TomlTable) -> str | tuple[str, ...]:
     labels = table.take("labels", (str, list), "numbers")
     if isinstance(labels, str):
         return labels
@@ -330,35 +353,12 @@ def _parse_labels(table: _Table) -> str | tuple[str, ...]:
     return tuple(labels)
 
 
-def _name(table: _Table, key: str) -> str:
-    name: str = table.take(key, str)
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
-        raise SpaceError(f"key '{table.where}{key}' is {name!r}; use letters, digits, - and _")
-    return name
-
-
-def _stage_name(table: _Table) -> str:
+def _stage_name(table: TomlTable) -> str:
     """A name for modules: with a digit, as `mb1`, so that it is none of a module's own attributes."""
-    name = _name(table, "name")
+    name = table.name("name")
     if not re.search(r"[0-9]", name) or name in ("bfloat16", "first_conv", "last_conv", "classifier"):
         raise SpaceError(f"key '{table.where}name' is {name!r}; it must hold a digit, like 'mb1'")
     return name
-
-
-def _odd(table: _Table, key: str) -> int:
-    value = table.integer(key, 1, _LARGEST["kernel_size"])
-    if value % 2 == 0:
-        raise SpaceError(f"key '{table.where}{key}' is {value!r}; kernels must be odd")
-    return value
-
-
-def _three(table: _Table, key: str, *, positive: bool) -> tuple[float, ...]:
-    values = table.take(key, list)
-    numbers = [isinstance(v, int | float) and not isinstance(v, bool) and -1e6 < v < 1e6 for v in values]
-    if len(values) != 3 or not all(numbers) or (positive and min(values) <= 0):
-        kind = "positive numbers" if positive else "numbers"
-        raise SpaceError(f"key '{key}' is {values!r}; it must be three {kind}")
-    return tuple(float(v) for v in values)
 
 
 def _genes(space: SearchSpace) -> Iterator[Gene]:

@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 from nasvit_edge import files
 from nasvit_edge.errors import NasvitEdgeError, SpaceError
 from nasvit_edge.ops import all_ops, lower
-from nasvit_edge.space import SearchSpace, get_gene, load_space, parse_space, read_config, space_names
+from nasvit_edge.space import (
+    SearchSpace,
+    get_gene,
+    load_space,
+    parse_space,
+    read_config,
+    space_names,
+    space_toml,
+)
 
 TABLE = tomllib.loads(TINY)
 REQUIRED = ["schema", "name", "resolutions", "classes", "mean", "std", "stem", "stage", "head"]
@@ -95,7 +103,7 @@ def test_a_space_of_ones_own_loads_by_path(tmp_path, tiny):
 def test_an_unknown_space_lists_the_known_ones(name):
     with pytest.raises(SpaceError) as caught:
         load_space(name)
-    assert "alphanet, nano, nasvit" in one_line(caught)
+    assert ", ".join(space_names()) in one_line(caught)
 
 
 def _refused(table: dict) -> str:
@@ -232,6 +240,7 @@ def test_any_table_is_a_space_or_one_line(table):
     result = only_user_errors(parse_space, table, Path("mine.toml"))
     if isinstance(result, SearchSpace):
         assert lower(result, result.smallest())[-1].out_shape() == (result.classes,)
+        assert parse_space(tomllib.loads(space_toml(result)), Path("written.toml")) == result
     else:
         assert "mine.toml" in result
 
@@ -320,3 +329,65 @@ def test_sampled_configs_are_valid(nano, data):
 def test_a_name_longer_than_any_file_name_is_only_unknown():
     with pytest.raises(SpaceError, match="unknown space"):
         load_space("x" * 5000)
+
+
+@st.composite
+def spaces(draw):
+    """The tiny space with any stages: kinds, choices and class names at random."""
+    table = copy.deepcopy(TABLE)
+    for stage in table["stage"]:
+        stage["expand_ratio"] = sorted(draw(st.sets(st.integers(1, 4), min_size=1, max_size=3)))
+        stage["depth"] = sorted(draw(st.sets(st.integers(1, 4), min_size=1, max_size=3)))
+        stage["kind"] = draw(st.sampled_from(["mbconv", "hybrid"]))
+        stage["se"] = draw(st.booleans())
+    if draw(st.booleans()):
+        del table["attention"]
+    if draw(st.booleans()):
+        text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+        table["labels"] = draw(st.lists(text, min_size=4, max_size=4))
+    return parse_space(table, Path("made.toml"))
+
+
+@settings(max_examples=60)
+@given(spaces(), st.data())
+def test_a_space_written_as_toml_reads_back_as_it_was(space, data):
+    for made in (space, space.only(data.draw(configs(space))), space.with_labels(["one", "an ö", '"\n'])):
+        assert parse_space(tomllib.loads(space_toml(made)), Path("written.toml")) == made
+
+
+@pytest.mark.parametrize("name", ["nasvit", "alphanet", "nano"])
+def test_shipped_spaces_read_back_as_well(name):
+    space = load_space(name)
+    assert parse_space(tomllib.loads(space_toml(space)), Path("written.toml")) == space
+
+
+@settings(max_examples=60)
+@given(spaces(), st.data())
+def test_the_space_of_one_subnet_has_it_alone_with_the_same_ops(space, data):
+    config = data.draw(configs(space))
+    alone = space.only(config)
+    assert (alone.name, alone.size()) == ("tiny-subnet", 1)
+    assert alone.smallest() == alone.largest() == alone.config(**config.to_dict()) == config
+    assert [(op, op.name, op.key()) for op in lower(alone, config)] == [
+        (op, op.name, op.key()) for op in lower(space, config)
+    ]
+    assert alone.only(config) == alone
+    assert space.only(config, name="mine").name == "mine"
+
+
+def test_a_space_takes_other_classes_and_keeps_the_rest(tiny):
+    other = tiny.with_labels(["a", "b"])
+    assert (other.classes, other.label_names()) == (2, ["a", "b"])
+    assert other.with_labels(["1", "2", "3", "4"]).stages == tiny.stages
+    for bad in ([], ["a", ""], ["a", "\udcff"]):
+        with pytest.raises(SpaceError) as caught:
+            tiny.with_labels(bad)
+        one_line(caught)
+
+
+def test_a_stage_that_always_expands_says_so():
+    text = edited(TINY, ("expand_ratio = [1]\n", "expand_ratio = [1]\nexpands = true\n"))
+    assert [stage.expands for stage in space_of(text).stages] == [True, True]
+    assert "stage[1].expands" in _refused(
+        tomllib.loads(edited(TINY, ("[2, 3]\n", "[2, 3]\nexpands = false\n")))
+    )

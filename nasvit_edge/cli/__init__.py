@@ -14,8 +14,10 @@ from nasvit_edge.cli import (
     doctor,
     evaluate,
     export,
+    finetune,
     profile,
     quickstart,
+    report,
     search,
     tables,
     train,
@@ -65,12 +67,18 @@ app.command("export", short_help="Write a subnet as ONNX, TFLite, Core ML or Ten
     reported(export.export)
 )
 app.command("verify", short_help="Repeat an exported file's numerical check.")(reported(export.verify))
-app.command("evaluate", short_help="Top-1 of an exported file.")(reported(evaluate.evaluate))
+app.command("evaluate", short_help="Top-1 of an exported file, or of subnets of a supernet.")(
+    reported(evaluate.evaluate)
+)
 app.command("doctor", short_help="The environment, or where an exported file's ops can run.")(
     reported(doctor.doctor)
 )
 app.command("cache", short_help="What is kept of earlier exports: show or clear.")(reported(cache.cache))
+app.add_typer(report.report, name="report", short_help="What training runs left behind.")
 app.command("train", short_help="Train a supernet.")(reported(train.train))
+app.command("finetune", short_help="Train one subnet on, also for other classes or for int8.")(
+    reported(finetune.finetune)
+)
 
 
 def main() -> None:

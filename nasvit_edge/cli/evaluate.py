@@ -2,29 +2,89 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from nasvit_edge.cli import options
-from nasvit_edge.cli.export import Artifact
-from nasvit_edge.cli.output import print_json, print_table, waiting
+from nasvit_edge.cli.output import note, print_json, print_table, progress, show_config, waiting
+from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.units import show_count
 
 
 def evaluate(
-    artifact: Artifact,
+    artifact: Annotated[
+        Path | None, typer.Argument(help="An exported model file, with its sidecar beside it.")
+    ] = None,
+    supernet: options.Supernet = None,
     data: Annotated[
         str,
-        typer.Option(help="Labelled images: bundled, fashion-mnist, or a folder with one folder per class."),
+        typer.Option(
+            help="Labelled images: bundled, fashion-mnist, cifar10, cifar100, or a folder with one folder per class."
+        ),
     ] = "bundled",
+    subnets: Annotated[
+        str | None,
+        typer.Option(
+            show_default="min,max,random:20",
+            help="Of the supernet: min, max, random:N, or a JSON file (a list of configs, or a result file).",
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(show_default="validation", help="Of the supernet's images: validation or test."),
+    ] = None,
+    calibration_images: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=4096, show_default="4096", help="Training images that each subnet is calibrated on."
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=256, show_default="a core each", help="Processes that measure subnets."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the subnets as CSV.")] = None,
+    seed: options.Seed = 0,
     threads: options.Threads = 1,
-    space: Annotated[str | None, typer.Option(help="The TOML of a space of your own.")] = None,
+    space: Annotated[
+        str | None, typer.Option(help="The space of the supernet, or the TOML of a space of your own.")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Example:  nasvit-edge evaluate model.onnx --data bundled
 
-    Top-1 of an exported file on test images, by the file's own runtime.
+    Top-1 of an exported file on test images, by the file's own runtime; or, with --supernet W instead of a file,
+    of subnets of a supernet, each with its batch norm calibrated:
+
+    nasvit-edge evaluate --supernet nano --data bundled --subnets min,max,random:20
     """
+    own = {
+        "--subnets": subnets,
+        "--split": split,
+        "--calibration-images": calibration_images,
+        "--workers": workers,
+        "--out": out,
+    }
+    if (artifact is None) == (supernet is None):
+        raise NasvitEdgeError(
+            "evaluate takes either an exported file or --supernet WEIGHTS: give one of them"
+        )
+    if supernet is None:
+        given = [name for name, value in own.items() if value is not None]
+        if given:
+            raise NasvitEdgeError(f"{given[0]} is for evaluate --supernet WEIGHTS, not for an exported file")
+        assert artifact is not None
+        _artifact(artifact, data, threads, space, as_json)
+        return
+    given_values = {
+        name.strip("-").replace("-", "_"): value for name, value in own.items() if value is not None
+    }
+    _supernet({"supernet": supernet, "data": data, "space": space, "seed": seed, **given_values}, as_json)
+
+
+def _artifact(artifact: Path, data: str, threads: int, space: str | None, as_json: bool) -> None:
     from nasvit_edge.export import verification
 
     with waiting("evaluating"):
@@ -39,3 +99,29 @@ def evaluate(
         f"{report['accuracy']:.2%}",
     ]
     print_table(["artifact", "images", "correct", "top-1"], [row])
+
+
+def _supernet(values: dict[str, Any], as_json: bool) -> None:
+    from nasvit_edge.flows import evaluate as flow
+    from nasvit_edge.searching.images import is_first
+
+    request = flow.Request(**values)
+    with progress("measuring subnets") as show:
+        report = flow.evaluate(request, show)
+    if not is_first():
+        return
+    if as_json:
+        print_json(report)
+    else:
+        print_table(
+            ["about", "subnet", "MACs", "parameters", "top-1"], [_row(row) for row in report["subnets"]]
+        )
+    for line in flow.remarks(report):
+        note(line)
+    if request.out is not None:
+        note(f"wrote {request.out}")
+
+
+def _row(row: dict[str, Any]) -> list[str]:
+    sizes = [show_count(row[key]) for key in ("macs", "parameters")]
+    return [row["name"], show_config(row["config"]), *sizes, f"{row['accuracy']:.2%}"]

@@ -108,14 +108,14 @@ def subnet_of(text: Path, space: str | None) -> tuple[SearchSpace, SubnetConfig,
 
 def predict(subnet: Path, request: Request, space: str | None, note: Note) -> dict[str, Any]:
     """The latency of a subnet with its interval, and where the numbers come from."""
-    loaded, config, _ = subnet_of(subnet, space)
+    loaded, config, setting = subnet_of(subnet, space)
     where = request if request.table is not None else completed(request)
     table = load_table(
         request.table or where.device,
         runtime=where.runtime,
         threads=where.threads,
         precision=where.precision,
-        space=_name(loaded, space),
+        space=space or (setting or {}).get("space") or loaded.name,
         interpolate=request.interpolate,
     )
     trusted(table, request, note, config)
@@ -137,7 +137,3 @@ def predict(subnet: Path, request: Request, space: str | None, note: Note) -> di
             for op in lower(loaded, config)
         ],
     }
-
-
-def _name(loaded: SearchSpace, space: str | None) -> str:
-    return space or loaded.name

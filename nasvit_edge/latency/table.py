@@ -26,7 +26,7 @@ from nasvit_edge.latency.composition import Composition, Prediction
 from nasvit_edge.latency.context import PLAIN, SPLIT, Context, Parts
 from nasvit_edge.latency.estimate import Estimate, estimate, features
 from nasvit_edge.ops import all_ops, lower
-from nasvit_edge.space import SearchSpace, SubnetConfig, load_space
+from nasvit_edge.space import SearchSpace, SubnetConfig, family, load_space
 
 SCHEMA = 2
 RUNTIMES = {  # runtime (and what of the device it uses) -> the format of the files that it reads
@@ -154,10 +154,12 @@ def table_path(
     check_choice("runtime", runtime, RUNTIMES)
     check_choice("precision", precision, PRECISIONS)
     name = table_name(device, runtime, threads, precision, space)
-    for folder in _folders():
-        if (folder / name).is_file():
-            return folder / name
-    others = [path for path in found_tables() if _is_of(path, device, space)]
+    of_family = table_name(device, runtime, threads, precision, family(space))
+    for path in (folder / file for file in (name, of_family) for folder in _folders()):
+        if path.is_file():
+            return path
+    spaces = (space, family(space))
+    others = [path for path in found_tables() if any(_is_of(path, device, name) for name in spaces)]
     if device != "host" and len(others) == 1:  # a device that has but one table is named by its name alone
         return others[0]
     there_are = f"; of {device!r} there are {', '.join(p.stem for p in others)}" if others else ""
@@ -260,7 +262,7 @@ def parsed(path: Path, raw: dict[str, Any], space: SearchSpace | None) -> Latenc
     if type(raw["threads"]) is not int or raw["threads"] < 1:
         raise ValueError(f"'threads' is {raw['threads']!r}")
     space = space or load_space(raw["space"])
-    if space.name != raw["space"]:
+    if raw["space"] not in (space.name, family(space.name)):
         raise TableError(f"latency table {str(path)!r} is of space {raw['space']!r}, not {space.name!r}")
     if not raw["ops"]:
         raise ValueError("no ops")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasvit_edge import data_sets
-from nasvit_edge.data_sets import ImageSet
+from nasvit_edge.data_sets import Images
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
@@ -30,11 +30,29 @@ _FEWEST = 4  # subnets that are worth starting processes for
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What another process needs to measure the same: names and paths, no weights."""
+    """What another process needs to measure the same: names and paths, no weights.
+
+    Attributes:
+        split: the images that are judged on, `validation` or `test`.
+        calibration_images: at most so many; None: all that there are, up to 64 batches of 64.
+    """
 
     supernet: str
     space: SearchSpace
     data: str
+    split: str = "validation"
+    calibration_images: int | None = None
+
+    def loaded(self, *, store: Path | None = None, workers: int | None = None) -> ImageAccuracy:
+        """With weights and images in memory."""
+        from nasvit_edge.model.checkpoint import load_supernet
+
+        weights = load_supernet(self.supernet, self.space)
+        calibration = data_sets.load_images(self.data, "calibration", self.space)
+        if self.calibration_images is not None:
+            calibration = calibration.take(calibration.name, slice(0, self.calibration_images))
+        images = data_sets.load_images(self.data, self.split, self.space)
+        return ImageAccuracy(weights, calibration, images, store=store, source=self, workers=workers)
 
 
 @dataclass(slots=True)
@@ -49,8 +67,8 @@ class ImageAccuracy:
     """
 
     supernet: Supernet
-    calibration: ImageSet
-    validation: ImageSet
+    calibration: Images
+    validation: Images
     measured: dict[SubnetConfig, float] = field(default_factory=dict)
     store: Path | None = None
     source: Source | None = None
@@ -62,16 +80,7 @@ class ImageAccuracy:
         supernet: str, space: SearchSpace, data: str, *, store: Path | None = None, workers: int | None = None
     ) -> ImageAccuracy:
         """From weights and images by name or path; values in `store` are not measured again."""
-        from nasvit_edge.model.checkpoint import load_supernet
-
-        made = ImageAccuracy(
-            load_supernet(supernet, space),
-            data_sets.load_images(data, "calibration", space),
-            data_sets.load_images(data, "validation", space),
-            store=store,
-            source=Source(supernet, space, data),
-            workers=workers,
-        )
+        made = Source(supernet, space, data).loaded(store=store, workers=workers)
         made.measured.update(_stored(store, space))
         return made
 
@@ -87,10 +96,16 @@ class ImageAccuracy:
     @property
     def writes(self) -> bool:
         """Whether this process is the one that writes files: under torchrun the first."""
-        return os.environ.get("RANK", "0") == "0"
+        return is_first()
 
     def __call__(self, config: SubnetConfig) -> float:
         return self.many([config])[0]
+
+    def close(self) -> None:
+        """End the processes."""
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+            self.pool = None
 
     def many(self, configs: Sequence[SubnetConfig]) -> list[float]:
         """The accuracies of several subnets, those not known yet measured in parallel."""
@@ -122,6 +137,11 @@ class ImageAccuracy:
                 self.store.parent.mkdir(parents=True, exist_ok=True)
                 with self.store.open("a") as out:
                     out.write(f"{line}\n")
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes and speaks: under torchrun the first."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _stored(store: Path | None, space: SearchSpace) -> Iterator[tuple[SubnetConfig, float]]:
@@ -169,7 +189,7 @@ def _start(source: Source) -> None:
 
     global _worker
     torch.set_num_threads(1)
-    _worker = ImageAccuracy.load(source.supernet, source.space, source.data)
+    _worker = source.loaded()
 
 
 def _in_worker(config: SubnetConfig) -> float:

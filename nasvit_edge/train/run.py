@@ -104,7 +104,9 @@ def _run(
             error = TrainingError(
                 f"stopped at step {trainer.step} of {trainer.steps}; a checkpoint is kept: the same command with --resume goes on"
             )
-            error.exit_code = 128 + (stop.came or [signal.SIGTERM])[0]  # 130 for Ctrl-C; the signal may be another process's
+            error.exit_code = (
+                128 + (stop.came or [signal.SIGTERM])[0]
+            )  # 130 for Ctrl-C; the signal may be another process's
             raise error
         final = finish(trainer, calibration)
         accuracy = logs.validate(trainer.step, final)

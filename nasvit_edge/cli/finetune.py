@@ -1,0 +1,120 @@
+"""`nasvit-edge finetune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nasvit_edge.cli import options
+from nasvit_edge.cli.output import note, print_json, print_table, progress
+
+
+def finetune(
+    result: Annotated[Path | None, typer.Argument(help="A result file of `search`.")] = None,
+    data: Annotated[
+        str,
+        typer.Option(
+            help="fashion-mnist, cifar10, cifar100, or a folder of images, a folder for each class."
+        ),
+    ] = "fashion-mnist",
+    out: options.Out = Path("runs/tuned"),
+    space: Annotated[str | None, typer.Option(help="With --config: the search space.")] = None,
+    supernet: options.Supernet = None,
+    config: Annotated[
+        Path | None, typer.Option(help="An explicit subnet: the JSON of config.to_dict().")
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="A recipe that trains one subnet, or a TOML file.")
+    ] = "finetune",
+    values: Annotated[
+        list[str] | None, typer.Option("--set", help="Change the recipe: augment.padding=4; repeatable.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, show_default="the recipe's", help="As --set run.epochs.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-8, max=100.0, show_default="the recipe's", help="As --set optimizer.learning_rate."
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=2, show_default="the recipe's", help="As --set run.batch_size.")
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="What it learns from: timm:NAME, torchvision:NAME, or a supernet's run folder."),
+    ] = None,
+    freeze_below: Annotated[
+        str, typer.Option(help="Keep the weights before this stage (mb4, or classifier: all but that one).")
+    ] = "",
+    quantise: Annotated[
+        str, typer.Option(help="int8: train in 8-bit arithmetic, so that the int8 export loses less.")
+    ] = "",
+    seed: options.Seed = 0,
+    threads: options.Threads = 2,
+    workers: Annotated[int, typer.Option(min=0, max=64, help="Processes that prepare images.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Example:  nasvit-edge finetune search.json --data photos --epochs 5 --out runs/tuned
+
+    Train one searched subnet, or an explicit one (--space S --supernet W --config FILE.json), on: also on other
+    classes, which gives it a new classifier. Writes what every other command takes: OUT/result.json (from a result
+    file), or OUT/space.toml, OUT/supernet.safetensors and OUT/config.json.
+    """
+    from nasvit_edge.flows import finetune as flow
+
+    request = flow.Request(
+        data=data,
+        out=out,
+        result=result,
+        space=space,
+        supernet=supernet,
+        config=config,
+        recipe=recipe,
+        values=(*(values or ()), *_changes(epochs, learning_rate, batch_size)),
+        teacher=teacher,
+        freeze_below=freeze_below,
+        quantise=quantise,
+        seed=seed,
+        threads=threads,
+        workers=workers,
+        resume=resume,
+    )
+    with progress("fine-tuning") as show:
+        found = flow.finetune(request, on_progress=show, note=note)
+    if as_json:
+        print_json(found)
+        return
+    print_table(["about", "before", "after"], _rows(found))
+    note(f"measured on {found['validation']}, which was not trained on")
+    note(f"wrote {found['supernet']}; next: {_next(found, quantise)}")
+
+
+def _changes(epochs: int | None, learning_rate: float | None, batch_size: int | None) -> list[str]:
+    given = {
+        "run.epochs": epochs,
+        "optimizer.learning_rate": learning_rate,
+        "run.batch_size": batch_size,
+    }
+    return [f"{key}={value!r}" for key, value in given.items() if value is not None]
+
+
+def _rows(found: dict[str, Any]) -> list[list[str]]:
+    names = {"fp32": "validation accuracy", "int8": "in 8-bit arithmetic, as training rounds"}
+    return [
+        [names[key], f"{found['before'][key]:.2%}", f"{found['after'][key]:.2%}"] for key in found["before"]
+    ]
+
+
+def _next(found: dict[str, Any], quantise: str) -> str:
+    """The command that ships it."""
+    calibrate = f"--calibrate {found['data']}"
+    precision = f" --precision {quantise}" if quantise else ""
+    if found["result"] is not None:
+        return f"nasvit-edge export {found['result']}{precision}"
+    what = f"--space {found['space']} --supernet {found['supernet']} --config {found['config']}"
+    return f"nasvit-edge export {what} {calibrate}{precision}"

@@ -1,0 +1,211 @@
+"""`finetune`: one subnet, trained on before it is shipped, with files that every other command takes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nasvit_edge import data_sets, files, ops, sizes
+from nasvit_edge.errors import CheckpointError, NasvitEdgeError
+from nasvit_edge.searching.result import SavedResult, read_result
+from nasvit_edge.space import SearchSpace, SubnetConfig, load_space, read_config, space_toml
+
+if TYPE_CHECKING:
+    from nasvit_edge.train.recipe import Recipe
+
+RECIPE = "finetune"
+_INITIAL, _SPACE, _WEIGHTS = "initial.safetensors", "space.toml", "supernet.safetensors"
+_Show = Callable[[int, int, str], None]
+_Note = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """The options of `nasvit-edge finetune`; either `result` (with `supernet` where it names none), or `space`,
+    `supernet` and `config`."""
+
+    data: str
+    out: Path
+    result: Path | None = None
+    space: str | None = None
+    supernet: str | None = None
+    config: Path | None = None
+    recipe: str = RECIPE
+    values: tuple[str, ...] = ()
+    teacher: str | None = None
+    freeze_below: str = ""
+    quantise: str = ""
+    seed: int = 0
+    threads: int = 2
+    workers: int = 1
+    resume: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """What is tuned."""
+
+    space: SearchSpace
+    supernet: str
+    config: SubnetConfig
+    saved: SavedResult | None
+
+
+def finetune(
+    request: Request,
+    *,
+    on_progress: _Show = lambda done, total, detail: None,
+    note: _Note = lambda text: None,
+) -> dict[str, Any]:
+    """Train the subnet and write `space.toml`, `supernet.safetensors`, `config.json` and, from a result, `result.json`.
+
+    Raises:
+        NasvitEdgeError: one line about options, weights, data or a folder that do not fit.
+        TrainingError: the run diverged, or was stopped (a checkpoint is left).
+    """
+    from nasvit_edge.train import run
+    from nasvit_edge.train.finetune import PRECISIONS, Tuning, tune
+    from nasvit_edge.train.loop import Settings
+
+    if request.quantise and request.quantise not in PRECISIONS:
+        raise NasvitEdgeError(f"--quantise is {request.quantise!r}; there is {', '.join(PRECISIONS)}")
+    subject = _subject(request)
+    recipe = _recipe(request)
+    space, recipe = _initial(request, subject, recipe, note)
+    settings = Settings(out=request.out, seed=request.seed, threads=request.threads, workers=request.workers)
+    training = run.Request(
+        space=str(request.out / _SPACE),
+        data=request.data,
+        recipe=recipe,
+        settings=settings,
+        weights=str(request.out / _INITIAL),
+        teacher=request.teacher,
+        resume=request.resume,
+    )
+    tuning = Tuning(request.freeze_below, request.quantise)
+    report = tune(training, tuning, on_progress=on_progress, note=note)
+    return _written(request, subject, space, recipe, report)
+
+
+def _subject(request: Request) -> _Subject:
+    explicit = (request.space, request.config)
+    if request.result is None:
+        if request.space is None or request.supernet is None or request.config is None:
+            raise NasvitEdgeError(
+                "give a result file of `nasvit-edge search`, or all of --space, --supernet and --config"
+            )
+        space = load_space(request.space)
+        return _Subject(space, request.supernet, read_config(request.config, space), None)
+    if any(explicit):
+        raise NasvitEdgeError("give either a result file or --space, --supernet and --config, not both")
+    saved = read_result(request.result)
+    supernet = request.supernet or saved.setting.supernet
+    if supernet is None:
+        raise NasvitEdgeError(
+            f"{str(request.result)!r} was searched with a predictor, without weights: add --supernet CHECKPOINT"
+        )
+    return _Subject(saved.space, supernet, saved.config, saved)
+
+
+def _recipe(request: Request) -> Recipe:
+    from nasvit_edge.train.recipe import load_recipe
+
+    recipe = load_recipe(request.recipe)
+    recipe = recipe.with_values(request.values) if request.values else recipe
+    if not recipe.single:
+        raise NasvitEdgeError(
+            f"recipe {recipe.name!r} trains a supernet; fine-tuning trains one subnet: add --set single=true, or use --recipe {RECIPE}"
+        )
+    return recipe
+
+
+def _initial(request: Request, subject: _Subject, recipe: Recipe, note: _Note) -> tuple[SearchSpace, Recipe]:
+    """Write the subnet's space and initial weights to the run's folder, unless another run is there."""
+    from nasvit_edge.model.checkpoint import load_supernet, save_supernet
+    from nasvit_edge.train.finetune import taken
+
+    out = files.writable_folder(request.out)
+    if not request.resume and ((out / _WEIGHTS).exists() or any(out.glob("checkpoints/*.pt"))):
+        raise CheckpointError(
+            f"{str(out)!r} holds a run already; continue it with --resume or choose another --out"
+        )
+    if request.resume and not (out / _INITIAL).exists():
+        raise CheckpointError(f"{str(out)!r} holds no run to resume; leave --resume away to start one")
+    data_sets.classes(request.data)  # before weights are read
+    supernet = taken(
+        load_supernet(subject.supernet, subject.space), subject.config, request.data, request.seed
+    )
+    if supernet.source.get("classifier") == "new":
+        note(
+            f"the classes of {request.data} are others than the space's: a new classifier for {supernet.space.classes}"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder, _INITIAL)
+        save_supernet(supernet, made, supernet.source)
+        if request.resume and files.sha256(made) != files.sha256(out / _INITIAL):
+            raise CheckpointError(
+                f"{str(out)!r} is the run of another subnet, weights or seed; use its options"
+            )
+        files.write_bytes(out / _INITIAL, made.read_bytes())
+    files.write_text(out / _SPACE, space_toml(supernet.space))
+    return supernet.space, recipe.with_values([f"subnets.scaling={supernet.scaling}"])
+
+
+def _written(
+    request: Request, subject: _Subject, space: SearchSpace, recipe: Recipe, report: dict[str, Any]
+) -> dict[str, Any]:
+    from nasvit_edge.searching.images import is_first
+
+    out = request.out
+    found = {
+        "out": str(out),
+        "space": str(out / _SPACE),
+        "supernet": str(out / _WEIGHTS),
+        "config": str(out / "config.json"),
+        "result": str(out / "result.json") if subject.saved else None,
+        "data": request.data,
+        "classes": space.classes,
+        "validation": report["validation"],
+        "before": report["before"],
+        "after": report["after"],
+        "steps": report["steps"],
+    }
+    if is_first():
+        files.write_json(out / "config.json", subject.config.to_dict())
+        if subject.saved is not None:
+            files.write_json(out / "result.json", _result(request, subject, space, recipe, found))
+    return found
+
+
+def _result(
+    request: Request, subject: _Subject, space: SearchSpace, recipe: Recipe, found: dict[str, Any]
+) -> dict[str, Any]:
+    """The search's result with the tuned subnet alone; its latency is the one predicted for its ops."""
+    assert subject.saved is not None
+    saved, config = subject.saved, subject.config
+    setting = asdict(saved.setting) | {
+        "space": found["space"],
+        "supernet": found["supernet"],
+        "calibration": request.data,
+        "accuracy_source": f"measured on {found['validation']} after fine-tuning",
+        "accuracy": None,
+        "accuracy_sha256": None,
+    }
+    best = saved.raw["best"] | {
+        "accuracy": found["after"]["fp32"],
+        "macs": ops.macs(space, config),
+        "parameters": sizes.config_parameters(space, config),
+    }
+    told = {
+        "from": {"result": str(request.result), "space": saved.setting.space, "supernet": subject.supernet},
+        "recipe": recipe.to_dict(),
+        "before": found["before"],
+        "after": found["after"],
+        "quantised": request.quantise or None,
+        "latency_is_for_classes": saved.space.classes,
+    }
+    emptied: dict[str, Any] = {"front": [best], "beyond": [], "genes": {}, "gap": None, "same_macs": None}
+    return saved.raw | emptied | {"setting": setting, "best": best, "finetuned": told}

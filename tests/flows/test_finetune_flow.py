@@ -1,0 +1,261 @@
+"""Fine-tuning as a user asks for it: what comes out is what every other command takes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, one_line, require_module
+from made_up import SETTING, table
+
+from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.export import verification
+from nasvit_edge.export.formats import load_format
+from nasvit_edge.flows import cache, export, finetune, tables
+from nasvit_edge.flows import evaluate as evaluating
+from nasvit_edge.flows.search import Request as Where
+from nasvit_edge.model.checkpoint import load_supernet
+from nasvit_edge.model.narrow import narrowed
+from nasvit_edge.searching.result import SCHEMA, read_result
+from nasvit_edge.space import load_space
+from nasvit_edge.train.finetune import taken
+
+MODULES = {
+    "onnx": "onnxruntime",
+    "tflite": "litert_torch",
+    "coreml": "coremltools",
+    "tensorrt": "tensorrt_rtx",
+}
+QUICK = ("run.batch_size=16", "run.ema=0.5")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "root", lambda: tmp_path / "cache")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Folders of images that can be told apart: NAMES -> a folder with train and val."""
+    images = require_module("PIL.Image")
+    rng = np.random.default_rng(0)
+
+    def made(names: str):
+        root = tmp_path_factory.mktemp("photos")
+        for split, count in (("train", 16), ("val", 6)):
+            for i, name in enumerate(names):
+                folder = root / split / name
+                folder.mkdir(parents=True)
+                for k in range(count):
+                    pixels = (
+                        rng.integers(0, 80, (12, 12, 3))
+                        + np.array([[40, 0, 90], [150, 30, 0], [0, 160, 20], [90, 90, 9]])[i]
+                    )
+                    images.fromarray(pixels.astype(np.uint8)).save(folder / f"{k}.png")
+        return str(root)
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def four(photos):
+    return photos("abcd")
+
+
+@pytest.fixture
+def subject(tmp_path):
+    """The options that name a subnet of the tiny space."""
+    (tmp_path / "tiny.toml").write_text(TINY)
+    space = load_space(tmp_path / "tiny.toml")
+    (tmp_path / "wide.json").write_text(json.dumps(space.largest().to_dict()))
+    return {"space": "tiny.toml", "supernet": "random:1", "config": tmp_path / "wide.json"}
+
+
+def _request(data, tmp_path, subject, **options) -> finetune.Request:
+    defaults = {"out": tmp_path / "tuned", "values": (*QUICK, "run.epochs=2"), "threads": 1, "workers": 0}
+    return finetune.Request(**{"data": data, **subject, **defaults, **options})
+
+
+def test_a_subnet_learns_and_comes_out_as_a_supernet_of_its_own(four, tmp_path, subject):
+    told = []
+    request = _request(
+        four, tmp_path, subject, values=(*QUICK, "run.epochs=6", "optimizer.learning_rate=3e-3")
+    )
+    found = finetune.finetune(request, on_progress=lambda *done: told.append(done))
+    assert told[-1][0] == told[-1][1] == found["steps"] == 24
+    assert found["after"]["fp32"] > found["before"]["fp32"]
+    space = load_space(found["space"])
+    assert (space.size(), space.label_names()) == (1, ["a", "b", "c", "d"])
+    load_supernet(found["supernet"], space)
+    again = evaluating.evaluate(
+        evaluating.Request(supernet=found["supernet"], data=four, subnets="max", workers=1)
+    )
+    assert again["subnets"][0]["accuracy"] == found["after"]["fp32"]
+    assert again["space"] == space.name
+
+
+@pytest.mark.parametrize(
+    ("form", "precision"),
+    [
+        ("onnx", "fp32"),
+        ("onnx", "int8"),
+        pytest.param("tflite", "fp32", marks=pytest.mark.slow),
+        pytest.param("coreml", "fp16", marks=pytest.mark.slow),
+        pytest.param("tensorrt", "fp32", marks=pytest.mark.slow),
+    ],
+)
+def test_it_is_exported_verified_and_evaluated(four, tmp_path, subject, form, precision):
+    require_module(MODULES[form])
+    found = finetune.finetune(_request(four, tmp_path, subject, values=(*QUICK, "run.epochs=1")))
+    path = tmp_path / f"m{load_format(form).suffix}"
+    made = export.export(_export(found, four, form, precision, path), lambda line: None)
+    assert made["passed"]
+    check = verification.verify(path, weights=found["supernet"], space_path=found["space"])
+    assert check.passed
+    assert check.reference == "supernet"
+    assert verification.evaluate(path, four, space_path=found["space"])["images"] == 24
+
+
+def _export(found, data, form, precision, path) -> export.Request:
+    options = dict.fromkeys(("result", "space", "supernet", "config"))
+    if found["result"]:
+        options["result"] = found["result"]
+    else:
+        options |= {name: found[name] for name in ("space", "supernet", "config")}
+    return export.Request(
+        **options,
+        calibrate=data,
+        uncalibrated=False,
+        format_name=form,
+        precision=precision,
+        out=path,
+        overwrite=True,
+    )
+
+
+def test_other_classes_get_a_new_classifier_and_keep_the_rest(photos, tmp_path, subject):
+    three, said = photos("abc"), []
+    found = finetune.finetune(_request(three, tmp_path, subject), note=said.append)
+    assert "new classifier for 3" in said[0]
+    space = load_space(found["space"])
+    assert space.label_names() == ["a", "b", "c"]
+    assert load_supernet(found["supernet"], space).state_dict()["classifier.linear.weight"].shape[0] == 3
+    wide = load_supernet("random:1", load_space("tiny.toml"))
+    before, made = (
+        narrowed(wide, wide.space.largest()).state_dict(),
+        taken(wide, wide.space.largest(), three, 0),
+    )
+    for name, value in made.state_dict().items():
+        assert torch.equal(value, before[name]) != name.startswith("classifier.")
+    again = taken(wide, wide.space.largest(), three, 0).state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in made.state_dict().items())
+
+
+def _searched(tmp_path):
+    """A result file of the tiny space and its latency table, both in the working folder."""
+    space = load_space("tiny.toml")
+    made = table(space)
+    content = made.raw | {"schema": 2, "space": "tiny", "call_ms": made.call_ms}
+    content |= {"ops": {key: {"median_ms": ms} for key, ms in made.ops_ms.items()}}
+    folder = tmp_path / "latency_tables"
+    folder.mkdir()
+    (folder / "host-onnxruntime-1t-fp32-tiny.json").write_text(json.dumps(content))
+    setting = replace(SETTING, space="tiny.toml", supernet="random:1", calibration="bundled")
+    named = {name: getattr(setting, name) for name in setting.__slots__}
+    best = {
+        "config": space.largest().to_dict(),
+        "latency_ms": made.predict(space.largest()).ms,
+        "accuracy": 0.5,
+    }
+    raw = {
+        "schema": SCHEMA,
+        "kind": "search result",
+        "setting": named,
+        "best": best,
+        "front": [best],
+        "limits": [],
+    }
+    (tmp_path / "search.json").write_text(json.dumps(raw))
+    return tmp_path / "search.json"
+
+
+def test_a_result_becomes_a_result_that_is_predicted_by_the_same_table_and_exported(four, tmp_path, subject):
+    require_module("onnxruntime")
+    result = _searched(tmp_path)
+    found = finetune.finetune(
+        finetune.Request(
+            data=four,
+            out=tmp_path / "tuned",
+            result=result,
+            values=(*QUICK, "run.epochs=1"),
+            threads=1,
+            workers=0,
+        )
+    )
+    saved = read_result(tmp_path / "tuned" / "result.json")
+    assert saved.accuracy == found["after"]["fp32"]
+    assert saved.raw["finetuned"]["from"]["supernet"] == "random:1"
+    here = str(tmp_path / "latency_tables" / "host-onnxruntime-1t-fp32-tiny.json")
+    predicted = tables.predict(
+        tmp_path / "tuned" / "result.json", Where(space="", table=here), None, lambda line: None
+    )
+    assert predicted["ms"] == pytest.approx(saved.latency_ms)
+    made = export.export(_export(found, None, "onnx", "fp32", tmp_path / "m.onnx"), lambda line: None)
+    assert made["passed"]
+
+
+def test_frozen_stages_stay_as_they_were(four, tmp_path, subject):
+    found = finetune.finetune(_request(four, tmp_path, subject, freeze_below="last_conv"))
+    space = load_space(found["space"])
+    before, after = (
+        load_supernet(tmp_path / "tuned" / f"{n}.safetensors", space) for n in ("initial", "supernet")
+    )
+    changed = {n for n, p in after.named_parameters() if not torch.equal(p, before.get_parameter(n))}
+    assert changed
+    assert {name.partition(".")[0] for name in changed} <= {"last_conv", "classifier"}
+
+
+def test_quantised_training_tells_both_accuracies(four, tmp_path, subject):
+    found = finetune.finetune(_request(four, tmp_path, subject, quantise="int8"))
+    assert set(found["before"]) == set(found["after"]) == {"fp32", "int8"}
+
+
+def test_a_folder_with_a_run_is_not_lost_and_resume_takes_the_same_subnet_only(four, tmp_path, subject):
+    request = _request(four, tmp_path, subject)
+    finetune.finetune(request)
+    before = {p: p.read_bytes() for p in (tmp_path / "tuned").glob("*.safetensors")}
+    with pytest.raises(NasvitEdgeError) as caught:
+        finetune.finetune(replace(request, seed=1))
+    assert "--resume" in one_line(caught)
+    with pytest.raises(NasvitEdgeError) as caught:
+        finetune.finetune(replace(request, supernet="random:2", resume=True))
+    assert "another subnet" in one_line(caught)
+    assert before == {p: p.read_bytes() for p in (tmp_path / "tuned").glob("*.safetensors")}
+    assert finetune.finetune(replace(request, resume=True))["steps"] == 8
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ({"config": None}, "--space, --supernet and --config"),
+        ({"result": "x.json"}, "not both"),
+        ({"quantise": "int4"}, "there is int8"),
+        ({"recipe": "nasvit"}, "single=true"),
+        ({"recipe": "absent"}, "unknown recipe"),
+        ({"freeze_below": "mb9"}, "there are"),
+        ({"data": "nowhere"}, "nowhere"),
+        ({"supernet": "nowhere.safetensors"}, "nowhere.safetensors"),
+        ({"values": ("run.batch_size=4096",)}, "4096"),
+        ({"resume": True}, "no run to resume"),
+    ],
+)
+def test_what_does_not_fit_is_one_line_and_leaves_no_weights(four, tmp_path, subject, options, part):
+    request = replace(_request(four, tmp_path, subject), **options)
+    with pytest.raises(NasvitEdgeError) as caught:
+        finetune.finetune(request)
+    assert part in one_line(caught)
+    assert not (tmp_path / "tuned" / "supernet.safetensors").exists()
