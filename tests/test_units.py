@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasvit_edge.errors import NasvitEdgeError
-from nasvit_edge.units import latency_ms, seconds, show_count, show_ms
+from nasvit_edge.units import latency_ms, seconds, show_count, show_ms, show_seconds
 
 REASONABLE_MS = st.floats(1e-5, 3e6)
 
@@ -90,3 +90,27 @@ def test_durations_have_a_unit(text, value):
 def test_any_text_is_a_duration_or_one_line(text):
     found = only_user_errors(seconds, text)
     assert isinstance(found, str) or 0 < found <= 86_400
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0 s"),
+        (45, "45 s"),
+        (600, "10 min"),
+        (3600 * 3 + 1200, "3 h 20 min"),
+        (86_400 * 12.2, "12 days 5 h"),
+    ],
+)
+def test_durations_are_short_text(seconds, text):
+    assert show_seconds(seconds) == text
+
+
+@given(st.floats(0, 1e9))
+def test_a_duration_never_has_more_minutes_than_an_hour_or_hours_than_a_day(seconds):
+    numbers = [int(word) for word in show_seconds(seconds).split() if word.isdigit()]
+    text = show_seconds(seconds)
+    if "h" in text and "min" in text:
+        assert numbers[1] < 60
+    if "days" in text:
+        assert numbers[1] < 24

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from nasvit_edge.units import show_count, show_ms
+from nasvit_edge.units import show_count, show_ms, show_seconds
 
 _LINE_SECONDS = 10.0
 _WRAPPED = ("subnet", "found", "what to do", "about", "value")
@@ -81,14 +81,22 @@ def progresses() -> Iterator[Callable[[str], Callable[[int, int, str], None]]]:
 
 
 def _lines(what: str) -> Callable[[int, int, str], None]:
-    """Progress for log files: a line now and then."""
+    """Progress for log files: a line now and then, with the time that is left."""
     last = time.monotonic()
+    begun: tuple[float, int] | None = None
 
     def show(done: int, total: int, detail: str = "") -> None:
-        nonlocal last
-        if time.monotonic() - last > _LINE_SECONDS:
-            last = time.monotonic()
-            note(f"{what}: {done} of {total} {detail}".rstrip())
+        nonlocal last, begun
+        now = time.monotonic()
+        begun = begun or (
+            now,
+            done,
+        )  # what was done before, by a run that is resumed, says nothing of the pace
+        if now - last > _LINE_SECONDS:
+            last = now
+            pace = (done - begun[1]) / max(now - begun[0], 1e-9)
+            left = f" ({show_seconds((total - done) / pace)} left)" if pace > 0 else ""
+            note(f"{what}: {done} of {total}{left} {detail}".rstrip())
 
     return show
 

@@ -15,7 +15,12 @@ _EVERY = 5.0  # minutes
 
 
 def train(
-    space: options.Space = "nano",
+    space: Annotated[
+        str | None,
+        typer.Option(
+            show_default="the recipe's, or nano", help="nasvit, alphanet, nano, ..., or a TOML file."
+        ),
+    ] = None,
     data: Annotated[
         str,
         typer.Option(
@@ -24,8 +29,12 @@ def train(
     ] = "fashion-mnist",
     out: options.Out = Path("runs/nano"),
     recipe: Annotated[
-        str, typer.Option(help="nasvit, alphanet, bignas, deit, levit, single, ..., or a TOML file.")
-    ] = "nano",
+        str | None,
+        typer.Option(
+            show_default="nano up to 64 pixels, else nasvit",
+            help="nasvit, alphanet, bignas, deit, levit, single, ..., or a TOML file.",
+        ),
+    ] = None,
     values: Annotated[
         list[str] | None, typer.Option("--set", help="Change the recipe: optimizer.learning_rate=2e-3.")
     ] = None,
@@ -42,9 +51,9 @@ def train(
     supernet: Annotated[
         str | None, typer.Option(help="Start from these weights: a file, or shipped ones by name.")
     ] = None,
-    threads: options.Threads = 2,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="CPU threads of each process.")] = 2,
     workers: Annotated[int, typer.Option(min=0, max=64, help="Processes that prepare images.")] = 1,
-    seed: options.Seed = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, recipe and data: same weights.")] = 0,
     bf16: Annotated[bool, typer.Option("--bf16", help="Passes under bfloat16 autocast.")] = False,
     sync_bn: Annotated[bool, typer.Option("--sync-bn", help="Batch statistics over all processes.")] = False,
     conflicts: Annotated[
@@ -66,14 +75,12 @@ def train(
     Writes OUT/supernet.safetensors and OUT/space.toml. Under torchrun, on several processes.
     """
     from nasvit_edge.train.loop import Settings
-    from nasvit_edge.train.recipe import load_recipe
-    from nasvit_edge.train.run import Request, run
+    from nasvit_edge.train.run import Request, chosen, run
 
     changes = list(values or [])
     changes += [f"run.epochs={epochs}"] if epochs else []
     changes += [f"run.batch_size={batch_size}"] if batch_size else []
-    chosen = load_recipe(recipe)
-    chosen = chosen.with_values(changes) if changes else chosen
+    space, rule = chosen(space, recipe, changes)
     settings = Settings(
         out=out,
         seed=seed,
@@ -87,7 +94,7 @@ def train(
     request = Request(
         space=space,
         data=data,
-        recipe=chosen,
+        recipe=rule,
         settings=settings,
         weights=supernet,
         teacher=teacher,

@@ -22,7 +22,7 @@ from nasvit_edge.space import SearchSpace, load_space
 from nasvit_edge.train.recipe import Recipe
 from nasvit_edge.train.step import sandwich
 from nasvit_edge.train.trial import bearable, measure, scaled
-from nasvit_edge.units import show_bytes, show_count
+from nasvit_edge.units import show_bytes, show_count, show_seconds
 
 if TYPE_CHECKING:
     from nasvit_edge.train.run import Request
@@ -124,25 +124,13 @@ def shown(found: dict[str, Any]) -> list[list[str]]:
         ["MACs a step", f"{show_count(found['step_macs'])} forward and backward (counted as 3 forward)"],
         ["memory", f"peak {show_bytes(found['peak_bytes'])} ({how}){narrow}: {', '.join(sizes)}"],
         ["a step", f"{found['step_s']:.3g} s, {found['images_per_s']:.3g} images/s ({how})"],
-        ["the run", f"{found['steps']} steps, about {show_duration(found['run_s'])} (estimate{busy})"],
+        ["the run", f"{found['steps']} steps, about {show_seconds(found['run_s'])} (estimate{busy})"],
         ["not counted", "loading of images where it is slower than the step, a teacher, validation"],
         ["disk", f"{show_bytes(found['disk_bytes'])} of {show_bytes(found['free_bytes'])} free{short}"],
     ]
 
 
 _KEPT = ("program", "weights", "gradients", "optimizer", "average", "activations")  # program: torch itself
-
-
-def show_duration(seconds: float) -> str:
-    """3 h 20 min, 12 days 4 h, 45 s."""
-    minutes, hours = round(seconds / 60), round(seconds / 3600)
-    if minutes < 2:
-        return f"{seconds:.0f} s"
-    if minutes < 120:
-        return f"{minutes} min"
-    if hours < 48:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{hours // 24} days {hours % 24} h"
 
 
 def _counted(space: SearchSpace, recipe: Recipe) -> dict[str, Any]:

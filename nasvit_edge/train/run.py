@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +23,8 @@ from nasvit_edge.train.initial import initialised
 from nasvit_edge.train.logs import RunLog, StepRecord
 from nasvit_edge.train.loop import Settings, Trainer, Watched, finish
 from nasvit_edge.train.merge import Products
-from nasvit_edge.train.recipe import Recipe
-from nasvit_edge.train.teacher import load_teacher
+from nasvit_edge.train.recipe import Recipe, load_recipe
+from nasvit_edge.train.teacher import Teacher, load_teacher
 from nasvit_edge.train.world import World, world
 
 
@@ -37,7 +37,8 @@ class Request:
         weights: a file or shipped weights to start from; None: the training initialisation.
         teacher: names as `load_teacher` takes them.
         validate_every: epochs between two measurements on the validation slice; 0: only at the end.
-        prepare: from the initial supernet, calibration and validation images to the supernet that is trained.
+        prepare: from the initial supernet, calibration and validation images to the supernet that is trained and
+            its own teacher (None: `teacher`).
     """
 
     space: str
@@ -50,7 +51,7 @@ class Request:
     conflicts: bool = False
     tensorboard: bool = False
     validate_every: int = 1
-    prepare: Callable[[Supernet, Images, Images], Supernet] | None = None
+    prepare: Callable[[Supernet, Images, Images], tuple[Supernet, Teacher | None]] | None = None
 
 
 def run(
@@ -86,10 +87,11 @@ def _run(
     space = space_for(load_space(request.space), request.data, note)
     train, calibration, validation = data_sets.training_splits(request.data, space)
     supernet, started_from = _initial(request, space)
+    own_teacher: Teacher | None = None
     if request.prepare is not None:
-        supernet = request.prepare(supernet, calibration, validation)
+        supernet, own_teacher = request.prepare(supernet, calibration, validation)
     identity = {"initial weights": started_from, "teacher": request.teacher or ""}
-    teacher = _teacher(request, space)
+    teacher = own_teacher or _teacher(request, space)
     trainer = Trainer(
         supernet, train, request.recipe, request.settings, ranks, teacher=teacher, identity=identity
     )
@@ -116,6 +118,18 @@ def _run(
         "steps": trainer.step,
         "validation": validation.name,
     }
+
+
+def chosen(space: str | None, recipe: str | None, changes: Sequence[str]) -> tuple[str, Recipe]:
+    """Space and recipe, where one of both may be left to the other; `changes` are `key=value` of the recipe."""
+    rule = load_recipe(recipe) if recipe is not None else None
+    space = space or (rule.space if rule else "") or "nano"
+    if rule is None:
+        rule = load_recipe("nano" if max(load_space(space).resolutions) <= _SMALL else "nasvit")
+    return space, rule.with_values(changes) if changes else rule
+
+
+_SMALL = 64  # pixels
 
 
 def space_for(space: SearchSpace, data: str, note: Callable[[str], None] = lambda text: None) -> SearchSpace:

@@ -14,7 +14,7 @@ from nasvit_edge import ops
 from nasvit_edge.errors import DataError, TrainingError
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.train import trial
-from nasvit_edge.train.estimate import estimate, show_duration, shown
+from nasvit_edge.train.estimate import estimate, shown
 from nasvit_edge.train.recipe import load_recipe
 from nasvit_edge.train.trial import Measured, bearable, scaled
 
@@ -160,27 +160,3 @@ def test_what_does_not_fit_into_memory_is_one_line(tiny, monkeypatch, error):
     with pytest.raises(TrainingError, match="does not fit into memory") as caught:
         trial.measure(tiny, RECIPE, 8, 1, False, "cpu")
     one_line(caught)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.4, "0 s"),
-        (45, "45 s"),
-        (600, "10 min"),
-        (3600 * 3 + 1200, "3 h 20 min"),
-        (86_400 * 12.2, "12 days 5 h"),
-    ],
-)
-def test_durations_are_short_text(seconds, text):
-    assert show_duration(seconds) == text
-
-
-@given(st.floats(0, 1e9))
-def test_a_duration_never_has_more_minutes_than_an_hour_or_hours_than_a_day(seconds):
-    numbers = [int(word) for word in show_duration(seconds).split() if word.isdigit()]
-    text = show_duration(seconds)
-    if "h" in text and "min" in text:
-        assert numbers[1] < 60
-    if "days" in text:
-        assert numbers[1] < 24
