@@ -6,7 +6,7 @@ NasvitEdgeError            one clear line for the user; the CLI prints it and ex
 ├── CheckpointError        weights that cannot be read or do not fit the space
 ├── DataError              images or labels that cannot be read
 ├── RecipeError            a training recipe that is not valid
-├── TrainingError          a run that diverged or cannot go on
+├── TrainingError          a run that diverged or cannot go on (exit code 1)
 ├── DeviceError            a device that is unknown or not reachable
 ├── BudgetError            no subnet meets the budget (exit code 1)
 ├── ExportError            an artifact that cannot be written

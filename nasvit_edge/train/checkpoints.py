@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from nasvit_edge import files
-from nasvit_edge.errors import CheckpointError, TrainingError
+from nasvit_edge.errors import CheckpointError, NasvitEdgeError
 
 _NAME = re.compile(r"step-(\d{9})\.pt")
 
@@ -88,9 +88,9 @@ def _short(value: Any) -> str:
 
 
 def enough_disk(out: Path, state_bytes: int, keep: int) -> None:
-    """TrainingError, before time is spent, where `out` has no room for the checkpoints to keep and one more."""
+    """NasvitEdgeError, before time is spent, where `out` has no room for the checkpoints to keep and one more."""
     needed, free = state_bytes * (keep + 2), shutil.disk_usage(out).free
     if free < needed:
-        raise TrainingError(
+        raise NasvitEdgeError(
             f"{str(out)!r} has {free / 1e6:.0f} MB free; the checkpoints need {needed / 1e6:.0f} MB: make room, or choose another --out"
         )

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from nasvit_edge.errors import CheckpointError, require
 from nasvit_edge.model.checkpoint import load_supernet, open_weights, read_weights, resolve_weights
 from nasvit_edge.model.subnet import fold, materialise
-from nasvit_edge.space import SearchSpace, load_space
+from nasvit_edge.space import SearchSpace, load_space, space_names
 
 _FORMS = (
     "timm:NAME, torchvision:NAME, either with @FILE for weights of your own, a TorchScript file (.pt, .pth, .ts), "
@@ -134,7 +134,7 @@ def _member(name: str, space: SearchSpace) -> Member:
 
 
 def _timm(name: str, model: str, path: str, space: SearchSpace) -> Member:
-    timm: Any = require("timm", "bench")
+    timm: Any = require("timm", "train")
     if not timm.is_model(model.partition(".")[0]):
         raise CheckpointError(
             f"unknown teacher {name!r}; timm.list_models() has the names, like timm:resnet50"
@@ -195,8 +195,10 @@ def _filled(module: Any, path: str) -> Any:
 def _supernet(name: str, space: SearchSpace) -> Member:
     path = Path(name) / "supernet.safetensors" if Path(name).is_dir() else resolve_weights(name)
     beside = path.parent / "space.toml"
-    own = load_space(beside) if beside.exists() else space
-    if beside.exists() and own.label_names() != space.label_names():
+    own = space
+    if beside.exists() or name in space_names():  # shipped weights are of the space of their name
+        own = load_space(beside if beside.exists() else name)
+    if own is not space and own.label_names() != space.label_names():
         raise CheckpointError(
             f"teacher {name!r} knows the classes {_some(own)}; the data have {_some(space)}: "
             "give one that was trained on these classes"

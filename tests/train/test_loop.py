@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from nasvit_edge.data_sets import ImageSet
-from nasvit_edge.errors import CheckpointError, DataError, TrainingError
+from nasvit_edge.errors import CheckpointError, DataError, NasvitEdgeError, TrainingError
 from nasvit_edge.model.checkpoint import load_supernet
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.train.initial import initialised
@@ -360,7 +360,7 @@ def test_fewer_images_than_a_step_are_refused(tiny, images, tmp_path):
 def test_a_full_disk_is_found_before_work_is_spent(tiny, images, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(TrainingError, match="MB free") as caught:
+    with pytest.raises(NasvitEdgeError, match="MB free") as caught:
         train(tiny, images, tmp_path)
     assert "--out" in one_line(caught)
 

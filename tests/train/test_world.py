@@ -271,7 +271,7 @@ def test_a_rank_that_is_killed_stops_the_others_with_one_line_that_names_it():
         group.processes[1].kill()
         began = time.monotonic()
         lines = [one_line(group.answer(rank)) for rank in (0, 2)]
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 150  # of the 600 that a rank would wait
     assert all("rank 1 of 3 no longer answers" in line and "--resume" in line for line in lines)
 
 
