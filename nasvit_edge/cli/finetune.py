@@ -26,8 +26,12 @@ def finetune(
         Path | None, typer.Option(help="An explicit subnet: the JSON of config.to_dict().")
     ] = None,
     recipe: Annotated[
-        str, typer.Option(help="A recipe that trains one subnet, or a TOML file.")
-    ] = "finetune",
+        str | None,
+        typer.Option(
+            show_default="finetune; finetune-int8 with --quantise",
+            help="A recipe that trains one subnet, or a TOML file.",
+        ),
+    ] = None,
     values: Annotated[
         list[str] | None, typer.Option("--set", help="Change the recipe: augment.padding=4; repeatable.")
     ] = None,
@@ -45,7 +49,11 @@ def finetune(
     ] = None,
     teacher: Annotated[
         str | None,
-        typer.Option(help="What it learns from: timm:NAME, torchvision:NAME, or a supernet's run folder."),
+        typer.Option(
+            show_default="labels; itself with --quantise",
+            help="What it learns from: labels; itself (its answers before, in floating point); "
+            "timm:NAME, torchvision:NAME, a supernet's weights or run folder.",
+        ),
     ] = None,
     freeze_below: Annotated[
         str, typer.Option(help="Keep the weights before this stage (mb4, or classifier: all but that one).")
@@ -56,6 +64,9 @@ def finetune(
     seed: options.Seed = 0,
     threads: options.Threads = 2,
     workers: Annotated[int, typer.Option(min=0, max=64, help="Processes that prepare images.")] = 1,
+    checkpoint_minutes: Annotated[
+        float, typer.Option(min=0.0, help="Between two checkpoints; 0: after every step.")
+    ] = 1.0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -82,10 +93,13 @@ def finetune(
         seed=seed,
         threads=threads,
         workers=workers,
+        checkpoint_s=60 * checkpoint_minutes,
         resume=resume,
     )
     with progress("fine-tuning") as show:
         found = flow.finetune(request, on_progress=show, note=note)
+    if not found:  # under torchrun the first process tells for all
+        return
     if as_json:
         print_json(found)
         return

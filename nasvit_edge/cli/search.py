@@ -185,7 +185,8 @@ def explain(
         print_json(found)
         return
     print_table(flow.STAGE_COLUMNS, flow.stage_rows(found), flow.headline(found))
-    print_table(flow.CHANGE_COLUMNS, flow.change_rows(found), "one gene changed, the best trades first")
+    if found["changes"]:  # a fine-tuned subnet's space has it alone
+        print_table(flow.CHANGE_COLUMNS, flow.change_rows(found), "one gene changed, the best trades first")
     for line in flow.remarks(found):
         note(line)
 

@@ -16,7 +16,8 @@ from nasvit_edge.space import SearchSpace, SubnetConfig, load_space, read_config
 if TYPE_CHECKING:
     from nasvit_edge.train.recipe import Recipe
 
-RECIPE = "finetune"
+RECIPE, RECIPE_INT8 = "finetune", "finetune-int8"
+LABELS = "labels"  # what `teacher` is called where there is none
 _INITIAL, _SPACE, _WEIGHTS = "initial.safetensors", "space.toml", "supernet.safetensors"
 _Show = Callable[[int, int, str], None]
 _Note = Callable[[str], None]
@@ -25,7 +26,13 @@ _Note = Callable[[str], None]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """The options of `nasvit-edge finetune`; either `result` (with `supernet` where it names none), or `space`,
-    `supernet` and `config`."""
+    `supernet` and `config`.
+
+    Attributes:
+        recipe: None: RECIPE_INT8 with `quantise` where the classes stay, else RECIPE.
+        teacher: LABELS, `itself` (the float subnet before training), or names as `train.teacher.load_teacher` takes
+            them; None: `itself` with `quantise` where the classes stay, else LABELS.
+    """
 
     data: str
     out: Path
@@ -33,7 +40,7 @@ class Request:
     space: str | None = None
     supernet: str | None = None
     config: Path | None = None
-    recipe: str = RECIPE
+    recipe: str | None = None
     values: tuple[str, ...] = ()
     teacher: str | None = None
     freeze_below: str = ""
@@ -41,6 +48,7 @@ class Request:
     seed: int = 0
     threads: int = 2
     workers: int = 1
+    checkpoint_s: float = 60.0
     resume: bool = False
 
 
@@ -67,27 +75,36 @@ def finetune(
         TrainingError: the run diverged, or was stopped (a checkpoint is left).
     """
     from nasvit_edge.train import run
-    from nasvit_edge.train.finetune import PRECISIONS, Tuning, tune
+    from nasvit_edge.train.finetune import ITSELF, PRECISIONS, Tuning, tune
     from nasvit_edge.train.loop import Settings
 
     if request.quantise and request.quantise not in PRECISIONS:
         raise NasvitEdgeError(f"--quantise is {request.quantise!r}; there is {', '.join(PRECISIONS)}")
     subject = _subject(request)
-    recipe = _recipe(request)
+    polish, teacher = _kind(request, subject.space)
+    recipe = _recipe(request, RECIPE_INT8 if polish else RECIPE)
     space, recipe = _initial(request, subject, recipe, note)
-    settings = Settings(out=request.out, seed=request.seed, threads=request.threads, workers=request.workers)
+    settings = Settings(
+        out=request.out,
+        seed=request.seed,
+        threads=request.threads,
+        workers=request.workers,
+        checkpoint_s=request.checkpoint_s,
+    )
     training = run.Request(
         space=str(request.out / _SPACE),
         data=request.data,
         recipe=recipe,
         settings=settings,
         weights=str(request.out / _INITIAL),
-        teacher=request.teacher,
+        teacher=None if teacher == LABELS else teacher,
         resume=request.resume,
     )
-    tuning = Tuning(request.freeze_below, request.quantise)
+    tuning = Tuning(request.freeze_below, request.quantise, teacher == ITSELF, recipe.loss.teacher_scale)
     report = tune(training, tuning, on_progress=on_progress, note=note)
-    return _written(request, subject, space, recipe, report)
+    if not report:  # another process than the first
+        return {}
+    return _written(request, subject, space, recipe, report | {"teacher": teacher})
 
 
 def _subject(request: Request) -> _Subject:
@@ -110,16 +127,29 @@ def _subject(request: Request) -> _Subject:
     return _Subject(saved.space, supernet, saved.config, saved)
 
 
-def _recipe(request: Request) -> Recipe:
+def _recipe(request: Request, default: str) -> Recipe:
     from nasvit_edge.train.recipe import load_recipe
 
-    recipe = load_recipe(request.recipe)
+    recipe = load_recipe(request.recipe or default)
     recipe = recipe.with_values(request.values) if request.values else recipe
     if not recipe.single:
         raise NasvitEdgeError(
             f"recipe {recipe.name!r} trains a supernet; fine-tuning trains one subnet: add --set single=true, or use --recipe {RECIPE}"
         )
     return recipe
+
+
+def _kind(request: Request, space: SearchSpace) -> tuple[bool, str]:
+    """Whether a subnet that knows its classes is only to get used to 8 bits, and what it learns from."""
+    from nasvit_edge.train.finetune import ITSELF, knows
+
+    known = knows(space, data_sets.classes(request.data))
+    if request.teacher == ITSELF and not known:
+        raise NasvitEdgeError(
+            f"--teacher {ITSELF}: the subnet does not know the classes of {request.data!r}; fine-tune on labels first, then what that wrote"
+        )
+    polish = known and bool(request.quantise)
+    return polish, request.teacher or (ITSELF if polish else LABELS)
 
 
 def _initial(request: Request, subject: _Subject, recipe: Recipe, note: _Note) -> tuple[SearchSpace, Recipe]:
@@ -142,6 +172,8 @@ def _initial(request: Request, subject: _Subject, recipe: Recipe, note: _Note) -
         note(
             f"the classes of {request.data} are others than the space's: a new classifier for {supernet.space.classes}"
         )
+    elif supernet.space.label_names() != subject.space.label_names():
+        note(f"the {supernet.space.classes} classes of {request.data} are taken to be the space's, in order")
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder, _INITIAL)
         save_supernet(supernet, made, supernet.source)
@@ -169,6 +201,7 @@ def _written(
         "data": request.data,
         "classes": space.classes,
         "validation": report["validation"],
+        "teacher": report["teacher"],
         "before": report["before"],
         "after": report["after"],
         "steps": report["steps"],
@@ -202,6 +235,7 @@ def _result(
     told = {
         "from": {"result": str(request.result), "space": saved.setting.space, "supernet": subject.supernet},
         "recipe": recipe.to_dict(),
+        "teacher": found["teacher"],
         "before": found["before"],
         "after": found["after"],
         "quantised": request.quantise or None,

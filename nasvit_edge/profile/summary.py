@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from nasvit_edge.latency.context import Parts, fit_context
+from nasvit_edge.latency.composition import Composition
+from nasvit_edge.latency.context import PLAIN, Parts, fit_context
 from nasvit_edge.latency.samples import pack
 from nasvit_edge.latency.table import LatencyTable
 from nasvit_edge.profile import canary
@@ -16,6 +17,7 @@ from nasvit_edge.profile.protocol import Protocol
 from nasvit_edge.space import SubnetConfig
 
 _SHARE = 0.9  # of a core that a measurement should have had
+_FITTED = 3  # subnets that a composition is fitted on, at least
 _CLOCK = 0.9  # of the clock before that should be left after
 
 
@@ -103,9 +105,16 @@ def canary_report(entries: Sequence[dict[str, Any]], protocol: Protocol) -> dict
 
 
 def composed(table: LatencyTable, subnets: Sequence[tuple[SubnetConfig, float]]) -> dict[str, Any]:
-    """`context` and `composition` of a table from whole subnets and their latencies in ms."""
+    """`context` and `composition` of a table from whole subnets and their latencies in ms.
+
+    A space of one or two subnets has nothing to fit: one factor for all, and an interval as of a fit without a subnet to spare.
+    """
     parts: list[Parts] = [table.parts(config) for config, _ in subnets]
-    context, composition = fit_context(parts, [ms for _, ms in subnets])
+    measured = [ms for _, ms in subnets]
+    if len(subnets) < _FITTED:
+        factor = np.median([ms / PLAIN.sum_ms(part) for part, ms in zip(parts, measured, strict=True)])
+        return {"context": asdict(PLAIN), "composition": asdict(Composition(float(factor), 0.0, 0.0, 1.0))}
+    context, composition = fit_context(parts, measured)
     return {"context": asdict(context), "composition": asdict(composition)}
 
 

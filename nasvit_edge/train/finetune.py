@@ -6,39 +6,56 @@ checks and exports supernets does the same with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from nasvit_edge.data_sets import Images, ImageSet
 from nasvit_edge.errors import TrainingError
-from nasvit_edge.model.checkpoint import load_supernet
+from nasvit_edge.model.checkpoint import load_supernet, save_supernet
 from nasvit_edge.model.evaluate import subnet_accuracy
 from nasvit_edge.model.narrow import narrowed
+from nasvit_edge.model.subnet import fold, materialise
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.space import SearchSpace, SubnetConfig, load_space
 from nasvit_edge.train import run
 from nasvit_edge.train.initial import initialised, settle
 from nasvit_edge.train.quantised import QuantisedSupernet
+from nasvit_edge.train.teacher import Member, Teacher
 
 PRECISIONS = ("int8",)
+_WEIGHTS = "supernet.safetensors"
+_EPS = 1e-5  # of batch norm
+_ROUNDS = 8  # a norm's statistics depend on those before it
+ITSELF = "itself"  # the name of the teacher that is the subnet before training
+
+
+def knows(space: SearchSpace, labels: Sequence[str]) -> bool:
+    """Whether the classifier is for these classes: the same names, or as many where the space lists none itself.
+
+    (A label set, or numbers: the folders of ImageNet have other names than its classes.)
+    """
+    return list(labels) == space.label_names() or (
+        isinstance(space.labels, str) and len(labels) == space.classes
+    )
 
 
 def taken(supernet: Supernet, config: SubnetConfig, data: str, seed: int) -> Supernet:
     """The subnet as a supernet of its own, for the classes of `data`.
 
-    Where they are others than the space's, the classifier is new, with the training initialisation fixed by `seed`.
+    Where it does not know them, the classifier is new, with the training initialisation fixed by `seed`.
     """
     narrow = narrowed(supernet, config)
     space = run.space_for(narrow.space, data)
-    if space.label_names() == narrow.space.label_names():
-        return narrow
+    known = knows(narrow.space, space.label_names())
     made = initialised(space, seed, narrow.scaling)
-    kept = {n: v for n, v in narrow.state_dict().items() if not n.startswith("classifier.")}
+    kept = {n: v for n, v in narrow.state_dict().items() if known or not n.startswith("classifier.")}
     made.load_state_dict(made.state_dict() | kept)
-    made.source = {**narrow.source, "classifier": "new"}
+    made.source = narrow.source if known else {**narrow.source, "classifier": "new"}
     return made.eval()
 
 
@@ -49,33 +66,75 @@ class Tuning:
     Attributes:
         freeze_below: the first stage that is trained; what comes before it stays as it is. "": all is trained.
         quantise: "" or "int8": train in 8-bit arithmetic.
+        itself: what it says before, in floating point, is what it learns from.
+        scale: of the logits it then learns from, as `Teacher`.
         before: accuracies on validation images, each a fraction: `fp32`, and `int8` as training rounds.
     """
 
     freeze_below: str = ""
     quantise: str = ""
+    itself: bool = False
+    scale: float = 1.0
     before: dict[str, float] = field(default_factory=dict)
-    _images: tuple[Images, Images] | None = None
+    _quantised: tuple[dict[str, Tensor], Images, Images] | None = None  # statistics, calibration, validation
 
-    def prepare(self, supernet: Supernet, calibration: Images, validation: Images) -> Supernet:
-        """The supernet to train, as `train.run.Request.prepare`."""
-        config, self._images = supernet.space.largest(), (calibration, validation)
+    def prepare(
+        self, supernet: Supernet, calibration: Images, validation: Images
+    ) -> tuple[Supernet, Teacher | None]:
+        """The supernet to train and its own teacher, as `train.run.Request.prepare`."""
+        config = supernet.space.largest()
         self.before = {"fp32": subnet_accuracy(supernet, config, calibration, validation)}
         settle(supernet, _loaded(calibration))
+        teacher = own_teacher(supernet, self.scale) if self.itself else None
         if self.quantise:
-            supernet = QuantisedSupernet(supernet, _loaded(calibration))
+            supernet = QuantisedSupernet(supernet)
+            statistics = {name: value.clone() for name, value in supernet.named_buffers()}
+            self._quantised = (statistics, calibration, validation)
             self.before["int8"] = rounded_accuracy(supernet, validation)
         freeze(supernet, self.freeze_below)
-        return supernet.train()
+        return supernet.train(), teacher
 
     def after(self, report: dict[str, Any], space: SearchSpace) -> dict[str, float]:
-        """As `before`, of the trained weights."""
-        found = {"fp32": float(report["accuracy"]["largest"])}
-        if self.quantise and self._images is not None:
-            trained = load_supernet(f"{report['out']}/supernet.safetensors", space)
-            calibration, validation = self._images
-            found["int8"] = rounded_accuracy(QuantisedSupernet(trained, _loaded(calibration)), validation)
-        return found
+        """As `before`, of the trained weights; quantised ones are first written anew (`keep_function`)."""
+        if self._quantised is None:
+            return {"fp32": float(report["accuracy"]["largest"])}
+        path, (statistics, calibration, validation) = Path(report["out"], _WEIGHTS), self._quantised
+        trained = load_supernet(path, space)
+        keep_function(trained, statistics, _loaded(calibration))
+        save_supernet(trained, path, {k: v for k, v in trained.source.items() if k != "sha256"})
+        return {
+            "fp32": subnet_accuracy(trained, space.largest(), calibration, validation),
+            "int8": rounded_accuracy(QuantisedSupernet(trained), validation),
+        }
+
+
+def keep_function(supernet: Supernet, statistics: Mapping[str, Tensor], images: ImageSet) -> None:
+    """Make the only subnet of a space compute, settled on `images`, what it computes with `statistics`; in place.
+
+    Whoever takes a subnet estimates its statistics anew. Weights that were trained around fixed ones would lose by
+    that, so the norms' own weights take up the difference.
+    """
+    own = supernet.state_dict()  # shares its storage
+    norms = [name.removesuffix("running_var") for name in own if name.endswith("running_var")]
+    given = {f"{n}{part}": own[f"{n}{part}"].clone() for n in norms for part in ("weight", "bias")}
+    for _ in range(_ROUNDS):
+        settle(supernet, images)
+        for n in norms:
+            deviation = (statistics[f"{n}running_var"] + _EPS).sqrt()
+            moved = own[f"{n}running_mean"] - statistics[f"{n}running_mean"]
+            own[f"{n}weight"].copy_(given[f"{n}weight"] * (own[f"{n}running_var"] + _EPS).sqrt() / deviation)
+            own[f"{n}bias"].copy_(given[f"{n}bias"] + given[f"{n}weight"] * moved / deviation)
+    settle(supernet, images)
+
+
+def own_teacher(supernet: Supernet, scale: float = 1.0) -> Teacher:
+    """What the only subnet of a space says now, whatever becomes of `supernet`: softmax(scale * logits).
+
+    Args:
+        supernet: with its subnet's calibrated statistics.
+    """
+    now = fold(materialise(supernet, supernet.space.largest()))
+    return Teacher([Member(ITSELF, now)], supernet.space, scale)
 
 
 def freeze(supernet: Supernet, below: str) -> None:
@@ -108,13 +167,15 @@ def tune(
     on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
     note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """Train as `train.run.run` does; its report, with `before` and `after`.
+    """Train as `train.run.run` does; its report (on the first process), with `before` and `after`.
 
     Args:
         request: its weights are of a space with one subnet (`taken`).
     """
     prepared = replace(request, prepare=tuning.prepare)
     report = run.run(prepared, on_progress=on_progress, note=note)
+    if not report:  # another process than the first
+        return {}
     return report | {"before": tuning.before, "after": tuning.after(report, load_space(request.space))}
 
 

@@ -5,8 +5,8 @@ its calibrated statistics, held fixed), so that gradients reach the supernet's o
 is around convolutions and linear layers, values are rounded to 8 bits: weights evenly to both sides of zero, a scale an
 output channel; inputs and outputs to 256 steps of the whole tensor's range. Gradients pass straight through.
 
-A tensor's range is that of calibration images before training, or the batch's where that is wider, as exports take
-the extremes over their calibration images. So there is nothing to keep beside the weights.
+A tensor's range is that of the batch, as exports take the extremes over their calibration images. So there is nothing
+to keep beside the weights.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nasvit_edge.data_sets import ImageSet
 from nasvit_edge.errors import TrainingError
 from nasvit_edge.model.blocks import ConvNorm, build, position_index
 from nasvit_edge.model.folded import fold_block, query_slices
@@ -25,7 +24,6 @@ from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.ops import Op, TransformerBlock, lower
 from nasvit_edge.space import SubnetConfig
 
-RANGE_IMAGES = 256  # as many as exports calibrate with
 _SMALLEST = 1e-8  # step between two values
 _State = Mapping[str, Tensor]
 
@@ -35,13 +33,12 @@ class QuantisedSupernet(Supernet):
 
     Args:
         supernet: with its subnet's calibrated statistics; it is copied.
-        images: calibration images, for the ranges of activations.
 
     Raises:
         TrainingError: a space with more than one subnet.
     """
 
-    def __init__(self, supernet: Supernet, images: ImageSet) -> None:
+    def __init__(self, supernet: Supernet) -> None:
         super().__init__(supernet.space, supernet.scaling)
         if self.space.size() != 1:
             raise TrainingError(
@@ -50,10 +47,6 @@ class QuantisedSupernet(Supernet):
         self.load_state_dict(supernet.state_dict())
         self.source = dict(supernet.source)
         self._blocks = [_Block(op) for op in lower(self.space, self.space.largest())]
-        part = images.take(images.name, slice(0, RANGE_IMAGES))
-        with torch.no_grad():
-            for x, _ in part.batches(self.space, self.space.largest().resolution):
-                self._through(x, observe=True)
 
     def forward(
         self,
@@ -69,13 +62,11 @@ class QuantisedSupernet(Supernet):
         size = (config.resolution, config.resolution)
         if tuple(images.shape[-2:]) != size:
             images = F.interpolate(images, size, mode="bicubic", align_corners=False)
-        return self._through(images, dropout=dropout)
-
-    def _through(self, x: Tensor, *, observe: bool = False, dropout: float = 0.0) -> Tensor:
+        x = images
         for block in self._blocks:
             if dropout and block is self._blocks[-1]:
                 x = F.dropout(x, dropout)
-            x = block(x, self.block_state(block.op, block.names), observe=observe)
+            x = block(x, self.block_state(block.op, block.names))
         return x
 
 
@@ -89,44 +80,25 @@ class _Block:
             n: v.shape for n, v in built.state_dict().items() if not n.endswith("num_batches_tracked")
         }
         self.module = fold_block(built).requires_grad_(False)
-        self.ranges: dict[str, tuple[Tensor, Tensor]] = {}
-        self.observing = False
         self._weights = []
         for name, layer in self.module.named_modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 self._weights.append(f"{name}.weight")
-                layer.register_forward_pre_hook(self._before(f"{name}.input"))
-                layer.register_forward_hook(self._after(f"{name}.output"))
+                layer.register_forward_pre_hook(lambda _, inputs: (rounded(inputs[0]),))
+                layer.register_forward_hook(lambda _module, _inputs, output: rounded(output))
 
-    def __call__(self, x: Tensor, state: _State, *, observe: bool = False) -> Tensor:
-        self.observing = observe
+    def __call__(self, x: Tensor, state: _State) -> Tensor:
         folded = self.folding(state)
-        if not observe:
-            folded |= {name: rounded_weight(folded[name]) for name in self._weights}
+        folded |= {name: rounded_weight(folded[name]) for name in self._weights}
         out: Tensor = torch.func.functional_call(self.module, folded, (x,))
         return out
 
-    def _before(self, name: str) -> Callable[[nn.Module, tuple[Tensor]], tuple[Tensor]]:
-        return lambda _, inputs: (self._rounded(inputs[0], name),)
 
-    def _after(self, name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:
-        return lambda _module, _inputs, output: self._rounded(output, name)
-
-    def _rounded(self, x: Tensor, name: str) -> Tensor:
-        low, high = torch.aminmax(x.detach())
-        if name in self.ranges:
-            known = self.ranges[name]
-            low, high = torch.minimum(low, known[0].to(low)), torch.maximum(high, known[1].to(high))
-        if self.observing:
-            self.ranges[name] = (low, high)
-            return x
-        return rounded(x, low, high)
-
-
-def rounded(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """To the nearest of 256 even steps from `low` to `high`, of which zero is one; straight-through gradient inside."""
+def rounded(x: Tensor) -> Tensor:
+    """To the nearest of 256 even steps over the range of `x`, of which zero is one; straight-through gradient."""
+    low, high = torch.aminmax(x.detach().float())
     low, high = low.clamp(max=0), high.clamp(min=0)
-    step = ((high - low) / 255).clamp(min=_SMALLEST).float()
+    step = ((high - low) / 255).clamp(min=_SMALLEST)
     zero = (-128 - low / step).round().clamp(-128, 127).int()
     return torch.fake_quantize_per_tensor_affine(x.float(), step, zero, -128, 127)
 

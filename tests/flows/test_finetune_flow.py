@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,13 +20,13 @@ from made_up import SETTING, table
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.export import verification
 from nasvit_edge.export.formats import load_format
-from nasvit_edge.flows import cache, export, finetune, tables
+from nasvit_edge.flows import cache, explain, export, finetune, tables
 from nasvit_edge.flows import evaluate as evaluating
 from nasvit_edge.flows.search import Request as Where
-from nasvit_edge.model.checkpoint import load_supernet
+from nasvit_edge.model.checkpoint import load_supernet, random_supernet, save_supernet
 from nasvit_edge.model.narrow import narrowed
 from nasvit_edge.searching.result import SCHEMA, read_result
-from nasvit_edge.space import load_space
+from nasvit_edge.space import load_space, space_toml
 from nasvit_edge.train.finetune import taken
 
 MODULES = {
@@ -204,6 +210,8 @@ def test_a_result_becomes_a_result_that_is_predicted_by_the_same_table_and_expor
         tmp_path / "tuned" / "result.json", Where(space="", table=here), None, lambda line: None
     )
     assert predicted["ms"] == pytest.approx(saved.latency_ms)
+    told = explain.explain(tmp_path / "tuned" / "result.json", Path(here), lambda line: None)
+    assert (told["changes"], told["accuracy"]) == ([], saved.accuracy)
     made = export.export(_export(found, None, "onnx", "fp32", tmp_path / "m.onnx"), lambda line: None)
     assert made["passed"]
 
@@ -219,9 +227,43 @@ def test_frozen_stages_stay_as_they_were(four, tmp_path, subject):
     assert {name.partition(".")[0] for name in changed} <= {"last_conv", "classifier"}
 
 
-def test_quantised_training_tells_both_accuracies(four, tmp_path, subject):
-    found = finetune.finetune(_request(four, tmp_path, subject, quantise="int8"))
+def test_quantised_training_tells_both_accuracies_and_learns_from_the_float_subnet(four, tmp_path, subject):
+    request = _request(four, tmp_path, subject, quantise="int8")
+    found = finetune.finetune(request)
     assert set(found["before"]) == set(found["after"]) == {"fp32", "int8"}
+    about = json.loads((tmp_path / "tuned" / "recipe.json").read_text())
+    assert (found["teacher"], about["teacher"], about["recipe"]["name"]) == (
+        "itself",
+        "itself",
+        "finetune-int8",
+    )
+    with pytest.raises(NasvitEdgeError) as caught:
+        finetune.finetune(replace(request, teacher="labels", resume=True))
+    assert "another run's (its teacher 'itself')" in one_line(caught)
+
+
+def test_quantised_training_on_other_classes_learns_from_labels(photos, tmp_path, subject):
+    request = _request(photos("abc"), tmp_path, subject, quantise="int8", values=(*QUICK, "run.epochs=1"))
+    with pytest.raises(NasvitEdgeError) as caught:
+        finetune.finetune(replace(request, teacher="itself"))
+    assert "fine-tune on labels first" in one_line(caught)
+    assert not (tmp_path / "tuned").exists()
+    assert finetune.finetune(request)["teacher"] == "labels"
+
+
+def test_the_wide_supernet_teaches_its_subnet(four, tmp_path, subject):
+    wide = random_supernet(load_space("tiny.toml"), 7)
+    (tmp_path / "wide").mkdir()
+    save_supernet(wide, tmp_path / "wide/supernet.safetensors", {"kind": "trained"})
+    (tmp_path / "wide/space.toml").write_text(space_toml(wide.space.with_labels("abcd")))
+    small = tmp_path / "small.json"
+    small.write_text(json.dumps(wide.space.smallest().to_dict()))
+    options = {**subject, "config": small, "values": (*QUICK, "run.epochs=1")}
+    request = _request(four, tmp_path, options, teacher="wide")
+    assert finetune.finetune(request)["teacher"] == "wide"
+    finetune.finetune(replace(request, teacher=None, out=tmp_path / "labels"))
+    weights = [(tmp_path / name / "supernet.safetensors").read_bytes() for name in ("tuned", "labels")]
+    assert weights[0] != weights[1]
 
 
 def test_a_folder_with_a_run_is_not_lost_and_resume_takes_the_same_subnet_only(four, tmp_path, subject):
@@ -236,6 +278,30 @@ def test_a_folder_with_a_run_is_not_lost_and_resume_takes_the_same_subnet_only(f
     assert "another subnet" in one_line(caught)
     assert before == {p: p.read_bytes() for p in (tmp_path / "tuned").glob("*.safetensors")}
     assert finetune.finetune(replace(request, resume=True))["steps"] == 8
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(four, tmp_path, subject):
+    values = [part for value in (*QUICK, "run.epochs=8") for part in ("--set", value)]
+    options = ["--space", "tiny.toml", "--supernet", "random:1", "--config", str(subject["config"])]
+    options += ["--data", four, "--quantise", "int8", "--workers", "0", "--threads", "1", *values]
+    command = [sys.executable, "-m", "nasvit_edge.cli", "finetune", *options, "--checkpoint-minutes", "0"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    run = subprocess.Popen([*command, "--out", "killed"], env=environment, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 60
+    while (
+        not list(tmp_path.glob("killed/checkpoints/*.pt")) and run.poll() is None and time.monotonic() < end
+    ):
+        time.sleep(0.002)
+    run.kill()
+    assert run.wait() == -signal.SIGKILL
+    request = _request(four, tmp_path, subject, quantise="int8", values=(*QUICK, "run.epochs=8"))
+    again = finetune.finetune(replace(request, out=tmp_path / "killed", resume=True))
+    assert again["steps"] == 32
+    finetune.finetune(replace(request, out=tmp_path / "whole"))
+    assert (tmp_path / "killed/supernet.safetensors").read_bytes() == (
+        tmp_path / "whole/supernet.safetensors"
+    ).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def _pair(name: str, scaling: str, config_of) -> tuple[Supernet, Supernet]:
 
 @pytest.mark.parametrize("scaling", SCALINGS)
 @pytest.mark.parametrize("name", SPACES)
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(st.data())
 def test_it_computes_what_the_subnet_does_in_the_wide_supernet(name, scaling, data):
     wide, narrow = _pair(name, scaling, lambda space: data.draw(configs(space)))

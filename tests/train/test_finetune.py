@@ -13,7 +13,8 @@ from nasvit_edge.errors import TrainingError
 from nasvit_edge.model.checkpoint import load_supernet, random_supernet
 from nasvit_edge.model.evaluate import subnet_accuracy
 from nasvit_edge.model.narrow import narrowed
-from nasvit_edge.train.finetune import Tuning, freeze, taken
+from nasvit_edge.train.finetune import Tuning, freeze, keep_function, knows, taken
+from nasvit_edge.train.initial import settle
 from nasvit_edge.train.quantised import QuantisedSupernet
 
 
@@ -30,6 +31,14 @@ def test_data_of_the_same_classes_keep_the_classifier(nano, data):
     found, expected = taken(supernet, config, "bundled", 0), narrowed(supernet, config)
     assert all(torch.equal(v, expected.state_dict()[n]) for n, v in found.state_dict().items())
     assert found.space == nano.only(config)
+
+
+def test_a_space_without_a_list_of_names_knows_as_many_classes_by_any_name(tiny):
+    assert knows(tiny, ["n01", "n02", "n03", "n04"])
+    assert not knows(tiny, ["n01", "n02", "n03"])
+    named = tiny.with_labels(["a", "b", "c", "d"])
+    assert knows(named, ("a", "b", "c", "d"))
+    assert not knows(named, ("b", "a", "c", "d"))
 
 
 @pytest.mark.parametrize("below", ["", "mb1", "mb2", "last_conv", "classifier"])
@@ -54,8 +63,45 @@ def test_accuracies_before_are_of_the_initial_weights(tiny, quantise):
     calibration, validation = _noise(tiny, 32), _noise(tiny, 40)
     expected = subnet_accuracy(supernet, supernet.space.largest(), calibration, validation)
     tuning = Tuning(quantise=quantise)
-    made = tuning.prepare(supernet, calibration, validation)
+    made, teacher = tuning.prepare(supernet, calibration, validation)
     assert made.training
+    assert teacher is None
     assert isinstance(made, QuantisedSupernet) == bool(quantise)
     assert tuning.before["fp32"] == expected
     assert set(tuning.before) == {"fp32", *filter(None, [quantise])}
+
+
+@settings(max_examples=4)
+@given(st.data(), st.sampled_from([1.0, 5.0]))
+def test_its_own_teacher_says_what_it_said_before_whatever_it_becomes(tiny, data, scale):
+    supernet = narrowed(random_supernet(tiny, 3), data.draw(configs(tiny)))
+    config, images = supernet.space.largest(), _noise(tiny, 32)
+    tuning = Tuning(quantise="int8", itself=True, scale=scale)
+    made, teacher = tuning.prepare(supernet, images, images)
+    x, _ = next(iter(images.batches(tiny, config.resolution)))
+    with torch.no_grad():
+        expected = (scale * supernet.eval()(x, config)).softmax(-1)
+        for network in (made, supernet):
+            for parameter in network.parameters():
+                parameter.zero_()
+        assert torch.allclose(teacher(x), expected, atol=1e-5)
+
+
+@settings(max_examples=4)
+@given(st.data())
+def test_the_function_of_fixed_statistics_survives_their_estimation(tiny, data):
+    supernet = narrowed(random_supernet(tiny, 3), data.draw(configs(tiny)))
+    config, images = supernet.space.largest(), _noise(tiny, 64)
+    settle(supernet, images)
+    fixed = {name: value.clone() for name, value in supernet.named_buffers()}
+    rng = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in supernet.parameters():
+            parameter.mul_(1 + 0.03 * torch.randn(parameter.shape, generator=rng))
+        x, _ = next(iter(images.batches(tiny, config.resolution)))
+        expected = supernet.eval()(x, config)
+        plain = narrowed(supernet, config)
+        settle(plain, images)
+        keep_function(supernet, fixed, images)
+        found, lost = (network.eval()(x, config) - expected for network in (supernet, plain))
+    assert float(found.norm()) < 0.2 * float(lost.norm())

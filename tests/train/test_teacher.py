@@ -175,7 +175,7 @@ def test_weights_of_another_model_or_other_classes_name_the_key(tiny, tmp_path):
         ("absent.pt", "No such file"),
         ("absent.safetensors", "No such file"),
         ("timm:resnet18@absent.pth", "No such file"),
-        ("nano", "none of space .tiny. with 4 classes"),
+        ("nano", "nano. knows the classes T-shirt"),
     ],
 )
 def test_what_cannot_teach_says_why_in_one_line(tiny, name, said):
