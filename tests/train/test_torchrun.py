@@ -82,6 +82,7 @@ def _started(program: Program, out: Path) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_sigterm_on_one_rank_stops_both_and_resuming_continues_bit_for_bit(data, tmp_path):
     options = ["--epochs", "8", "--batch-size", "8", "--validate-every", "0"]
     whole = Program(train(data, tmp_path / "whole", *options), tmp_path)

@@ -133,7 +133,7 @@ def check_table(phone, text, tmp_path, record, validated=False):
 
 @pytest.mark.parametrize(
     "generation",
-    [*(pytest.param(name, marks=pytest.mark.slow) for name in ("old", "percentiles")), "litert"],
+    [pytest.param(name, marks=pytest.mark.slow) for name in ("old", "percentiles", "litert")],
 )
 def test_a_table_of_the_phone_predicts_as_one_of_the_host_does(
     phone_of, tmp_path, generation, record_property
