@@ -10,6 +10,7 @@ import itertools
 import math
 import random
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -174,7 +175,7 @@ class SearchSpace:
             yield self.from_choices(values)
 
     def only(self, config: SubnetConfig, *, name: str = "") -> SearchSpace:
-        """The space that has this subnet alone: one choice per gene, the same ops. By default it is `NAME-subnet`."""
+        """The space that has this subnet alone: one choice per gene, the same ops; by default `NAME-subnet-HASH`."""
         own = {gene.kind: getattr(config, gene.kind) for gene in self.genes[1:]}
         stages = tuple(
             replace(
@@ -186,7 +187,7 @@ class SearchSpace:
         )
         return replace(
             self,
-            name=name or f"{family(self.name)}-subnet",
+            name=name or f"{family(self.name)}-subnet-{zlib.crc32(repr(config).encode()):08x}",
             resolutions=(config.resolution,),
             stem=replace(self.stem, width=own["width"][:1]),
             stages=stages,
@@ -211,7 +212,7 @@ class SearchSpace:
 
 def family(space: str) -> str:
     """The name of the space that a subnet's own space (`SearchSpace.only`) is from, and whose latency tables it has."""
-    return space.removesuffix("-subnet")
+    return re.sub("-subnet(-[0-9a-f]{8})?$", "", space)
 
 
 def get_gene(config: SubnetConfig, gene: Gene) -> int:
@@ -252,9 +253,7 @@ def space_toml(space: SearchSpace) -> str:
     import tomli_w
 
     values = asdict(space)
-    stages = [
-        _stage_values(spec, values) for spec, values in zip(space.stages, values.pop("stages"), strict=True)
-    ]
+    stages = list(map(_stage_values, space.stages, values.pop("stages")))
     del values["genes"]
     return tomli_w.dumps({"schema": 1, **values, "stage": stages})
 

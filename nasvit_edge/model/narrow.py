@@ -19,7 +19,7 @@ def narrowed(supernet: Supernet, config: SubnetConfig, *, name: str = "") -> Sup
     are cut to size as well and are, as those of the wide one, of use only after calibration. In eval mode.
 
     Args:
-        name: of the new space; by default `NAME-subnet`.
+        name: of the new space; by default `NAME-subnet-HASH`.
     """
     narrow = Supernet(supernet.space.only(config, name=name), supernet.scaling)
     wide = supernet.state_dict()
