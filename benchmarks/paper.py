@@ -28,40 +28,47 @@ from nasvit_edge.report.conflicts import read_conflicts
 from nasvit_edge.space import load_space, space_toml
 
 EPOCHS = 10
-COMMON = ["run.epochs={epochs}", "run.warmup_epochs=1", "merge.project_from_epoch=1"]
-STRONG = [  # the recipe `deit`
-    *("augment.randaugment_ops=2", "augment.randaugment_magnitude=9", "augment.erasing=0.25"),
-    *("augment.mixup=0.8", "augment.cutmix=1.0", "loss.label_smoothing=0.1"),
+SMALL = [  # every arm: batches, crops and warm-up as small images and few epochs want them
+    *("run.epochs={epochs}", "run.warmup_epochs=1", "run.batch_size=128"),
+    *("augment.crop=padded", "augment.padding=4"),
 ]
-ALPHANET = [  # the recipe `alphanet`: SGD, AutoAugment, dropout, smoothed labels, no projection, no average
-    *("optimizer.kind=sgd", "optimizer.learning_rate=0.1", "optimizer.weight_decay=1e-5", "run.ema=0.0"),
-    *("optimizer.first_rate=0.0", "optimizer.last_rate=0.0", "augment.autoaugment=cifar10"),
-    *("augment.randaugment_ops=0", "augment.erasing=0.0", "augment.mixup=0.0", "augment.cutmix=0.0"),
-    *("subnets.dropout=0.2", "loss.label_smoothing=0.1", "merge.project=false"),
+OURS = [  # the arms with NASViT's optimizer: what the recipe `nano` changes of `nasvit`, and projection after the warm-up
+    *(
+        "run.ema=0.999",
+        "merge.project_from_epoch=1",
+        "optimizer.learning_rate=3e-3",
+        "optimizer.first_rate=1e-5",
+    ),
+    *("optimizer.last_rate=1e-5", "optimizer.reference_batch=128"),
 ]
+UNMIXED = ["augment.mixup=0.0", "augment.cutmix=0.0"]
+ALPHANET = ["augment.autoaugment=cifar10"]
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One line of the table: a space, what it changes of the recipe `nano`, and what it shows."""
+    """One line of the table: a recipe with its changes, on a space, and what it shows."""
 
     name: str
     about: str
+    recipe: str
+    changes: list[str]
     space: str = "nano"
-    changes: tuple[str, ...] = ()
     alone: str = ""  # the subnet that is trained from scratch
 
 
 ARMS = [
-    Arm("nasvit", "the whole method"),
-    Arm("no-projection", "plain sum of the gradients", changes=("merge.project=false",)),
-    Arm("no-scaling", "no layer scaling", changes=("subnets.scaling=none",)),
-    Arm("strong-augmentation", "DeiT's augmentation", changes=tuple(STRONG)),
-    Arm("alphanet-recipe", "AlphaNet's recipe on the hybrid space", changes=tuple(ALPHANET)),
-    Arm("cnn", "CNN space, plain sum of the gradients", "nano-cnn", ("merge.project=false",)),
-    Arm("cnn-alphanet", "CNN space, AlphaNet's recipe", "nano-cnn", tuple(ALPHANET)),
-    Arm("scratch-smallest", "the smallest subnet alone, on labels", alone="smallest"),
-    Arm("scratch-middle", "a middle subnet alone, on labels", alone="middle"),
+    Arm("nasvit", "the whole method", "nasvit", OURS + UNMIXED),
+    Arm("no-projection", "plain sum of the gradients", "nasvit-no-projection", OURS + UNMIXED),
+    Arm("no-scaling", "no layer scaling", "nasvit-no-scaling", OURS + UNMIXED),
+    Arm("strong-augmentation", "DeiT's augmentation", "deit", OURS),
+    Arm("alphanet-recipe", "AlphaNet's recipe on the hybrid space", "alphanet", ALPHANET),
+    Arm("cnn", "CNN space, plain sum of the gradients", "nasvit-no-projection", OURS + UNMIXED, "nano-cnn"),
+    Arm("cnn-alphanet", "CNN space, AlphaNet's recipe", "alphanet", ALPHANET, "nano-cnn"),
+    Arm(
+        "scratch-smallest", "the smallest subnet alone, on labels", "single", OURS + UNMIXED, alone="smallest"
+    ),
+    Arm("scratch-middle", "a middle subnet alone, on labels", "single", OURS + UNMIXED, alone="middle"),
 ]
 
 
@@ -123,13 +130,12 @@ def folder(options, arm, seed) -> Path:
 
 
 def train_command(options, arm, seed) -> list[str]:
-    changes = [text.format(epochs=options.epochs) for text in (*COMMON, *arm.changes)]
-    changes += ["single=true", "merge.project=false", "merge.clip_subnets=0.0"] if arm.alone else []
+    changes = [text.format(epochs=options.epochs) for text in (*SMALL, *arm.changes)]
     space = options.out / (f"scratch-{arm.alone}.toml" if arm.alone else f"{arm.space}.toml")
     out = folder(options, arm, seed)
     return [
         *(sys.executable, "-m", "nasvit_edge.cli", "train", "--space", str(space), "--data", options.data),
-        *("--recipe", "nano", "--out", str(out), "--seed", str(seed), "--threads", "1", "--workers", "0"),
+        *("--recipe", arm.recipe, "--out", str(out), "--seed", str(seed), "--threads", "1", "--workers", "0"),
         *("--validate-every", "0", "--checkpoint-minutes", "3", "--json"),
         *([] if arm.alone else ["--conflicts"]),
         *(part for change in changes for part in ("--set", change)),

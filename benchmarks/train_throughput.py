@@ -10,19 +10,21 @@ import argparse
 import copy
 import random
 import statistics
+import tempfile
 import time
+from pathlib import Path
 
 import torch
 
 from nasvit_edge.data_sets import training_splits
 from nasvit_edge.space import load_space
+from nasvit_edge.train.diagnosis import Watch
 from nasvit_edge.train.divergence import alpha_divergence, from_targets
 from nasvit_edge.train.initial import initialised
-from nasvit_edge.train.loading import Loader
-from nasvit_edge.train.merge import merge
-from nasvit_edge.train.optimise import Average, learning_rate, optimizer_for
+from nasvit_edge.train.loop import Settings, Trainer
 from nasvit_edge.train.recipe import load_recipe
-from nasvit_edge.train.step import Passes, sandwich
+from nasvit_edge.train.step import sandwich
+from nasvit_edge.train.world import World
 
 
 class Plain:
@@ -64,33 +66,27 @@ class Plain:
 
 
 class Ours:
-    """What `nasvit-edge train` does in a step, on batches that are there."""
+    """The trainer's own step, on batches that are there."""
 
-    def __init__(self, supernet, recipe, threads):
-        self.supernet, self.recipe = supernet.to(memory_format=torch.channels_last), recipe
-        self.passes = Passes(supernet, recipe, threads=threads)
-        self.optimizer = optimizer_for(supernet, recipe.optimizer)
-        self.average = Average(self.passes.parameters, recipe.run.ema)
-        self.spent = {"passes": 0.0, "merge": 0.0, "update": 0.0}
+    def __init__(self, supernet, images, recipe, threads, out):
+        settings = Settings(out=out, threads=threads, workers=0)
+        self.trainer = Trainer(supernet, images, recipe, settings, World())
+        self.watch, self.spent = Watch(self.trainer), {"passes": 0.0, "update": 0.0}
+        self.trainer.passes = self._timed("passes", self.trainer.passes)
+        self.trainer._update = self._timed("update", self.trainer._update)
 
-    def step(self, images, targets, configs, rate, project):
-        from nasvit_edge.train.loop import _laid_out
+    def _timed(self, name, function):
+        def timed(*arguments):
+            start = time.perf_counter()
+            made = function(*arguments)
+            self.spent[name] += time.perf_counter() - start
+            return made
 
-        times = [time.perf_counter()]
-        passed = self.passes(images, targets, configs)
-        times.append(time.perf_counter())
-        merged = merge(passed.largest, passed.subnets, self.recipe.merge, project=project)
-        times.append(time.perf_counter())
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        for p, g in zip(self.passes.parameters, merged.gradient, strict=True):
-            p.grad = _laid_out(g, p)
-        self.optimizer.step()
-        self.average.update()
-        times.append(time.perf_counter())
-        for key, a, b in zip(self.spent, times, times[1:], strict=False):
-            self.spent[key] += b - a
-        return passed.loss.item()
+        return timed
+
+    def step(self, batch):
+        record, _ = self.trainer.advance(iter([[batch]]), self.watch)
+        return record.loss
 
 
 def main() -> None:
@@ -107,28 +103,28 @@ def main() -> None:
         [f"run.batch_size={options.batch_size}", "merge.project_from_epoch=0"]
     )
     images, _, _ = training_splits(options.data, space)
-    with Loader(
-        images, recipe.augment, space, size=max(space.resolutions), batch_size=options.batch_size
-    ) as loader:
-        batches = [step[0] for step in loader.steps(0, options.steps)]
-    compare(space, recipe, batches, options.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        compare(space, images, recipe, options, Path(folder))
 
 
-def compare(space, recipe, batches, threads):
+def compare(space, images, recipe, options, out):
     first = initialised(space, 0).train()
-    plain, ours = Plain(copy.deepcopy(first), recipe), Ours(first, recipe, threads)
+    plain, ours = Plain(copy.deepcopy(first), recipe), Ours(first, images, recipe, options.threads, out)
+    trainer = ours.trainer
     seconds, losses = {"plain": [], "ours": []}, {"plain": [], "ours": []}
-    for i, batch in enumerate(batches):
-        configs = sandwich(space, recipe.subnets, random.Random(i))
-        rate = learning_rate(i, len(batches), len(batch.images), recipe.optimizer, recipe.run)
-        order = [("plain", plain), ("ours", ours)]
-        for name, who in order if i % 2 else order[::-1]:
-            x = batch.images.contiguous() if name == "plain" else batch.images
-            torch.set_num_threads(threads)
+    for i, (batch,) in enumerate(list(trainer.loader.steps(0, options.steps))):
+        configs = sandwich(space, recipe.subnets, random.Random(i))  # as the trainer of seed 0 draws them
+        rate, own = trainer.rate(), batch.images.contiguous()
+        works = {
+            "plain": lambda x=own, t=batch.targets, c=configs, r=rate: plain.step(x, t, c, r, True),
+            "ours": lambda b=batch: ours.step(b),
+        }
+        for name in sorted(works, reverse=bool(i % 2)):
+            torch.set_num_threads(options.threads)
             start = time.perf_counter()
-            losses[name].append(who.step(x, batch.targets, configs, rate, True))
+            losses[name].append(works[name]())
             seconds[name].append(time.perf_counter() - start)
-    report(seconds, losses, ours, len(batches[0].images))
+    report(seconds, losses, ours, recipe.run.batch_size)
 
 
 def report(seconds, losses, ours, batch):
@@ -145,7 +141,8 @@ def report(seconds, losses, ours, batch):
     print(
         f"losses at most {apart:.1e} apart over {len(losses['ours'])} steps ({losses['ours'][0]:.3f} to {losses['ours'][-1]:.3f})"
     )
-    whole = sum(ours.spent.values())
+    whole = sum(seconds["ours"])
+    ours.spent["merge, watch, record"] = whole - sum(ours.spent.values())
     print("where the time goes: " + ", ".join(f"{k} {v / whole:.1%}" for k, v in ours.spent.items()))
 
 

@@ -12,7 +12,7 @@ import re
 import shutil
 import signal
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +151,32 @@ def nano() -> SearchSpace:
 @pytest.fixture(scope="session")
 def nasvit() -> SearchSpace:
     return load_space("nasvit")
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Tiny steps gain nothing from threads and wait for them where other programs run."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Any]:
+    """Two processes that train together."""
+    from ranks import ranks
+
+    with ranks(2) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def three() -> Iterator[Any]:
+    """Three processes that train together."""
+    from ranks import ranks
+
+    with ranks(3) as started:
+        yield started

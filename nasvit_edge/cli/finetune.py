@@ -13,12 +13,7 @@ from nasvit_edge.cli.output import note, print_json, print_table, progress
 
 def finetune(
     result: Annotated[Path | None, typer.Argument(help="A result file of `search`.")] = None,
-    data: Annotated[
-        str,
-        typer.Option(
-            help="fashion-mnist, cifar10, cifar100, or a folder of images, a folder for each class."
-        ),
-    ] = "fashion-mnist",
+    data: options.TrainingImages = "fashion-mnist",
     out: options.Out = Path("runs/tuned"),
     space: Annotated[str | None, typer.Option(help="With --config: the search space.")] = None,
     supernet: options.Supernet = None,
@@ -32,21 +27,15 @@ def finetune(
             help="A recipe that trains one subnet, or a TOML file.",
         ),
     ] = None,
-    values: Annotated[
-        list[str] | None, typer.Option("--set", help="Change the recipe: augment.padding=4; repeatable.")
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, show_default="the recipe's", help="As --set run.epochs.")
-    ] = None,
+    values: options.RecipeValues = None,
+    epochs: options.Epochs = None,
     learning_rate: Annotated[
         float | None,
         typer.Option(
             min=1e-8, max=100.0, show_default="the recipe's", help="As --set optimizer.learning_rate."
         ),
     ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=2, show_default="the recipe's", help="As --set run.batch_size.")
-    ] = None,
+    batch_size: options.BatchSize = None,
     teacher: Annotated[
         str | None,
         typer.Option(
@@ -61,13 +50,11 @@ def finetune(
     quantise: Annotated[
         str, typer.Option(help="int8: train in 8-bit arithmetic, so that the int8 export loses less.")
     ] = "",
-    seed: options.Seed = 0,
-    threads: options.Threads = 2,
-    workers: Annotated[int, typer.Option(min=0, max=64, help="Processes that prepare images.")] = 1,
-    checkpoint_minutes: Annotated[
-        float, typer.Option(min=0.0, help="Between two checkpoints; 0: after every step.")
-    ] = 1.0,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    seed: options.TrainingSeed = 0,
+    threads: options.TrainingThreads = 2,
+    workers: options.LoadingWorkers = 1,
+    checkpoint_minutes: options.CheckpointMinutes = 1.0,
+    resume: options.Resume = False,
     as_json: options.Json = False,
 ) -> None:
     """Example:  nasvit-edge finetune search.json --data photos --epochs 5 --out runs/tuned
@@ -78,6 +65,9 @@ def finetune(
     """
     from nasvit_edge.flows import finetune as flow
 
+    changes = options.recipe_changes(
+        values, run_epochs=epochs, optimizer_learning_rate=learning_rate, run_batch_size=batch_size
+    )
     request = flow.Request(
         data=data,
         out=out,
@@ -86,7 +76,7 @@ def finetune(
         supernet=supernet,
         config=config,
         recipe=recipe,
-        values=(*(values or ()), *_changes(epochs, learning_rate, batch_size)),
+        values=tuple(changes),
         teacher=teacher,
         freeze_below=freeze_below,
         quantise=quantise,
@@ -106,15 +96,6 @@ def finetune(
     print_table(["about", "before", "after"], _rows(found))
     note(f"measured on {found['validation']}, which was not trained on")
     note(f"wrote {found['supernet']}; next: {_next(found, quantise)}")
-
-
-def _changes(epochs: int | None, learning_rate: float | None, batch_size: int | None) -> list[str]:
-    given = {
-        "run.epochs": epochs,
-        "optimizer.learning_rate": learning_rate,
-        "run.batch_size": batch_size,
-    }
-    return [f"{key}={value!r}" for key, value in given.items() if value is not None]
 
 
 def _rows(found: dict[str, Any]) -> list[list[str]]:

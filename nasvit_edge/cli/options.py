@@ -36,6 +36,41 @@ Supernet = Annotated[
 ]
 Out = Annotated[Path, typer.Option(help="Where to write.")]
 
+# -- training ---------------------------------------------------------------------------------------
+
+TrainingImages = Annotated[
+    str,
+    typer.Option(
+        "--data", help="fashion-mnist, cifar10, cifar100, or a folder of images, a folder for each class."
+    ),
+]
+RecipeValues = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change the recipe: optimizer.learning_rate=2e-3; repeatable."),
+]
+Epochs = Annotated[int | None, typer.Option(min=1, show_default="the recipe's", help="As --set run.epochs.")]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(min=2, show_default="the recipe's", help="Images a step of each process: run.batch_size."),
+]
+TrainingThreads = Annotated[
+    int, typer.Option("--threads", min=1, max=256, help="CPU threads of each process.")
+]
+TrainingSeed = Annotated[int, typer.Option("--seed", min=0, help="Same seed, recipe and data: same weights.")]
+LoadingWorkers = Annotated[
+    int, typer.Option("--workers", min=0, max=64, help="Processes that prepare images.")
+]
+CheckpointMinutes = Annotated[
+    float, typer.Option(min=0.0, help="Between two checkpoints; 0: after every step.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
+
+
+def recipe_changes(values: list[str] | None, **given: float | None) -> list[str]:
+    """`--set` texts, and those of options that stand for one: `run_epochs=3` is `run.epochs=3`."""
+    own = [f"{key.replace('_', '.', 1)}={value!r}" for key, value in given.items() if value is not None]
+    return [*(values or ()), *own]
+
 
 def help_example(example: str, text: str) -> str:
     """Help that starts with a worked example."""

@@ -95,7 +95,7 @@ def _lines(what: str) -> Callable[[int, int, str], None]:
         if now - last > _LINE_SECONDS:
             last = now
             pace = (done - begun[1]) / max(now - begun[0], 1e-9)
-            left = f" ({show_seconds((total - done) / pace)} left)" if pace > 0 else ""
+            left = f" ({show_seconds((total - done) / pace)} left)" if pace > 0 and done < total else ""
             note(f"{what}: {done} of {total}{left} {detail}".rstrip())
 
     return show

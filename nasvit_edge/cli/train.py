@@ -11,8 +11,6 @@ import typer
 from nasvit_edge.cli import options
 from nasvit_edge.cli.output import note, print_json, print_table, progress
 
-_EVERY = 5.0  # minutes
-
 
 def train(
     space: Annotated[
@@ -21,12 +19,7 @@ def train(
             show_default="the recipe's, or nano", help="nasvit, alphanet, nano, ..., or a TOML file."
         ),
     ] = None,
-    data: Annotated[
-        str,
-        typer.Option(
-            help="fashion-mnist, cifar10, cifar100, or a folder of images, a folder for each class."
-        ),
-    ] = "fashion-mnist",
+    data: options.TrainingImages = "fashion-mnist",
     out: options.Out = Path("runs/nano"),
     recipe: Annotated[
         str | None,
@@ -35,25 +28,18 @@ def train(
             help="nasvit, alphanet, bignas, deit, levit, single, ..., or a TOML file.",
         ),
     ] = None,
-    values: Annotated[
-        list[str] | None, typer.Option("--set", help="Change the recipe: optimizer.learning_rate=2e-3.")
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, show_default="the recipe's", help="As --set run.epochs.")
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(min=2, show_default="the recipe's", help="Images a step of each process."),
-    ] = None,
+    values: options.RecipeValues = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
     teacher: Annotated[
         str | None, typer.Option(help="What the largest learns from: timm:NAME, torchvision:NAME or a file.")
     ] = None,
     supernet: Annotated[
         str | None, typer.Option(help="Start from these weights: a file, or shipped ones by name.")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, max=256, help="CPU threads of each process.")] = 2,
-    workers: Annotated[int, typer.Option(min=0, max=64, help="Processes that prepare images.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, recipe and data: same weights.")] = 0,
+    threads: options.TrainingThreads = 2,
+    workers: options.LoadingWorkers = 1,
+    seed: options.TrainingSeed = 0,
     bf16: Annotated[bool, typer.Option("--bf16", help="Passes under bfloat16 autocast.")] = False,
     sync_bn: Annotated[bool, typer.Option("--sync-bn", help="Batch statistics over all processes.")] = False,
     conflicts: Annotated[
@@ -61,9 +47,9 @@ def train(
     ] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log for TensorBoard too.")] = False,
     validate_every: Annotated[int, typer.Option(min=0, help="Epochs; 0: only at the end.")] = 1,
-    checkpoint_minutes: Annotated[float, typer.Option(min=0.0, help="Between two checkpoints.")] = _EVERY,
+    checkpoint_minutes: options.CheckpointMinutes = 5.0,
     keep: Annotated[int, typer.Option(min=1, help="Checkpoints to keep.")] = 2,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    resume: options.Resume = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print MACs, memory and an estimated time; train nothing.")
     ] = False,
@@ -77,9 +63,7 @@ def train(
     from nasvit_edge.train.loop import Settings
     from nasvit_edge.train.run import Request, chosen, run
 
-    changes = list(values or [])
-    changes += [f"run.epochs={epochs}"] if epochs else []
-    changes += [f"run.batch_size={batch_size}"] if batch_size else []
+    changes = options.recipe_changes(values, run_epochs=epochs, run_batch_size=batch_size)
     space, rule = chosen(space, recipe, changes)
     settings = Settings(
         out=out,

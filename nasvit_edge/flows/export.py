@@ -12,7 +12,8 @@ from nasvit_edge.errors import ExportError
 from nasvit_edge.export import artifact, verification, writing
 from nasvit_edge.export.formats import Format, load_format
 from nasvit_edge.flows import bundle, cache
-from nasvit_edge.space import SearchSpace, SubnetConfig, load_space, read_config
+from nasvit_edge.flows.subject import subject_of
+from nasvit_edge.space import SearchSpace, SubnetConfig
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +61,7 @@ class _Plan:
 def export(request: Request, note: Callable[[str], None]) -> dict[str, Any]:
     """Write an artifact and return its report."""
     form = load_format(request.format_name)
-    plan = _from_result(request, form, note) if request.result else _explicit(request)
+    plan = _planned(request, form, note)
     path = request.out or Path(f"{plan.space.name}{form.suffix}")
     options = writing.Options(
         precision=request.precision,
@@ -143,36 +144,21 @@ def _report(path: Path, check: dict[str, Any], failures: list[str]) -> dict[str,
     }
 
 
-def _explicit(request: Request) -> _Plan:
-    if request.space is None or request.supernet is None or request.config is None:
-        raise ExportError(
-            "give a result file of `nasvit-edge search`, or all of --space, --supernet and --config"
-        )
-    space = load_space(request.space)
-    config = read_config(request.config, space)
-    return _Plan(space, request.supernet, config, request.calibrate, {})
-
-
-def _from_result(request: Request, form: Format, note: Callable[[str], None]) -> _Plan:
-    from nasvit_edge.searching.result import read_result
-
-    assert request.result is not None
-    if request.config or request.space:
-        raise ExportError("give either a result file or --space, --supernet and --config, not both")
-    saved = read_result(request.result)
+def _planned(request: Request, form: Format, note: Callable[[str], None]) -> _Plan:
+    more = "--supernet CHECKPOINT and --calibrate DATA"
+    subject = subject_of(request.result, request.space, request.supernet, request.config, more)
+    saved = subject.saved
+    if saved is None:
+        return _Plan(subject.space, subject.supernet, subject.config, request.calibrate, {})
     setting = saved.setting
-    supernet = request.supernet or setting.supernet
-    if supernet is None:
-        raise ExportError(
-            f"{str(request.result)!r} was searched with a predictor, without weights: add --supernet CHECKPOINT and --calibrate DATA"
-        )
     if (form.runtime, request.precision) != (setting.runtime, setting.precision):
         note(
             f"note: the predicted {saved.latency_ms:.3g} ms is for {setting.runtime} {setting.precision} on {setting.device}; "
             f"it does not apply to {form.runtime} {request.precision}"
         )
     extra = {"search": {"predicted_ms": saved.latency_ms, "accuracy": saved.accuracy, **_setting(saved)}}
-    return _Plan(saved.space, supernet, saved.config, request.calibrate or setting.calibration, extra)
+    calibrate = request.calibrate or setting.calibration
+    return _Plan(subject.space, subject.supernet, subject.config, calibrate, extra)
 
 
 def _setting(saved: Any) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from nasvit_edge import data_sets, files, ops, sizes
 from nasvit_edge.errors import CheckpointError, NasvitEdgeError
-from nasvit_edge.searching.result import SavedResult, read_result
-from nasvit_edge.space import SearchSpace, SubnetConfig, load_space, read_config, space_toml
+from nasvit_edge.flows.subject import Subject, subject_of
+from nasvit_edge.space import SearchSpace, space_toml
 
 if TYPE_CHECKING:
     from nasvit_edge.train.recipe import Recipe
@@ -52,16 +52,6 @@ class Request:
     resume: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Subject:
-    """What is tuned."""
-
-    space: SearchSpace
-    supernet: str
-    config: SubnetConfig
-    saved: SavedResult | None
-
-
 def finetune(
     request: Request,
     *,
@@ -80,7 +70,7 @@ def finetune(
 
     if request.quantise and request.quantise not in PRECISIONS:
         raise NasvitEdgeError(f"--quantise is {request.quantise!r}; there is {', '.join(PRECISIONS)}")
-    subject = _subject(request)
+    subject = subject_of(request.result, request.space, request.supernet, request.config)
     polish, teacher = _kind(request, subject.space)
     recipe = _recipe(request, RECIPE_INT8 if polish else RECIPE)
     space, recipe = _initial(request, subject, recipe, note)
@@ -105,26 +95,6 @@ def finetune(
     if not report:  # another process than the first
         return {}
     return _written(request, subject, space, recipe, report | {"teacher": teacher})
-
-
-def _subject(request: Request) -> _Subject:
-    explicit = (request.space, request.config)
-    if request.result is None:
-        if request.space is None or request.supernet is None or request.config is None:
-            raise NasvitEdgeError(
-                "give a result file of `nasvit-edge search`, or all of --space, --supernet and --config"
-            )
-        space = load_space(request.space)
-        return _Subject(space, request.supernet, read_config(request.config, space), None)
-    if any(explicit):
-        raise NasvitEdgeError("give either a result file or --space, --supernet and --config, not both")
-    saved = read_result(request.result)
-    supernet = request.supernet or saved.setting.supernet
-    if supernet is None:
-        raise NasvitEdgeError(
-            f"{str(request.result)!r} was searched with a predictor, without weights: add --supernet CHECKPOINT"
-        )
-    return _Subject(saved.space, supernet, saved.config, saved)
 
 
 def _recipe(request: Request, default: str) -> Recipe:
@@ -152,7 +122,7 @@ def _kind(request: Request, space: SearchSpace) -> tuple[bool, str]:
     return polish, request.teacher or (ITSELF if polish else LABELS)
 
 
-def _initial(request: Request, subject: _Subject, recipe: Recipe, note: _Note) -> tuple[SearchSpace, Recipe]:
+def _initial(request: Request, subject: Subject, recipe: Recipe, note: _Note) -> tuple[SearchSpace, Recipe]:
     """Write the subnet's space and initial weights to the run's folder, unless another run is there."""
     from nasvit_edge.model.checkpoint import load_supernet, save_supernet
     from nasvit_edge.train.finetune import taken
@@ -187,7 +157,7 @@ def _initial(request: Request, subject: _Subject, recipe: Recipe, note: _Note) -
 
 
 def _written(
-    request: Request, subject: _Subject, space: SearchSpace, recipe: Recipe, report: dict[str, Any]
+    request: Request, subject: Subject, space: SearchSpace, recipe: Recipe, report: dict[str, Any]
 ) -> dict[str, Any]:
     from nasvit_edge.searching.images import is_first
 
@@ -214,7 +184,7 @@ def _written(
 
 
 def _result(
-    request: Request, subject: _Subject, space: SearchSpace, recipe: Recipe, found: dict[str, Any]
+    request: Request, subject: Subject, space: SearchSpace, recipe: Recipe, found: dict[str, Any]
 ) -> dict[str, Any]:
     """The search's result with the tuned subnet alone; its latency is the one predicted for its ops."""
     assert subject.saved is not None

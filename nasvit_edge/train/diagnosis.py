@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from nasvit_edge.errors import TrainingError
-from nasvit_edge.train.merge import Merged
-from nasvit_edge.train.step import Gradient, Passed
+from nasvit_edge.train.merge import Gradient, Merged
+from nasvit_edge.train.step import Passed
 
 if TYPE_CHECKING:
     from nasvit_edge.train.loop import Trainer
@@ -66,7 +66,7 @@ class Watch:
     def _advice(self) -> str:
         kept = self.trainer.checkpoints.paths()
         last = f"; the newest checkpoint is {kept[0].name}" if kept else ""
-        return f"lower optimizer.learning_rate (now {self.trainer._rate():.3g}) or clip with --set merge.clip=1{last}"
+        return f"lower optimizer.learning_rate (now {self.trainer.rate():.3g}) or clip with --set merge.clip=1{last}"
 
 
 def _not_finite(names: list[str], gradient: Gradient) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import random
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +21,16 @@ from nasvit_edge import files
 from nasvit_edge.errors import CheckpointError
 from nasvit_edge.model.checkpoint import save_supernet
 from nasvit_edge.model.supernet import Supernet
-from nasvit_edge.space import SearchSpace
+from nasvit_edge.space import SearchSpace, space_toml
 from nasvit_edge.train.checkpoints import Checkpoints, enough_disk
 from nasvit_edge.train.diagnosis import DivergedError, Watch
 from nasvit_edge.train.initial import settle
 from nasvit_edge.train.loading import Batch, Loader
 from nasvit_edge.train.logs import StepRecord
-from nasvit_edge.train.merge import Merged, Products, added, merge
+from nasvit_edge.train.merge import Gradient, Merged, Products, added, merge
 from nasvit_edge.train.optimise import Average, learning_rate, optimizer_for
 from nasvit_edge.train.recipe import Recipe
-from nasvit_edge.train.step import Gradient, Passed, Passes, sandwich
+from nasvit_edge.train.step import Passed, Passes, sandwich
 from nasvit_edge.train.world import World
 
 if TYPE_CHECKING:
@@ -114,7 +115,8 @@ class Trainer:
 
     def _identity(self, images: Images, more: dict[str, Any]) -> dict[str, Any]:
         s, images_a_step = self.settings, self.recipe.run.batch_size * self.world.size
-        own = {"space": self.space.name, "data": images.name, "images": len(images), "seed": s.seed}
+        own = {"space": self.space.name, "space content": zlib.crc32(space_toml(self.space).encode())}
+        own |= {"data": images.name, "images": len(images), "seed": s.seed}
         own |= {
             "images a step": images_a_step,
             "processes": self.world.size,
@@ -178,7 +180,7 @@ class Trainer:
         steps = self.loader.steps(self.step, self.steps)
         try:
             while self.step < self.steps:
-                record, products = self._one(steps, watch)
+                record, products = self.advance(steps, watch)
                 watched.on_step(record, products)
                 if self.step % self.per_epoch == 0:
                     watched.on_epoch(self.step, self.step // self.per_epoch, self.averaged())
@@ -196,20 +198,19 @@ class Trainer:
             if self._whole:
                 watched.on_save()
                 self.save()
-            self.close(steps)
+            self.close()
         return True
 
-    def close(self, steps: Iterator[list[Batch]] | None = None) -> None:
+    def close(self) -> None:
         """End the threads and the loader's processes."""
-        if steps is not None and hasattr(steps, "close"):
-            steps.close()
         self.loader.close()
         self.passes.close()
 
-    def _one(self, steps: Iterator[list[Batch]], watch: Watch) -> tuple[StepRecord, Products]:
+    def advance(self, steps: Iterator[list[Batch]], watch: Watch) -> tuple[StepRecord, Products]:
+        """One step, with the next batches of `steps`."""
         started, waited = time.monotonic(), self.loader.waited_s
         epoch = self.step // self.per_epoch
-        rate = self._rate()
+        rate = self.rate()
         passed = self._passed(next(steps))
         project = self.recipe.merge.project and epoch >= self.recipe.merge.project_from_epoch
         merged = merge(passed.largest, passed.subnets, self.recipe.merge, project=project)
@@ -244,7 +245,8 @@ class Trainer:
     def _seed(self, part: int) -> int:
         return ((self.settings.seed * 1_000_003 + self.step) * 4_099 + part) % 2**63
 
-    def _rate(self) -> float:
+    def rate(self) -> float:
+        """The learning rate of the next step."""
         images = self.recipe.run.batch_size * self.world.size
         return learning_rate(self.step, self.per_epoch, images, self.recipe.optimizer, self.recipe.run)
 

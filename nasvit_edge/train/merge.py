@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nasvit_edge.train.recipe import Merge
 
-Gradients = Sequence[Tensor | None]
+Gradient = list[Tensor | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,11 @@ class Products:
 class Merged:
     """The merged gradient and what it was made from; norms are of all parameters together, before any clipping."""
 
-    gradient: list[Tensor | None]
+    gradient: Gradient
     products: Products
 
 
-def merge(largest: Gradients, subnets: Gradients, rule: Merge, *, project: bool) -> Merged:
+def merge(largest: Gradient, subnets: Gradient, rule: Merge, *, project: bool) -> Merged:
     """The gradient of a step.
 
     g_S is clipped as a whole to `rule.clip_subnets`; then, tensor by tensor, g = g_S + g_T, and where
@@ -49,7 +49,7 @@ def merge(largest: Gradients, subnets: Gradients, rule: Merge, *, project: bool)
     return Merged(_clipped(merged, rule.clip), products)
 
 
-def added(total: Gradients, more: Gradients) -> list[Tensor | None]:
+def added(total: Gradient, more: Gradient) -> Gradient:
     """The sum of two gradients, tensor by tensor."""
     return [a if b is None else b if a is None else a + b for a, b in zip(total, more, strict=True)]
 
@@ -72,10 +72,10 @@ def _factors(products: Products, rule: Merge, project: bool) -> Tensor:
     return scale * (1 + multiple)
 
 
-def _products(largest: Gradients, subnets: Gradients) -> Products:
+def _products(largest: Gradient, subnets: Gradient) -> Products:
     zero = next(g for g in (*largest, *subnets) if g is not None).new_zeros(())
 
-    def dots(left: Gradients, right: Gradients) -> Tensor:
+    def dots(left: Gradient, right: Gradient) -> Tensor:
         pairs = zip(left, right, strict=True)
         return torch.stack(
             [zero if a is None or b is None else torch.dot(_flat(a), _flat(b)) for a, b in pairs]
@@ -100,7 +100,7 @@ def _times(tensors: list[Tensor], factors: list[Tensor]) -> Sequence[Tensor]:
     return torch._foreach_mul(tensors, factors) if tensors else []
 
 
-def _clipped(gradient: list[Tensor | None], limit: float) -> list[Tensor | None]:
+def _clipped(gradient: Gradient, limit: float) -> Gradient:
     if not limit:
         return gradient
     present = [g for g in gradient if g is not None]

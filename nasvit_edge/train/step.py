@@ -6,13 +6,11 @@ networks are too short to share. What is added up is added in a fixed order, so 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,10 +19,8 @@ from nasvit_edge import ops
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.space import SearchSpace, SubnetConfig
 from nasvit_edge.train.divergence import from_largest, from_targets
-from nasvit_edge.train.merge import added
+from nasvit_edge.train.merge import Gradient, added
 from nasvit_edge.train.recipe import Recipe, Subnets
-
-Gradient = list[Tensor | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +73,11 @@ class Passes:
         """
         if self._pool is not None:
             torch.set_num_threads(self.threads)  # alone so far; the passes beside each other have one each
-        with self._autocast():
-            logits = self.supernet(images, configs[0], dropout=self.recipe.subnets.dropout)
+        logits = self._logits(images, configs[0], self.recipe.subnets.dropout)
         loss = self._loss(logits, targets, teacher)
-        soft = logits.detach().float() if self.bf16 else logits.detach()
-        works: list[Callable[[], tuple[Gradient, Tensor]]] = [lambda: (self._gradient(loss), loss.detach())]
-        works += [lambda c=c: self._subnet(images, targets, c, soft) for c in configs[1:]]  # type: ignore[misc]
+        subnet = functools.partial(self._subnet, images, targets, logits.detach())
+        works = [functools.partial(self._gradient, loss)]
+        works += [functools.partial(subnet, config) for config in configs[1:]]
         (largest, _), *others = self._run(works, configs)
         nothing: Gradient = [None] * len(self.parameters)
         summed = functools.reduce(added, (gradient for gradient, _ in others), nothing)
@@ -90,24 +85,20 @@ class Passes:
         return Passed(largest, summed, loss.detach(), distilled)
 
     def _loss(self, logits: Tensor, targets: Tensor, teacher: Tensor | None) -> Tensor:
-        logits = logits.float() if self.bf16 else logits
         if teacher is not None:
             return from_targets(logits, teacher)
         return from_targets(logits, targets, self.recipe.loss.label_smoothing)
 
     def _subnet(
-        self, images: Tensor, targets: Tensor, config: SubnetConfig, largest: Tensor
+        self, images: Tensor, targets: Tensor, largest: Tensor, config: SubnetConfig
     ) -> tuple[Gradient, Tensor]:
-        with self._autocast():
-            logits = self.supernet(images, config)
-        loss = from_largest(logits.float() if self.bf16 else logits, largest, targets, self.recipe.loss)
-        return self._gradient(loss), loss.detach()
+        return self._gradient(from_largest(self._logits(images, config), largest, targets, self.recipe.loss))
 
-    def _gradient(self, loss: Tensor) -> Gradient:
-        return list(torch.autograd.grad(loss, self.parameters, allow_unused=True))
+    def _gradient(self, loss: Tensor) -> tuple[Gradient, Tensor]:
+        return list(torch.autograd.grad(loss, self.parameters, allow_unused=True)), loss.detach()
 
     def _run(
-        self, works: list[Callable[[], Any]], configs: Sequence[SubnetConfig]
+        self, works: Sequence[Callable[[], tuple[Gradient, Tensor]]], configs: Sequence[SubnetConfig]
     ) -> list[tuple[Gradient, Tensor]]:
         """The results of `works` in order; side by side they start with the longest, for an even end."""
         if self._pool is None:
@@ -119,8 +110,11 @@ class Passes:
         futures = {i: self._pool.submit(_on_one_thread, works[i]) for i in order}
         return [futures[i].result() for i in range(len(works))]
 
-    def _autocast(self) -> Any:
-        return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else contextlib.nullcontext()
+    def _logits(self, images: Tensor, config: SubnetConfig, dropout: float = 0.0) -> Tensor:
+        if not self.bf16:
+            return self.supernet(images, config, dropout=dropout)  # type: ignore[no-any-return]
+        with torch.autocast(self.device.type, torch.bfloat16):
+            return self.supernet(images, config, dropout=dropout).float()  # type: ignore[no-any-return]
 
 
 def _on_one_thread(work: Callable[[], tuple[Gradient, Tensor]]) -> tuple[Gradient, Tensor]:

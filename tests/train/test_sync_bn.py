@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Iterator
 
 import pytest
 import torch
 from conftest import TINY, space_of
-from ranks import Ranks, ranks
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,18 +22,6 @@ from nasvit_edge.train.world import World
 
 STEPS, BATCH = 5, 24
 ALONE = World()
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[Ranks]:
-    with ranks(2) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def three() -> Iterator[Ranks]:
-    with ranks(3) as started:
-        yield started
 
 
 def _recipe() -> Recipe:

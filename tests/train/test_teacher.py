@@ -25,14 +25,7 @@ from nasvit_edge.space import space_toml
 from nasvit_edge.train import teacher as teachers
 from nasvit_edge.train.teacher import Member, Teacher, load_teacher, renormalised
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Small models gain nothing from threads and wait for them where other programs run."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 SMALL = "timm:mobilenetv3_small_050"

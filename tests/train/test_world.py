@@ -7,14 +7,13 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Iterator
 
 import pytest
 import torch
 from conftest import TINY, one_line, only_user_errors, space_of
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from ranks import Ranks, ranks
+from ranks import ranks
 from torch import Tensor, nn
 
 from nasvit_edge.data_sets import ImageSet
@@ -29,18 +28,6 @@ from nasvit_edge.train.world import World, world
 
 SPACE, ALONE = space_of(TINY), World()
 few = settings(max_examples=15)
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[Ranks]:
-    with ranks(2) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def three() -> Iterator[Ranks]:
-    with ranks(3) as started:
-        yield started
 
 
 # -- the environment ------------------------------------------------------------------------------------

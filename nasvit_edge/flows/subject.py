@@ -1,0 +1,50 @@
+"""The subnet that a command is about: a result file's winner, or an explicit one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.searching.result import SavedResult, read_result
+from nasvit_edge.space import SearchSpace, SubnetConfig, load_space, read_config
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A subnet, the weights it is taken from, and the result file that names it, if one does."""
+
+    space: SearchSpace
+    supernet: str
+    config: SubnetConfig
+    saved: SavedResult | None
+
+
+def subject_of(
+    result: Path | None,
+    space: str | None,
+    supernet: str | None,
+    config: Path | None,
+    more: str = "--supernet CHECKPOINT",
+) -> Subject:
+    """Either `result` (with `supernet` where it names no weights), or `space`, `supernet` and `config`.
+
+    `more` is what to add to a result file that names no weights.
+
+    Raises:
+        NasvitEdgeError: neither is whole, or both are given.
+    """
+    if result is None:
+        if space is None or supernet is None or config is None:
+            raise NasvitEdgeError(
+                "give a result file of `nasvit-edge search`, or all of --space, --supernet and --config"
+            )
+        loaded = load_space(space)
+        return Subject(loaded, supernet, read_config(config, loaded), None)
+    if config or space:
+        raise NasvitEdgeError("give either a result file or --space, --supernet and --config, not both")
+    saved = read_result(result)
+    weights = supernet or saved.setting.supernet
+    if weights is None:
+        raise NasvitEdgeError(f"{str(result)!r} was searched with a predictor, without weights: add {more}")
+    return Subject(saved.space, weights, saved.config, saved)
