@@ -111,10 +111,9 @@ class Passes:
         return [futures[i].result() for i in range(len(works))]
 
     def _logits(self, images: Tensor, config: SubnetConfig, dropout: float = 0.0) -> Tensor:
-        if not self.bf16:
-            return self.supernet(images, config, dropout=dropout)  # type: ignore[no-any-return]
-        with torch.autocast(self.device.type, torch.bfloat16):
-            return self.supernet(images, config, dropout=dropout).float()  # type: ignore[no-any-return]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            logits: Tensor = self.supernet(images, config, dropout=dropout)
+        return logits.float() if self.bf16 else logits
 
 
 def _on_one_thread(work: Callable[[], tuple[Gradient, Tensor]]) -> tuple[Gradient, Tensor]:
