@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 import statistics
 import sys
@@ -10,20 +9,20 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from nasvit_edge.data_sets import ImageSet
 from nasvit_edge.errors import TrainingError
 from nasvit_edge.space import SearchSpace
+from nasvit_edge.train.diagnosis import Watch
 from nasvit_edge.train.initial import initialised
-from nasvit_edge.train.merge import merge
-from nasvit_edge.train.optimise import Average, optimizer_for
+from nasvit_edge.train.loop import Settings, Trainer
 from nasvit_edge.train.recipe import Recipe
-from nasvit_edge.train.step import Passes, sandwich
+from nasvit_edge.train.world import World
 
 _MOST_MACS = 1.2e11  # of a measured step: about ten seconds on two cores
 _STEPS = 4  # measured ones, after one that warms up
@@ -74,49 +73,39 @@ def measure(
 def _steps(
     space: SearchSpace, recipe: Recipe, batches: Sequence[int], threads: int, bf16: bool, device: str
 ) -> list[Measured]:
-    """Real steps on random images, in this process."""
+    """The trainer's own steps on random images, in this process."""
     torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    before = _resident("VmRSS", device)
-    module: Any = initialised(space, 0, recipe.subnets.scaling).train()
-    module.to(device).to(memory_format=torch.channels_last)
-    passes = Passes(module, recipe, threads=threads, bf16=bf16)
-    optimizer, average = optimizer_for(module, recipe.optimizer), Average(passes.parameters, recipe.run.ema)
-    rng, measured = random.Random(0), []
+    before, measured = _resident("VmRSS", device), []
     for batch in batches:
-        taken: list[float] = []
-        started = time.perf_counter()
-        while len(taken) <= _STEPS and (len(taken) < 2 or time.perf_counter() - started < _LONGEST_S):
-            taken.append(_step(space, recipe, batch, passes, optimizer, average, rng))
-        seconds = statistics.fmean(taken[1:])
+        run = replace(recipe.run, batch_size=batch, parts=1)
+        settings = Settings(out=Path(), threads=threads, workers=0, bf16=bf16)
+        supernet, images = initialised(space, 0, recipe.subnets.scaling), _random(space, batch * (1 + _STEPS))
+        trainer = Trainer(
+            supernet, images, replace(recipe, run=run), settings, World(device=torch.device(device))
+        )
+        seconds = _timed(trainer)
         measured.append(Measured(batch, seconds, before, _resident("VmHWM", device)))
-    passes.close()
     return measured
 
 
-def _step(
-    space: SearchSpace,
-    recipe: Recipe,
-    batch: int,
-    passes: Passes,
-    optimizer: torch.optim.Optimizer,
-    average: Average,
-    rng: random.Random,
-) -> float:
-    """Seconds of one step as the training loop takes it."""
-    side = max(space.resolutions)
-    images = torch.randn(batch, 3, side, side, device=passes.device)
-    labels = torch.randint(space.classes, (batch,), device=passes.device)
-    started = time.perf_counter()
-    passed = passes(images, labels, sandwich(space, recipe.subnets, rng, single=recipe.single))
-    merged = merge(passed.largest, passed.subnets, recipe.merge, project=recipe.merge.project)
-    for parameter, gradient in zip(passes.parameters, merged.gradient, strict=True):
-        parameter.grad = gradient
-    optimizer.step()
-    average.update()
-    if passes.device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
+def _timed(trainer: Trainer) -> float:
+    """Seconds a step, without making its images."""
+    taken: list[float] = []
+    watch, began = Watch(trainer), time.perf_counter()
+    for batches in list(trainer.loader.steps(0, 1 + _STEPS)):
+        if len(taken) >= 2 and time.perf_counter() - began > _LONGEST_S:
+            break
+        started = time.perf_counter()
+        trainer.advance(iter([batches]), watch)
+        taken.append(time.perf_counter() - started)
+    trainer.close()
+    return statistics.fmean(taken[1:])
+
+
+def _random(space: SearchSpace, count: int) -> ImageSet:
+    side, generator = max(space.resolutions), torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (count, 3, side, side), dtype=torch.uint8, generator=generator)
+    return ImageSet("random", pixels, torch.randint(space.classes, (count,), generator=generator))
 
 
 def _resident(what: str, device: str) -> int:
