@@ -73,8 +73,12 @@ def test_its_figure_is_that_of_the_host_for_the_same_model(phone_of, model, gene
     """Measured in turns: a unit that was taken for another, or the warm-up for the runs, would show."""
     phone = phone_of(generation)
     with phone.runner() as runner:
-        pairs = [(min(runner.measure(job(model))["samples_us"]), host_us(model)) for _ in range(2)]
-    assert 0.6 < min(there for there, _ in pairs) / min(here for _, here in pairs) < 1.7
+        there, here = 1e9, 1e9
+        for _ in range(8):  # other work only slows: the minima come closer with every turn
+            there, here = min(there, *runner.measure(job(model))["samples_us"]), min(here, host_us(model))
+            if 0.6 < there / here < 1.7:
+                return
+    pytest.fail(f"{there} us on the phone, {here} us on the host")
 
 
 def profiled(phone, text, folder, validated):
