@@ -26,6 +26,7 @@ FLOORS = [
     ["profile"],
     ["train"],
     ["searching"],
+    ["benchmark"],
     ["report"],
     ["flows"],
     ["cli"],

@@ -9,6 +9,7 @@ import typer
 
 from nasvit_edge.cli import (
     accuracy,
+    benchmark,
     cache,
     devices,
     doctor,
@@ -18,6 +19,7 @@ from nasvit_edge.cli import (
     profile,
     quickstart,
     report,
+    report_bench,
     search,
     tables,
     train,
@@ -74,7 +76,11 @@ app.command("doctor", short_help="The environment, or where an exported file's o
     reported(doctor.doctor)
 )
 app.command("cache", short_help="What is kept of earlier exports: show or clear.")(reported(cache.cache))
-app.add_typer(report.report, name="report", short_help="What training runs left behind.")
+app.command("benchmark", short_help="Time model files on a device, in turns with their baselines.")(
+    reported(benchmark.benchmark)
+)
+report_bench.add_to(report.report)
+app.add_typer(report.report, name="report", short_help="Benchmarks (verdicts, history) and training runs.")
 app.command("train", short_help="Train a supernet.")(reported(train.train))
 app.command("finetune", short_help="Train one subnet on, also for other classes or for int8.")(
     reported(finetune.finetune)

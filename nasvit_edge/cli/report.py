@@ -16,7 +16,9 @@ from nasvit_edge.errors import NasvitEdgeError
 if TYPE_CHECKING:
     from nasvit_edge.report.conflicts import Conflicts
 
-report = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What training runs left behind.")
+report = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="What benchmarks and training runs left behind."
+)
 
 
 @report.command("conflicts", short_help="How often subnets and supernet pull a layer in opposite directions.")

@@ -104,8 +104,11 @@ def choices(
     return np.concatenate(found)
 
 
-def top1(
+def hits(
     run: Callable[[_Array], _Array], images: data_sets.Images, space: SearchSpace, resolution: int
-) -> int:
-    """How many images get their label."""
-    return int((choices(run, images, space, resolution) == images.labels.numpy()).sum())
+) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which images get their label (n,)."""
+    found: np.ndarray[Any, np.dtype[np.bool_]] = (
+        choices(run, images, space, resolution) == images.labels.numpy()
+    )
+    return found

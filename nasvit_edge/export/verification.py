@@ -227,6 +227,20 @@ def _supernet_of(artifact: Artifact, space: SearchSpace, weights: str | None) ->
 
 def evaluate(path: Path, data: str, *, threads: int = 1, space_path: str | None = None) -> dict[str, Any]:
     """The artifact's top-1 on labelled images (`bundled`, `fashion-mnist` or a folder), by its own runtime."""
+    name, right = hits(path, data, threads=threads, space_path=space_path)
+    return {
+        "artifact": path.name,
+        "data": name,
+        "images": len(right),
+        "correct": int(right.sum()),
+        "accuracy": int(right.sum()) / len(right),
+    }
+
+
+def hits(
+    path: Path, data: str, *, threads: int = 1, space_path: str | None = None
+) -> tuple[str, np.ndarray[Any, np.dtype[np.bool_]]]:
+    """The name of the images, and which of them the artifact gives their label, by its own runtime."""
     artifact = open_artifact(path)
     space = artifact.space(space_path)
     config = artifact.config(space)
@@ -234,14 +248,7 @@ def evaluate(path: Path, data: str, *, threads: int = 1, space_path: str | None 
         raise NasvitEdgeError(f"no images are bundled for space {space.name!r}; give a folder with --data")
     images = data_sets.load_images(data, "test", space, config.resolution)
     run = artifact.form.module().runner(path, threads)
-    correct = parity.top1(run, images, space, config.resolution)
-    return {
-        "artifact": path.name,
-        "data": images.name,
-        "images": len(images),
-        "correct": correct,
-        "accuracy": correct / len(images),
-    }
+    return images.name, parity.hits(run, images, space, config.resolution)
 
 
 def _finite(value: Any) -> Any:

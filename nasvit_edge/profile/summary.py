@@ -41,7 +41,7 @@ def _summary(entries: list[dict[str, Any]], flags: set[str], protocol: Protocol)
     visits = [np.array(entry["samples_us"], np.float64) / 1e3 for entry in entries]
     samples = np.concatenate(visits)
     median = float(np.median([np.median(visit) for visit in visits]))
-    flags |= {flag for entry in entries for flag in _flags(entry)}
+    flags |= {flag for entry in entries for flag in flags_of(entry)}
     if _width(samples) > 2 * protocol.precision:
         flags.add("unsteady")
     return (
@@ -60,7 +60,8 @@ def _summary(entries: list[dict[str, Any]], flags: set[str], protocol: Protocol)
     )
 
 
-def _flags(entry: Mapping[str, Any]) -> Iterable[str]:
+def flags_of(entry: Mapping[str, Any]) -> Iterable[str]:
+    """What a measurement says against itself: see `transport.job.FLAGS`."""
     if entry.get("cpu_share", 1.0) < _SHARE:
         yield "preempted"
     yield from entry.get("flags") or ()

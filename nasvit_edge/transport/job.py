@@ -23,6 +23,10 @@ FLAGS = (
     "coarse clock",
     "unsteady",
 )
+_FIGURES = (
+    *("load_ms", "first_ms", "warm_load_ms", "memory_bytes"),
+    *("cpu_share", "energy_mj", "power_mw", "clock_us"),
+)
 OnProgress = Callable[[int, int, str], None]
 
 
@@ -34,6 +38,7 @@ class Job:
         model: the model file (or folder), on this machine; a transport gives the runner what it reads there.
         seconds, most_seconds, runs, precision: when sampling stops, see `devices/host/README.md`.
         sustained_s: for so long without a pause, in windows, instead of samples; 0 for samples.
+        detail: also how long a cold and a warm load take, and the peak of memory, where the runner can tell.
     """
 
     id: str
@@ -47,10 +52,12 @@ class Job:
     precision: float
     seed: int
     sustained_s: float = 0.0
+    detail: bool = False
 
     def request(self, **changes: Any) -> dict[str, Any]:
-        """The job as a JSON object, with what a transport changes in it."""
-        return {name: getattr(self, name) for name in Job.__slots__} | changes
+        """The job as a JSON object, with what a transport changes in it; older runners never see `detail`."""
+        own = {name: getattr(self, name) for name in Job.__slots__ if name != "detail" or self.detail}
+        return own | changes
 
 
 class Runner(Protocol):
@@ -106,7 +113,7 @@ def measurement(answer: dict[str, Any], name: str) -> dict[str, Any]:
     if not good or not isinstance(answer.get("runtime_version"), str):
         return failed(name, f"the runner's samples are no latencies: {str(samples)[:80]!r}")
     found = {"id": name, "samples_us": samples, "runtime_version": answer["runtime_version"]}
-    for key in ("load_ms", "first_ms", "cpu_share", "energy_mj", "power_mw", "clock_us"):
+    for key in _FIGURES:
         if is_positive(answer.get(key)):
             found[key] = answer[key]
     if type(answer.get("inner")) is int and answer["inner"] > 0:

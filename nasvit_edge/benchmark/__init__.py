@@ -1,0 +1,1 @@
+"""Benchmarks: artifacts measured in turns, and verdicts that hold under noise."""

@@ -1,0 +1,157 @@
+"""Comparing two artifacts whose rounds were measured beside each other.
+
+The unit is the round: a fresh process, one value (the median of its samples, or another figure of it). Samples of one
+process are not independent, so tests on pooled samples find differences where there are none. The values of a round are
+compared in pairs, as base and candidate ran right after each other: a drift of the device is nearly the same for both,
+and its rest has the other sign in the next round (ABBA).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+ALPHA = 0.01  # of one side: chance of a false alarm, or of a false improvement
+MIN_EFFECT = 0.03  # a smaller change is none
+LEAST_PAIRS = 3  # fewer say nothing
+POWER = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value with its two-sided interval of level 1 - 2 alpha."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Candidate over base.
+
+    Attributes:
+        ratio: geometric mean over pairs, with its interval.
+        larger_p, smaller_p: of one-sided tests; small where the candidate's value is larger, or smaller.
+        sd: standard deviation of a pair's log ratio.
+    """
+
+    ratio: Estimate
+    larger_p: float
+    smaller_p: float
+    sd: float
+    pairs: int
+
+
+def compare(base: Sequence[float], candidate: Sequence[float], alpha: float = ALPHA) -> Comparison:
+    """The paired t test on log ratios of positive values; `base[i]` and `candidate[i]` are of one round.
+
+    Fewer than three pairs give an interval without bounds.
+    """
+    logs = np.log(np.asarray(candidate, np.float64)) - np.log(np.asarray(base, np.float64))
+    mean, error, sd = _moments(logs)
+    if error is None:
+        return Comparison(Estimate(math.exp(mean), 0.0, math.inf), 1.0, 1.0, sd, len(logs))
+    from scipy import stats
+
+    reach = stats.t.ppf(1 - alpha, len(logs) - 1) * error
+    ratio = Estimate(math.exp(mean), math.exp(mean - reach), math.exp(mean + reach))
+    larger = _tail(mean, error, len(logs) - 1)
+    return Comparison(ratio, larger, 1 - larger if mean else 1.0, sd, len(logs))
+
+
+def estimate(values: Sequence[float], alpha: float = ALPHA) -> Estimate:
+    """The geometric mean of positive values, one a round, with its t interval; of one or two values without bounds."""
+    mean, error, _ = _moments(np.log(np.asarray(values, np.float64)))
+    if error is None:
+        return Estimate(math.exp(mean), 0.0, math.inf)
+    from scipy import stats
+
+    reach = stats.t.ppf(1 - alpha, len(values) - 1) * error
+    return Estimate(math.exp(mean), math.exp(mean - reach), math.exp(mean + reach))
+
+
+def _moments(logs: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[float, float | None, float]:
+    """Mean, its standard error (None of too few), and the standard deviation; differences of rounding are none."""
+    mean = float(logs.mean())
+    if len(logs) < LEAST_PAIRS:
+        return mean, None, 0.0
+    sd = float(logs.std(ddof=1))
+    mean, sd = (0.0 if abs(value) < 1e-12 else value for value in (mean, sd))
+    return mean, sd / math.sqrt(len(logs)), sd
+
+
+def _tail(mean: float, error: float, freedom: int) -> float:
+    """The chance of a mean at least so large without a difference."""
+    if error == 0:
+        return 1.0 if mean <= 0 else 0.0
+    from scipy import stats
+
+    return float(stats.t.sf(mean / error, freedom))
+
+
+def false_discovery(chances: Sequence[float]) -> list[float]:
+    """Adjusted p values: deciding by them at alpha keeps the expected share of false ones below it.
+
+    Source: Benjamini and Hochberg, Journal of the Royal Statistical Society B 57 (1995), 289-300.
+    """
+    if not chances:
+        return []
+    from scipy import stats
+
+    return [float(value) for value in stats.false_discovery_control(chances)]
+
+
+def smallest_change(sd: float, pairs: int, alpha: float = ALPHA, power: float = POWER) -> float:
+    """The relative increase that `pairs` pairs with log ratios of this standard deviation find with chance `power`."""
+    if pairs < LEAST_PAIRS:
+        return math.inf
+    from scipy import optimize, stats
+
+    freedom = pairs - 1
+    needed = stats.t.ppf(1 - alpha, freedom)
+
+    def missing(shift: float) -> float:
+        return float(stats.nct.sf(needed, freedom, shift)) - power
+
+    return math.expm1(optimize.brentq(missing, 0.0, 10 * needed + 10) * sd / math.sqrt(pairs))
+
+
+def compare_hits(
+    base: np.ndarray[Any, np.dtype[np.bool_]],
+    candidate: np.ndarray[Any, np.dtype[np.bool_]],
+    alpha: float = ALPHA,
+) -> tuple[Estimate, float, float]:
+    """Candidate's share of hits less the base's, on the same images; chances as `larger_p` and `smaller_p`.
+
+    Exact McNemar test; interval of Agresti and Min, Biometrics 57 (2001), 963-971 (half an image added to each cell).
+    """
+    from scipy import stats
+
+    lost, won = int((base & ~candidate).sum()), int((~base & candidate).sum())
+    count, less, more = len(base) + 2, lost + 0.5, won + 0.5
+    error = math.sqrt(max(0.0, less + more - (more - less) ** 2 / count)) / count
+    reach = float(stats.norm.ppf(1 - alpha)) * error
+    middle = (won - lost) / len(base)
+    centre = (more - less) / count
+    larger = float(stats.binom.sf(won - 1, lost + won, 0.5)) if lost + won else 1.0
+    smaller = float(stats.binom.sf(lost - 1, lost + won, 0.5)) if lost + won else 1.0
+    return Estimate(middle, min(middle, centre - reach), max(middle, centre + reach)), larger, smaller
+
+
+def difference(before: Sequence[float], after: Sequence[float], alpha: float = ALPHA) -> Estimate:
+    """The relative change of positive values of two runs, unpaired, with Welch's interval of level 1 - 2 alpha."""
+    logs = [np.log(np.asarray(side, np.float64)) for side in (before, after)]
+    mean = float(logs[1].mean() - logs[0].mean())
+    if min(map(len, logs)) < LEAST_PAIRS:
+        return Estimate(math.expm1(mean), -1.0, math.inf)
+    from scipy import stats
+
+    if max(side.std() for side in logs) < 1e-12:
+        return Estimate(math.expm1(mean), math.expm1(mean), math.expm1(mean))
+    ends = stats.ttest_ind(logs[1], logs[0], equal_var=False).confidence_interval(1 - 2 * alpha)
+    return Estimate(math.expm1(mean), math.expm1(float(ends.low)), math.expm1(float(ends.high)))

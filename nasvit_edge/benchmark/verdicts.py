@@ -1,0 +1,315 @@
+"""A verdict for each artifact, device and metric.
+
+regression     worse, by a test that holds for all cells together, and by more than the smallest effect that counts
+improvement    the same the other way
+equivalent     the whole interval is within the smallest effect that counts
+inconclusive   none of these: more rounds would tell
+invalid        the measurement does not hold: interrupted, disturbed, unsteady
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from nasvit_edge.benchmark.metrics import METRICS, Metric, by_round, spread
+from nasvit_edge.benchmark.result import Measured, Result
+from nasvit_edge.benchmark.session import DISTURBED, clean
+from nasvit_edge.benchmark.statistics import (
+    ALPHA,
+    LEAST_PAIRS,
+    MIN_EFFECT,
+    Estimate,
+    compare,
+    compare_hits,
+    estimate,
+    false_discovery,
+)
+
+VERDICTS = ("regression", "invalid", "inconclusive", "improvement", "equivalent")  # the most urgent first
+MIN_POINTS = 0.005  # of top-1
+MOST_SPREAD = 0.10  # within a round, robust coefficient of variation
+CLOCKS_MOVED = 0.10  # of the clock right after a round, from the slowest to the fastest round
+_ENOUGH = 0.75  # of the rounds that were asked for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """When a change counts.
+
+    Attributes:
+        alpha: chance of a false alarm; intervals are of level 1 - 2 alpha.
+        min_effect: the smallest relative change that counts.
+        gates: metrics whose regression fails; None: those that `METRICS` says.
+    """
+
+    alpha: float = ALPHA
+    min_effect: float = MIN_EFFECT
+    gates: frozenset[str] | None = None
+
+    def gate(self, metric: Metric) -> bool:
+        """Whether a regression of the metric fails."""
+        return metric.gates if self.gates is None else metric.name in self.gates
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One artifact on one device by one metric.
+
+    Attributes:
+        base, value: in ms, bytes, ops, or a fraction (top1); with intervals over rounds.
+        change: relative to the base (0.05: 5 % more); of top1 the difference of the fractions.
+        chance: of so much worse a candidate without a difference, adjusted for all cells; None without a test.
+        verdict: one of `VERDICTS`; None where there is nothing to compare with.
+        reason: why it is invalid or inconclusive; else empty.
+        pairs: rounds in which neither side was disturbed.
+    """
+
+    device: str
+    artifact: Measured
+    baseline: Measured | None
+    metric: Metric
+    value: Estimate
+    base: Estimate | None = None
+    change: Estimate | None = None
+    chance: float | None = None
+    verdict: str | None = None
+    reason: str = ""
+    gates: bool = False
+    pairs: int = 0
+    rounds: int = 0
+
+    @property
+    def fails(self) -> bool:
+        """Whether this is a regression that fails."""
+        return self.gates and self.verdict == "regression"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON; an end of an interval that is unknown is null."""
+        return {
+            "device": self.device,
+            "artifact": self.artifact.name,
+            "baseline": None if self.baseline is None else self.baseline.name,
+            "runtime": self.artifact.runtime,
+            "precision": self.artifact.precision,
+            "metric": self.metric.name,
+            "unit": self.metric.unit,
+            "value": _listed(self.value),
+            "base": _listed(self.base),
+            "change": _listed(self.change),
+            "chance": self.chance,
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "gates": self.gates,
+            "pairs": self.pairs,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A cell before the tests of all cells were adjusted for each other."""
+
+    cell: Cell
+    worse: float | None = None  # chances of the tests
+    better: float | None = None
+    smallest: float = 0.0  # change that counts
+
+    @property
+    def noisy(self) -> bool:
+        return self.cell.metric.of_round is not None or self.cell.metric.name == "top1"
+
+
+def judge(results: Sequence[Result], rule: Rule) -> list[Cell]:
+    """A cell for each artifact (none for those that are only compared with) and each metric that was measured."""
+    drafts = [
+        draft
+        for result in results
+        for artifact in candidates(result)
+        for metric in METRICS.values()
+        if (draft := _draft(result, artifact, metric, rule)) is not None
+    ]
+    tested = [place for place, draft in enumerate(drafts) if draft.worse is not None and draft.noisy]
+    worse = false_discovery([_chance(drafts[place].worse) for place in tested])
+    better = false_discovery([_chance(drafts[place].better) for place in tested])
+    adjusted = {place: (w, b) for place, w, b in zip(tested, worse, better, strict=True)}
+    for place, draft in enumerate(drafts):
+        if draft.worse is not None and not draft.noisy:  # without noise there is nothing to adjust
+            adjusted[place] = (draft.worse, _chance(draft.better))
+    return [_decided(draft, adjusted.get(place), rule) for place, draft in enumerate(drafts)]
+
+
+def candidates(result: Result) -> list[Measured]:
+    """The artifacts that are judged: all but those that others are compared with."""
+    bases = {artifact.baseline for artifact in result.artifacts}
+    return [artifact for place, artifact in enumerate(result.artifacts) if place not in bases]
+
+
+def invalid(result: Result, artifact: Measured) -> str:
+    """Why the measurement of an artifact does not hold; empty where it does."""
+    if result.stopped is not None:
+        return result.stopped
+    both = [artifact] if artifact.baseline is None else [result.artifacts[artifact.baseline], artifact]
+    kept = set.intersection(*({e["round"] for e in side.rounds if clean(e)} for side in both))
+    if len(kept) < _ENOUGH * result.rounds:
+        flags = sorted({f for side in both for e in side.rounds for f in e["flags"] if f in DISTURBED})
+        return (
+            f"only {len(kept)} of {result.rounds} rounds were not disturbed ({', '.join(flags) or 'missing'})"
+        )
+    for side in both:
+        if any("fallback" in entry["flags"] for entry in side.rounds):
+            return f"ops of {side.name} ran outside the accelerator (fallback)"
+        if spread(side) > MOST_SPREAD:
+            return f"samples of {side.name} within a round scatter by {spread(side):.0%}, more than {MOST_SPREAD:.0%}"
+    clocks = [
+        max(e["after"]["clocks_mhz"]) for s in both for e in s.rounds if e.get("after", {}).get("clocks_mhz")
+    ]
+    if clocks and min(clocks) < (1 - CLOCKS_MOVED) * max(clocks):
+        return f"clocks moved between {min(clocks):g} and {max(clocks):g} MHz"
+    return ""
+
+
+def _draft(result: Result, artifact: Measured, metric: Metric, rule: Rule) -> _Draft | None:
+    base = None if artifact.baseline is None else result.artifacts[artifact.baseline]
+    if metric.name == "top1":
+        made = _accuracy(artifact, base, rule)
+    elif metric.of_round is None:
+        made = _of_file(artifact, base, metric, rule)
+    else:
+        made = _of_rounds(artifact, base, metric, rule)
+    if made is None:
+        return None
+    value, own = made
+    whole = METRICS[metric.name].of_round is not None
+    reason = invalid(result, artifact) if whole else ""
+    cell = Cell(
+        device=result.device,
+        artifact=artifact,
+        baseline=base,
+        metric=metric,
+        value=value,
+        base=own.get("base"),
+        change=own.get("change"),
+        gates=rule.gate(metric),
+        pairs=own.get("pairs", 0),
+        rounds=result.rounds,
+        reason=reason,
+        verdict="invalid" if reason else None,
+    )
+    if reason or base is None or own.get("change") is None:
+        return _Draft(cell)
+    return _Draft(cell, own["worse"], own["better"], own["smallest"])
+
+
+_Made = tuple[Estimate, dict[str, Any]]
+
+
+def _of_rounds(artifact: Measured, base: Measured | None, metric: Metric, rule: Rule) -> _Made | None:
+    """A figure of each round: the paired test."""
+    values = by_round(artifact, metric)
+    if not values:
+        everything = by_round(
+            replace(artifact, rounds=tuple(e | {"flags": []} for e in artifact.rounds)), metric
+        )
+        return (estimate(list(everything.values()), rule.alpha), {}) if everything else None
+    value = estimate(list(values.values()), rule.alpha)
+    others = {} if base is None else by_round(base, metric)
+    both = sorted(values.keys() & others.keys())
+    if not both:
+        return value, {}
+    found = compare([others[n] for n in both], [values[n] for n in both], rule.alpha)
+    change = Estimate(found.ratio.value - 1, found.ratio.low - 1, found.ratio.high - 1)
+    return value, {
+        "base": estimate([others[n] for n in both], rule.alpha),
+        "change": change,
+        "worse": found.larger_p,
+        "better": found.smaller_p,
+        "smallest": rule.min_effect,
+        "pairs": len(both),
+    }
+
+
+def _of_file(artifact: Measured, base: Measured | None, metric: Metric, rule: Rule) -> _Made | None:
+    """A figure of the file itself, which has no noise; of fallback ops each one counts."""
+    own, other = (_figure(side, metric.name) for side in (artifact, base))
+    if own is None:
+        return None
+    value = Estimate(own, own, own)
+    if other is None:
+        return value, {}
+    change = (own - other) / max(other, 1.0)
+    smallest = 0.0 if metric.name == "fallback_ops" else rule.min_effect
+    return value, {
+        "base": Estimate(other, other, other),
+        "change": Estimate(change, change, change),
+        "worse": 0.0 if change > 0 else 1.0,
+        "better": 0.0 if change < 0 else 1.0,
+        "smallest": smallest,
+    }
+
+
+def _figure(artifact: Measured | None, name: str) -> float | None:
+    if artifact is None:
+        return None
+    value = artifact.bytes if name == "size" else artifact.fallback_ops
+    return None if value is None else float(value)
+
+
+def _accuracy(artifact: Measured, base: Measured | None, rule: Rule) -> _Made | None:
+    """Top-1: the paired test on the same images; more is better."""
+    own, other = artifact.accuracy, None if base is None else base.accuracy
+    if own is None:
+        return None
+    value = Estimate(own.top1, own.top1, own.top1)
+    if other is None or other.data != own.data or len(other.hits) != len(own.hits):
+        return value, {}
+    change, larger, smaller = compare_hits(other.hits, own.hits, rule.alpha)
+    base_value = Estimate(other.top1, other.top1, other.top1)
+    return value, {
+        "base": base_value,
+        "change": change,
+        "worse": smaller,
+        "better": larger,
+        "smallest": MIN_POINTS,
+        "pairs": len(own.hits),
+    }
+
+
+def _decided(draft: _Draft, adjusted: tuple[float, float] | None, rule: Rule) -> Cell:
+    cell = draft.cell
+    if adjusted is None or cell.change is None:
+        return cell
+    worse, better = adjusted
+    upward = -1.0 if cell.metric.name == "top1" else 1.0
+    change = upward * cell.change.value
+    ends = (cell.change.low, cell.change.high)
+    if worse <= rule.alpha and change > draft.smallest:
+        verdict, reason = "regression", ""
+    elif better <= rule.alpha and -change > draft.smallest:
+        verdict, reason = "improvement", ""
+    elif all(math.isfinite(end) and abs(end) <= draft.smallest for end in ends):
+        verdict, reason = "equivalent", ""
+    else:
+        verdict, reason = "inconclusive", _why(cell, draft.smallest)
+    return replace(cell, verdict=verdict, reason=reason, chance=worse)
+
+
+def _why(cell: Cell, smallest: float) -> str:
+    if cell.metric.of_round is not None and cell.pairs < LEAST_PAIRS:
+        return f"{cell.pairs} rounds say nothing; measure at least {LEAST_PAIRS}, better 8"
+    what = "images" if cell.metric.name == "top1" else "rounds"
+    limit = f"{100 * smallest:g} {'points' if cell.metric.name == 'top1' else '%'}"
+    return f"the interval reaches beyond {limit}; more {what} would tell"
+
+
+def _chance(value: float | None) -> float:
+    return 1.0 if value is None else float(np.clip(value, 0.0, 1.0))
+
+
+def _listed(value: Estimate | None) -> list[float | None] | None:
+    if value is None:
+        return None
+    return [v if math.isfinite(v) else None for v in (value.value, value.low, value.high)]

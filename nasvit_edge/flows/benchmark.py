@@ -1,0 +1,304 @@
+"""`benchmark`: artifacts on a device, in turns, into a result file."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import subprocess
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from nasvit_edge import files
+from nasvit_edge.benchmark.plan import ORDER, Entry, Protocol
+from nasvit_edge.benchmark.result import KIND, SCHEMA, Accuracy, Result, read_result
+from nasvit_edge.benchmark.session import Rounds, measure
+from nasvit_edge.device import Device, load_device
+from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.export.artifact import (
+    Artifact,
+    digest,
+    open_artifact,
+    read_content,
+    sidecar_path,
+    size_bytes,
+)
+from nasvit_edge.export.formats import format_of
+from nasvit_edge.latency import RUNTIMES, load_table
+from nasvit_edge.transport.connect import Note, Ways, connect
+from nasvit_edge.transport.job import OnProgress, Runner
+
+_TARGETS = {  # runtime -> a word in the name of the placement that is about it
+    "litert": "XNNPACK",
+    "litert-gpu": "GPU delegate",
+    "tensorrt": "parser",
+    "coreml": "Core ML",
+    "coreml-ne": "Core ML",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """The options of `nasvit-edge benchmark`.
+
+    Attributes:
+        baselines: one for all artifacts, or one for each.
+        aa: measure each artifact against itself.
+        data: labelled images for top-1, measured on this machine by the file's own runtime; None: not measured.
+        protocol: its threads 0: the device's.
+    """
+
+    artifacts: Sequence[Path]
+    baselines: Sequence[Path] = ()
+    device: str = "host"
+    runtime: str | None = None
+    aa: bool = False
+    data: str | None = None
+    protocol: Protocol = field(default_factory=Protocol)
+    ways: Ways = field(default_factory=Ways)
+    address: str | None = None
+    serial: str | None = None
+    out: Path = Path("benchmark.json")
+
+
+def run(
+    request: Request,
+    *,
+    note: Note = lambda text: None,
+    on_progress: OnProgress = lambda done, total, detail: None,
+) -> Result:
+    """Measure and write the result; after every round the file holds what there is, marked as incomplete.
+
+    Raises:
+        NasvitEdgeError: options that do not fit, before anything is measured.
+        MeasurementError, DeviceError: an artifact does not run, the device is gone; the file says so.
+    """
+    device = load_device(request.device).at(request.address, request.serial)
+    protocol = replace(request.protocol, threads=request.protocol.threads or device.threads)
+    entries = _entries(request, device)
+    files.writable_folder(request.out.parent)
+    with connect(device, request.ways, note) as runner:
+        return _measured(request, device, protocol, entries, runner, on_progress)
+
+
+def _measured(
+    request: Request,
+    device: Device,
+    protocol: Protocol,
+    entries: list[Entry],
+    runner: Runner,
+    on_progress: OnProgress,
+) -> Result:
+    about = runner.about()
+    entries = _with_images(_predicted(entries, device, protocol, about["about"]), request.data, on_progress)
+    runner.bring([entry.path for entry in entries], on_progress)
+    cores = device.cores or runner.cores(protocol.threads)
+    content = _content(request, device, protocol, cores, about)
+
+    def keep(rounds: Rounds, stopped: str | None = "killed") -> None:
+        done = min(map(len, rounds))
+        told = f"{stopped} after {done} of {protocol.rounds} rounds" if stopped else None
+        listed = [_listed(entry, own) for entry, own in zip(entries, rounds, strict=True)]
+        own = {"complete": stopped is None, "stopped": told, "artifacts": listed}
+        kept[:] = rounds
+        files.write_json(request.out, content | own)
+
+    kept: Rounds = []
+    try:
+        keep(measure(entries, runner, protocol, cores, on_progress=on_progress, keep=keep), None)
+    except BaseException as error:
+        if kept:
+            reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"ended ({error})"
+            keep(kept, reason)
+        raise
+    return read_result(request.out)
+
+
+def _entries(request: Request, device: Device) -> list[Entry]:
+    """The artifacts, each behind its baseline; everything checked that can be without the device."""
+    bases = list(request.baselines)
+    if request.aa and bases:
+        raise NasvitEdgeError("--aa measures an artifact against itself; leave out --baseline")
+    if request.aa:
+        bases = list(request.artifacts)
+    if len(bases) not in (0, 1, len(request.artifacts)):
+        raise NasvitEdgeError(
+            f"there are {len(bases)} --baseline for {len(request.artifacts)} artifacts; give one for all, or one for each in their order"
+        )
+    if len(bases) == 1:
+        bases *= len(request.artifacts)
+    names = _names([*request.artifacts, *bases])
+    found: list[Entry] = []
+    for place, path in enumerate(request.artifacts):
+        baseline = None
+        if bases:
+            other = names[len(request.artifacts) + place]
+            found.append(_entry(bases[place], f"{other} (again)" if request.aa else other, request, device))
+            baseline = len(found) - 1
+        found.append(replace(_entry(path, names[place], request, device), baseline=baseline))
+    _comparable(found)
+    return found
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """File names, with as many folders as tell different files of one name apart."""
+    names = []
+    for path in paths:
+        parts, depth = path.parts, 1
+        rivals = [p.parts for p in paths if p != path]
+        while depth < len(parts) and any(r[-depth:] == parts[-depth:] for r in rivals):
+            depth += 1
+        names.append("/".join(parts[-depth:]))
+    return names
+
+
+def _comparable(entries: Sequence[Entry]) -> None:
+    for entry in entries:
+        base = None if entry.baseline is None else entries[entry.baseline]
+        if base is not None and base.runtime != entry.runtime:
+            raise NasvitEdgeError(
+                f"{entry.name!r} runs by {entry.runtime} and its baseline {base.name!r} by {base.runtime}; "
+                "compare files of one runtime, or measure them without --baseline"
+            )
+
+
+def _entry(path: Path, name: str, request: Request, device: Device) -> Entry:
+    form = format_of(path.suffix)
+    able = [runtime for runtime in device.runtimes if RUNTIMES[runtime] == form.name]
+    runtime = request.runtime or next(iter(able), None)
+    if runtime not in able:
+        raise NasvitEdgeError(
+            f"device {device.name!r} does not run {path.name!r} by {request.runtime or form.runtime}; "
+            f"it has {', '.join(device.runtimes)}"
+        )
+    return Entry(name=name, path=path, runtime=runtime, facts=_facts(path, runtime))
+
+
+def _facts(path: Path, runtime: str) -> dict[str, Any]:
+    """What is known of a file: of an export its sidecar, of another file its hash and size."""
+    if not sidecar_path(path).exists():
+        content = read_content(path)
+        known = {"sha256": digest(content), "bytes": size_bytes(content), "precision": "unknown"}
+        return known | {"format": format_of(path.suffix).name, "path": str(path)}
+    artifact = open_artifact(path)
+    return {
+        "path": str(path),
+        "sha256": artifact.sidecar["sha256"],
+        "bytes": artifact.sidecar["bytes"],
+        "format": artifact.form.name,
+        "precision": artifact.precision,
+        "space": artifact.metadata["space"],
+        "config": artifact.metadata["config"],
+        "macs": int(artifact.metadata["macs"]) if "macs" in artifact.metadata else None,
+        "fallback_ops": _fallback(artifact, runtime),
+    }
+
+
+def _fallback(artifact: Artifact, runtime: str) -> int | None:
+    """How many ops the runtime's delegate or parser would not take; None where there is none to ask."""
+    from nasvit_edge.export.placement import placements
+
+    wanted = _TARGETS.get(runtime)
+    if wanted is None:
+        return None
+    found = [p for p in placements(artifact.path) if wanted in p.target]
+    return len(found[0].outside) if found else None
+
+
+def _predicted(
+    entries: Sequence[Entry], device: Device, protocol: Protocol, about: dict[str, Any]
+) -> list[Entry]:
+    """With what the device's latency table predicts, where there is one of this very device."""
+    return [
+        replace(entry, facts=entry.facts | {"predicted_ms": _prediction(entry, device, protocol, about)})
+        for entry in entries
+    ]
+
+
+def _prediction(
+    entry: Entry, device: Device, protocol: Protocol, about: dict[str, Any]
+) -> list[float] | None:
+    from nasvit_edge.profile.trust import other_machine
+
+    if "space" not in entry.facts:
+        return None
+    try:
+        table = load_table(
+            device.name,
+            runtime=entry.runtime,
+            threads=protocol.threads,
+            precision=entry.facts["precision"],
+            space=entry.facts["space"],
+        )
+        if other_machine(table, about) is not None:
+            return None
+        artifact = open_artifact(entry.path)
+        made = table.predict(artifact.config(table.space))
+    except NasvitEdgeError:  # there is no table for it
+        return None
+    low, high = made.low_ms, made.high_ms
+    return None if low is None or high is None or low <= 0 else [made.ms, low, high]
+
+
+def _with_images(entries: Sequence[Entry], data: str | None, on_progress: OnProgress) -> list[Entry]:
+    """With the accuracy on labelled images, before anything is timed."""
+    from nasvit_edge.export.verification import hits
+
+    if data is None:
+        return list(entries)
+    seen: dict[str, dict[str, Any]] = {}
+    for place, entry in enumerate(entries):
+        on_progress(place, len(entries), f"top-1 of {entry.name}")
+        if entry.facts["sha256"] not in seen:
+            seen[entry.facts["sha256"]] = Accuracy(*hits(entry.path, data)).to_dict()
+    return [replace(e, facts=e.facts | {"accuracy": seen[e.facts["sha256"]]}) for e in entries]
+
+
+def _listed(entry: Entry, rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    own = {"name": entry.name, "baseline": entry.baseline, "runtime": entry.runtime}
+    return entry.facts | own | {"rounds": rounds}
+
+
+def _content(
+    request: Request, device: Device, protocol: Protocol, cores: Sequence[int], about: dict[str, Any]
+) -> dict[str, Any]:
+    own = ("rounds", "runs", "seconds", "most_seconds", "precision", "threads", "seed")
+    told = {key: about[key] for key in ("about", "conditions", "busy_cores")}
+    return {
+        "schema": SCHEMA,
+        "kind": KIND,
+        "run": _run(),
+        "device": {"name": device.name} | told,
+        "protocol": {key: getattr(protocol, key) for key in own} | {"order": ORDER, "cores": list(cores)},
+        "aa": request.aa,
+    }
+
+
+def _run() -> dict[str, Any]:
+    sha = _git("rev-parse", "HEAD")
+    return {
+        "uuid": str(uuid.uuid4()),
+        "utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "tool_version": importlib.metadata.version("nasvit-edge"),
+        "git_sha": sha or None,
+        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")) if sha else None,
+        "ci_url": _ci_url(os.environ.get),
+    }
+
+
+def _git(*words: str) -> str:
+    """What git says of the working directory; empty where it says nothing."""
+    try:
+        done = subprocess.run(["git", *words], capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _ci_url(get: Callable[[str], str | None]) -> str | None:
+    """The page of the CI job: of GitHub Actions, or GitLab's."""
+    server, repository, run = map(get, ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID"))
+    return f"{server}/{repository}/actions/runs/{run}" if server and repository and run else get("CI_JOB_URL")

@@ -1,0 +1,87 @@
+"""`report bench`: results in; verdicts, files and a history out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nasvit_edge import files
+from nasvit_edge.benchmark.budgets import read_budgets
+from nasvit_edge.benchmark.history import Point, append, read_history
+from nasvit_edge.benchmark.metrics import METRICS
+from nasvit_edge.benchmark.report import Report, make_report
+from nasvit_edge.benchmark.result import read_result
+from nasvit_edge.benchmark.verdicts import Rule
+from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.units import share
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """The options of `nasvit-edge report bench`.
+
+    Attributes:
+        baseline: a stored result, for trends. history: a JSONL file or a folder, appended to.
+        outputs: form -> file: markdown, html, junit, github-action-benchmark, bencher, json.
+    """
+
+    results: Sequence[Path]
+    baseline: Path | None = None
+    budgets: Path | None = None
+    min_effect: str | None = None
+    alpha: str = "1%"
+    gates: Sequence[str] = ()
+    history: Path | None = None
+    outputs: Mapping[str, Path | None] = field(default_factory=dict)
+
+
+def go(request: Request) -> tuple[Report, list[Path]]:
+    """The report, and what was written.
+
+    Raises:
+        NasvitEdgeError: options, results or budgets that do not fit; nothing is written then.
+    """
+    rule = _rule(request)
+    budgets = [] if request.budgets is None else read_budgets(request.budgets)
+    results = [read_result(path) for path in request.results]
+    stored = None if request.baseline is None else read_result(request.baseline)
+    explicit = request.min_effect is not None
+    made = make_report(results, rule, budgets=budgets, baseline=stored, explicit=explicit)
+    before = read_history(request.history) if request.history else []
+    written = []
+    if request.history is not None:
+        written += append(request.history, made)
+        before = read_history(request.history)
+    for form, path in request.outputs.items():
+        if path is not None:
+            files.writable_folder(path.parent)
+            _write(form, path, made, before)
+            written.append(path)
+    return made, written
+
+
+def _rule(request: Request) -> Rule:
+    unknown = [name for name in request.gates if name not in METRICS]
+    if unknown:
+        raise NasvitEdgeError(f"--gate {unknown[0]!r} is no metric; there are {', '.join(METRICS)}")
+    alpha = share(request.alpha)
+    if not 0.0001 <= alpha <= 0.2:
+        raise NasvitEdgeError(f"--alpha {request.alpha!r} is not between 0.01% and 20%")
+    own = {} if request.min_effect is None else {"min_effect": share(request.min_effect)}
+    return Rule(alpha=alpha, gates=frozenset(request.gates) or None, **own)
+
+
+def _write(form: str, path: Path, made: Report, before: Sequence[Point]) -> None:
+    from nasvit_edge.report import bench_markdown, bench_page, exchange, junit
+
+    if form == "html":
+        bench_page.write_html(made, path, before)
+    elif form == "markdown":
+        files.write_text(path, bench_markdown.markdown(made))
+    elif form == "junit":
+        files.write_text(path, junit.junit(made))
+    elif form == "json":
+        files.write_json(path, made.to_dict())
+    else:
+        files.write_json(path, exchange.FORMS[form](made))
