@@ -116,7 +116,7 @@ def content(
             "git_dirty": False,
             "ci_url": None,
         },
-        "device": {"name": device, "about": ABOUT, "conditions": {}, "busy_cores": 0.0},
+        "device": {"name": device, "about": dict(ABOUT), "conditions": {}, "busy_cores": 0.0},
         "protocol": {
             **{"rounds": rounds, "runs": 50, "seconds": 0.5, "most_seconds": 3.0, "precision": 0.02},
             **{"threads": 1, "seed": 0, "order": "ABBA", "cores": [3]},

@@ -131,6 +131,8 @@ def read_result(path: Path) -> Result:
 
 def _result(path: Path, raw: dict[str, Any]) -> Result:
     run, device, protocol = raw["run"], raw["device"], raw["protocol"]
+    if not all(isinstance(part, dict) for part in (run, device, protocol)):
+        raise ValueError("'run', 'device' or 'protocol' is no object")
     _texts(run, ("uuid", "utc", "tool_version"))
     _texts(device, ("name",))
     _count(protocol["rounds"], 1, _MOST_ROUNDS)
@@ -145,7 +147,9 @@ def _result(path: Path, raw: dict[str, Any]) -> Result:
     return Result(path, device["name"], (device["name"], *about), raw["aa"], stopped, artifacts, raw)
 
 
-def _measured(entry: dict[str, Any], count: int) -> Measured:
+def _measured(entry: Any, count: int) -> Measured:
+    if not isinstance(entry, dict):
+        raise ValueError(f"{str(entry)[:40]!r} is no artifact")
     _texts(entry, ("name", "runtime", "sha256", "format", "precision"))
     baseline = entry["baseline"]
     if baseline is not None:
@@ -173,7 +177,9 @@ def _measured(entry: dict[str, Any], count: int) -> Measured:
     )
 
 
-def _round(entry: dict[str, Any]) -> dict[str, Any]:
+def _round(entry: Any) -> dict[str, Any]:
+    if not isinstance(entry, dict):
+        raise ValueError(f"{str(entry)[:40]!r} is no round")
     found = measurement(entry, "round")
     if "error" in found:
         raise ValueError(found["error"])
@@ -187,7 +193,9 @@ def _round(entry: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _accuracy(value: dict[str, Any]) -> Accuracy:
+def _accuracy(value: Any) -> Accuracy:
+    if not isinstance(value, dict):
+        raise ValueError(f"accuracy {str(value)[:40]!r} is no object")
     _texts(value, ("data", "hits"))
     images = _count(value["images"], 1, 1 << 30)
     try:
