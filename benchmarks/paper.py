@@ -2,11 +2,13 @@
 
 Every arm is one `nasvit-edge train` with the same number of epochs and the same data, then one `nasvit-edge evaluate` on
 the test images (smallest, largest, the same 20 random subnets). Runs go on where they were when the command is given
-again; `--report docs/results.md` writes the page from what there is and calls a partial grid partial. `--list` prints
-the commands.
+again. What a finished run measured is kept in `--results` (benchmarks/paper_results), a small file each: the grid goes on from
+there, on another machine too. `--report docs/results.md` writes the page from what there is and calls a partial grid partial.
+`--list` prints the commands.
 """
 
 import argparse
+import datetime
 import json
 import os
 import random
@@ -24,6 +26,7 @@ from paper_page import page
 
 from nasvit_edge import files, ops
 from nasvit_edge.data_sets import classes
+from nasvit_edge.device import cpu_model
 from nasvit_edge.report.conflicts import read_conflicts
 from nasvit_edge.space import load_space, space_toml
 
@@ -76,6 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", required=True, help="CIFAR-10 as folders train/ and test/, or cifar10")
     parser.add_argument("--out", type=Path, default=Path("runs/paper"))
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "paper_results")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
@@ -129,8 +133,11 @@ def folder(options, arm, seed) -> Path:
     return options.out / f"{arm.name}-{seed}"
 
 
+def changes(options, arm) -> list[str]:
+    return [text.format(epochs=options.epochs) for text in (*SMALL, *arm.changes)]
+
+
 def train_command(options, arm, seed) -> list[str]:
-    changes = [text.format(epochs=options.epochs) for text in (*SMALL, *arm.changes)]
     space = options.out / (f"scratch-{arm.alone}.toml" if arm.alone else f"{arm.space}.toml")
     out = folder(options, arm, seed)
     return [
@@ -138,7 +145,7 @@ def train_command(options, arm, seed) -> list[str]:
         *("--recipe", arm.recipe, "--out", str(out), "--seed", str(seed), "--threads", "1", "--workers", "0"),
         *("--validate-every", "0", "--checkpoint-minutes", "3", "--json"),
         *([] if arm.alone else ["--conflicts"]),
-        *(part for change in changes for part in ("--set", change)),
+        *(part for change in changes(options, arm) for part in ("--set", change)),
     ]
 
 
@@ -193,8 +200,12 @@ def run(options, grid) -> None:
     print(f"{sum(done(options, a, s) for a, s in grid)} of {len(grid)} runs are complete")
 
 
+def record(options, arm, seed) -> Path:
+    return options.results / f"{arm.name}-{seed}-{options.epochs}.json"
+
+
 def done(options, arm, seed) -> bool:
-    return all((folder(options, arm, seed) / name).exists() for name in evaluations(options, arm, seed))
+    return record(options, arm, seed).exists()
 
 
 def one(options, arm, seed, end, stop) -> None:
@@ -209,6 +220,21 @@ def one(options, arm, seed, end, stop) -> None:
     for name, command in evaluations(options, arm, seed).items():
         if not (out / name).exists() and not stop.is_set():
             files.write_text(out / name, child(command, log, stop))
+    if stop.is_set():
+        return
+    kept = {
+        "schema": 1,
+        "arm": arm.name,
+        "seed": seed,
+        "epochs": options.epochs,
+        "recipe": arm.recipe,
+        "changes": changes(options, arm),
+        "measured": measured(options, arm, seed),
+        "date": datetime.date.today().isoformat(),
+        "cpu": cpu_model(),
+    }
+    options.results.mkdir(parents=True, exist_ok=True)
+    files.write_json(record(options, arm, seed), kept)
     print(f"{out.name}: {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
 
 
@@ -230,7 +256,8 @@ def results(options) -> dict[str, dict[int, dict]]:
     for arm in ARMS:
         for seed in range(options.seeds):
             if done(options, arm, seed):
-                found.setdefault(arm.name, {})[seed] = measured(options, arm, seed)
+                kept = files.read_json(record(options, arm, seed), "kept result", 1)
+                found.setdefault(arm.name, {})[seed] = kept["measured"]
     return found
 
 

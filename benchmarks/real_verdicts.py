@@ -1,0 +1,116 @@
+"""Verdicts on this machine, where the truth is known: python benchmarks/real_verdicts.py [--aa 20] [--slower 10]
+
+The same file against itself: every regression is a false alarm. Then against a subnet with one wider layer, chosen so that it takes
+about 8 % more (measured first, in many rounds): every verdict but `regression` is a miss. Files have random weights.
+"""
+
+import argparse
+import random
+import tempfile
+import time
+from pathlib import Path
+
+from nasvit_edge.benchmark.metrics import METRICS, by_round
+from nasvit_edge.benchmark.plan import Protocol
+from nasvit_edge.benchmark.report import make_report, noise_of
+from nasvit_edge.benchmark.statistics import compare
+from nasvit_edge.benchmark.verdicts import Rule, candidates
+from nasvit_edge.flows.benchmark import Request, run
+from nasvit_edge.profile.models import Item, Models
+from nasvit_edge.space import load_space
+
+SLOWER = 0.08
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--aa", type=int, default=20)
+    parser.add_argument("--slower", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=0.3)
+    parser.add_argument("--runtime", default="onnxruntime")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        space = load_space("nano")
+        models = Models(space, options.runtime, folder)
+        base = Path(models.path(Item("base", config=space.largest()))[0])
+        trials(options, folder, base, None, options.aa)
+        if options.slower:
+            trials(options, folder, base, faster_than(options, folder, models, base), options.slower)
+
+
+def measured(options, folder, artifact, baseline, rounds):
+    """One session's result."""
+    protocol = Protocol(rounds=rounds, seconds=options.seconds, most_seconds=4 * options.seconds)
+    request = Request(
+        artifacts=(artifact,),
+        baselines=() if baseline is None else (baseline,),
+        aa=baseline is None,
+        runtime=options.runtime,
+        protocol=protocol,
+        out=folder / "benchmark.json",
+    )
+    return run(request)
+
+
+def trials(options, folder, artifact, baseline, count):
+    """Sessions one after another; prints each p50's verdict."""
+    what = "A/A" if baseline is None else "slower"
+    verdicts = []
+    for number in range(count):
+        start = time.perf_counter()
+        result = measured(options, folder, artifact, baseline, options.rounds)
+        report = make_report([result], Rule())
+        cell = next(c for c in report.cells if c.metric.name == "latency_p50")
+        alarms = [c.metric.name for c in report.cells if c.fails]
+        verdicts.append((cell.verdict, bool(alarms)))
+        noise = noise_of(result, candidates(result)[0], Rule())
+        print(
+            f"{what} {number + 1:2d}: {cell.verdict:12s} {cell.change.value:+.1%} ({cell.change.low:+.1%} .. {cell.change.high:+.1%})"
+            f"  pair sd {noise.paired if noise else 0:.1%}  {', '.join(alarms) or '-'}  {cell.reason}  ({time.perf_counter() - start:.0f} s)",
+            flush=True,
+        )
+    told = {name: sum(v == name for v, _ in verdicts) for name in dict(verdicts)}
+    print(
+        f"{what}: {count} sessions of {options.rounds} rounds: p50 {told}; any metric that gates: {sum(a for _, a in verdicts)} regressions"
+    )
+
+
+def faster_than(options, folder, models, base):
+    """Of the subnets with one narrower layer, the one than which `base` takes most nearly 8 % more."""
+    space = models.space
+    largest, rng = space.largest().to_dict(), random.Random(0)
+    tried = []
+    genes = [
+        (name, place)
+        for name in ("expand_ratio", "kernel_size", "width")
+        for place in range(len(largest[name]))
+    ]
+    for name, place in genes:
+        choices = sorted({space.sample(rng).to_dict()[name][place] for _ in range(60)})
+        if len(choices) > 1:
+            smaller = {key: list(v) if isinstance(v, (list, tuple)) else v for key, v in largest.items()}
+            smaller[name][place] = choices[-2]
+            tried.append((f"{name}[{place}]", smaller))
+    best = None
+    for name, values in tried:
+        config = space.config_from(values, name)
+        path = Path(models.path(Item(f"{name}", config=config))[0])
+        result = measured(options, folder, base, path, 3)
+        ratio = ratio_of(result)
+        if best is None or abs(ratio - 1 - SLOWER) < abs(best[0] - 1 - SLOWER):
+            best = (ratio, name, path)
+    check = ratio_of(measured(options, folder, base, best[2], 12))
+    print(f"the wider subnet differs in {best[1]} and takes {check - 1:+.1%} (12 rounds)")
+    return best[2]
+
+
+def ratio_of(result):
+    own, other = (by_round(a, METRICS["latency_p50"]) for a in (result.artifacts[1], result.artifacts[0]))
+    both = sorted(own.keys() & other.keys())
+    return compare([other[n] for n in both], [own[n] for n in both]).ratio.value if both else float("nan")
+
+
+if __name__ == "__main__":
+    main()
