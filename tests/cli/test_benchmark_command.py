@@ -1,0 +1,164 @@
+"""`nasvit-edge benchmark` and `report bench`, as a user and a CI job meet them."""
+
+from __future__ import annotations
+
+import json
+
+import bench_results
+import pytest
+from conftest import one_line
+from typer.testing import CliRunner
+
+from nasvit_edge.cli import app
+from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.flows import benchmark as flow
+from nasvit_edge.profile.models import Item, Models
+from nasvit_edge.space import load_space
+
+
+def call(*arguments):
+    made = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert made.exception is None or isinstance(made.exception, SystemExit), made.exception
+    return made
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Two small files that ONNX Runtime runs, and one of LiteRT's format."""
+    pytest.importorskip("onnxruntime")
+    folder = tmp_path_factory.mktemp("models")
+    made = Models(load_space("nano"), "onnxruntime", folder)
+    first, _ = made.path(Item("empty"))
+    second = folder / "second.onnx"
+    second.write_bytes(first.read_bytes())
+    (folder / "third.tflite").write_bytes(b"not looked into")
+    return {"first": first, "second": second, "third": folder / "third.tflite"}
+
+
+def test_a_benchmark_is_a_table_a_result_and_what_to_do_next(models, tmp_path):
+    out = tmp_path / "folder" / "r.json"
+    options = ("--rounds", 3, "--seconds", 0.02, "--out", out)
+    made = call("benchmark", models["first"], "--baseline", models["second"], *options)
+    assert made.exit_code in (0, 3), made.output  # 3: other work disturbed it
+    assert "latency_p50" in made.stdout
+    assert f"report bench {out}" in made.stderr
+    content = json.loads(out.read_text())
+    assert content["complete"] is True
+    assert [a["name"] for a in content["artifacts"]] == ["second.onnx", models["first"].name]
+    assert call("report", "bench", out, "--json").exit_code in (0, 1, 3)
+
+
+def test_against_itself_the_noise_floor_is_told(models, tmp_path):
+    made = call(
+        "benchmark",
+        models["first"],
+        "--aa",
+        "--rounds",
+        3,
+        "--seconds",
+        0.02,
+        "--out",
+        tmp_path / "r.json",
+        "--json",
+    )
+    content = json.loads(made.stdout)
+    assert content["kind"] == "benchmark report"
+    assert json.loads((tmp_path / "r.json").read_text())["aa"] is True
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"artifacts": ("first",), "device": "toaster"}, "unknown device 'toaster'"),
+        ({"artifacts": ("first",), "baselines": ("second", "second")}, "2 --baseline for 1 artifacts"),
+        ({"artifacts": ("first",), "baselines": ("second",), "aa": True}, "leave out --baseline"),
+        ({"artifacts": ("first",), "baselines": ("third",)}, "compare files of one runtime"),
+        ({"artifacts": ("first",), "runtime": "litert"}, "by litert; it has onnxruntime, litert"),
+        ({"artifacts": ("first",), "device": "iphone"}, "does not run"),
+    ],
+)
+def test_options_that_do_not_fit_are_one_line_before_anything_is_measured(models, tmp_path, options, match):
+    given = {
+        k: tuple(models[n] for n in v) if k in ("artifacts", "baselines") else v for k, v in options.items()
+    }
+    with pytest.raises(NasvitEdgeError, match=match) as caught:
+        flow.run(flow.Request(**given, out=tmp_path / "r.json"))
+    assert one_line(caught)
+    assert not (tmp_path / "r.json").exists()
+
+
+@pytest.mark.parametrize("name", ["absent.onnx", "model.keras"])
+def test_a_file_that_cannot_be_measured_is_one_line(tmp_path, name):
+    with pytest.raises(NasvitEdgeError, match=r"absent\.onnx|'\.keras'"):
+        flow.run(flow.Request(artifacts=(tmp_path / name,), out=tmp_path / "r.json"))
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(models, tmp_path):
+    for side in ("main", "branch"):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "m.onnx").write_bytes(models["first"].read_bytes())
+    options = ("--rounds", 1, "--seconds", 0.01, "--out", tmp_path / "r.json", "--json")
+    call("benchmark", tmp_path / "branch/m.onnx", "--baseline", tmp_path / "main/m.onnx", *options)
+    content = json.loads((tmp_path / "r.json").read_text())
+    assert [a["name"] for a in content["artifacts"]] == ["main/m.onnx", "branch/m.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        ({"effects": (0.0,), "between": 0.004}, 0, "no regression; "),
+        ({"effects": (0.2,)}, 1, "regression"),
+        ({"effects": (-0.2,)}, 0, "improvement"),
+        ({"effects": (0.0,), "within": 0.4}, 3, "invalid"),
+    ],
+)
+def test_the_exit_code_is_the_verdict(tmp_path, options, code, said):
+    made = call("report", "bench", bench_results.write(tmp_path / "r.json", 1, **options))
+    assert made.exit_code == code
+    assert said in made.stderr.splitlines()[-1]
+
+
+def test_budgets_and_trends_are_shown(tmp_path):
+    (tmp_path / "b.toml").write_text('schema = 1\n[[budget]]\nlatency_p50 = "9ms"\nsize = "2MB"\n')
+    new, old = (bench_results.write(tmp_path / f"{n}.json", n, (0.0,), between=0.004) for n in (1, 2))
+    made = call("report", "bench", new, "--budget", tmp_path / "b.toml", "--baseline", old)
+    assert made.exit_code == 1
+    assert "exceeded" in made.stdout
+    assert "trends are of two runs" in made.stderr
+
+
+def test_all_forms_are_written_at_once(tmp_path):
+    pytest.importorskip("altair")
+    names = ["c.md", "r.html", "j.xml", "g.json", "b.json", "o.json", "h.jsonl"]
+    options = [
+        "--markdown",
+        "--html",
+        "--junit",
+        "--github-action-benchmark",
+        "--bencher",
+        "--out",
+        "--history",
+    ]
+    files = [part for option, name in zip(options, names, strict=True) for part in (option, tmp_path / name)]
+    made = call("report", "bench", bench_results.write(tmp_path / "r.json", 1, (0.0, 0.2)), *files)
+    assert made.exit_code == 1
+    assert all((tmp_path / name).stat().st_size > 100 for name in names)
+    assert all(f"wrote {tmp_path / name}" in made.stderr for name in names)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (("--gate", "speed"), "'speed' is no metric"),
+        (("--alpha", "50%"), "between"),
+        (("--alpha", "x"), "'x'"),
+        (("--min-effect", "-3%"), "percentage"),
+        (("--budget", "absent.toml"), "absent.toml"),
+        (("--baseline", "absent.json"), "absent.json"),
+    ],
+)
+def test_bad_options_of_a_report_are_one_line_and_exit_code_2(tmp_path, arguments, match):
+    made = call("report", "bench", bench_results.write(tmp_path / "r.json"), *arguments)
+    assert made.exit_code == 2
+    assert match in made.stderr
+    assert len(made.stderr.strip().splitlines()) == 1
