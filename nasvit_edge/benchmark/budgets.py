@@ -16,6 +16,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ class Outcome:
     value: Estimate | None
     status: str
     reason: str = ""
+    runtime: str = ""
 
     @property
     def fails(self) -> bool:
@@ -93,6 +95,7 @@ class Outcome:
         return {
             "device": self.device,
             "artifact": self.artifact,
+            "runtime": self.runtime,
             "metric": self.budget.metric,
             "limit": self.budget.limit,
             "level": self.budget.level,
@@ -194,19 +197,19 @@ def _about(budget: Budget, cell: Cell) -> bool:
 
 
 def _outcome(budget: Budget, about: Cell, cell: Cell | None) -> Outcome:
-    name = (budget, about.device, about.artifact.name)
+    made = partial(Outcome, budget, about.device, about.artifact.name, runtime=about.artifact.runtime)
     if cell is None:
-        return Outcome(*name, None, "unknown", f"{budget.metric} was not measured")
+        return made(None, "unknown", f"{budget.metric} was not measured")
     value = _value(budget, cell)
     if cell.verdict == "invalid":
-        return Outcome(*name, value, "unknown", cell.reason)
+        return made(value, "unknown", cell.reason)
     if value is None:
-        return Outcome(*name, None, "unknown", "there is no baseline in this run, or no images")
+        return made(None, "unknown", "there is no baseline in this run, or no images")
     if value.high <= budget.limit:
-        return Outcome(*name, value, "within")
+        return made(value, "within")
     if value.low > budget.limit:
-        return Outcome(*name, value, "exceeded")
-    return Outcome(*name, value, "too close", "the interval reaches beyond the limit; more rounds would tell")
+        return made(value, "exceeded")
+    return made(value, "too close", "the interval reaches beyond the limit; more rounds would tell")
 
 
 def _value(budget: Budget, cell: Cell) -> Estimate | None:
@@ -214,4 +217,4 @@ def _value(budget: Budget, cell: Cell) -> Estimate | None:
     if budget.metric != "top1_drop":
         return cell.value
     change = cell.change
-    return None if change is None else Estimate(-change.value, -change.high, -change.low)
+    return None if change is None else Estimate(0 - change.value, 0 - change.high, 0 - change.low)

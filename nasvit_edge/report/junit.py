@@ -1,0 +1,210 @@
+"""JUnit XML: what a CI system shows as tests.
+
+A suite a device; a case for each artifact and metric, and for each budget on it. Failures and errors are what
+`nasvit-edge report bench` exits for:
+
+failure   a regression that gates; a budget of level error that is exceeded, or too close to call
+error     what gates was not measured validly, or a budget of level error could not be judged
+skipped   inconclusive; invalid but not gating; a budget of level warn that could not be judged
+passed    the rest; regressions that do not gate and exceeded budgets of level warn say so in <system-out>
+
+Figures are <properties> of the case, as pytest writes them and Jenkins' junit step, Datadog and others read them. The
+schema of Jenkins' xUnit plugin knows properties of suites only: use its junit step.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from xml.etree import ElementTree
+
+from nasvit_edge.benchmark.budgets import Outcome
+from nasvit_edge.benchmark.report import Report
+from nasvit_edge.benchmark.result import Result
+from nasvit_edge.benchmark.statistics import Estimate
+from nasvit_edge.benchmark.verdicts import Cell
+from nasvit_edge.report.figures import change_text, limit_text, outcome_text, value_text
+from nasvit_edge.report.labels import Group, grouped, plain
+
+_Properties = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """`outcome` is the element that says it: failure, error, skipped; empty: it passed."""
+
+    name: str
+    classname: str
+    outcome: str
+    kind: str
+    message: str
+    told: str
+    properties: _Properties
+
+
+def junit(report: Report) -> str:
+    """The report as JUnit XML."""
+    root = ElementTree.Element("testsuites", name="nasvit-edge report bench")
+    groups = grouped(report)
+    for device in dict.fromkeys(result.device for result in report.results):
+        own = [result for result in report.results if result.device == device]
+        cases = _named(c for group in groups if group.result.device == device for c in _cases(group))
+        root.append(_suite(report, device, own, cases))
+    for key in ("tests", "failures", "errors"):
+        root.set(key, str(sum(int(suite.attrib[key]) for suite in root)))
+    ElementTree.indent(root, " ")
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _suite(report: Report, device: str, results: list[Result], cases: list[_Case]) -> ElementTree.Element:
+    count = Counter(case.outcome for case in cases)
+    suite = ElementTree.Element("testsuite", name=plain(device), tests=str(len(cases)))
+    for key, outcome in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        suite.set(key, str(count[outcome]))
+    if moment := _moment(results[0]):
+        suite.set("timestamp", moment)
+    _add_properties(suite, _about(report, results))
+    for case in cases:
+        _add_case(suite, case)
+    remarks = [remark for remark in report.remarks if remark.startswith(f"{device}: ")]
+    _add_text(suite, "system-out", [report.headline, *(plain(remark, 400) for remark in remarks)])
+    return suite
+
+
+def _named(cases: Iterable[_Case]) -> list[_Case]:
+    """Cases of one class and name are told apart by a number."""
+    seen: Counter[tuple[str, str]] = Counter()
+    found = []
+    for case in cases:
+        seen[case.classname, case.name] += 1
+        number = seen[case.classname, case.name]
+        found.append(case if number == 1 else replace(case, name=f"{case.name} ({number})"))
+    return found
+
+
+def _cases(group: Group) -> list[_Case]:
+    # what is before the last dot is a package to CI systems, so the artifact's own dots have to go
+    artifact = plain(group.artifact.name).replace(".", "_")
+    classname = f"{plain(group.result.device).replace('.', '_')}.{artifact}"
+    return [
+        *(_cell_case(classname, cell) for cell in group.cells),
+        *(_budget_case(classname, outcome) for outcome in group.outcomes),
+    ]
+
+
+def _cell_case(classname: str, cell: Cell) -> _Case:
+    value, name = value_text(cell.metric, cell.value), plain(cell.artifact.name)
+    told = f"{cell.metric.about} of {name} on {plain(cell.device)}: {value}"
+    if cell.base is not None and cell.baseline is not None:
+        base = value_text(cell.metric, cell.base)
+        told += f"\nbaseline {plain(cell.baseline.name)}: {base}\nchange: {change_text(cell)}"
+    if cell.verdict is not None:
+        gates = "" if cell.gates else " (does not gate)"
+        told += f"\nverdict: {cell.verdict}{gates}"
+    reason = plain(cell.reason, 400) if cell.reason else ""
+    told += f"\n{reason}" if reason else ""
+    message = f"{cell.metric.name}: {reason or f'{change_text(cell)}, now {value}'}"
+    outcome = _cell_outcome(cell)
+    return _Case(
+        cell.metric.name, classname, outcome, cell.verdict or "", message, told, _cell_properties(cell)
+    )
+
+
+def _cell_outcome(cell: Cell) -> str:
+    if cell.fails:
+        return "failure"
+    if cell.verdict == "invalid":
+        return "error" if cell.gates else "skipped"
+    return "skipped" if cell.verdict == "inconclusive" else ""
+
+
+def _budget_case(classname: str, outcome: Outcome) -> _Case:
+    budget = outcome.budget
+    if outcome.fails:
+        result = "failure"
+    elif outcome.status == "unknown":
+        result = "error" if outcome.unjudged else "skipped"
+    else:
+        result = ""
+    reason = f"; {plain(outcome.reason, 400)}" if outcome.reason else ""
+    about = f"{outcome_text(outcome)}, limit {limit_text(budget)}"
+    message = f"budget {budget.metric} {outcome.status}: {about}{reason}"
+    properties = {"limit": _number(budget.limit), "level": budget.level, "status": outcome.status}
+    properties |= _estimate("value", outcome.value)
+    return _Case(
+        f"budget {budget.metric}", classname, result, f"budget {outcome.status}", message, message, properties
+    )
+
+
+def _cell_properties(cell: Cell) -> _Properties:
+    artifact = cell.artifact
+    found = {"artifact": plain(artifact.name), "runtime": plain(artifact.runtime)}
+    found |= {"precision": plain(artifact.precision), "unit": cell.metric.unit}
+    found |= _estimate("value", cell.value) | _estimate("base", cell.base) | _estimate("change", cell.change)
+    if cell.baseline is not None:
+        found["baseline"] = plain(cell.baseline.name)
+    if cell.chance is not None:
+        found["chance"] = _number(cell.chance)
+    if cell.verdict is not None:
+        found |= {"verdict": cell.verdict, "gates": str(cell.gates).lower(), "pairs": str(cell.pairs)}
+    return found
+
+
+def _estimate(name: str, value: Estimate | None) -> _Properties:
+    """As `value`, `low`, `high`, or `base`, `base_low`, ...; ends that are unknown are left out."""
+    if value is None:
+        return {}
+    prefix = "" if name == "value" else f"{name}_"
+    ends = {name: value.value, f"{prefix}low": value.low, f"{prefix}high": value.high}
+    return {key: _number(end) for key, end in ends.items() if math.isfinite(end)}
+
+
+def _about(report: Report, results: list[Result]) -> _Properties:
+    """What was measured, and by which rule."""
+    found = {"alpha": _number(report.rule.alpha), "min_effect": _number(report.rule.min_effect)}
+    for result in results:
+        run = result.raw["run"]
+        own = {"tool_version": run["tool_version"], "git_sha": run.get("git_sha"), "url": run.get("ci_url")}
+        own |= {"run": run["uuid"], "threads": result.threads, "rounds": result.rounds}
+        own |= {a.runtime: a.runtime_version for a in result.artifacts if a.runtime_version}
+        own |= {f"device.{key}": value for key, value in list(result.raw["device"]["about"].items())[:30]}
+        found |= {plain(key): plain(value, 400) for key, value in own.items() if value not in (None, "")}
+    return found
+
+
+def _moment(result: Result) -> str | None:
+    """When it was measured, as the format has it: UTC, without a zone."""
+    try:
+        found = datetime.datetime.fromisoformat(result.raw["run"]["utc"])
+        utc = found if found.tzinfo is None else found.astimezone(datetime.UTC)
+    except (ValueError, OverflowError):
+        return None
+    return utc.replace(tzinfo=None).isoformat(timespec="seconds")
+
+
+def _add_case(suite: ElementTree.Element, case: _Case) -> None:
+    element = ElementTree.SubElement(suite, "testcase", name=case.name, classname=case.classname)
+    _add_properties(element, case.properties)
+    if case.outcome:
+        said = ElementTree.SubElement(element, case.outcome, message=case.message)
+        if case.outcome != "skipped":
+            said.set("type", case.kind)
+            said.text = case.told
+    _add_text(element, "system-out", [case.told])
+
+
+def _add_properties(element: ElementTree.Element, properties: Mapping[str, str]) -> None:
+    listed = ElementTree.SubElement(element, "properties")
+    for name, value in properties.items():
+        ElementTree.SubElement(listed, "property", name=name, value=value)
+
+
+def _add_text(element: ElementTree.Element, tag: str, lines: list[str]) -> None:
+    ElementTree.SubElement(element, tag).text = "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:.9g}"

@@ -1,0 +1,81 @@
+"""Reports grouped by artifact, with names that other programs can show."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from nasvit_edge.benchmark.budgets import Outcome
+from nasvit_edge.benchmark.report import Report
+from nasvit_edge.benchmark.result import Measured, Result
+from nasvit_edge.benchmark.verdicts import Cell
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """An artifact on a device: all its cells, and the budgets on it.
+
+    Attributes:
+        label: one line, the same for the same artifact and setting in every report, and only once in a report.
+    """
+
+    label: str
+    result: Result
+    artifact: Measured
+    cells: tuple[Cell, ...]
+    outcomes: tuple[Outcome, ...]
+
+    def cell(self, metric: str) -> Cell | None:
+        """The cell of a metric; None where it was not measured."""
+        return next((cell for cell in self.cells if cell.metric.name == metric), None)
+
+
+def grouped(report: Report) -> list[Group]:
+    """The artifacts that are judged, in the order of the report."""
+    found = []
+    left = list(report.outcomes)
+    for result in report.results:
+        for artifact in result.artifacts:
+            cells = tuple(cell for cell in report.cells if cell.artifact is artifact)
+            if cells:
+                key = (result.device, artifact.name, artifact.runtime)
+                own = tuple(o for o in left if (o.device, o.artifact, o.runtime) == key)
+                left = [o for o in left if (o.device, o.artifact, o.runtime) != key]
+                found.append(Group(_label(result, artifact), result, artifact, cells, own))
+    labels = unique(group.label for group in found)
+    return [replace(group, label=label) for label, group in zip(labels, found, strict=True)]
+
+
+def _label(result: Result, artifact: Measured) -> str:
+    threads = f"{result.threads} thread{'s' * (result.threads > 1)}"
+    device, runtime = plain(result.device, 60), plain(artifact.runtime, 40)
+    return f"{plain(artifact.name)} on {device} by {runtime}, {threads}"
+
+
+def unique(labels: Iterable[str]) -> list[str]:
+    """The labels, a number behind those that were there before."""
+    seen: set[str] = set()
+    found = []
+    for label in labels:
+        number, tried = 1, label
+        while tried in seen:
+            number += 1
+            tried = f"{label} ({number})"
+        seen.add(tried)
+        found.append(tried)
+    return found
+
+
+def plain(text: object, most: int = 120) -> str:
+    """One line of at most `most` characters, which every encoding of Unicode and XML 1.0 can hold.
+
+    Characters of control, unpaired surrogates and marks that turn the direction of writing are removed; a long text
+    loses its middle, as the end of a file's name tells as much as its start.
+    """
+    whole = str(text)
+    if len(whole) > 8 * most:
+        whole = whole[: 4 * most] + whole[-4 * most :]
+    words = "".join(c if c.isspace() or unicodedata.category(c)[0] != "C" else "" for c in whole).split()
+    line = " ".join(words) or "?"
+    return line if len(line) <= most else f"{line[: most // 2]}…{line[len(line) - (most - most // 2 - 1) :]}"

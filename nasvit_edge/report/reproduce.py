@@ -1,0 +1,72 @@
+"""The commands that measure again what a report is about."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from nasvit_edge.benchmark.metrics import METRICS
+from nasvit_edge.benchmark.plan import Protocol
+from nasvit_edge.benchmark.report import Report
+from nasvit_edge.benchmark.result import Result
+from nasvit_edge.benchmark.statistics import ALPHA, MIN_EFFECT
+from nasvit_edge.benchmark.verdicts import Rule, candidates
+from nasvit_edge.report.labels import plain
+
+
+def commands(report: Report) -> list[str]:
+    """A `benchmark` for each result, then the `report bench`; files that the report does not know are in capitals."""
+    judge = ["nasvit-edge report bench", *(_word(result.path) for result in report.results)]
+    if report.outcomes:
+        judge.append("--budget BUDGETS")
+    if report.trends:
+        judge.append("--baseline STORED")
+    return [*(_benchmark(result) for result in report.results), " ".join([*judge, *_rule(report.rule)])]
+
+
+def _benchmark(result: Result) -> str:
+    bases = [a.baseline for a in candidates(result) if a.baseline is not None]
+    chosen = [(place, a) for place, a in enumerate(result.artifacts) if place not in bases]
+    paths = [_path(result, place) for place, _ in chosen]
+    words = ["nasvit-edge benchmark", *paths]
+    if result.aa:
+        words.append("--aa")
+    else:
+        others = [_path(result, base) for base in bases]
+        words += [f"--baseline {other}" for other in (others[:1] if len(set(others)) == 1 else others)]
+    words.append(f"--device {_word(result.device)}")
+    runtimes = {artifact.runtime for _, artifact in chosen}
+    if len(runtimes) == 1:
+        words.append(f"--runtime {_word(*runtimes)}")
+    words += [f"--rounds {result.rounds}", f"--threads {result.threads}", *_protocol(result.raw["protocol"])]
+    return " ".join([*words, f"--out {_word(result.path)}"])
+
+
+def _protocol(protocol: dict[str, Any]) -> list[str]:
+    """What is not as usual."""
+    usual = Protocol()
+    seconds, seed = protocol.get("seconds"), protocol.get("seed")
+    found = []
+    if isinstance(seconds, int | float) and 0 < seconds <= 600 and seconds != usual.seconds:
+        found.append(f"--seconds {seconds:g}")
+    if type(seed) is int and seed != usual.seed:
+        found.append(f"--seed {_word(seed)}")
+    return found
+
+
+def _rule(rule: Rule) -> list[str]:
+    found = []
+    if rule.min_effect != MIN_EFFECT:
+        found.append(f"--min-effect {100 * rule.min_effect:g}%")
+    if rule.alpha != ALPHA:
+        found.append(f"--alpha {100 * rule.alpha:g}%")
+    return found + [f"--gate {name}" for name in METRICS if name in (rule.gates or ())]
+
+
+def _path(result: Result, place: int) -> str:
+    path = result.raw["artifacts"][place].get("path")
+    return _word(path if isinstance(path, str) and path else result.artifacts[place].name)
+
+
+def _word(value: object) -> str:
+    return shlex.quote(plain(value, 400))
