@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import html
-from collections.abc import Sequence
+import json
+import math
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +26,105 @@ td:first-child {{ color: #4a5568; white-space: nowrap }}</style></head>
 {chart}
 </body></html>
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A chart of a document, with what it shows in words.
+
+    Attributes:
+        spec: Vega-Lite, as wide as its container. dense: so many marks that they are pixels, not shapes.
+        square: as high as it is wide, where there is room.
+    """
+
+    title: str
+    caption: str
+    spec: dict[str, Any]
+    dense: bool = False
+    square: bool = False
+
+
+def figure_of(
+    title: str, caption: str, chart: Any, data: Mapping[str, list[dict[str, Any]]], **look: bool
+) -> Figure:
+    """A figure of an altair chart whose data only have names; `data` is name -> rows.
+
+    Named, because altair would check every row against its schema. Layers without rows are left out: Vega warns of them.
+    """
+    spec = chart.to_dict()
+    spec.pop("$schema", None)
+    if "layer" in spec:
+        spec["layer"] = [
+            layer for layer in spec["layer"] if data[layer.get("data", spec.get("data"))["name"]]
+        ]
+    spec |= {"description": title, "datasets": {name: rows for name, rows in data.items() if rows}}
+    return Figure(title=title, caption=caption, spec=spec, **look)
+
+
+def placed(figure: Figure, number: int) -> str:
+    """The place of the figure with this number in a document's body."""
+    kind = "square" if figure.square else "full"
+    return (
+        f'<figure class="{kind}"><div class="chart" data-chart="{number}"></div>'
+        f"<figcaption>{shown(figure.caption, 2000)}</figcaption></figure>"
+    )
+
+
+def shown(text: object, most: int = 200) -> str:
+    """Any text as HTML that is only text, its middle left out where it is very long."""
+    told = str(text)
+    if len(told) > most:
+        told = f"{told[: most // 2]} … {told[-most // 2 :]}"
+    return html.escape(told)
+
+
+def write_document(path: Path, title: str, body: str, figures: Sequence[Figure]) -> None:
+    """A page of HTML whose `placed` figures are drawn by one copy of Vega inside of it; it asks no network for anything.
+
+    Raises:
+        MissingExtraError: the extra `report` is not installed.
+    """
+    charts = [{"spec": figure.spec, "renderer": "canvas" if figure.dense else "svg"} for figure in figures]
+    listed = json.dumps(_finite(charts), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    scripts = [
+        f'<script type="application/json" id="charts">{listed}</script>',
+        f"<script>{_vega()}</script>",
+        f"<script>{_part('page.js')}</script>",
+        "<noscript><p>The charts need JavaScript; the tables do not.</p></noscript>",
+    ]
+    page = string.Template(_part("frame.html")).substitute(
+        title=shown(title),
+        style=_part("page.css"),
+        body=body,
+        scripts="\n".join(scripts) if figures else "",
+    )
+    files.write_bytes(path, page.encode("utf-8", "replace"))  # half a surrogate pair has no bytes
+
+
+def _part(name: str) -> str:
+    return files.data("page", name).read_text()
+
+
+@functools.cache
+def _vega() -> str:
+    """Vega, Vega-Lite and Vega-Embed in one script: 0.9 MB, made in a second or more."""
+    script = require("vl_convert", "report").javascript_bundle(vl_version=_version())
+    return str(script).replace("</script", "<\\/script")
+
+
+def _version() -> str:
+    """Of Vega-Lite, as altair writes it."""
+    altair = require("altair", "report")
+    return ".".join(str(altair.SCHEMA_VERSION).lstrip("v").split(".")[:2])
+
+
+def _finite(value: Any) -> Any:
+    """`value` with null for what is no number in JSON."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_page(path: Path, title: str, facts: Sequence[tuple[str, str]], chart: Any) -> None:
@@ -41,10 +145,9 @@ def write_picture(path: Path, title: str, chart: Any) -> None:
     Raises:
         MissingExtraError: the extra `report` is not installed.
     """
-    altair, convert = require("altair", "report"), require("vl_convert", "report")
-    version = ".".join(str(altair.SCHEMA_VERSION).lstrip("v").split(".")[:2])
+    convert = require("vl_convert", "report")
     spec = chart.properties(title=title).to_json()
-    files.write_bytes(path, convert.vegalite_to_png(spec, scale=2, vl_version=version))
+    files.write_bytes(path, convert.vegalite_to_png(spec, scale=2, vl_version=_version()))
 
 
 def veiled(value: Any) -> Any:
