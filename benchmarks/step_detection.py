@@ -1,6 +1,6 @@
 """How often steps are found where there are none, and how often one that is there: made-up histories with known truth.
 
-    python benchmarks/step_detection.py --series 1000            # a minute
+    python benchmarks/step_detection.py --series 1000            # two or three minutes
     python benchmarks/step_detection.py --series 50 --ruptures   # beside ruptures' PELT; many minutes
 
 A series: log latency with noise between runs, single runs far off (10 to 50 % slower), and perhaps a step or a drift.

@@ -41,7 +41,7 @@ def print_table(columns: list[str], rows: list[list[str]], title: str | None = N
     for row in rows:
         table.add_row(*row)
     width = None if sys.stdout.isatty() else 140
-    Console(width=width, highlight=False).print(table)
+    Console(width=width, highlight=False, markup=False, emoji=False).print(table)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from nasvit_edge.cli import options
 from nasvit_edge.cli.benchmark import show_cells
 from nasvit_edge.cli.errors import reported
 from nasvit_edge.cli.output import note, print_json, print_table
+from nasvit_edge.cli.report_history import history
 
 if TYPE_CHECKING:
     from nasvit_edge.benchmark.report import Report
@@ -86,6 +87,9 @@ def add_to(report: typer.Typer) -> None:
     """Make these commands of `report`."""
     report.command("bench", short_help="Verdicts on benchmark results, for people and for CI.")(
         reported(bench)
+    )
+    report.command("history", short_help="Levels and steps of all benchmarks that were kept.")(
+        reported(history)
     )
 
 

@@ -1,0 +1,117 @@
+"""`report history`: the lines of a history, their levels and what changed where."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nasvit_edge import files
+from nasvit_edge.benchmark.history import Point, read_history, series
+from nasvit_edge.benchmark.metrics import METRICS
+from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.report.history_line import Line, line_of
+
+SCHEMA = 1
+_NAMED = 8  # names in an error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """The options of `nasvit-edge report history`.
+
+    Attributes:
+        device, artifact: patterns with * and ?, None: all. last: runs of each line.
+    """
+
+    path: Path
+    device: str | None = None
+    artifact: str | None = None
+    metrics: Sequence[str] = ("latency_p50",)
+    last: int | None = None
+    html: Path | None = None
+
+
+def go(request: Request) -> list[Line]:
+    """A line for each series that is asked for; the page is written.
+
+    Raises:
+        NasvitEdgeError: a metric that does not exist, no history, or nothing in it that is asked for.
+    """
+    for name in request.metrics:
+        if name not in METRICS:
+            raise NasvitEdgeError(f"--metric {name!r} is no metric; there are {', '.join(METRICS)}")
+    points = read_history(request.path)
+    if not points:
+        what = "is empty" if request.path.exists() else "does not exist"
+        raise NasvitEdgeError(
+            f"history {str(request.path)!r} {what}; run: nasvit-edge report bench benchmark.json --history {request.path}"
+        )
+    chosen = [point for point in points if _wanted(request, point)]
+    if not chosen:
+        raise NasvitEdgeError(f"{_asked(request)} matches nothing in {str(request.path)!r}; {_there(points)}")
+    first = 0 if request.last is None else -request.last
+    lines = [line_of(own[first:]) for _, own in sorted(series(chosen).items(), key=_order)]
+    if request.html is not None:
+        from nasvit_edge.report import history_page
+
+        files.writable_folder(request.html.parent)
+        history_page.write_html(lines, request.html)
+    return lines
+
+
+def to_dict(lines: Sequence[Line]) -> dict[str, Any]:
+    """As JSON."""
+    return {"schema": SCHEMA, "kind": "benchmark history", "series": [_series(line) for line in lines]}
+
+
+def _wanted(request: Request, point: Point) -> bool:
+    return (
+        point.metric in request.metrics
+        and fnmatch.fnmatchcase(point.device, request.device or "*")
+        and fnmatch.fnmatchcase(point.artifact, request.artifact or "*")
+    )
+
+
+def _order(item: tuple[tuple[str, ...], Any]) -> tuple[Any, ...]:
+    """By device, artifact, setting, and metrics as they are listed."""
+    device, runtime, threads, precision, artifact, metric = item[0]
+    return (device, artifact, runtime, int(threads), precision, list(METRICS).index(metric))
+
+
+def _asked(request: Request) -> str:
+    asked = [("--device", request.device), ("--artifact", request.artifact)]
+    asked += [("--metric", name) for name in request.metrics]
+    return " ".join(f"{option} {value!r}" for option, value in asked if value is not None)
+
+
+def _there(points: Sequence[Point]) -> str:
+    """What a history holds: the first names of each kind."""
+    told = []
+    for kind in ("device", "artifact", "metric"):
+        names = sorted({str(getattr(point, kind)) for point in points})
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        told.append(f"{kind}s {', '.join(map(repr, names[:_NAMED]))}{more}")
+    return f"it has {'; '.join(told)}"
+
+
+def _series(line: Line) -> dict[str, Any]:
+    first = line.points[0]
+    setting = ("device", "artifact", "runtime", "threads", "precision", "metric")
+    per_point = ("utc", "git_sha", "uuid", "runtime_version", "value", "low", "high", "sha256")
+    return {name: getattr(first, name) for name in setting} | {
+        "unit": line.metric.unit,
+        "runs": len(line.points),
+        "noise": line.fit.noise,
+        "drift": line.fit.drift,
+        "steps": list(line.fit.starts),
+        "levels": [
+            asdict(level)
+            | {"since": line.points[level.start].utc, "git_sha": line.points[level.start].git_sha}
+            for level in line.levels
+        ],
+        "runtime_changes": line.runtime_changes,
+        "points": [{name: getattr(point, name) for name in per_point} for point in line.points],
+    }

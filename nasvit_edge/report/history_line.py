@@ -1,0 +1,140 @@
+"""One line of a history in words: levels, steps and what changed at them, and a small picture of characters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nasvit_edge.benchmark.history import Point
+from nasvit_edge.benchmark.metrics import METRICS, Metric
+from nasvit_edge.benchmark.steps import Fit, Level, fit, levels
+from nasvit_edge.report.figures import one
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+_WIDTH = 60
+_NEAR = 2  # runs that a step may be off
+_SHOWN_DRIFT = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A series in order of time (at least one point), and what was found in it."""
+
+    points: tuple[Point, ...]
+    fit: Fit
+    levels: tuple[Level, ...]
+
+    @property
+    def metric(self) -> Metric:
+        """Of all its points."""
+        return METRICS[self.points[0].metric]
+
+    @property
+    def runtime_changes(self) -> list[int]:
+        """Indices of the first runs by another version of the runtime."""
+        versions = [point.runtime_version for point in self.points]
+        return [i for i in range(1, len(versions)) if versions[i] != versions[i - 1]]
+
+    @property
+    def name(self) -> str:
+        """`model.onnx on jetson: latency_p50 (onnxruntime, 1 thread, fp32)`."""
+        point = self.points[0]
+        threads = f"{point.threads} thread{'s' if point.threads > 1 else ''}"
+        setting = f"{point.runtime}, {threads}, {point.precision}"
+        return plain(f"{point.artifact} on {point.device}: {point.metric} ({setting})")
+
+
+def line_of(points: Sequence[Point]) -> Line:
+    """A series in order of time with its levels."""
+    found = fit(points)
+    return Line(tuple(points), found, tuple(levels(points, found.starts)))
+
+
+def summary(line: Line) -> str:
+    """`60 runs, 10.0 ms at first, 10.6 ms at last; last step +6.1 % at 2026-01-09 12:00 (0123abcd)`."""
+    points, count = line.points, len(line.points)
+    ends = [one(line.metric, point.value) for point in (points[0], points[-1])]
+    if count == 1:
+        return f"1 run, {ends[0]}"
+    told = f"{count} runs, {ends[0]} at first, {ends[1]} at last"
+    if abs(line.fit.drift) >= _SHOWN_DRIFT:
+        told += f", a drift of {100 * line.fit.drift:+.1f} %"
+    if len(line.levels) == 1:
+        return f"{told}; no step"
+    last = line.levels[-1]
+    return f"{told}; last step {change_text(line, last)} at {when(points[last.start])}"
+
+
+def change_text(line: Line, level: Level) -> str:
+    """How far a level is from the one before: in percent, of top-1 in points, of ops in their number."""
+    if level.start == 0:
+        return ""
+    before = line.levels[line.levels.index(level) - 1]
+    difference = level.value - before.value
+    if line.metric.unit == "points":
+        return f"{100 * difference:+.2f} points"
+    if line.metric.unit == "ops" or level.change is None:
+        return f"{difference:+g}"
+    return f"{100 * level.change:+.1f} %"
+
+
+def about(line: Line, level: Level) -> str:
+    """What else changed at the start of a level, or within it."""
+    told = [_file_text(line, level.start)] if level.start else []
+    for i in line.runtime_changes:
+        if _owner(line, i) is not level:
+            continue
+        before, after = (plain(line.points[j].runtime_version) or "unknown" for j in (i - 1, i))
+        place = "" if abs(i - level.start) <= _NEAR else f" at {when(line.points[i])}"
+        told.append(f"runtime {before} -> {after}{place}")
+    return "; ".join(text for text in told if text)
+
+
+def _owner(line: Line, index: int) -> Level:
+    """The level whose start a change of the runtime is at, as exactly as steps are found, or that it lies within."""
+    near = [level for level in line.levels[1:] if abs(level.start - index) <= _NEAR]
+    if near:
+        return min(near, key=lambda level: abs(level.start - index))
+    return next(level for level in line.levels if level.start <= index < level.end)
+
+
+def _file_text(line: Line, start: int) -> str:
+    """Whether the step can come from the artifact at all."""
+    around = {point.sha256 for point in line.points[max(0, start - 1 - _NEAR) : start + 1 + _NEAR]}
+    return "same file before and after" if len(around) == 1 else ""
+
+
+def when(point: Point) -> str:
+    """Time and commit of a run: `2026-01-09 12:00 (0123abcd)`."""
+    commit = f" ({plain(point.git_sha)[:8]})" if point.git_sha else ""
+    return f"{minute(point)}{commit}"
+
+
+def minute(point: Point) -> str:
+    """When a run was, to the minute, in the time zone it was written in."""
+    from datetime import datetime
+
+    return datetime.fromisoformat(point.utc).strftime("%Y-%m-%d %H:%M")
+
+
+def sparkline(values: Sequence[float], width: int = _WIDTH) -> str:
+    """A bar of eight heights for each value; of more values than `width` medians of neighbours.
+
+    Single runs far off do not flatten the rest: the scale ends at twice the range of the middle nine tenths.
+    """
+    parts = [
+        np.median(part) for part in np.array_split(np.asarray(values, np.float64), min(width, len(values)))
+    ]
+    low, high = np.quantile(values, [0.05, 0.95])
+    reach = max(high - low, 0.05 * abs(high), 1e-12)  # noise of a flat line stays small
+    bottom = max(min(parts), low - reach / 2)
+    top = max(min(max(parts), high + reach / 2), bottom + reach)
+    scaled = (np.clip(parts, bottom, top) - bottom) / (top - bottom)
+    return "".join(BLOCKS[round(float(share) * (len(BLOCKS) - 1))] for share in scaled)
+
+
+def plain(text: str) -> str:
+    """A name without what would move a terminal's cursor."""
+    return "".join(c if c.isprintable() else "�" for c in text)

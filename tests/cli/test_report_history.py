@@ -1,0 +1,243 @@
+"""`nasvit-edge report history`, as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import asdict, replace
+
+import bench_results
+import numpy as np
+import pytest
+from conftest import require_tool
+from history_points import points
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from nasvit_edge.cli import app
+from nasvit_edge.report import history_page
+from nasvit_edge.report.history_line import BLOCKS, line_of, sparkline, summary
+
+NASTY = "<b>[/x]\x1b[31m</script>|:smile:"
+
+
+def call(path, *options):
+    made = CliRunner().invoke(app, ["report", "history", *map(str, (path, *options))])
+    assert made.exception is None or isinstance(made.exception, SystemExit), made.exception
+    return made
+
+
+def written(path, *listed):
+    lines = [json.dumps({"schema": 1} | asdict(point)) for own in listed for point in own]
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+def stepped(count=40, place=20, step=0.08, **changes):
+    values = 10 * np.exp(np.random.default_rng(0).normal(0, 0.01, count))
+    values[place:] *= 1 + step
+    return points(values, **changes)
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A line with a step in its middle, a steady one of another device, and sizes."""
+    steady = stepped(12, step=0.0, device="pixel-8", artifact=NASTY, git_sha=None)
+    exact = {"metric": "size", "low": None, "high": None}
+    return written(tmp_path / "h.jsonl", stepped(), steady, points([1.4e6] * 5 + [1.5e6] * 5, **exact))
+
+
+def rows(made):
+    """The cells of tables' bodies."""
+    return [[c.strip() for c in line.split("│")[1:-1]] for line in made.stdout.splitlines() if "│" in line]
+
+
+def test_a_line_is_a_summary_a_picture_and_a_row_a_level(path):
+    made = call(path, "--device", "board")
+    assert made.exit_code == 0
+    name, told, picture, *_ = made.stdout.splitlines()
+    assert name == "model.onnx on board: latency_p50 (onnxruntime, 1 thread, fp32)"
+    assert re.fullmatch(
+        r"40 runs, .* ms at first, .* ms at last; last step \+8\.\d % at 2026-01-01 20:00 \(14141414\)", told
+    )
+    assert set(picture) <= set(BLOCKS)
+    assert len(picture) == 40
+    first, second = rows(made)
+    assert [first[:3], first[4:]] == [["2026-01-01 00:00", "00000000", "20"], ["", ""]]
+    assert second[:3] == ["2026-01-01 20:00", "14141414", "20"]
+    assert second[4].startswith("+8.")
+    assert second[5] == "same file before and after"
+
+
+def test_a_new_runtime_version_is_marked_where_it_came(tmp_path):
+    listed = [
+        replace(p, runtime_version="2" if i >= 20 else "1", sha256=str(i) * 8)
+        for i, p in enumerate(stepped())
+    ]
+    first, second = rows(call(written(tmp_path / "h.jsonl", listed)))
+    assert [first[5], second[5]] == ["", "runtime 1 -> 2"]
+    listed = [replace(p, runtime_version="2" if i >= 8 else "1") for i, p in enumerate(listed)]
+    first, second = rows(call(written(tmp_path / "h.jsonl", listed)))
+    assert [first[5], second[5]] == ["runtime 1 -> 2 at 2026-01-01 08:00 (08080808)", ""]
+
+
+def test_json_has_the_levels_and_every_point(path):
+    made = call(path, "--json", "--metric", "size", "--metric", "latency_p50")
+    found = json.loads(made.stdout)
+    assert (found["schema"], found["kind"]) == (1, "benchmark history")
+    assert [(s["device"], s["metric"], s["runs"], s["steps"]) for s in found["series"]] == [
+        ("board", "latency_p50", 40, [20]),
+        ("board", "size", 10, [5]),
+        ("pixel-8", "latency_p50", 12, []),
+    ]
+    size = found["series"][1]
+    assert [level["value"] for level in size["levels"]] == [1.4e6, 1.5e6]
+    assert size["levels"][1]["since"] == size["points"][5]["utc"]
+    assert len(size["points"]) == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "runs"),
+    [
+        (["--device", "pix*"], [12]),
+        (["--artifact", "model.*"], [40]),
+        (["--last", "10"], [10, 10]),
+        (["--last", "1"], [1, 1]),
+        (["--last", "30", "--device", "board"], [30]),
+    ],
+)
+def test_a_part_is_chosen_by_names_and_latest_runs(path, options, runs):
+    found = json.loads(call(path, "--json", *options).stdout)["series"]
+    assert [s["runs"] for s in found] == runs
+    assert found[0]["points"][-1]["uuid"] == ("run-11" if runs == [12] else "run-39")
+    assert call(path, *options).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--device", "jetson"], "--device 'jetson' --metric 'latency_p50' matches nothing"),
+        (["--device", "jetson"], "devices 'board', 'pixel-8'"),
+        (["--artifact", "other"], "'model.onnx'"),
+        (["--metric", "top1"], "metrics 'latency_p50', 'size'"),
+        (["--metric", "speed"], "'speed' is no metric; there are latency_p50"),
+        (["--html", "/dev/null/h.html"], "cannot write"),
+    ],
+)
+def test_what_is_not_there_is_one_line_that_says_what_is(path, options, said):
+    made = call(path, *options)
+    assert (made.exit_code, made.stdout) == (2, "")
+    assert said in made.stderr
+    assert made.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["none", "none.jsonl", "empty", "empty.jsonl"])
+def test_no_history_is_one_line_that_says_how_one_begins(tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty.jsonl").touch()
+    made = call(tmp_path / name)
+    assert made.exit_code == 2
+    assert ("is empty" if "empty" in name else "does not exist") in made.stderr
+    assert "report bench benchmark.json --history" in made.stderr
+
+
+def test_a_damaged_line_is_one_line(path):
+    path.write_text(path.read_text() + "{}\n")
+    made = call(path)
+    assert made.exit_code == 2
+    assert re.search(r"error: history '.*h\.jsonl', line 63 is damaged", made.stderr)
+
+
+def test_names_cannot_speak_to_the_terminal(path):
+    made = call(path, "--device", "pixel-8")
+    assert "\x1b" not in made.stdout
+    assert "<b>[/x]" in made.stdout
+    assert ":smile:" in made.stdout
+
+
+def test_what_report_bench_keeps_is_shown(tmp_path):
+    for seed in range(1, 9):
+        result = bench_results.write(tmp_path / f"{seed}.json", seed, ms=10 if seed < 5 else 13)
+        made = CliRunner().invoke(app, ["report", "bench", str(result), "--history", str(tmp_path / "kept")])
+        assert made.exit_code in (0, 1), made.output
+        assert "wrote" in made.stderr
+    again = CliRunner().invoke(app, ["report", "bench", str(result), "--history", str(tmp_path / "kept")])
+    assert "wrote" not in again.stderr
+    (series,) = json.loads(call(tmp_path / "kept", "--json").stdout)["series"]
+    assert (series["runs"], series["artifact"], len(series["steps"])) == (8, "model0.onnx", 1)
+    assert series["levels"][1]["git_sha"] == f"{5:040x}"
+
+
+@given(values=st.lists(st.floats(0, 1e12), min_size=1, max_size=200), width=st.integers(1, 80))
+def test_a_picture_has_a_bar_for_each_value_or_is_as_wide_as_asked(values, width):
+    picture = sparkline(values, width)
+    assert len(picture) == min(len(values), width)
+    assert set(picture) <= set(BLOCKS)
+
+
+def test_the_picture_of_a_step_rises_though_one_run_is_far_off():
+    picture = sparkline([10.0] * 30 + [1000.0] + [11.0] * 30, 61)
+    assert picture[0] < picture[-1] <= picture[30]
+
+
+def test_a_drift_and_single_runs_are_told():
+    drifting = points(10 * np.exp(np.linspace(0, 0.3, 60) + np.random.default_rng(0).normal(0, 0.01, 60)))
+    assert re.search(r"a drift of \+3\d\.\d %; no step", summary(line_of(drifting)))
+    assert summary(line_of(points([3.0]))) == "1 run, 3.00 ms"
+
+
+def test_changes_of_ops_and_accuracy_are_in_their_own_units():
+    exact = {"low": None, "high": None}
+    ops = line_of(points([0] * 5 + [3] * 5, metric="fallback_ops", **exact))
+    assert "last step +3 at" in summary(ops)
+    top1 = line_of(points([0.9] * 5 + [0.88] * 5, metric="top1", **exact))
+    assert "last step -2.00 points at" in summary(top1)
+
+
+@pytest.fixture
+def page(path):
+    pytest.importorskip("altair")
+    pytest.importorskip("vl_convert")
+    made = call(path, "--html", path.with_name("h.html"), "--metric", "latency_p50", "--metric", "size")
+    assert made.exit_code == 0
+    assert "wrote" in made.stderr
+    return path.with_name("h.html")
+
+
+def test_a_page_holds_all_it_needs(page):
+    text = page.read_text()
+    assert not re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=[\"']?(?:https?:)?//", text)
+    assert "<b>[/x]" not in text
+    assert "&lt;b&gt;[/x]" in text
+
+
+def test_a_browser_draws_a_page_of_a_history(page, tmp_path):
+    chromium = shutil.which("chromium")
+    require_tool("chromium", chromium is not None)
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run")
+    quiet = ("--disable-background-networking", "--disable-component-update", "--disable-sync")
+    own = (f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=10000", "--dump-dom")
+    done = subprocess.run(
+        [chromium, *flags, *quiet, *own, page.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "<canvas" in done.stdout or "<svg" in done.stdout, done.stderr
+
+
+def test_a_page_of_one_run_and_of_very_many_lines_is_written(tmp_path):
+    pytest.importorskip("altair")
+    pytest.importorskip("vl_convert")
+    lines = [line_of(points([float(i + 1)], artifact=f"m{i}.onnx")) for i in range(45)]
+    history_page.write_html(lines, tmp_path / "h.html")
+    assert "of the first 40 of 45 lines" in (tmp_path / "h.html").read_text()
+
+
+def test_help_starts_with_an_example():
+    made = CliRunner().invoke(app, ["report", "history", "--help"])
+    assert "Example:  nasvit-edge report history" in made.stdout
