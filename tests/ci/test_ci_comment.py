@@ -1,0 +1,297 @@
+"""The comment on a pull or merge request: one, up to date, and never a traceback."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from comment_server import TOKEN, serving
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nasvit_edge.report.bench_markdown import MARKER, marker
+
+SCRIPT = Path(__file__).resolve().parents[2] / ".github/actions/benchmark/comment.py"
+BODY = f"{MARKER}\n### no regression\n\n| a | b |\n"
+PULL = {"action": "synchronize", "pull_request": {"number": 3}}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+def _module():
+    spec = importlib.util.spec_from_file_location("bench_comment", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module
+
+
+comment = _module()
+
+
+@pytest.fixture
+def server():
+    with serving() as state:
+        yield state
+
+
+def github(server, tmp_path, event=PULL, **changes):
+    path = tmp_path / "event.json"
+    path.write_text(event if isinstance(event, str) else json.dumps(event))
+    own = {"GITHUB_API_URL": server.url, "GITHUB_REPOSITORY": "owner/name", "GITHUB_TOKEN": TOKEN}
+    return own | {"GITHUB_EVENT_PATH": str(path)} | changes
+
+
+def gitlab(server, tmp_path, **changes):
+    own = {"CI_API_V4_URL": server.url, "CI_PROJECT_ID": "7", "CI_MERGE_REQUEST_IID": "3"}
+    return own | {"GITLAB_TOKEN": TOKEN} | changes
+
+
+def call(tmp_path, environment, body=BODY, *options):
+    path = tmp_path / f"{threading.get_ident()}.md"
+    path.write_text(body)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GITHUB_", "CI_"))}
+    made = subprocess.run(
+        [sys.executable, SCRIPT, path, *options],
+        env=kept | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in made.stderr, made.stderr
+    assert len(made.stderr.splitlines()) == 1, made.stderr
+    assert TOKEN not in made.stderr + made.stdout
+    return made.returncode, made.stderr
+
+
+@pytest.mark.parametrize("system", [github, gitlab])
+def test_the_first_report_is_posted_and_the_next_ones_edit_it(server, tmp_path, system):
+    server.add("Nice work!")
+    assert call(tmp_path, system(server, tmp_path))[0] == 0
+    assert server.bodies() == ["Nice work!", BODY]
+    again = f"{MARKER}\n### 1 regression\n"
+    code, told = call(tmp_path, system(server, tmp_path), again)
+    assert (code, "edited comment 102" in told) == (0, True)
+    assert server.bodies() == ["Nice work!", again]
+    assert server.writes() == ["POST", "PATCH" if system is github else "PUT"]
+
+
+@pytest.mark.parametrize("most", [100, 30])
+@pytest.mark.parametrize("system", [github, gitlab])
+def test_a_comment_is_found_on_any_page(server, tmp_path, system, most):
+    server.most = most
+    for number in range(230):
+        server.add(f"{MARKER}\r\n### old" if number == 150 else f"comment {number}")
+    server.comments[20]["body"] = None
+    assert call(tmp_path, system(server, tmp_path))[0] == 0
+    assert (len(server.comments), server.bodies()[150]) == (230, BODY)
+    assert server.writes() == ["PATCH" if system is github else "PUT"]
+
+
+@pytest.mark.parametrize("text", [f"> {MARKER}\nquoted", f"see {MARKER}", f"{MARKER}x\n", "<!-- other -->\n"])
+def test_a_comment_that_only_quotes_the_marker_is_left_alone(server, tmp_path, text):
+    server.add(text)
+    assert call(tmp_path, github(server, tmp_path))[0] == 0
+    assert server.bodies() == [text, BODY]
+
+
+def test_a_comment_of_somebody_else_is_left_alone(server, tmp_path):
+    server.foreign = (server.add(f"{MARKER}\nnot yours"),)
+    for _ in range(2):
+        assert call(tmp_path, gitlab(server, tmp_path))[0] == 0
+    assert server.bodies() == [f"{MARKER}\nnot yours", BODY]
+
+
+@pytest.mark.parametrize("denied", [("POST",), ("POST", "PATCH", "PUT"), ("GET",)])
+@pytest.mark.parametrize("system", [github, gitlab])
+def test_a_token_that_may_not_write_is_one_line_that_says_what_to_do(server, tmp_path, system, denied):
+    server.denied = denied
+    if "PATCH" in denied:
+        server.add(BODY)
+    code, told = call(tmp_path, system(server, tmp_path) | {"GITHUB_ACTIONS": "true"})
+    assert code == 1
+    assert told.startswith("::warning title=nasvit-edge benchmark::no comment: ")
+    assert "403: Resource not accessible by integration; " in told
+    assert "pull-requests: write" in told
+
+
+def test_a_wrong_token_is_one_line(server, tmp_path):
+    code, told = call(tmp_path, github(server, tmp_path, GITHUB_TOKEN="other"))
+    assert (code, "401: Bad credentials; the token is not valid" in told) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"ref": "refs/heads/main"},
+        {"issue": {"number": 3}},
+        {"workflow_run": {"pull_requests": []}},
+        {"pull_request": None},
+        [],
+    ],
+)
+def test_what_is_no_pull_request_is_said_and_fine(server, tmp_path, event):
+    code, told = call(tmp_path, github(server, tmp_path, event))
+    assert (code, told.strip()) == (0, "no comment: this is not a pull request")
+    assert not server.asked
+
+
+def test_a_pipeline_of_a_branch_and_a_laptop_have_nothing_to_comment_on(server, tmp_path):
+    assert call(tmp_path, gitlab(server, tmp_path, CI_MERGE_REQUEST_IID=""))[0] == 0
+    assert call(tmp_path, {}) == (0, "no comment: this is neither GitHub Actions nor GitLab CI\n")
+    assert not server.asked
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        PULL,
+        {"issue": {"number": 3, "pull_request": {}}, "x": 1},
+        {"workflow_run": {"pull_requests": [{"number": 3}]}},
+    ],
+)
+def test_the_number_is_found_in_events_about_a_pull_request(event):
+    if "issue" in event:
+        event["issue"]["pull_request"] = {"url": "https://example.org"}
+    assert comment.pull_request(event) == 3
+
+
+def test_jobs_that_post_at_once_leave_one_comment(server, tmp_path):
+    jobs = 4
+    server.meet = threading.Barrier(jobs)  # each has seen a request without comments
+    bodies = [f"{MARKER}\n### report {number}\n" for number in range(jobs)]
+    with ThreadPoolExecutor(jobs) as pool:
+        made = list(pool.map(lambda body: call(tmp_path, github(server, tmp_path), body), bodies))
+    assert [code for code, _ in made] == [0] * jobs
+    assert len(server.comments) == 1
+    assert server.bodies()[0] in bodies
+
+
+def test_a_key_sets_reports_apart_and_its_marker_is_the_report_s(server, tmp_path):
+    for key in ("", "jetson", "pixel 8/int8", "jetson"):
+        assert call(tmp_path, github(server, tmp_path), BODY, "--key", key)[0] == 0
+    firsts = [body.split("\n")[0] for body in server.bodies()]
+    assert firsts == [marker(""), marker("jetson"), marker("pixel 8/int8")]
+    own = BODY.replace(MARKER, marker("jetson"))
+    assert call(tmp_path, github(server, tmp_path), own)[0] == 0
+    assert len(server.comments) == 3
+
+
+def test_a_link_is_put_below_where_there_is_room(tmp_path):
+    path = tmp_path / "c.md"
+    path.write_text(BODY)
+    assert comment.body_of(path, link="https://example.org/1").endswith("(https://example.org/1)\n")
+    path.write_text(f"{MARKER}\n" + "x" * (65_536 - len(MARKER) - 1))
+    assert len(comment.body_of(path, link="https://example.org/1")) == 65_536
+
+
+@pytest.mark.parametrize(
+    ("body", "options", "said"),
+    [
+        ("### no marker\n", (), "does not start with a marker"),
+        ("", (), "does not start with a marker"),
+        (BODY, ("--key", "a-->b"), "is not made of letters"),
+        (BODY, ("--key", "a--b"), "is not made of letters"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_asked(server, tmp_path, body, options, said):
+    code, told = call(tmp_path, github(server, tmp_path), body, *options)
+    assert (code, said in told) == (2, True)
+    assert not server.asked
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"GITHUB_TOKEN": ""}, "GITHUB_TOKEN is not set"),
+        ({"GITHUB_TOKEN": "a\nb"}, "GITHUB_TOKEN is no token"),
+        ({"GITHUB_REPOSITORY": ""}, "GITHUB_REPOSITORY is not set"),
+        ({"GITHUB_REPOSITORY": "a/b/../c"}, "owner/name is expected"),
+        ({"GITHUB_API_URL": "file:///etc/passwd"}, "no address of an API"),
+        ({"GITHUB_EVENT_PATH": "absent.json"}, "cannot be read"),
+    ],
+)
+def test_an_environment_that_does_not_fit_is_one_line(server, tmp_path, changes, said):
+    code, told = call(tmp_path, github(server, tmp_path) | changes)
+    assert (code, said in told) == (2, True), told
+    assert not server.asked
+
+
+def test_a_busy_server_is_asked_again(server, tmp_path):
+    place = comment.place(github(server, tmp_path))
+    server.first = [502, 429]
+    assert comment.upsert(place, BODY, 0.0).startswith("posted")
+    server.first = [503] * 3
+    with pytest.raises(comment.CommentError, match="was answered 503: busy"):
+        comment.upsert(place, BODY, 0.0)
+    assert server.bodies() == [BODY]
+
+
+def test_a_server_that_is_away_is_one_line(tmp_path):
+    with serving() as server:
+        place = comment.place(github(server, tmp_path))
+    with pytest.raises(comment.CommentError, match="refused"):
+        comment.upsert(place, BODY, 0.0)
+
+
+def test_a_token_does_not_follow_a_redirect(server, tmp_path):
+    with serving() as other:
+        server.moved = other.url
+        with pytest.raises(comment.CommentError, match="was answered 307"):
+            comment.upsert(comment.place(github(server, tmp_path)), BODY, 0.0)
+        assert not other.asked
+
+
+def _line(function, *arguments):
+    """What it says, or the line of its error."""
+    try:
+        told = str(function(*arguments))
+    except comment.CommentError as error:
+        told = str(error)
+    assert "\n" not in told
+    return told
+
+
+@given(JSON)
+def test_any_event_has_a_number_or_none(event):
+    found = comment.pull_request(event)
+    assert found is None or found > 0
+
+
+@given(st.sampled_from(["pull_request", "issue", "workflow_run"]), JSON)
+def test_any_event_that_looks_like_one_has_a_number_or_none(name, inner):
+    found = comment.pull_request({name: inner})
+    assert found is None or found > 0
+
+
+@settings(max_examples=40)
+@given(st.binary(max_size=40) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_any_answer_of_the_server_is_a_comment_or_one_line(tmp_path_factory, answer):
+    with serving() as server:
+        server.answer = answer
+        server.most = 1
+        place = comment.place(github(server, tmp_path_factory.mktemp("event")))
+        comment._MOST_PAGES = 2  # the same page for ever
+        try:
+            assert _line(comment.upsert, place, BODY, 0.0)
+        finally:
+            comment._MOST_PAGES = 200
+
+
+@given(st.text(max_size=200))
+@settings(max_examples=60)
+def test_any_event_file_is_read_or_one_line(tmp_path_factory, text):
+    path = tmp_path_factory.mktemp("event") / "event.json"
+    path.write_text(text, encoding="utf-8", errors="surrogatepass")
+    assert _line(comment.place, {"GITHUB_EVENT_PATH": str(path)})
