@@ -19,6 +19,7 @@ class Entry:
 
     Attributes:
         name: what reports call it.
+        model: what the runtime reads, where that is not the artifact itself but a file in it.
         baseline: the place in the list of the artifact that this one is compared with; None: it is compared with none.
         facts: what is known of the file without measuring, as in the result file.
     """
@@ -26,8 +27,14 @@ class Entry:
     name: str
     path: Path
     runtime: str
+    model: Path | None = None
     baseline: int | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def file(self) -> Path:
+        """What the runtime reads."""
+        return self.model or self.path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +58,7 @@ class Protocol:
         """One round of an artifact."""
         return Job(
             id=f"{entry.name}:{number}",
-            model=str(entry.path),
+            model=str(entry.file),
             runtime=entry.runtime,
             threads=self.threads,
             cores=tuple(cores),

@@ -18,6 +18,7 @@ from nasvit_edge.benchmark.result import KIND, SCHEMA, Accuracy, Result, read_re
 from nasvit_edge.benchmark.session import Rounds, measure
 from nasvit_edge.device import Device, load_device
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.export import tensorrt
 from nasvit_edge.export.artifact import (
     Artifact,
     digest,
@@ -94,7 +95,7 @@ def _measured(
 ) -> Result:
     about = runner.about()
     entries = _with_images(_predicted(entries, device, protocol, about["about"]), request.data, on_progress)
-    runner.bring([entry.path for entry in entries], on_progress)
+    runner.bring([entry.file for entry in entries], on_progress)
     cores = device.cores or runner.cores(protocol.threads)
     content = _content(request, device, protocol, cores, about)
 
@@ -174,7 +175,8 @@ def _entry(path: Path, name: str, request: Request, device: Device) -> Entry:
             f"device {device.name!r} does not run {path.name!r} by {request.runtime or form.runtime}; "
             f"it has {', '.join(device.runtimes)}"
         )
-    return Entry(name=name, path=path, runtime=runtime, facts=_facts(path, runtime))
+    model = path / tensorrt.MODEL if form.name == "tensorrt" else None  # the device builds its engine from it
+    return Entry(name=name, path=path, runtime=runtime, model=model, facts=_facts(path, runtime))
 
 
 def _facts(path: Path, runtime: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from conftest import one_line
 from typer.testing import CliRunner
 
 from nasvit_edge.cli import app
+from nasvit_edge.device import load_device
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.flows import benchmark as flow
 from nasvit_edge.profile.models import Item, Models
@@ -162,3 +163,12 @@ def test_bad_options_of_a_report_are_one_line_and_exit_code_2(tmp_path, argument
     assert made.exit_code == 2
     assert match in made.stderr
     assert len(made.stderr.strip().splitlines()) == 1
+
+
+def test_of_a_tensorrt_artifact_the_device_reads_the_model_it_builds_its_engine_from(tmp_path):
+    folder = tmp_path / "m.tensorrt"
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(b"model")
+    (folder / "rtx.plan").write_bytes(b"plan")
+    entry = flow._entry(folder, "m", flow.Request(artifacts=(folder,)), load_device("jetson"))
+    assert (entry.runtime, entry.file, entry.facts["bytes"]) == ("tensorrt", folder / "model.onnx", 9)

@@ -24,6 +24,8 @@ from hypothesis import strategies as st
 from transport.sshd import Proxy, descendants, running_sshd, wait_until
 
 from nasvit_edge import files
+from nasvit_edge.benchmark.plan import Entry, Protocol
+from nasvit_edge.benchmark.session import measure
 from nasvit_edge.errors import DeviceError
 from nasvit_edge.latency.table import parsed
 from nasvit_edge.ops import all_ops
@@ -597,3 +599,17 @@ def test_a_measurement_that_is_none_is_an_error(server, model, monkeypatch):
         runner.files.there.add(runner.files.name(Path(model)))
         runner.files.starts = runner.link.starts
         assert "no latencies" in runner.measure(job(model))["error"]
+
+
+def test_a_benchmark_takes_turns_there_and_tells_load_and_memory(server, model):
+    pair = [
+        Entry(name="main", path=model, runtime="onnxruntime"),
+        Entry(name="new", path=model, runtime="onnxruntime", baseline=0),
+    ]
+    protocol = Protocol(rounds=2, runs=5, seconds=0.01, most_seconds=0.1)
+    with told(server, server.device()) as (runner, _):
+        runner.bring([model], lambda *_: None)
+        found = measure(pair, runner, protocol, ())
+    assert [[entry["position"] for entry in own][:2] for own in found] == [[0, 3], [1, 2]]
+    assert all(entry["warm_load_ms"] > 0 for own in found for entry in own)
+    assert all(1e4 < entry["memory_bytes"] < 1e9 for own in found for entry in own)
