@@ -28,6 +28,7 @@ SCHEMA = 1
 KIND = "benchmark"
 _DEVICE = ("board", "soc", "architecture", "cores")
 _MOST_ROUNDS, _MOST_ARTIFACTS = 1000, 1000
+_LEAST = 1e-9  # of a figure in ms, us or bytes
 
 
 class ResultError(NasvitEdgeError):
@@ -183,6 +184,9 @@ def _round(entry: Any) -> dict[str, Any]:
     found = measurement(entry, "round")
     if "error" in found:
         raise ValueError(found["error"])
+    figures = [*found["samples_us"], *(value for value in found.values() if isinstance(value, float))]
+    if min(figures) < _LEAST:
+        raise ValueError(f"{min(figures)!r} is no latency")
     flags = entry["flags"]
     if not isinstance(flags, list) or any(flag not in FLAGS for flag in flags):
         raise ValueError(f"unknown flags {flags!r}")

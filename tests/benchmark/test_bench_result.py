@@ -60,7 +60,7 @@ def test_another_file_is_one_line(tmp_path, text, match):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("value", [0, -1.0, "fast", None, [], True, 1e300])
+@pytest.mark.parametrize("value", [0, -1.0, "fast", None, [], True, 1e300, 1e-300])
 def test_a_sample_that_is_no_latency_is_refused(tmp_path, value):
     content = copy.deepcopy(GOOD)
     content["artifacts"][0]["rounds"][1]["samples_us"][3] = value
