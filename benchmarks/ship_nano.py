@@ -2,7 +2,7 @@
 
     python benchmarks/ship_nano.py RUN            # evaluate RUN/supernet.safetensors: nano on Fashion-MNIST
     python benchmarks/ship_nano.py RUN --ship     # and put it into the package data
-    python benchmarks/ship_nano.py RUN --name nano-cifar10 --data CIFAR10 --training-images 4096 --random 20 --ship
+    python benchmarks/ship_nano.py RUN --name OWN.toml --data CIFAR10 --training-images 4096 --random 20 --ship
 
 Smallest, largest and a few random subnets, each calibrated on the 512 bundled calibration images, or on training images.
 """
