@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nasvit_edge import files
+from nasvit_edge.benchmark.metrics import METRICS
 from nasvit_edge.benchmark.statistics import Estimate
 from nasvit_edge.benchmark.verdicts import Cell
 from nasvit_edge.errors import NasvitEdgeError
@@ -188,10 +189,6 @@ def check_budgets(budgets: Sequence[Budget], cells: Sequence[Cell]) -> list[Outc
 
 
 def _about(budget: Budget, cell: Cell) -> bool:
-    from dataclasses import replace
-
-    from nasvit_edge.benchmark.metrics import METRICS
-
     wanted = "top1" if budget.metric == "top1_drop" else budget.metric
     return budget.meets(replace(cell, metric=METRICS[wanted]))
 

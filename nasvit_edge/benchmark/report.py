@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -253,13 +252,6 @@ def _remarks(results: Sequence[Result]) -> list[str]:
         if result.aa:
             told.append(f"{result.device}: an A/A run: both sides are the same file")
     return told
-
-
-def load_all(paths: Sequence[Path]) -> list[Result]:
-    """The result files."""
-    from nasvit_edge.benchmark.result import read_result
-
-    return [read_result(path) for path in paths]
 
 
 def _counted(name: str, count: int) -> str:

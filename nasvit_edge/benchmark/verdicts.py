@@ -183,8 +183,7 @@ def _draft(result: Result, artifact: Measured, metric: Metric, rule: Rule) -> _D
     if made is None:
         return None
     value, own = made
-    whole = METRICS[metric.name].of_round is not None
-    reason = invalid(result, artifact) if whole else ""
+    reason = invalid(result, artifact) if metric.of_round is not None else ""
     cell = Cell(
         device=result.device,
         artifact=artifact,
