@@ -10,10 +10,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from nasvit_edge.benchmark.metrics import METRICS, by_round
+from nasvit_edge.benchmark.metrics import METRICS, changes
 from nasvit_edge.benchmark.plan import Protocol
 from nasvit_edge.benchmark.report import make_report, noise_of
-from nasvit_edge.benchmark.statistics import compare
+from nasvit_edge.benchmark.statistics import compare_logs
 from nasvit_edge.benchmark.verdicts import Rule, candidates
 from nasvit_edge.flows.benchmark import Request, run
 from nasvit_edge.profile.models import Item, Models
@@ -99,9 +99,8 @@ def wider_than(options, folder, models, base, values):
 
 
 def ratio_of(result):
-    own, other = (by_round(a, METRICS["latency_p50"]) for a in (result.artifacts[1], result.artifacts[0]))
-    both = sorted(own.keys() & other.keys())
-    return compare([other[n] for n in both], [own[n] for n in both]).ratio.value if both else float("nan")
+    ratios = list(changes(*result.artifacts, METRICS["latency_p50"]).values())
+    return compare_logs(ratios).ratio.value if ratios else float("nan")
 
 
 if __name__ == "__main__":

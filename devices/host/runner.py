@@ -12,20 +12,26 @@ import importlib.util
 import json
 import math
 import os
-import platform
 import statistics
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import forks
+from machine import about, busy_cores, runtimes, state
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _SAMPLE_NS = 500_000  # aim: a sample lasts at least this long, far above the clock's step
 _WARM_RUNS, _WARM_SECONDS = 3, 0.01
+_TURN_S, _TURN_SAMPLES, _AGAIN_S = (
+    0.05,
+    4,
+    0.005,
+)  # a turn lasts so long, has so many samples, and is warm after so long
 _WINDOW_S, _KEPT = 1.0, 20  # of a sustained run: a window's length, and how many of its samples are kept
-_CPU = Path("/sys/devices/system/cpu")
 
 
 def onnxruntime_call(path: str, threads: int, seed: int) -> tuple[Callable[[], object], str]:
@@ -77,7 +83,6 @@ def load_litert() -> None:
 
 
 PRELOAD = {"onnxruntime": load_onnxruntime, "litert": load_litert}
-PACKAGES = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "litert": ("ai-edge-litert", "tflite-runtime")}
 RUNTIMES = {"onnxruntime": onnxruntime_call, "litert": litert_call}
 MEASURES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {}  # runtimes that time themselves
 
@@ -98,7 +103,7 @@ def inputs(shape: list[int], seed: int) -> Any:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def measure(job: dict[str, Any]) -> dict[str, Any]:
+def measure(job: dict[str, Any], turn: forks.Turn | None = None) -> dict[str, Any]:
     """Load a model, warm it up by count and time, and take samples until the job's conditions are met."""
     if job.get("cores"):
         pin(job["cores"])
@@ -113,13 +118,10 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     first = time.perf_counter_ns()
     inner = max(1, math.ceil(_SAMPLE_NS / warm_up(call)))
     found: dict[str, Any] = {}
-    with WATCH[-1](job, found):
-        busy, begun = time.process_time(), time.perf_counter()
-        if job.get("sustained_s"):
-            taken, found["windows"] = sustained(call, inner, job["sustained_s"])
-        else:
-            taken = samples(call, inner, job)
-        share = (time.process_time() - busy) / max(time.perf_counter() - begun, 1e-9)
+    if turn is not None:
+        taken, found["turns"], share = in_turns(call, inner, job, turn)
+    else:
+        taken, share = at_once(call, inner, job, found)
     after = state()
     if job.get("detail"):
         found.update(detail(job, resident))
@@ -135,6 +137,44 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         "before": before,
         "after": after,
     }
+
+
+def at_once(
+    call: Callable[[], object], inner: int, job: dict[str, Any], found: dict[str, Any]
+) -> tuple[list[float], float]:
+    """Samples without a pause, and the share of a core that the process had."""
+    with WATCH[-1](job, found):
+        busy, begun = time.process_time(), time.perf_counter()
+        if job.get("sustained_s"):
+            taken, found["windows"] = sustained(call, inner, job["sustained_s"])
+        else:
+            taken = samples(call, inner, job)
+        return taken, (time.process_time() - busy) / max(time.perf_counter() - begun, 1e-9)
+
+
+def in_turns(
+    call: Callable[[], object], inner: int, job: dict[str, Any], turn: forks.Turn
+) -> tuple[list[float], list[int], float]:
+    """Samples in turns with another model, how many each turn gave, and the share of a core in them.
+
+    What slows the device for longer than a turn slows both models alike. Stops as `samples` does, in its own time.
+    """
+    taken: list[float] = []
+    counts: list[int] = []
+    spent = busy = 0.0
+    turn.give(forks.MORE)
+    while turn.take():
+        warm_up(call, runs=1, seconds=_AGAIN_S)
+        used, start = time.process_time(), time.perf_counter()
+        before = len(taken)
+        while len(taken) < before + _TURN_SAMPLES or time.perf_counter() - start < _TURN_S:
+            taken.append(sample(call, inner))
+        spent += time.perf_counter() - start
+        busy += time.process_time() - used
+        counts.append(len(taken) - before)
+        over, done = spent > job["most_seconds"], enough(taken, spent, job)
+        turn.give(forks.OVER if over else forks.ENOUGH if done else forks.MORE)
+    return taken, counts, busy / max(spent, 1e-9)
 
 
 def detail(job: dict[str, Any], resident: int) -> dict[str, float]:
@@ -170,33 +210,38 @@ def pin(cores: list[int]) -> None:
         os.sched_setaffinity(0, cores)
 
 
-def warm_up(call: Callable[[], object]) -> float:
+def warm_up(call: Callable[[], object], runs: int = _WARM_RUNS, seconds: float = _WARM_SECONDS) -> float:
     """Run for a while; the fastest call in ns."""
-    fastest, runs, start = math.inf, 0, time.perf_counter()
-    while runs < _WARM_RUNS or time.perf_counter() - start < _WARM_SECONDS:
+    fastest, done, start = math.inf, 0, time.perf_counter()
+    while done < runs or time.perf_counter() - start < seconds:
         before = time.perf_counter_ns()
         call()
         fastest = min(fastest, max(1, time.perf_counter_ns() - before))
-        runs += 1
+        done += 1
     return fastest
 
 
-def samples(call: Callable[[], object], inner: int, job: dict[str, Any]) -> list[float]:
-    """Microseconds a call, each the mean of `inner` calls in a row.
+def sample(call: Callable[[], object], inner: int) -> float:
+    """Microseconds a call: the mean of `inner` calls in a row."""
+    before = time.perf_counter_ns()
+    for _ in range(inner):
+        call()
+    return round((time.perf_counter_ns() - before) / inner / 1e3, 3)
 
-    Stops after at least `runs` samples and `seconds`, once the 95 % interval of the median is narrower than
-    `precision` of it, but never later than `most_seconds`.
-    """
+
+def enough(taken: list[float], spent: float, job: dict[str, Any]) -> bool:
+    """Whether there are `runs` samples, of `seconds`, and the 95 % interval of their median is narrower than `precision` of it."""
+    return bool(len(taken) >= job["runs"] and spent >= job["seconds"]) and interval(taken) <= job["precision"]
+
+
+def samples(call: Callable[[], object], inner: int, job: dict[str, Any]) -> list[float]:
+    """As many as are `enough`, but none that begins later than `most_seconds`."""
     taken: list[float] = []
     start = time.perf_counter()
     while True:
-        before = time.perf_counter_ns()
-        for _ in range(inner):
-            call()
-        taken.append(round((time.perf_counter_ns() - before) / inner / 1e3, 3))
+        taken.append(sample(call, inner))
         spent = time.perf_counter() - start
-        enough = len(taken) >= job["runs"] and spent >= job["seconds"]
-        if spent > job["most_seconds"] or (enough and interval(taken) <= job["precision"]):
+        if spent > job["most_seconds"] or enough(taken, spent, job):
             return taken
 
 
@@ -211,14 +256,11 @@ def sustained(
         window: list[float] = []
         now = edge
         while now - edge < _WINDOW_S:
-            before = time.perf_counter_ns()
-            for _ in range(inner):
-                call()
-            window.append((time.perf_counter_ns() - before) / inner / 1e3)
+            window.append(sample(call, inner))
             now = time.perf_counter()
         edge = now
         windows.append([round(edge - start, 3), round(statistics.median(window), 3)])
-        kept += [round(sample, 3) for sample in window[:: math.ceil(len(window) / _KEPT)]]
+        kept += window[:: math.ceil(len(window) / _KEPT)]
     return kept, windows
 
 
@@ -232,153 +274,55 @@ def interval(taken: list[float]) -> float:
     return (ordered[high] - ordered[low]) / ordered[count // 2]
 
 
-def about() -> dict[str, Any]:
-    """What this machine is; a field that the platform does not give is left out."""
-    board = first_line("/proc/device-tree/model", "/sys/devices/virtual/dmi/id/product_name")
-    found = {
-        "board": board,
-        "soc": processor(),
-        "architecture": platform.machine(),
-        "cores": os.cpu_count(),
-        "os": " ".join(part for part in (os_build(), platform.release()) if part),
-        "governor": first_line(_CPU / "cpu0/cpufreq/scaling_governor"),
-        "highest_clock_mhz": khz(first_line(_CPU / "cpu0/cpufreq/cpuinfo_max_freq")),
-        "python": platform.python_version(),
-    }
-    return {key: value for key, value in found.items() if value}
-
-
-def runtimes() -> dict[str, str]:
-    """The runtimes that are here, with their versions; none without numpy, which each needs for its inputs."""
-    found: dict[str, str] = {}
-    if importlib.util.find_spec("numpy") is None:
-        return found
-    for name, packages in PACKAGES.items():
-        for package in packages:
-            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-                found.setdefault(name, importlib.metadata.version(package))
-    return found
-
-
-def state() -> dict[str, Any]:
-    """Clocks and temperatures now, where the machine gives them."""
-    clocks = [khz(first_line(path)) for path in sorted(_CPU.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))]
-    zones = [first_line(path) for path in Path("/sys/class/thermal").glob("thermal_zone*/temp")]
-    celsius = [int(zone) / 1000 for zone in zones if zone.lstrip("-").isdigit()]
-    found = {"clocks_mhz": [c for c in clocks if c], "hottest_c": max(celsius, default=None)}
-    return {key: value for key, value in found.items() if value}
-
-
-def busy_cores(seconds: float = 0.5) -> float | None:
-    """How many cores others keep busy (steal by a hypervisor included); None where the system does not say."""
-    before = cpu_times()
-    time.sleep(seconds)
-    after = cpu_times()
-    if before is None or after is None or after[1] <= before[1]:
-        return None
-    return (after[0] - before[0]) / (after[1] - before[1]) * (os.cpu_count() or 1)
-
-
-def cpu_times() -> tuple[int, int] | None:
-    """(busy, all) jiffies since boot."""
-    fields = first_line("/proc/stat").split()[1:9]
-    if not fields:
-        return None
-    values = [int(field) for field in fields]
-    return sum(values) - values[3] - values[4], sum(values)
-
-
-def processor() -> str:
-    """The name of the processor, or of the chip where the device tree says it."""
-    with contextlib.suppress(OSError):
-        names = Path("/proc/device-tree/compatible").read_text(errors="replace").strip("\0").split("\0")
-        if names[-1]:
-            return names[-1]
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith(("model name", "Hardware", "Model")):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def os_build() -> str:
-    """The name of the operating system and its version."""
-    with contextlib.suppress(OSError, AttributeError):
-        return platform.freedesktop_os_release().get("PRETTY_NAME", "")
-    return platform.platform()
-
-
-def first_line(*paths: str | Path) -> str:
-    """The first line of the first of these files that can be read; empty where none can."""
-    for path in paths:
-        with contextlib.suppress(OSError):
-            return Path(path).read_text(errors="replace").split("\n")[0].strip("\0 ")
-    return ""
-
-
-def khz(text: str) -> int | None:
-    """kHz as text to MHz."""
-    return int(text) // 1000 if text.isdigit() else None
-
-
 def isolated(request: dict[str, Any], wait: Callable[[int], None] = lambda pipe: None) -> dict[str, Any]:
-    """`answer` from a fork of this process, in which no other model has run: memory as an app finds it.
+    """The answer from a fork of this process, in which no other model has run: memory as an app finds it.
 
-    A model that crashes the runtime takes only the fork with it. `wait` returns when there is something to read.
+    A model that crashes the runtime takes only the fork with it. Several `jobs` get a fork each, and take turns. `wait` returns when there
+    is something to read.
     """
+    if "jobs" not in request:
+        return forked([request], wait)[0]
+    return {"id": request["id"], "answers": forked(request["jobs"], wait)}
+
+
+def forked(jobs: list[dict[str, Any]], wait: Callable[[int], None]) -> list[dict[str, Any]]:
+    """The answer to each job."""
     if not hasattr(os, "fork"):
-        return caught(request)
-    try:
-        PRELOAD.get(request["runtime"], lambda: None)()
-    except Exception as error:
-        return {"id": request["id"], "error": f"runtime {request['runtime']!r} does not load: {error}"}
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(read)
-        with os.fdopen(write, "w") as stream:
-            stream.write(json.dumps(caught(request)))
-        os._exit(0)
-    os.close(write)
-    text = all_of(read, wait)
-    status = exit_code(os.waitpid(child, 0)[1])
-    if not text or status:
-        return {"id": request["id"], "error": f"the runtime crashed (exit code {status})"}
-    found: dict[str, Any] = json.loads(text)
-    return found
+        return [caught(job) for job in jobs]
+    for job in jobs:
+        try:
+            PRELOAD.get(job["runtime"], lambda: None)()
+        except Exception as error:
+            reason = f"runtime {job['runtime']!r} does not load: {error}"
+            return [{"id": each["id"], "error": reason} for each in jobs]
+    alone = len(jobs) == 1
+
+    def work(job: dict[str, Any]) -> Callable[[forks.Turn], dict[str, Any]]:
+        return lambda turn: caught(job, None if alone else turn)
+
+    found = forks.answers([work(job) for job in jobs], wait)
+    return [
+        {"id": job["id"], "error": f"the runtime crashed (exit code {own})"} if isinstance(own, int) else own
+        for job, own in zip(jobs, found)
+    ]
 
 
-def all_of(pipe: int, wait: Callable[[int], None]) -> bytes:
-    """What comes through a pipe until its other end is closed."""
-    parts: list[bytes] = []
-    while True:
-        wait(pipe)
-        part = os.read(pipe, 1 << 16)
-        if not part:
-            os.close(pipe)
-            return b"".join(parts)
-        parts.append(part)
-
-
-def exit_code(status: int) -> int:
-    """What `os.waitpid` gave as an exit code, negative for a signal (`os.waitstatus_to_exitcode` of 3.9)."""
-    return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-
-
-def caught(request: dict[str, Any]) -> dict[str, Any]:
+def caught(request: dict[str, Any], turn: forks.Turn | None = None) -> dict[str, Any]:
     """`answer`, or the error as an answer."""
     try:
-        return answer(request)
+        return answer(request, turn)
     except Exception as error:
         text = " ".join(str(error).split())[:300] or type(error).__name__
         return {"id": request["id"], "error": text}
 
 
-def answer(request: dict[str, Any]) -> dict[str, Any]:
+def answer(request: dict[str, Any], turn: forks.Turn | None = None) -> dict[str, Any]:
     """The answer to one request: a measurement, or what was asked of the machine."""
     if request.get("ask") == "about":
-        return {"id": request["id"], "about": about(), "busy_cores": busy_cores(), "runtimes": runtimes()}
-    return MEASURES.get(request["runtime"], measure)(request)
+        found = {"about": about(), "busy_cores": busy_cores(), "runtimes": runtimes()}
+        return {"id": request["id"], **found, "turns": hasattr(os, "fork")}
+    own = MEASURES.get(request["runtime"])
+    return measure(request, turn) if own is None else own(request)
 
 
 def main() -> None:
@@ -387,7 +331,7 @@ def main() -> None:
     os.dup2(2, 1)  # whatever a runtime prints goes to stderr, not between the results
     for line in sys.stdin:
         request = json.loads(line)
-        result = isolated(request) if "model" in request else caught(request)
+        result = caught(request) if "ask" in request else isolated(request)
         lines.write(json.dumps(result) + "\n")
         lines.flush()
 

@@ -261,7 +261,7 @@ class Remote:
             return self.folder.drop(request["names"])
         if asked == "about":
             return self._about(request)
-        if request.get("runtime") == "tensorrt":
+        if any(job.get("runtime") == "tensorrt" for job in request.get("jobs", [request])):
             self.engines.version()  # asked once, not in every fork
         found: dict[str, Any] = self.runner.isolated(request, self.requests.wait)
         return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +24,7 @@ class Metric:
         unit: ms, bytes, ops or points.
         gates: whether a regression of it fails unless the command says otherwise.
         of_round: its value in a round, None where that does not tell; None for figures of the file itself.
+        of_samples: whether the value is of the round's samples.
     """
 
     name: str
@@ -29,6 +32,7 @@ class Metric:
     about: str
     gates: bool
     of_round: Callable[[_Round], float | None] | None = None
+    of_samples: bool = False
 
 
 def _quantile(share: float, least: int) -> Callable[[_Round], float | None]:
@@ -46,9 +50,9 @@ def _field(name: str) -> Callable[[_Round], float | None]:
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("latency_p50", "ms", "median latency", True, _quantile(0.5, 1)),
-        Metric("latency_p90", "ms", "90th percentile", True, _quantile(0.9, 10)),
-        Metric("latency_p99", "ms", "99th percentile", False, _quantile(0.99, 100)),
+        Metric("latency_p50", "ms", "median latency", True, _quantile(0.5, 1), True),
+        Metric("latency_p90", "ms", "90th percentile", True, _quantile(0.9, 10), True),
+        Metric("latency_p99", "ms", "99th percentile", False, _quantile(0.99, 100), True),
         Metric("load_cold", "ms", "load of a file that is not cached", False, _field("load_ms")),
         Metric("load_warm", "ms", "second load in the same process", False, _field("warm_load_ms")),
         Metric("first", "ms", "first inference", False, _field("first_ms")),
@@ -60,6 +64,45 @@ METRICS = {
 }
 
 
+def changes(base: Measured, candidate: Measured, metric: Metric) -> dict[int, float]:
+    """Round -> log of candidate over base, of rounds that nothing disturbed on either side.
+
+    Where they took turns, the median over pairs of turns, if each has samples enough for the metric: what slows a device for longer than a turn
+    slows both sides of a pair.
+    """
+    values, others = by_round(candidate, metric), by_round(base, metric)
+    both = sorted(values.keys() & others.keys())
+    found = {number: math.log(values[number] / others[number]) for number in both}
+    if metric.of_samples:
+        sides = [{entry["round"]: _by_turn(entry, metric) for entry in s.rounds} for s in (base, candidate)]
+        found |= {
+            number: change
+            for number in both
+            if (change := _in_turns(*(s[number] for s in sides))) is not None
+        }
+    return found
+
+
+def _by_turn(entry: _Round, metric: Metric) -> list[float]:
+    """The value of each turn; none where one has not samples enough."""
+    assert metric.of_round is not None
+    own = [metric.of_round({"samples_us": turn}) for turn in turns(entry)]
+    return [] if None in own else [value for value in own if value is not None]
+
+
+def _in_turns(base: Sequence[float], candidate: Sequence[float]) -> float | None:
+    if not base or len(base) != len(candidate):
+        return None
+    return float(np.median(np.log(candidate) - np.log(base)))
+
+
+def turns(entry: _Round) -> list[Sequence[float]]:
+    """The samples of each turn; all in one where none were taken."""
+    counts = entry.get("turns") or [len(entry["samples_us"])]
+    ends = list(itertools.accumulate(counts))
+    return [entry["samples_us"][end - count : end] for count, end in zip(counts, ends, strict=True)]
+
+
 def by_round(artifact: Measured, metric: Metric) -> dict[int, float]:
     """Round -> value, of the rounds that nothing disturbed."""
     assert metric.of_round is not None
@@ -68,9 +111,9 @@ def by_round(artifact: Measured, metric: Metric) -> dict[int, float]:
 
 
 def spread(artifact: Measured) -> float:
-    """The robust coefficient of variation within a round, the median over rounds."""
+    """The robust coefficient of variation within a round's turns, the median over turns and rounds."""
     found = []
     for entry in artifact.rounds:
-        low, middle, high = np.quantile(entry["samples_us"], [0.25, 0.5, 0.75])
-        found.append((high - low) / 1.349 / middle)
+        quartiles = [np.quantile(turn, [0.25, 0.5, 0.75]) for turn in turns(entry)]
+        found.append(np.median([(high - low) / 1.349 / middle for low, middle, high in quartiles]))
     return float(np.median(found)) if found else 0.0

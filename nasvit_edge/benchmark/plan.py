@@ -72,7 +72,7 @@ class Protocol:
 
 
 def units(entries: Sequence[Entry]) -> list[tuple[int, ...]]:
-    """What runs without anything between: base and candidate, or an artifact alone."""
+    """What runs together: base and candidate, or an artifact alone."""
     bases = {entry.baseline for entry in entries}
     return [
         (place,) if entry.baseline is None else (entry.baseline, place)
@@ -81,7 +81,6 @@ def units(entries: Sequence[Entry]) -> list[tuple[int, ...]]:
     ]
 
 
-def turn(chosen: Sequence[tuple[int, ...]], number: int) -> list[int]:
+def turn(chosen: Sequence[tuple[int, ...]], number: int) -> list[tuple[int, ...]]:
     """The order of a round: every other one backwards, so that a drift cancels (ABBA)."""
-    order = [place for unit in chosen for place in unit]
-    return order[::-1] if number % 2 else order
+    return [unit[::-1] for unit in reversed(chosen)] if number % 2 else list(chosen)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from nasvit_edge.benchmark.budgets import Budget, Outcome, check_budgets
-from nasvit_edge.benchmark.metrics import METRICS, by_round, spread
+from nasvit_edge.benchmark.metrics import METRICS, by_round, changes, spread
 from nasvit_edge.benchmark.result import Measured, Result
-from nasvit_edge.benchmark.statistics import Estimate, compare, difference, estimate, smallest_change
+from nasvit_edge.benchmark.statistics import Estimate, compare_logs, difference, estimate, smallest_change
 from nasvit_edge.benchmark.verdicts import VERDICTS, Cell, Rule, candidates, judge
 from nasvit_edge.errors import NasvitEdgeError
 
@@ -168,12 +168,12 @@ def noise_of(result: Result, artifact: Measured, rule: Rule) -> Noise | None:
     """The noise floor by an A/A run's artifact; None where its rounds are too few."""
     metric = METRICS["latency_p50"]
     assert artifact.baseline is not None
-    own, other = by_round(artifact, metric), by_round(result.artifacts[artifact.baseline], metric)
-    both = sorted(own.keys() & other.keys())
-    if len(both) < 3:
+    base = result.artifacts[artifact.baseline]
+    ratios = list(changes(base, artifact, metric).values())
+    if len(ratios) < 3:
         return None
-    sd = compare([other[n] for n in both], [own[n] for n in both], rule.alpha).sd
-    logs = np.log([*own.values(), *other.values()])
+    sd = compare_logs(ratios, rule.alpha).sd
+    logs = np.log([value for side in (artifact, base) for value in by_round(side, metric).values()])
     counts = sorted({5, 8, 12, 20, result.rounds})
     detects = {n: smallest_change(sd, n, rule.alpha) for n in counts}
     between = float(logs.std(ddof=1))

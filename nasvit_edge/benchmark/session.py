@@ -1,4 +1,4 @@
-"""One benchmark's measuring: rounds in fresh processes, disturbed ones once more."""
+"""One benchmark's measuring: rounds in fresh processes, base and candidate in turns, disturbed rounds once more."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from nasvit_edge.benchmark.plan import Entry, Protocol, turn, units
 from nasvit_edge.errors import MeasurementError
 from nasvit_edge.profile.summary import flags_of
-from nasvit_edge.transport.job import OnProgress, Runner
+from nasvit_edge.transport.job import Job, OnProgress, Runner
 
 DISTURBED = ("throttled", "preempted", "screen off", "low power mode")  # such a round counts for nothing
 Rounds = list[list[dict[str, Any]]]  # of each entry
@@ -37,14 +37,16 @@ def measure(
     for number in range(protocol.rounds + protocol.extra):
         if number >= protocol.rounds:
             chosen = [unit for unit in units(entries) if _clean(found, unit) < protocol.rounds]
-        order = turn(chosen, number)
-        for place in order:
-            on_progress(position, position + _left(entries, order, place, number, protocol), "measuring")
-            runner.fresh()
-            answer = runner.measure(protocol.job(entries[place], number, cores))
-            found[place].append(_round(answer, entries[place], number, position))
-            position += 1
-        if order:
+        left = sum(map(len, chosen))
+        for unit in turn(chosen, number):
+            later = max(0, protocol.rounds - number - 1) * len(entries)
+            on_progress(position, position + left + later, "measuring")
+            answers = _answers(runner, [protocol.job(entries[place], number, cores) for place in unit])
+            for place, answer in zip(unit, answers, strict=True):
+                found[place].append(_round(answer, entries[place], number, position))
+                position += 1
+            left -= len(unit)
+        if chosen:
             keep(found)
     on_progress(position, position, "measured")
     return found
@@ -55,10 +57,11 @@ def clean(entry: dict[str, Any]) -> bool:
     return not set(DISTURBED) & set(entry["flags"])
 
 
-def _left(entries: Sequence[Entry], order: Sequence[int], place: int, number: int, protocol: Protocol) -> int:
-    """Measurements to go, without further ones for disturbed rounds."""
-    whole = max(0, protocol.rounds - number - 1) * sum(map(len, units(entries)))
-    return whole + len(order) - order.index(place)
+def _answers(runner: Runner, jobs: list[Job]) -> list[dict[str, Any]]:
+    if len(jobs) > 1:
+        return runner.together(jobs)
+    runner.fresh()
+    return [runner.measure(jobs[0])]
 
 
 def _clean(found: Rounds, unit: Sequence[int]) -> int:

@@ -2,8 +2,8 @@
 
 The unit is the round: a fresh process, one value (the median of its samples, or another figure of it). Samples of one
 process are not independent, so tests on pooled samples find differences where there are none. The values of a round are
-compared in pairs, as base and candidate ran right after each other: a drift of the device is nearly the same for both,
-and its rest has the other sign in the next round (ABBA).
+compared in pairs, as base and candidate took turns, or ran right after each other: a drift of the device is nearly the same
+for both, and its rest has the other sign in the next turn or round (ABBA).
 """
 
 from __future__ import annotations
@@ -52,7 +52,14 @@ def compare(base: Sequence[float], candidate: Sequence[float], alpha: float = AL
 
     Fewer than three pairs give an interval without bounds.
     """
-    logs = np.log(np.asarray(candidate, np.float64)) - np.log(np.asarray(base, np.float64))
+    return compare_logs(
+        np.log(np.asarray(candidate, np.float64)) - np.log(np.asarray(base, np.float64)), alpha
+    )
+
+
+def compare_logs(ratios: Sequence[float] | np.ndarray[Any, Any], alpha: float = ALPHA) -> Comparison:
+    """`compare` of the log ratios of pairs."""
+    logs = np.asarray(ratios, np.float64)
     mean, error, sd = _moments(logs)
     if error is None:
         return Comparison(Estimate(math.exp(mean), 0.0, math.inf), 1.0, 1.0, sd, len(logs))

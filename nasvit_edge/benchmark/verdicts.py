@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from nasvit_edge.benchmark.metrics import METRICS, Metric, by_round, spread
+from nasvit_edge.benchmark.metrics import METRICS, Metric, by_round, changes, spread
 from nasvit_edge.benchmark.result import Measured, Result
 from nasvit_edge.benchmark.session import DISTURBED, clean
 from nasvit_edge.benchmark.statistics import (
@@ -24,8 +24,8 @@ from nasvit_edge.benchmark.statistics import (
     LEAST_PAIRS,
     MIN_EFFECT,
     Estimate,
-    compare,
     compare_hits,
+    compare_logs,
     estimate,
     false_discovery,
 )
@@ -215,19 +215,19 @@ def _of_rounds(artifact: Measured, base: Measured | None, metric: Metric, rule: 
         )
         return (estimate(list(everything.values()), rule.alpha), {}) if everything else None
     value = estimate(list(values.values()), rule.alpha)
-    others = {} if base is None else by_round(base, metric)
-    both = sorted(values.keys() & others.keys())
-    if not both:
+    logs = {} if base is None else changes(base, artifact, metric)
+    if base is None or not logs:
         return value, {}
-    found = compare([others[n] for n in both], [values[n] for n in both], rule.alpha)
+    found = compare_logs(list(logs.values()), rule.alpha)
+    others = by_round(base, metric)
     change = Estimate(found.ratio.value - 1, found.ratio.low - 1, found.ratio.high - 1)
     return value, {
-        "base": estimate([others[n] for n in both], rule.alpha),
+        "base": estimate([others[n] for n in logs], rule.alpha),
         "change": change,
         "worse": found.larger_p,
         "better": found.smaller_p,
         "smallest": rule.min_effect,
-        "pairs": len(both),
+        "pairs": len(logs),
     }
 
 

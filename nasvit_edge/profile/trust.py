@@ -46,13 +46,13 @@ def concerns(table: LatencyTable, configs: Iterable[SubnetConfig] = ()) -> list[
 
 def fingerprint() -> dict[str, Any]:
     """What this machine is, in the words of the host's runner."""
-    path = files.shipped("devices") / "host" / "runner.py"
-    spec = importlib.util.spec_from_file_location("nasvit_edge_host_runner", path)
+    path = files.shipped("devices") / "host" / "machine.py"
+    spec = importlib.util.spec_from_file_location("nasvit_edge_host_machine", path)
     assert spec is not None
     assert spec.loader is not None
-    runner = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(runner)
-    found: dict[str, Any] = runner.about()
+    machine = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(machine)
+    found: dict[str, Any] = machine.about()
     return found
 
 

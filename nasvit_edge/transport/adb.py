@@ -31,7 +31,7 @@ from nasvit_edge.transport.benchmark_tool import (
     launches_script,
 )
 from nasvit_edge.transport.connect import Note, Step, Ways
-from nasvit_edge.transport.job import MODEL_SECONDS, Job, OnProgress, failed, measurement
+from nasvit_edge.transport.job import MODEL_SECONDS, Job, OnProgress, failed, measurement, one_by_one
 from nasvit_edge.transport.outputs import android
 from nasvit_edge.transport.outputs.delegation import OpTime, op_profile
 
@@ -137,6 +137,10 @@ class AdbRunner:
             return op_profile(first.text)
 
         return self._steady(once)
+
+    def together(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+        """One after another."""
+        return one_by_one(self, jobs)
 
     def fresh(self) -> None:
         """Every launch is a new process."""

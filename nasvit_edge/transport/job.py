@@ -88,11 +88,42 @@ class Runner(Protocol):
             DeviceError: the device is gone, and stayed away for as long as is waited for.
         """
 
+    def together(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+        """`measure` of each job, in new processes that take turns of some hundredths of a second; as `one_by_one` where the device cannot."""
+
     def fresh(self) -> None:
         """The next model runs in a new process, where the device has processes."""
 
     def close(self) -> None:
         """End what runs on the device, remove what was put there, restore what was set."""
+
+
+def one_by_one(runner: Runner, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """Jobs right after each other, each in a new process."""
+    found = []
+    for job in jobs:
+        runner.fresh()
+        found.append(runner.measure(job))
+    return found
+
+
+def requests(jobs: Sequence[Job], **changes: Sequence[str]) -> dict[str, Any]:
+    """Jobs that take turns as a JSON object; `changes` are values of each job's fields."""
+    own = [
+        job.request(**{key: values[place] for key, values in changes.items()})
+        for place, job in enumerate(jobs)
+    ]
+    return {"id": "+".join(job.id for job in jobs), "jobs": own}
+
+
+def answers(answer: dict[str, Any], jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """What was answered to `requests`, for each job: a JSON object with its id, or an error."""
+    if "error" in answer:
+        return [failed(job.id, answer["error"]) for job in jobs]
+    own = answer.get("answers")
+    if not isinstance(own, list) or len(own) != len(jobs):
+        return [failed(job.id, f"the runner answered with {str(own)[:80]!r}") for job in jobs]
+    return [checked(part, job.id) for part, job in zip(own, jobs, strict=True)]
 
 
 def parsed(line: str, name: str) -> dict[str, Any]:
@@ -103,15 +134,22 @@ def parsed(line: str, name: str) -> dict[str, Any]:
         answer = None
     if not isinstance(answer, dict) or answer.get("id") != name:
         return failed(name, f"the runner answered with {line[:80].strip()!r}") | {"garbage": True}
+    return checked(answer, name)
+
+
+def checked(answer: Any, name: str) -> dict[str, Any]:
+    """An object that answers `name`, or an error."""
+    if not isinstance(answer, dict) or answer.get("id") != name:
+        return failed(name, f"the runner answered with {str(answer)[:80]!r}")
     return failed(name, str(answer["error"])[:500]) if "error" in answer else answer
 
 
 def measurement(answer: dict[str, Any], name: str) -> dict[str, Any]:
     """The known fields of a measurement, each of its kind; an error where there are no latencies."""
-    samples = answer.get("samples_us")
-    good = isinstance(samples, list) and len(samples) >= 1 and all(is_positive(s) for s in samples)
-    if not good or not isinstance(answer.get("runtime_version"), str):
-        return failed(name, f"the runner's samples are no latencies: {str(samples)[:80]!r}")
+    samples, told = answer.get("samples_us"), str(answer.get("samples_us"))
+    samples = samples if isinstance(samples, list) and all(map(is_positive, samples)) else []
+    if not samples or not isinstance(answer.get("runtime_version"), str):
+        return failed(name, f"the runner's samples are no latencies: {told[:80]!r}")
     found = {"id": name, "samples_us": samples, "runtime_version": answer["runtime_version"]}
     for key in _FIGURES:
         if is_positive(answer.get(key)):
@@ -121,12 +159,21 @@ def measurement(answer: dict[str, Any], name: str) -> dict[str, Any]:
     flags = answer.get("flags")
     if isinstance(flags, list) and any(flag in FLAGS for flag in flags):
         found["flags"] = sorted({flag for flag in flags if flag in FLAGS})
+    if "turns" in answer:
+        if not _adds_up(answer["turns"], len(samples)):
+            return failed(name, f"the runner's turns are not of its samples: {str(answer['turns'])[:80]!r}")
+        found["turns"] = answer["turns"]
     if "windows" in answer:
         windows = _windows(answer["windows"])
         if windows is None:
             return failed(name, f"the runner's windows are no latencies: {str(answer['windows'])[:80]!r}")
         found["windows"] = windows
     return found | {key: _state(answer[key]) for key in ("before", "after") if key in answer}
+
+
+def _adds_up(turns: Any, samples: int) -> bool:
+    """Whether these are the numbers of samples of turns."""
+    return isinstance(turns, list) and all(type(n) is int and n > 0 for n in turns) and sum(turns) == samples
 
 
 def _windows(value: Any) -> list[list[float]] | None:

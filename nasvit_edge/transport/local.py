@@ -12,7 +12,15 @@ from typing import Any
 from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError, MeasurementError
 from nasvit_edge.transport.connect import Step
-from nasvit_edge.transport.job import MODEL_SECONDS, Job, OnProgress, measurement
+from nasvit_edge.transport.job import (
+    MODEL_SECONDS,
+    Job,
+    OnProgress,
+    answers,
+    measurement,
+    one_by_one,
+    requests,
+)
 from nasvit_edge.transport.process import LineProcess
 
 BUSY = 0.25  # cores that others may keep busy
@@ -29,10 +37,13 @@ class LocalRunner:
     def __init__(self, program: Path) -> None:
         self.program = program
         self.child = LineProcess(lambda: [sys.executable, "-u", str(program)])
+        self.takes_turns = False  # until it says that it does
 
     def about(self, timeout_s: float = 60.0) -> dict[str, Any]:
         """What this machine is; MeasurementError where the runner does not say."""
-        return about_of(self.child.request({"id": "about", "ask": "about"}, timeout_s), str(self.program))
+        answer = self.child.request({"id": "about", "ask": "about"}, timeout_s)
+        self.takes_turns = answer.get("turns") is True
+        return about_of(answer, str(self.program))
 
     def cores(self, threads: int) -> tuple[int, ...]:
         """The fastest cores."""
@@ -45,6 +56,17 @@ class LocalRunner:
         """The runner's answer; one with `error` where the model, the runner or its output failed."""
         answer = self.child.request(job.request(), timeout_s + job.sustained_s)
         return answer if "error" in answer else measurement(answer, job.id)
+
+    def together(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+        """The answers of a runner that takes turns, or of jobs one by one."""
+        if not self.takes_turns:
+            return one_by_one(self, jobs)
+        self.fresh()
+        answer = self.child.request(requests(jobs), len(jobs) * MODEL_SECONDS)
+        return [
+            own if "error" in own else measurement(own, job.id)
+            for own, job in zip(answers(answer, jobs), jobs, strict=True)
+        ]
 
     def fresh(self) -> None:
         """End the child; the next request starts another."""

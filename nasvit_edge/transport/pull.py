@@ -15,7 +15,7 @@ from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError, NasvitEdgeError
 from nasvit_edge.transport.connect import Note, Step, Ways
 from nasvit_edge.transport.exchange import Conflict, Exchange, described
-from nasvit_edge.transport.job import MODEL_SECONDS, Job, OnProgress
+from nasvit_edge.transport.job import MODEL_SECONDS, Job, OnProgress, one_by_one
 from nasvit_edge.transport.publish import SCHEMA, judged, published
 from nasvit_edge.transport.server import Request, Response, Server, json_response
 
@@ -132,6 +132,10 @@ class PullRunner:
         request, sources = published(job)
         answer = self.server.run(self.exchange.ask(request, sources, timeout_s + job.sustained_s))
         return judged(answer, job)
+
+    def together(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+        """One after another."""
+        return one_by_one(self, jobs)
 
     def fresh(self) -> None:
         """Nothing: the device loads every model anew in the program that runs there."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,15 @@ from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError
 from nasvit_edge.transport import jetson
 from nasvit_edge.transport.connect import Note, Step, Ways
-from nasvit_edge.transport.job import MODEL_SECONDS, Job, OnProgress, measurement
+from nasvit_edge.transport.job import (
+    MODEL_SECONDS,
+    Job,
+    OnProgress,
+    answers,
+    measurement,
+    one_by_one,
+    requests,
+)
 from nasvit_edge.transport.local import about_of, described
 from nasvit_edge.transport.outputs import trtexec
 from nasvit_edge.transport.remote_files import RemoteFiles
@@ -78,13 +86,36 @@ class SshRunner:
 
     def measure(self, job: Job, timeout_s: float = MODEL_SECONDS) -> dict[str, Any]:
         """The device's answer; one with `error` where the model, the runtime or its output failed."""
+        return self._with_models([job], lambda paths: [self._measured(job, paths[0], timeout_s)])[0]
+
+    def together(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+        """The answers of models that take turns; one by one where that is a tool's work, or there is no room for all."""
+        tool = any(job.runtime == "tensorrt" for job in jobs)
+        if tool or self.files.one_by_one or self.answer.get("turns") is not True:
+            return one_by_one(self, jobs)
+        self.fresh()
+        return self._with_models(jobs, lambda paths: self._taken_turns(jobs, paths))
+
+    def _with_models(
+        self, jobs: Sequence[Job], ask: Callable[[list[str]], list[dict[str, Any]]]
+    ) -> list[dict[str, Any]]:
+        """The answers of models that are there, however often the device loses its folder on the way."""
+        models = [Path(job.model) for job in jobs]
         while True:
-            path, starts = self.files.push(Path(job.model)), self.link.starts
-            answer = self._measured(job, path, timeout_s)
-            if "no space left" in str(answer.get("error", "")):
+            paths, starts = [self.files.push(model) for model in models], self.link.starts
+            found = ask(paths)
+            if any("no space left" in str(answer.get("error", "")) for answer in found):
                 raise self.files.error("no space left")
-            if "error" not in answer or self.link.starts == starts or self.files.has(Path(job.model)):
-                return answer  # else the device lost its folder on the way
+            good = all("error" not in answer for answer in found)
+            if good or self.link.starts == starts or all(map(self.files.has, models)):
+                return found
+
+    def _taken_turns(self, jobs: Sequence[Job], paths: list[str]) -> list[dict[str, Any]]:
+        answer = self.link.ask(requests(jobs, model=paths), len(jobs) * MODEL_SECONDS)
+        return [
+            own if "error" in own else self._flagged(own, job)
+            for own, job in zip(answers(answer, jobs), jobs, strict=True)
+        ]
 
     def _measured(self, job: Job, path: str, timeout_s: float) -> dict[str, Any]:
         request = job.request(model=path)
@@ -100,6 +131,9 @@ class SshRunner:
         answer = jetson.completed(answer, sustained=job.sustained_s > 0)
         if "error" in answer:
             return answer
+        return self._flagged(answer, job)
+
+    def _flagged(self, answer: dict[str, Any], job: Job) -> dict[str, Any]:
         told = answer.get("flags") if isinstance(answer.get("flags"), list) else []
         return measurement(answer | {"flags": [*(told or []), *self.flags]}, job.id)
 

@@ -37,6 +37,7 @@ for name, source in request["modules"]:
     exec(compile(source, name + ".py", "exec"), module.__dict__)
 sys.modules["remote"].main(request)
 """
+_HOST = (("forks", "host/forks.py"), ("machine", "host/machine.py"))  # what the runner needs
 _MODULES = (
     ("board", "jetson/board.py"),
     ("engines", "jetson/engines.py"),
@@ -221,7 +222,8 @@ class SshLink:
 
     def _boot(self) -> dict[str, Any]:
         shipped = files.shipped("devices")
-        sources = [("runner", self.device.runner), *((name, shipped / path) for name, path in _MODULES)]
+        own, other = ([(name, shipped / path) for name, path in listed] for listed in (_HOST, _MODULES))
+        sources = [*own, ("runner", self.device.runner), *other]
         return {
             "id": "boot",
             "boot": _LOAD,

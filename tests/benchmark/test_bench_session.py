@@ -84,7 +84,7 @@ def test_every_unit_stays_together_and_a_drift_cancels(alone, rounds):
         listed += entries(str(place), base=not single)
     chosen = units([*_placed(listed)])
     places: dict[int, list[int]] = {}
-    order = [place for number in range(rounds) for place in turn(chosen, number)]
+    order = [place for number in range(rounds) for unit in turn(chosen, number) for place in unit]
     for position, place in enumerate(order):
         places.setdefault(place, []).append(position)
     assert {place for unit in chosen for place in unit} == set(range(len(listed)))
@@ -99,6 +99,40 @@ def _placed(listed):
     for place, entry in enumerate(listed):
         baseline = None if entry.baseline is None else place - 1
         yield Entry(name=entry.name, path=entry.path, runtime=entry.runtime, baseline=baseline)
+
+
+def test_base_and_candidate_of_a_real_runner_take_turns_in_processes_of_their_own(tmp_path):
+    pytest.importorskip("onnxruntime")
+    model, _ = Models(load_space("nano"), "onnxruntime", tmp_path).path(Item("empty"))
+    pair = [
+        Entry(name="base", path=model, runtime="onnxruntime"),
+        Entry(name="m", path=model, runtime="onnxruntime", baseline=0),
+    ]
+    protocol = Protocol(rounds=2, runs=20, seconds=0.1, most_seconds=0.1)
+    with local_runner(load_device("host").runner) as runner:
+        runner.about()
+        base, own = measure(pair, runner, protocol, ())
+    for one, other in zip(base, own, strict=True):
+        assert len(one["turns"]) == len(other["turns"]) >= 1
+        for entry in (one, other):
+            assert sum(entry["turns"]) == len(entry["samples_us"])
+            assert min(entry["turns"]) >= 4
+            assert {"load_ms", "first_ms", "warm_load_ms", "memory_bytes"} <= set(entry)
+    assert [[entry["position"] for entry in side] for side in (base, own)] == [[0, 3], [1, 2]]
+
+
+def test_of_a_pair_the_artifact_that_does_not_run_is_named(tmp_path):
+    pytest.importorskip("onnxruntime")
+    model, _ = Models(load_space("nano"), "onnxruntime", tmp_path).path(Item("empty"))
+    (tmp_path / "bad.onnx").write_bytes(b"nothing")
+    pair = [
+        Entry(name="base", path=model, runtime="onnxruntime"),
+        Entry(name="bad", path=tmp_path / "bad.onnx", runtime="onnxruntime", baseline=0),
+    ]
+    with local_runner(load_device("host").runner) as runner:
+        runner.about()
+        with pytest.raises(MeasurementError, match="'bad' could not be measured in round 1"):
+            measure(pair, runner, Protocol(rounds=2, seconds=0.01, most_seconds=0.05), ())
 
 
 def test_a_real_model_tells_cold_and_warm_load_and_its_memory(tmp_path):

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 
 import bench_results
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from nasvit_edge.benchmark.metrics import METRICS, changes, spread
 from nasvit_edge.benchmark.report import make_report
-from nasvit_edge.benchmark.result import read_result
+from nasvit_edge.benchmark.result import Measured, read_result
 from nasvit_edge.benchmark.verdicts import VERDICTS, Rule, judge
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.transport.job import measurement
 
 
 @pytest.fixture
@@ -200,3 +206,60 @@ def test_an_aa_run_tells_what_can_be_found_and_refuses_an_effect_below(made):
     assert noise.detects[8] > noise.detects[20]
     with pytest.raises(NasvitEdgeError, match="below what 'board' can show"):
         make_report([result], Rule(min_effect=0.001), explicit=True)
+
+
+# --- turns --------------------------------------------------------------------------------------------------------
+
+
+def side(rounds):
+    """An artifact with rounds of turns of samples."""
+    listed = tuple(
+        {"round": n, "flags": [], "samples_us": [s for t in own for s in t], "turns": [len(t) for t in own]}
+        for n, own in enumerate(rounds)
+    )
+    facts = {"name": "m", "runtime": "r", "runtime_version": "1", "sha256": "0", "bytes": 1, "format": "onnx"}
+    unknown = dict.fromkeys(("baseline", "accuracy", "predicted_ms", "fallback_ops", "macs"))
+    return Measured(**facts, **unknown, precision="fp32", rounds=listed)
+
+
+SLOW = st.lists(
+    st.lists(st.floats(1, 3), min_size=1, max_size=9), min_size=1, max_size=8
+)  # of each turn, each round
+
+
+@given(SLOW, st.floats(0.5, 2), st.integers(0, 2**32 - 1), st.sampled_from(["latency_p50", "latency_p90"]))
+def test_what_slows_a_device_for_whole_turns_does_not_change_what_is_found(slow, factor, seed, metric):
+    rng = np.random.default_rng(seed)
+    base = [[list(100 * f * rng.uniform(0.99, 1.01, 12)) for f in turns] for turns in slow]
+    other = [[[factor * s for s in turn] for turn in turns] for turns in base]
+    found = changes(side(base), side(other), METRICS[metric])
+    assert list(found) == list(range(len(slow)))
+    assert list(found.values()) == pytest.approx([math.log(factor)] * len(slow))
+    assert spread(side(base)) < 0.02
+
+
+def test_one_slow_turn_of_one_side_is_no_change_where_pooled_samples_would_say_so():
+    fast, slow = [100.0] * 12, [170.0] * 12
+    base, other = [[fast, slow, fast, slow, fast]], [[fast, slow, slow, slow, fast]]
+    assert changes(side(base), side(other), METRICS["latency_p50"])[0] == 0
+    pooled = [[[s for t in turns for s in t] for turns in rounds] for rounds in (base, other)]
+    whole = [side([[own[0]]]) for own in pooled]
+    assert changes(*whole, METRICS["latency_p50"])[0] == pytest.approx(math.log(1.7))
+
+
+@pytest.mark.parametrize("turns", [[[100.0] * 12], [[100.0] * 3] * 2])
+def test_turns_that_do_not_fit_each_other_or_the_metric_are_taken_as_one(turns):
+    """Another number of turns, or fewer than ten samples of one, which say nothing of a 90th percentile."""
+    other = [[110.0] * 12, [110.0] * 12] if len(turns) == 1 else [[110.0] * 30, [110.0] * 3]
+    assert changes(side([turns]), side([other]), METRICS["latency_p50"])[0] == pytest.approx(math.log(1.1))
+    if len(turns) == 1:
+        assert changes(side([turns]), side([other]), METRICS["latency_p90"])[0] == pytest.approx(
+            math.log(1.1)
+        )
+
+
+@given(st.lists(st.integers(-2, 6), max_size=5), st.integers(1, 12))
+def test_a_result_whose_turns_are_not_of_its_samples_is_damaged(counts, samples):
+    answer = {"samples_us": [1.0] * samples, "runtime_version": "1", "turns": counts}
+    fits = sum(counts) == samples and min(counts, default=0) > 0
+    assert ("error" not in measurement(answer, "m")) == fits

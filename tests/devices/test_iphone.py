@@ -12,6 +12,7 @@ from conftest import require_module
 from hypothesis import given
 from hypothesis import strategies as st
 from reference_coreml import DEVICES, SCHEMA
+from reference_coreml import host as host_names
 from swift import enum_cases, function, nodes, structs, text, tree
 
 from nasvit_edge.device import load_device
@@ -84,10 +85,8 @@ def test_only_frameworks_of_the_system_are_used():
 
 @pytest.fixture(scope="module")
 def host():
-    """The host's runner up to what it says of the machine."""
-    values = {}
-    exec((DEVICES / "host" / "runner.py").read_text().split("\ndef about()")[0], values)
-    return values
+    """The host's runner."""
+    return host_names()
 
 
 TAKEN = st.lists(st.floats(0.1, 1e6), min_size=1, max_size=200)

@@ -18,6 +18,7 @@ from conftest import require_module
 from hypothesis import given
 from hypothesis import strategies as st
 from reference_coreml import DEVICES, bundle, faults, mac, measured, open_model
+from reference_coreml import host as host_names
 
 require_module("coremltools")
 PROGRAM = DEVICES / "mac" / "runner.py"
@@ -228,8 +229,7 @@ def test_a_model_that_fails_is_an_error_and_leaves_no_files(program, asked):
 )
 def test_the_stop_rule_is_that_of_the_host(timing, durations, runs, seconds, precision, most):
     """Both on one made-up clock, which only the model's calls move."""
-    host = {}
-    exec((DEVICES / "host" / "runner.py").read_text().split("\ndef about()")[0], host)
+    host = host_names()
     job = {"runs": runs, "seconds": seconds, "most_seconds": most, "precision": precision}
     taken = []
     for module in (host, vars(timing)):
@@ -351,6 +351,7 @@ def test_what_is_no_bundle_is_one_line_and_other_files_are_not_overwritten(
     results = json.loads(measured(tmp_path_factory)[0].read_text())
     results["description"]["about"]["os"] = "macOS 1"
     (tmp_path / "other.json").write_text(json.dumps(results))
+    capsys.readouterr()  # of the first measuring
     for arguments in (
         ["--offline", str(tmp_path / "missing.zip")],
         ["--offline", str(tmp_path / "bad.zip")],

@@ -70,14 +70,21 @@ def test_what_the_hosts_runner_is_asked_and_answers_is_of_the_protocol(model):
         json.loads(json.dumps(job(model).request())),
         json.loads(json.dumps(job(model, sustained_s=1.2).request())),
         json.loads(json.dumps(job("missing.onnx").request())),
+        json.loads(json.dumps(jobs.requests([job(model, id="a", detail=True), job("missing.onnx", id="b")]))),
+        json.loads(json.dumps(jobs.requests([job(model, id="a"), job(model, id="b")]))),
     ]
     for request in requests:
         assert not faults(request, "request")
     answers = asked(*requests)
-    for answer, kind in zip(answers, ("description", "measurement", "measurement", "error"), strict=True):
+    kinds = ("description", "measurement", "measurement", "error", "answers", "answers")
+    for answer, kind in zip(answers, kinds, strict=True):
         assert not faults(answer, kind)
         assert not faults(answer, "answer")
     assert answers[2]["windows"]
+    assert answers[0]["turns"] is True
+    assert "error" in answers[4]["answers"][1]
+    first, second = answers[5]["answers"]
+    assert len(first["turns"]) == len(second["turns"])
 
 
 def test_what_a_device_pulls_is_of_the_protocol(model):

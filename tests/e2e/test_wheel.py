@@ -39,6 +39,7 @@ def test_it_holds_the_data_and_the_programs_for_the_other_side(wheel):
         "nasvit_edge/data/images/LICENSE.fashion-mnist",
         "nasvit_edge/data/accuracy/nasvit.json",
         "nasvit_edge/shipped/devices/host/runner.py",
+        "nasvit_edge/shipped/devices/host/forks.py",
         "nasvit_edge/shipped/devices/host/device.toml",
         "nasvit_edge/shipped/export/onnx/format.toml",
         "nasvit_edge/shipped/export/tflite/classify.py",

@@ -52,7 +52,7 @@ SPACE = space_of(SMALL)
 QUICK = Choice(protocol="quick")
 SCHEMA = json.loads((files.shipped("devices") / "protocol.json").read_text())
 REMOTE = [
-    *(files.shipped("devices") / "host" / "runner.py",),
+    *(files.shipped("devices") / "host").glob("*.py"),
     *(files.shipped("devices") / "jetson").glob("*.py"),
     *(files.shipped("devices") / "linux-ssh").glob("*.py"),
 ]
@@ -436,6 +436,34 @@ def test_a_model_that_hangs_or_is_none_is_an_error_and_the_next_one_works(server
         assert "no answer in 1 s" in slow["error"]
         assert "samples_us" in runner.measure(job(model))
         assert len(runners(server)) == 1, "the one that hung has ended"
+
+
+def test_models_take_turns(server, model, tmp_path):
+    (tmp_path / "bad.onnx").write_bytes(b"nothing")
+    with told(server, server.device()) as (runner, _):
+        runner.about()
+        first, second = runner.together([job(model, "a"), job(model, "b")])
+        assert len(first["turns"]) == len(second["turns"]) >= 1
+        good, bad = runner.together([job(model, "a"), job(tmp_path / "bad.onnx", "b")])
+        assert sum(good["turns"]) == len(good["samples_us"])
+        assert (bad["id"], "error" in bad) == ("b", True)
+
+
+def test_where_the_runner_is_killed_models_that_took_turns_do_so_again(server, model):
+    with told(server, server.device()) as (runner, _):
+        runner.about()
+
+        def kill():
+            while len(runners(server)) < 3:  # the runner and its forks
+                time.sleep(0.01)
+            os.kill(min(runners(server)), signal.SIGKILL)
+
+        thread = threading.Thread(target=kill)
+        thread.start()
+        found = runner.together([job(model, name, seconds=2, most_seconds=2) for name in "ab"])
+        thread.join()
+        assert all("turns" in answer for answer in found)
+        assert len(runners(server)) == 1, "no fork of the killed one is left"
 
 
 def test_a_sustained_run_gives_windows(server, model):
