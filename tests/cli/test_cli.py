@@ -191,6 +191,7 @@ def test_nano_is_searched_without_measuring(tmp_path):
     assert time.perf_counter() - start < 10
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on_to_the_same_result(tmp_path):
     table = table_of("nasvit", tmp_path / "t.json")
     common = ("search", "--latency", "30ms", "--table", table, "--generations", "1500", "--population", "400")

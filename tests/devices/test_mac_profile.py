@@ -73,6 +73,7 @@ class Thread:
         self.thread.join(timeout=30)
 
 
+@pytest.mark.slow
 def test_a_profile_over_tls_goes_on_where_the_mac_was_stopped(tmp_path, tmp_path_factory):
     device, seen = replace(load_device("mac"), address="127.0.0.1"), []
 

@@ -91,6 +91,7 @@ def test_a_table_of_another_machine_cannot_be_confirmed():
         confirm.go(prepared(2 * MADE.predict(NANO.smallest()).ms), 0, PLAN, 3)
 
 
+@pytest.mark.slow
 def test_a_real_machine_confirms(tmp_path):
     pytest.importorskip("onnxruntime")
     from nasvit_edge.latency import load_table

@@ -60,6 +60,7 @@ def recorded():
     return notes, shown, progress
 
 
+@pytest.mark.slow
 def test_two_devices_are_measured_beside_each_other_and_each_gets_its_table(tmp_path, request_of):
     real = flow.load_device("host").runner
     names = [device(tmp_path, name, real) for name in ("left", "right")]

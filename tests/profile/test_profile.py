@@ -80,7 +80,8 @@ def test_a_prediction_is_near_what_was_measured_whole(profiled):
         assert 0.3 < predicted / whole["median_ms"] < 3
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [1, 5])
 def test_killed_again_and_again_it_still_measures_every_op_exactly_once(tmp_path, kills):
     toml = _toml(tmp_path)
     out = tmp_path / "tables"
@@ -177,6 +178,7 @@ def test_the_named_protocols_measure_ever_more():
         load_protocol("slow")
 
 
+@pytest.mark.slow
 def test_a_sample_is_measured_and_the_rest_estimated(tmp_path):
     nano = load_space("nano")
     notes = []

@@ -35,6 +35,7 @@ def measured(tmp_path_factory):
     return load_table(path, space=toml)
 
 
+@pytest.mark.slow
 def test_the_host_runs_for_as_long_as_asked_and_the_table_keeps_it(measured):
     with local_runner(load_device("host").runner) as runner:
         found = sustained.sustain(measured, runner, 4.0, 0, silent)

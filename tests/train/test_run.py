@@ -140,9 +140,8 @@ def test_a_run_killed_at_many_random_points_ends_as_an_uninterrupted_one(space, 
     assert weights(tmp_path / "killed") == weights(whole)
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.slow
 def test_a_signal_ends_the_run_with_a_checkpoint_and_a_line(space, data, tmp_path, whole, number, code):
     out = tmp_path / "stopped"
     process = started(*command(space, data, out, "--checkpoint-minutes", "60"))

@@ -72,6 +72,7 @@ def pinned(server):
     return f"--ignore-certificate-errors-spki-list={base64.b64encode(digest).decode()}"
 
 
+@pytest.mark.slow
 def test_from_the_qr_code_to_a_table_over_a_name_that_is_no_secure_context(chromium, tmp_path, monkeypatch):
     fewer_subnets(monkeypatch)
     notes, told = [], []

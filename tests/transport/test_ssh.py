@@ -267,6 +267,7 @@ def fill(folder):
             pass
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_is_said_and_continues_when_there_is_space(server, small_disk, tmp_path):
     device = server.device(folder=str(small_disk))
     with told(server, device) as (runner, notes), pytest.raises(DeviceError) as error:
@@ -594,7 +595,7 @@ def test_what_runs_on_a_device_is_python_3_8(path):
 
 def test_the_runner_needs_no_numpy_to_say_what_the_machine_is():
     runner = files.shipped("devices") / "host" / "runner.py"
-    command = [sys.executable, "-I", "-S", str(runner)]
+    command = [sys.executable, "-E", "-s", "-S", str(runner)]
     asked = '{"id": "a", "ask": "about"}\n'
     done = subprocess.run(command, input=asked, capture_output=True, text=True, check=True)
     answer = json.loads(done.stdout)
