@@ -15,7 +15,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from nasvit_edge.space import SearchSpace, StageSpec, SubnetConfig
+from nasvit_edge.pixel_ops import Labels as Labels
+from nasvit_edge.pixel_ops import Lateral as Lateral
+from nasvit_edge.pixel_ops import PixelClassifier as PixelClassifier
+from nasvit_edge.space import SearchSpace, SubnetConfig
+from nasvit_edge.specs import StageSpec
 
 KEY_VERSION = 1
 
@@ -195,12 +199,16 @@ class Classifier:
         return self.features * self.classes
 
 
-Op = Stem | MBConv | TransformerBlock | Head | Classifier
+Op = Stem | MBConv | TransformerBlock | Head | Classifier | Lateral | PixelClassifier | Labels
 
 
 def lower(space: SearchSpace, config: SubnetConfig, size: tuple[int, int] | None = None) -> tuple[Op, ...]:
-    """The ops of a subnet in order, for an input of `size` (height, width); the config's resolution by default."""
-    return tuple(_walk(space, config, size or (config.resolution, config.resolution)))
+    """The ops of a subnet in order, for an input of `size` (height, width); that of the config's resolution by default.
+
+    Each takes what the one before gives, but a `Lateral` takes the output of its stage, and the op behind the laterals
+    their sum.
+    """
+    return tuple(_walk(space, config, size or space.input_size(config.resolution)))
 
 
 def _walk(space: SearchSpace, config: SubnetConfig, size: tuple[int, int]) -> Iterator[Op]:
@@ -212,10 +220,15 @@ def _walk(space: SearchSpace, config: SubnetConfig, size: tuple[int, int]) -> It
         width=size[1],
     )
     yield op
+    grids = {}
     for i, stage in enumerate(space.stages):
         for block in range(config.depth[i]):
             op = _block(space, stage, config, i, block, op.out_shape())
             yield op
+        grids[i] = op.out_shape()
+    if space.is_dense:
+        yield from _decoder(space, [(space.stages[i].name, grids[i]) for i in space.levels], size)
+        return
     channels, height, width = op.out_shape()
     op = Head(
         in_channels=channels,
@@ -226,6 +239,31 @@ def _walk(space: SearchSpace, config: SubnetConfig, size: tuple[int, int]) -> It
     )
     yield op
     yield Classifier(features=op.features, classes=space.classes)
+
+
+def _decoder(
+    space: SearchSpace, levels: list[tuple[str, tuple[int, ...]]], size: tuple[int, int]
+) -> Iterator[Op]:
+    finest, decoded = levels[0][1][1:], space.head.width[0]
+    for place, (stage, (channels, height, width)) in enumerate(levels):
+        yield Lateral(
+            in_channels=channels,
+            channels=decoded,
+            height=height,
+            width=width,
+            out_height=finest[0],
+            out_width=finest[1],
+            stage=stage,
+            name=f"lateral.{place}",
+        )
+    yield PixelClassifier(channels=decoded, classes=space.classes, height=finest[0], width=finest[1])
+    yield Labels(
+        classes=space.classes,
+        height=finest[0],
+        width=finest[1],
+        out_height=size[0],
+        out_width=size[1],
+    )
 
 
 def _block(

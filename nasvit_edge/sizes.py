@@ -1,13 +1,26 @@
 """How large ops are: parameters, the activations that are alive at once, the bytes of an exported file.
 
-`parameters` is exact. The other two are computed, not measured: `activations` supposes a runtime that works
-op by op, frees what is not read again and computes activation functions in place; `file_bytes` counts
-constants and the graph around them, by coefficients fitted to real files.
+`parameters` is exact. The others are computed, not measured: `activations` (of an op) and `peak` (of a subnet) suppose a
+runtime that works op by op, frees what is not read again and computes activation functions in place; `file_bytes`
+counts constants and the graph around them, by coefficients fitted to real files.
 """
 
 from __future__ import annotations
 
-from nasvit_edge.ops import Classifier, Head, MBConv, Op, Stem, TransformerBlock, lower
+import math
+
+from nasvit_edge.ops import (
+    Classifier,
+    Head,
+    Labels,
+    Lateral,
+    MBConv,
+    Op,
+    PixelClassifier,
+    Stem,
+    TransformerBlock,
+    lower,
+)
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
 # (format, precision) -> bytes for each of `contents`, fitted by benchmarks/fit_file_sizes.py on whole subnets of nasvit and nano.
@@ -50,8 +63,12 @@ def parameters(op: Op) -> int:
             return linear + positions + 2 * (h * h + h) + 3 * 2 * c + 2 * c
         case Head():
             return op.weights() + 2 * op.expanded
-        case Classifier():
+        case Classifier() | PixelClassifier():
             return op.weights() + op.classes
+        case Lateral():
+            return op.weights() + 2 * op.channels
+        case Labels():
+            return 0
 
 
 def activations(op: Op) -> int:
@@ -74,6 +91,43 @@ def activations(op: Op) -> int:
             return 3 * op.height * op.width + channels * height * width
         case Classifier():
             return op.features + op.classes
+        case Lateral():
+            return _lateral(op)
+        case PixelClassifier():
+            return (op.channels + op.classes) * op.height * op.width
+        case Labels():
+            pixels = op.out_height * op.out_width
+            return max(op.classes * (op.height * op.width + pixels), (op.classes + 1) * pixels)
+
+
+def _lateral(op: Lateral) -> int:
+    """With the sum so far beside it, which the finest level's, the one without a resize, begins."""
+    cells, out = op.height * op.width, math.prod(op.out_shape())
+    projected = (op.in_channels + op.channels) * cells
+    if (op.height, op.width) == (op.out_height, op.out_width):
+        return projected
+    return max(projected + out, op.channels * cells + 2 * out)
+
+
+def peak(space: SearchSpace, config: SubnetConfig) -> int:
+    """The most values that are alive at once in a subnet, its ops run in the order of `lower`.
+
+    The outputs of levels stay until their laterals have run.
+    """
+    ops = lower(space, config)
+    levels = {op.stage for op in ops if isinstance(op, Lateral)}
+    waiting: dict[str, int] = {}
+    most, before = 0, ""
+    for op in ops:
+        stage = op.stage if isinstance(op, Lateral) else op.name.partition(".")[0]
+        taken = stage if isinstance(op, Lateral) else before  # counted as the op's own input
+        most = max(most, activations(op) + sum(waiting.values()) - waiting.get(taken, 0))
+        if isinstance(op, Lateral):
+            del waiting[stage]
+        elif stage in levels:
+            waiting[stage] = math.prod(op.out_shape())
+        before = stage
+    return most
 
 
 def contents(op: Op) -> tuple[int, int, int, int, int]:
@@ -93,8 +147,12 @@ def contents(op: Op) -> tuple[int, int, int, int, int]:
             channels = op.expanded + op.features
         case Classifier():
             channels = op.classes
-        case Stem():
+        case Stem() | Lateral():
             channels = op.channels
+        case PixelClassifier():
+            channels = op.classes
+        case Labels():
+            channels = 0
     return op.weights(), 0, channels, 0, 1
 
 

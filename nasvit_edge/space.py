@@ -18,84 +18,23 @@ from typing import Any
 
 from nasvit_edge import files
 from nasvit_edge.errors import SpaceError
+from nasvit_edge.specs import GENES, AttentionSpec, HeadSpec, StageSpec, StemSpec
+from nasvit_edge.specs import Gene as Gene
+from nasvit_edge.specs import SubnetConfig as SubnetConfig
+from nasvit_edge.specs import get_gene as get_gene
 from nasvit_edge.toml_table import TomlTable
 
-_GENES = ("width", "depth", "kernel_size", "expand_ratio")
+HEADS = ("classifier", "mlp")
 _LARGEST = {"width": 4096, "depth": 64, "kernel_size": 31, "expand_ratio": 32}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StemSpec:
-    """The first convolution: k x k, batch norm, SiLU."""
-
-    width: tuple[int, ...]
-    kernel_size: int
-    stride: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageSpec:
-    """A stage; `hybrid` means one MBConv, then transformer blocks up to the active depth.
-
-    `expands`: whether its MBConvs have a 1x1 convolution first; where any choice of `expand_ratio` is above 1, they do.
-    """
-
-    name: str
-    hybrid: bool
-    width: tuple[int, ...]
-    depth: tuple[int, ...]
-    kernel_size: tuple[int, ...]
-    expand_ratio: tuple[int, ...]
-    se: bool
-    stride: int
-    expands: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeadSpec:
-    """The last convolution: 1x1 to `expand_ratio` times the input, pooling, 1x1 to `width`."""
-
-    width: tuple[int, ...]
-    expand_ratio: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttentionSpec:
-    """Widths per head and the side of the grid that the position tables are made for."""
-
-    head_width: int = 8
-    value_ratio: int = 4
-    window: int = 18
-
-
-@dataclass(frozen=True, slots=True)
-class SubnetConfig:
-    """One subnet of a space. Made and checked by `SearchSpace.config`."""
-
-    resolution: int
-    width: tuple[int, ...]
-    depth: tuple[int, ...]
-    kernel_size: tuple[int, ...]
-    expand_ratio: tuple[int, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON; the inverse of `space.config(**...)`."""
-        return {"resolution": self.resolution} | {g: list(getattr(self, g)) for g in _GENES}
-
-
-@dataclass(frozen=True, slots=True)
-class Gene:
-    """One free choice of a space: `gene.kind` at position `gene.index` (of the whole list)."""
-
-    kind: str
-    index: int
-    choices: tuple[int, ...]
-    name: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpace:
-    """A family of subnets that share weights; see `load_space`."""
+    """A family of subnets that share weights; see `load_space`.
+
+    Attributes:
+        resolutions: heights of the input; `aspect` is (width, height) of its shape.
+    """
 
     name: str
     resolutions: tuple[int, ...]
@@ -107,6 +46,7 @@ class SearchSpace:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     labels: str | tuple[str, ...]
+    aspect: tuple[int, int] = (1, 1)
     genes: tuple[Gene, ...] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -125,7 +65,7 @@ class SearchSpace:
         chosen = {"width": width, "depth": depth, "kernel_size": kernel_size, "expand_ratio": expand_ratio}
         for kind, values in chosen.items():
             _check_list(self, kind, values)
-        config = SubnetConfig(resolution, *(tuple(chosen[kind]) for kind in _GENES))
+        config = SubnetConfig(resolution, *(tuple(chosen[kind]) for kind in GENES))
         for gene in self.genes:
             value = get_gene(config, gene)
             if type(value) is not int or value not in gene.choices:
@@ -135,7 +75,7 @@ class SearchSpace:
 
     def config_from(self, values: Any, what: str = "config") -> SubnetConfig:
         """A config from untrusted JSON (the object of `to_dict`)."""
-        known = ("resolution", *_GENES)
+        known = ("resolution", *GENES)
         if not isinstance(values, dict):
             raise SpaceError(f"{what} is not an object with {', '.join(known)}")
         for key in known:
@@ -145,6 +85,33 @@ class SearchSpace:
             if key not in known:
                 raise SpaceError(f"{what} has an unknown key {key!r}; it takes {', '.join(known)}")
         return self.config(**values)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether its subnets label pixels, not images."""
+        return self.head.kind != "classifier"
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The stages whose outputs are features: the last one of each stride beyond the stem's."""
+        total, found = self.stem.stride, []
+        for i, stage in enumerate(self.stages):
+            total *= stage.stride
+            ends = i + 1 == len(self.stages) or self.stages[i + 1].stride > 1
+            if ends and total > self.stem.stride:
+                found.append(i)
+        return tuple(found) or (len(self.stages) - 1,)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Input pixels along a side of a feature's cell, for each level."""
+        return tuple(
+            self.stem.stride * math.prod(stage.stride for stage in self.stages[: i + 1]) for i in self.levels
+        )
+
+    def input_size(self, resolution: int) -> tuple[int, int]:
+        """Height and width of the images at a resolution."""
+        return (resolution, resolution * self.aspect[0] // self.aspect[1])
 
     def smallest(self) -> SubnetConfig:
         """Every gene at its smallest choice."""
@@ -160,10 +127,10 @@ class SearchSpace:
 
     def from_choices(self, values: Sequence[int]) -> SubnetConfig:
         """The inverse of `[get_gene(config, gene) for gene in space.genes]`."""
-        lists: dict[str, list[int]] = {kind: [] for kind in ("resolution", *_GENES)}
+        lists: dict[str, list[int]] = {kind: [] for kind in ("resolution", *GENES)}
         for gene, value in zip(self.genes, values, strict=True):
             lists[gene.kind].append(value)
-        return SubnetConfig(lists["resolution"][0], *(tuple(lists[kind]) for kind in _GENES))
+        return SubnetConfig(lists["resolution"][0], *(tuple(lists[kind]) for kind in GENES))
 
     def size(self) -> int:
         """The number of subnets."""
@@ -181,7 +148,7 @@ class SearchSpace:
             replace(
                 stage,
                 width=own["width"][i + 1 : i + 2],
-                **{kind: own[kind][i : i + 1] for kind in _GENES[1:]},
+                **{kind: own[kind][i : i + 1] for kind in GENES[1:]},
             )
             for i, stage in enumerate(self.stages)
         )
@@ -215,14 +182,6 @@ def family(space: str) -> str:
     return re.sub("-subnet(-[0-9a-f]{8})?$", "", space)
 
 
-def get_gene(config: SubnetConfig, gene: Gene) -> int:
-    """The choice of `gene` in `config`."""
-    if gene.kind == "resolution":
-        return config.resolution
-    value: int = getattr(config, gene.kind)[gene.index]
-    return value
-
-
 def load_space(name: str | Path) -> SearchSpace:
     """A shipped space by name (`nasvit`, `alphanet`, `nano`), or a TOML file by path."""
     path = Path(name)
@@ -248,11 +207,17 @@ def parse_space(table: dict[str, Any], path: Path) -> SearchSpace:
         raise SpaceError(f"space {str(path)!r}: {error}") from None
 
 
+_PLAIN_HEAD = {"kind": "classifier", "expand_ratio": 0}  # what a file need not say
+
+
 def space_toml(space: SearchSpace) -> str:
     """The TOML of a space; `parse_space` reads it back as it was."""
     import tomli_w
 
     values = asdict(space)
+    values["head"] = {key: value for key, value in values["head"].items() if value != _PLAIN_HEAD.get(key)}
+    if space.aspect == (1, 1):
+        del values["aspect"]
     stages = list(map(_stage_values, space.stages, values.pop("stages")))
     del values["genes"]
     return tomli_w.dumps({"schema": 1, **values, "stage": stages})
@@ -280,11 +245,16 @@ def _parse(root: TomlTable) -> SearchSpace:
         mean=root.three("mean", positive=False),
         std=root.three("std", positive=True),
         labels=_parse_labels(root),
+        aspect=_parse_aspect(root),
     )
     root.done()
     names = [stage.name for stage in space.stages]
     if not names or len(set(names)) != len(names):
         raise SpaceError(f"key 'stage.name': {names!r} must be different names, at least one")
+    if any(r * space.aspect[0] % space.aspect[1] for r in space.resolutions):
+        raise SpaceError(
+            f"key 'aspect' is {list(space.aspect)!r}: the widths at resolutions {list(space.resolutions)!r} are no whole pixels"
+        )
     if isinstance(space.labels, tuple) and len(space.labels) != space.classes:
         raise SpaceError(f"key 'labels' has {len(space.labels)} names for {space.classes} classes")
     return space
@@ -337,10 +307,25 @@ def _parse_stage(table: TomlTable, attention: AttentionSpec) -> StageSpec:
 
 
 def _parse_head(table: TomlTable) -> HeadSpec:
+    kind = table.take("kind", str, "classifier")
+    if kind not in HEADS:
+        raise SpaceError(f"key '{table.where}kind' is {kind!r}; it must be {' or '.join(map(repr, HEADS))}")
     width = table.choices("width", 1, 65536)
-    expand_ratio = table.integer("expand_ratio", 1, _LARGEST["expand_ratio"])
+    if kind == "classifier":
+        expand_ratio = table.integer("expand_ratio", 1, _LARGEST["expand_ratio"])
+        table.done()
+        return HeadSpec(width=width, expand_ratio=expand_ratio)
+    if len(width) > 1:  # all laterals would depend on it
+        raise SpaceError(f"key '{table.where}width' is {list(width)!r}; a decoder has one width")
     table.done()
-    return HeadSpec(width=width, expand_ratio=expand_ratio)
+    return HeadSpec(width=width, kind=kind)
+
+
+def _parse_aspect(root: TomlTable) -> tuple[int, int]:
+    sides = root.take("aspect", list, [1, 1])
+    if len(sides) != 2 or not all(type(side) is int and 0 < side <= 4096 for side in sides):
+        raise SpaceError(f"key 'aspect' is {sides!r}; it must be [width, height], like [4, 3]")
+    return (sides[0], sides[1])
 
 
 def _parse_labels(table: TomlTable) -> str | tuple[str, ...]:

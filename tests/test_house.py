@@ -17,8 +17,8 @@ from nasvit_edge.space import load_space
 PACKAGE = Path(nasvit_edge.__file__).parent
 FLOORS = [
     ["errors"],
-    ["units", "files", "toml_table", "space"],
-    ["ops", "sizes"],
+    ["units", "files", "toml_table", "specs", "space"],
+    ["pixel_ops", "ops", "sizes"],
     ["latency", "device", "data_sets"],
     ["model"],
     ["export"],

@@ -8,12 +8,23 @@ norm over all N * C values of a sample is a group norm with one group.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nasvit_edge.ops import Classifier, Head, MBConv, Op, Stem, TransformerBlock
+from nasvit_edge.ops import (
+    Classifier,
+    Head,
+    Labels,
+    Lateral,
+    MBConv,
+    Op,
+    PixelClassifier,
+    Stem,
+    TransformerBlock,
+)
 
 
 class ConvNorm(nn.Module):
@@ -238,6 +249,70 @@ class ClassifierBlock(nn.Module):
         return out
 
 
+class LateralBlock(nn.Module):
+    """(B, C, H, W) -> (B, D, H', W')."""
+
+    def __init__(self, op: Lateral) -> None:
+        super().__init__()
+        self.size = (op.out_height, op.out_width)
+        self.resizes = self.size != (op.height, op.width)
+        self.project = ConvNorm(op.in_channels, op.channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.project(x)
+        return resized(out, self.size) if self.resizes else out
+
+
+class PixelClassifierBlock(nn.Module):
+    """(B, D, H, W) -> (B, classes, H, W)."""
+
+    def __init__(self, op: PixelClassifier) -> None:
+        super().__init__()
+        self.act = nn.SiLU()
+        self.linear = nn.Conv2d(op.channels, op.classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.linear(self.act(x))
+        return out
+
+
+class LabelsBlock(nn.Module):
+    """(B, classes, H, W) -> classes of pixels (B, H', W')."""
+
+    def __init__(self, op: Labels) -> None:
+        super().__init__()
+        self.size = (op.out_height, op.out_width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return resized(x, self.size).argmax(1).to(torch.int32)
+
+
+def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, C, H, W) bilinearly to (B, C, *size), pixels taken at their centres."""
+    return F.interpolate(x, size, mode="bilinear", align_corners=False)
+
+
+def run(
+    ops: Sequence[Op],
+    apply: Callable[[Op, Tensor], Tensor],
+    x: Tensor,
+    outputs: dict[str, Tensor] | None = None,
+) -> Tensor:
+    """What the last of `ops` gives for images (B, 3, H, W), `Labels` left out: logits, (B, classes) or (B, classes, H', W').
+
+    `apply(op, input)` computes one op; `outputs` is given what each stage gives, by name.
+    """
+    outputs = {} if outputs is None else outputs
+    total: Tensor | None = None
+    for op in ops:
+        if isinstance(op, Lateral):
+            branch = apply(op, outputs[op.stage])
+            x = total = branch if total is None else total + branch
+        elif not isinstance(op, Labels):
+            x = outputs[op.name.partition(".")[0]] = apply(op, x)
+    return x
+
+
 def build(op: Op) -> nn.Module:
     """The module of an op, unfolded, freshly initialised; input (B, *op.in_shape())."""
     match op:
@@ -251,6 +326,12 @@ def build(op: Op) -> nn.Module:
             return HeadBlock(op)
         case Classifier():
             return ClassifierBlock(op)
+        case Lateral():
+            return LateralBlock(op)
+        case PixelClassifier():
+            return PixelClassifierBlock(op)
+        case Labels():
+            return LabelsBlock(op)
 
 
 @functools.lru_cache(maxsize=256)

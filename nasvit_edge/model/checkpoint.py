@@ -187,6 +187,7 @@ _MBCONV = {
     "project.norm": "mobile_inverted_conv.point_linear.bn.bn",
     "shortcut.conv": "shortcut.conv.conv",
 }
+_DECODER = ("lateral.", "pixel_classifier.")
 _ENDS = {
     "first_conv.body.conv": "first_conv.conv.conv",
     "first_conv.body.norm": "first_conv.bn.bn",
@@ -212,6 +213,8 @@ def _published_name(name: str, numbers: Mapping[str, int]) -> str:
     for ours, theirs in _ENDS.items():
         if name.startswith(f"{ours}."):
             return theirs + name[len(ours) :]
+    if name.startswith(_DECODER):
+        return name  # nothing published has one
     stage, index, rest = name.split(".", 2)
     block = f"blocks.{numbers[f'{stage}.{index}']}"
     if rest in _PARTS:
@@ -233,6 +236,29 @@ def _published_shape(name: str, tensor: Tensor) -> Tensor:
     if name == "last_conv.feature_mix_layer.conv.conv.weight":
         return tensor[:, :, None, None]
     return tensor
+
+
+def is_segmenter(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether weights have a decoder."""
+    return any(name.startswith(_DECODER) for name in tensors)
+
+
+def load_stages(supernet: Supernet, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Give a supernet the stages of weights whose stem and head are others; CheckpointError where one does not fit."""
+    names = published_names(supernet)
+    stages = {stage.name for stage in supernet.space.stages}
+    kept = {re.sub(r"^(module\.)+", "", name): value for name, value in tensors.items()}
+    foreign = any(name.startswith(("blocks.", "first_conv.conv.")) for name in kept)
+    state = supernet.state_dict()
+    for ours, theirs in names.items():
+        name = theirs if foreign else ours
+        if ours.split(".")[0] in stages:
+            if name not in kept:
+                raise CheckpointError(
+                    f"weights {where!r}: key {name!r} is missing; their stages are not those of space {supernet.space.name!r}"
+                )
+            state[ours] = _fitting(kept[name], state[ours], name, where)
+    supernet.load_state_dict(state)
 
 
 def load_tensors(supernet: Supernet, tensors: Mapping[str, Tensor], where: str) -> None:

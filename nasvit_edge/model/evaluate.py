@@ -1,35 +1,66 @@
-"""Calibrating subnets on images and counting what they get right."""
+"""Calibrating subnets on images and counting what they get right: images, or of scenes the pixels of each class."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
-from nasvit_edge.data_sets import Images
+from nasvit_edge.data_sets import Images, Labelled
+from nasvit_edge.data_sets.confusion import Confusion
+from nasvit_edge.data_sets.scenes import SceneSet
+from nasvit_edge.model.blocks import resized
 from nasvit_edge.model.subnet import Subnet, calibrate, fold, materialise
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.space import SubnetConfig
 
 CALIBRATION_BATCH = 64  # images a batch; at most 64 batches are used (spec section 2)
+SCENE_BATCH = 8  # scenes have many more pixels
 
 
-def subnet_accuracy(supernet: Supernet, config: SubnetConfig, calibration: Images, images: Images) -> float:
-    """The share of `images` that a subnet gets right, calibrated on `calibration`."""
+def subnet_accuracy(
+    supernet: Supernet, config: SubnetConfig, calibration: Labelled, images: Labelled
+) -> float:
+    """How good a subnet is, calibrated on `calibration`: the share of `images` it gets right, or its mean IoU."""
     subnet = fold(calibrated(materialise(supernet, config), calibration))
-    return correct(subnet, images) / len(images)
+    return accuracy(subnet, images)
 
 
-def calibrated(subnet: Subnet, images: Images) -> Subnet:
+def calibrated(subnet: Subnet, images: Labelled) -> Subnet:
     """`subnet`, calibrated in place on (at most 64 batches of) `images`."""
-    used = images.take(images.name, _first(images, 64 * CALIBRATION_BATCH))
-    batches = (
-        x.to(_device(subnet))
-        for x, _ in used.batches(subnet.space, subnet.config.resolution, CALIBRATION_BATCH)
-    )
+    batch = SCENE_BATCH if isinstance(images, SceneSet) else CALIBRATION_BATCH
+    used = images.take(images.name, slice(0, min(64 * batch, len(images))))
+    batches = (x.to(_device(subnet)) for x, _ in used.batches(subnet.space, subnet.config.resolution, batch))
     return calibrate(subnet, batches, data=images.name)
 
 
-def _first(images: Images, count: int) -> slice:
-    return slice(0, min(count, len(images)))
+def accuracy(subnet: Subnet, images: Labelled) -> float:
+    """The share of images that a subnet gets right, or its mean IoU."""
+    return score(tally(subnet, images), images)
+
+
+def tally(subnet: Subnet, images: Labelled) -> Tensor:
+    """What a subnet gets right, int64, to be added up over parts of a set: (1,), or of scenes the confusion (C, C)."""
+    if isinstance(images, SceneSet):
+        return torch.from_numpy(confusion(subnet, images).counts)
+    return torch.tensor([correct(subnet, images)])
+
+
+def score(total: Tensor, images: Labelled) -> float:
+    """The accuracy, or mean IoU, of what was added up over all of `images`."""
+    if isinstance(images, SceneSet):
+        return Confusion(len(total), total.numpy()).mean_iou
+    return int(total) / len(images)
+
+
+def confusion(subnet: Subnet, scenes: SceneSet) -> Confusion:
+    """The pixels of each class as a segmenter calls them, at the masks' size."""
+    found = Confusion(subnet.space.classes)
+    with torch.inference_mode():
+        for x, masks in scenes.batches(subnet.space, subnet.config.resolution, SCENE_BATCH):
+            logits = subnet(x.to(_device(subnet)))
+            labels = resized(logits, (masks.shape[1], masks.shape[2])).argmax(1).cpu()
+            found.add(labels.numpy(), masks.numpy())
+    return found
 
 
 def correct(subnet: Subnet, images: Images) -> int:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nasvit_edge.model.blocks import MLP, ConvNorm, TransformerBlockModule
+from nasvit_edge.model.blocks import MLP, ConvNorm, LabelsBlock, TransformerBlockModule, resized
 
 # Measured: well inside a second-level cache of 1-2 MB, and few enough slices not to cost anything themselves.
 SLICE_BYTES, MOST_SLICES = 700_000, 16
@@ -150,6 +150,17 @@ class TokenTransformer(nn.Module):
         return projected
 
 
+class ChannelsLastLabels(nn.Module):
+    """`LabelsBlock` for channels-last runtimes: the largest of the last axis, so that nothing is transposed."""
+
+    def __init__(self, block: LabelsBlock) -> None:
+        super().__init__()
+        self.size = block.size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return resized(x, self.size).permute(0, 2, 3, 1).argmax(3).to(torch.int32)
+
+
 def _normalised(t: Tensor) -> Tensor:
     """(t - mean) / std over all N * C values of a sample, in the fewest steps a converter writes: (B, N, C)."""
     centred = t - t.mean((1, 2), keepdim=True)
@@ -171,6 +182,8 @@ def fold_block(block: nn.Module, layout: str = "NCHW") -> nn.Module:
     if isinstance(block, TransformerBlockModule):
         folded_block = FoldedTransformer(copy.deepcopy(block))
         return folded_block if layout == "NCHW" else TokenTransformer(folded_block)
+    if isinstance(block, LabelsBlock) and layout == "NHWC":
+        return ChannelsLastLabels(block)
     folded = copy.deepcopy(block)
     for name, child in block.named_children():
         if isinstance(child, ConvNorm):

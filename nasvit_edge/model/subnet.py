@@ -11,17 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from nasvit_edge.errors import DataError
-from nasvit_edge.model.blocks import build
+from nasvit_edge.model.blocks import build, run
 from nasvit_edge.model.folded import fold_block
-from nasvit_edge.model.supernet import Supernet, attach
+from nasvit_edge.model.supernet import Supernet, attach, stage_ops
 from nasvit_edge.ops import Op, lower
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
 
 class Subnet(nn.Module):
-    """A plain static network: images (B, 3, r, r) -> logits (B, classes).
+    """A plain static network: images (B, 3, H, W) of its size -> logits, (B, classes) or (B, classes, H', W').
 
     Attributes:
+        size: height and width of its images.
         space, config, ops: what it is; `ops` in the order they run.
         source: where the weights are from (as `Supernet.source`).
         calibration: what its batch-norm statistics were estimated on; None before `calibrate`.
@@ -31,6 +32,7 @@ class Subnet(nn.Module):
     def __init__(self, space: SearchSpace, config: SubnetConfig, ops: tuple[Op, ...]) -> None:
         super().__init__()
         self.space, self.config, self.ops = space, config, ops
+        self.size = (ops[0].in_shape()[1], ops[0].in_shape()[2])
         self.source: dict[str, object] = {"kind": "untrained"}
         self.calibration: dict[str, Any] | None = None
         self.folded = False
@@ -40,18 +42,38 @@ class Subnet(nn.Module):
         return [self.get_submodule(op.name) for op in self.ops]
 
     def forward(self, x: Tensor) -> Tensor:
-        for op in self.ops:
-            x = self.get_submodule(op.name)(x)
-        return x
+        return run(self.ops, self._compute, x)
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """The outputs (B, C, H', W') of `space.levels`."""
+        outputs: dict[str, Tensor] = {}
+        run(stage_ops(self.space, self.config, self.size), self._compute, x, outputs)
+        return [outputs[self.space.stages[i].name] for i in self.space.levels]
+
+    def _compute(self, op: Op, x: Tensor) -> Tensor:
+        out: Tensor = self.get_submodule(op.name)(x)
+        return out
 
 
-def materialise(supernet: Supernet, config: SubnetConfig) -> Subnet:
-    """The subnet `config` with its own storage, unfolded, in eval mode.
+class PixelLabels(nn.Module):
+    """A subnet of a dense space with the largest class of each pixel as its output: (B, 3, H, W) -> int32 (B, H, W)."""
+
+    def __init__(self, subnet: Subnet) -> None:
+        super().__init__()
+        self.subnet = subnet
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.subnet.get_submodule(self.subnet.ops[-1].name)(self.subnet(x))
+        return out
+
+
+def materialise(supernet: Supernet, config: SubnetConfig, size: tuple[int, int] | None = None) -> Subnet:
+    """The subnet `config` with its own storage, unfolded, in eval mode; for images of `size`, by default of its resolution.
 
     Every tensor is sliced to what the subnet uses, so later changes to the supernet, or taking
     another subnet, leave it as it is.
     """
-    ops = lower(supernet.space, config)
+    ops = lower(supernet.space, config, size)
     subnet = Subnet(supernet.space, config, ops)
     for op in ops:
         with torch.device("meta"):

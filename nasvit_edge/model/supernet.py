@@ -8,7 +8,7 @@ place of its own (spec section 2).
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from nasvit_edge.errors import CheckpointError
 from nasvit_edge.model.batch_norm import Ranks, share_statistics
-from nasvit_edge.model.blocks import MBConvBlock, TransformerBlockModule, build
-from nasvit_edge.ops import Classifier, MBConv, Op, TransformerBlock, lower
+from nasvit_edge.model.blocks import MBConvBlock, TransformerBlockModule, build, run
+from nasvit_edge.ops import Classifier, MBConv, Op, Stem, TransformerBlock, lower
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
 SCALING_SWITCHES = 8  # rows of the layer scaling per depth, chosen by the token count mod 8
@@ -53,27 +53,45 @@ class Supernet(nn.Module):
         statistics: Mapping[str, Tensor] | None = None,
         *,
         dropout: float = 0.0,
+        size: tuple[int, int] | None = None,
     ) -> Tensor:
-        """Logits (B, classes) of the subnet `config` for images (B, 3, H, W).
+        """Logits of the subnet `config` for images (B, 3, H, W): (B, classes), of a dense space (B, classes, H', W').
 
-        Images of another size are resized bicubically to the subnet's resolution. In train mode batch
-        norm uses the batch, in eval mode the running statistics, or `statistics` where given (the
-        names of the subnet's state dict, such as a calibrated subnet has). `dropout` is the share of
-        the classifier's inputs that train mode leaves out.
+        Images of another size are resized bicubically to `size`, without it to that of the subnet's
+        resolution. In train mode batch norm uses the batch, in eval mode the running statistics, or
+        `statistics` where given (the names of the subnet's state dict, such as a calibrated subnet has).
+        `dropout` is the share of the classifier's inputs that train mode leaves out.
         """
-        size = (config.resolution, config.resolution)
+        size = size or self.space.input_size(config.resolution)
         if tuple(images.shape[-2:]) != size:
             images = F.interpolate(images, size, mode="bicubic", align_corners=False)
-        x = images
-        for op in lower(self.space, config):
+        return run(lower(self.space, config, size), self._compute(statistics, dropout), images)
+
+    def features(
+        self, images: Tensor, config: SubnetConfig, statistics: Mapping[str, Tensor] | None = None
+    ) -> list[Tensor]:
+        """The outputs (B, C, H', W') of `space.levels` for images (B, 3, H, W), taken at the size they have."""
+        outputs: dict[str, Tensor] = {}
+        ops = stage_ops(self.space, config, (images.shape[-2], images.shape[-1]))
+        run(ops, self._compute(statistics, 0.0), images, outputs)
+        return [outputs[self.space.stages[i].name] for i in self.space.levels]
+
+    def _compute(
+        self, statistics: Mapping[str, Tensor] | None, dropout: float
+    ) -> Callable[[Op, Tensor], Tensor]:
+        """How an op is computed with slices of the shared weights."""
+
+        def apply(op: Op, x: Tensor) -> Tensor:
             skeleton = _skeleton(op, self.training, self.ranks if self.training else None)
             state = self.block_state(op, skeleton.names)
             if statistics and not self.training:
                 state |= {n: statistics[f"{op.name}.{n}"] for n in state if n.endswith(_STATISTICS)}
             if dropout and self.training and isinstance(op, Classifier):
                 x = F.dropout(x, dropout)
-            x = torch.func.functional_call(skeleton.module, state, (x,))
-        return x
+            out: Tensor = torch.func.functional_call(skeleton.module, state, (x,))
+            return out
+
+        return apply
 
     def block_state(self, op: Op, names: Mapping[str, torch.Size]) -> dict[str, Tensor]:
         """The entries `names` (name -> shape) of `build(op)`'s state dict, as views where possible."""
@@ -150,6 +168,11 @@ def largest_ops(space: SearchSpace) -> dict[str, Op]:
     return {op.name: op for op in lower(space, space.largest())}
 
 
+def stage_ops(space: SearchSpace, config: SubnetConfig, size: tuple[int, int]) -> list[Op]:
+    """The ops up to the last stage, for images of a size."""
+    return [op for op in lower(space, config, size) if isinstance(op, Stem | MBConv | TransformerBlock)]
+
+
 def attach(root: nn.Module, name: str, block: nn.Module) -> None:
     """`root.mb4[2] = block` for the name `mb4.2`, making the list as needed."""
     stage, dot, index = name.partition(".")
@@ -196,15 +219,17 @@ def _slice(name: str, largest: Tensor, shape: torch.Size, op: Op) -> Tensor:
 
 
 def crop_positions(table: Tensor, height: int, width: int, heads: int) -> Tensor:
-    """The offsets that a grid uses, ((2H-1) * (2W-1), heads), of a square table; larger grids resize it bicubically."""
+    """The offsets that a grid uses, ((2H-1) * (2W-1), heads), of a square table.
+
+    Its middle; along an axis that is longer than the table was made for, all of it, resized bicubically.
+    """
     side = round(table.shape[0] ** 0.5)
     window = (side + 1) // 2
     image = table[:, :heads].view(side, side, heads)
+    top, left = max(0, window - height), max(0, window - width)
+    image = image[top : side - top, left : side - left]
     if max(height, width) > window:
         image = resize_positions(image, (2 * height - 1, 2 * width - 1))
-    else:
-        top, left = window - height, window - width
-        image = image[top : side - top, left : side - left]
     return image.reshape(-1, heads)
 
 
@@ -222,4 +247,5 @@ __all__ = [
     "crop_positions",
     "drop_statistics",
     "largest_ops",
+    "stage_ops",
 ]

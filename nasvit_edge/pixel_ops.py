@@ -1,0 +1,99 @@
+"""Ops of a decoder, which labels pixels; methods as those of `ops`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+KEY_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lateral:
+    """A decoder's branch: 1x1 conv of a level's output, batch norm, bilinear resize to the finest level's grid.
+
+    The decoder adds its branches up: the all-MLP decoder of SegFormer (Xie et al., NeurIPS 2021, section 3.2), whose
+    linear layers before and behind the concatenation, with nothing between, are one here.
+    """
+
+    in_channels: int
+    channels: int
+    height: int
+    width: int
+    out_height: int
+    out_width: int
+    stage: str = field(default="", compare=False)
+    name: str = field(default="lateral", compare=False)
+
+    def key(self) -> str:
+        return (
+            f"lateral/{KEY_VERSION}:{self.height}x{self.width}-{self.out_height}x{self.out_width}"
+            f":{self.in_channels}-{self.channels}"
+        )
+
+    def in_shape(self) -> tuple[int, ...]:
+        return (self.in_channels, self.height, self.width)
+
+    def out_shape(self) -> tuple[int, ...]:
+        return (self.channels, self.out_height, self.out_width)
+
+    def macs(self) -> int:
+        return self.in_channels * self.channels * self.height * self.width
+
+    def weights(self) -> int:
+        return self.in_channels * self.channels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PixelClassifier:
+    """SiLU of the sum of the laterals, 1x1 conv to the classes: logits on the finest level's grid."""
+
+    channels: int
+    classes: int
+    height: int
+    width: int
+    name: str = field(default="pixel_classifier", compare=False)
+
+    def key(self) -> str:
+        return f"pixels/{KEY_VERSION}:{self.height}x{self.width}:{self.channels}-{self.classes}"
+
+    def in_shape(self) -> tuple[int, ...]:
+        return (self.channels, self.height, self.width)
+
+    def out_shape(self) -> tuple[int, ...]:
+        return (self.classes, self.height, self.width)
+
+    def macs(self) -> int:
+        return self.channels * self.classes * self.height * self.width
+
+    def weights(self) -> int:
+        return self.channels * self.classes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labels:
+    """Bilinear resize of the logits to the input's size, and the largest class of each pixel."""
+
+    classes: int
+    height: int
+    width: int
+    out_height: int
+    out_width: int
+    name: str = field(default="labels", compare=False)
+
+    def key(self) -> str:
+        return (
+            f"labels/{KEY_VERSION}:{self.height}x{self.width}-{self.out_height}x{self.out_width}"
+            f":{self.classes}"
+        )
+
+    def in_shape(self) -> tuple[int, ...]:
+        return (self.classes, self.height, self.width)
+
+    def out_shape(self) -> tuple[int, ...]:
+        return (self.out_height, self.out_width)
+
+    def macs(self) -> int:
+        return 0
+
+    def weights(self) -> int:
+        return 0
