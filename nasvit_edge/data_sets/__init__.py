@@ -16,7 +16,7 @@ from nasvit_edge.data_sets.fashion import (
 )
 from nasvit_edge.data_sets.folders import image_folder
 from nasvit_edge.data_sets.sets import FileSet, Images, ImageSet, prepare
-from nasvit_edge.data_sets.splits import check, classes, load_images, training_splits
+from nasvit_edge.data_sets.splits import Labelled, check, classes, load_images, training_splits
 
 __all__ = [
     "BUNDLED",
@@ -28,6 +28,7 @@ __all__ = [
     "FileSet",
     "ImageSet",
     "Images",
+    "Labelled",
     "bundled",
     "check",
     "classes",

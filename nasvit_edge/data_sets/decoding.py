@@ -24,33 +24,35 @@ def decode(path: str, size: int | None = None) -> Pixels:
     image_module: Any = require("PIL.Image", "train")
     try:
         with image_module.open(path) as image:
-            _check_sides(image)
+            check_sides(*image.size)
             rgb = _rgb(image, image_module)
             fitted = rgb if size is None else _fitted(rgb, size, image_module)
             return np.ascontiguousarray(np.asarray(fitted).transpose(2, 0, 1))
     except Exception as error:  # noqa: BLE001 - a damaged file fails in any way
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
 
 
-def check_header(path: str) -> None:
-    """Open an image without decoding it; the errors of `decode` that show up there."""
+def check_header(path: str) -> tuple[int, int]:
+    """Height and width of an image, which is not decoded; the errors of `decode` that show up there."""
     image_module: Any = require("PIL.Image", "train")
     try:
         with image_module.open(path) as image:
-            _check_sides(image)
+            check_sides(*image.size)
+            return (image.height, image.width)
     except Exception as error:  # noqa: BLE001 - a damaged file fails in any way
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
 
 
-def _unreadable(path: str, error: Exception) -> DataError:
+def unreadable(path: str, error: Exception, what: str = "image") -> DataError:
+    """The error of a file that could not be read, in one line."""
     reason = (str(error).splitlines() or [""])[0] or type(error).__name__
     if type(error).__name__ == "UnidentifiedImageError":
         reason = "it is not an image, or one of a kind that Pillow does not know"
-    return DataError(f"image {path!r} cannot be read: {reason}; replace the file or remove it")
+    return DataError(f"{what} {path!r} cannot be read: {reason}; replace the file or remove it")
 
 
-def _check_sides(image: Any) -> None:
-    width, height = image.size
+def check_sides(width: int, height: int) -> None:
+    """ValueError for an image without pixels, or with too many."""
     if width * height > _MOST_PIXELS:
         raise ValueError(f"{width} x {height} pixels are too many")
     if not width or not height:

@@ -114,7 +114,7 @@ Images: TypeAlias = ImageSet | FileSet
 
 
 def prepare(pixels: Tensor, space: SearchSpace, resolution: int | None = None) -> Tensor:
-    """Bytes (B, C, H, W) to normalised floats (B, 3, r, r): RGB in [0, 1], minus mean, over std, then bicubic.
+    """Bytes (B, C, H, W) to normalised floats (B, 3, *space.input_size(resolution)): RGB in [0, 1], minus mean, over std, then bicubic.
 
     Resizing is as in the supernet (align_corners false, no antialias). `resolution` None keeps the size.
     """
@@ -124,6 +124,7 @@ def prepare(pixels: Tensor, space: SearchSpace, resolution: int | None = None) -
     mean = torch.tensor(space.mean)[:, None, None]
     std = torch.tensor(space.std)[:, None, None]
     images = (pixels.float() / 255 - mean) / std  # one grey channel becomes three
-    if resolution is not None and tuple(images.shape[-2:]) != (resolution, resolution):
-        images = F.interpolate(images, (resolution, resolution), mode="bicubic", align_corners=False)
+    size = tuple(images.shape[-2:]) if resolution is None else space.input_size(resolution)
+    if tuple(images.shape[-2:]) != size:
+        images = F.interpolate(images, size, mode="bicubic", align_corners=False)
     return images

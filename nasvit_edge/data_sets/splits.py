@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sized
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -22,19 +22,27 @@ from nasvit_edge.data_sets.fashion import (
     fashion_mnist,
     fashion_mnist_splits,
 )
+from nasvit_edge.data_sets.scenes import SceneSet, load_scenes
 from nasvit_edge.data_sets.sets import FileSet, Images, ImageSet
 from nasvit_edge.errors import DataError
 from nasvit_edge.space import SearchSpace
 
 HELD_SHARE, HELD_MOST = 0.05, 10_000  # of the training images, where no validation images come with them
 CALIBRATION_MOST = 4096  # 64 batches of 64
+CALIBRATION_SCENES = 512  # 64 batches of 8
 _SPLITS = ("train", "calibration", "validation")
 _FOLDERS = ("train", "validation", "test")
+Labelled: TypeAlias = ImageSet | FileSet | SceneSet
 _Places = np.ndarray[Any, np.dtype[np.int64]]
 
 
-def classes(data: str) -> tuple[str, ...]:
-    """The names of the classes, in the order of the labels; a folder's images are not decoded."""
+def classes(data: str, space: SearchSpace | None = None) -> tuple[str, ...]:
+    """The names of the classes, in the order of the labels; a folder's images are not decoded.
+
+    Masks hold numbers: the names of a dense space's classes are its own.
+    """
+    if space is not None and space.is_dense:
+        return tuple(space.label_names())
     if data in (BUNDLED, FASHION_MNIST):
         return FASHION_LABELS
     if data in CIFAR:
@@ -48,6 +56,10 @@ def check(data: str, space: SearchSpace) -> None:
     Raises:
         DataError: one line about the first thing that is wrong.
     """
+    if space.is_dense:
+        for split in ("train", "validation"):
+            load_scenes(data, split, space)
+        return
     names = classes(data)
     _require_classes(data, names, space)
     if data in (BUNDLED, FASHION_MNIST, *CIFAR):
@@ -59,8 +71,8 @@ def check(data: str, space: SearchSpace) -> None:
             folders.check_sample(found)
 
 
-def training_splits(data: str, space: SearchSpace) -> tuple[Images, ImageSet, Images]:
-    """(train, calibration, validation) of `fashion-mnist`, `cifar10`, `cifar100` or a folder.
+def training_splits(data: str, space: SearchSpace) -> tuple[Labelled, ImageSet | SceneSet, Labelled]:
+    """(train, calibration, validation) of `fashion-mnist`, `cifar10`, `cifar100` or a folder; scenes for a dense space.
 
     Validation images are those of a folder `val`; where there is none, 5 % of the training images (at most 10,000, a
     fixed choice, from every class alike) are held out. Calibration images are training images.
@@ -68,6 +80,9 @@ def training_splits(data: str, space: SearchSpace) -> tuple[Images, ImageSet, Im
     Raises:
         DataError: classes that are not the space's, an image that cannot be read, an empty class folder.
     """
+    if space.is_dense:
+        scenes = load_scenes(data, "train", space)
+        return scenes, _calibration_scenes(scenes), load_scenes(data, "validation", space)
     if data == FASHION_MNIST:
         _require_classes(data, FASHION_LABELS, space)
         return fashion_mnist_splits()
@@ -81,12 +96,16 @@ def training_splits(data: str, space: SearchSpace) -> tuple[Images, ImageSet, Im
     return train, _calibration(train), validation
 
 
-def load_images(data: str, split: str, space: SearchSpace, size: int | None = None) -> Images:
-    """Images by the name a user gives: `bundled`, `fashion-mnist`, `cifar10`, `cifar100`, or a folder.
+def load_images(data: str, split: str, space: SearchSpace, size: int | None = None) -> Labelled:
+    """Images, of a dense space scenes, by the name a user gives: `bundled`, `fashion-mnist`, `cifar10`, `cifar100`, or a folder.
 
     `split` is `train`, `calibration`, `validation` or `test`: the slices of `training_splits`, and the test images
     (of a folder of classes alone: all). `size` is that of a folder's images, the space's largest if not given.
     """
+    if space.is_dense:
+        if split == "calibration":
+            return _calibration_scenes(load_scenes(data, "train", space))
+        return load_scenes(data, split, space)
     if data == BUNDLED:
         _require_classes(data, FASHION_LABELS, space)
         return bundled(split)
@@ -178,6 +197,12 @@ def _calibration(train: Images) -> ImageSet:
     order = torch.from_numpy(_calibration_order(len(train)))
     part = train.take(_calibration_name(train.name, len(order)), order)
     return part.loaded() if isinstance(part, FileSet) else part
+
+
+def _calibration_scenes(train: SceneSet) -> SceneSet:
+    """A fixed choice of training scenes."""
+    order = _calibration_order(len(train))[:CALIBRATION_SCENES]
+    return train.take(_calibration_name(train.name, len(order)), order)
 
 
 def _calibration_order(count: int) -> _Places:

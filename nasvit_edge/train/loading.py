@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from nasvit_edge.space import SearchSpace
 from nasvit_edge.train.augment import Augmenter, Draws
 from nasvit_edge.train.recipe import Augment
 
-_ORDER, _IMAGES, _MIXING = range(3)  # streams of random numbers
+_ORDER, IMAGES, _MIXING = range(3)  # streams of random numbers
 _AHEAD = 8  # batches that a worker makes ahead, at most
 
 
@@ -35,7 +35,7 @@ class Batch:
     """What one pass takes."""
 
     images: Tensor  # (B, 3, S, S) float32, channels last
-    targets: Tensor  # (B,) int64, or probabilities (B, classes) float32
+    targets: Tensor  # (B,) int64, or probabilities (B, classes) float32; of scenes (B, h, w) int64
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,47 +45,24 @@ class _Failure:
     text: str
 
 
-class Loader:
-    """Batches of a training set; a context manager, which ends the worker processes.
+class Steps:
+    """Batches of a training set, step by step; a context manager, which ends the worker processes.
 
     Attributes:
         steps_per_epoch: an epoch's incomplete last step is dropped.
         waited_s: seconds spent waiting for batches since the loader was made.
     """
 
-    def __init__(
-        self,
-        images: Images,
-        augment: Augment,
-        space: SearchSpace,
-        *,
-        size: int,
-        batch_size: int,
-        parts: int = 1,
-        rank: int = 0,
-        world: int = 1,
-        seed: int = 0,
-        workers: int = 1,
-    ) -> None:
-        """A step takes `batch_size * parts * world` images; rank r's part p is slice `r * parts + p` of them.
+    def __init__(self, slices: Slices, *, parts: int, rank: int, workers: int) -> None:
+        """A step takes all slices of a step of `slices`; rank r's part p is slice `r * parts + p`.
 
         Args:
-            size: side of the images in pixels.
             workers: processes that make batches; 0: none, they are made while the step waits.
-
-        Raises:
-            DataError: fewer images than one step takes.
         """
-        whole = batch_size * parts * world
-        self.steps_per_epoch = len(images) // whole
-        if not self.steps_per_epoch:
-            raise DataError(
-                f"images {images.name!r}: {len(images)} are fewer than the {whole} of one step; use a smaller batch or more images"
-            )
+        self.steps_per_epoch = slices.steps
         self.waited_s = 0.0
         self._parts, self._first = parts, rank * parts
-        augmenter = Augmenter(augment, space, size)
-        self._slices = _Slices(images, augmenter, batch_size, parts * world, self.steps_per_epoch, seed)
+        self._slices = slices
         self._keys = _Keys()
         self._loader = _loader(self._slices, self._keys, workers, parts) if workers else None
         self._running: object = None
@@ -135,7 +112,7 @@ class Loader:
         if iterator is not None and hasattr(iterator, "_shutdown_workers"):
             iterator._shutdown_workers()  # else they live until the iterator is collected
 
-    def __enter__(self) -> Loader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -155,51 +132,100 @@ class _Keys(Sampler[tuple[int, int]]):
         return len(self.keys)
 
 
-class _Slices(Dataset[Batch | _Failure]):
-    """A data set whose item (step, slice) is a whole batch."""
+class Slices(Dataset[Batch | _Failure]):
+    """A data set whose item (step, slice) is a whole batch, which a child makes: a function of the seed and the item."""
 
-    def __init__(
-        self,
-        images: Images,
-        augmenter: Augmenter,
-        batch_size: int,
-        slices: int,
-        steps: int,
-        seed: int,
-    ) -> None:
-        self.images, self.augmenter, self.seed = images, augmenter, seed % (1 << 63)
-        self.batch_size, self.slices, self.steps = batch_size, slices, steps
+    def __init__(self, name: str, images: int, batch_size: int, slices: int, seed: int) -> None:
+        """A step takes `batch_size * slices` of so many images.
+
+        Raises:
+            DataError: fewer images than one step takes.
+        """
+        whole = batch_size * slices
+        if images < whole:
+            raise DataError(
+                f"images {name!r}: {images} are fewer than the {whole} of one step; use a smaller batch or more images"
+            )
+        self.batch_size, self.slices, self.seed = batch_size, slices, seed % (1 << 63)
+        self.count, self.steps = images, images // whole
         self._order = (-1, np.empty(0, np.int64))  # of the epoch that was asked for last
 
     def __getitem__(self, key: tuple[int, int]) -> Batch | _Failure:
         try:
-            return self._batch(*key)
+            return self.made(*key)
         except NasvitEdgeError as error:
             return _Failure(str(error))
 
-    def _batch(self, step: int, index: int) -> Batch:
-        part = slice(index * self.batch_size, (index + 1) * self.batch_size)
-        count = self.batch_size * self.slices
-        draws = Draws.make(self.augmenter.augment, count, self._rng(_IMAGES, step), part)
-        chosen = torch.from_numpy(self._chosen(step, part))
-        pixels = self.images.some(chosen, whole=self.augmenter.augment.crop == "resized")
-        images = self.augmenter.images(pixels, draws)
-        seed = int(self._rng(_MIXING, step, index).integers(0, 2**63))
-        return Batch(*self.augmenter.mixed(images, self.images.labels[chosen], seed))
+    def made(self, step: int, index: int) -> Batch:
+        """The batch of a slice of a step."""
+        raise NotImplementedError
 
-    def _chosen(self, step: int, part: slice) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def part(self, index: int) -> slice:
+        """A slice's places in the global batch."""
+        return slice(index * self.batch_size, (index + 1) * self.batch_size)
+
+    def chosen(self, step: int, part: slice) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Which images: the epoch's permutation, step by step."""
         epoch, index = divmod(step, self.steps)
         if self._order[0] != epoch:
-            self._order = (epoch, self._rng(_ORDER, epoch).permutation(len(self.images)))
+            self._order = (epoch, self.rng(_ORDER, epoch).permutation(self.count))
         start = index * self.batch_size * self.slices
         return self._order[1][start + part.start : start + part.stop]
 
-    def _rng(self, *stream: int) -> np.random.Generator:
+    def rng(self, *stream: int) -> np.random.Generator:
+        """Random numbers of a stream, which the seed and its numbers name."""
         return np.random.default_rng([self.seed, *stream])
 
 
-def _loader(slices: _Slices, keys: _Keys, workers: int, parts: int) -> DataLoader[Any]:
+class Loader(Steps):
+    """Batches of images that have a label each."""
+
+    def __init__(
+        self,
+        images: Images,
+        augment: Augment,
+        space: SearchSpace,
+        *,
+        size: int,
+        batch_size: int,
+        parts: int = 1,
+        rank: int = 0,
+        world: int = 1,
+        seed: int = 0,
+        workers: int = 1,
+    ) -> None:
+        """A step takes `batch_size * parts * world` images; rank r's part p is slice `r * parts + p` of them.
+
+        Args:
+            size: side of the images in pixels.
+            workers: processes that make batches; 0: none, they are made while the step waits.
+
+        Raises:
+            DataError: fewer images than one step takes.
+        """
+        augmenter = Augmenter(augment, space, size)
+        slices = _ImageSlices(images, augmenter, batch_size, parts * world, seed)
+        super().__init__(slices, parts=parts, rank=rank, workers=workers)
+
+
+class _ImageSlices(Slices):
+    """Of images and an augmenter."""
+
+    def __init__(self, images: Images, augmenter: Augmenter, batch_size: int, slices: int, seed: int) -> None:
+        super().__init__(images.name, len(images), batch_size, slices, seed)
+        self.images, self.augmenter = images, augmenter
+
+    def made(self, step: int, index: int) -> Batch:
+        part, count = self.part(index), self.batch_size * self.slices
+        draws = Draws.make(self.augmenter.augment, count, self.rng(IMAGES, step), part)
+        chosen = torch.from_numpy(self.chosen(step, part))
+        pixels = self.images.some(chosen, whole=self.augmenter.augment.crop == "resized")
+        images = self.augmenter.images(pixels, draws)
+        seed = int(self.rng(_MIXING, step, index).integers(0, 2**63))
+        return Batch(*self.augmenter.mixed(images, self.images.labels[chosen], seed))
+
+
+def _loader(slices: Slices, keys: _Keys, workers: int, parts: int) -> DataLoader[Any]:
     return DataLoader(
         slices,
         batch_size=None,  # an item is a batch already

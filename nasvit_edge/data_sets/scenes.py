@@ -1,0 +1,214 @@
+"""Images with a class for every pixel: CamVid, Cityscapes, ADE20K, folders of your own.
+
+Legend: N pairs of a set, B of a batch, H W a file's size, h w that of a model's images.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from nasvit_edge.data_sets import scene_layouts
+from nasvit_edge.data_sets.decoding import Pixels, check_header, decode
+from nasvit_edge.data_sets.masks import IGNORE, Coding, decode_mask, mask_size
+from nasvit_edge.data_sets.scene_layouts import Layout, Part
+from nasvit_edge.data_sets.sets import Paths, prepare
+from nasvit_edge.errors import DataError
+from nasvit_edge.space import SearchSpace
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["IGNORE", "SceneSet", "check", "in_memory", "load_scenes"]
+
+SPLITS = ("train", "validation", "test")
+HELD_SHARE, HELD_MOST = 0.1, 1000  # of the training images, where no validation images come with them
+MEMORY_BYTES = 2_000_000_000  # larger sets stay files
+_TOGETHER = 32  # pairs that are decoded at a time, so that Ctrl-C need not wait for all of them
+_Places = np.ndarray[Any, np.dtype[np.int64]]
+Pair: TypeAlias = tuple[Pixels, Pixels]  # image (3, H, W), mask (H, W) of classes or IGNORE
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Pairs of files, decoded when they are asked for."""
+
+    images: Paths  # (N,) as os.fsencode gives them
+    masks: Paths  # (N,)
+    sizes: _Places  # (N, 2) height and width
+    coding: Coding
+
+    def pair(self, place: int) -> Pair:
+        """An image and its mask; DataError names a damaged file or an unknown value."""
+        image, path = decode(os.fsdecode(self.images[place])), os.fsdecode(self.masks[place])
+        mask = decode_mask(path, self.coding)
+        if mask.shape != image.shape[1:]:
+            raise DataError(_other_size(path, mask.shape, image.shape[1:]))
+        return image, mask
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Pairs in memory."""
+
+    pairs: tuple[Pair, ...]
+    sizes: _Places  # (N, 2) height and width
+
+    def pair(self, place: int) -> Pair:
+        """An image and its mask."""
+        return self.pairs[place]
+
+
+@dataclass(frozen=True, slots=True)
+class SceneSet:
+    """Images and masks; `name` says which, for provenance."""
+
+    name: str
+    source: Files | Memory
+    places: _Places  # (N,) of the source
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def take(self, name: str, chosen: Tensor | slice | _Places | Sequence[int]) -> SceneSet:
+        """A part of the set."""
+        places = self.places[chosen if isinstance(chosen, slice) else np.asarray(chosen, np.int64)]
+        return SceneSet(name, self.source, places)
+
+    def pair(self, index: int) -> Pair:
+        """Image (3, H, W) RGB bytes and mask (H, W) of class ids or IGNORE.
+
+        Raises:
+            DataError: a file that cannot be read, a value of the mask that is no class.
+        """
+        return self.source.pair(int(self.places[index]))
+
+    @property
+    def sizes(self) -> _Places:
+        """Height and width of every pair, (N, 2)."""
+        sizes: _Places = self.source.sizes[self.places]
+        return sizes
+
+    def decoded(self) -> Iterator[Pair]:
+        """Every pair in order, a few of them at once on all cores."""
+        with ThreadPoolExecutor() as pool:
+            for start in range(0, len(self), _TOGETHER):
+                yield from pool.map(self.pair, range(start, min(start + _TOGETHER, len(self))))
+
+    def loaded(self) -> SceneSet:
+        """The same set in memory, or as it is where it would take more than 2 GB."""
+        if isinstance(self.source, Memory) or 4 * int(self.sizes.prod(1).sum()) > MEMORY_BYTES:
+            return self
+        return in_memory(self.name, tuple(self.decoded()))
+
+    def batches(self, space: SearchSpace, resolution: int, size: int = 8) -> Iterator[tuple[Tensor, Tensor]]:
+        """Normalised images (B, 3, h, w), as `prepare`, at the space's shape, and masks (B, H, W) int64 at the files' size.
+
+        In order, at most `size` together: a batch ends where the files' size changes.
+        """
+        import torch
+
+        for start, stop in self._runs(size):
+            images, masks = zip(*map(self.pair, range(start, stop)), strict=True)
+            pixels = torch.from_numpy(np.stack(images))
+            yield prepare(pixels, space, resolution), torch.from_numpy(np.stack(masks)).long()
+
+    def _runs(self, size: int) -> Iterator[tuple[int, int]]:
+        """(start, stop) of neighbours of one size, at most `size` of them."""
+        start = 0
+        for _, same in itertools.groupby(self.sizes.tolist()):
+            end = start + sum(1 for _ in same)
+            yield from ((first, min(first + size, end)) for first in range(start, end, size))
+            start = end
+
+
+def in_memory(name: str, pairs: Sequence[Pair]) -> SceneSet:
+    """A set of images (3, H, W) and masks (H, W) of classes or IGNORE, both bytes."""
+    sizes = np.array([mask.shape for _, mask in pairs], np.int64).reshape(-1, 2)
+    return SceneSet(name, Memory(tuple(pairs), sizes), np.arange(len(pairs)))
+
+
+def load_scenes(data: str, split: str, space: SearchSpace) -> SceneSet:
+    """The `train`, `validation` or `test` pairs of a folder, whose layout is recognised (`scene_layouts`).
+
+    Where no validation masks come with the training masks, 10 % of these (at most 1,000, a fixed random choice) are held
+    out. Where there are no test masks the validation masks stand in, and the set's name says so. Files' headers are
+    read, so that sizes are known to fit; masks' values are checked as they are decoded, or all by `check`.
+
+    Raises:
+        DataError: one line about the first file or folder that is wrong.
+    """
+    if split not in SPLITS:
+        raise DataError(f"there is no split {split!r} of scenes; there are {', '.join(SPLITS)}")
+    found = scene_layouts.layout(data, space)
+    if split == "test":
+        return _test(data, found)
+    if split == "validation" and found.validation is not None:
+        return _read(found.validation)
+    if found.train is None:
+        raise DataError(f"scenes {data!r}: there are no training images in it")
+    pairs = scene_layouts.pairs(found.train)
+    if found.validation is not None:
+        return _read(found.train, pairs)
+    rest, held = _held_out(data, len(pairs))
+    if split == "train":
+        return _read(found.train, [pairs[i] for i in rest])
+    return _read(found.train, [pairs[i] for i in held], "held out of training")
+
+
+def check(scenes: SceneSet, on_progress: Callable[[int, int], None] = lambda done, total: None) -> _Places:
+    """Decode every pair; DataError about the first that is wrong.
+
+    Returns:
+        How many pixels are of each value, (256,): classes first, the last one IGNORE.
+    """
+    counts = np.zeros(256, np.int64)
+    for done, (_, mask) in enumerate(scenes.decoded(), 1):
+        counts += np.bincount(mask.ravel(), minlength=256)
+        on_progress(done, len(scenes))
+    return counts
+
+
+def _test(data: str, found: Layout) -> SceneSet:
+    if found.test is not None:
+        return _read(found.test)
+    if found.validation is None:
+        raise DataError(f"scenes {data!r}: {found.without_test}; judge on the split 'validation'")
+    return _read(found.validation, note=f"validation: {found.without_test}")
+
+
+def _held_out(data: str, count: int) -> tuple[list[int], list[int]]:
+    """Which pairs are trained on, and which are held out; both in order."""
+    held = min(max(1, int(HELD_SHARE * count)), HELD_MOST)
+    if held >= count:
+        raise DataError(
+            f"scenes {data!r}: {count} pair is too few to hold some out for validation; give a folder 'val'"
+        )
+    order = np.random.default_rng(0).permutation(count).tolist()
+    return sorted(order[held:]), sorted(order[:held])
+
+
+def _read(part: Part, pairs: list[tuple[str, str]] | None = None, note: str = "") -> SceneSet:
+    """The pairs of a part, or those given; sizes are compared."""
+    pairs = scene_layouts.pairs(part) if pairs is None else pairs
+    sizes = np.array([_size(image, mask) for image, mask in pairs], np.int64)
+    images, masks = (np.array([os.fsencode(path) for path in paths]) for paths in zip(*pairs, strict=True))
+    name = f"{part.name} ({len(pairs)} images{f', {note}' if note else ''})"
+    return SceneSet(name, Files(images, masks, sizes, part.coding), np.arange(len(pairs)))
+
+
+def _size(image: str, mask: str) -> tuple[int, int]:
+    size, own = check_header(image), mask_size(mask)
+    if size != own:
+        raise DataError(_other_size(mask, own, size))
+    return size
+
+
+def _other_size(mask: str, own: tuple[int, ...], size: tuple[int, ...]) -> str:
+    return f"mask {mask!r} has {own[1]} x {own[0]} pixels, its image {size[1]} x {size[0]}; they must be the same"
