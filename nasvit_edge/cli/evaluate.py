@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from nasvit_edge.cli import options
+from nasvit_edge.cli.export import print_scenes
 from nasvit_edge.cli.output import note, print_json, print_table, progress, show_config, waiting
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.units import show_count
@@ -55,8 +56,8 @@ def evaluate(
 ) -> None:
     """Example:  nasvit-edge evaluate model.onnx --data bundled
 
-    Top-1 of an exported file on test images, by the file's own runtime; or, with --supernet W instead of a file,
-    of subnets of a supernet, each with its batch norm calibrated:
+    Top-1 of an exported file on test images (of a segmenter mean IoU on scenes), by the file's own runtime; or,
+    with --supernet W instead of a file, of subnets of a supernet, each with its batch norm calibrated:
 
     nasvit-edge evaluate --supernet nano --data bundled --subnets min,max,random:20
     """
@@ -92,6 +93,9 @@ def _artifact(artifact: Path, data: str, threads: int, space: str | None, as_jso
     if as_json:
         print_json(report)
         return
+    if "mean_iou" in report:
+        print_scenes(report)
+        return
     row = [
         report["artifact"],
         report["data"],
@@ -113,8 +117,9 @@ def _supernet(values: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(report)
     else:
+        metrics = ["mean IoU", "pixels"] if "majority" in report else ["top-1"]
         print_table(
-            ["about", "subnet", "MACs", "parameters", "top-1"], [_row(row) for row in report["subnets"]]
+            ["about", "subnet", "MACs", "parameters", *metrics], [_row(row) for row in report["subnets"]]
         )
     for line in flow.remarks(report):
         note(line)
@@ -124,4 +129,5 @@ def _supernet(values: dict[str, Any], as_json: bool) -> None:
 
 def _row(row: dict[str, Any]) -> list[str]:
     sizes = [show_count(row[key]) for key in ("macs", "parameters")]
-    return [row["name"], show_config(row["config"]), *sizes, f"{row['accuracy']:.2%}"]
+    shares = [f"{row[key]:.2%}" for key in ("accuracy", "pixel_accuracy") if key in row]
+    return [row["name"], show_config(row["config"]), *sizes, *shares]

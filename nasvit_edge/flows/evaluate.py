@@ -16,6 +16,7 @@ from typing import Any
 
 from nasvit_edge import files, ops, sizes
 from nasvit_edge.errors import DataError, NasvitEdgeError, SpaceError
+from nasvit_edge.flows import evaluate_scenes
 from nasvit_edge.flows.cache import accuracy_store
 from nasvit_edge.searching.images import ImageAccuracy, Source
 from nasvit_edge.space import SearchSpace, SubnetConfig, load_space, space_names
@@ -65,9 +66,15 @@ def evaluate(
     listed = chosen(request.subnets, space, request.seed)
     if request.out is not None:
         files.writable_folder(request.out.parent)
-    source = _source(request, space)
-    accuracies = _measured(source, [config for _, config in listed], on_progress)
-    report = _report(request, space, source, listed, accuracies)
+    source, configs = _source(request, space), [config for _, config in listed]
+    if space.is_dense:
+        found = evaluate_scenes.confusions(source, configs, on_progress)
+        report = _report(request, space, source, listed, [float(c.mean_iou) for c in found])
+        for row, confusion in zip(report["subnets"], found, strict=True):
+            row |= evaluate_scenes.figures(confusion, space)
+        report |= {"metric": "mean IoU", "majority": evaluate_scenes.majority(found[0])}
+    else:
+        report = _report(request, space, source, listed, _measured(source, configs, on_progress))
     if request.out is not None and source.writes:
         files.write_text(request.out, to_csv(report))
     return report
@@ -215,15 +222,19 @@ def to_csv(report: dict[str, Any]) -> str:
     return text.getvalue()
 
 
-def remarks(report: dict[str, Any]) -> list[str]:
-    """What the table does not say: on what, and how good it can be."""
-    found, images = report["summary"], report["images"]
+def _on_what(report: dict[str, Any]) -> str:
+    images, calibration = report["images"], report["calibration"]
     error = (0.9 * 0.1 / images) ** 0.5
-    calibration = report["calibration"]
-    lines = [
+    return (
         f"on {report['data']} ({images} images; a standard error is about {100 * error:.1f} points), "
         f"each calibrated on {calibration['images']} images of {calibration['data']}"
-    ]
+    )
+
+
+def remarks(report: dict[str, Any]) -> list[str]:
+    """What the table does not say: on what, and how good it can be."""
+    found = report["summary"]
+    lines = evaluate_scenes.lines(report) if "majority" in report else [_on_what(report)]
     if "random" in found:
         spread = found["random"]
         deviation = "" if spread["std"] is None else f", standard deviation {100 * spread['std']:.2f} points"

@@ -16,7 +16,7 @@ from nasvit_edge.space import SearchSpace, space_toml
 if TYPE_CHECKING:
     from nasvit_edge.train.recipe import Recipe
 
-RECIPE, RECIPE_INT8 = "finetune", "finetune-int8"
+RECIPE, RECIPE_SCENES, RECIPE_INT8 = "finetune", "finetune-scenes", "finetune-int8"
 LABELS = "labels"  # what `teacher` is called where there is none
 _INITIAL, _SPACE, _WEIGHTS = "initial.safetensors", "space.toml", "supernet.safetensors"
 _Show = Callable[[int, int, str], None]
@@ -71,8 +71,14 @@ def finetune(
     if request.quantise and request.quantise not in PRECISIONS:
         raise NasvitEdgeError(f"--quantise is {request.quantise!r}; there is {', '.join(PRECISIONS)}")
     subject = subject_of(request.result, request.space, request.supernet, request.config)
+    if subject.space.is_dense and (request.quantise or request.teacher not in (None, LABELS)):
+        raise NasvitEdgeError(
+            f"a segmenter of space {subject.space.name!r} learns from masks in floating point only; "
+            "leave --quantise and --teacher away, and quantise it by export --precision int8"
+        )
     polish, teacher = _kind(request, subject.space)
-    recipe = _recipe(request, RECIPE_INT8 if polish else RECIPE)
+    plain = RECIPE_SCENES if subject.space.is_dense else RECIPE
+    recipe = _recipe(request, RECIPE_INT8 if polish else plain)
     space, recipe = _initial(request, subject, recipe, note)
     settings = Settings(
         out=request.out,
@@ -113,7 +119,7 @@ def _kind(request: Request, space: SearchSpace) -> tuple[bool, str]:
     """Whether a subnet that knows its classes is only to get used to 8 bits, and what it learns from."""
     from nasvit_edge.train.finetune import ITSELF, knows
 
-    known = knows(space, data_sets.classes(request.data))
+    known = knows(space, data_sets.classes(request.data, space))
     if request.teacher == ITSELF and not known:
         raise NasvitEdgeError(
             f"--teacher {ITSELF}: the subnet does not know the classes of {request.data!r}; fine-tune on labels first, then what that wrote"
@@ -124,8 +130,9 @@ def _kind(request: Request, space: SearchSpace) -> tuple[bool, str]:
 
 def _initial(request: Request, subject: Subject, recipe: Recipe, note: _Note) -> tuple[SearchSpace, Recipe]:
     """Write the subnet's space and initial weights to the run's folder, unless another run is there."""
-    from nasvit_edge.model.checkpoint import load_supernet, save_supernet
+    from nasvit_edge.model.checkpoint import save_supernet
     from nasvit_edge.train.finetune import taken
+    from nasvit_edge.train.initial import started
 
     out = files.writable_folder(request.out)
     if not request.resume and ((out / _WEIGHTS).exists() or any(out.glob("checkpoints/*.pt"))):
@@ -134,10 +141,11 @@ def _initial(request: Request, subject: Subject, recipe: Recipe, note: _Note) ->
         )
     if request.resume and not (out / _INITIAL).exists():
         raise CheckpointError(f"{str(out)!r} holds no run to resume; leave --resume away to start one")
-    data_sets.classes(request.data)  # before weights are read
-    supernet = taken(
-        load_supernet(subject.supernet, subject.space), subject.config, request.data, request.seed
+    data_sets.check(request.data, subject.space) if subject.space.is_dense else data_sets.classes(
+        request.data
     )
+    whole = started(subject.supernet, subject.space, request.seed, note=note)
+    supernet = taken(whole, subject.config, request.data, request.seed)
     if supernet.source.get("classifier") == "new":
         note(
             f"the classes of {request.data} are others than the space's: a new classifier for {supernet.space.classes}"

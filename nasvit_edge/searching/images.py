@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasvit_edge import data_sets
-from nasvit_edge.data_sets import Images
+from nasvit_edge.data_sets import Labelled
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.searching.accuracy import quality_of
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ class ImageAccuracy:
     """
 
     supernet: Supernet
-    calibration: Images
-    validation: Images
+    calibration: Labelled
+    validation: Labelled
     measured: dict[SubnetConfig, float] = field(default_factory=dict)
     store: Path | None = None
     source: Source | None = None
@@ -89,8 +90,13 @@ class ImageAccuracy:
         return f"measured on {self.validation.name}"
 
     @property
+    def quality(self) -> str:
+        """What is measured."""
+        return quality_of(self.supernet.space)
+
+    @property
     def uncertainty(self) -> float:
-        """One standard error of a share of about 0.9 on this many images."""
+        """One standard error of a share of about 0.9 on this many images; of scenes, whose pixels are many, a cautious one."""
         return float((0.9 * 0.1 / len(self.validation)) ** 0.5)
 
     @property

@@ -18,7 +18,8 @@ import torch
 from nasvit_edge import data_sets, ops
 from nasvit_edge.errors import DataError
 from nasvit_edge.model.supernet import Supernet
-from nasvit_edge.space import SearchSpace, load_space
+from nasvit_edge.space import SearchSpace, SubnetConfig, load_space
+from nasvit_edge.train import pixels
 from nasvit_edge.train.recipe import Recipe
 from nasvit_edge.train.step import sandwich
 from nasvit_edge.train.trial import bearable, measure, scaled
@@ -137,8 +138,8 @@ def _counted(space: SearchSpace, recipe: Recipe) -> dict[str, Any]:
     with torch.device("meta"):
         parameters = sum(p.numel() for p in Supernet(space, recipe.subnets.scaling).parameters())
     rng = random.Random(0)
-    smallest, largest = (ops.macs(space, config) for config in (space.smallest(), space.largest()))
-    mean = statistics.fmean(ops.macs(space, space.sample(rng)) for _ in range(_SAMPLES))
+    smallest, largest = (_macs(space, config, recipe) for config in (space.smallest(), space.largest()))
+    mean = statistics.fmean(_macs(space, space.sample(rng), recipe) for _ in range(_SAMPLES))
     rule = recipe.subnets
     subnets = largest if recipe.single else largest + rule.smallest * smallest + rule.random * mean
     return {
@@ -150,6 +151,17 @@ def _counted(space: SearchSpace, recipe: Recipe) -> dict[str, Any]:
         "step_macs": round(3 * subnets * recipe.run.batch_size),
         "part": recipe.run.batch_size // recipe.run.parts,
     }
+
+
+def _macs(space: SearchSpace, config: SubnetConfig, recipe: Recipe) -> int:
+    """Of one training image: of scenes a crop, and of that the share that the subnet's resolution is of the largest."""
+    if not space.is_dense:
+        return ops.macs(space, config)
+    largest = max(space.resolutions)
+    height, width = space.input_size(largest)
+    crop = (recipe.scenes.height or height, recipe.scenes.width or width)
+    size = pixels.size_of(*crop, config.resolution / largest)
+    return sum(op.macs() for op in ops.lower(space, config, size))
 
 
 def _memory(parameters: int, recipe: Recipe, before: int, peak: int) -> dict[str, int]:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nasvit_edge.data_sets import Images, ImageSet
+from nasvit_edge.data_sets import FileSet, Labelled
 from nasvit_edge.errors import TrainingError
 from nasvit_edge.model.checkpoint import load_supernet, save_supernet
 from nasvit_edge.model.evaluate import subnet_accuracy
@@ -76,10 +76,12 @@ class Tuning:
     itself: bool = False
     scale: float = 1.0
     before: dict[str, float] = field(default_factory=dict)
-    _quantised: tuple[dict[str, Tensor], Images, Images] | None = None  # statistics, calibration, validation
+    _quantised: tuple[dict[str, Tensor], Labelled, Labelled] | None = (
+        None  # statistics, calibration, validation
+    )
 
     def prepare(
-        self, supernet: Supernet, calibration: Images, validation: Images
+        self, supernet: Supernet, calibration: Labelled, validation: Labelled
     ) -> tuple[Supernet, Teacher | None]:
         """The supernet to train and its own teacher, as `train.run.Request.prepare`."""
         config = supernet.space.largest()
@@ -108,7 +110,7 @@ class Tuning:
         }
 
 
-def keep_function(supernet: Supernet, statistics: Mapping[str, Tensor], images: ImageSet) -> None:
+def keep_function(supernet: Supernet, statistics: Mapping[str, Tensor], images: Labelled) -> None:
     """Make the only subnet of a space compute, settled on `images`, what it computes with `statistics`; in place.
 
     Whoever takes a subnet estimates its statistics anew. Weights that were trained around fixed ones would lose by
@@ -150,7 +152,7 @@ def freeze(supernet: Supernet, below: str) -> None:
             parameter.requires_grad_(False)
 
 
-def rounded_accuracy(supernet: QuantisedSupernet, images: Images) -> float:
+def rounded_accuracy(supernet: QuantisedSupernet, images: Labelled) -> float:
     """The share of images that the subnet gets right in 8-bit arithmetic, as training rounds it."""
     supernet.train()
     config, found = supernet.space.largest(), 0
@@ -179,5 +181,5 @@ def tune(
     return report | {"before": tuning.before, "after": tuning.after(report, load_space(request.space))}
 
 
-def _loaded(images: Images) -> ImageSet:
-    return images if isinstance(images, ImageSet) else images.loaded()
+def _loaded(images: Labelled) -> Labelled:
+    return images.loaded() if isinstance(images, FileSet) else images

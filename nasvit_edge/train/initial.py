@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
-from nasvit_edge.data_sets import ImageSet
+from nasvit_edge import files
+from nasvit_edge.data_sets import Labelled
+from nasvit_edge.model.checkpoint import (
+    is_segmenter,
+    load_stages,
+    load_supernet,
+    read_weights,
+    resolve_weights,
+)
 from nasvit_edge.model.evaluate import calibrated
 from nasvit_edge.model.subnet import materialise, statistics
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.space import SearchSpace
+
+Note = Callable[[str], None]
 
 
 def initialised(space: SearchSpace, seed: int, scaling: str = "switchable") -> Supernet:
@@ -19,6 +30,29 @@ def initialised(space: SearchSpace, seed: int, scaling: str = "switchable") -> S
         torch.manual_seed(seed)
         supernet = Supernet(space, scaling)
         initialise(supernet)
+    return supernet
+
+
+def started(
+    weights: str, space: SearchSpace, seed: int, scaling: str = "switchable", note: Note = lambda text: None
+) -> Supernet:
+    """The supernet of a space with the weights of a file; of a dense space also the stages of a classifier alone.
+
+    Stem and decoder are then new, with the training initialisation fixed by `seed`.
+
+    Raises:
+        CheckpointError: weights of another space.
+    """
+    if weights.startswith("random"):
+        return load_supernet(weights, space)
+    path = resolve_weights(weights)
+    tensors, metadata = read_weights(path)
+    if not space.is_dense or is_segmenter(tensors):
+        return load_supernet(path, space)
+    supernet = initialised(space, seed, str(metadata.get("scaling", scaling)))
+    load_stages(supernet, tensors, str(path))
+    supernet.source = {"kind": "stages", **metadata, "sha256": files.sha256(path)}
+    note(f"the stages of {path.name} with a new stem and decoder")
     return supernet
 
 
@@ -34,7 +68,7 @@ def initialise(supernet: Supernet) -> None:
             torch.nn.init.kaiming_uniform_(parameter, a=math.sqrt(5))  # as a linear layer
 
 
-def settle(supernet: Supernet, images: ImageSet) -> None:
+def settle(supernet: Supernet, images: Labelled) -> None:
     """Give the supernet the largest subnet's statistics, so that its eval mode is of use.
 
     Training itself keeps none (batch statistics throughout); a subnet is calibrated before use.

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from nasvit_edge import files
+from nasvit_edge.data_sets.scenes import SceneSet
 from nasvit_edge.errors import CheckpointError
 from nasvit_edge.model.checkpoint import save_supernet
 from nasvit_edge.model.supernet import Supernet
@@ -25,16 +26,17 @@ from nasvit_edge.space import SearchSpace, space_toml
 from nasvit_edge.train.checkpoints import Checkpoints, enough_disk
 from nasvit_edge.train.diagnosis import DivergedError, Watch
 from nasvit_edge.train.initial import settle
-from nasvit_edge.train.loading import Batch, Loader
+from nasvit_edge.train.loading import Batch, Loader, Steps
 from nasvit_edge.train.logs import StepRecord
 from nasvit_edge.train.merge import Gradient, Merged, Products, added, merge
 from nasvit_edge.train.optimise import Average, learning_rate, optimizer_for
 from nasvit_edge.train.recipe import Recipe
+from nasvit_edge.train.scene_loading import SceneAugment, SceneLoader
 from nasvit_edge.train.step import Passed, Passes, sandwich
 from nasvit_edge.train.world import World
 
 if TYPE_CHECKING:
-    from nasvit_edge.data_sets import Images, ImageSet
+    from nasvit_edge.data_sets import Labelled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,7 @@ class Trainer:
 
     Args:
         supernet: to be trained, in place; its initial values are the run's.
-        images: training images; the loader crops them to the space's largest resolution.
+        images: training images, or scenes; the loader crops them to the space's largest resolution, or as the recipe says.
         teacher: images (B, 3, S, S) -> probabilities (B, classes), for the largest subnet.
         identity: what else decides the outcome (names of teacher and initial weights), for checkpoints.
     """
@@ -74,7 +76,7 @@ class Trainer:
     def __init__(
         self,
         supernet: Supernet,
-        images: Images,
+        images: Labelled,
         recipe: Recipe,
         settings: Settings,
         world: World,
@@ -93,19 +95,7 @@ class Trainer:
         self.parameters = self.passes.parameters
         self.optimizer = optimizer_for(supernet, recipe.optimizer)
         self.average = Average(self.parameters, recipe.run.ema)
-        size, parts = max(self.space.resolutions), recipe.run.parts
-        self.loader = Loader(
-            images,
-            recipe.augment,
-            self.space,
-            size=size,
-            batch_size=recipe.run.batch_size // parts,
-            parts=parts,
-            rank=world.rank,
-            world=world.size,
-            seed=settings.seed,
-            workers=settings.workers,
-        )
+        self.loader = loader_for(images, recipe, self.space, settings, world)
         self.per_epoch = self.loader.steps_per_epoch
         self.steps = recipe.run.epochs * self.per_epoch
         self.identity = self._identity(images, identity or {})
@@ -113,7 +103,7 @@ class Trainer:
         self.step = 0  # done
         self._whole = True
 
-    def _identity(self, images: Images, more: dict[str, Any]) -> dict[str, Any]:
+    def _identity(self, images: Labelled, more: dict[str, Any]) -> dict[str, Any]:
         s, images_a_step = self.settings, self.recipe.run.batch_size * self.world.size
         own = {"space": self.space.name, "space content": zlib.crc32(space_toml(self.space).encode())}
         own |= {"data": images.name, "images": len(images), "seed": s.seed}
@@ -296,7 +286,27 @@ def _state_bytes(parameters: Sequence[Tensor], recipe: Recipe) -> int:
     return own * (1 + (2 if recipe.optimizer.kind == "adamw" else 1) + (1 if recipe.run.ema else 0))
 
 
-def finish(trainer: Trainer, calibration: ImageSet) -> Supernet:
+def loader_for(
+    images: Labelled, recipe: Recipe, space: SearchSpace, settings: Settings, world: World
+) -> Steps:
+    """Batches of a recipe: images at the space's largest resolution, or crops of scenes."""
+    parts = recipe.run.parts
+    rule: dict[str, Any] = {
+        "batch_size": recipe.run.batch_size // parts,
+        "parts": parts,
+        "seed": settings.seed,
+    }
+    rule |= {"rank": world.rank, "world": world.size, "workers": settings.workers}
+    largest = max(space.resolutions)
+    if not isinstance(images, SceneSet):
+        return Loader(images, recipe.augment, space, size=largest, **rule)
+    own, (height, width) = recipe.scenes, space.input_size(largest)
+    scale = (own.smallest_scale, own.largest_scale)
+    augment = SceneAugment(scale=scale, flip=own.flip, jitter=own.jitter)
+    return SceneLoader(images, augment, space, size=(own.height or height, own.width or width), **rule)
+
+
+def finish(trainer: Trainer, calibration: Labelled) -> Supernet:
     """Write `supernet.safetensors` with the averaged weights and the largest subnet's statistics."""
     supernet = trainer.averaged()
     settle(supernet, calibration)

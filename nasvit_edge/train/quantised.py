@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasvit_edge.errors import TrainingError
-from nasvit_edge.model.blocks import ConvNorm, build, position_index
+from nasvit_edge.model.blocks import ConvNorm, build, position_index, run
 from nasvit_edge.model.folded import fold_block, query_slices
 from nasvit_edge.model.supernet import Supernet
-from nasvit_edge.ops import Op, TransformerBlock, lower
+from nasvit_edge.ops import Classifier, Op, TransformerBlock, lower
 from nasvit_edge.space import SubnetConfig
 
 _SMALLEST = 1e-8  # step between two values
@@ -46,7 +46,7 @@ class QuantisedSupernet(Supernet):
             )
         self.load_state_dict(supernet.state_dict())
         self.source = dict(supernet.source)
-        self._blocks = [_Block(op) for op in lower(self.space, self.space.largest())]
+        self._blocks = {op.name: _Block(op) for op in lower(self.space, self.space.largest())}
 
     def forward(
         self,
@@ -55,19 +55,22 @@ class QuantisedSupernet(Supernet):
         statistics: _State | None = None,
         *,
         dropout: float = 0.0,
+        size: tuple[int, int] | None = None,
     ) -> Tensor:
-        """As `Supernet.forward`, but in train mode in 8-bit arithmetic and with the running statistics."""
+        """As `Supernet.forward`, but in train mode in 8-bit arithmetic, with the running statistics, at the subnet's resolution."""
         if not self.training:
-            return super().forward(images, config, statistics)
-        size = (config.resolution, config.resolution)
-        if tuple(images.shape[-2:]) != size:
-            images = F.interpolate(images, size, mode="bicubic", align_corners=False)
-        x = images
-        for block in self._blocks:
-            if dropout and block is self._blocks[-1]:
+            return super().forward(images, config, statistics, size=size)
+        own = self.space.input_size(config.resolution)
+        if tuple(images.shape[-2:]) != own:
+            images = F.interpolate(images, own, mode="bicubic", align_corners=False)
+
+        def compute(op: Op, x: Tensor) -> Tensor:
+            block = self._blocks[op.name]
+            if dropout and isinstance(op, Classifier):
                 x = F.dropout(x, dropout)
-            x = block(x, self.block_state(block.op, block.names))
-        return x
+            return block(x, self.block_state(op, block.names))
+
+        return run([block.op for block in self._blocks.values()], compute, images)
 
 
 class _Block:

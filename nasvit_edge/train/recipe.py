@@ -44,6 +44,18 @@ class Augment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scenes:
+    """How crops of scenes are made, for spaces that label pixels; `[augment]` is for images with one label."""
+
+    height: int = _within(0, 8192, 0)  # of a crop in pixels; 0: the space's largest
+    width: int = _within(0, 8192, 0)
+    smallest_scale: float = _within(0.1, 1.0, 0.5)  # of the image before it is cropped
+    largest_scale: float = _within(1.0, 8.0, 2.0)
+    flip: float = _within(0.0, 1.0, 0.5)
+    jitter: float = _within(0.0, 1.0, 0.4)  # of brightness, contrast and saturation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Subnets:
     """Which subnets a step trains beside the largest (the sandwich rule, BigNAS)."""
 
@@ -117,6 +129,7 @@ class Recipe:
     merge: Merge = field(default_factory=Merge)
     optimizer: Optimizer = field(default_factory=Optimizer)
     augment: Augment = field(default_factory=Augment)
+    scenes: Scenes = field(default_factory=Scenes)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON; the inverse of `parse_recipe`."""

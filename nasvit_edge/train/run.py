@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from nasvit_edge import data_sets, files
-from nasvit_edge.data_sets import Images, ImageSet
+from nasvit_edge.data_sets import Labelled
 from nasvit_edge.errors import RecipeError, TrainingError
-from nasvit_edge.model.checkpoint import load_supernet, resolve_weights
+from nasvit_edge.model.checkpoint import resolve_weights
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.space import SearchSpace, load_space, space_toml
 from nasvit_edge.train.conflicts import Meter
 from nasvit_edge.train.evaluate import subnet_accuracies
-from nasvit_edge.train.initial import initialised
+from nasvit_edge.train.initial import initialised, started
 from nasvit_edge.train.logs import RunLog, StepRecord
 from nasvit_edge.train.loop import Settings, Trainer, Watched, finish
 from nasvit_edge.train.merge import Products
@@ -51,7 +51,7 @@ class Request:
     conflicts: bool = False
     tensorboard: bool = False
     validate_every: int = 1
-    prepare: Callable[[Supernet, Images, Images], tuple[Supernet, Teacher | None]] | None = None
+    prepare: Callable[[Supernet, Labelled, Labelled], tuple[Supernet, Teacher | None]] | None = None
 
 
 def run(
@@ -86,7 +86,11 @@ def _run(
 ) -> dict[str, Any]:
     space = space_for(load_space(request.space), request.data, note)
     train, calibration, validation = data_sets.training_splits(request.data, space)
-    supernet, started_from = _initial(request, space)
+    if space.is_dense and request.teacher is not None:
+        raise TrainingError(
+            f"--teacher {request.teacher!r}: a segmenter of space {space.name!r} learns from masks only"
+        )
+    supernet, started_from = _initial(request, space, note)
     own_teacher: Teacher | None = None
     if request.prepare is not None:
         supernet, own_teacher = request.prepare(supernet, calibration, validation)
@@ -125,7 +129,9 @@ def chosen(space: str | None, recipe: str | None, changes: Sequence[str]) -> tup
     rule = load_recipe(recipe) if recipe is not None else None
     space = space or (rule.space if rule else "") or "nano"
     if rule is None:
-        rule = load_recipe("nano" if max(load_space(space).resolutions) <= _SMALL else "nasvit")
+        known = load_space(space)
+        images = "nano" if max(known.resolutions) <= _SMALL else "nasvit"
+        rule = load_recipe("scenes" if known.is_dense else images)
     return space, rule.with_values(changes) if changes else rule
 
 
@@ -134,7 +140,7 @@ _SMALL = 64  # pixels
 
 def space_for(space: SearchSpace, data: str, note: Callable[[str], None] = lambda text: None) -> SearchSpace:
     """`space` with the classes and labels of the data."""
-    labels = data_sets.classes(data)
+    labels = data_sets.classes(data, space)
     if tuple(labels) == tuple(space.label_names()):
         return space
     some = ", ".join(labels[:3]) + (", ..." if len(labels) > 3 else "")
@@ -142,12 +148,12 @@ def space_for(space: SearchSpace, data: str, note: Callable[[str], None] = lambd
     return space.with_labels(labels)
 
 
-def _initial(request: Request, space: SearchSpace) -> tuple[Supernet, str]:
+def _initial(request: Request, space: SearchSpace, note: Callable[[str], None]) -> tuple[Supernet, str]:
     scaling = request.recipe.subnets.scaling
     if request.weights is None:
         return initialised(space, request.settings.seed, scaling), ""
     path = resolve_weights(request.weights)
-    supernet = load_supernet(path, space)
+    supernet = started(request.weights, space, request.settings.seed, scaling, note)
     if supernet.scaling != scaling:
         raise RecipeError(
             f"weights {str(path)!r} have {supernet.scaling} layer scaling; the recipe has {scaling}: --set subnets.scaling={supernet.scaling}"
@@ -174,8 +180,8 @@ class _Logs:
         self,
         request: Request,
         trainer: Trainer,
-        calibration: ImageSet,
-        validation: Images,
+        calibration: Labelled,
+        validation: Labelled,
         on_progress: Callable[[int, int, str], None],
     ) -> None:
         self.request, self.trainer, self.on_progress = request, trainer, on_progress

@@ -18,6 +18,7 @@ from torch import Tensor
 from nasvit_edge import ops
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.space import SearchSpace, SubnetConfig
+from nasvit_edge.train import pixels
 from nasvit_edge.train.divergence import from_largest, from_targets
 from nasvit_edge.train.merge import Gradient, added
 from nasvit_edge.train.recipe import Recipe, Subnets
@@ -67,7 +68,7 @@ class Passes:
     def __call__(
         self, images: Tensor, targets: Tensor, configs: Sequence[SubnetConfig], teacher: Tensor | None = None
     ) -> Passed:
-        """Gradients of every config; images (B, 3, H, W), targets (B,) or (B, classes).
+        """Gradients of every config; images (B, 3, H, W), targets (B,) or (B, classes), of scenes masks (B, H, W).
 
         `teacher` (B, classes): probabilities that the largest learns from instead of the targets.
         """
@@ -85,6 +86,8 @@ class Passes:
         return Passed(largest, summed, loss.detach(), distilled)
 
     def _loss(self, logits: Tensor, targets: Tensor, teacher: Tensor | None) -> Tensor:
+        if self.supernet.space.is_dense:
+            return pixels.from_masks(logits, targets, self.recipe.loss.label_smoothing)
         if teacher is not None:
             return from_targets(logits, teacher)
         return from_targets(logits, targets, self.recipe.loss.label_smoothing)
@@ -92,7 +95,17 @@ class Passes:
     def _subnet(
         self, images: Tensor, targets: Tensor, largest: Tensor, config: SubnetConfig
     ) -> tuple[Gradient, Tensor]:
-        return self._gradient(from_largest(self._logits(images, config), largest, targets, self.recipe.loss))
+        return self._gradient(self._distilled(self._logits(images, config), largest, targets))
+
+    def _distilled(self, logits: Tensor, largest: Tensor, targets: Tensor) -> Tensor:
+        """A subnet's loss; pixels are compared on the grid of the largest's decoder."""
+        rule = self.recipe.loss
+        if not self.supernet.space.is_dense:
+            return from_largest(logits, largest, targets, rule)
+        if rule.distillation == "labels":
+            return pixels.from_masks(logits, targets, rule.label_smoothing)
+        grid = (largest.shape[2], largest.shape[3])
+        return from_largest(pixels.rows(logits, grid), pixels.rows(largest, grid), targets, rule)
 
     def _gradient(self, loss: Tensor) -> tuple[Gradient, Tensor]:
         return list(torch.autograd.grad(loss, self.parameters, allow_unused=True)), loss.detach()
@@ -112,8 +125,16 @@ class Passes:
 
     def _logits(self, images: Tensor, config: SubnetConfig, dropout: float = 0.0) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            logits: Tensor = self.supernet(images, config, dropout=dropout)
+            logits: Tensor = self.supernet(images, config, dropout=dropout, size=self._size(images, config))
         return logits.float() if self.bf16 else logits
+
+    def _size(self, images: Tensor, config: SubnetConfig) -> tuple[int, int] | None:
+        """Of crops the share of theirs that the subnet's resolution is of the largest; else the resolution's."""
+        space = self.supernet.space
+        if not space.is_dense:
+            return None
+        share = config.resolution / max(space.resolutions)
+        return pixels.size_of(images.shape[2], images.shape[3], share)
 
 
 def _on_one_thread(work: Callable[[], tuple[Gradient, Tensor]]) -> tuple[Gradient, Tensor]:

@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from nasvit_edge.data_sets import ImageSet
+from nasvit_edge.data_sets import ImageSet, Labelled
+from nasvit_edge.data_sets.scenes import in_memory
 from nasvit_edge.errors import TrainingError
 from nasvit_edge.space import SearchSpace
 from nasvit_edge.train.diagnosis import Watch
@@ -102,8 +104,12 @@ def _timed(trainer: Trainer) -> float:
     return statistics.fmean(taken[1:])
 
 
-def _random(space: SearchSpace, count: int) -> ImageSet:
+def _random(space: SearchSpace, count: int) -> Labelled:
     side, generator = max(space.resolutions), torch.Generator().manual_seed(0)
+    if space.is_dense:
+        rng, (height, width) = np.random.default_rng(0), space.input_size(side)
+        images = rng.integers(0, 256, (count, 3, height, width), np.uint8)
+        return in_memory("random", list(zip(images, images[:, 0] % space.classes, strict=True)))
     pixels = torch.randint(256, (count, 3, side, side), dtype=torch.uint8, generator=generator)
     return ImageSet("random", pixels, torch.randint(space.classes, (count,), generator=generator))
 

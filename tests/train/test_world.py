@@ -23,7 +23,7 @@ from nasvit_edge.model.evaluate import calibrated, correct, subnet_accuracy
 from nasvit_edge.model.subnet import materialise
 from nasvit_edge.space import SubnetConfig
 from nasvit_edge.train import world as module
-from nasvit_edge.train.evaluate import sharded_correct, subnet_accuracies
+from nasvit_edge.train.evaluate import sharded_tally, subnet_accuracies
 from nasvit_edge.train.world import World, world
 
 SPACE, ALONE = space_of(TINY), World()
@@ -216,7 +216,7 @@ def test_accuracies_are_those_of_one_process_whether_subnets_or_images_are_share
 
 def counted(ranks: World, count: int) -> int:
     subnet = calibrated(materialise(random_supernet(SPACE), SPACE.smallest()), images(64))
-    return sharded_correct(subnet, images(count), ranks)
+    return int(sharded_tally(subnet, images(count), ranks))
 
 
 @pytest.mark.parametrize("count", [1, 2, 50])

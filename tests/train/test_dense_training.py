@@ -1,0 +1,220 @@
+"""Segmenters from masks: whole runs on small scenes, resumed, shared among processes, fine-tuned from a classifier."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, one_line, space_of
+from scene_folder import SCENE_TINY, write_scenes
+from typer.testing import CliRunner
+
+from nasvit_edge.cli import app
+from nasvit_edge.data_sets import training_splits
+from nasvit_edge.errors import CheckpointError, NasvitEdgeError
+from nasvit_edge.model.checkpoint import load_supernet, random_supernet, save_supernet
+from nasvit_edge.model.evaluate import accuracy, calibrated, confusion, score, tally
+from nasvit_edge.model.subnet import fold, materialise
+from nasvit_edge.train.initial import started
+from nasvit_edge.train.loop import Settings
+from nasvit_edge.train.recipe import load_recipe
+from nasvit_edge.train.run import Request, chosen, run
+from nasvit_edge.train.step import Passes
+
+pytest.importorskip("torchvision")
+SPACE = space_of(SCENE_TINY)
+QUICK = (
+    "run.epochs=15",
+    "run.batch_size=4",
+    "run.warmup_epochs=1",
+    "run.ema=0.9",
+    "optimizer.learning_rate=2e-2",
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_scenes(tmp_path_factory.mktemp("data") / "scenes", train=24, val=6, test=6)
+
+
+@pytest.fixture(scope="module")
+def toml(tmp_path_factory):
+    path = tmp_path_factory.mktemp("space") / "tiny-scenes.toml"
+    path.write_text(SCENE_TINY)
+    return path
+
+
+def request(toml, data, out, *changes, **options):
+    recipe = load_recipe("scenes").with_values([*QUICK, *changes])
+    settings = Settings(out=Path(out), workers=0, threads=1, **options.pop("settings", {}))
+    return Request(
+        space=str(toml), data=str(data), recipe=recipe, settings=settings, validate_every=0, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(toml, data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "run"
+    return out, run(request(toml, data, out))
+
+
+def test_a_dense_space_has_a_recipe_of_its_own(toml):
+    assert chosen(str(toml), None, ())[1].name == "scenes"
+    assert chosen(None, None, ())[1].name == "nano"
+
+
+def test_a_run_learns_the_scenes_and_writes_what_other_commands_take(trained, data):
+    out, report = trained
+    assert report["accuracy"]["largest"] > 0.4, "four classes: 0.25 of the pixels at best by one of them"
+    supernet = load_supernet(out / "supernet.safetensors", SPACE)
+    _, calibration, validation = training_splits(str(data), SPACE)
+    subnet = fold(calibrated(materialise(supernet, SPACE.largest()), calibration))
+    assert accuracy(subnet, validation) == pytest.approx(report["accuracy"]["largest"])
+    assert tomllib.loads((out / "space.toml").read_text())["head"]["kind"] == "mlp"
+
+
+def test_a_stopped_run_ends_with_the_weights_of_an_uninterrupted_one(trained, toml, data, tmp_path):
+    out = tmp_path / "stopped"
+    stop = request(toml, data, out)
+    from nasvit_edge.train import run as module
+
+    steps = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "stopping", lambda: _after(steps, 9))
+        with pytest.raises(NasvitEdgeError, match="--resume"):
+            run(stop, on_progress=lambda done, total, detail: steps.append(done))
+    run(dataclasses.replace(stop, resume=True))
+    whole, resumed = (
+        load_supernet(folder / "supernet.safetensors", SPACE).state_dict() for folder in (trained[0], out)
+    )
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+
+
+class _after:  # noqa: N801 - a context manager in place of a function
+    """Says stop after so many steps."""
+
+    def __init__(self, steps, count):
+        self.steps, self.count, self.came = steps, count, []
+
+    def __call__(self):
+        return len(self.steps) >= self.count
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+
+def test_parts_of_a_set_add_up_to_the_whole(data):
+    _, calibration, validation = training_splits(str(data), SPACE)
+    subnet = fold(calibrated(materialise(random_supernet(SPACE), SPACE.smallest()), calibration))
+    halves = [tally(subnet, validation.take("part", part)) for part in (slice(0, 2), slice(2, 6))]
+    assert torch.equal(sum(halves), tally(subnet, validation))
+    assert score(sum(halves), validation) == pytest.approx(confusion(subnet, validation).mean_iou)
+
+
+def test_smaller_resolutions_train_on_smaller_crops():
+    recipe = load_recipe("scenes")
+    passes = Passes(random_supernet(SPACE), recipe)
+    images = torch.zeros(1, 3, 24, 36)
+    assert passes._size(images, SPACE.largest()) == (24, 36)
+    assert passes._size(images, SPACE.smallest()) == (18, 27)
+
+
+def test_gradients_of_a_step_are_those_of_the_losses(data):
+    """One subnet beside the largest, in one thread: by hand."""
+    from nasvit_edge.train import pixels
+    from nasvit_edge.train.divergence import alpha_divergence
+
+    recipe, supernet = load_recipe("scenes"), random_supernet(SPACE).train()
+    images, masks = torch.randn(2, 3, 32, 48), torch.randint(4, (2, 32, 48))
+    configs = [SPACE.largest(), SPACE.smallest()]
+    passed = Passes(supernet, recipe)(images, masks, configs)
+    largest = supernet(images, configs[0], size=(32, 48))
+    loss = pixels.from_masks(largest, masks)
+    smallest = supernet(images, configs[1], size=(24, 36))
+    grid = tuple(largest.shape[2:])
+    other = alpha_divergence(pixels.rows(smallest, grid), pixels.rows(largest.detach(), grid), 5.0)
+    assert torch.isclose(passed.loss, loss)
+    assert torch.isclose(passed.distilled, other)
+    parameters = [p for p in supernet.parameters() if p.requires_grad]
+    expected = torch.autograd.grad(other, parameters, allow_unused=True)
+    for found, own in zip(passed.subnets, expected, strict=True):
+        assert (found is None) == (own is None)
+        assert own is None or torch.allclose(found, own, atol=1e-6)
+
+
+def test_the_stages_of_a_classifier_are_taken_and_the_rest_is_new(tmp_path):
+    classifier = random_supernet(space_of(TINY), 3)
+    save_supernet(classifier, tmp_path / "c.safetensors", {})
+    notes = []
+    segmenter = started(str(tmp_path / "c.safetensors"), SPACE, 0, note=notes.append)
+    state = classifier.state_dict()
+    for name, value in segmenter.state_dict().items():
+        if name.startswith(("mb1.", "mb2.")) and not name.endswith("num_batches_tracked"):
+            assert torch.equal(value, state[name]), name
+    assert "new stem and decoder" in notes[0]
+    again = started(str(tmp_path / "c.safetensors"), SPACE, 0).state_dict()
+    other = started(str(tmp_path / "c.safetensors"), SPACE, 1).state_dict()
+    name = "pixel_classifier.linear.weight"
+    assert torch.equal(segmenter.state_dict()[name], again[name])
+    assert not torch.equal(again[name], other[name])
+
+
+def test_weights_of_other_stages_are_one_line(tmp_path, nano):
+    save_supernet(random_supernet(nano), tmp_path / "n.safetensors", {})
+    with pytest.raises(CheckpointError) as caught:
+        started(str(tmp_path / "n.safetensors"), SPACE, 0)
+    assert "n.safetensors" in one_line(caught)
+
+
+def invoke(*arguments):
+    made = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert made.exception is None or isinstance(made.exception, SystemExit), made.exception
+    return made
+
+
+def test_evaluate_tells_mean_iou_pixels_classes_and_the_baseline(trained, data, tmp_path):
+    weights = trained[0] / "supernet.safetensors"
+    common = ("evaluate", "--supernet", weights, "--data", data, "--split", "test", "--subnets", "min,max")
+    report = json.loads(invoke(*common, "--json").stdout)
+    assert report["metric"] == "mean IoU"
+    for row in report["subnets"]:
+        assert set(row["ious"]) == {"0", "1", "2", "3"}
+        assert np.mean(list(row["ious"].values())) == pytest.approx(row["accuracy"])
+        assert row["accuracy"] <= row["pixel_accuracy"]
+    assert report["majority"]["accuracy"] == pytest.approx(report["majority"]["pixel_accuracy"] / 4)
+    shown = invoke(*common, "--out", tmp_path / "t.csv")
+    assert "mean IoU" in shown.stdout
+    assert "most frequent class" in shown.stderr
+    assert (tmp_path / "t.csv").read_text().count("\n") == 3
+
+
+def test_one_segmenter_is_fine_tuned_and_its_files_are_evaluated(trained, toml, data, tmp_path):
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(SPACE.smallest().to_dict()))
+    options = ("--space", toml, "--supernet", trained[0] / "supernet.safetensors", "--config", config)
+    tuned = ("--epochs", 2, "--batch-size", 4, "--data", data, "--workers", 0, "--threads", 1)
+    made = invoke("finetune", *options, *tuned, "--out", tmp_path / "tuned", "--json")
+    assert made.exit_code == 0, made.stderr
+    found = json.loads(made.stdout)
+    assert 0.2 < found["after"]["fp32"] <= 1
+    evaluated = invoke(
+        "evaluate", "--supernet", found["supernet"], "--data", data, "--subnets", "max", "--json"
+    )
+    assert json.loads(evaluated.stdout)["subnets"][0]["accuracy"] == pytest.approx(found["after"]["fp32"])
+    refused = invoke("finetune", *options, *tuned, "--out", tmp_path / "other", "--quantise", "int8")
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert "export --precision int8" in refused.stderr
+
+
+def test_a_teacher_is_refused_before_anything_is_read(toml, data, tmp_path):
+    with pytest.raises(NasvitEdgeError) as caught:
+        run(request(toml, data, tmp_path / "out", teacher="torchvision:resnet18"))
+    assert "learns from masks" in one_line(caught)
