@@ -115,9 +115,16 @@ def module(name: str, package: str) -> ModuleType:
 
 
 class Engine:
-    """An engine with its buffers on the GPU."""
+    """An engine with its buffers on the GPU, for images (3, H, W) and a result of the shape, name and type that are given."""
 
-    def __init__(self, path: Path, classes: int, side: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        image: tuple[int, ...],
+        result: tuple[int, ...],
+        name: str = "logits",
+        kind: type = np.float32,
+    ) -> None:
         built = record(path)
         content = path.read_bytes()
         check_file(built, hashlib.sha256(content).hexdigest())
@@ -140,13 +147,13 @@ class Engine:
             raise ValueError(f"{path.name} does not load here; run build_engine.py again")
         self.context = self.engine.create_execution_context()
         batch = self.engine.get_tensor_shape("image")[0]
-        self.shape = (batch, 3, side, side)
-        self.logits = np.empty((batch, classes), np.float32)
+        self.shape = (batch, *image)
+        self.result = np.empty((batch, *result), kind)
         self.stream = self._made(cuda.cudaStreamCreate())
         self.image = self._made(cuda.cudaMalloc(4 * int(np.prod(self.shape))))
-        self.output = self._made(cuda.cudaMalloc(self.logits.nbytes))
+        self.output = self._made(cuda.cudaMalloc(self.result.nbytes))
         self.context.set_tensor_address("image", int(self.image))
-        self.context.set_tensor_address("logits", int(self.output))
+        self.context.set_tensor_address(name, int(self.output))
 
     def _made(self, answer: tuple) -> Any:
         if int(answer[0]) != 0:
@@ -154,7 +161,7 @@ class Engine:
         return answer[1] if len(answer) > 1 else None
 
     def run(self, x: np.ndarray) -> np.ndarray:
-        """Logits (classes,) of an image (1, 3, r, r)."""
+        """The result, as logits (classes,), of an image (1, 3, H, W)."""
         kind, cuda = self.cuda.cudaMemcpyKind, self.cuda
         source = np.ascontiguousarray(np.broadcast_to(x, self.shape), np.float32)
         to_gpu, from_gpu = kind.cudaMemcpyHostToDevice, kind.cudaMemcpyDeviceToHost
@@ -162,8 +169,8 @@ class Engine:
         if not self.context.execute_async_v3(int(self.stream)):
             raise ValueError("TensorRT could not run the engine")
         self._made(cuda.cudaStreamSynchronize(self.stream))
-        self._made(cuda.cudaMemcpy(self.logits.ctypes.data, self.output, self.logits.nbytes, from_gpu))
-        return self.logits[0]
+        self._made(cuda.cudaMemcpy(self.result.ctypes.data, self.output, self.result.nbytes, from_gpu))
+        return self.result[0]
 
 
 def classify(path: Path, picture: str) -> None:
@@ -171,7 +178,7 @@ def classify(path: Path, picture: str) -> None:
     meta = read_json(path.with_name("metadata.json"))["metadata"]
     labels = json.loads(meta["labels"])
     x = read_image(picture, meta).transpose(2, 0, 1)[None]
-    engine = Engine(path, len(labels), int(meta["resolution"]))
+    engine = Engine(path, x.shape[1:], (len(labels),))
     engine.run(x)  # the first run is slower
     start = time.perf_counter()
     logits = engine.run(x)

@@ -12,6 +12,19 @@ from nasvit_edge.cli.output import note, print_json, print_table, waiting
 from nasvit_edge.errors import ExportError
 
 COLUMNS = ["artifact", "precision", "error", "signal/noise", "same top-1", "top-1 points", "check", "size"]
+SEGMENTER_COLUMNS = [
+    *(
+        "artifact",
+        "precision",
+        "output",
+        "error",
+        "signal/noise",
+        "same labels",
+        "mean IoU points",
+        "check",
+        "size",
+    )
+]
 Artifact = Annotated[Path, typer.Argument(help="An exported model file, with its sidecar beside it.")]
 
 
@@ -33,6 +46,10 @@ def export(
     uncalibrated: Annotated[bool, typer.Option("--uncalibrated", help="Export without calibration.")] = False,
     precision: options.Precision = "fp32",
     batch: Annotated[str, typer.Option(help="Images a call: a number, or dynamic.")] = "1",
+    output: Annotated[
+        str | None,
+        typer.Option(show_default="labels", help="Of a segmenter: labels (argmax inside) or logits."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Keep a file that fails its check, marked.")] = False,
     bundle: Annotated[
         bool, typer.Option("--bundle", help="Also a folder with model, labels and programs that use it.")
@@ -65,13 +82,14 @@ def export(
         force=force,
         use_cache=cached,
         bundle=bundle,
+        output=output,
     )
     with waiting(f"exporting to {format_name}"):
         report = flow.export(request, note=note)
     if as_json:
         print_json(report)
         return
-    print_table(COLUMNS, [_row(report)])
+    _print(report)
     if report["kept_in_float"]:
         note(f"kept in floating point: {', '.join(report['kept_in_float'])}")
     for failure in report["failures"]:
@@ -86,6 +104,9 @@ def verify(
     artifact: Artifact,
     supernet: options.Supernet = None,
     space: Annotated[str | None, typer.Option(help="The TOML of a space of your own.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Labelled scenes, to compare the mean IoU of a segmenter besides.")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Example:  nasvit-edge verify model.onnx
@@ -95,14 +116,16 @@ def verify(
     from nasvit_edge.flows import export as flow
 
     with waiting("verifying"):
-        report = flow.verify(artifact, weights=supernet, space=space)
+        report = flow.verify(artifact, weights=supernet, space=space, data=data)
     if as_json:
         print_json(report)
     else:
-        print_table(COLUMNS, [_row(report)])
+        _print(report)
         note(
             f"checked on {report['inputs']} inputs, {report['real_images']} of them real images; reference: {report['reference']}"
         )
+        if report.get("scenes"):
+            print_scenes(report["scenes"])
         for failure in report["failures"]:
             note(f"FAILS: {failure}")
     if not report["passed"]:
@@ -116,6 +139,45 @@ def batch_size(text: str) -> int | None:
     if text.isascii() and text.isdigit() and 1 <= int(text) <= 1024:
         return int(text)
     raise ExportError(f"--batch is {text!r}; it is a number from 1 to 1024, or dynamic")
+
+
+def print_scenes(found: dict[str, Any]) -> None:
+    """A segmenter's mean IoU, pixel accuracy and classes' IoU, beside those of its supernet where they are known."""
+    exact = found["reference"]
+    columns = ["on " + found["data"], "file", *([] if exact is None else ["PyTorch"])]
+    sides = [found] if exact is None else [found, exact]
+    rows = [[name, *(_share(side[key]) for side in sides)] for name, key in _FIGURES.items()]
+    rows += [[f"IoU {name}", *(_share(side["ious"][name]) for side in sides)] for name in found["ious"]]
+    print_table(columns, rows)
+
+
+_FIGURES = {"mean IoU": "mean_iou", "pixel accuracy": "pixel_accuracy"}
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
+
+
+def _print(report: dict[str, Any]) -> None:
+    if "pixels" in report:
+        print_table(SEGMENTER_COLUMNS, [_segmenter_row(report)])
+    else:
+        print_table(COLUMNS, [_row(report)])
+
+
+def _segmenter_row(report: dict[str, Any]) -> list[str]:
+    drop = (report["scenes"] or {}).get("mean_iou_drop")
+    return [
+        str(report["artifact"]),
+        str(report["precision"]),
+        str(report["output"]),
+        "-" if report["error"] is None else f"{report['error']:.1e}",
+        "-" if report["snr_db"] is None else f"{report['snr_db']:.1f} dB",
+        f"{report['pixels']:.3%}",
+        "-" if drop is None else f"{-drop * 100:+.2f}",
+        "passed" if report["passed"] else "FAILED",
+        f"{report['bytes'] / 1e6:.2f} MB",
+    ]
 
 
 def _row(report: dict[str, Any]) -> list[str]:

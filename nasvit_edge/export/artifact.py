@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from nasvit_edge import files
 from nasvit_edge.device import cpu_model
 from nasvit_edge.errors import NasvitEdgeError, VerifyError
+from nasvit_edge.export import dense
 from nasvit_edge.export.formats import Content, Format, format_of
 from nasvit_edge.ops import macs
 from nasvit_edge.space import SearchSpace, SubnetConfig, load_space
@@ -40,13 +41,15 @@ _PACKAGES = (
 )
 
 
-def describe(subnet: Subnet, form: Format, precision: str, batch: int | None) -> dict[str, str]:
+def describe(
+    subnet: Subnet, form: Format, precision: str, batch: int | None, output: str = ""
+) -> dict[str, str]:
     """What a program needs to use the model, and what the model is; every value is text (JSON where not plain).
 
-    `batch` None stands for an open batch axis.
+    `batch` None stands for an open batch axis; `output` is what a segmenter gives.
     """
     source = subnet.source
-    values = facts(subnet.space, subnet.config, form) | {
+    values = facts(subnet.space, subnet.config, form, output) | {
         "nasvit_edge_version": importlib.metadata.version("nasvit-edge"),
         "precision": precision,
         "batch": "dynamic" if batch is None else str(batch),
@@ -58,8 +61,8 @@ def describe(subnet: Subnet, form: Format, precision: str, batch: int | None) ->
     return values
 
 
-def facts(space: SearchSpace, config: SubnetConfig, form: Format) -> dict[str, str]:
-    """The metadata that follow from space, subnet and format, and are therefore checked against them."""
+def facts(space: SearchSpace, config: SubnetConfig, form: Format, output: str = "") -> dict[str, str]:
+    """The metadata that follow from space, subnet, format and output, and are therefore checked against them."""
     values: dict[str, Any] = {
         "space": space.name,
         "config": config.to_dict(),
@@ -73,6 +76,8 @@ def facts(space: SearchSpace, config: SubnetConfig, form: Format) -> dict[str, s
         "resolution": config.resolution,
         "macs": macs(space, config),
     }
+    if space.is_dense:
+        values |= dense.facts(space, config, output)
     return {key: _text(value) for key, value in values.items()}
 
 
@@ -152,9 +157,20 @@ class Artifact:
         """Where the weights are from."""
         return self._object("weights")
 
+    def output(self, space: SearchSpace) -> str:
+        """What a segmenter gives, `labels` or `logits`; empty for a classifier."""
+        if not space.is_dense:
+            return ""
+        output = self.metadata.get("output", "")
+        if output not in dense.OUTPUTS:
+            raise VerifyError(
+                f"artifact {str(self.path)!r}: 'output' inside is {output[:60]!r}; export again"
+            )
+        return output
+
     def check_facts(self, space: SearchSpace, config: SubnetConfig) -> None:
         """VerifyError where labels, normalisation or anything else that a user relies on is not the space's."""
-        for key, value in facts(space, config, self.form).items():
+        for key, value in facts(space, config, self.form, self.output(space)).items():
             if self.metadata.get(key) != value:
                 raise VerifyError(
                     f"artifact {str(self.path)!r}: {key!r} inside is {str(self.metadata.get(key))[:60]!r}, "

@@ -1,7 +1,7 @@
 """Core ML: a folded subnet to an ML program (.mlpackage, iOS 16 and later), and checking what was saved.
 
-The model takes an RGB image of 0..255; normalisation and softmax are in the graph, and it is a classifier
-with class labels. Files are a folder, here as relative path -> bytes.
+The model takes an RGB image of 0..255; normalisation is in the graph. A classifier has a softmax and class labels,
+a segmenter gives an array: int32 labels of the pixels, or logits. Files are a folder, here as relative path -> bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 from nasvit_edge import files
 from nasvit_edge.errors import ExportError, NasvitEdgeError, VerifyError, require
-from nasvit_edge.export import mil
+from nasvit_edge.export import dense, mil
 from nasvit_edge.export.formats import Recipe
 from nasvit_edge.export.parity import in_batches
 from nasvit_edge.export.quiet import quiet
@@ -33,14 +33,16 @@ RUNTIME = "coreml"
 _KEY = "nasvit_edge"  # of the user-defined metadata
 _MANIFEST = "Manifest.json"
 _IMAGES = 16  # evaluated together
-MAC_TOLERANCE = 0.02  # of a probability: engines accumulate half precision differently
+_SCENES = 4
+MAC_TOLERANCE = 0.02  # of a probability, or share of labels: engines accumulate half precision differently
 _Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def convert(module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = None) -> dict[str, bytes]:
-    """The files of an ML program for a folded module that takes normalised images (B, 3, r, r).
+    """The files of an ML program for a folded module that takes normalised images (B, 3, H, W).
 
-    With labels in the recipe it is an image classifier; without, inputs and outputs are plain tensors.
+    With labels in the recipe it takes a picture and is an image classifier, or a segmenter where the recipe has an
+    output; without, inputs and outputs are plain tensors.
     fp16 computes in half precision except in norms, which sum over all N * C values; w8 has 8-bit weights
     with a scale per output channel besides. The bytes depend on module and recipe alone.
     """
@@ -63,12 +65,13 @@ def _converted(module: nn.Module, shape: tuple[int, ...], recipe: Recipe) -> Any
     tools = require("coremltools", "coreml")
     import torch
 
-    classifier = bool(recipe.labels) and shape[0] == 1
-    if classifier:
-        module = _classifier(module, recipe)
+    picture = bool(recipe.labels) and shape[0] == 1
+    classifier = picture and not recipe.output
+    if picture:
+        module = _on_pixels(module, recipe)
     kind = (
         tools.ImageType(name="image", shape=shape, scale=1 / 255, color_layout=tools.colorlayout.RGB)
-        if classifier
+        if picture
         else tools.TensorType(name="image", shape=shape)
     )
     half = tools.transform.FP16ComputePrecision(op_selector=lambda op: op.op_type != "layer_norm")
@@ -77,7 +80,7 @@ def _converted(module: nn.Module, shape: tuple[int, ...], recipe: Recipe) -> Any
         return tools.convert(
             program,
             inputs=[kind],
-            outputs=None if classifier else [tools.TensorType(name="logits")],
+            outputs=None if classifier else [_output(tools, recipe)],
             classifier_config=tools.ClassifierConfig(list(recipe.labels)) if classifier else None,
             minimum_deployment_target=tools.target.iOS16,
             compute_precision=tools.precision.FLOAT32 if recipe.precision == "fp32" else half,
@@ -88,12 +91,18 @@ def _converted(module: nn.Module, shape: tuple[int, ...], recipe: Recipe) -> Any
         raise ExportError(f"coremltools cannot convert this module: {reason}") from error
 
 
-def _classifier(module: nn.Module, recipe: Recipe) -> nn.Module:
-    """The module on RGB in [0, 1], giving probabilities."""
+def _output(tools: Any, recipe: Recipe) -> Any:
+    if recipe.output == dense.LABELS:
+        return tools.TensorType(name=dense.LABELS, dtype=np.int32)
+    return tools.TensorType(name="logits")
+
+
+def _on_pixels(module: nn.Module, recipe: Recipe) -> nn.Module:
+    """The module on RGB in [0, 1]; a classifier gives probabilities."""
     import torch
     from torch import nn
 
-    class Classifier(nn.Module):
+    class OnPixels(nn.Module):
         mean: Tensor
         scale: Tensor
 
@@ -104,9 +113,10 @@ def _classifier(module: nn.Module, recipe: Recipe) -> nn.Module:
             self.register_buffer("scale", 1 / torch.tensor(recipe.std).view(1, 3, 1, 1))
 
         def forward(self, image: Tensor) -> Tensor:
-            return torch.softmax(self.body((image - self.mean) * self.scale), 1)
+            found: Tensor = self.body((image - self.mean) * self.scale)
+            return found if recipe.output else torch.softmax(found, 1)
 
-    return Classifier()
+    return OnPixels()
 
 
 def _with_8bit_weights(model: Any) -> Any:
@@ -159,6 +169,8 @@ def write_metadata(tree: dict[str, bytes], metadata: Mapping[str, str]) -> dict[
     about.shortDescription = f"NASViT subnet of space {metadata.get('space', '')}"
     about.versionString = metadata.get("nasvit_edge_version", "")
     about.userDefined[_KEY] = json.dumps(dict(metadata), sort_keys=True)
+    for key, value in dense.xcode_preview(dict(metadata)).items():
+        about.userDefined[key] = value
     content = {name: data for name, data in tree.items() if name != _MANIFEST}
     return _with_manifest(content | {mil.MODEL: spec.SerializeToString(deterministic=True)})
 
@@ -190,10 +202,10 @@ def _check_manifest(path: Path) -> None:
 
 
 def runner(path: Path, threads: int = 1) -> Callable[[_Array], _Array]:
-    """A function from normalised images (B, 3, r, r) to logits (B, classes), by evaluating the saved program.
+    """A function from normalised images (B, 3, H, W) to logits (B, classes), by evaluating the saved program.
 
-    On a Mac, Core ML predicts the same images, and probabilities that differ by more than `MAC_TOLERANCE`
-    are a VerifyError. `threads` has no say.
+    Of a segmenter to logits (B, classes, H', W') or int32 labels (B, H, W). On a Mac, Core ML predicts the same images,
+    and probabilities (or a share of labels) that differ by more than `MAC_TOLERANCE` are a VerifyError. `threads` has no say.
     """
     import torch
 
@@ -204,7 +216,7 @@ def runner(path: Path, threads: int = 1) -> Callable[[_Array], _Array]:
         kind = program.spec.description.input[0].type
         to_input = _to_pixels(path) if kind.WhichOneof("Type") == "imageType" else lambda images: images
         predict = _on_a_mac(path, program) if sys.platform == "darwin" else None
-        several = 1 if predict is not None else _IMAGES
+        several = 1 if predict is not None else _IMAGES if program.labels() else _SCENES
         size = several if kind.WhichOneof("Type") == "imageType" else int(kind.multiArrayType.shape[0])
 
     def call(images: _Array) -> _Array:
@@ -212,14 +224,24 @@ def runner(path: Path, threads: int = 1) -> Callable[[_Array], _Array]:
             x = to_input(images)
             if predict is not None:  # Core ML itself takes 8-bit pixels only
                 x = np.rint(x).clip(0, 255)
-            logits: _Array = program.run({program.inputs[0]: torch.from_numpy(x)}).float().numpy()
+            found = program.run({program.inputs[0]: torch.from_numpy(x)})
+            logits: _Array = (found if found.is_floating_point() else found.int()).numpy()
             if predict is not None:
-                apart = float(np.abs(_softmax(logits) - predict(x)).max())
+                apart = _apart(logits, predict(x))
                 if not apart <= MAC_TOLERANCE:
                     raise VerifyError(f"artifact {str(path)!r}: Core ML predicts otherwise (by {apart:.2g})")
             return logits
 
     return in_batches(call, size)
+
+
+def _apart(found: _Array, predicted: _Array) -> float:
+    """How far apart the logits (or labels) of the evaluator and the probabilities (or labels) of Core ML are."""
+    if found.shape != predicted.shape:
+        return float("inf")
+    if np.issubdtype(found.dtype, np.integer):
+        return float((found != predicted).mean())
+    return float(np.abs(_softmax(found) - predicted).max())
 
 
 def _softmax(logits: _Array) -> _Array:
@@ -236,16 +258,21 @@ def _to_pixels(path: Path) -> Callable[[_Array], _Array]:
 
 
 def _on_a_mac(path: Path, program: mil.Program) -> Callable[[_Array], _Array] | None:
-    """A function from pixels (1, 3, r, r) to probabilities (1, classes) by Core ML itself."""
+    """A function from pixels (1, 3, H, W) to probabilities (1, classes), or a segmenter's labels, by Core ML itself."""
     labels = program.labels()
-    if not labels:
+    if program.spec.description.input[0].type.WhichOneof("Type") != "imageType":
         return None
     model = require("coremltools", "coreml").models.MLModel(str(path))
     from PIL import Image
 
     def predict(x: _Array) -> _Array:
         picture = Image.fromarray(x[0].transpose(1, 2, 0).astype(np.uint8))
-        shares = next(v for v in model.predict({"image": picture}).values() if isinstance(v, dict))
+        answer = model.predict({"image": picture})
+        if not labels:
+            name = str(program.spec.description.output[0].name)
+            found: _Array = np.asarray(answer[name])
+            return found.astype(np.int32) if name == dense.LABELS else _softmax(found)
+        shares = next(v for v in answer.values() if isinstance(v, dict))
         return np.array([[shares[label] for label in labels]], np.float32)
 
     return predict

@@ -25,7 +25,7 @@ _KEYS: dict[str, type] = {
     "dynamic_batch": bool,
     "threshold": dict,
 }
-_LIMITS = {"error", "snr_db", "agreement", "top1_drop", "reproduction"}
+_LIMITS = {"error", "snr_db", "agreement", "top1_drop", "pixels", "reproduction"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,8 @@ class Threshold:
         error: largest difference of a logit from the elastic supernet's, over the logits' standard deviation.
         snr_db: lowest signal-to-noise ratio of the logits, in dB.
         agreement: lowest share of images with the supernet's top-1.
-        top1_drop: largest loss of top-1 on labelled images (a fraction).
+        top1_drop: largest loss of top-1 on labelled images, of a segmenter of mean IoU on labelled scenes (a fraction).
+        pixels: of a segmenter, lowest share of pixels with the supernet's label.
         reproduction: largest change of the file's own logits since export, on another machine or runtime.
     """
 
@@ -44,6 +45,7 @@ class Threshold:
     snr_db: float | None = None
     agreement: float | None = None
     top1_drop: float | None = None
+    pixels: float | None = None
     reproduction: float = 1e-3
 
 
@@ -54,9 +56,10 @@ class Recipe:
     Attributes:
         precision: one of the format's.
         dynamic_batch: leave the batch axis open.
-        calibration: images (n, 3, r, r), float32, for the ranges of int8 activations.
+        calibration: images (n, 3, H, W), float32, for the ranges of int8 activations.
         kept: ops (`mb3.1`) that stay in floating point where the rest is int8.
         mean, std, labels: for formats that hold normalisation and classes in the graph.
+        output: of a segmenter `labels` (the module ends in them) or `logits`; else empty.
     """
 
     precision: str = "fp32"
@@ -66,6 +69,7 @@ class Recipe:
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     labels: tuple[str, ...] = ()
+    output: str = ""
 
 
 @dataclass(frozen=True, slots=True)

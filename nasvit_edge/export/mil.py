@@ -86,21 +86,27 @@ class Program:
         return chain
 
     def faults(self) -> list[str]:
-        """What would mislead an app that uses this classifier; empty where it is none, or sound."""
+        """What would mislead an app that uses this model; empty where it takes no picture, or is sound."""
         chain = self._after_logits()
-        if not chain:
-            return []
-        description, known = self.spec.description, self._constants()
-        image = description.input[0].type.imageType
+        found = self._classifier_faults(chain) if chain else []
+        if self.spec.description.input[0].type.WhichOneof("Type") == "imageType":
+            found += self._image_faults()
+        return found
+
+    def _image_faults(self) -> list[str]:
+        image = self.spec.description.input[0].type.imageType
         rows = [d.constant.size for d in self.function.inputs[0].type.tensorType.dimensions]
+        found = [] if image.colorSpace == _RGB else ["its image is not RGB"]
+        if [image.height, image.width] != rows[2:]:
+            found.append(f"its image is {image.height} x {image.width}, its tensor {rows[2:]}")
+        return found
+
+    def _classifier_faults(self, chain: list[Any]) -> list[str]:
+        description, known = self.spec.description, self._constants()
         softmax = [op for op in chain if op.type == "softmax"]
         found = [] if len(softmax) == 1 else ["it has no softmax before its classes"]
         if any(int(self._argument(op, "axis", known)) not in (1, -1) for op in softmax):
             found.append("its softmax is not over the classes")
-        if image.colorSpace != _RGB:
-            found.append("its image is not RGB")
-        if [image.height, image.width] != rows[2:]:
-            found.append(f"its image is {image.height} x {image.width}, its tensor {rows[2:]}")
         names = {description.predictedFeatureName, description.predictedProbabilitiesName}
         if names != {out.name for out in chain[0].outputs}:
             found.append("the names of its outputs are not the classifier's")

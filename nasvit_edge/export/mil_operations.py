@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nasvit_edge.errors import VerifyError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -170,6 +172,25 @@ def _two(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Args], Tenso
     return lambda args: function(args["x"].float(), args["y"].float())
 
 
+def _upsample_bilinear(args: Args) -> Tensor:
+    """By factors, the size rounded down; the step between samples follows from the sizes, pixels are taken at their centres."""
+    from torch.nn import functional as F
+
+    corners, x = _flag(args, "align_corners"), args["x"].float()
+    if not corners and "half_pixel_centers" in args and not _flag(args, "half_pixel_centers"):
+        raise VerifyError(
+            "the evaluator resizes with pixels at their centres only; verify this file on a Mac"
+        )
+    factors = [float(args[f"scale_factor_{side}"]) for side in ("height", "width")]
+    size = [int(n * factor) for n, factor in zip(x.shape[-2:], factors, strict=True)]
+    return F.interpolate(x, size, mode="bilinear", align_corners=corners)
+
+
+def _argmax(args: Args) -> Tensor:
+    found: Tensor = args["x"].argmax(int(args["axis"]), keepdim=_flag(args, "keep_dims"))
+    return found
+
+
 def _hard_sigmoid(args: Args) -> Tensor:
     gate: Tensor = (args["x"].float() * _number(args, "alpha", 0.2) + _number(args, "beta", 0.5)).clamp(0, 1)
     return gate
@@ -202,6 +223,7 @@ OPERATIONS: dict[str, Callable[[Args], Any]] = {
     "matmul": _matmul,
     "mul": _two(lambda x, y: x * y),
     "real_div": _two(lambda x, y: x / y),
+    "reduce_argmax": _argmax,
     "reduce_mean": _reduced("mean"),
     "reduce_sum": _reduced("sum"),
     "relu": _one(lambda x: x.relu()),
@@ -217,4 +239,5 @@ OPERATIONS: dict[str, Callable[[Args], Any]] = {
     "squeeze": _squeeze,
     "sub": _two(lambda x, y: x - y),
     "transpose": lambda args: args["x"].permute(_ints(args["perm"])),
+    "upsample_bilinear": _upsample_bilinear,
 }

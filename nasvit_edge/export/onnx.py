@@ -33,6 +33,8 @@ def convert(
 ) -> bytes:
     """An ONNX model (opset 18) of a folded module for inputs of `shape` (B, ...): `image` -> `logits`, both float32.
 
+    Where the recipe's output is `labels`, that is the output: int32 (B, H, W).
+
     fp16 keeps constants and arithmetic in half precision (norms accumulate in single); w8 holds weights as
     8-bit integers with a scale per output channel; int8 quantises convolutions and linear layers with their
     inputs (QDQ, ranges from `recipe.calibration`; symmetric and without quantised bias `for_tensorrt`). The bytes depend on module and recipe alone: no time
@@ -46,10 +48,10 @@ def convert(
     traced = torch.fx.symbolic_trace(module)
     with torch.no_grad():
         ShapeProp(traced).propagate(torch.zeros(shape))
-    graph = Graph(onnx, traced, half=recipe.precision == "fp16", weights_8bit=recipe.precision == "w8")
+    graph = Graph(onnx, traced, recipe)
     for node in traced.graph.nodes:
         graph.add(node)
-    model = graph.finish(shape, dynamic_batch=recipe.dynamic_batch)
+    model = graph.finish(shape)
     if recipe.precision == "int8":
         return _quantised(model, shape[0], recipe, for_tensorrt=for_tensorrt)
     return model
@@ -62,7 +64,7 @@ def _quantised(model: bytes, batch: int, recipe: Recipe, *, for_tensorrt: bool) 
         tools = require("onnxruntime.quantization", "onnx")
         assert recipe.calibration is not None
         proto = onnx.shape_inference.infer_shapes(onnx.load_from_string(model))
-        kept = tuple(node_prefix(name) for name in recipe.kept)
+        kept = tuple(inside + node_prefix(name) for name in recipe.kept for inside in ("", _INSIDE))
         with tempfile.TemporaryDirectory() as folder:
             plain, out = Path(folder, "plain.onnx"), Path(folder, "int8.onnx")
             onnx.save(proto, str(plain))
@@ -85,6 +87,7 @@ def _quantised(model: bytes, batch: int, recipe: Recipe, *, for_tensorrt: bool) 
     return content
 
 
+_INSIDE = "subnet_"  # where a segmenter with its labels keeps its ops
 # NVIDIA's parsers take symmetric 8-bit weights and activations, and no quantised bias.
 _TENSORRT = {
     "QuantizeBias": False,
@@ -132,7 +135,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def runner(path: Path, threads: int = 1, *, optimise: bool = True) -> Callable[[_Array], _Array]:
-    """A function from images (B, 3, r, r) to logits (B, classes), by ONNX Runtime on the CPU.
+    """A function from images (B, 3, H, W) to logits (B, classes), or what else the model gives, by ONNX Runtime on the CPU.
 
     Without `optimise` every node runs as it is written.
     """

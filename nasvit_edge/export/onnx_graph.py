@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nasvit_edge.errors import ExportError
+from nasvit_edge.export.formats import Recipe
 
 if TYPE_CHECKING:
     import onnx
@@ -22,13 +23,12 @@ _Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class Graph:
-    """The ONNX graph being written; `values` maps a trace node to the name that holds it."""
+    """The ONNX graph being written as a recipe says; `values` maps a trace node to the name that holds it."""
 
-    def __init__(
-        self, onnx: Any, traced: fx.GraphModule, *, half: bool = False, weights_8bit: bool = False
-    ) -> None:
+    def __init__(self, onnx: Any, traced: fx.GraphModule, recipe: Recipe) -> None:
         self.onnx, self.traced = onnx, traced
-        self.half, self.weights_8bit = half, weights_8bit
+        self.half, self.weights_8bit = recipe.precision == "fp16", recipe.precision == "w8"
+        self.dynamic_batch, self.output_name = recipe.dynamic_batch, recipe.output or "logits"
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
         self.values: dict[Any, str] = {}
@@ -37,10 +37,11 @@ class Graph:
     def add(self, node: Node) -> None:
         """Write what one trace node computes."""
         if node.op == "placeholder":
-            self.values[node] = self._cast("image", node, "FLOAT16") if self.half else "image"
+            self.values[node] = self.cast("image", node, "FLOAT16") if self.half else "image"
         elif node.op == "output":
             last = self.values[node.args[0]]
-            self.output = self._cast(last, node, "FLOAT") if self.half else last
+            floating = node.args[0].meta["tensor_meta"].dtype.is_floating_point
+            self.output = self.cast(last, node, "FLOAT") if self.half and floating else last
         elif node.op == "get_attr":
             self.values[node] = self.constant(str(node.target), _attribute(self.traced, str(node.target)))
         elif node.op == "call_module":
@@ -85,7 +86,8 @@ class Graph:
         ]
         return self.emit("DequantizeLinear", inputs, node, axis=0)
 
-    def _cast(self, value: str, node: Node, kind: str) -> str:
+    def cast(self, value: str, node: Node, kind: str) -> str:
+        """The value as another type, by ONNX's name of it."""
         return self.emit("Cast", [value], node, to=getattr(self.onnx.TensorProto, kind))
 
     def operand(self, value: Any) -> str:
@@ -100,22 +102,35 @@ class Graph:
         dims = self.constant("shape_" + "x".join(map(str, shape)), np.array(shape, np.int64))
         return self.emit("Reshape", [x, dims], node)
 
+    def sizes(self, node: Node, x: str) -> str:
+        """The traced shape for a Resize; an open batch axis is taken from `x`.
+
+        All axes: ONNX Runtime loses sizes of some axes only when it makes quantised graphs channels-last.
+        """
+        shape = _shape(node)
+        if not self.dynamic_batch:
+            return self.constant("size_" + "x".join(map(str, shape)), np.array(shape, np.int64))
+        rest = self.constant("size_" + "x".join(map(str, shape[1:])), np.array(shape[1:], np.int64))
+        return self.emit("Concat", [self.emit("Shape", [x], node, start=0, end=1), rest], node, axis=0)
+
     def axes(self, axes: Sequence[int]) -> str:
         return self.constant("axes_" + "_".join(map(str, axes)), np.array(axes, np.int64))
 
-    def finish(self, shape: tuple[int, ...], *, dynamic_batch: bool = False) -> bytes:
-        """The serialised model; `dynamic_batch` names the first axis instead of fixing it."""
-        helper, kinds = self.onnx.helper, self.onnx.TensorProto
+    def finish(self, shape: tuple[int, ...]) -> bytes:
+        """The serialised model for inputs of `shape`; an open batch axis has a name instead of a size."""
+        helper, kinds, output = self.onnx.helper, self.onnx.TensorProto, self.output_name
         last = next(n for n in self.traced.graph.nodes if n.op == "output")
         for made in self.nodes:
-            made.output[:] = ["logits" if o == self.output else o for o in made.output]
-            made.input[:] = ["logits" if i == self.output else i for i in made.input]
-        first: int | str = "batch" if dynamic_batch else shape[0]
+            made.output[:] = [output if o == self.output else o for o in made.output]
+            made.input[:] = [output if i == self.output else i for i in made.input]
+        first: int | str = "batch" if self.dynamic_batch else shape[0]
+        floating = last.args[0].meta["tensor_meta"].dtype.is_floating_point
+        kind = kinds.FLOAT if floating else kinds.INT32
         graph = helper.make_graph(
             self.nodes,
             "subnet",
             [helper.make_tensor_value_info("image", kinds.FLOAT, (first, *shape[1:]))],
-            [helper.make_tensor_value_info("logits", kinds.FLOAT, (first, *_shape(last.args[0])[1:]))],
+            [helper.make_tensor_value_info(output, kind, (first, *_shape(last.args[0])[1:]))],
             list(self.constants.values()),
         )
         opset = helper.make_opsetid("", OPSET)
@@ -242,6 +257,33 @@ def _softmax(graph: Graph, node: Node) -> str:
     return graph.emit("Softmax", [graph.operand(node.args[0])], node, axis=node.args[1])
 
 
+def _interpolate(graph: Graph, node: Node) -> str:
+    """Bilinear, pixels taken at their centres; other ways of resizing are not lowered."""
+    how = node.kwargs
+    if how.get("mode") != "bilinear" or how.get("align_corners") or how.get("antialias"):
+        raise ExportError(f"ONNX: no lowering of {how.get('mode')!r} resizing (at {node.name!r})")
+    x = graph.operand(node.args[0])
+    return graph.emit(
+        "Resize",
+        [x, "", "", graph.sizes(node, x)],
+        node,
+        mode="linear",
+        coordinate_transformation_mode="half_pixel",
+    )
+
+
+def _argmax(graph: Graph, node: Node) -> str:
+    x, axis = node.args
+    return graph.emit("ArgMax", [graph.operand(x)], node, axis=axis, keepdims=0)
+
+
+def _to(graph: Graph, node: Node) -> str:
+    dtype = str(node.args[1])
+    if dtype != "torch.int32":
+        raise ExportError(f"ONNX: no lowering of a cast to {dtype} (at {node.name!r})")
+    return graph.cast(graph.operand(node.args[0]), node, "INT32")
+
+
 _MODULES: dict[str, Callable[..., str]] = {
     "Conv2d": _conv,
     "Linear": _linear,
@@ -263,4 +305,7 @@ _CALLS: dict[str, Callable[..., str]] = {
     "softmax": _softmax,
     "narrow": _narrow,
     "cat": _concat,
+    "interpolate": _interpolate,
+    "argmax": _argmax,
+    "to": _to,
 }

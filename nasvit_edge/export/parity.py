@@ -19,21 +19,22 @@ if TYPE_CHECKING:
 
     from nasvit_edge.model.supernet import Supernet
 
-INPUTS = 16
+INPUTS, SCENES = 16, 4  # of a segmenter fewer: a label a pixel is many
 _Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def inputs(space: SearchSpace, resolution: int, seed: int = 0) -> tuple[_Array, int]:
-    """Images (16, 3, r, r) and how many of them are real: half where the space has bundled ones.
+    """Images (16, 3, H, W), of a dense space 4, and how many of them are real: half where the space has bundled ones.
 
     The others are seeded noise over an 8 x 8 patchwork, so that pooled features differ as well.
     """
     rng = np.random.default_rng(seed)
     real = _real_images(space, resolution, seed)
-    count = INPUTS - len(real)
+    height, width = space.input_size(resolution)
+    count = (SCENES if space.is_dense else INPUTS) - len(real)
     patches = rng.uniform(-1.6, 1.6, (count, 3, 8, 8))
-    cell = np.arange(resolution) * 8 // resolution
-    made = rng.normal(0, 0.3, (count, 3, resolution, resolution)) + patches[:, :, cell][:, :, :, cell]
+    rows, columns = np.arange(height) * 8 // height, np.arange(width) * 8 // width
+    made = rng.normal(0, 0.3, (count, 3, height, width)) + patches[:, :, rows][:, :, :, columns]
     return on_pixel_grid(np.concatenate([real, made.astype(np.float32)]), space), len(real)
 
 
@@ -47,7 +48,7 @@ def on_pixel_grid(images: _Array, space: SearchSpace) -> _Array:
 
 def _real_images(space: SearchSpace, resolution: int, seed: int) -> _Array:
     if not data_sets.has_bundled(space):
-        return np.empty((0, 3, resolution, resolution), np.float32)
+        return np.empty((0, 3, *space.input_size(resolution)), np.float32)
     images = data_sets.bundled("validation")
     start = seed * 131 % (len(images) - INPUTS // 2)
     chosen = images.pixels[start : start + INPUTS // 2]
@@ -58,7 +59,7 @@ def _real_images(space: SearchSpace, resolution: int, seed: int) -> _Array:
 def reference(
     supernet: Supernet, config: SubnetConfig, statistics: Mapping[str, Tensor], images: _Array
 ) -> _Array:
-    """The elastic supernet's logits (B, classes) with a subnet's batch-norm statistics."""
+    """The elastic supernet's logits with a subnet's batch-norm statistics: (B, classes), or (B, classes, H', W')."""
     import torch
 
     with torch.no_grad():

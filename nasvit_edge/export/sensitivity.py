@@ -25,7 +25,7 @@ def ranked(subnet: Subnet, images: _Array | None) -> list[str]:
 
     if images is None:
         images, _ = parity.inputs(subnet.space, subnet.config.resolution)
-    x = torch.from_numpy(images[:IMAGES])
+    x = torch.from_numpy(images[: parity.SCENES if subnet.space.is_dense else IMAGES])
     folded = fold(subnet)
     with torch.no_grad():
         exact = folded(x).numpy()

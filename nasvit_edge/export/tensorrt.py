@@ -4,6 +4,7 @@ model.onnx        strongly typed: half-precision or Q/DQ nodes say what is compu
 rtx.plan          built here by TensorRT for RTX, without a GPU (where the extra `tensorrt` is installed)
 build_engine.py   run on a Jetson or any machine with TensorRT: an engine is built there, never here
 classify.py       classifies an image with that engine
+segment.py        of a segmenter: labels an image's pixels, by the engine of classify.py
 metadata.json     labels, normalisation, config, and the plan's hash and compute capabilities
 
 An engine is valid only for the TensorRT version and GPU it was built with, so nothing built here is said to run
@@ -31,16 +32,17 @@ if TYPE_CHECKING:
 SUFFIX = ".tensorrt"
 RUNTIME = "tensorrt"
 MODEL, PLAN, METADATA = "model.onnx", "rtx.plan", "metadata.json"
-PROGRAMS = ("build_engine.py", "classify.py")
+PROGRAMS, SEGMENT = ("build_engine.py", "classify.py"), "segment.py"
 CAPABILITIES = ("SM80", "SM86", "SM89", "SM120")  # Ampere, Ada and Blackwell GPUs
 _Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def convert(module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = None) -> dict[str, bytes]:
-    """The files of a folded module for images (B, 3, r, r), float32 at its borders in every precision."""
+    """The files of a folded module for images (B, 3, H, W), float32 at its borders in every precision."""
     model = onnx.convert(module, shape, recipe, for_tensorrt=True)
     programs = files.shipped("export") / "tensorrt"
-    tree = {MODEL: model} | {name: files.read_bytes(programs / name, "program") for name in PROGRAMS}
+    names = (*PROGRAMS, SEGMENT) if recipe and recipe.output else PROGRAMS
+    tree = {MODEL: model} | {name: files.read_bytes(programs / name, "program") for name in names}
     try:
         return tree | {PLAN: rtx_plan(model)}
     except MissingExtraError:
@@ -131,5 +133,5 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def runner(path: Path, threads: int = 1) -> Callable[[_Array], _Array]:
-    """A function from images (B, 3, r, r) to logits (B, classes), by ONNX Runtime on the typed model as it is written."""
+    """A function from images (B, 3, H, W) to logits (B, classes), or what else the model gives, by ONNX Runtime on the typed model as it is written."""
     return onnx.runner(path / MODEL, threads, optimise=False)

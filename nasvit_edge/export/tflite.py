@@ -1,6 +1,6 @@
 """TFLite: a folded module through litert-torch, and running it with LiteRT.
 
-Inputs and image-like outputs are channels-last (B, r, r, 3), as TFLite programs expect.
+Inputs and image-like outputs are channels-last (B, H, W, C), as TFLite programs expect.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from nasvit_edge.export.quiet import quiet
 if TYPE_CHECKING:
     from torch import nn
 
+    from nasvit_edge.model.subnet import Subnet
+
 SUFFIX = ".tflite"
 RUNTIME = "litert"
 _METADATA = "metadata.json"
@@ -35,14 +37,15 @@ _Array = np.ndarray[Any, np.dtype[np.float32]]
 _LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
-_LAST = "^(?!.*Sequential_wrapped/)"  # the output has no name of a module: it belongs to the classifier
+_LAST = "^(?!.*(Sequential|Segmenter)_wrapped/)"  # the output has no name of a module: it belongs to the classifier
+_CLASSIFIERS = ("classifier", "pixel_classifier")
 
 
 def convert(module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = None) -> bytes:
     """A TFLite model of a folded module for inputs of `shape` (B, C, H, W) or (B, C), in PyTorch's order.
 
-    The file's input is (B, H, W, C), float32 in every precision; its output is channels-last too where it is
-    an image. fp16 stores weights in half precision, w8 in 8 bits; int8 quantises convolutions and linear
+    The file's input is (B, H, W, C), float32 in every precision; its output is channels-last too where it has
+    channels. fp16 stores weights in half precision, w8 in 8 bits; int8 quantises convolutions and linear
     layers with their inputs and outputs, but not those of `recipe.kept`.
     """
     recipe = recipe or Recipe()
@@ -51,14 +54,45 @@ def convert(module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = N
 
 
 def _named(module: nn.Module) -> nn.Module:
-    """A subnet as a sequence of its ops, so that every tensor's name holds the op's."""
+    """A subnet as a sequence of its ops, so that every tensor's name holds the op's; a segmenter as what they are inside."""
     from torch import nn
 
+    from nasvit_edge.model.subnet import PixelLabels, Subnet
+
+    if isinstance(module, PixelLabels):
+        return _segmenter(module.subnet, labels=True)
     ops = getattr(module, "ops", None)
     if ops is None:
         return module
+    if isinstance(module, Subnet) and module.space.is_dense:
+        return _segmenter(module, labels=False)
     blocks = {node_prefix(op.name): module.get_submodule(op.name) for op in ops}
     return nn.Sequential(OrderedDict(blocks)).eval()
+
+
+def _segmenter(subnet: Subnet, *, labels: bool) -> nn.Module:
+    """A subnet of a dense space with its ops as children, named after them; with or without its labels."""
+    from torch import Tensor, nn
+
+    from nasvit_edge.model.blocks import run
+    from nasvit_edge.ops import Op
+
+    class Segmenter(nn.Module):
+        def __init__(self, ops: tuple[Op, ...]) -> None:
+            super().__init__()
+            self.ops = ops
+            for op in ops:
+                self.add_module(node_prefix(op.name), subnet.get_submodule(op.name))
+
+        def apply_op(self, op: Op, x: Tensor) -> Tensor:
+            out: Tensor = self.get_submodule(node_prefix(op.name))(x)
+            return out
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits = run(self.ops, self.apply_op, x)
+            return self.apply_op(self.ops[-1], logits) if labels else logits
+
+    return Segmenter(subnet.ops).eval()
 
 
 def at_precision(model: bytes, batch: int, recipe: Recipe) -> bytes:
@@ -71,11 +105,13 @@ def at_precision(model: bytes, batch: int, recipe: Recipe) -> bytes:
         _add_rule(tools, quantizer, layer, recipe.precision)
     if recipe.precision == "int8":  # logits in 8 bits are the largest single loss, and saturate
         quantizer.add_weight_only_config(regex=_LAST, operation_name="FULLY_CONNECTED", num_bits=8)
+        pixels = f"_{node_prefix('pixel_classifier')}[/;]" + (f"|{_LAST}" if recipe.output else "")
+        quantizer.add_weight_only_config(regex=pixels, operation_name="CONV_2D", num_bits=8)
     for name in recipe.kept:
         scope = f"_{node_prefix(name)}[/;]"
         for layer in _LAYERS:
             quantizer.update_quantization_recipe(
-                regex=f"{scope}|{_LAST}" if name == "classifier" else scope,
+                regex=f"{scope}|{_LAST}" if name in _CLASSIFIERS else scope,
                 operation_name=layer,
                 algorithm_key="no_quantize",
             )
@@ -155,7 +191,10 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def runner(path: Path, threads: int = 1) -> Callable[[_Array], _Array]:
-    """A function from images (B, 3, r, r) to logits (B, classes), by LiteRT on the CPU."""
+    """A function from images (B, 3, H, W) to logits (B, classes), of a segmenter (B, classes, H', W') or labels (B, H, W).
+
+    By LiteRT on the CPU.
+    """
     interpreters = require("ai_edge_litert.interpreter", "tflite")
     try:
         interpreter = interpreters.Interpreter(
@@ -174,7 +213,7 @@ def runner(path: Path, threads: int = 1) -> Callable[[_Array], _Array]:
         except (ValueError, RuntimeError) as error:
             reason = (str(error).splitlines() or ["unknown"])[0][:200]
             raise VerifyError(f"artifact {str(path)!r} does not run: {reason}") from None
-        found: _Array = interpreter.get_tensor(logits["index"]).copy()
-        return found
+        found: _Array = interpreter.get_tensor(logits["index"])
+        return np.ascontiguousarray(found.transpose(0, 3, 1, 2)) if found.ndim == 4 else found.copy()
 
     return in_batches(call, int(image["shape"][0]))

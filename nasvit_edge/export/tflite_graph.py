@@ -18,18 +18,31 @@ from nasvit_edge.errors import ExportError, require
 _INSIDE = "Sequential_wrapped/"  # how litert-torch begins the names of tensors inside a sequence of modules
 
 
-def chain(models: Sequence[bytes], names: Sequence[str]) -> bytes:
+def chain(models: Sequence[bytes], names: Sequence[str], sources: Sequence[int] | None = None) -> bytes:
     """One TFLite model that runs `models` one after another.
 
     Each has one subgraph, one input and one output; each output has the shape of the next input.
-    `names` prefix the tensors' names, all but the last model's.
+    `names` prefix the tensors' names, all but the last model's. `sources`: for each model the number of the one whose
+    output it takes, where that is not always the one before; such a branch, where it ends in adding a constant of its output's
+    shape, adds the output of the model before it instead.
     """
     schema = require("ai_edge_litert.schema_py_generated", "tflite")
     parts = [schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0)) for model in models]
     whole = parts[0]
     merged = _Merged(whole.buffers[0])
+    outputs: list[int] = []
     for index, (part, name) in enumerate(zip(parts, names, strict=True)):
-        merged.add(part, "" if index == len(parts) - 1 else f"{_INSIDE}{name}/")
+        prefix = "" if index == len(parts) - 1 else f"{_INSIDE}{name}/"
+        source = index - 1 if sources is None else sources[index]
+        if source == index - 1:
+            merged.add(part, prefix)
+        else:
+            place = _constant_of_sum(part, schema.BuiltinOperator.ADD)
+            merged.last = outputs[source]
+            merged.add(part, prefix)
+            if place is not None:
+                merged.operators[-1].inputs[place] = outputs[-1]
+        outputs.append(merged.last)
     graph = whole.subgraphs[0]
     operators = _folded(merged, schema.BuiltinOperator.RESHAPE)
     merged.keep_used(operators)
@@ -133,6 +146,21 @@ class _Merged:
                 return index
         self.codes.append(code)
         return len(self.codes) - 1
+
+
+def _constant_of_sum(part: Any, add: int) -> int | None:
+    """Which input of a model's last operator, a sum, is a constant of the output's shape; its content is dropped."""
+    graph = part.subgraphs[0]
+    last = graph.operators[-1]
+    if part.operatorCodes[last.opcodeIndex].builtinCode != add:
+        return None
+    shape = list(graph.tensors[int(last.outputs[0])].shape)
+    for place, index in enumerate(last.inputs):
+        tensor = graph.tensors[int(index)]
+        if part.buffers[tensor.buffer].data is not None and list(tensor.shape) == shape:
+            tensor.buffer = 0
+            return place
+    return None
 
 
 def _folded(merged: _Merged, reshape: int) -> list[Any]:

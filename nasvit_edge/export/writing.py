@@ -14,10 +14,10 @@ import numpy as np
 
 from nasvit_edge import data_sets, files
 from nasvit_edge.errors import ExportError, VerifyError
-from nasvit_edge.export import artifact, sensitivity
+from nasvit_edge.export import artifact, dense, sensitivity
 from nasvit_edge.export.artifact import describe, digest, reference_path, sidecar_path, size_bytes, versions
 from nasvit_edge.export.formats import Content, Format, Recipe
-from nasvit_edge.export.verification import Check, Reference, reference
+from nasvit_edge.export.verification import Check, Reference, own_name, reference
 
 if TYPE_CHECKING:
     from nasvit_edge.model.subnet import Subnet
@@ -33,11 +33,12 @@ class Options:
     Attributes:
         precision: one of the format's.
         batch: images a call; None leaves the batch axis open (where the format can).
-        calibration: images (n, 3, r, r), normalised, for the ranges of int8 activations.
+        calibration: images (n, 3, H, W), normalised, for the ranges of int8 activations.
         overwrite: replace an existing file.
         uncalibrated: export a subnet whose batch norm was not calibrated.
         force: keep a file that fails its check, marked in its metadata's sidecar.
         extra: more entries for the sidecar.
+        output: what a segmenter gives: `labels` (None stands for them) or `logits`; None for a classifier.
     """
 
     precision: str = "fp32"
@@ -47,6 +48,7 @@ class Options:
     uncalibrated: bool = False
     force: bool = False
     extra: Mapping[str, Any] | None = None
+    output: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,11 @@ def export(
 
     options = options or Options()
     path = checked_path(form, path, options)
+    output = dense.output_of(subnet.space, options.output)
+    if subnet.size != subnet.space.input_size(subnet.config.resolution):
+        raise ExportError(
+            f"the subnet was taken for images of {subnet.size}; take it at its resolution to export it"
+        )
     if subnet.calibration is None and not options.uncalibrated:
         raise ExportError(
             "the subnet's batch norm is not calibrated, so its accuracy would be lost: "
@@ -87,6 +94,7 @@ def export(
         subnet.config,
         stats,
         images=True,
+        output=output,
     )
     attempt, kept = _attempts(subnet, form, options, expected, note)
     if not attempt.check.passed and not options.force:
@@ -115,14 +123,14 @@ class _Attempt:
     content: Content
     metadata: dict[str, str]
     check: Check
-    logits: _Array
+    own: _Array  # logits or labels
 
 
 def _attempts(
     subnet: Subnet, form: Format, options: Options, expected: Reference, note: Callable[[str], None]
 ) -> tuple[_Attempt, tuple[str, ...]]:
     """One conversion; for int8 more, with ever more of the sensitive ops kept in floating point."""
-    recipe = _recipe(subnet, options)
+    recipe = _recipe(subnet, options, expected.output)
     attempt = _attempt(subnet, form, recipe, options, expected)
     if attempt.check.passed or options.precision != "int8":
         return attempt, ()
@@ -136,7 +144,7 @@ def _attempts(
     return attempt, kept if count > 1 else ()
 
 
-def _recipe(subnet: Subnet, options: Options) -> Recipe:
+def _recipe(subnet: Subnet, options: Options, output: str) -> Recipe:
     space = subnet.space
     calibration = options.calibration
     if options.precision == "int8" and calibration is None:
@@ -148,29 +156,32 @@ def _recipe(subnet: Subnet, options: Options) -> Recipe:
         mean=tuple(space.mean),
         std=tuple(space.std),
         labels=tuple(space.label_names()),
+        output=output,
     )
 
 
 def _attempt(subnet: Subnet, form: Format, recipe: Recipe, options: Options, expected: Reference) -> _Attempt:
-    from nasvit_edge.model.subnet import fold
+    from nasvit_edge.model.subnet import PixelLabels, fold
 
-    side, module = subnet.config.resolution, form.module()
-    metadata = describe(subnet, form, recipe.precision, options.batch)
+    code = form.module()
+    metadata = describe(subnet, form, recipe.precision, options.batch, recipe.output)
     metadata["accuracy"] = _accuracy(subnet, expected, options)
     if recipe.kept:
         metadata["kept_in_float"] = " ".join(recipe.kept)
-    model = module.convert(fold(subnet, form.layout), (options.batch or 1, 3, side, side), recipe)
-    content = module.write_metadata(model, metadata)
+    folded = fold(subnet, form.layout)
+    module = PixelLabels(folded).eval() if recipe.output == dense.LABELS else folded
+    model = code.convert(module, (options.batch or 1, 3, *subnet.size), recipe)
+    content = code.write_metadata(model, metadata)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, f"model{form.suffix}")
         artifact.write_content(copy, content)
         threshold = form.threshold(recipe.precision)
-        check, logits = expected.check(module.runner(copy), subnet.space, threshold, "supernet")
-    return _Attempt(content, metadata, check, logits)
+        check, own = expected.check(code.runner(copy), subnet.space, threshold, "supernet")
+    return _Attempt(content, metadata, check, own)
 
 
 def _accuracy(subnet: Subnet, expected: Reference, options: Options) -> str:
-    """What is known of the subnet's top-1, before its precision was lowered."""
+    """What is known of the subnet's top-1, of a segmenter's mean IoU, before its precision was lowered."""
     if expected.choices is not None:
         images = data_sets.bundled("test")
         top1 = round(float((expected.choices == images.labels.numpy()).mean()), 4)
@@ -178,7 +189,7 @@ def _accuracy(subnet: Subnet, expected: Reference, options: Options) -> str:
     search = (options.extra or {}).get("search")
     if search and subnet.source.get("kind") != "random":
         told = {
-            "top1": round(search["accuracy"], 4),
+            "mean_iou" if subnet.space.is_dense else "top1": round(search["accuracy"], 4),
             "of": f"the fp32 subnet, by {search['accuracy_source']}",
         }
         return json.dumps(told, sort_keys=True)
@@ -197,7 +208,7 @@ def _save(
     import torch
     from safetensors.torch import save
 
-    tensors: dict[str, Any] = {"logits": expected.logits, "own_logits": attempt.logits}
+    tensors: dict[str, Any] = {"logits": expected.logits, own_name(expected.output): attempt.own}
     if expected.choices is not None:
         tensors["choices"] = expected.choices
     saved = save(dict(stats) | {n: torch.from_numpy(np.ascontiguousarray(v)) for n, v in tensors.items()})

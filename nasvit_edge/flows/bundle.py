@@ -11,6 +11,7 @@ from nasvit_edge.export import artifact
 from nasvit_edge.export.artifact import open_artifact
 
 _PROGRAMS = {".py", ".swift", ".kt", ".md"}
+_TASKS = {True: "classify", False: "segment"}  # programs that are of no use to a segmenter, to a classifier
 
 
 def bundle_path(path: Path, form_name: str) -> Path:
@@ -34,10 +35,11 @@ def write_bundle(path: Path) -> Path:
     labels = "".join(f"{label}\n" for label in json.loads(made.metadata["labels"]))
     sources = files.shipped("export") / made.form.name
     inside = set() if isinstance(content, bytes) else set(content)  # a TensorRT folder holds its programs
+    other = _TASKS[made.metadata.get("task") == "segmentation"]
     programs = {
         p.name: p.read_bytes()
         for p in sorted(sources.iterdir())
-        if p.suffix in _PROGRAMS and p.name not in inside
+        if p.suffix in _PROGRAMS and p.name not in inside and p.stem.lower() != other
     }
     beside = {
         artifact.sidecar_path(path).name: files.read_bytes(artifact.sidecar_path(path), "sidecar"),

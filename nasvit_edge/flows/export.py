@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nasvit_edge import files
 from nasvit_edge.errors import ExportError
-from nasvit_edge.export import artifact, verification, writing
+from nasvit_edge.export import artifact, dense, verification, writing
 from nasvit_edge.export.formats import Format, load_format
 from nasvit_edge.flows import bundle, cache
 from nasvit_edge.flows.subject import subject_of
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from nasvit_edge.model.subnet import Subnet
 
-RANGE_IMAGES = 256  # for the ranges of int8 activations
+RANGE_IMAGES, RANGE_SCENES = 256, 32  # for the ranges of int8 activations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,8 @@ class Request:
     """The options of `nasvit-edge export`; either `result`, or `space`, `supernet` and `config`.
 
     `batch` None leaves the batch axis open; `force` keeps a file that fails its check, marked; `bundle` writes a
-    folder with the programs that use the model besides.
+    folder with the programs that use the model besides. `output` is what a segmenter gives: `labels` (the default) or
+    `logits`.
     """
 
     result: Path | None
@@ -45,6 +46,7 @@ class Request:
     force: bool = False
     use_cache: bool = True
     bundle: bool = False
+    output: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,9 @@ def export(request: Request, note: Callable[[str], None]) -> dict[str, Any]:
         uncalibrated=request.uncalibrated,
         force=request.force,
         extra=plan.extra,
+        output=request.output,
     )
+    dense.output_of(plan.space, request.output)
     writing.checked_path(form, path, options)
     if request.bundle:
         bundle.checked_bundle(path, form.name, overwrite=request.overwrite)
@@ -104,7 +108,7 @@ def _make(
 
 
 def _range_images(plan: _Plan) -> np.ndarray[Any, Any]:
-    """Images (n, 3, r, r) for the ranges of activations: of the calibration data, or generic ones for random weights."""
+    """Images (n, 3, H, W) for the ranges of activations: of the calibration data, or generic ones for random weights."""
     from nasvit_edge.data_sets import load_images
     from nasvit_edge.export import parity
 
@@ -114,15 +118,16 @@ def _range_images(plan: _Plan) -> np.ndarray[Any, Any]:
             raise ExportError("int8 needs images for the ranges of activations: add --calibrate DATA")
         return parity.inputs(plan.space, side, seed=1)[0]
     images = load_images(plan.calibrate, "calibration", plan.space, side)
-    batches = images.take(images.name, slice(0, RANGE_IMAGES)).batches(plan.space, side)
+    count = RANGE_SCENES if plan.space.is_dense else RANGE_IMAGES
+    batches = images.take(images.name, slice(0, count)).batches(plan.space, side)
     import numpy as np
 
     return np.concatenate([batch.numpy() for batch, _ in batches])
 
 
-def verify(path: Path, *, weights: str | None, space: str | None) -> dict[str, Any]:
-    """Repeat an artifact's check and return the report."""
-    check = verification.verify(path, weights=weights, space_path=space)
+def verify(path: Path, *, weights: str | None, space: str | None, data: str | None = None) -> dict[str, Any]:
+    """Repeat an artifact's check and return the report; a segmenter's on the labelled scenes of `data` besides."""
+    check = verification.verify(path, weights=weights, space_path=space, data=data)
     return _report(path, check.to_dict(), check.failures())
 
 

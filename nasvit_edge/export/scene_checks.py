@@ -1,0 +1,72 @@
+"""Segmenters on labelled scenes: mean IoU, pixel accuracy and the classes' IoU of an artifact, beside its supernet's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nasvit_edge.data_sets.confusion import Confusion
+from nasvit_edge.data_sets.scenes import load_scenes
+from nasvit_edge.export import dense, parity
+from nasvit_edge.space import SearchSpace, SubnetConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nasvit_edge.model.supernet import Supernet
+
+BATCH = 4  # scenes
+_Array = np.ndarray[Any, Any]
+_Run = Callable[[_Array], _Array]
+
+
+def elastic(supernet: Supernet, config: SubnetConfig, statistics: Mapping[str, Tensor]) -> _Run:
+    """Images (B, 3, H, W) to the supernet's logits (B, classes, H', W'), with a subnet's statistics."""
+    return lambda images: parity.reference(supernet, config, statistics, images)
+
+
+def compared(
+    run: _Run, exact: _Run | None, data: str, space: SearchSpace, config: SubnetConfig, split: str = "test"
+) -> dict[str, Any]:
+    """What an artifact's outputs are worth on the scenes of `data`, at the masks' size; `exact` the same way.
+
+    `run` gives labels or logits, `exact` logits: of them the labels are taken where `run` gives labels, so that only
+    what the artifact loses tells them apart. Shares are fractions; the IoU of a class that never occurs is None.
+
+    Raises:
+        DataError: folders that are no scenes of this space.
+    """
+    scenes = load_scenes(data, split, space)
+    own, theirs = Confusion(space.classes), Confusion(space.classes)
+    for images, masks in scenes.batches(space, config.resolution, BATCH):
+        truth, pixels = masks.numpy(), images.numpy()
+        size = (truth.shape[1], truth.shape[2])
+        found = run(pixels)
+        own.add(dense.at_size(found, size), truth)
+        if exact is not None:
+            logits = exact(pixels)
+            same = dense.labels_of(logits, (pixels.shape[2], pixels.shape[3])) if found.ndim == 3 else logits
+            theirs.add(dense.at_size(same, size), truth)
+    names = space.label_names()
+    return {
+        "data": scenes.name,
+        "images": len(scenes),
+        **_figures(own, names),
+        "reference": None if exact is None else _figures(theirs, names),
+        "mean_iou_drop": None if exact is None else _or_none(theirs.mean_iou - own.mean_iou),
+    }
+
+
+def _figures(found: Confusion, names: list[str]) -> dict[str, Any]:
+    return {
+        "mean_iou": _or_none(found.mean_iou),
+        "pixel_accuracy": _or_none(found.pixel_accuracy),
+        "ious": {name: _or_none(float(iou)) for name, iou in zip(names, found.ious, strict=True)},
+    }
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,374 @@
+"""Segmenters as a user exports, verifies, evaluates and uses them: commands, bundles, and the programs in them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+
+import dense_spaces as made
+import numpy as np
+import pytest
+from conftest import one_line, require_module
+from dense_spaces import CONFIG, SPACE
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from nasvit_edge import data_sets, files
+from nasvit_edge.cli import app
+from nasvit_edge.data_sets.scenes import load_scenes
+from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.export import artifact, dense
+from nasvit_edge.export.formats import load_format
+from nasvit_edge.flows import cache, export
+from nasvit_edge.model.checkpoint import load_supernet
+from nasvit_edge.model.evaluate import calibrated, confusion
+from nasvit_edge.model.subnet import materialise
+from nasvit_edge.space import load_space
+
+EXPORT = files.shipped("export")
+GOLDEN = json.loads((EXPORT / "golden.json").read_text())
+RUNTIMES = {"onnx": "onnxruntime", "tflite": "ai_edge_litert", "tensorrt": None}
+SWIFT, KOTLIN = EXPORT / "coreml" / "Segment.swift", EXPORT / "tflite" / "Segment.kt"
+WITHOUT = """
+import runpy, sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "nasvit_edge"):
+            raise ModuleNotFoundError(f"{name} is absent here")
+sys.meta_path.insert(0, Absent())
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A space, a config, labelled scenes of other sizes than the input, and a cache of our own."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "space.toml").write_text(made.TEXT)
+    (folder / "config.json").write_text(json.dumps(CONFIG.to_dict()))
+    made.scene_folder(folder / "scenes")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cache, "root", lambda: folder / "cache")
+        yield folder
+
+
+def _request(home, out, name="onnx", **options):
+    settled = {
+        "result": None,
+        "space": str(home / "space.toml"),
+        "supernet": "random:3",
+        "config": home / "config.json",
+        "calibrate": str(home / "scenes"),
+        "uncalibrated": False,
+        "format_name": name,
+        "precision": "fp32",
+        "out": out,
+        "overwrite": True,
+    }
+    return export.Request(**(settled | options))
+
+
+def _quietly(line):
+    del line
+
+
+@pytest.fixture(scope="module", params=dense.OUTPUTS)
+def model(request, home):
+    """(an ONNX file with its bundle, its output)."""
+    path = home / f"{request.param}.onnx"
+    report = export.export(_request(home, path, output=request.param, bundle=True), _quietly)
+    assert report["passed"]
+    return path, request.param
+
+
+def _run(*arguments):
+    done = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert done.exception is None or isinstance(done.exception, SystemExit | NasvitEdgeError), done.exception
+    return done
+
+
+# --- commands -------------------------------------------------------------------------------------------------------
+
+
+def test_labels_are_the_default_and_another_output_is_not_served_from_the_cache(home, tmp_path):
+    path = tmp_path / "m.onnx"
+    for output, cached in ((None, None), ("labels", True), ("logits", None), ("logits", True)):
+        report = export.export(_request(home, path, output=output), _quietly)
+        assert report["output"] == (output or "labels")
+        assert cached is None or report["cached"] == cached
+
+
+def test_int8_takes_its_ranges_from_scenes(home, tmp_path):
+    path = tmp_path / "m.onnx"
+    report = export.export(_request(home, path, precision="int8"), _quietly)
+    assert report["passed"]
+    assert artifact.open_artifact(path).metadata["calibration"].count("scenes") == 1
+
+
+def test_evaluate_gives_the_mean_iou_of_the_file_beside_pytorch(model, home):
+    path, output = model
+    done = _run("evaluate", path, "--data", home / "scenes", "--space", home / "space.toml", "--json")
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert report["images"] == 3
+    assert report["mean_iou"] == pytest.approx(report["reference"]["mean_iou"], abs=1e-4)
+    assert set(report["ious"]) == set(SPACE.label_names())
+    if output == "logits":  # resized to the masks' size before the largest is taken, as in training
+        scenes = load_scenes(str(home / "scenes"), "test", SPACE)
+        subnet = materialise(load_supernet("random:3", SPACE), CONFIG)
+        train = data_sets.load_images(str(home / "scenes"), "calibration", SPACE)
+        expected = confusion(calibrated(subnet, train), scenes)
+        assert report["mean_iou"] == pytest.approx(expected.mean_iou, abs=1e-4)
+        assert report["pixel_accuracy"] == pytest.approx(expected.pixel_accuracy, abs=1e-4)
+
+
+def test_verify_compares_on_scenes_too_and_shows_it(model, home):
+    path, output = model
+    done = _run("verify", path, "--space", home / "space.toml", "--data", home / "scenes")
+    assert done.exit_code == 0, done.output
+    for text in ("passed", output, "mean IoU", "pixel accuracy", "IoU road", "PyTorch"):
+        assert text in done.output
+
+
+def test_a_drop_of_mean_iou_fails_the_check(model, home, monkeypatch):
+    path, _ = model
+    real = export.verification.scene_checks.compared
+    worse = {"mean_iou_drop": 0.02}
+    monkeypatch.setattr(export.verification.scene_checks, "compared", lambda *a, **o: real(*a, **o) | worse)
+    form = load_format("onnx")
+    object.__setattr__(form, "thresholds", {"fp32": type(form.thresholds["fp32"])(top1_drop=0.01)})
+    monkeypatch.setattr(artifact, "format_of", lambda suffix: form)
+    check = export.verification.verify(path, space_path=str(home / "space.toml"), data=str(home / "scenes"))
+    assert any("mean IoU is 2.00 points lower (at most 1)" in line for line in check.failures())
+
+
+def test_what_cannot_be_asked_is_one_line(model, home, tmp_path):
+    path, _ = model
+    classifier = {"space": "nano", "supernet": "nano", "calibrate": "bundled"}
+    small = tmp_path / "small.json"
+    small.write_text(json.dumps(load_space("nano").smallest().to_dict()))
+    for changes in ({"output": "masks"}, {"output": "labels", **classifier, "config": small}):
+        with pytest.raises(NasvitEdgeError, match="--output") as caught:
+            export.export(_request(home, tmp_path / "m.onnx", **changes), _quietly)
+        assert one_line(caught)
+    for data in ("bundled", str(tmp_path / "nowhere"), str(tmp_path)):
+        with pytest.raises(NasvitEdgeError) as caught:
+            export.verify(path, weights=None, space=str(home / "space.toml"), data=data)
+        assert one_line(caught)
+    with pytest.raises(NasvitEdgeError, match="labels pixels") as caught:
+        export.verification.hits(path, str(home / "scenes"), space_path=str(home / "space.toml"))
+    assert one_line(caught)
+
+
+# --- bundles and their programs -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "program"),
+    [
+        ("onnx", "segment.py"),
+        pytest.param("tflite", "segment.py", marks=pytest.mark.slow),
+        pytest.param("coreml", "Segment.swift", marks=pytest.mark.slow),
+        ("tensorrt", "m.tensorrt/segment.py"),
+    ],
+)
+def test_a_bundle_holds_the_programs_of_a_segmenter(name, program, home, tmp_path):
+    form = load_format(name)
+    report = export.export(_request(home, tmp_path / f"m{form.suffix}", name, bundle=True), _quietly)
+    folder = tmp_path / f"m-{name}-bundle"
+    assert report["bundle"] == str(folder)
+    assert (folder / program).exists()
+    assert not [p for p in folder.iterdir() if p.stem.lower() == "classify"]
+    assert (folder / "labels.txt").read_text().splitlines() == SPACE.label_names()
+
+
+def _program(name):
+    if RUNTIMES[name]:
+        require_module(RUNTIMES[name])
+    require_module("PIL.Image")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(EXPORT / name))
+        sys.modules.pop("classify", None)
+        spec = importlib.util.spec_from_file_location(f"segment_{name}", EXPORT / name / "segment.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        sys.modules.pop("classify", None)
+    return module
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    """A picture that is wider than the model's input."""
+    path = tmp_path_factory.mktemp("picture") / "street.png"
+    return made.picture(path, 50, 90, seed=7)
+
+
+def _expected(path, picture, program, meta):
+    """Labels of the picture by the runtime, through our own resizing of logits."""
+    image = require_module("PIL.Image").open(picture).convert("RGB")
+    x = program.preprocess(image, meta)
+    form = artifact.format_of(path.suffix)
+    found = form.module().runner(path)(x if form.layout == "NCHW" else x.transpose(0, 3, 1, 2))
+    return found[0] if found.ndim == 3 else dense.labels_of(found, SPACE.input_size(CONFIG.resolution))[0]
+
+
+def _check_printed(text, labels):
+    *rows, time = text.splitlines()
+    assert re.fullmatch(r"\d+\.\d\d ms", time)
+    printed = {row.split("%")[1].strip(): float(row.split("%")[0]) / 100 for row in rows}
+    for index, name in enumerate(SPACE.label_names()):
+        share = float((labels == index).mean())
+        assert abs(printed.get(name, 0) - share) <= 6e-4
+    assert list(printed.values()) == sorted(printed.values(), reverse=True)
+
+
+def _check_overlay(path, picture, labels, palette):
+    library = require_module("PIL.Image")
+    photo, drawn = (np.asarray(library.open(p)).astype(int) for p in (picture, path))
+    assert drawn.shape == photo.shape
+    found = dense.at_size(labels[None], photo.shape[:2])[0]
+    np.testing.assert_array_equal(drawn, (photo + np.array(palette)[found] + 1) // 2)
+
+
+def test_the_bundled_program_without_torch_labels_a_picture(model, picture):
+    path, output = model
+    folder = path.with_name(f"{output}-onnx-bundle")
+    command = [sys.executable, "-c", WITHOUT, "segment.py", path.name, str(picture), "overlay.png"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    meta = artifact.open_artifact(path).metadata
+    labels = _expected(path, picture, _program("onnx"), meta)
+    _check_printed(done.stdout, labels)
+    _check_overlay(folder / "overlay.png", picture, labels, json.loads(meta["palette"]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("output", dense.OUTPUTS)
+def test_the_program_for_tflite_labels_a_picture(output, home, picture, tmp_path, capsys):
+    path = tmp_path / "m.tflite"
+    export.export(_request(home, path, "tflite", output=output), _quietly)
+    program = _program("tflite")
+    capsys.readouterr()
+    assert program.main([str(path), str(picture), str(tmp_path / "o.png")]) == 0
+    meta = artifact.open_artifact(path).metadata
+    labels = _expected(path, picture, program, meta)
+    _check_printed(capsys.readouterr().out, labels)
+    _check_overlay(tmp_path / "o.png", picture, labels, json.loads(meta["palette"]))
+
+
+def test_bad_usage_gives_one_line(model, picture, tmp_path, capsys):
+    path, program = model[0], _program("onnx")
+    garbage = tmp_path / "garbage"
+    garbage.write_bytes(b"\x00garbage")
+    for arguments in (
+        *([], [str(path)], [str(path), str(picture), "a.png", "b.png"]),
+        *([str(path), str(p)] for p in (garbage, tmp_path, tmp_path / "missing")),
+        *([str(p), str(picture)] for p in (garbage, tmp_path, tmp_path / "missing")),
+        [str(path), str(picture), str(tmp_path / "no" / "folder.png")],
+    ):
+        assert program.main(arguments) == 2
+        output = capsys.readouterr()
+        assert output.err.count("\n") == 1
+        assert output.err.startswith(("usage: ", "error: "))
+
+
+@pytest.mark.parametrize("name", ["onnx", "tflite"])
+def test_a_model_that_is_no_segmenter_is_refused_by_name(name, picture, tmp_path, capsys):
+    program, path = _program(name), tmp_path / f"m.{name}"
+    if name == "onnx":
+        onnx = require_module("onnx")
+        node = onnx.helper.make_node("Identity", ["image"], ["logits"])
+        shapes = [onnx.helper.make_tensor_value_info(n, 1, [1]) for n in ("image", "logits")]
+        graph = onnx.helper.make_graph([node], "g", shapes[:1], shapes[1:])
+        made_of = onnx.helper.make_model(
+            graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10
+        )
+        onnx.save(made_of, str(path))
+    else:
+        path.write_bytes(load_format("tflite").module().write_metadata(b"", {"labels": "[]"}))
+    assert program.main([str(path), str(picture)]) == 2
+    assert "is no segmenter" in capsys.readouterr().err
+
+
+# --- what all programs compute --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=list(RUNTIMES))
+def program(request):
+    return _program(request.param)
+
+
+@pytest.mark.parametrize("case", GOLDEN["bilinear"], ids=lambda c: f"{len(c['values'])}to{c['size']}")
+def test_bilinear(program, case):
+    values = np.array(case["values"], np.float32)
+    for axis, shape in ((0, (-1, 1)), (1, (1, -1))):
+        found = program.bilinear(values.reshape(shape), case["size"], axis)
+        np.testing.assert_allclose(found.ravel(), case["resized"], atol=1e-5)
+
+
+@pytest.mark.parametrize("case", GOLDEN["nearest"], ids=lambda c: f"{c['length']}to{c['size']}")
+def test_nearest(program, case):
+    assert program.nearest(case["length"], case["size"]).tolist() == case["places"]
+    for path in (SWIFT, KOTLIN):
+        formula = re.search(r"\(2 \* place \+ 1\) \* length / \(2 \* size\)", path.read_text())[0]
+        found = [eval(formula.replace("/", "//"), {}, {**case, "place": i}) for i in range(case["size"])]
+        assert found == case["places"]
+
+
+@pytest.mark.parametrize("case", GOLDEN["mix"], ids=lambda c: str(c["pixel"]))
+def test_mixing_colours(program, case):
+    image = require_module("PIL.Image").fromarray(np.array([[case["pixel"]]], np.uint8))
+    meta = {"palette": json.dumps([case["colour"]])}
+    drawn = program.overlay(image, np.zeros((1, 1), np.int32), meta)
+    assert np.asarray(drawn)[0, 0].tolist() == case["mixed"]
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 99), grid=st.tuples(st.integers(1, 6), st.integers(1, 6)))
+def test_programs_take_the_largest_of_logits_as_we_do(seed, grid):
+    logits = np.random.default_rng(seed).normal(size=(1, 4, *grid)).astype(np.float32)
+    meta = {"output": "logits", "input_height": "13", "input_width": "9"}
+    expected = dense.labels_of(logits, (13, 9))[0]
+    assert (_program("onnx").labels_of(logits[0], meta) == expected).all()
+    assert (_program("tflite").labels_of(logits[0].transpose(1, 2, 0), meta) == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("path", "language"), [(SWIFT, "swift"), (KOTLIN, "kotlin")], ids=["swift", "kotlin"]
+)
+def test_it_parses_without_an_error(path, language):
+    library, grammar = require_module("tree_sitter"), require_module(f"tree_sitter_{language}")
+    parser = library.Parser(library.Language(grammar.language()))
+    waiting, wrong, names = [parser.parse(path.read_bytes()).root_node], [], set()
+    while waiting:
+        node = waiting.pop()
+        if node.type == "ERROR" or node.is_missing:
+            wrong.append((node.start_point[0] + 1, node.text[:60]))
+        if node.type == "function_declaration":
+            names.add(node.child_by_field_name("name").text.decode())
+        waiting += node.children
+    assert wrong == []
+    assert {"nearest", "largest", "segment", "overlay"} <= names
+
+
+@pytest.mark.parametrize(
+    ("path", "formula"),
+    [
+        (SWIFT, "(Double(place) + 0.5) * Double(length) / Double(size) - 0.5"),
+        (SWIFT, "UInt8((Int(buffer[place]) + colour[2 - channel] + 1) / 2)"),
+        (SWIFT, "left * (1 - column.share) + right * column.share"),
+        (KOTLIN, "((place + 0.5) * length / size - 0.5).coerceIn(0.0, length - 1.0)"),
+        (KOTLIN, "result or ((sum + 1) / 2 shl shift)"),
+        (KOTLIN, "left * (1 - column.share) + right * column.share"),
+        (KOTLIN, "(value / 255f - mean) / std"),
+        (KOTLIN, "x < 1 -> (1.5 * x - 2.5) * x * x + 1"),
+        (KOTLIN, "x < 2 -> ((-0.5 * x + 2.5) * x - 4) * x + 2"),
+    ],
+)
+def test_the_formulas_are_those_of_the_golden_vectors(path, formula):
+    assert formula in " ".join(path.read_text().split())
