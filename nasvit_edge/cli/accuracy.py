@@ -22,11 +22,16 @@ accuracy = typer.Typer(
 def fit(
     supernet: options.Supernet = None,
     data: Annotated[
-        str | None, typer.Option(help="Images to measure accuracy on: bundled, fashion-mnist, or a folder.")
+        str | None,
+        typer.Option(help="Images to measure on: bundled, fashion-mnist, a folder; scenes (mean IoU)."),
     ] = None,
     space: options.Space = "nano",
     samples: Annotated[int, typer.Option(help="Subnets to measure.")] = 200,
     out: options.Out = Path("accuracy.json"),
+    measured: Annotated[
+        Path | None,
+        typer.Option(help="A CSV or JSON of subnets measured before, by evaluate --supernet W --out FILE."),
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, max=256, help="Processes that measure.")] = None,
     seed: options.Seed = 0,
     as_json: options.Json = False,
@@ -49,6 +54,7 @@ def fit(
             seed=seed,
             out=out,
             workers=workers,
+            measured=measured,
             on_progress=show,
         )
     if as_json:

@@ -152,7 +152,8 @@ def _found(request: Any, plan: Any, seed: int, confirm: tuple[int, str] | None) 
         prepared = flow.prepare(request, note=note, on_profile=show)
     setting = prepared.setting
     good_to = f"good to about {100 * setting.accuracy_uncertainty:.1f} points"
-    note(f"accuracy: {setting.accuracy_source} ({good_to})")
+    quality = getattr(prepared.problem.accuracy, "quality", "accuracy")
+    note(f"{quality}: {setting.accuracy_source} ({good_to})")
     with progress("searching") as show:
         if confirm is None:
             return flow.go(prepared, seed, plan, on_progress=show, note=note)
@@ -186,7 +187,9 @@ def explain(
         return
     print_table(flow.STAGE_COLUMNS, flow.stage_rows(found), flow.headline(found))
     if found["changes"]:  # a fine-tuned subnet's space has it alone
-        print_table(flow.CHANGE_COLUMNS, flow.change_rows(found), "one gene changed, the best trades first")
+        print_table(
+            flow.change_columns(found), flow.change_rows(found), "one gene changed, the best trades first"
+        )
     for line in flow.remarks(found):
         note(line)
 
@@ -209,10 +212,11 @@ def _show(result: dict[str, Any], out: Path, as_json: bool) -> None:
     if as_json:
         print_json(result)
     else:
-        print_table(CANDIDATE_COLUMNS, [candidate_row(result["best"])], shown.title(result))
+        columns = [shown.quality(result) if name == "accuracy" else name for name in CANDIDATE_COLUMNS]
+        print_table(columns, [candidate_row(result["best"])], shown.title(result))
         near = shown.around(result)
         if near:
-            print_table(CANDIDATE_COLUMNS, [candidate_row(c) for c in near], "beside it on the front")
+            print_table(columns, [candidate_row(c) for c in near], "beside it on the front")
         sys.stdout.write(shown.plot(result))
     for line in shown.remarks(result):
         note(line)

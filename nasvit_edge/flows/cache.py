@@ -11,7 +11,7 @@ from typing import Any
 from nasvit_edge import files
 from nasvit_edge.data_sets import BUNDLED
 from nasvit_edge.errors import NasvitEdgeError
-from nasvit_edge.export import artifact
+from nasvit_edge.export import artifact, dense
 from nasvit_edge.export.formats import Content, Format
 from nasvit_edge.export.writing import Options
 from nasvit_edge.space import SearchSpace, SubnetConfig
@@ -42,6 +42,7 @@ def export_key(
         "data": None if calibrate is None else _fingerprint(calibrate),
         "format": asdict(form),
         "options": [options.precision, options.batch, options.uncalibrated],
+        "output": dense.output_of(space, options.output),
         "searched": (options.extra or {}).get("search", {}).get("accuracy"),  # stands in the file's metadata
         "versions": artifact.versions(),
         "code": _code(),

@@ -9,13 +9,14 @@ from typing import Any
 from nasvit_edge import files
 from nasvit_edge.errors import TableError
 from nasvit_edge.flows.search import MEASURED, Request, accuracy_source
+from nasvit_edge.flows.shown import quality
 from nasvit_edge.latency import LatencyTable, load_table
 from nasvit_edge.latency.table import found_tables
 from nasvit_edge.searching.accuracy import predictor_path
 from nasvit_edge.searching.evaluation import Evaluator
 from nasvit_edge.searching.population import genes
 from nasvit_edge.searching.result import SavedResult, read_result
-from nasvit_edge.searching.stages import explained
+from nasvit_edge.searching.stages import explained, grid
 from nasvit_edge.units import show_count, show_ms
 
 STAGE_COLUMNS = ["stage", "blocks", "output", "latency", "of all", "parameters", "of all ", "brings"]
@@ -33,7 +34,8 @@ def explain(path: Path, table: Path | None, note: Callable[[str], None]) -> dict
     loaded = _table(saved, table, note)
     evaluator = Evaluator(genes(saved.space, saved.genes), [loaded], _accuracy(saved, note))
     found = explained(evaluator, saved.config)
-    return found | {"config": saved.config.to_dict(), "table": loaded.path.name, "result": str(path)}
+    told = {key: saved.raw[key] for key in ("quality",) if key in saved.raw}
+    return found | told | {"config": saved.config.to_dict(), "table": loaded.path.name, "result": str(path)}
 
 
 def _table(saved: SavedResult, path: Path | None, note: Callable[[str], None]) -> LatencyTable:
@@ -66,7 +68,7 @@ def _accuracy(saved: SavedResult, note: Callable[[str], None]) -> Any:
 def headline(found: dict[str, Any]) -> str:
     """One line above the stages."""
     fixed = f"{show_ms(found['offset_ms'])} of it whatever the ops"
-    return f"predicted {show_ms(found['latency_ms'])} ({fixed}), accuracy {found['accuracy']:.2%}"
+    return f"predicted {show_ms(found['latency_ms'])} ({fixed}), {quality(found)} {found['accuracy']:.2%}"
 
 
 def stage_rows(found: dict[str, Any]) -> list[list[str]]:
@@ -75,7 +77,7 @@ def stage_rows(found: dict[str, Any]) -> list[list[str]]:
         [
             stage["name"],
             blocks(stage),
-            f"{stage['side']}x{stage['side']}x{stage['width']}",
+            grid(stage),
             show_ms(stage["latency_ms"]),
             f"{stage['latency_share']:.1%}",
             show_count(stage["parameters"]),
@@ -92,6 +94,11 @@ def blocks(stage: dict[str, Any]) -> str:
     for block in stage["blocks"]:
         counted[block] = counted.get(block, 0) + 1
     return " + ".join(kind if count == 1 else f"{count} {kind}" for kind, count in counted.items())
+
+
+def change_columns(found: dict[str, Any]) -> list[str]:
+    """The names above `change_rows`."""
+    return [quality(found) if name == "accuracy" else name for name in CHANGE_COLUMNS]
 
 
 def change_rows(found: dict[str, Any]) -> list[list[str]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from nasvit_edge import data_sets, files
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.flows.measured import read_measured
 from nasvit_edge.flows.search import Request, measured_accuracy
 from nasvit_edge.searching import fitting
 from nasvit_edge.searching.accuracy import parsed
@@ -25,17 +26,20 @@ def fit(
     seed: int,
     out: Path,
     workers: int | None = None,
+    measured: Path | None = None,
     on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
 ) -> dict[str, Any]:
-    """Measure `samples` subnets on images and write the predictor to `out`; returns its content.
+    """Measure `samples` subnets on images, or take those of the file `measured`, and write the predictor to `out`; returns its content.
 
     What was measured is kept in the cache: an interrupted run goes on where it was. Under torchrun every process
     measures its part, and the first one writes.
 
     Raises:
-        NasvitEdgeError: neither weights nor images are given or shipped; too few samples.
+        NasvitEdgeError: neither weights nor images are given or shipped; too few samples; a file that holds something else.
     """
     loaded = load_space(space)
+    if measured is not None:
+        return _from_file(measured, loaded, out)
     if samples < fitting.FEWEST:
         raise NasvitEdgeError(
             f"--samples {samples} are too few for a predictor; give at least {fitting.FEWEST}"
@@ -53,6 +57,14 @@ def fit(
     parsed(out.stem, content, loaded)
     if source.writes:
         files.write_json(out, content)
+    return content
+
+
+def _from_file(path: Path, space: SearchSpace, out: Path) -> dict[str, Any]:
+    configs, accuracies = read_measured(path, space)
+    content = fitting.fit(space, configs, accuracies, f"{len(configs)} subnets of {path.name}")
+    parsed(out.stem, content, space)
+    files.write_json(out, content)
     return content
 
 

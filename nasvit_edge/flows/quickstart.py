@@ -143,7 +143,7 @@ def _export(out: Path, note: Note, on_progress: OnProgress) -> list[dict[str, An
     return made
 
 
-def _described(path: Path, runtime: str, error: float, predicted_ms: float) -> dict[str, Any]:
+def _described(path: Path, runtime: str, error: float | None, predicted_ms: float) -> dict[str, Any]:
     report = verification.evaluate(path, data_sets.BUNDLED)
     return {
         "path": str(path),

@@ -15,7 +15,13 @@ from nasvit_edge.flows.limits import Wanted, choices, limits
 from nasvit_edge.latency import LatencyTable, load_table, table_path
 from nasvit_edge.latency.table import named
 from nasvit_edge.profile.trust import concerns
-from nasvit_edge.searching.accuracy import AccuracyPredictor, load_accuracy, predictor_names, predictor_path
+from nasvit_edge.searching.accuracy import (
+    AccuracyPredictor,
+    load_accuracy,
+    predictor_names,
+    predictor_path,
+    quality_of,
+)
 from nasvit_edge.searching.baseline import same_macs
 from nasvit_edge.searching.evolution import MEASURED_EFFORT, Effort, State
 from nasvit_edge.searching.images import ImageAccuracy
@@ -160,11 +166,17 @@ def run(
 def content(prepared: Prepared, result: SearchResult) -> dict[str, Any]:
     """The content of a result file."""
     error, evaluator = prepared.setting.accuracy_uncertainty, prepared.problem.evaluator
-    return to_json(result, prepared.setting) | {
-        "genes": evaluator.genes.restricted(),
-        "same_macs": same_macs(prepared.problem, result.best, result.seed, error),
-        "stages": described(evaluator, result.best.config),
-    }
+    quality = getattr(prepared.problem.accuracy, "quality", "accuracy")
+    told = {} if quality == "accuracy" else {"quality": quality}
+    return (
+        to_json(result, prepared.setting)
+        | told
+        | {
+            "genes": evaluator.genes.restricted(),
+            "same_macs": same_macs(prepared.problem, result.best, result.seed, error),
+            "stages": described(evaluator, result.best.config),
+        }
+    )
 
 
 def _setting(
@@ -183,7 +195,7 @@ def _setting(
         space=request.space,
         supernet=request.supernet,
         calibration=request.data if request.supernet else None,
-        accuracy_source=accuracy.name if measured else f"predictor {accuracy.name}",
+        accuracy_source=_told(accuracy),
         accuracy_uncertainty=accuracy.uncertainty,
         accuracy=predictor,
         accuracy_sha256=None if predictor is None else files.sha256(predictor_path(predictor)),
@@ -196,6 +208,14 @@ def _setting(
         interpolate=request.interpolate,
         tables=listed,
     )
+
+
+def _told(accuracy: AccuracyPredictor | ImageAccuracy) -> str:
+    """A source's name; of a predictor that stands in for what nobody measured its own source, too."""
+    if isinstance(accuracy, ImageAccuracy):
+        return accuracy.name
+    proxy = accuracy.source.startswith("proxy:")
+    return f"predictor {accuracy.name}" + (f" ({accuracy.source})" if proxy else "")
 
 
 def _with_weights(request: Request, space: SearchSpace) -> Request:
@@ -222,6 +242,12 @@ def accuracy_source(request: Request, space: SearchSpace) -> AccuracyPredictor |
         if not measurable:
             raise NasvitEdgeError("measuring accuracy takes weights and images: add --supernet W --data D")
         return measured_accuracy(request, space)
+    if name is None and space.is_dense:
+        raise NasvitEdgeError(
+            f"no {quality_of(space)} for space {space.name!r}: no predictor is shipped for it; fit one: nasvit-edge accuracy fit "
+            f"--space {request.space} --supernet W --data D --out miou.json, then add --accuracy miou.json "
+            "(or measure while searching: --supernet W --data D)"
+        )
     if name is None:
         raise NasvitEdgeError(
             f"no accuracy for space {space.name!r}: give weights and images (--supernet W --data D) or a predictor "

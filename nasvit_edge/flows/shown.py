@@ -21,6 +21,11 @@ def title(result: dict[str, Any]) -> str:
     return f"{what}: predicted, not measured (--confirm 5 measures)"
 
 
+def quality(result: dict[str, Any]) -> str:
+    """What a result's subnets are good at: accuracy, or mean IoU."""
+    return str(result.get("quality", "accuracy"))
+
+
 def shown_limit(limit: dict[str, Any]) -> str:
     """`--latency host 20 ms`."""
     own = Limit(quantity=limit["quantity"], bound=limit["bound"], name=limit["name"], factor=limit["factor"])
@@ -58,7 +63,7 @@ def plot(result: dict[str, Any]) -> str:
         if listed:
             figure.draw(figure.signal(*map(list, zip(*listed, strict=True)), marker=marker))
     figure.plot_size(_WIDTH, _HEIGHT)
-    figure.title("accuracy (%) over predicted latency (ms)")
+    figure.title(f"{quality(result)} (%) over predicted latency (ms)")
     text = str(plotext.uncolorize(figure.build()))
     lines = [line.rstrip() for line in text.rstrip().splitlines()]
     legend = "O the winner, · within the limits" + (", + with a little more time" if beyond else "")
@@ -81,7 +86,7 @@ def remarks(result: dict[str, Any]) -> list[str]:
     if len(best["latencies_ms"]) > 1:
         found.append(f"predicted latencies: {_latencies(result)}")
     if result["same_macs"] is not None:
-        found.append(_same_macs(result["same_macs"]))
+        found.append(_same_macs(result["same_macs"], quality(result)))
     sizes = f"file about {show_bytes(best['bytes'])}, activations {show_bytes(best['peak_bytes'])}"
     return [*found, f"computed, not measured: {sizes}"]
 
@@ -102,13 +107,13 @@ def _gap(gap: dict[str, Any], evaluated: int) -> str:
     return f"{winner} of the predictions; the front covers {gap['hypervolume']:.2%} of the exact one ({evaluated:,} evaluated)"
 
 
-def _same_macs(same: dict[str, Any]) -> str:
+def _same_macs(same: dict[str, Any], what: str) -> str:
     text = (
         f"against random subnets of the same MACs: {same['better'] * 100:+.2f} points (predictor good to "
         f"{same['accuracy_error'] * 100:.1f}), {same['faster']:.1%} faster"
     )
     if same["latency_error"] is None:
         return f"{text} (error of latencies unknown)"
-    gains = (("accuracy", same["better_above"]), ("latency", same["faster_above"]))
-    sure = ", ".join(what for what, above in gains if above)
+    gains = ((what, same["better_above"]), ("latency", same["faster_above"]))
+    sure = ", ".join(name for name, above in gains if above)
     return f"{text} (latency good to {same['latency_error']:.1%}); beyond these errors: {sure or 'neither'}"

@@ -15,7 +15,17 @@ from typing import Any
 import numpy as np
 
 from nasvit_edge.errors import NasvitEdgeError
-from nasvit_edge.ops import Classifier, Head, MBConv, Op, Stem, TransformerBlock
+from nasvit_edge.ops import (
+    Classifier,
+    Head,
+    Labels,
+    Lateral,
+    MBConv,
+    Op,
+    PixelClassifier,
+    Stem,
+    TransformerBlock,
+)
 
 _Array = np.ndarray[Any, np.dtype[np.float64]]
 FEWEST = 4  # measured entries that a fit needs
@@ -60,6 +70,19 @@ def features(op: Op) -> Features:
         case Classifier():
             macs = op.features * op.classes
             return Features("classifier", (op.features, op.classes), (macs, op.features, 1))
+        case Lateral():
+            area, out = op.height * op.width, op.out_height * op.out_width
+            moved = (area * op.in_channels, area * op.channels, (out > area) * out * op.channels)
+            return Features(
+                "lateral", (area, op.in_channels, op.channels, out / area), (op.macs(), *moved, 1)
+            )
+        case PixelClassifier():
+            area = op.height * op.width
+            read = (area * op.channels, area * op.classes)
+            return Features("pixels", (area, op.channels, op.classes), (op.macs(), *read, 1))
+        case Labels():
+            area, out = op.height * op.width, op.out_height * op.out_width
+            return Features("labels", (area, out, op.classes), (op.classes * area, op.classes * out, out, 1))
 
 
 def stem_features(area: int, channels: int, kernel_size: int, stride: int) -> Features:

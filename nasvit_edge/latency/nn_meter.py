@@ -131,7 +131,7 @@ def op_ms(table: dict[str, float], op: Op) -> float | None:
             if op.expanded != round8(op.in_channels * _HEAD_EXPANSION):
                 return None
             return table.get(f"mbpool_{op.height}_{op.in_channels}_{op.features}_{_HEAD_EXPANSION}_swish")
-        case Classifier():
+        case _:  # classifier, decoder
             return None
 
 

@@ -11,6 +11,7 @@ from nasvit_edge import files
 
 _LOWERING = (
     "ops.py",
+    "pixel_ops.py",
     "model/blocks.py",
     "model/folded.py",
     "export/onnx.py",

@@ -7,7 +7,7 @@ import json
 import math
 import random
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,22 @@ from nasvit_edge import files
 from nasvit_edge.export.artifact import versions
 from nasvit_edge.export.formats import Content, Format, Recipe, load_format, node_prefix
 from nasvit_edge.latency import RUNTIMES, check_choice
-from nasvit_edge.ops import Classifier, Op, TransformerBlock, all_ops, lower, macs
+from nasvit_edge.ops import (
+    Classifier,
+    Labels,
+    Lateral,
+    Op,
+    PixelClassifier,
+    TransformerBlock,
+    all_ops,
+    lower,
+    macs,
+)
 from nasvit_edge.profile.code import conversion_digest
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 _SIDE = 8
 _QUIET = 0.1  # of the last batch norm in an inverted residual, as trained ones are small
@@ -180,7 +190,8 @@ class Models:
         self.known[item.id] = graph
         path = self._file(item, form, graph)
         if not path.exists():
-            whole = chain([part.read_bytes() for part, _ in made], [node_prefix(op.name) for op in ops])
+            names = [("_" if self.space.is_dense else "") + node_prefix(op.name) for op in ops]
+            whole = chain([part.read_bytes() for part, _ in made], names, sources(ops))
             with quiet():
                 files.write_bytes(path, at_precision(whole, 1, self._recipe(item, (1, *ops[0].in_shape()))))
         return path, graph
@@ -199,7 +210,7 @@ class Models:
         if item.config is not None:  # building one takes a second, and nobody compares these
             graph = hashlib.sha256(f"{self.space.name} {item.id} {self.seed}".encode()).hexdigest()[:24]
             self.known[item.id] = graph
-            return graph, None, (1, 3, item.config.resolution, item.config.resolution)
+            return graph, None, (1, 3, *self.space.input_size(item.config.resolution))
         module, shape = self._module(item, form.layout)
         self.known[item.id] = graph_hash(module, shape, self.runtime)
         return self.known[item.id], module, shape
@@ -224,12 +235,14 @@ class Models:
 
     def _recipe(self, item: Item, shape: tuple[int, ...]) -> Recipe:
         """Ranges for int8 from the same kind of values that are timed."""
-        if item.id == EMPTY:  # nothing to quantise
-            return Recipe()
+        output = _output(item, dense=self.space.is_dense)
+        no_weights = item.id == EMPTY or isinstance(item.op, Labels)
+        if no_weights and self.precision != "fp16":  # nothing to quantise
+            return Recipe(output=output)
         if self.precision != "int8":
-            return Recipe(precision=self.precision)
+            return Recipe(precision=self.precision, output=output)
         values = np.random.default_rng(self.seed).normal(size=(4, *shape[1:])).astype(np.float32)
-        return Recipe(precision="int8", calibration=values)
+        return Recipe(precision="int8", calibration=values, output=output)
 
     def _module(self, item: Item, layout: str) -> tuple[nn.Module, tuple[int, ...]]:
         import torch
@@ -242,33 +255,73 @@ class Models:
         if item.config is None:
             return torch.nn.Sequential(torch.nn.ReLU()), (1, 8)
         from nasvit_edge.model.checkpoint import random_supernet
-        from nasvit_edge.model.subnet import fold, materialise
+        from nasvit_edge.model.subnet import PixelLabels, fold, materialise
 
         self.supernet = self.supernet or random_supernet(self.space, self.seed)
-        side = item.config.resolution
-        return fold(materialise(self.supernet, item.config), layout), (1, 3, side, side)
+        subnet = fold(materialise(self.supernet, item.config), layout)
+        shape = (1, 3, *self.space.input_size(item.config.resolution))
+        return PixelLabels(subnet).eval() if self.space.is_dense else subnet, shape
+
+
+def _output(item: Item, *, dense: bool) -> str:
+    """What a model gives, in the words of `Recipe`; empty where it is nothing of a segmenter's end."""
+    if isinstance(item.op, Labels) or (item.config is not None and dense):
+        return "labels"
+    return "logits" if isinstance(item.op, PixelClassifier) else ""
+
+
+def sources(ops: Sequence[Op]) -> list[int]:
+    """The op, by its number, whose output each op takes; -1 for the input."""
+    last = {op.name.partition(".")[0]: at for at, op in enumerate(ops)}
+    return [last[op.stage] if isinstance(op, Lateral) else at - 1 for at, op in enumerate(ops)]
 
 
 def template_of(op: Op) -> Op:
     """The op of the same weights on a small side, whose TFLite graph differs in sizes only.
 
-    The parity of the side stays: it decides where a stride pads. Attention has shapes among its constants.
+    The parity of the side stays: it decides where a stride pads. Attention and resizing have shapes among their constants.
     """
-    if isinstance(op, TransformerBlock | Classifier):
+    if isinstance(op, TransformerBlock | Classifier | Lateral | Labels):
         return op
     return replace(op, height=_SIDE + op.height % 2, width=_SIDE + op.width % 2)
 
 
 def op_module(op: Op, layout: str = "NCHW") -> nn.Module:
-    """The module that ships for an op: generic weights, folded."""
+    """The module that ships for an op: generic weights, folded; a resized lateral adds a constant where the sum so far would be."""
+    import torch
+
     from nasvit_edge.model.blocks import build
     from nasvit_edge.model.checkpoint import fill_generic
     from nasvit_edge.model.folded import fold_block
 
     block = build(op)
     fill_generic(block)
-    _damp(block)
-    return fold_block(block.eval(), layout)
+    if not isinstance(op, Lateral):
+        _damp(block)
+    folded = fold_block(block.eval(), layout)
+    if (
+        not isinstance(op, Lateral) or op.out_shape()[1:] == op.in_shape()[1:]
+    ):  # that of the finest level begins the sum
+        return folded
+    total = torch.randn(1, *op.out_shape(), generator=torch.Generator().manual_seed(0))
+    return _adding(folded, total).eval()
+
+
+def _adding(module: nn.Module, total: Tensor) -> nn.Module:
+    """The module with a constant added to what it gives."""
+    from torch import nn
+
+    class Adding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.branch = module
+            self.register_buffer("total", total)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.branch(x) + self.total
+            return out
+
+    return Adding()
 
 
 def _damp(block: nn.Module) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nasvit_edge.searching.stages import grid
 from nasvit_edge.units import show_count, show_ms
 
 _COLOURS = {
@@ -12,6 +13,9 @@ _COLOURS = {
     "transformer": "#d69e2e",
     "head": "#718096",
     "classifier": "#a0aec0",
+    "lateral": "#2f855a",
+    "pixels": "#a0aec0",
+    "labels": "#718096",
 }
 _TILE = 30  # pixels
 
@@ -27,7 +31,7 @@ def architecture(altair: Any, stages: list[dict[str, Any]]) -> Any:
 
 def _label(stage: dict[str, Any]) -> str:
     """`mb4 16x16x72`."""
-    return f"{stage['name']} {stage['side']}x{stage['side']}x{stage['width']}"
+    return f"{stage['name']} {grid(stage)}"
 
 
 def _blocks(altair: Any, stages: list[dict[str, Any]], order: list[str]) -> Any:

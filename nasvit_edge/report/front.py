@@ -50,11 +50,13 @@ def _front(altair: Any, result: dict[str, Any]) -> Any:
     best, measured = _points([result["best"]], _WINNER), _measured(result)
     present = {p["what"]: _COLOURS[p["what"]] for p in [*points, *best, *measured]}
     x = altair.X("latency_ms:Q", title=_axis(result), scale=altair.Scale(zero=False))
-    y = altair.Y("accuracy_percent:Q", title="accuracy (%)", scale=altair.Scale(zero=False))
+    quality = str(result.get("quality", "accuracy"))
+    y = altair.Y("accuracy_percent:Q", title=f"{quality} (%)", scale=altair.Scale(zero=False))
     scale = altair.Scale(domain=list(present), range=list(present.values()))
     colour = altair.Color("what:N", title=None, scale=scale)
     places = {"x": x, "y": y, "color": colour}
-    tips = [altair.Tooltip(f"{name}:N") for name in _TIPS]
+    named = {"accuracy": quality}
+    tips = [altair.Tooltip(f"{name}:N", title=named.get(name, name)) for name in _TIPS]
 
     def of(values: list[dict[str, Any]]) -> Any:
         return altair.Chart(altair.Data(values=values))

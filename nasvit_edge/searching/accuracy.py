@@ -9,6 +9,7 @@ predicts less, and a search may add stages up and compare totals.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ _Effects = Mapping[str, Mapping[int, float]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccuracyPredictor:
-    """`accuracy(config)` -> predicted top-1 as a fraction.
+    """`accuracy(config)` -> predicted top-1 (or what `quality` names) as a fraction.
 
     Attributes:
         space: the name of the space whose configs it takes.
@@ -39,6 +40,7 @@ class AccuracyPredictor:
         genes: the space's genes, the resolution first.
         lengths: how many numbers a config of the space has in each list.
         raw: the whole file, with its `validation`.
+        quality: what is predicted, in a word or two.
     """
 
     name: str
@@ -51,9 +53,10 @@ class AccuracyPredictor:
     genes: tuple[Gene, ...]
     lengths: Mapping[str, int]
     raw: dict[str, Any]
+    quality: str = "accuracy"
 
     def __call__(self, config: SubnetConfig) -> float:
-        """The predicted top-1 of a config of the space, a fraction."""
+        """What is predicted of a config of the space, a fraction."""
         return float(self.link(self.additive(config)))
 
     def additive(self, config: SubnetConfig) -> float:
@@ -110,6 +113,11 @@ class AccuracyPredictor:
         return total - self.saturation * gain * gain
 
 
+def quality_of(space: SearchSpace) -> str:
+    """What the subnets of a space are measured by."""
+    return "mean IoU" if space.is_dense else "accuracy"
+
+
 def predictor_names() -> list[str]:
     """The shipped predictors."""
     return sorted(path.stem for path in files.data("accuracy").glob("*.json"))
@@ -156,6 +164,9 @@ def parsed(name: str, raw: dict[str, Any], space: SearchSpace | None = None) -> 
         raise ValueError(f"'unit' is {raw['unit']!r}; it must be 'fractions'")
     if space is None or space.name != raw["space"]:
         space = load_space(raw["space"])
+    quality = raw.get("quality", quality_of(space))
+    if not isinstance(quality, str) or re.fullmatch(r"[\w -]{1,40}", quality) is None:
+        raise ValueError(f"'quality' is {quality!r}, not a word or two like 'mean IoU'")
     resolutions = [str(r) for r in space.resolutions]
     for key in ("base", "effects"):
         _same_keys(raw[key], resolutions, key)
@@ -172,6 +183,7 @@ def parsed(name: str, raw: dict[str, Any], space: SearchSpace | None = None) -> 
         genes=space.genes,
         lengths=Counter(gene.kind for gene in space.genes[1:]),
         raw=raw,
+        quality=quality,
     )
     _check_link(predictor)
     return predictor

@@ -20,13 +20,15 @@ from nasvit_edge.errors import SpaceError
 from nasvit_edge.latency import RUNTIMES, LatencyTable
 from nasvit_edge.latency.context import SPLIT
 from nasvit_edge.latency.table import WIDER, rounded_ms
-from nasvit_edge.ops import Op, lower
+from nasvit_edge.ops import Labels, Lateral, Op, lower
 from nasvit_edge.searching.accuracy import AccuracyPredictor
 from nasvit_edge.searching.population import Genes, Rows
 from nasvit_edge.space import Gene, SubnetConfig
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 _CHUNK = 8192  # rows at a time: what is gathered stays in the cache
+LAST = "last_conv"  # the place behind the stages
+_LAST = (LAST, "classifier", "pixel_classifier", "labels")  # its ops
 _LARGEST = 4_000_000  # rows of one place's table
 SIZES = ("macs", "parameters", "weights", "bytes")
 _PER_TABLE = ("ms", "op_ms", "estimated_ms", "wrong_ms")
@@ -40,7 +42,9 @@ class Place:
         columns: the genes it depends on: resolution, width before, its own; as columns of a population.
         shape: how many choices each of these has.
         sums: (combinations, sums): what is added, in the order of `Evaluator.names`.
-        peak: (combinations,): activation values alive at once, at most.
+        peak: (combinations,): activation values alive at once, at most, beside those that wait for a decoder.
+        kept: of a level of a dense space: the values of its output, which wait for its lateral.
+        late: values alive in what runs behind all stages: the place's lateral with its input, the decoder's end.
     """
 
     name: str
@@ -48,6 +52,8 @@ class Place:
     shape: tuple[int, ...]
     sums: Floats
     peak: Floats
+    kept: Floats
+    late: Floats
 
     def strides(self) -> list[int]:
         return [math.prod(self.shape[i + 1 :]) for i in range(len(self.shape))]
@@ -144,10 +150,13 @@ class Evaluator:
 
     def _chunk(self, rows: Rows) -> Values:
         at = (rows @ self._strides).astype(np.intp) if len(rows) else np.zeros((0, len(self.places)), np.intp)
-        sums, peak = np.zeros((len(rows), len(self.names))), np.zeros(len(rows))
+        sums = np.zeros((len(rows), len(self.names)))
+        peak, kept, late = np.zeros((3, len(rows)))
         for i, place in enumerate(self.places):
             sums += place.sums.take(at[:, i], 0)
-            np.maximum(peak, place.peak.take(at[:, i]), out=peak)
+            own = [memory.take(at[:, i]) for memory in (place.peak, place.kept, place.late)]
+            peak, kept, late = behind((peak, kept, late), own)
+        peak = np.maximum(peak, late)
         latency = rounded_ms(np.stack([self.latency(i, sums) for i in range(len(self.tables))], 1))
         high = np.stack([self._high(i, sums, latency[:, i]) for i in range(len(self.tables))], 1)
         macs, parameters, size = (sums[:, self.at(name)] for name in ("macs", "parameters", "bytes"))
@@ -174,26 +183,26 @@ class Evaluator:
 
     def _places(self) -> Iterator[Place]:
         space = self.genes.space
-        known: dict[Op, Any] = {}
-        for position, name in enumerate(["first_conv", *(s.name for s in space.stages), "last_conv"]):
+        known: dict[Op, Floats] = {}
+        for position, name in enumerate(["first_conv", *(s.name for s in space.stages), LAST]):
             near = [(c, g) for c, g in enumerate(space.genes) if _near(g, position)]
             shape = tuple(len(gene.choices) for _, gene in near)
             if math.prod(shape) > _LARGEST:
                 raise SpaceError(
                     f"{name} of space {space.name!r} has {math.prod(shape):.1e} combinations of genes; search takes up to {_LARGEST:.0e}"
                 )
-            sums, peak = np.zeros((math.prod(shape), len(self.names))), np.zeros(math.prod(shape))
+            sums, memory = np.zeros((math.prod(shape), len(self.names))), np.zeros((3, math.prod(shape)))
             allowed = [set(self.genes.allowed[c].tolist()) for c, _ in near]
             for row, choice in enumerate(itertools.product(*map(range, shape))):
                 if all(c in a for c, a in zip(choice, allowed, strict=True)):
                     values = {gene: gene.choices[c] for (_, gene), c in zip(near, choice, strict=True)}
-                    sums[row], peak[row] = self._adds(known, position, name, values)
-            yield Place(name, tuple(c for c, _ in near), shape, sums, peak)
+                    sums[row], memory[:, row] = self._adds(known, position, name, values)
+            yield Place(name, tuple(c for c, _ in near), shape, sums, *memory)
 
     def _adds(
-        self, known: dict[Op, Any], position: int, name: str, values: dict[Gene, int]
-    ) -> tuple[Floats, float]:
-        """The sums and the peak of the ops at one place, everything else smallest."""
+        self, known: dict[Op, Floats], position: int, name: str, values: dict[Gene, int]
+    ) -> tuple[Floats, tuple[int, int, int]]:
+        """The sums and the memory (`Place.peak`, `kept`, `late`) of the ops at one place, everything else smallest."""
         space = self.genes.space
         base = space.smallest()
         lists = {
@@ -206,19 +215,18 @@ class Evaluator:
             else:
                 lists[gene.kind][gene.index] = value
         config = SubnetConfig(resolution, *(tuple(chosen) for chosen in lists.values()))
-        last = position == len(space.stages) + 1
-        names = ("last_conv", "classifier") if last else (name,)
-        ops = [op for op in lower(space, config) if op.name.split(".")[0] in names]
+        ops = [op for op in lower(space, config) if place_of(op) == name]
         for op in ops:
             if op not in known:
                 known[op] = self._op(op)
-        total: Floats = np.sum([known[op][0] for op in ops], 0)
+        total: Floats = np.sum([known[op] for op in ops], 0)
         if self.predictor is not None:
             own = {g.kind: v for g, v in values.items() if g.name.startswith(f"{name} ")}
             total[-1] = self.predictor.stage_effect(resolution, name, own)
-        return total, max(known[op][1] for op in ops)
+        follows = space.is_dense and position - 2 in space.levels
+        return total, _memory(ops, behind_level=follows)
 
-    def _op(self, op: Op) -> tuple[Floats, float]:
+    def _op(self, op: Op) -> Floats:
         key = op.key()
         found: list[float] = []
         for table in self.tables:
@@ -236,7 +244,37 @@ class Evaluator:
             sizes.file_bytes(op, self.form, self.precision),
             0.0,
         ]
-        return np.array(found), float(sizes.activations(op))
+        return np.array(found)
+
+
+def place_of(op: Op) -> str:
+    """The place whose genes an op depends on; a lateral's is the stage that it takes the output of."""
+    name = op.stage if isinstance(op, Lateral) else op.name.split(".")[0]
+    return LAST if name in _LAST else name
+
+
+def behind(before: Sequence[Any], adds: Sequence[Any]) -> tuple[Any, Any, Any]:
+    """Memory (`Place.peak`, `kept`, `late`) of places and then of more places, each side together: `sizes.peak` in parts.
+
+    What levels keep lies beside all that follows; a lateral runs while those of the levels behind it still wait.
+    """
+    return (
+        np.maximum(before[0], before[1] + adds[0]),
+        before[1] + adds[1],
+        np.maximum(before[2] + adds[1], adds[2]),
+    )
+
+
+def _memory(ops: Sequence[Op], *, behind_level: bool) -> tuple[int, int, int]:
+    """Of the ops at one place; `behind_level`: the first one's input is counted as kept."""
+    if isinstance(ops[-1], Labels):
+        return 0, 0, max(map(sizes.activations, ops))
+    laterals = [op for op in ops if isinstance(op, Lateral)]
+    own = [sizes.activations(op) for op in ops if not isinstance(op, Lateral)]
+    if behind_level:
+        own[0] -= math.prod(ops[0].in_shape())
+    kept = sum(math.prod(op.in_shape()) for op in laterals)  # at most one
+    return max(own), kept, sum(map(sizes.activations, laterals))
 
 
 def _near(gene: Gene, position: int) -> bool:

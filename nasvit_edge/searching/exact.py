@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from nasvit_edge.errors import NasvitEdgeError
-from nasvit_edge.searching.evaluation import Evaluator, Floats, Place
+from nasvit_edge.searching.evaluation import Evaluator, Floats, Place, behind
 from nasvit_edge.searching.limits import Limit
 from nasvit_edge.searching.pareto import TooMuchWorkError, Work, front
 from nasvit_edge.searching.population import Rows
@@ -24,6 +24,7 @@ from nasvit_edge.searching.population import Rows
 MOST_WAYS = 6_000_000  # in one step; about 100 bytes each
 MOST_WORK = 1e11  # comparisons: some minutes
 LITTLE_WORK = 5e8  # some seconds: where the answer is welcome, but was not asked for
+_MEMORY = ("peak", "kept", "late")  # in the order of `behind`
 _SLACK = 1 + 1e-9  # caps are kept to but for rounding
 _ROUNDING = 1e-10
 
@@ -34,12 +35,13 @@ class ExactError(NasvitEdgeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Column:
-    """One cost of a way: `sign * sum + per_weight * weights`, or the largest of all places' peaks.
+    """One cost of a way: `sign * sum + per_weight * weights`, or one of the three of memory.
 
     What is no objective matters only until it is certain that its cap is kept.
     """
 
-    sums: int | None  # None: the peak
+    sums: int | None = None
+    memory: str | None = None  # an attribute of `Place`
     sign: float = 1.0
     per_weight: float = 0.0
     cap: float = np.inf  # no way above this one counts
@@ -101,8 +103,17 @@ def _quantity(
     if kind == "latency":
         return _latency(evaluator, int(table[0]), most, objective=objective)
     if kind == "peak":
-        return [_Column(sums=None, cap=most / evaluator.activation_bytes, objective=objective)]
+        return _memory(evaluator, most / evaluator.activation_bytes, objective=objective)
     return [_Column(sums=evaluator.at(name), cap=most, objective=objective)]
+
+
+def _memory(evaluator: Evaluator, most: float, *, objective: bool) -> list[_Column]:
+    """The largest of all places; what levels keep for a decoder adds to it, so that counts whatever the cap."""
+    own = _Column(memory="peak", cap=most, objective=objective)
+    if not evaluator.genes.space.is_dense:
+        return [own]
+    kept, late = _Column(memory="kept", objective=True), _Column(memory="late", cap=most, objective=True)
+    return [own, kept, late]
 
 
 def _latency(
@@ -137,7 +148,7 @@ def _merged(columns: Iterable[_Column]) -> list[_Column]:
     """Each cost once, with its lowest cap."""
     found: dict[Any, _Column] = {}
     for column in columns:
-        key = (column.sums, column.sign, column.per_weight)
+        key = (column.sums, column.memory, column.sign, column.per_weight)
         other = found.get(key, column)
         least = min(column.cap, other.cap)
         found[key] = replace(column, cap=least, objective=column.objective or other.objective)
@@ -163,7 +174,9 @@ def _costs(evaluator: Evaluator, place: Place, columns: Sequence[_Column]) -> Fl
     """(resolutions, choices of the place's other genes ..., costs)."""
     weights = place.sums[:, evaluator.at("weights")] / 1e6
     made = [
-        place.peak if c.sums is None else c.sign * place.sums[:, c.sums] + c.per_weight * weights
+        getattr(place, str(c.memory))
+        if c.sums is None
+        else c.sign * place.sums[:, c.sums] + c.per_weight * weights
         for c in columns
     ]
     return np.stack(made, 1).reshape(*place.shape, len(columns))
@@ -176,7 +189,8 @@ class _Run:
         self, evaluator: Evaluator, columns: Sequence[_Column], costs: Sequence[Floats], work: Work
     ) -> None:
         self.genes, self.places, self.costs, self.work = evaluator.genes, evaluator.places, costs, work
-        self.largest = np.array([c.sums is None for c in columns])
+        self.largest = np.array([c.memory == "peak" for c in columns])
+        self.memory = [i for name in _MEMORY for i, c in enumerate(columns) if c.memory == name]
         self.caps = np.array([c.cap for c in columns])
         self.objective = np.array([c.objective for c in columns])
         self.rest = self._rest()
@@ -240,6 +254,12 @@ class _Run:
         return _Ways(costs, rows)
 
     def _together(self, costs: Any, adds: Any) -> Any:
+        if len(self.memory) == len(_MEMORY):
+            made = costs + adds
+            split = ([each[..., i] for i in self.memory] for each in (costs, adds))
+            for i, column in zip(self.memory, behind(*split), strict=True):
+                made[..., i] = column
+            return made
         if self.largest.any():
             return np.where(self.largest, np.maximum(costs, adds), costs + adds)
         return costs + adds

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from nasvit_edge.errors import NasvitEdgeError
-from nasvit_edge.searching.accuracy import SCHEMA
+from nasvit_edge.searching.accuracy import SCHEMA, quality_of
 from nasvit_edge.searching.population import genes
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
@@ -63,6 +63,7 @@ def fit(
         "source": source,
         "uncertainty": max(1e-6, found["rmse"]),
         "validation": found,
+        **({"quality": quality_of(space)} if space.is_dense else {}),
     }
 
 

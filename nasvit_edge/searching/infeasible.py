@@ -24,6 +24,7 @@ class Reach:
 
     limit: Limit
     best: float
+    quality: str = "accuracy"
 
     @property
     def possible(self) -> bool:
@@ -43,6 +44,7 @@ class Reach:
             .replace("bytes", "size")
         )
         which = "largest" if kind == "accuracy" else "smallest"
+        kind = self.quality if kind == "accuracy" else kind
         return f"the {which} reachable {kind} here is {self.limit.show(self.best)}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,7 +71,8 @@ def reaches(evaluator: Evaluator, limits: Sequence[Limit]) -> list[Reach]:
             values = limit.value(evaluator(smallest(evaluator, limit)))
         except ExactError:
             continue
-        found.append(Reach(limit, float(values.max() if limit.quantity == "accuracy" else values.min())))
+        best = float(values.max() if limit.quantity == "accuracy" else values.min())
+        found.append(Reach(limit, best, getattr(evaluator.accuracy, "quality", "accuracy")))
     return found
 
 
@@ -128,9 +131,11 @@ def _error(evaluator: Evaluator, text: str, found: Sequence[Reach], row: Any) ->
         "macs": int(values.macs[0]),
     }
     report = {"limits": [reach.to_dict() for reach in found], "nearest": near}
-    return InfeasibleError(f"{text}; nearest: {_shown(values)}", report)
+    return InfeasibleError(f"{text}; nearest: {_shown(values, evaluator)}", report)
 
 
-def _shown(values: Values) -> str:
+def _shown(values: Values, evaluator: Evaluator) -> str:
     times = " and ".join(show_ms(ms) for ms in values.latency_ms[0])
-    return f"a subnet of {times}, {values.accuracy[0]:.1%}, {show_bytes(float(values.bytes[0]))}"
+    named = getattr(evaluator.accuracy, "quality", "accuracy")
+    quality = "" if named == "accuracy" else f" {named}"
+    return f"a subnet of {times}, {values.accuracy[0]:.1%}{quality}, {show_bytes(float(values.bytes[0]))}"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from nasvit_edge.ops import Op, TransformerBlock, lower
-from nasvit_edge.searching.evaluation import Evaluator, Floats, Place, Values
+from nasvit_edge.ops import Classifier, Labels, Lateral, Op, lower
+from nasvit_edge.searching.evaluation import Evaluator, Floats, Place, Values, place_of
 from nasvit_edge.searching.population import Rows
-from nasvit_edge.space import SubnetConfig
+from nasvit_edge.space import SearchSpace, SubnetConfig
+
+DECODER = "decoder"  # of a dense space, what `evaluation` calls the last place
 
 
 def explained(evaluator: Evaluator, config: SubnetConfig) -> dict[str, Any]:
@@ -43,8 +46,8 @@ def described(evaluator: Evaluator, config: SubnetConfig) -> list[dict[str, Any]
     """The stages of a subnet in order, with what they take.
 
     Returns:
-        For each: `name`, `blocks` (`mbconv`, `transformer`, ...), `side` (of its output; 1 for the head), `width`,
-        `genes` (kind -> choice), `latency_ms` (by the first table, its part of what weights cost beyond the
+        For each: `name`, `blocks` (`mbconv`, `transformer`, ...), `side` (of its output; 1 for the head; of a dense space
+        [height, width]), `width`, `genes` (kind -> choice), `latency_ms` (by the first table, its part of what weights cost beyond the
         cache included, what every subnet takes aside), `parameters`, `macs`, and `latency_share`, `parameter_share`.
     """
     row = evaluator.genes.rows([config])[0]
@@ -78,17 +81,32 @@ def _at(place: Place, row: Any) -> int:
 
 
 def _shape(evaluator: Evaluator, config: SubnetConfig, place: Place) -> dict[str, Any]:
-    ops = [op for op in lower(evaluator.genes.space, config) if _place(op) == place.name]
-    last = next(op for op in reversed(ops) if op.name != "classifier")
-    shape, row = last.out_shape(), evaluator.genes.rows([config])[0]
-    own = [(evaluator.genes.space.genes[column], column) for column in _own(evaluator, place)]
+    space, row = evaluator.genes.space, evaluator.genes.rows([config])[0]
+    ops = [op for op in lower(space, config) if place_of(op) == place.name]
+    own = [(space.genes[column], column) for column in _own(evaluator, place)]
     return {
-        "name": place.name,
+        "name": DECODER if isinstance(ops[-1], Labels) else place.name,
         "blocks": [_kind(op) for op in ops],
-        "side": shape[1] if len(shape) > 1 else 1,
-        "width": shape[0],
+        **_output(space, ops),
         "genes": {gene.kind: gene.choices[int(row[column])] for gene, column in own},
     }
+
+
+def _output(space: SearchSpace, ops: Sequence[Op]) -> dict[str, Any]:
+    """`side` and `width` of what a place gives on; of a dense space `side` is [height, width], a decoder's `width` the classes."""
+    last = next(op for op in reversed(ops) if not isinstance(op, Classifier | Lateral))
+    if isinstance(last, Labels):
+        return {"side": list(last.out_shape()), "width": last.classes}
+    shape = last.out_shape()
+    side = list(shape[1:]) if space.is_dense else shape[1] if len(shape) > 1 else 1
+    return {"side": side, "width": shape[0]}
+
+
+def grid(stage: Mapping[str, Any]) -> str:
+    """`16x16x72`, from what `described` says of a stage."""
+    side = stage["side"]
+    height, width = side if isinstance(side, list) else (side, side)
+    return f"{height}x{width}x{stage['width']}"
 
 
 def _own(evaluator: Evaluator, place: Place) -> list[int]:
@@ -97,13 +115,9 @@ def _own(evaluator: Evaluator, place: Place) -> list[int]:
     return [column for column in place.columns if names[column].startswith(f"{place.name} ")]
 
 
-def _place(op: Op) -> str:
-    name = op.name.split(".")[0]
-    return "last_conv" if name == "classifier" else name
-
-
 def _kind(op: Op) -> str:
-    return "transformer" if isinstance(op, TransformerBlock) else type(op).__name__.lower()
+    """`mbconv`: as its key begins."""
+    return op.key().split("/")[0]
 
 
 def _smallest(evaluator: Evaluator, row: Any, place: Place) -> Any:

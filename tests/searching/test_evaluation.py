@@ -48,7 +48,7 @@ def test_every_value_is_that_of_the_subnet(space, seed, composed, spill, estimat
         assert values.macs[i] == macs(space, config)
         assert values.parameters[i] == sizes.config_parameters(space, config)
         assert values.bytes[i] == pytest.approx(sum(sizes.file_bytes(op, "onnx", "fp32") for op in ops))
-        assert values.peak[i] == 4 * max(sizes.activations(op) for op in ops)
+        assert values.peak[i] == 4 * sizes.peak(space, config) == 4 * max(map(sizes.activations, ops))
 
 
 def test_an_accuracy_that_is_any_function_is_asked_for_each_subnet():
