@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 
 import pytest
@@ -49,7 +48,11 @@ def test_fewer_bits_make_a_smaller_file(form):
 
 
 @pytest.mark.parametrize(
-    ("runtime", "precision"), list(itertools.product(["onnxruntime", "litert"], ["fp32", "int8"]))
+    ("runtime", "precision"),
+    [
+        *(("onnxruntime", precision) for precision in ("fp32", "int8")),
+        *(pytest.param("litert", precision, marks=pytest.mark.slow) for precision in ("fp32", "int8")),
+    ],
 )
 def test_computed_file_sizes_are_those_of_real_files(runtime, precision, tmp_path):
     """Not the smallest or largest, which the coefficients were fitted to."""

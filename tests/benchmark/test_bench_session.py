@@ -118,7 +118,7 @@ def test_base_and_candidate_of_a_real_runner_take_turns_in_processes_of_their_ow
             assert sum(entry["turns"]) == len(entry["samples_us"])
             assert min(entry["turns"]) >= 4
             assert {"load_ms", "first_ms", "warm_load_ms", "memory_bytes"} <= set(entry)
-    assert [[entry["position"] for entry in side] for side in (base, own)] == [[0, 3], [1, 2]]
+    assert [[entry["position"] for entry in side[:2]] for side in (base, own)] == [[0, 3], [1, 2]]
 
 
 def test_of_a_pair_the_artifact_that_does_not_run_is_named(tmp_path):

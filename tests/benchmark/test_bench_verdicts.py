@@ -152,9 +152,9 @@ def test_an_artifact_alone_has_figures_and_no_verdict(tmp_path):
 
 
 def test_among_many_artifacts_without_a_change_hardly_one_is_alarmed(made):
-    results = [made(seed, (0.0,) * 20, count=10, within=0.01) for seed in range(100, 120)]
+    results = [made(seed, (0.0,) * 20, count=10, within=0.01) for seed in range(100, 110)]
     alarmed = sum(any(c.verdict == "regression" for c in judge([r], Rule(min_effect=0.0))) for r in results)
-    assert alarmed <= 2  # one in a hundred is expected; without adjustment more than half
+    assert alarmed <= 1  # one in a hundred is expected; without adjustment more than half
 
 
 def test_gates_decide_the_exit_code_and_verdicts_are_urgent_first(made):

@@ -335,6 +335,7 @@ def test_a_read_only_folder_is_named_before_work_is_spent(tmp_path):
         assert "cannot write" in one_error(made)
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_one_line_and_130(tmp_path):
     process = subprocess.Popen(
         [*PROGRAM, "profile", "--space", "nano"],

@@ -75,6 +75,7 @@ def test_two_devices_are_measured_beside_each_other_and_each_gets_its_table(tmp_
     assert sorted(p.name.split("-")[0] for p in (tmp_path / "tables").glob("*.json")) == ["left", "right"]
 
 
+@pytest.mark.slow
 def test_a_device_in_trouble_does_not_end_the_others(tmp_path, request_of):
     (tmp_path / "bad.py").write_text(RUNNER)
     names = [

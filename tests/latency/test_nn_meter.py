@@ -6,7 +6,7 @@ import json
 
 import pytest
 from conftest import one_line, only_user_errors
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from nn_meter_table import small_table
 
@@ -65,6 +65,7 @@ def test_another_file_is_refused_in_one_line(tmp_path_factory, content):
     assert isinstance(found, str)
 
 
+@settings(max_examples=20)
 @given(value=st.one_of(st.floats(max_value=0), st.just(float("inf")), st.booleans(), st.none(), st.just("1")))
 def test_a_latency_that_is_none_is_refused(tmp_path_factory, value):
     path = write(tmp_path_factory.mktemp("t"), small_table() | {"conv_8_8_8_1_1_swish_3_se": value})

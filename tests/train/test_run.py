@@ -126,6 +126,7 @@ def test_a_run_describes_itself(whole, data):
     assert len(validation) == 1 + 2 * 3  # epochs 4, 8 and the end
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_weights_and_logs_of_an_uninterrupted_one(space, data, tmp_path, whole):
     killed_and_resumed(space, data, tmp_path / "killed", 2, random.Random(0))
     assert weights(tmp_path / "killed") == weights(whole)
@@ -199,6 +200,7 @@ def test_weights_of_another_space_are_one_line(space, data, tmp_path):
     assert "shape" in err.splitlines()[-1] or "key" in err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_what_it_would_take_and_leaves_nothing(space, data, tmp_path):
     code, printed, err = ended(*command(space, data, tmp_path / "out", "--dry-run"))
     assert code == 0, err

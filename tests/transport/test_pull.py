@@ -112,6 +112,7 @@ def posted(phone, answer):
     return thread, found
 
 
+@pytest.mark.slow
 def test_from_the_qr_code_to_a_table_with_a_device_that_vanishes_again_and_again(ways, tmp_path, monkeypatch):
     fewer_subnets(monkeypatch)
     notes: list[str] = []
