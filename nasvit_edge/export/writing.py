@@ -85,7 +85,7 @@ def export(
     if subnet.calibration is None and not options.uncalibrated:
         raise ExportError(
             "the subnet's batch norm is not calibrated, so its accuracy would be lost: "
-            "add --calibrate DATA (for example --calibrate bundled), or --uncalibrated to insist"
+            "add --calibrate DATA (bundled, or a folder of images), or --uncalibrated to insist"
         )
     stats = {name: value.contiguous() for name, value in statistics(subnet).items()}
     expected = reference(
