@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,14 @@ class Confusion:
     def pixel_accuracy(self) -> float:
         """The share of labelled pixels that are called by their class; nan without any."""
         return int(np.trace(self.counts)) / self.pixels if self.pixels else float("nan")
+
+    def figures(self, names: Sequence[str]) -> dict[str, Any]:
+        """For people: `mean_iou`, `pixel_accuracy`, and `ious` by the names of the classes; what is nan is None."""
+        return {
+            "mean_iou": _or_none(self.mean_iou),
+            "pixel_accuracy": _or_none(self.pixel_accuracy),
+            "ious": {name: _or_none(iou) for name, iou in zip(names, self.ious.tolist(), strict=True)},
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON: what is nan is null."""

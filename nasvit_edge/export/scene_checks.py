@@ -54,17 +54,9 @@ def compared(
     return {
         "data": scenes.name,
         "images": len(scenes),
-        **_figures(own, names),
-        "reference": None if exact is None else _figures(theirs, names),
+        **own.figures(names),
+        "reference": None if exact is None else theirs.figures(names),
         "mean_iou_drop": None if exact is None else _or_none(theirs.mean_iou - own.mean_iou),
-    }
-
-
-def _figures(found: Confusion, names: list[str]) -> dict[str, Any]:
-    return {
-        "mean_iou": _or_none(found.mean_iou),
-        "pixel_accuracy": _or_none(found.pixel_accuracy),
-        "ious": {name: _or_none(float(iou)) for name, iou in zip(names, found.ious, strict=True)},
     }
 
 

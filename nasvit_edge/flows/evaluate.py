@@ -71,7 +71,7 @@ def evaluate(
         found = evaluate_scenes.confusions(source, configs, on_progress)
         report = _report(request, space, source, listed, [float(c.mean_iou) for c in found])
         for row, confusion in zip(report["subnets"], found, strict=True):
-            row |= evaluate_scenes.figures(confusion, space)
+            row |= confusion.figures(space.label_names())
         report |= {"metric": "mean IoU", "majority": evaluate_scenes.majority(found[0])}
     else:
         report = _report(request, space, source, listed, _measured(source, configs, on_progress))

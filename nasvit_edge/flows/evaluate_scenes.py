@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from nasvit_edge.data_sets.confusion import Confusion
 from nasvit_edge.data_sets.scenes import SceneSet
-from nasvit_edge.space import SearchSpace, SubnetConfig
+from nasvit_edge.space import SubnetConfig
 
 if TYPE_CHECKING:
     from nasvit_edge.searching.images import ImageAccuracy
@@ -30,15 +29,6 @@ def confusions(
         found.append(confusion(subnet, source.validation))
         on_progress(len(found), len(configs), f"best mean IoU {max(c.mean_iou for c in found):.2%}")
     return found
-
-
-def figures(confusion: Confusion, space: SearchSpace) -> dict[str, Any]:
-    """For a report: `pixel_accuracy`, and `ious` by the names of the classes (None where a class does not occur)."""
-    ious = [None if math.isnan(value) else float(value) for value in confusion.ious]
-    return {
-        "pixel_accuracy": float(confusion.pixel_accuracy),
-        "ious": dict(zip(space.label_names(), ious, strict=True)),
-    }
 
 
 def majority(confusion: Confusion) -> dict[str, float]:

@@ -141,9 +141,10 @@ def _initial(request: Request, subject: Subject, recipe: Recipe, note: _Note) ->
         )
     if request.resume and not (out / _INITIAL).exists():
         raise CheckpointError(f"{str(out)!r} holds no run to resume; leave --resume away to start one")
-    data_sets.check(request.data, subject.space) if subject.space.is_dense else data_sets.classes(
-        request.data
-    )
+    if subject.space.is_dense:  # before weights are read
+        data_sets.check(request.data, subject.space)
+    else:
+        data_sets.classes(request.data)
     whole = started(subject.supernet, subject.space, request.seed, note=note)
     supernet = taken(whole, subject.config, request.data, request.seed)
     if supernet.source.get("classifier") == "new":

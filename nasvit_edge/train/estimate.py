@@ -157,10 +157,8 @@ def _macs(space: SearchSpace, config: SubnetConfig, recipe: Recipe) -> int:
     """Of one training image: of scenes a crop, and of that the share that the subnet's resolution is of the largest."""
     if not space.is_dense:
         return ops.macs(space, config)
-    largest = max(space.resolutions)
-    height, width = space.input_size(largest)
-    crop = (recipe.scenes.height or height, recipe.scenes.width or width)
-    size = pixels.size_of(*crop, config.resolution / largest)
+    share = config.resolution / max(space.resolutions)
+    size = pixels.size_of(*recipe.scenes.size(space), share)
     return sum(op.macs() for op in ops.lower(space, config, size))
 
 

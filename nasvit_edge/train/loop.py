@@ -31,7 +31,7 @@ from nasvit_edge.train.logs import StepRecord
 from nasvit_edge.train.merge import Gradient, Merged, Products, added, merge
 from nasvit_edge.train.optimise import Average, learning_rate, optimizer_for
 from nasvit_edge.train.recipe import Recipe
-from nasvit_edge.train.scene_loading import SceneAugment, SceneLoader
+from nasvit_edge.train.scene_loading import SceneLoader
 from nasvit_edge.train.step import Passed, Passes, sandwich
 from nasvit_edge.train.world import World
 
@@ -297,13 +297,9 @@ def loader_for(
         "seed": settings.seed,
     }
     rule |= {"rank": world.rank, "world": world.size, "workers": settings.workers}
-    largest = max(space.resolutions)
     if not isinstance(images, SceneSet):
-        return Loader(images, recipe.augment, space, size=largest, **rule)
-    own, (height, width) = recipe.scenes, space.input_size(largest)
-    scale = (own.smallest_scale, own.largest_scale)
-    augment = SceneAugment(scale=scale, flip=own.flip, jitter=own.jitter)
-    return SceneLoader(images, augment, space, size=(own.height or height, own.width or width), **rule)
+        return Loader(images, recipe.augment, space, size=max(space.resolutions), **rule)
+    return SceneLoader(images, recipe.scenes, space, size=recipe.scenes.size(space), **rule)
 
 
 def finish(trainer: Trainer, calibration: Labelled) -> Supernet:

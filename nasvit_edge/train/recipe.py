@@ -15,6 +15,7 @@ from typing import Any, get_type_hints
 
 from nasvit_edge import files
 from nasvit_edge.errors import RecipeError
+from nasvit_edge.space import SearchSpace
 
 
 def _within(low: float, high: float, default: float) -> Any:
@@ -52,7 +53,17 @@ class Scenes:
     smallest_scale: float = _within(0.1, 1.0, 0.5)  # of the image before it is cropped
     largest_scale: float = _within(1.0, 8.0, 2.0)
     flip: float = _within(0.0, 1.0, 0.5)
-    jitter: float = _within(0.0, 1.0, 0.4)  # of brightness, contrast and saturation
+    jitter: float = _within(
+        0.0, 1.0, 0.4
+    )  # brightness, contrast and saturation are multiplied by 1 - jitter to 1 + jitter
+    smallest_share: float = _within(
+        0.0, 1.0, 0.1
+    )  # of the image's pixels in a crop that must be labelled; best of ten tries
+
+    def size(self, space: SearchSpace) -> tuple[int, int]:
+        """Height and width of a crop."""
+        height, width = space.input_size(max(space.resolutions))
+        return (self.height or height, self.width or width)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,32 +17,14 @@ import torch
 from torch import Tensor
 
 from nasvit_edge.data_sets.scenes import IGNORE, SceneSet
-from nasvit_edge.errors import RecipeError, require
+from nasvit_edge.errors import require
 from nasvit_edge.space import SearchSpace
 from nasvit_edge.train.loading import IMAGES, Batch, Slices, Steps
+from nasvit_edge.train.recipe import Scenes
 
 _TRIES = 10  # crops that are drawn for one that has enough labels
 _GREY = (0.2989, 0.587, 0.114)  # of red, green, blue: ITU-R BT.601, as torchvision has it
 _Floats = np.ndarray[Any, np.dtype[np.float64]]
-
-
-@dataclass(frozen=True, slots=True)
-class SceneAugment:
-    """How crops are varied; (1, 1) and 0 mean: not at all."""
-
-    scale: tuple[float, float] = (0.5, 2.0)  # of the image at the space's largest size; uniform
-    flip: float = 0.5  # probability
-    jitter: float = 0.4  # brightness, contrast and saturation are multiplied by 1 - jitter to 1 + jitter
-    smallest_share: float = 0.1  # of the image's pixels in a crop that must be labelled; best of ten tries
-
-    def __post_init__(self) -> None:
-        """RecipeError for values out of range."""
-        low, high = self.scale
-        if not 0.1 <= low <= high <= 8:
-            raise RecipeError(f"the scale of scenes is {self.scale!r}; it must be within 0.1 to 8")
-        for name in ("flip", "jitter", "smallest_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise RecipeError(f"{name} of scenes is {getattr(self, name)!r}; it must be 0 to 1")
 
 
 class SceneLoader(Steps):
@@ -51,7 +33,7 @@ class SceneLoader(Steps):
     def __init__(
         self,
         scenes: SceneSet,
-        augment: SceneAugment,
+        augment: Scenes,
         space: SearchSpace,
         *,
         size: tuple[int, int],
@@ -137,7 +119,7 @@ class Span:
 class Cropper:
     """A pair to a crop of it; a function of the draws alone."""
 
-    def __init__(self, augment: SceneAugment, space: SearchSpace, size: tuple[int, int]) -> None:
+    def __init__(self, augment: Scenes, space: SearchSpace, size: tuple[int, int]) -> None:
         """`size`: height and width (h, w) of the crops, in pixels."""
         self.augment, self.size = augment, size
         self.whole = space.input_size(max(space.resolutions))  # what scale 1 is
@@ -183,7 +165,7 @@ class Cropper:
         return found
 
     def _spans(self, sides: tuple[int, ...], drawn: _Floats) -> tuple[Span, Span]:
-        low, high = self.augment.scale
+        low, high = self.augment.smallest_scale, self.augment.largest_scale
         scale = low + (high - low) * float(drawn[0])
         rows, columns = (
             Span.make(source, max(1, round(whole * scale)), target, float(place))

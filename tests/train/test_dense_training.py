@@ -85,7 +85,7 @@ def test_a_stopped_run_ends_with_the_weights_of_an_uninterrupted_one(trained, to
 
     steps = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "stopping", lambda: _after(steps, 9))
+        patch.setattr(module, "stopping", lambda: After(steps, 9))
         with pytest.raises(NasvitEdgeError, match="--resume"):
             run(stop, on_progress=lambda done, total, detail: steps.append(done))
     run(dataclasses.replace(stop, resume=True))
@@ -95,7 +95,7 @@ def test_a_stopped_run_ends_with_the_weights_of_an_uninterrupted_one(trained, to
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
 
 
-class _after:  # noqa: N801 - a context manager in place of a function
+class After:
     """Says stop after so many steps."""
 
     def __init__(self, steps, count):

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from nasvit_edge.data_sets.scenes import IGNORE, SceneSet, in_memory, load_scenes
 from nasvit_edge.errors import DataError, RecipeError
 from nasvit_edge.train.loading import Batch
-from nasvit_edge.train.scene_loading import Cropper, Draws, SceneAugment, SceneLoader, Span
+from nasvit_edge.train.recipe import Scenes, load_recipe
+from nasvit_edge.train.scene_loading import Cropper, Draws, SceneLoader, Span
 
 v2 = require_module("torchvision.transforms.v2").functional
 pytestmark = pytest.mark.usefixtures("one_thread")
-PLAIN = SceneAugment(scale=(1.0, 1.0), flip=0.0, jitter=0.0, smallest_share=0.0)
+PLAIN = Scenes(smallest_scale=1.0, largest_scale=1.0, flip=0.0, jitter=0.0, smallest_share=0.0)
 SPACE = space_of(
     edited(
         TINY,
@@ -54,7 +55,7 @@ def scenes() -> SceneSet:
 
 def loader(scenes, augment=None, **options) -> SceneLoader:
     rule = {"size": (16, 20), "batch_size": 4, "workers": 0} | options
-    return SceneLoader(scenes, augment or SceneAugment(), SPACE, **rule)
+    return SceneLoader(scenes, augment or Scenes(), SPACE, **rule)
 
 
 def steps(scenes, first, last, augment=None, **options) -> list[list[Batch]]:
@@ -115,7 +116,9 @@ def test_without_augmentation_a_crop_is_what_evaluation_sees(scenes):
     st.sampled_from([(0.5, 2.0), (1.0, 1.0), (0.3, 0.3), (3.0, 6.0)]),
 )
 def test_masks_go_where_their_pixels_go(seed, size, crop, scale):
-    cropper = Cropper(dataclasses.replace(PLAIN, scale=scale, flip=0.5), SPACE, crop)
+    cropper = Cropper(
+        dataclasses.replace(PLAIN, smallest_scale=scale[0], largest_scale=scale[1], flip=0.5), SPACE, crop
+    )
     image, mask = cropper(*quarters(*size), draws(seed))
     assert image.shape == (3, *crop)
     assert mask.shape == crop
@@ -148,8 +151,8 @@ def test_every_place_of_a_span_can_be_drawn(source, scaled, target):
 
 def test_flipping_mirrors_image_and_mask(scenes):
     for (one,), (two,) in zip(
-        steps(scenes, 0, 3, dataclasses.replace(SceneAugment(), flip=0.0)),
-        steps(scenes, 0, 3, dataclasses.replace(SceneAugment(), flip=1.0)),
+        steps(scenes, 0, 3, dataclasses.replace(Scenes(), flip=0.0)),
+        steps(scenes, 0, 3, dataclasses.replace(Scenes(), flip=1.0)),
         strict=True,
     ):
         assert torch.equal(one.images.flip(-1), two.images)
@@ -176,7 +179,7 @@ def test_jitter_is_torchvisions_in_turn(seed, jitter):
 def test_a_crop_without_labels_is_drawn_again():
     image, mask = np.zeros((3, 96, 128), np.uint8), np.full((96, 128), IGNORE, np.uint8)
     mask[:48] = 1
-    cropper = Cropper(SceneAugment(scale=(2.0, 2.0), smallest_share=0.5), SPACE, (8, 8))
+    cropper = Cropper(Scenes(smallest_scale=2.0, largest_scale=2.0, smallest_share=0.5), SPACE, (8, 8))
     shares = [(cropper(image, mask, draws(seed))[1] == 1).float().mean().item() for seed in range(200)]
     assert min(shares) >= 0.4  # rounded to pixels of the file
     nothing = np.full((96, 128), IGNORE, np.uint8)
@@ -185,7 +188,7 @@ def test_a_crop_without_labels_is_drawn_again():
 
 def test_scales_and_places_are_spread_over_their_range():
     _, mask = quarters(96, 128)
-    cropper = Cropper(dataclasses.replace(PLAIN, scale=(0.5, 2.0)), SPACE, WHOLE)
+    cropper = Cropper(dataclasses.replace(PLAIN, smallest_scale=0.5, largest_scale=2.0), SPACE, WHOLE)
     many = Draws.make(1000, np.random.default_rng(0), slice(None)).windows
     spans = [cropper._window(mask, drawn)[0] for drawn in many]
     shares = [(s.stop - s.start) / 96 for s in spans]
@@ -195,12 +198,10 @@ def test_scales_and_places_are_spread_over_their_range():
     assert {s.start > 10 for s in spans} == {True, False}
 
 
-@pytest.mark.parametrize(
-    "values", [{"scale": (0.0, 1.0)}, {"scale": (2.0, 1.0)}, {"flip": 1.5}, {"jitter": -0.1}]
-)
-def test_values_out_of_range_are_one_line(values):
+@pytest.mark.parametrize("value", ["smallest_scale=0.05", "largest_scale=0.5", "flip=1.5", "jitter=-0.1"])
+def test_values_out_of_range_are_one_line(value):
     with pytest.raises(RecipeError) as caught:
-        SceneAugment(**values)
+        load_recipe("scenes").with_values([f"scenes.{value}"])
     one_line(caught)
 
 
