@@ -54,6 +54,7 @@ def finetune(
     threads: options.TrainingThreads = 2,
     workers: options.LoadingWorkers = 1,
     checkpoint_minutes: options.CheckpointMinutes = 1.0,
+    validate_every: options.ValidateEvery = 1,
     resume: options.Resume = False,
     as_json: options.Json = False,
 ) -> None:
@@ -84,6 +85,7 @@ def finetune(
         threads=threads,
         workers=workers,
         checkpoint_s=60 * checkpoint_minutes,
+        validate_every=validate_every,
         resume=resume,
     )
     with progress("fine-tuning") as show:

@@ -63,6 +63,9 @@ LoadingWorkers = Annotated[
 CheckpointMinutes = Annotated[
     float, typer.Option(min=0.0, help="Between two checkpoints; 0: after every step.")
 ]
+ValidateEvery = Annotated[
+    int, typer.Option(min=0, help="Epochs between two measurements; 0: only at the end.")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
 
 

@@ -46,7 +46,7 @@ def train(
         bool, typer.Option("--conflicts", help="Log how the gradients of subnets and largest agree.")
     ] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log for TensorBoard too.")] = False,
-    validate_every: Annotated[int, typer.Option(min=0, help="Epochs; 0: only at the end.")] = 1,
+    validate_every: options.ValidateEvery = 1,
     checkpoint_minutes: options.CheckpointMinutes = 5.0,
     keep: Annotated[int, typer.Option(min=1, help="Checkpoints to keep.")] = 2,
     resume: options.Resume = False,

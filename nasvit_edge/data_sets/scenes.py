@@ -25,11 +25,12 @@ from nasvit_edge.space import SearchSpace
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["IGNORE", "SceneSet", "check", "in_memory", "load_scenes"]
+__all__ = ["IGNORE", "SceneSet", "check", "frequencies", "in_memory", "load_scenes"]
 
 SPLITS = ("train", "validation", "test")
 HELD_SHARE, HELD_MOST = 0.1, 1000  # of the training images, where no validation images come with them
 MEMORY_BYTES = 2_000_000_000  # larger sets stay files
+_COUNTED = 1000  # pairs that tell how frequent classes are
 _TOGETHER = 32  # pairs that are decoded at a time, so that Ctrl-C need not wait for all of them
 _Places = np.ndarray[Any, np.dtype[np.int64]]
 Pair: TypeAlias = tuple[Pixels, Pixels]  # image (3, H, W), mask (H, W) of classes or IGNORE
@@ -173,6 +174,19 @@ def check(scenes: SceneSet, on_progress: Callable[[int, int], None] = lambda don
         counts += np.bincount(mask.ravel(), minlength=256)
         on_progress(done, len(scenes))
     return counts
+
+
+def frequencies(scenes: SceneSet, classes: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Of each class, (C,): its share of the labelled pixels of the images that it is in; 0 where it is in none.
+
+    From at most `_COUNTED` pairs, evenly from all.
+    """
+    own, of = np.zeros(classes), np.zeros(classes)
+    for _, mask in scenes.take(scenes.name, slice(None, None, -(-len(scenes) // _COUNTED))).decoded():
+        counts = np.bincount(mask.ravel(), minlength=256)[:classes]
+        own += counts
+        of += np.where(counts > 0, counts.sum(), 0)
+    return own / np.maximum(of, 1)
 
 
 def _test(data: str, found: Layout) -> SceneSet:

@@ -37,8 +37,8 @@ def convert(
 
     fp16 keeps constants and arithmetic in half precision (norms accumulate in single); w8 holds weights as
     8-bit integers with a scale per output channel; int8 quantises convolutions and linear layers with their
-    inputs (QDQ, ranges from `recipe.calibration`; symmetric and without quantised bias `for_tensorrt`). The bytes depend on module and recipe alone: no time
-    stamps, paths or stack traces.
+    inputs (QDQ, ranges from `recipe.calibration`; symmetric and without quantised bias `for_tensorrt`, which also has resizes of its own). The bytes depend on
+    module and recipe alone: no time stamps, paths or stack traces.
     """
     onnx = require("onnx", "onnx")
     import torch
@@ -48,7 +48,7 @@ def convert(
     traced = torch.fx.symbolic_trace(module)
     with torch.no_grad():
         ShapeProp(traced).propagate(torch.zeros(shape))
-    graph = Graph(onnx, traced, recipe)
+    graph = Graph(onnx, traced, recipe, for_tensorrt=for_tensorrt)
     for node in traced.graph.nodes:
         graph.add(node)
     model = graph.finish(shape)

@@ -25,8 +25,10 @@ _Array = np.ndarray[Any, np.dtype[np.float32]]
 class Graph:
     """The ONNX graph being written as a recipe says; `values` maps a trace node to the name that holds it."""
 
-    def __init__(self, onnx: Any, traced: fx.GraphModule, recipe: Recipe) -> None:
-        self.onnx, self.traced = onnx, traced
+    def __init__(
+        self, onnx: Any, traced: fx.GraphModule, recipe: Recipe, *, for_tensorrt: bool = False
+    ) -> None:
+        self.onnx, self.traced, self.for_tensorrt = onnx, traced, for_tensorrt
         self.half, self.weights_8bit = recipe.precision == "fp16", recipe.precision == "w8"
         self.dynamic_batch, self.output_name = recipe.dynamic_batch, recipe.output or "logits"
         self.nodes: list[onnx.NodeProto] = []
@@ -258,18 +260,34 @@ def _softmax(graph: Graph, node: Node) -> str:
 
 
 def _interpolate(graph: Graph, node: Node) -> str:
-    """Bilinear, pixels taken at their centres; other ways of resizing are not lowered."""
+    """Bilinear, pixels taken at their centres; other ways of resizing are not lowered.
+
+    Columns, then rows, as matrix products: less than half the time of ONNX Runtime's Resize on a CPU
+    (`benchmarks/resize_lowering.py`). TensorRT has a layer of its own.
+    """
     how = node.kwargs
     if how.get("mode") != "bilinear" or how.get("align_corners") or how.get("antialias"):
         raise ExportError(f"ONNX: no lowering of {how.get('mode')!r} resizing (at {node.name!r})")
     x = graph.operand(node.args[0])
-    return graph.emit(
-        "Resize",
-        [x, "", "", graph.sizes(node, x)],
-        node,
-        mode="linear",
-        coordinate_transformation_mode="half_pixel",
-    )
+    if graph.for_tensorrt:
+        centres = "half_pixel"
+        inputs = [x, "", "", graph.sizes(node, x)]
+        return graph.emit("Resize", inputs, node, mode="linear", coordinate_transformation_mode=centres)
+    (height, width), (tall, wide) = _shape(node.args[0])[-2:], _shape(node)[-2:]
+    columns = graph.constant(f"columns_{width}_{wide}", linear_weights(width, wide).T)
+    rows = graph.constant(f"rows_{height}_{tall}", linear_weights(height, tall))
+    return graph.emit("MatMul", [rows, graph.emit("MatMul", [x, columns], node)], node)
+
+
+def linear_weights(source: int, target: int) -> _Array:
+    """The weights (target, source) by which a linear resize of one axis adds up; pixels are taken at their centres."""
+    places = ((np.arange(target) + 0.5) * source / target - 0.5).clip(0, source - 1)
+    lower = np.minimum(places.astype(np.int64), source - 1)
+    upper, share = np.minimum(lower + 1, source - 1), places - lower
+    weights, rows = np.zeros((target, source)), np.arange(target)
+    np.add.at(weights, (rows, lower), 1 - share)
+    np.add.at(weights, (rows, upper), share)
+    return weights.astype(np.float32)
 
 
 def _argmax(graph: Graph, node: Node) -> str:

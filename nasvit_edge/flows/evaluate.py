@@ -165,6 +165,8 @@ def _measured(
 def _report(
     request: Request, space: SearchSpace, source: ImageAccuracy, listed: _Named, accuracies: list[float]
 ) -> dict[str, Any]:
+    from nasvit_edge.model.evaluate import calibrating
+
     rows = [
         {
             "name": name,
@@ -175,7 +177,7 @@ def _report(
         }
         for (name, config), accuracy in zip(listed, accuracies, strict=True)
     ]
-    used = min(len(source.calibration), request.calibration_images)
+    used = len(calibrating(source.calibration))
     return {
         "schema": SCHEMA,
         "kind": "supernet evaluation",

@@ -32,6 +32,7 @@ class Request:
         recipe: None: RECIPE_INT8 with `quantise` where the classes stay, else RECIPE.
         teacher: LABELS, `itself` (the float subnet before training), or names as `train.teacher.load_teacher` takes
             them; None: `itself` with `quantise` where the classes stay, else LABELS.
+        validate_every: epochs between two measurements on the validation slice; 0: only at the end.
     """
 
     data: str
@@ -49,6 +50,7 @@ class Request:
     threads: int = 2
     workers: int = 1
     checkpoint_s: float = 60.0
+    validate_every: int = 1
     resume: bool = False
 
 
@@ -95,6 +97,7 @@ def finetune(
         weights=str(request.out / _INITIAL),
         teacher=None if teacher == LABELS else teacher,
         resume=request.resume,
+        validate_every=request.validate_every,
     )
     tuning = Tuning(request.freeze_below, request.quantise, teacher == ITSELF, recipe.loss.teacher_scale)
     report = tune(training, tuning, on_progress=on_progress, note=note)

@@ -14,7 +14,8 @@ from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.space import SubnetConfig
 
 CALIBRATION_BATCH = 64  # images a batch; at most 64 batches are used (spec section 2)
-SCENE_BATCH = 8  # scenes have many more pixels
+# Scenes have many more pixels: from 128 spread over the set the statistics are those of all.
+SCENE_BATCH, SCENE_BATCHES = 8, 16
 
 
 def subnet_accuracy(
@@ -26,11 +27,19 @@ def subnet_accuracy(
 
 
 def calibrated(subnet: Subnet, images: Labelled) -> Subnet:
-    """`subnet`, calibrated in place on (at most 64 batches of) `images`."""
+    """`subnet`, calibrated in place on `images`, or as many of them as `calibrating` takes."""
     batch = SCENE_BATCH if isinstance(images, SceneSet) else CALIBRATION_BATCH
-    used = images.take(images.name, slice(0, min(64 * batch, len(images))))
+    used = calibrating(images)
     batches = (x.to(_device(subnet)) for x, _ in used.batches(subnet.space, subnet.config.resolution, batch))
     return calibrate(subnet, batches, data=images.name)
+
+
+def calibrating(images: Labelled) -> Labelled:
+    """The images that a subnet is calibrated on: the first 64 batches; scenes evenly from all, as frames of a video come in order."""
+    if isinstance(images, SceneSet):
+        step = max(1, len(images) // (SCENE_BATCH * SCENE_BATCHES))
+        return images.take(images.name, slice(0, step * SCENE_BATCH * SCENE_BATCHES, step))
+    return images.take(images.name, slice(0, min(64 * CALIBRATION_BATCH, len(images))))
 
 
 def accuracy(subnet: Subnet, images: Labelled) -> float:

@@ -30,6 +30,7 @@ from nasvit_edge.train.loading import Batch, Loader, Steps
 from nasvit_edge.train.logs import StepRecord
 from nasvit_edge.train.merge import Gradient, Merged, Products, added, merge
 from nasvit_edge.train.optimise import Average, learning_rate, optimizer_for
+from nasvit_edge.train.pixels import class_weights
 from nasvit_edge.train.recipe import Recipe
 from nasvit_edge.train.scene_loading import SceneLoader
 from nasvit_edge.train.step import Passed, Passes, sandwich
@@ -91,7 +92,8 @@ class Trainer:
         module.to(memory_format=torch.channels_last)
         supernet.ranks = world if settings.sync_bn and world.size > 1 else None
         threads = 1 if settings.sync_bn else settings.threads  # collective calls must come in one order
-        self.passes = Passes(supernet, recipe, threads=threads, bf16=settings.bf16)
+        weights = self._class_weights(images)
+        self.passes = Passes(supernet, recipe, threads=threads, bf16=settings.bf16, class_weights=weights)
         self.parameters = self.passes.parameters
         self.optimizer = optimizer_for(supernet, recipe.optimizer)
         self.average = Average(self.parameters, recipe.run.ema)
@@ -102,6 +104,12 @@ class Trainer:
         self.checkpoints = Checkpoints(settings.out, self.identity, settings.keep)
         self.step = 0  # done
         self._whole = True
+
+    def _class_weights(self, images: Labelled) -> Tensor | None:
+        balance = self.recipe.loss.balance
+        if not balance or not isinstance(images, SceneSet):
+            return None
+        return class_weights(images, self.space.classes, balance).to(self.world.device)
 
     def _identity(self, images: Labelled, more: dict[str, Any]) -> dict[str, Any]:
         s, images_a_step = self.settings, self.recipe.run.batch_size * self.world.size

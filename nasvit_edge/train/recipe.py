@@ -84,6 +84,7 @@ class Loss:
     teacher_scale: float = _within(0.01, 100.0, 5.0)  # softmax(scale * logits) of an external teacher
     distillation: str = _one_of("alpha", "kl", "labels")  # the adaptive alpha-divergence of AlphaNet
     importance_clip: float = _within(1.0, 1e6, 5.0)  # of the weights of alpha = -1
+    balance: float = _within(0.0, 1.0, 0.0)  # of the classes of scenes: 1 median-frequency weights, 0 none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,10 +50,19 @@ class Passes:
     Args:
         threads: of this process; passes run side by side where it is at least 2 and the device is the CPU.
         bf16: run the passes under bfloat16 autocast; weights and gradients stay as they are.
+        class_weights: (C,) what a pixel of each class counts; None: all the same.
     """
 
-    def __init__(self, supernet: Supernet, recipe: Recipe, *, threads: int = 1, bf16: bool = False) -> None:
-        self.supernet, self.recipe = supernet, recipe
+    def __init__(
+        self,
+        supernet: Supernet,
+        recipe: Recipe,
+        *,
+        threads: int = 1,
+        bf16: bool = False,
+        class_weights: Tensor | None = None,
+    ) -> None:
+        self.supernet, self.recipe, self.class_weights = supernet, recipe, class_weights
         self.parameters = [p for p in supernet.parameters() if p.requires_grad]
         self.device = self.parameters[0].device
         self.bf16, self.threads = bf16, threads
@@ -87,7 +96,7 @@ class Passes:
 
     def _loss(self, logits: Tensor, targets: Tensor, teacher: Tensor | None) -> Tensor:
         if self.supernet.space.is_dense:
-            return pixels.from_masks(logits, targets, self.recipe.loss.label_smoothing)
+            return self._from_masks(logits, targets)
         if teacher is not None:
             return from_targets(logits, teacher)
         return from_targets(logits, targets, self.recipe.loss.label_smoothing)
@@ -103,9 +112,12 @@ class Passes:
         if not self.supernet.space.is_dense:
             return from_largest(logits, largest, targets, rule)
         if rule.distillation == "labels":
-            return pixels.from_masks(logits, targets, rule.label_smoothing)
+            return self._from_masks(logits, targets)
         grid = (largest.shape[2], largest.shape[3])
         return from_largest(pixels.rows(logits, grid), pixels.rows(largest, grid), targets, rule)
+
+    def _from_masks(self, logits: Tensor, masks: Tensor) -> Tensor:
+        return pixels.from_masks(logits, masks, self.recipe.loss.label_smoothing, self.class_weights)
 
     def _gradient(self, loss: Tensor) -> tuple[Gradient, Tensor]:
         return list(torch.autograd.grad(loss, self.parameters, allow_unused=True)), loss.detach()

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasvit_edge.errors import ExportError, NasvitEdgeError
-from nasvit_edge.export import onnx, parity
+from nasvit_edge.export import onnx, onnx_graph, parity
+from nasvit_edge.export.formats import Recipe
 from nasvit_edge.model.blocks import build
 from nasvit_edge.model.checkpoint import fill_generic, random_supernet
 from nasvit_edge.model.folded import fold_block
@@ -82,3 +83,28 @@ def test_garbage_is_refused_with_one_line(tmp_path_factory, content):
     path.write_bytes(content)
     with pytest.raises(NasvitEdgeError):
         onnx.runner(path)
+
+
+@settings(max_examples=40, deadline=None)
+@given(source=st.integers(1, 40), target=st.integers(1, 90))
+def test_the_weights_of_a_resize_are_torchs(source, target):
+    one = torch.eye(source)[None]
+    expected = torch.nn.functional.interpolate(one, target, mode="linear", align_corners=False)[0].T
+    assert np.abs(onnx_graph.linear_weights(source, target) - expected.numpy()).max() <= 1e-5
+
+
+class Resized(torch.nn.Module):
+    def forward(self, x):
+        return torch.nn.functional.interpolate(x, (9, 12), mode="bilinear", align_corners=False)
+
+
+@pytest.mark.parametrize("for_tensorrt", [False, True], ids=["matrix products", "Resize"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_resize_computes_what_torchs_does(for_tensorrt, batch, tmp_path):
+    x = torch.randn(batch, 2, 5, 6)
+    recipe = Recipe(dynamic_batch=batch == 3)
+    content = onnx.convert(Resized(), (1, 2, 5, 6), recipe, for_tensorrt=for_tensorrt)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    found = onnx.runner(path)(x.numpy())
+    assert np.abs(found - Resized()(x).numpy()).max() <= 1e-5

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from nasvit_edge.cli import app
 from nasvit_edge.data_sets import training_splits
 from nasvit_edge.errors import CheckpointError, NasvitEdgeError
+from nasvit_edge.model import evaluate
 from nasvit_edge.model.checkpoint import load_supernet, random_supernet, save_supernet
 from nasvit_edge.model.evaluate import accuracy, calibrated, confusion, score, tally
 from nasvit_edge.model.subnet import fold, materialise
@@ -119,6 +120,15 @@ def test_parts_of_a_set_add_up_to_the_whole(data):
     assert score(sum(halves), validation) == pytest.approx(confusion(subnet, validation).mean_iou)
 
 
+@pytest.mark.parametrize("count", [3, 24])
+def test_scenes_for_calibration_are_few_and_from_all_of_the_set(count, data, monkeypatch):
+    monkeypatch.setattr(evaluate, "SCENE_BATCHES", 1)
+    scenes = training_splits(str(data), SPACE)[0].take("some", range(count))
+    used = evaluate.calibrating(scenes)
+    assert len(used) == min(8, count)
+    assert list(used.places) == list(scenes.places[:: max(1, count // 8)])
+
+
 def test_smaller_resolutions_train_on_smaller_crops():
     recipe = load_recipe("scenes")
     passes = Passes(random_supernet(SPACE), recipe)
@@ -201,10 +211,12 @@ def test_one_segmenter_is_fine_tuned_and_its_files_are_evaluated(trained, toml, 
     config.write_text(json.dumps(SPACE.smallest().to_dict()))
     options = ("--space", toml, "--supernet", trained[0] / "supernet.safetensors", "--config", config)
     tuned = ("--epochs", 2, "--batch-size", 4, "--data", data, "--workers", 0, "--threads", 1)
+    tuned += ("--validate-every", 0)
     made = invoke("finetune", *options, *tuned, "--out", tmp_path / "tuned", "--json")
     assert made.exit_code == 0, made.stderr
     found = json.loads(made.stdout)
     assert 0.2 < found["after"]["fp32"] <= 1
+    assert (tmp_path / "tuned" / "validation.csv").read_text().count("\n") == 2  # a heading, and the end
     evaluated = invoke(
         "evaluate", "--supernet", found["supernet"], "--data", data, "--subnets", "max", "--json"
     )
