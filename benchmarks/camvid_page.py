@@ -21,7 +21,7 @@ def head(options, starts, runs):
     state = f"{len(runs)} of {wanted} runs" + ("" if len(runs) == wanted else " (partial)")
     yield from ("# CamVid", "")
     yield (
-        f"{state}, {options.epochs} epochs of 45 steps of 8 crops each; 367 scenes to train on, 233 test scenes of 480x360, single scale. "
+        f"{state}, {options.epochs} epochs of 91 steps of 4 crops each; 367 scenes to train on, 233 test scenes of 480x360, single scale. "
         f"The architectures were found by `search` in `nano-dense` for two latency budgets of one machine"
         + (f" ({runs[0]['cpu']}, ONNX Runtime, one thread, fp32)" if runs else "")
         + ", by a predictor of mean IoU fitted to subnets of a supernet trained here. Each was then trained alone, from the stages of "
@@ -69,12 +69,21 @@ def exports(options, formats, made):
         "Exported files (pretrained, first seed), each run by its own runtime on the test scenes:",
         "",
     )
-    yield from ("| budget | format | mean IoU | of PyTorch |", "|---|---|---|---|")
+    yield from (
+        "| budget | format | size | mean IoU | in PyTorch | difference |",
+        "|---|---|---|---|---|---|",
+    )
     for budget in options.budgets:
         for name in formats:
             for row in made:
                 if (row["budget"], row["format"]) == (budget, name):
-                    yield f"| {budget} | {name} | {row['file']} |"
+                    yield f"| {budget} | {name} | {figures(row['file'])} |"
+
+
+def figures(report) -> str:
+    """Of a file: its size, what it scores, what PyTorch scores, and the points between them."""
+    own, other = report["scenes"]["mean_iou"], report["scenes"]["reference"]["mean_iou"]
+    return f"{report['bytes'] / 1e6:.1f} MB | {own:.2%} | {other:.2%} | {100 * (own - other):+.4f} points"
 
 
 def chosen(runs, budget, start):
