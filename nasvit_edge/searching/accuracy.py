@@ -3,8 +3,8 @@
     total    = base[resolution] + sum over stages and genes of effect[resolution][stage][gene][choice]
     accuracy = link(total) = total - saturation * max(0, total - base of the smallest)^2
 
-All effects rise with the choice, and the link rises with the total, so enlarging one gene never
-predicts less, and a search may add stages up and compare totals.
+All effects rise with the choice (of segmenters not the base with the resolution), and the link rises with the total,
+so enlarging one gene never predicts less, and a search may add stages up and compare totals.
 """
 
 from __future__ import annotations

@@ -5,6 +5,9 @@
 Each increment (from one choice of a gene, or one resolution, to the next) is non-negative: least squares under that
 condition (Lawson and Hanson 1974, by scipy) with a small ridge. The link's curvature and the ridge are chosen by
 the error on subnets left out, in folds.
+
+Segmenters are the exception: trained on crops, they may lose by larger images. What a resolution brings is free there,
+and nothing bends.
 """
 
 from __future__ import annotations
@@ -53,11 +56,12 @@ def fit(
     if not ((measured > 0) & (measured < 1)).all() or np.ptp(measured) == 0:
         raise NasvitEdgeError("accuracies must be between 0 and 1, and not all alike, to fit a predictor")
     design, names = _design(space, configs)
-    folds = _folds(len(measured))
-    errors = {(r, c): _left_out(design, measured, folds, r, c) for r in _RIDGES for c in _CURVES}
+    free = [i for i, (gene, _) in enumerate(names) if gene == "resolution" and space.is_dense]
+    folds, curves = _folds(len(measured)), (0.0,) if free else _CURVES
+    errors = {(r, c): _left_out(design, measured, folds, r, c, free) for r in _RIDGES for c in curves}
     ridge, curve = min(errors, key=lambda pair: float(np.mean(errors[pair] ** 2)))
     saturation = _saturation(measured, curve)
-    base, steps = _solve(design, measured, ridge, saturation)
+    base, steps = _solve(design, measured, ridge, saturation, free)
     found = _validation(measured, errors[ridge, curve])
     return _content(space, base, dict(zip(names, steps, strict=True)), saturation) | {
         "source": source,
@@ -84,12 +88,14 @@ def _folds(count: int) -> list[Any]:
     return [np.array(sorted(order[f::_FOLDS])) for f in range(_FOLDS)]
 
 
-def _left_out(design: _Array, measured: _Array, folds: Sequence[Any], ridge: float, curve: float) -> _Array:
+def _left_out(
+    design: _Array, measured: _Array, folds: Sequence[Any], ridge: float, curve: float, free: Sequence[int]
+) -> _Array:
     """(n,): prediction less measurement, each by a fit to the other folds."""
     saturation, found = _saturation(measured, curve), np.zeros(len(measured))
     for fold in folds:
         rest = np.setdiff1d(np.arange(len(measured)), fold)
-        base, steps = _solve(design[rest], measured[rest], ridge, saturation)
+        base, steps = _solve(design[rest], measured[rest], ridge, saturation, free)
         found[fold] = base + _bent(design[fold] @ steps, saturation) - measured[fold]
     return found
 
@@ -113,19 +119,25 @@ def _straight(gain: _Array, saturation: float) -> _Array:
     return found
 
 
-def _solve(design: _Array, measured: _Array, ridge: float, saturation: float) -> tuple[float, _Array]:
-    """Accuracy of the smallest subnet, and non-negative increments; errors count as they are after the link."""
+def _solve(
+    design: _Array, measured: _Array, ridge: float, saturation: float, free: Sequence[int]
+) -> tuple[float, _Array]:
+    """Accuracy of the smallest subnet, and increments, non-negative but for those of the columns `free`.
+
+    Errors count as they are after the link.
+    """
     from scipy.optimize import nnls
 
     count, width = design.shape
     base, steps = float(measured.min()), np.zeros(width)
-    small = ridge * np.sqrt(count) / width * np.eye(width, width + 2)
+    small = ridge * np.sqrt(count) / width * np.eye(width, width + 2 + len(free))
     for _ in range(4):  # the base, and with it the link's inverse, settles
         total = _straight(np.maximum(0.0, measured - base), saturation) + np.minimum(0.0, measured - base)
         slope = np.maximum(0.2, 1 - 2 * saturation * total)[:, None]
-        rows = np.hstack([design, np.ones((count, 1)), -np.ones((count, 1))]) * slope
+        rows = np.hstack([design, np.ones((count, 1)), -np.ones((count, 1)), -design[:, free]]) * slope
         found = nnls(np.vstack([rows, small]), np.append(total * slope[:, 0], np.zeros(width)))[0]
-        steps, shift = found[:-2], float(found[-2] - found[-1])
+        steps, shift = found[:width], float(found[width] - found[width + 1])
+        steps[free] -= found[width + 2 :]
         base += shift
         if abs(shift) < 1e-7:
             break

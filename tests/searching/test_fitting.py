@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import TINY, one_line, space_of
@@ -16,14 +18,13 @@ from nasvit_edge.space import load_space
 
 TINY_SPACE = space_of(TINY)
 NANO = load_space("nano")
+DENSE = load_space("nano-dense")
 
 
 def same_at_each_resolution(space, seed, saturation):
     """A truth that the fit can express: the same gains at each resolution."""
     truth = predictor(space, seed, saturation)
     first = truth.effects[space.resolutions[0]]
-    from dataclasses import replace
-
     return replace(truth, effects=dict.fromkeys(space.resolutions, first))
 
 
@@ -53,6 +54,20 @@ def test_whatever_was_measured_gives_a_predictor_that_loads(seed):
     content = fit(TINY_SPACE, configs, rng.uniform(1e-4, 1 - 1e-4, len(configs)) * rng.random(), "noise")
     made = parsed("noise", content, TINY_SPACE)
     assert 0 < made(TINY_SPACE.smallest()) <= made(TINY_SPACE.largest()) < 1
+
+
+@given(seed=st.integers(0, 100), noise=st.sampled_from([0.0, 0.003]))
+@settings(max_examples=5)
+def test_a_segmenter_may_lose_by_larger_images(seed, noise):
+    """As supernets do that are trained on crops; a fit whose bases never fall would blame the other genes."""
+    truth = same_at_each_resolution(DENSE, seed, 0.0)
+    truth = replace(truth, base={r: 0.4 - 0.02 * i for i, r in enumerate(DENSE.resolutions)})
+    configs, rng = drawn(DENSE, 150, seed), np.random.default_rng(seed)
+    fitted, others = configs[:120], configs[120:]
+    made = parsed("made", fit(DENSE, fitted, [truth(c) + rng.normal(0, noise) for c in fitted], "x"), DENSE)
+    assert made.saturation == 0
+    assert list(made.base.values()) == sorted(made.base.values(), reverse=True)
+    assert np.sqrt(np.mean([(made(c) - truth(c)) ** 2 for c in others])) < 0.002 + noise
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,67 @@
-"""The page of `camvid.py`, written from what it kept."""
+"""What is kept of the runs of `camvid.py`, and the page that is written from it."""
 
+import datetime
+import json
 import statistics
+from pathlib import Path
 
 from nasvit_edge import files
+from nasvit_edge.benchmark.result import read_result
+from nasvit_edge.device import cpu_model
+
+
+def folder(options, budget, start, seed) -> Path:
+    return options.out / f"{budget}-{start}-{seed}"
+
+
+def keep(options, starts, formats) -> None:
+    """A small file for each segmenter that was judged, and for each exported file."""
+    options.results.mkdir(parents=True, exist_ok=True)
+    for budget in options.budgets:
+        for start in starts:
+            for seed in range(options.seeds):
+                test = folder(options, budget, start, seed) / "test.json"
+                if test.exists():
+                    kept = common(options, budget) | {"start": start, "seed": seed} | measured(test)
+                    name = f"{budget}-{start}-{seed}-{options.epochs}.json"
+                    files.write_json(options.results / name, kept)
+        if (options.out / "latency" / "benchmark.json").exists():
+            kept = common(options, budget) | latency(options, budget)
+            files.write_json(options.results / f"{budget}-latency-{options.epochs}.json", kept)
+        for name in formats:
+            test = options.out / f"{budget}-{name}" / f"{budget}.test.json"
+            if test.exists():
+                report = json.loads(test.read_text())
+                kept = common(options, budget) | {"format": name, "file": report}
+                files.write_json(options.results / f"{budget}-{name}-{options.epochs}.json", kept)
+
+
+def common(options, budget) -> dict:
+    best = json.loads((options.out / f"{budget}.json").read_text())["best"]
+    return {
+        "schema": 1,
+        "budget": budget,
+        "epochs": options.epochs,
+        "weights": options.weights,
+        "latency_ms": best["latency_ms"],
+        "date": datetime.date.today().isoformat(),
+        "cpu": cpu_model(),
+    }
+
+
+def latency(options, budget) -> dict:
+    """The median over rounds, and the fastest and slowest round."""
+    result = read_result(options.out / "latency" / "benchmark.json")
+    own = next(a for a in result.artifacts if budget in a.name)
+    rounds = sorted(statistics.median(made["samples_us"]) / 1e3 for made in own.rounds)
+    return {"measured_ms": statistics.median(rounds), "rounds_ms": rounds}
+
+
+def measured(test: Path) -> dict:
+    report = json.loads(test.read_text())
+    row = report["subnets"][0]
+    own = {name: row[name] for name in ("config", "macs", "parameters", "pixel_accuracy", "ious")}
+    return own | {"mean_iou": row["accuracy"], "majority": report["majority"]}
 
 
 def page(options, starts, formats) -> str:
@@ -11,8 +70,9 @@ def page(options, starts, formats) -> str:
     kept = [row for row in kept if row["epochs"] == options.epochs and row["budget"] in options.budgets]
     runs = [row for row in kept if "seed" in row]
     made = [row for row in kept if "format" in row]
+    times = {row["budget"]: row for row in kept if "measured_ms" in row}
     return "\n".join(
-        [*head(options, starts, runs), *table(options, starts, runs), *classes(options, starts, runs)]
+        [*head(options, starts, runs), *table(options, starts, runs, times), *classes(options, starts, runs)]
     ) + ("\n".join(exports(options, formats, made)) + "\n")
 
 
@@ -31,22 +91,29 @@ def head(options, starts, runs):
     yield from ("makes everything again, `--list` prints the commands.", "")
 
 
-def table(options, starts, runs):
-    yield "| budget | predicted | MACs | parameters | start | seeds | mean IoU | pixels |"
-    yield "|---|---|---|---|---|---|---|---|"
+def table(options, starts, runs, times):
+    yield "| budget | predicted | measured | MACs | parameters | start | seeds | mean IoU | pixels |"
+    yield "|---|---|---|---|---|---|---|---|---|"
     for budget in options.budgets:
         for start in starts:
             rows = chosen(runs, budget, start)
             if rows:
                 first = rows[0]
-                own = f"{first['latency_ms']:.2f} ms | {first['macs'] / 1e6:.0f} M | {first['parameters'] / 1e3:.0f} k"
+                own = f"{first['latency_ms']:.2f} ms | {seen(times.get(budget))} | {first['macs'] / 1e6:.0f} M | {first['parameters'] / 1e3:.0f} k"
                 figures = f"{spread(rows, 'mean_iou')} | {spread(rows, 'pixel_accuracy')}"
                 yield f"| {budget} | {own} | {start} | {len(rows)} | {figures} |"
     if runs:
         base = runs[0]["majority"]
         shares = f"{base['accuracy']:.1%} | {base['pixel_accuracy']:.1%}"
-        yield f"| | | | | every pixel by the most frequent class | | {shares} |"
-    yield from ("", "Mean over seeds and, with two or more, the standard deviation.", "")
+        yield f"| | | | | | every pixel by the most frequent class | | {shares} |"
+    told = "Mean over seeds and, with two or more, the standard deviation. Measured: the median of 12 rounds of the exported ONNX file, fastest and slowest."
+    yield from ("", told, "")
+
+
+def seen(row) -> str:
+    if row is None:
+        return "-"
+    return f"{row['measured_ms']:.2f} ms ({row['rounds_ms'][0]:.2f} to {row['rounds_ms'][-1]:.2f})"
 
 
 def classes(options, starts, runs):
