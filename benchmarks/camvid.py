@@ -23,9 +23,9 @@ from nasvit_edge.space import load_space, space_toml
 
 SPACE = "nano-dense"
 STARTS = ("pretrained", "scratch")
-# The predictor adds up what genes bring, the same at every resolution: it does not see that large subnets, and only they,
-# gain by larger images. Measured subnets show it (`accuracy fit` keeps them): with a budget for it, search where they are best.
-RESOLUTIONS = {"10ms": ("--resolution", "240,288")}
+# Trained on crops, the supernet judges whole images the lower the larger they are, though small things need their pixels: a
+# larger budget is searched among larger images.
+RESOLUTIONS = {"10ms": ("--resolution", "240,288"), "15ms": ("--resolution", "288,360")}
 FORMATS = {"onnx": "onnx", "tflite": "tflite"}
 # What differs from the recipes, for some thousand steps of two cores: crops at scales nearer to the scenes', more steps of
 # fewer crops, and a higher rate. The supernet sees smaller crops; a segmenter alone sees crops as large as its own images.
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/camvid"))
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "camvid_results")
     parser.add_argument("--weights", default="nano-cifar10", help="a classifier's, for the pretrained stages")
-    parser.add_argument("--budgets", nargs="*", default=["2.5ms", "10ms"])
+    parser.add_argument("--budgets", nargs="*", default=["2.5ms", "10ms", "15ms"])
     parser.add_argument("--supernet-epochs", type=int, default=30)
     parser.add_argument("--epochs", type=int, default=50, help="of each segmenter alone")
     parser.add_argument("--samples", type=int, default=120, help="subnets that the predictor is fitted to")

@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--data", required=True, help="CamVid as folders train, val and test")
     parser.add_argument("--out", type=Path, default=Path("runs/camvid"), help="of camvid.py")
-    parser.add_argument("--budgets", nargs="*", default=["2.5ms", "10ms"])
+    parser.add_argument("--budgets", nargs="*", default=["2.5ms", "15ms"])
     parser.add_argument("--scenes", type=int, default=4)
     parser.add_argument("--picture", type=Path, help="write the label maps as PNG")
     options = parser.parse_args()

@@ -71,9 +71,14 @@ def page(options, starts, formats) -> str:
     runs = [row for row in kept if "seed" in row]
     made = [row for row in kept if "format" in row]
     times = {row["budget"]: row for row in kept if "measured_ms" in row}
-    return "\n".join(
-        [*head(options, starts, runs), *table(options, starts, runs, times), *classes(options, starts, runs)]
-    ) + ("\n".join(exports(options, formats, made)) + "\n")
+    parts = (
+        head(options, starts, runs),
+        table(options, starts, runs, times),
+        classes(options, starts, runs),
+        exports(options, formats, made),
+        picture(options),
+    )
+    return "\n".join(line for part in parts for line in part).strip() + "\n"
 
 
 def head(options, starts, runs):
@@ -88,7 +93,12 @@ def head(options, starts, runs):
         f"`{options.weights}` (a classifier of 32x32 images) with a new stem and decoder, and from scratch."
     )
     yield from ("", "    python benchmarks/camvid.py --data CAMVID --out runs/camvid", "")
-    yield from ("makes everything again, `--list` prints the commands.", "")
+    yield (
+        "makes everything again; `--list` prints the commands, with what differs from the recipes `scenes` and `finetune-scenes`. The larger budgets "
+        "were searched among larger images (`--resolution 240,288` and `288,360`): the supernet, trained on crops of 320x240, judges larger images too low "
+        "([predictors](accuracy.md)), so that its search would take the smallest ones for any budget."
+    )
+    yield ""
 
 
 def table(options, starts, runs, times):
@@ -132,7 +142,6 @@ def exports(options, formats, made):
     if not made:
         return
     yield from (
-        "",
         "Exported files (pretrained, first seed), each run by its own runtime on the test scenes:",
         "",
     )
@@ -151,6 +160,17 @@ def figures(report) -> str:
     """Of a file: its size, what it scores, what PyTorch scores, and the points between them."""
     own, other = report["scenes"]["mean_iou"], report["scenes"]["reference"]["mean_iou"]
     return f"{report['bytes'] / 1e6:.1f} MB | {own:.2%} | {other:.2%} | {100 * (own - other):+.4f} points"
+
+
+def picture(options):
+    drawn = options.report.with_suffix(".png")
+    if drawn.exists():
+        yield from (
+            "",
+            f"![Label maps of four test scenes: their masks, and each budget's segmenter]({drawn.name})",
+            "",
+        )
+        yield f"`python benchmarks/camvid_pictures.py --data CAMVID --out runs/camvid --picture {options.report.with_suffix('.png')}`"
 
 
 def chosen(runs, budget, start):
