@@ -74,8 +74,9 @@ def run(options) -> None:
     prepare(options)
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(lambda chain: follow(chain, end), trained(options)))
-    for chain in (*exported(options), timed(options)):
+    for chain in exported(options):
         follow(chain, end)
+    follow(timed(options), end)
     camvid_results.keep(options, STARTS, FORMATS)
 
 
