@@ -99,7 +99,10 @@ def overlays(path: Path, shown) -> None:
             (name, jpeg(Image.fromarray(mixed))) for name, mixed in (("photograph", photograph), *cells)
         ]
         rows.append(
-            "".join(f'<figure><img src="{source}"><figcaption>{html.escape(name)}' for name, source in images)
+            "".join(
+                f'<figure><img src="{source}"><figcaption>{html.escape(name)}</figcaption></figure>'
+                for name, source in images
+            )
         )
     style = "<style>div{display:flex;gap:6px}figure{margin:0 0 6px}img{width:23vw}body{font:14px sans-serif}</style>"
     page = f"<!doctype html><meta charset=utf-8><title>CamVid</title>{style}" + "".join(
