@@ -159,7 +159,15 @@ def contents(op: Op) -> tuple[int, int, int, int, int]:
 def file_bytes(op: Op, form: str, precision: str) -> float:
     """The op's share of a file exported in a format; a TensorRT artifact is counted without its plan."""
     known = _FILE_BYTES.get((form, precision)) or _FILE_BYTES["onnx", precision]
-    return sum(each * count for each, count in zip(known, contents(op), strict=True))
+    own = sum(each * count for each, count in zip(known, contents(op), strict=True))
+    return own + known[1] * _resizing(op) if form == "onnx" else own
+
+
+def _resizing(op: Op) -> int:
+    """The entries of the two matrices by which an ONNX file resizes; no more quantised than position biases."""
+    if not isinstance(op, Lateral | Labels) or (op.height, op.width) == (op.out_height, op.out_width):
+        return 0
+    return op.height * op.out_height + op.width * op.out_width
 
 
 def config_parameters(space: SearchSpace, config: SubnetConfig) -> int:

@@ -151,7 +151,7 @@ def processes(phone):
     """Launches that run, by their command lines."""
     until = time.monotonic() + 3
     while True:
-        commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+        commands = [_read(path) for path in Path("/proc").glob("[0-9]*/cmdline")]
         mine = [c for c in commands if b"benchmark_model" in c and str(phone.root).encode() in c]
         if not mine or time.monotonic() > until:
             return mine
@@ -162,3 +162,11 @@ def refused(phone, match, **changes):
     with pytest.raises(DeviceError, match=match) as error, phone.runner(**changes):
         pass
     return one_line(error)
+
+
+def _read(path):
+    """A file of a process that may be gone."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
