@@ -262,9 +262,11 @@ def _softmax(graph: Graph, node: Node) -> str:
 def _interpolate(graph: Graph, node: Node) -> str:
     """Bilinear, pixels taken at their centres; other ways of resizing are not lowered.
 
-    Columns, then rows, as matrix products: less than half the time of ONNX Runtime's Resize on a CPU
-    (`benchmarks/resize_lowering.py`). TensorRT has a layer of its own.
+    Columns, then rows, as matrix products: whole segmenters are up to 1.35 times as fast as by ONNX Runtime's Resize on a
+    CPU (`benchmarks/resize_lowering.py`). TensorRT has a layer of its own.
     """
+    from nasvit_edge.model.blocks import linear_weights
+
     how = node.kwargs
     if how.get("mode") != "bilinear" or how.get("align_corners") or how.get("antialias"):
         raise ExportError(f"ONNX: no lowering of {how.get('mode')!r} resizing (at {node.name!r})")
@@ -274,20 +276,9 @@ def _interpolate(graph: Graph, node: Node) -> str:
         inputs = [x, "", "", graph.sizes(node, x)]
         return graph.emit("Resize", inputs, node, mode="linear", coordinate_transformation_mode=centres)
     (height, width), (tall, wide) = _shape(node.args[0])[-2:], _shape(node)[-2:]
-    columns = graph.constant(f"columns_{width}_{wide}", linear_weights(width, wide).T)
-    rows = graph.constant(f"rows_{height}_{tall}", linear_weights(height, tall))
+    columns = graph.constant(f"columns_{width}_{wide}", linear_weights(width, wide).float().T)
+    rows = graph.constant(f"rows_{height}_{tall}", linear_weights(height, tall).float())
     return graph.emit("MatMul", [rows, graph.emit("MatMul", [x, columns], node)], node)
-
-
-def linear_weights(source: int, target: int) -> _Array:
-    """The weights (target, source) by which a linear resize of one axis adds up; pixels are taken at their centres."""
-    places = ((np.arange(target) + 0.5) * source / target - 0.5).clip(0, source - 1)
-    lower = np.minimum(places.astype(np.int64), source - 1)
-    upper, share = np.minimum(lower + 1, source - 1), places - lower
-    weights, rows = np.zeros((target, source)), np.arange(target)
-    np.add.at(weights, (rows, lower), 1 - share)
-    np.add.at(weights, (rows, upper), share)
-    return weights.astype(np.float32)
 
 
 def _argmax(graph: Graph, node: Node) -> str:

@@ -292,6 +292,13 @@ def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(x, size, mode="bilinear", align_corners=False)
 
 
+@functools.cache
+def linear_weights(source: int, target: int) -> Tensor:
+    """(target, source) float64: what `resized` adds up along one axis. A resize is two products with such matrices."""
+    one = torch.eye(source, dtype=torch.float64)[None]
+    return F.interpolate(one, target, mode="linear", align_corners=False)[0].T
+
+
 def run(
     ops: Sequence[Op],
     apply: Callable[[Op, Tensor], Tensor],

@@ -14,7 +14,7 @@ from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.space import SubnetConfig
 
 CALIBRATION_BATCH = 64  # images a batch; at most 64 batches are used (spec section 2)
-# Scenes have many more pixels: from 128 spread over the set the statistics are those of all.
+# Scenes have many more pixels, and statistics of all of them take longer than an epoch of training.
 SCENE_BATCH, SCENE_BATCHES = 8, 16
 
 
@@ -37,8 +37,8 @@ def calibrated(subnet: Subnet, images: Labelled) -> Subnet:
 def calibrating(images: Labelled) -> Labelled:
     """The images that a subnet is calibrated on: the first 64 batches; scenes evenly from all, as frames of a video come in order."""
     if isinstance(images, SceneSet):
-        step = max(1, len(images) // (SCENE_BATCH * SCENE_BATCHES))
-        return images.take(images.name, slice(0, step * SCENE_BATCH * SCENE_BATCHES, step))
+        count = min(len(images), SCENE_BATCH * SCENE_BATCHES)
+        return images.take(images.name, [i * len(images) // count for i in range(count)])
     return images.take(images.name, slice(0, min(64 * CALIBRATION_BATCH, len(images))))
 
 

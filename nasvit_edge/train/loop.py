@@ -92,6 +92,7 @@ class Trainer:
         module.to(memory_format=torch.channels_last)
         supernet.ranks = world if settings.sync_bn and world.size > 1 else None
         threads = 1 if settings.sync_bn else settings.threads  # collective calls must come in one order
+        images = images.loaded() if isinstance(images, SceneSet) else images  # once for weights and loader
         weights = self._class_weights(images)
         self.passes = Passes(supernet, recipe, threads=threads, bf16=settings.bf16, class_weights=weights)
         self.parameters = self.passes.parameters

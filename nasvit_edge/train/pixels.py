@@ -5,14 +5,13 @@ Shapes: B batch, C classes, H W the images' size, h w a decoder's grid.
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from nasvit_edge.data_sets.scenes import IGNORE, SceneSet, frequencies
+from nasvit_edge.model.blocks import linear_weights
 
 
 def from_masks(
@@ -58,13 +57,6 @@ def size_of(height: int, width: int, share: float) -> tuple[int, int]:
 
 
 def _resized(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """As `blocks.resized`, one axis after the other as matrix products: a third of its time, forward and backward, on a CPU."""
-    rows, columns = _taps(logits.shape[2], size[0]), _taps(logits.shape[3], size[1])
-    return rows.to(logits).T @ (logits @ columns.to(logits))
-
-
-@functools.cache
-def _taps(source: int, target: int) -> Tensor:
-    """The weights (source, target) by which a bilinear resize of one axis adds up."""
-    one = torch.eye(source, dtype=torch.float64)[None]
-    return F.interpolate(one, target, mode="linear", align_corners=False)[0]
+    """As `blocks.resized`, one axis after the other as matrix products, whose gradient a CPU has sooner."""
+    rows, columns = linear_weights(logits.shape[2], size[0]), linear_weights(logits.shape[3], size[1])
+    return rows.to(logits) @ (logits @ columns.to(logits).T)

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasvit_edge.errors import ExportError, NasvitEdgeError
-from nasvit_edge.export import onnx, onnx_graph, parity
+from nasvit_edge.export import onnx, parity
 from nasvit_edge.export.formats import Recipe
-from nasvit_edge.model.blocks import build
+from nasvit_edge.model.blocks import build, linear_weights, resized
 from nasvit_edge.model.checkpoint import fill_generic, random_supernet
 from nasvit_edge.model.folded import fold_block
 from nasvit_edge.model.subnet import fold, materialise, statistics
@@ -87,10 +87,10 @@ def test_garbage_is_refused_with_one_line(tmp_path_factory, content):
 
 @settings(max_examples=40, deadline=None)
 @given(source=st.integers(1, 40), target=st.integers(1, 90))
-def test_the_weights_of_a_resize_are_torchs(source, target):
-    one = torch.eye(source)[None]
-    expected = torch.nn.functional.interpolate(one, target, mode="linear", align_corners=False)[0].T
-    assert np.abs(onnx_graph.linear_weights(source, target) - expected.numpy()).max() <= 1e-5
+def test_a_product_with_the_weights_of_an_axis_resizes_it(source, target):
+    x = torch.randn(1, 1, source, 1)
+    expected = resized(x, (target, 1))[0, 0]
+    assert torch.allclose(linear_weights(source, target).float() @ x[0, 0], expected, atol=1e-5)
 
 
 class Resized(torch.nn.Module):

@@ -120,13 +120,14 @@ def test_parts_of_a_set_add_up_to_the_whole(data):
     assert score(sum(halves), validation) == pytest.approx(confusion(subnet, validation).mean_iou)
 
 
-@pytest.mark.parametrize("count", [3, 24])
+@pytest.mark.parametrize("count", [3, 8, 15, 23])
 def test_scenes_for_calibration_are_few_and_from_all_of_the_set(count, data, monkeypatch):
     monkeypatch.setattr(evaluate, "SCENE_BATCHES", 1)
     scenes = training_splits(str(data), SPACE)[0].take("some", range(count))
     used = evaluate.calibrating(scenes)
     assert len(used) == min(8, count)
-    assert list(used.places) == list(scenes.places[:: max(1, count // 8)])
+    gaps = np.diff([*used.places, count])  # as many left out everywhere, also at the end
+    assert max(gaps) - min(gaps) <= 1
 
 
 def test_smaller_resolutions_train_on_smaller_crops():
