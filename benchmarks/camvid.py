@@ -1,8 +1,9 @@
-"""Segmenters for CamVid found by search, with and without pretraining: python benchmarks/camvid.py --data CAMVID --out runs/camvid
+"""Segmenters for CamVid found by search, trained from three starts: python benchmarks/camvid.py --data CAMVID --out runs/camvid
 
 1. `train`: a supernet of nano-dense on CamVid, its stages from `--weights`; 2. `profile`: this machine; 3. `accuracy fit`: a predictor of
 mean IoU from measured subnets; 4. `search`: a segmenter for each latency budget; 5. each trained alone for as many steps from the
-pretrained stages and from scratch, with several seeds; 6. `evaluate` on the test scenes; 7. `export`, `verify` and `benchmark` of the files.
+pretrained stages, from scratch and from the supernet's weights, with several seeds; 6. `evaluate` on the test scenes, also of what was
+found as it is in the supernet; 7. `export`, `verify` and `benchmark` of the files.
 What is there already is not made again. What was measured is kept in `--results` (benchmarks/camvid_results), a small file each.
 `--report docs/camvid.md` writes the page from what there is (camvid_results.py); `--list` prints the commands.
 """
@@ -22,7 +23,7 @@ from nasvit_edge import files
 from nasvit_edge.space import load_space, space_toml
 
 SPACE = "nano-dense"
-STARTS = ("pretrained", "scratch")
+STARTS = ("pretrained", "scratch", "supernet")
 # Trained on crops, the supernet judges whole images the lower the larger they are, though small things need their pixels: a
 # larger budget is searched among larger images.
 RESOLUTIONS = {"10ms": ("--resolution", "240,288"), "15ms": ("--resolution", "288,360")}
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument("--supernet-epochs", type=int, default=30)
     parser.add_argument("--epochs", type=int, default=50, help="of each segmenter alone")
     parser.add_argument("--samples", type=int, default=120, help="subnets that the predictor is fitted to")
+    parser.add_argument("--starts", nargs="*", choices=STARTS, default=STARTS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2, help="segmenters trained at a time, one thread each")
     parser.add_argument("--hours", type=float, default=1e3, help="begin nothing new after so long")
@@ -56,10 +58,16 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="print the commands and run nothing")
     options = parser.parse_args()
     if options.report:
-        files.write_text(options.report, camvid_results.page(options, STARTS, FORMATS))
+        files.write_text(options.report, camvid_results.page(options, FORMATS))
         print(f"wrote {options.report}")
     elif options.list:
-        for chain in (searched(options), *trained(options), *exported(options), timed(options)):
+        for chain in (
+            searched(options),
+            *shared(options),
+            *trained(options),
+            *exported(options),
+            timed(options),
+        ):
             for _, command in chain:
                 print("nasvit-edge", *map(str, command))
     else:
@@ -73,11 +81,11 @@ def run(options) -> None:
     follow(searched(options), end)
     prepare(options)
     with ThreadPoolExecutor(options.jobs) as pool:
-        list(pool.map(lambda chain: follow(chain, end), trained(options)))
+        list(pool.map(lambda chain: follow(chain, end), (*shared(options), *trained(options))))
     for chain in exported(options):
         follow(chain, end)
     follow(timed(options), end)
-    camvid_results.keep(options, STARTS, FORMATS)
+    camvid_results.keep(options, FORMATS)
 
 
 def follow(chain, end) -> None:
@@ -141,20 +149,43 @@ def changes(*values):
     return [part for value in values for part in ("--set", value)]
 
 
+def shared(options):
+    """A chain for each found segmenter: judged on the test scenes with the supernet's weights as they are."""
+    weights = weights_of(options.out / "supernet")
+    return [
+        [
+            (
+                camvid_results.folder(options, budget, "shared", 0) / "test.json",
+                ("evaluate", *weights, *judged(options, options.out / f"{budget}.json")),
+            )
+        ]
+        for budget in options.budgets
+    ]
+
+
+def judged(options, subnets):
+    return ("--data", options.data, "--split", "test", "--subnets", subnets, "--json", "--workers", 1)
+
+
 def trained(options):
     """A chain for each found segmenter, start and seed: trained alone, and judged on the test scenes."""
     return [
         trained_one(options, budget, start, seed)
         for seed in range(options.seeds)
         for budget in reversed(options.budgets)
-        for start in STARTS
+        for start in options.starts
     ]
 
 
 def trained_one(options, budget, start, seed):
     out = camvid_results.folder(options, budget, start, seed)
-    weights = options.weights if start == "pretrained" else options.out / "scratch.safetensors"
-    subnet = ("--space", SPACE, "--config", options.out / f"{budget}-config.json", "--supernet", weights)
+    weights = {
+        "pretrained": options.weights,
+        "scratch": options.out / "scratch.safetensors",
+        "supernet": options.out / "supernet" / "supernet.safetensors",
+    }
+    found = ("--config", options.out / f"{budget}-config.json")
+    subnet = ("--space", SPACE, *found, "--supernet", weights[start])
     length = (
         "--epochs",
         options.epochs,
@@ -165,13 +196,12 @@ def trained_one(options, budget, start, seed):
         "--validate-every",
         10,
     )
-    judged = ("--data", options.data, "--split", "test", "--subnets", "max", "--json", "--workers", 1)
     return [
         (
             out / "supernet.safetensors",
             ("finetune", *subnet, "--data", options.data, *changes(*CHANGES), *length, "--out", out),
         ),
-        (out / "test.json", ("evaluate", *weights_of(out), *judged)),
+        (out / "test.json", ("evaluate", *weights_of(out), *judged(options, "max"))),
     ]
 
 

@@ -1,5 +1,6 @@
 """What is kept of the runs of `camvid.py`, and the page that is written from it."""
 
+import csv
 import datetime
 import json
 import statistics
@@ -9,16 +10,18 @@ from nasvit_edge import files
 from nasvit_edge.benchmark.result import read_result
 from nasvit_edge.device import cpu_model
 
+SHARED = "shared"  # in the supernet, not trained alone
+
 
 def folder(options, budget, start, seed) -> Path:
     return options.out / f"{budget}-{start}-{seed}"
 
 
-def keep(options, starts, formats) -> None:
+def keep(options, formats) -> None:
     """A small file for each segmenter that was judged, and for each exported file."""
     options.results.mkdir(parents=True, exist_ok=True)
     for budget in options.budgets:
-        for start in starts:
+        for start in (SHARED, *options.starts):
             for seed in range(options.seeds):
                 test = folder(options, budget, start, seed) / "test.json"
                 if test.exists():
@@ -62,10 +65,19 @@ def measured(test: Path) -> dict:
     report = json.loads(test.read_text())
     row = report["subnets"][0]
     own = {name: row[name] for name in ("config", "macs", "parameters", "pixel_accuracy", "ious")}
-    return own | {"mean_iou": row["accuracy"], "majority": report["majority"]}
+    curve = validations(test.with_name("validation.csv"))
+    return own | {"mean_iou": row["accuracy"], "majority": report["majority"], "validation": curve}
 
 
-def page(options, starts, formats) -> str:
+def validations(log: Path) -> dict[str, float]:
+    """The mean IoU on the validation scenes after so many epochs of training alone."""
+    if not log.exists():
+        return {}
+    with log.open() as rows:
+        return {row["epoch"]: float(row["accuracy"]) for row in csv.DictReader(rows)}
+
+
+def page(options, formats) -> str:
     """Markdown; a partial grid is called partial."""
     kept = [files.read_json(path, "kept result", 1) for path in sorted(options.results.glob("*.json"))]
     kept = [row for row in kept if row["epochs"] == options.epochs and row["budget"] in options.budgets]
@@ -73,25 +85,29 @@ def page(options, starts, formats) -> str:
     made = [row for row in kept if "format" in row]
     times = {row["budget"]: row for row in kept if "measured_ms" in row}
     parts = (
-        head(options, starts, runs),
-        table(options, starts, runs, times),
-        classes(options, starts, runs),
+        head(options, runs),
+        table(options, runs, times),
+        gains(options, runs),
+        curves(options, runs),
+        classes(options, runs),
         exports(options, formats, made),
         picture(options),
     )
     return "\n".join(line for part in parts for line in part).strip() + "\n"
 
 
-def head(options, starts, runs):
-    wanted = len(options.budgets) * len(starts) * options.seeds
-    state = f"{len(runs)} of {wanted} runs" + ("" if len(runs) == wanted else " (partial)")
+def head(options, runs):
+    alone = [row for row in runs if row["start"] != SHARED]
+    wanted = len(options.budgets) * len(options.starts) * options.seeds
+    state = f"{len(alone)} of {wanted} runs" + ("" if len(alone) == wanted else " (partial)")
     yield from ("# CamVid", "")
     yield (
         f"{state}, {options.epochs} epochs of 91 steps of 4 crops each; 367 scenes to train on, 233 test scenes of 480x360, single scale. "
         f"The architectures were found by `search` in `nano-dense` for latency budgets of one machine"
         + (f" ({runs[0]['cpu']}, ONNX Runtime, one thread, fp32)" if runs else "")
-        + ", by a predictor of mean IoU fitted to subnets of a supernet trained here. Each was then trained alone, from the stages of "
-        f"`{options.weights}` (a classifier of 32x32 images) with a new stem and decoder, and from scratch."
+        + ", by a predictor of mean IoU fitted to subnets of a supernet trained here. Each was then trained alone for as many steps: *pretrained*, from "
+        f"the stages of `{options.weights}` (a classifier of 32x32 images) with a new stem and decoder; from *scratch*; and from its own weights in the "
+        f"*supernet*, which had {options.supernet_epochs} epochs on these scenes before. *Shared* is what the supernet's weights score without training alone."
     )
     yield from ("", "    python benchmarks/camvid.py --data CAMVID --out runs/camvid", "")
     yield (
@@ -102,11 +118,11 @@ def head(options, starts, runs):
     yield ""
 
 
-def table(options, starts, runs, times):
+def table(options, runs, times):
     yield "| budget | predicted | measured | MACs | parameters | start | seeds | mean IoU | pixels |"
     yield "|---|---|---|---|---|---|---|---|---|"
     for budget in options.budgets:
-        for start in starts:
+        for start in (*options.starts, SHARED):
             rows = chosen(runs, budget, start)
             if rows:
                 first = rows[0]
@@ -127,8 +143,45 @@ def seen(row) -> str:
     return f"{row['measured_ms']:.2f} ms ({row['rounds_ms'][0]:.2f} to {row['rounds_ms'][-1]:.2f})"
 
 
-def classes(options, starts, runs):
-    columns = [(b, s) for b in options.budgets for s in starts if chosen(runs, b, s)]
+def gains(options, runs):
+    """What a start brings over scratch: pairs of runs with the same seed."""
+    if told := [
+        line for budget in options.budgets for start in options.starts for line in gain(runs, budget, start)
+    ]:
+        yield from (
+            "Points of mean IoU over scratch, of runs with the same seed:",
+            "",
+            "| budget | start | each seed | mean |",
+        )
+        yield from ("|---|---|---|---|", *told, "")
+
+
+def gain(runs, budget, start):
+    base = {row["seed"]: row["mean_iou"] for row in chosen(runs, budget, "scratch")}
+    rows = [row for row in chosen(runs, budget, start) if row["seed"] in base and start != "scratch"]
+    points = [100 * (row["mean_iou"] - base[row["seed"]]) for row in rows]
+    if points:
+        each = ", ".join(f"{value:+.1f}" for value in points)
+        yield f"| {budget} | {start} | {each} | {statistics.mean(points):+.1f} |"
+
+
+def curves(options, runs):
+    """The mean IoU on the validation scenes in the course of training, mean over seeds."""
+    rows = {(b, s): chosen(runs, b, s) for b in options.budgets for s in options.starts}
+    epochs = sorted({int(e) for found in rows.values() for row in found for e in row.get("validation", {})})
+    if epochs:
+        yield from ("On the 101 validation scenes in the course of training (mean over seeds):", "")
+        yield "| budget | start | " + " | ".join(f"epoch {epoch}" for epoch in epochs) + " |"
+        yield "|---" * (len(epochs) + 2) + "|"
+    for (budget, start), found in rows.items():
+        if found and all(row.get("validation") for row in found):
+            means = [statistics.mean(row["validation"][str(epoch)] for row in found) for epoch in epochs]
+            yield f"| {budget} | {start} | " + " | ".join(f"{mean:.1%}" for mean in means) + " |"
+    yield ""
+
+
+def classes(options, runs):
+    columns = [(b, s) for b in options.budgets for s in options.starts if chosen(runs, b, s)]
     if not columns:
         return
     yield from ("IoU of each class:", "", "| class | " + " | ".join(f"{b}, {s}" for b, s in columns) + " |")

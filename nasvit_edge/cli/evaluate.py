@@ -22,7 +22,7 @@ def evaluate(
     data: Annotated[
         str,
         typer.Option(
-            help="Labelled images: bundled, fashion-mnist, cifar10, cifar100, or a folder with one folder per class."
+            help="Labelled images: bundled, fashion-mnist, cifar10, cifar100, or a folder with one folder per class; scenes with their masks."
         ),
     ] = "bundled",
     subnets: Annotated[

@@ -202,7 +202,8 @@ def _calibration(train: Images) -> ImageSet:
 def _calibration_scenes(train: SceneSet) -> SceneSet:
     """A fixed choice of training scenes."""
     order = _calibration_order(len(train))[:CALIBRATION_SCENES]
-    return train.take(_calibration_name(train.name, len(order)), order)
+    name = train.name if len(order) == len(train) else _calibration_name(train.name, len(order))
+    return train.take(name, order)
 
 
 def _calibration_order(count: int) -> _Places:
