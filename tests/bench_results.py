@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from nasvit_edge.benchmark.accuracy import Overlaps
+
 ABOUT = {"architecture": "aarch64", "board": "Board", "cores": 4, "os": "Linux 6", "soc": "Chip"}
 
 
@@ -40,6 +42,7 @@ def artifact(
     size: int = 1_400_000,
     memory: float = 3e7,
     hits: Sequence[bool] | None = None,
+    overlaps: np.ndarray[Any, Any] | None = None,
     **changes: Any,
 ) -> dict[str, Any]:
     """An artifact measured at these places of the session's order."""
@@ -71,6 +74,8 @@ def artifact(
             "top1": float(np.mean(hits)),
             "hits": packed,
         }
+    if overlaps is not None:
+        own["accuracy"] = Overlaps("scenes", overlaps).to_dict()
     return facts | own | changes
 
 

@@ -7,7 +7,7 @@ latency_p50 = "20ms"            # a breach is an error
 latency_p90 = { max = "25ms", level = "warn" }
 size = "12MB"
 memory = "64MB"
-top1_drop = "1%"                # points below the baseline of the same run
+top1_drop = "1%"                # points below the baseline of the same run; of segmenters mean_iou_drop
 fallback_ops = 0
 """
 
@@ -36,8 +36,13 @@ _READ: dict[str, Callable[[str], float]] = {
     "size": size_bytes,
     "memory": size_bytes,
     "top1_drop": share,
+    "mean_iou_drop": share,
     "fallback_ops": float,
 }
+DROPS = {
+    "top1_drop": "top1",
+    "mean_iou_drop": "mean_iou",
+}  # limits on how far an accuracy is below the baseline's
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,11 @@ class Budget:
     level: str
     filters: tuple[tuple[str, str], ...]
 
+    @property
+    def measured(self) -> str:
+        """The metric that is judged."""
+        return DROPS.get(self.metric, self.metric)
+
     def meets(self, cell: Cell) -> bool:
         """Whether it is about this artifact, device and metric."""
         values = {
@@ -58,8 +68,7 @@ class Budget:
             "runtime": cell.artifact.runtime,
             "precision": cell.artifact.precision,
         }
-        wanted = "top1" if self.metric == "top1_drop" else self.metric
-        return wanted == cell.metric.name and all(
+        return self.measured == cell.metric.name and all(
             fnmatch.fnmatchcase(values[key], pattern) for key, pattern in self.filters
         )
 
@@ -156,8 +165,9 @@ def _limit(metric: str, value: Any, where: str) -> float:
             raise NasvitEdgeError(f"{where}: fallback_ops is {value!r}; a count is expected")
         return float(value)
     if not isinstance(value, str):
-        example = {"top1_drop": '"1%"', "size": '"12MB"', "memory": '"64MB"'}.get(metric, '"20ms"')
-        raise NasvitEdgeError(f"{where}: {metric} is {value!r}; a text with a unit is expected, as {example}")
+        example = dict.fromkeys(DROPS, '"1%"') | {"size": '"12MB"', "memory": '"64MB"'}
+        told = example.get(metric, '"20ms"')
+        raise NasvitEdgeError(f"{where}: {metric} is {value!r}; a text with a unit is expected, as {told}")
     try:
         return _READ[metric](value)
     except NasvitEdgeError as error:
@@ -189,8 +199,7 @@ def check_budgets(budgets: Sequence[Budget], cells: Sequence[Cell]) -> list[Outc
 
 
 def _about(budget: Budget, cell: Cell) -> bool:
-    wanted = "top1" if budget.metric == "top1_drop" else budget.metric
-    return budget.meets(replace(cell, metric=METRICS[wanted]))
+    return budget.meets(replace(cell, metric=METRICS[budget.measured]))
 
 
 def _outcome(budget: Budget, about: Cell, cell: Cell | None) -> Outcome:
@@ -210,8 +219,8 @@ def _outcome(budget: Budget, about: Cell, cell: Cell | None) -> Outcome:
 
 
 def _value(budget: Budget, cell: Cell) -> Estimate | None:
-    """What is limited: of top-1 how far it is below the baseline."""
-    if budget.metric != "top1_drop":
+    """What is limited: of an accuracy how far it is below the baseline."""
+    if budget.metric not in DROPS:
         return cell.value
     change = cell.change
     return None if change is None else Estimate(0 - change.value, 0 - change.high, 0 - change.low)

@@ -18,10 +18,10 @@ _Round = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A figure of which less is better (of `top1` more).
+    """A figure of which less is better, or of `points` more.
 
     Attributes:
-        unit: ms, bytes, ops or points.
+        unit: ms, bytes, ops or points (of an accuracy, which is a fraction).
         gates: whether a regression of it fails unless the command says otherwise.
         of_round: its value in a round, None where that does not tell; None for figures of the file itself.
         of_samples: whether the value is of the round's samples.
@@ -33,6 +33,11 @@ class Metric:
     gates: bool
     of_round: Callable[[_Round], float | None] | None = None
     of_samples: bool = False
+
+    @property
+    def is_accuracy(self) -> bool:
+        """Whether more is better, and changes are differences of fractions."""
+        return self.unit == "points"
 
 
 def _quantile(share: float, least: int) -> Callable[[_Round], float | None]:
@@ -60,6 +65,7 @@ METRICS = {
         Metric("size", "bytes", "file size", True),
         Metric("fallback_ops", "ops", "ops outside the accelerator", True),
         Metric("top1", "points", "top-1 accuracy", True),
+        Metric("mean_iou", "points", "mean IoU", True),
     )
 }
 

@@ -12,15 +12,12 @@ artifacts           name, baseline (a place in this list or null), runtime, runt
 
 from __future__ import annotations
 
-import base64
-import binascii
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from nasvit_edge import files
+from nasvit_edge.benchmark.accuracy import Accuracy, read_accuracy
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.transport.job import FLAGS, is_positive, measurement
 
@@ -33,24 +30,6 @@ _LEAST = 1e-9  # of a figure in ms, us or bytes
 
 class ResultError(NasvitEdgeError):
     """A file that is no result of `nasvit-edge benchmark`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Accuracy:
-    """Which of the labelled images an artifact got right."""
-
-    data: str
-    hits: np.ndarray[Any, np.dtype[np.bool_]]
-
-    @property
-    def top1(self) -> float:
-        """The share of images."""
-        return float(self.hits.mean())
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON: a bit an image, in base64."""
-        packed = base64.b64encode(np.packbits(self.hits).tobytes()).decode()
-        return {"data": self.data, "images": len(self.hits), "top1": self.top1, "hits": packed}
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +150,7 @@ def _measured(entry: Any, count: int) -> Measured:
         format=entry["format"],
         precision=entry["precision"],
         rounds=kept,
-        accuracy=None if entry.get("accuracy") is None else _accuracy(entry["accuracy"]),
+        accuracy=None if entry.get("accuracy") is None else read_accuracy(entry["accuracy"]),
         predicted_ms=None if predicted is None else _three(predicted),
         fallback_ops=None if fallback is None else _count(fallback, 0, 1 << 30),
         macs=None if macs is None else _count(macs, 1, 1 << 60),
@@ -195,20 +174,6 @@ def _round(entry: Any) -> dict[str, Any]:
         "position": _count(entry["position"], 0, 1 << 30),
         "flags": flags,
     }
-
-
-def _accuracy(value: Any) -> Accuracy:
-    if not isinstance(value, dict):
-        raise ValueError(f"accuracy {str(value)[:40]!r} is no object")
-    _texts(value, ("data", "hits"))
-    images = _count(value["images"], 1, 1 << 30)
-    try:
-        packed = np.frombuffer(base64.b64decode(value["hits"], validate=True), np.uint8)
-    except binascii.Error as error:
-        raise ValueError(f"hits: {error}") from None
-    if len(packed) != (images + 7) // 8:
-        raise ValueError(f"hits are of {8 * len(packed)} images, not of {images}")
-    return Accuracy(value["data"], np.unpackbits(packed)[:images].astype(bool))
 
 
 def _three(value: Any) -> tuple[float, float, float]:

@@ -24,14 +24,13 @@ from nasvit_edge.benchmark.statistics import (
     LEAST_PAIRS,
     MIN_EFFECT,
     Estimate,
-    compare_hits,
     compare_logs,
     estimate,
     false_discovery,
 )
 
 VERDICTS = ("regression", "invalid", "inconclusive", "improvement", "equivalent")  # the most urgent first
-MIN_POINTS = 0.005  # of top-1
+MIN_POINTS = 0.005  # of an accuracy
 MOST_SPREAD = 0.10  # within a round, robust coefficient of variation
 CLOCKS_MOVED = 0.10  # of the clock right after a round, from the slowest to the fastest round
 _ENOUGH = 0.75  # of the rounds that were asked for
@@ -61,8 +60,8 @@ class Cell:
     """One artifact on one device by one metric.
 
     Attributes:
-        base, value: in ms, bytes, ops, or a fraction (top1); with intervals over rounds.
-        change: relative to the base (0.05: 5 % more); of top1 the difference of the fractions.
+        base, value: in ms, bytes, ops, or a fraction (top1, mean_iou); with intervals over rounds.
+        change: relative to the base (0.05: 5 % more); of fractions their difference.
         chance: of so much worse a candidate without a difference, adjusted for all cells; None without a test.
         verdict: one of `VERDICTS`; None where there is nothing to compare with.
         reason: why it is invalid or inconclusive; else empty.
@@ -120,7 +119,7 @@ class _Draft:
 
     @property
     def noisy(self) -> bool:
-        return self.cell.metric.of_round is not None or self.cell.metric.name == "top1"
+        return self.cell.metric.of_round is not None or self.cell.metric.is_accuracy
 
 
 def judge(results: Sequence[Result], rule: Rule) -> list[Cell]:
@@ -174,8 +173,8 @@ def invalid(result: Result, artifact: Measured) -> str:
 
 def _draft(result: Result, artifact: Measured, metric: Metric, rule: Rule) -> _Draft | None:
     base = None if artifact.baseline is None else result.artifacts[artifact.baseline]
-    if metric.name == "top1":
-        made = _accuracy(artifact, base, rule)
+    if metric.is_accuracy:
+        made = _accuracy(artifact, base, metric, rule)
     elif metric.of_round is None:
         made = _of_file(artifact, base, metric, rule)
     else:
@@ -257,23 +256,23 @@ def _figure(artifact: Measured | None, name: str) -> float | None:
     return None if value is None else float(value)
 
 
-def _accuracy(artifact: Measured, base: Measured | None, rule: Rule) -> _Made | None:
-    """Top-1: the paired test on the same images; more is better."""
+def _accuracy(artifact: Measured, base: Measured | None, metric: Metric, rule: Rule) -> _Made | None:
+    """Top-1, mean IoU: the paired test on the same images; more is better."""
     own, other = artifact.accuracy, None if base is None else base.accuracy
-    if own is None:
+    if own is None or own.metric != metric.name:
         return None
-    value = Estimate(own.top1, own.top1, own.top1)
-    if other is None or other.data != own.data or len(other.hits) != len(own.hits):
+    value = Estimate(own.value, own.value, own.value)
+    made = own.change(other, rule.alpha)
+    if made is None or other is None:
         return value, {}
-    change, larger, smaller = compare_hits(other.hits, own.hits, rule.alpha)
-    base_value = Estimate(other.top1, other.top1, other.top1)
+    change, larger, smaller = made
     return value, {
-        "base": base_value,
+        "base": Estimate(other.value, other.value, other.value),
         "change": change,
         "worse": smaller,
         "better": larger,
         "smallest": MIN_POINTS,
-        "pairs": len(own.hits),
+        "pairs": len(own),
     }
 
 
@@ -282,7 +281,7 @@ def _decided(draft: _Draft, adjusted: tuple[float, float] | None, rule: Rule) ->
     if adjusted is None or cell.change is None:
         return cell
     worse, better = adjusted
-    upward = -1.0 if cell.metric.name == "top1" else 1.0
+    upward = -1.0 if cell.metric.is_accuracy else 1.0
     change = upward * cell.change.value
     ends = (cell.change.low, cell.change.high)
     if worse <= rule.alpha and change > draft.smallest:
@@ -299,8 +298,8 @@ def _decided(draft: _Draft, adjusted: tuple[float, float] | None, rule: Rule) ->
 def _why(cell: Cell, smallest: float) -> str:
     if cell.metric.of_round is not None and cell.pairs < LEAST_PAIRS:
         return f"{cell.pairs} rounds say nothing; measure at least {LEAST_PAIRS}, better 8"
-    what = "images" if cell.metric.name == "top1" else "rounds"
-    limit = f"{100 * smallest:g} {'points' if cell.metric.name == 'top1' else '%'}"
+    what = "images" if cell.metric.is_accuracy else "rounds"
+    limit = f"{100 * smallest:g} {'points' if cell.metric.is_accuracy else '%'}"
     return f"the interval reaches beyond {limit}; more {what} would tell"
 
 

@@ -38,7 +38,14 @@ def benchmark(
         bool, typer.Option("--aa", help="Measure each artifact against itself: the device's noise floor.")
     ] = False,
     data: Annotated[
-        _Text, typer.Option(help="Labelled images for top-1: bundled, cifar10, a folder, ...")
+        _Text,
+        typer.Option(help="Labelled images for top-1: bundled, cifar10, a folder, ...; scenes for mean IoU."),
+    ] = None,
+    space: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="For --data: the TOML of a space of your own that an artifact is from; repeatable."
+        ),
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.01, max=600, help="Of samples in a round, at least.")] = 0.5,
     address: Annotated[_Text, typer.Option(help="Of an ssh device: user@host.")] = None,
@@ -70,6 +77,7 @@ def benchmark(
         runtime=runtime,
         aa=aa,
         data=data,
+        spaces=tuple(space or ()),
         protocol=Protocol(
             rounds=rounds, seconds=seconds, most_seconds=max(3.0, 4 * seconds), threads=threads, seed=seed
         ),

@@ -88,10 +88,15 @@ class Confusion:
         return int(self.counts.sum())
 
     @property
+    def overlaps(self) -> _Counts:
+        """Of each class the pixels that are right, TP, and those of the union, TP + FP + FN: (2, C)."""
+        right = np.diag(self.counts)
+        return np.stack([right, self.counts.sum(0) + self.counts.sum(1) - right])
+
+    @property
     def ious(self) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Intersection over union, TP / (TP + FP + FN), of each class; nan where it is neither in masks nor predicted."""
-        right = np.diag(self.counts)
-        union = self.counts.sum(0) + self.counts.sum(1) - right
+        right, union = self.overlaps
         ious: np.ndarray[Any, np.dtype[np.float64]] = np.full(self.classes, np.nan)
         np.divide(right, union, out=ious, where=union > 0)
         return ious

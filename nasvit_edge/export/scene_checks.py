@@ -60,5 +60,21 @@ def compared(
     }
 
 
+def overlaps(
+    run: _Run, data: str, space: SearchSpace, config: SubnetConfig, split: str = "test"
+) -> tuple[str, np.ndarray[Any, np.dtype[np.int64]]]:
+    """The name of the scenes, and of each one and each class the pixels that are right, and the union: (N, 2, C)."""
+    scenes = load_scenes(data, split, space)
+    found = []
+    for images, masks in scenes.batches(space, config.resolution, BATCH):
+        truth = masks.numpy()
+        labels = dense.at_size(run(images.numpy()), (truth.shape[1], truth.shape[2]))
+        for own, mask in zip(labels, truth, strict=True):
+            seen = Confusion(space.classes)
+            seen.add(own, mask)
+            found.append(seen.overlaps)
+    return scenes.name, np.stack(found)
+
+
 def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else value

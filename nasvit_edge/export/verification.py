@@ -346,6 +346,21 @@ def hits(
     return images.name, parity.hits(run, images, space, config.resolution)
 
 
+def overlaps(
+    path: Path, data: str, *, threads: int = 1, space_path: str | None = None
+) -> tuple[str, np.ndarray[Any, np.dtype[np.int64]]]:
+    """The name of the scenes, and what a segmenter's labels have in common with each one's mask, by its own runtime.
+
+    (N, 2, C): of each scene and class the pixels that are right, and those of the union.
+    """
+    artifact = open_artifact(path)
+    space = artifact.space(space_path)
+    config = artifact.config(space)
+    artifact.check_facts(space, config)
+    run = artifact.form.module().runner(artifact.path, threads)
+    return scene_checks.overlaps(run, data, space, config)
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return 1e9 if value > 0 else -1e9

@@ -7,14 +7,15 @@ import importlib.metadata
 import os
 import subprocess
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from nasvit_edge import files
+from nasvit_edge.benchmark.accuracy import Accuracy, Hits, Overlaps
 from nasvit_edge.benchmark.plan import ORDER, Entry, Protocol
-from nasvit_edge.benchmark.result import KIND, SCHEMA, Accuracy, Result, read_result
+from nasvit_edge.benchmark.result import KIND, SCHEMA, Result, read_result
 from nasvit_edge.benchmark.session import Rounds, measure
 from nasvit_edge.device import Device, load_device
 from nasvit_edge.errors import NasvitEdgeError
@@ -29,6 +30,7 @@ from nasvit_edge.export.artifact import (
 )
 from nasvit_edge.export.formats import format_of
 from nasvit_edge.latency import RUNTIMES, load_table
+from nasvit_edge.space import load_space
 from nasvit_edge.transport.connect import Note, Ways, connect
 from nasvit_edge.transport.job import OnProgress, Runner
 
@@ -48,7 +50,8 @@ class Request:
     Attributes:
         baselines: one for all artifacts, or one for each.
         aa: measure each artifact against itself.
-        data: labelled images for top-1, measured on this machine by the file's own runtime; None: not measured.
+        data: labelled images for top-1, or scenes for mean IoU, measured on this machine by the file's own runtime; None: not measured.
+        spaces: for `data`: names or TOML of spaces that are not shipped; each is for the artifacts of that space.
         protocol: its threads 0: the device's.
     """
 
@@ -58,6 +61,7 @@ class Request:
     runtime: str | None = None
     aa: bool = False
     data: str | None = None
+    spaces: Sequence[str] = ()
     protocol: Protocol = field(default_factory=Protocol)
     ways: Ways = field(default_factory=Ways)
     address: str | None = None
@@ -94,7 +98,7 @@ def _measured(
     on_progress: OnProgress,
 ) -> Result:
     about = runner.about()
-    entries = _with_images(_predicted(entries, device, protocol, about["about"]), request.data, on_progress)
+    entries = _with_accuracy(_predicted(entries, device, protocol, about["about"]), request, on_progress)
     runner.bring([entry.file for entry in entries], on_progress)
     cores = device.cores or runner.cores(protocol.threads)
     content = _content(request, device, protocol, cores, about)
@@ -245,18 +249,31 @@ def _prediction(
     return None if low is None or high is None or low <= 0 else [made.ms, low, high]
 
 
-def _with_images(entries: Sequence[Entry], data: str | None, on_progress: OnProgress) -> list[Entry]:
+def _with_accuracy(entries: Sequence[Entry], request: Request, on_progress: OnProgress) -> list[Entry]:
     """With the accuracy on labelled images, before anything is timed."""
-    from nasvit_edge.export.verification import hits
-
-    if data is None:
+    if request.data is None:
         return list(entries)
+    spaces = {load_space(given).name: given for given in request.spaces}
     seen: dict[str, dict[str, Any]] = {}
     for place, entry in enumerate(entries):
-        on_progress(place, len(entries), f"top-1 of {entry.name}")
+        on_progress(place, len(entries), f"accuracy of {entry.name}")
         if entry.facts["sha256"] not in seen:
-            seen[entry.facts["sha256"]] = Accuracy(*hits(entry.path, data)).to_dict()
+            seen[entry.facts["sha256"]] = _accuracy(entry.path, request.data, spaces).to_dict()
     return [replace(e, facts=e.facts | {"accuracy": seen[e.facts["sha256"]]}) for e in entries]
+
+
+def _accuracy(path: Path, data: str, spaces: Mapping[str, str]) -> Accuracy:
+    from nasvit_edge.export.verification import hits, overlaps
+
+    name = open_artifact(path).metadata["space"]
+    given = spaces.get(name)
+    try:
+        space = load_space(given or name)
+    except NasvitEdgeError as error:
+        raise NasvitEdgeError(f"artifact {str(path)!r}: {error}; give its TOML with --space") from None
+    if space.is_dense:
+        return Overlaps(*overlaps(path, data, space_path=given))
+    return Hits(*hits(path, data, space_path=given))
 
 
 def _listed(entry: Entry, rounds: list[dict[str, Any]]) -> dict[str, Any]:

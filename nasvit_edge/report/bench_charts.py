@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from nasvit_edge.benchmark.accuracy import Accuracy
 from nasvit_edge.benchmark.metrics import METRICS, by_round
 from nasvit_edge.benchmark.report import Report
 from nasvit_edge.benchmark.result import Measured, Result
 from nasvit_edge.benchmark.statistics import Estimate, estimate
 from nasvit_edge.benchmark.verdicts import MIN_POINTS, VERDICTS, Cell, invalid
 from nasvit_edge.errors import require
-from nasvit_edge.report.figures import change_text
+from nasvit_edge.report.figures import ACCURACIES, change_text
 from nasvit_edge.report.labels import plain
 from nasvit_edge.report.page import Figure, figure_of
 from nasvit_edge.units import show_bytes, show_ms
@@ -50,7 +51,7 @@ def changes(report: Report) -> Figure | None:
         return None
     several = len({cell.device for cell in report.cells}) > 1
     rows = [_change(row, cell, report.rule.min_effect, several) for row, cell in enumerate(cells)]
-    told = ["Grey: too small to count. Right of zero is slower or larger; of top-1, right is better."]
+    told = ["Grey: too small to count. Right of zero is slower or larger; of an accuracy, right is better."]
     told.append("The axis is finer near zero.")
     if any(not cell.gates for cell in cells):
         told.append("Hollow: does not gate.")
@@ -69,7 +70,7 @@ def changes(report: Report) -> Figure | None:
 def _change(row: int, cell: Cell, min_effect: float, several: bool) -> dict[str, Any]:
     change = cell.change
     assert change is not None
-    smallest = {"top1": MIN_POINTS, "fallback_ops": 0.0}.get(cell.metric.name, min_effect)
+    smallest = MIN_POINTS if cell.metric.is_accuracy else {"ops": 0.0}.get(cell.metric.unit, min_effect)
     ends = [100 * min(max(end, -1.0), _FARTHEST) for end in (change.value, change.low, change.high)]
     what = [short(cell.artifact.name), cell.metric.name, *([short(cell.device)] if several else [])]
     return {
@@ -100,7 +101,7 @@ def _changes_chart(rows: Sequence[dict[str, Any]], least: float) -> Any:
         "verdict:N", title=None, scale=altair.Scale(domain=list(present), range=list(present.values()))
     )
     base = altair.Chart(altair.NamedData("cells")).encode(y=altair.Y("row:O", axis=None))
-    x = altair.X("change:Q", title="change (%; of top-1 points)", scale=scale, axis=axis)
+    x = altair.X("change:Q", title="change (%; of an accuracy points)", scale=scale, axis=axis)
     ends = {"x": altair.X("low:Q", scale=scale), "x2": "high:Q"}
     tips = [
         altair.Tooltip("label:N", title="cell"),
@@ -129,17 +130,17 @@ def _changes_chart(rows: Sequence[dict[str, Any]], least: float) -> Any:
 
 
 def fronts(report: Report) -> list[Figure]:
-    """For each device with several artifacts: latency against top-1, where that is known, else against the size."""
+    """For each device with several artifacts: latency against top-1 or mean IoU, where that is known, else against the size."""
     found = []
     for device in dict.fromkeys(result.device for result in report.results):
         points = list(_points(report, device))
         kinds: dict[str, list[dict[str, Any]]] = {}
         for point in points:
-            for data, top1 in point["top1"].items():
-                kinds.setdefault(data, []).append(point | {"y": 100 * top1, "value": f"{top1:.2%}"})
+            for kind, share in point["accuracy"].items():
+                kinds.setdefault(kind, []).append(point | {"y": 100 * share, "value": f"{share:.2%}"})
         best = max(kinds.items(), key=lambda item: len(item[1]), default=("", []))
         if len(best[1]) > 1:
-            found.append(_front(device, f"top-1 on {short(best[0])} (%)", best[1], upward=True))
+            found.append(_front(device, f"{best[0]} (%)", best[1], upward=True))
         elif len(points) > 1:
             sized = [p | {"y": p["bytes"] / 1e6, "value": show_bytes(p["bytes"])} for p in points]
             found.append(_front(device, "file size (MB)", sized, upward=False))
@@ -168,8 +169,12 @@ def _points(report: Report, device: str) -> Iterator[dict[str, Any]]:
                     "bytes": artifact.bytes,
                     "latency": show_ms(ms.value),
                     "precision": artifact.precision,
-                    "top1": {} if accuracy is None else {accuracy.data: accuracy.top1},
+                    "accuracy": {} if accuracy is None else {_judged_on(accuracy): accuracy.value},
                 }
+
+
+def _judged_on(accuracy: Accuracy) -> str:
+    return f"{ACCURACIES[accuracy.metric]} on {short(accuracy.data)}"
 
 
 def _files(result: Result) -> Iterator[tuple[Measured, str]]:

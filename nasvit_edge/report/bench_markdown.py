@@ -12,7 +12,15 @@ from nasvit_edge.benchmark.report import FAIL, PASS, Report
 from nasvit_edge.benchmark.result import Result
 from nasvit_edge.benchmark.verdicts import VERDICTS, Cell
 from nasvit_edge.errors import NasvitEdgeError
-from nasvit_edge.report.figures import change_text, limit_text, one, outcome_text, percent, value_text
+from nasvit_edge.report.figures import (
+    ACCURACIES,
+    change_text,
+    limit_text,
+    one,
+    outcome_text,
+    percent,
+    value_text,
+)
 from nasvit_edge.report.labels import Group, grouped, plain
 from nasvit_edge.report.markdown_text import Section, code, firm, fitted, prose, table
 from nasvit_edge.report.reproduce import commands
@@ -26,7 +34,7 @@ _BESIDE = {
     "latency_p90": "p90",
     "size": "size",
     "memory": "memory",
-    "top1": "top-1",
+    **ACCURACIES,
     "fallback_ops": "fallback",
 }
 

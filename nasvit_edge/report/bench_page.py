@@ -97,7 +97,7 @@ def _cells(report: Report) -> str:
         f"Intervals are of level {1 - 2 * report.rule.alpha:.0%}, over rounds; each round is a fresh process."
     )
     if compared:
-        counts = f"A change counts from {report.rule.min_effect:.1%} on, of top-1 from {100 * MIN_POINTS:g} points."
+        counts = f"A change counts from {report.rule.min_effect:.1%} on, of an accuracy from {100 * MIN_POINTS:g} points."
         told = f"{counts} {told} Filled verdicts gate, the others are only told. {_MEANING}"
     return f'{table(columns, bodies)}<p class="quiet"><small>{told}</small></p>'
 

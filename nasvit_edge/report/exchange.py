@@ -30,12 +30,13 @@ _MEASURES = {
     "size": "file-size",
     "fallback_ops": "fallback-ops",
     "top1": "accuracy",
+    "mean_iou": "mean-iou",
 }
 _NS_PER_MS = 1e6
 
 
 def github_action_benchmark(report: Report) -> list[dict[str, Any]]:
-    """For its tool `customSmallerIsBetter`: ms, bytes, ops, and of top-1 the error in percent.
+    """For its tool `customSmallerIsBetter`: ms, bytes, ops, and of an accuracy what is missing in percent (`top1_error`).
 
     `range` is half the interval over rounds, where there is one.
     """
@@ -45,7 +46,7 @@ def github_action_benchmark(report: Report) -> list[dict[str, Any]]:
 def bencher(report: Report) -> dict[str, dict[str, dict[str, float]]]:
     """Bencher Metric Format: benchmark -> measure -> value and the ends of its interval, where there is one.
 
-    Times in ns, sizes in bytes; `accuracy` is a fraction of which more is better: give its threshold a lower boundary.
+    Times in ns, sizes in bytes; `accuracy` and `mean-iou` are fractions of which more is better: give their thresholds a lower boundary.
     """
     return {
         group.label: {_MEASURES[cell.metric.name]: _metric(cell) for cell in _holding(group)}
@@ -75,9 +76,9 @@ def _entry(group: Group, cell: Cell) -> dict[str, Any]:
 
 def _smaller_is_better(cell: Cell) -> tuple[str, str, Estimate]:
     value = cell.value
-    if cell.metric.name == "top1":
+    if cell.metric.is_accuracy:
         ends = (100 * (1 - end) for end in (value.value, value.high, value.low))
-        return "top1_error", "%", Estimate(*(float(f"{end:.9g}") for end in ends))
+        return f"{cell.metric.name}_error", "%", Estimate(*(float(f"{end:.9g}") for end in ends))
     return cell.metric.name, cell.metric.unit, _rounded(cell.metric, value, 1.0)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
-from nasvit_edge.benchmark.budgets import Budget, Outcome
+from nasvit_edge.benchmark.budgets import DROPS, Budget, Outcome
 from nasvit_edge.benchmark.metrics import METRICS, Metric
 from nasvit_edge.benchmark.statistics import Estimate
 from nasvit_edge.benchmark.verdicts import Cell
 from nasvit_edge.units import show_bytes, show_ms
+
+ACCURACIES = {"top1": "top-1", "mean_iou": "mean IoU"}  # metric -> as tables and charts call it
 
 
 def value_text(metric: Metric, value: Estimate, *, interval: bool = True) -> str:
@@ -31,7 +33,7 @@ def one(metric: Metric, value: float) -> str:
 
 
 def change_text(cell: Cell, *, interval: bool = True) -> str:
-    """How far the candidate is from the base: in percent, of top-1 in points, of ops in their number; empty without a base."""
+    """How far the candidate is from the base: in percent, of an accuracy in points, of ops in their number; empty without a base."""
     change, base = cell.change, cell.base
     if change is None or base is None:
         return ""
@@ -56,7 +58,7 @@ def percent(change: Estimate) -> str:
 
 def limit_text(budget: Budget) -> str:
     """A budget's limit with its unit."""
-    if budget.metric == "top1_drop":
+    if budget.metric in DROPS:
         return f"{100 * budget.limit:g} points"
     return one(METRICS[budget.metric], budget.limit)
 
@@ -66,6 +68,6 @@ def outcome_text(outcome: Outcome) -> str:
     value = outcome.value
     if value is None:
         return "-"
-    if outcome.budget.metric == "top1_drop":
+    if outcome.budget.metric in DROPS:
         return f"{100 * value.value:.2f} points ({100 * value.low:+.2f} .. {100 * value.high:+.2f})"
     return value_text(METRICS[outcome.budget.metric], value)

@@ -68,7 +68,7 @@ def summary(line: Line) -> str:
 
 
 def change_text(line: Line, level: Level) -> str:
-    """How far a level is from the one before: in percent, of top-1 in points, of ops in their number."""
+    """How far a level is from the one before: in percent, of an accuracy in points, of ops in their number."""
     if level.start == 0:
         return ""
     before = line.levels[line.levels.index(level) - 1]

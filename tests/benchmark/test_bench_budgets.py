@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bench_results
+import numpy as np
 import pytest
 from conftest import only_user_errors
 from hypothesis import given
@@ -35,6 +36,7 @@ def outcome(tmp_path, lines, seed=1, effects=(0.0,), **options):
         ('memory = "64MB"', "within", 0),
         ("fallback_ops = 0", "unknown", 3),
         ('top1_drop = "1%"', "unknown", 3),
+        ('mean_iou_drop = "1%"', "unknown", 3),
         ('top1_drop = { max = "1%", level = "warn" }', "unknown", 0),
     ],
 )
@@ -51,6 +53,13 @@ def test_a_drop_of_accuracy_is_within_only_if_its_whole_interval_is(tmp_path):
     hits = [True] * 9000 + [False] * 1000
     assert outcome(tmp_path, 'top1_drop = "1%"', hits=hits)[0].status == "within"
     assert outcome(tmp_path, 'top1_drop = "1%"', hits=hits[::100])[0].status == "too close"
+
+
+def test_a_drop_of_mean_iou_is_a_budget_of_segmenters(tmp_path):
+    union = np.full((50, 3), 400)
+    overlaps = np.stack([union // 2, union], axis=1)
+    assert outcome(tmp_path, 'mean_iou_drop = "1%"', overlaps=overlaps)[0].status == "within"
+    assert outcome(tmp_path, 'top1_drop = "1%"', overlaps=overlaps)[0].status == "unknown"
 
 
 @pytest.mark.parametrize(

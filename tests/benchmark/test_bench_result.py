@@ -6,14 +6,13 @@ import copy
 import json
 
 import bench_results
-import numpy as np
 import pytest
 from conftest import only_user_errors
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nasvit_edge.benchmark.report import make_report
-from nasvit_edge.benchmark.result import Accuracy, ResultError, _accuracy, read_result
+from nasvit_edge.benchmark.result import ResultError, read_result
 from nasvit_edge.benchmark.verdicts import Rule
 from nasvit_edge.errors import NasvitEdgeError
 
@@ -31,12 +30,6 @@ def test_a_result_is_read_whole(tmp_path):
     assert [a.baseline for a in result.artifacts] == [None, 0, None, 2]
     assert (result.rounds, result.threads, result.stopped) == (8, 1, None)
     assert {len(a.rounds) for a in result.artifacts} == {8}
-
-
-@given(st.lists(st.booleans(), min_size=1, max_size=100))
-def test_hits_survive_as_bits(hits):
-    kept = _accuracy(Accuracy("images", np.array(hits, bool)).to_dict())
-    assert kept.hits.tolist() == hits
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,11 @@ from scipy import stats
 from nasvit_edge.benchmark.statistics import (
     compare,
     compare_hits,
+    compare_overlaps,
     difference,
     estimate,
     false_discovery,
+    mean_iou,
     smallest_change,
 )
 
@@ -130,3 +132,51 @@ def test_losing_images_is_a_loss_only_where_as_many_are_not_won():
     assert compare_hits(base, candidate)[2] < 1e-5
     base[500:520] = False
     assert compare_hits(base, candidate)[2] > 0.5
+
+
+def scenes(rng, count, ious):
+    """Pixels right and in the union of each scene and class, whose IoU scatters about these."""
+    unions = rng.integers(100, 2000, (count, len(ious)))
+    share = np.clip(np.asarray(ious) + 0.15 * rng.normal(size=(count, len(ious))), 0, 1)
+    return np.stack([(share * unions).astype(np.int64), unions], axis=1)
+
+
+def test_the_interval_of_a_difference_of_mean_iou_is_that_of_a_bootstrap():
+    rng = np.random.default_rng(4)
+    base, candidate = scenes(rng, 200, [0.5, 0.7, 0.2]), scenes(rng, 200, [0.5, 0.74, 0.2])
+    change, larger, smaller = compare_overlaps(base, candidate)
+    drawn = [rng.integers(0, 200, 200) for _ in range(4000)]
+    differences = [mean_iou(candidate[d].sum(0)) - mean_iou(base[d].sum(0)) for d in drawn]
+    assert change.value == pytest.approx(np.mean(differences), abs=1e-3)
+    assert (change.low, change.high) == pytest.approx(np.quantile(differences, [0.01, 0.99]), abs=2e-3)
+    assert larger + smaller == pytest.approx(1)
+
+
+def test_segmenters_without_a_difference_are_told_apart_as_often_as_alpha_says():
+    rng = np.random.default_rng(5)
+    chances = [
+        compare_overlaps(scenes(rng, 60, [0.5, 0.6, 0.1]), scenes(rng, 60, [0.5, 0.6, 0.1]))[1]
+        for _ in range(2000)
+    ]
+    for alpha in (0.01, 0.05, 0.5):
+        count = sum(chance <= alpha for chance in chances)
+        assert stats.binomtest(count, 2000, alpha).pvalue > 1e-3, alpha
+
+
+def test_a_segmenter_is_as_good_as_itself_and_two_scenes_say_nothing():
+    own = scenes(np.random.default_rng(6), 20, [0.5, 0.7])
+    change, larger, smaller = compare_overlaps(own, own)
+    assert (change.value, change.low, change.high, larger, smaller) == (0, 0, 0, 1, 1)
+    worse = own // [[2], [1]]
+    assert compare_overlaps(own, worse)[2] < 1e-6 < 0.9 < compare_overlaps(own, worse)[1]
+    assert compare_overlaps(own[:2], worse[:2])[1:] == (1, 1)
+
+
+def test_a_class_of_one_scene_only_is_left_out_with_it():
+    own = scenes(np.random.default_rng(7), 20, [0.5, 0.7])
+    own[1:, :, 1] = 0
+    worse = own.copy()
+    worse[0, 0, 1] = 0
+    change, larger, _ = compare_overlaps(own, worse)
+    assert change.low < change.value < 0 <= change.high
+    assert 1 - larger > 0.01

@@ -134,9 +134,21 @@ def test_lost_accuracy_is_a_regression_and_other_images_are_not_compared(tmp_pat
     assert verdict(_with_hits(tmp_path, base, worse[:500]), "top1")["model0.onnx"].verdict is None
 
 
-def _with_hits(tmp_path, base, candidate):
-    content = bench_results.content(11, (0.0,), hits=base)
-    other = bench_results.content(11, (0.0,), hits=candidate)
+def test_lost_mean_iou_is_a_regression_and_other_scenes_are_not_compared(tmp_path):
+    union = np.random.default_rng(0).integers(50, 500, (100, 3))
+    base, worse = (np.stack([(share * union).astype(int), union], 1) for share in (0.8, 0.75))
+    cells = verdict(_with_hits(tmp_path, base, worse, "overlaps"), "mean_iou")
+    assert cells["model0.onnx"].change.value == pytest.approx(-0.05, abs=0.002)
+    assert cells["model0.onnx"].verdict == "regression"
+    for own, expected in ((worse, "improvement"), (worse[:60], None)):
+        cells = verdict(_with_hits(tmp_path, own, base, "overlaps"), "mean_iou")
+        assert cells["model0.onnx"].verdict == expected
+    assert not verdict(_with_hits(tmp_path, base, worse, "overlaps"), "top1")
+
+
+def _with_hits(tmp_path, base, candidate, kind="hits"):
+    content = bench_results.content(11, (0.0,), **{kind: base})
+    other = bench_results.content(11, (0.0,), **{kind: candidate})
     content["artifacts"][1] = other["artifacts"][1]
     (tmp_path / "r.json").write_text(json.dumps(content))
     return read_result(tmp_path / "r.json")

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from nasvit_edge import data_sets, files
+from nasvit_edge.benchmark.result import read_result
 from nasvit_edge.cli import app
 from nasvit_edge.data_sets.scenes import load_scenes
 from nasvit_edge.errors import NasvitEdgeError
@@ -164,6 +165,27 @@ def test_what_cannot_be_asked_is_one_line(model, home, tmp_path):
     with pytest.raises(NasvitEdgeError, match="labels pixels") as caught:
         export.verification.hits(path, str(home / "scenes"), space_path=str(home / "space.toml"))
     assert one_line(caught)
+
+
+def test_benchmark_judges_a_segmenter_on_scenes_and_a_damaged_copy_is_worse(model, home, tmp_path):
+    path, _ = model
+    other = tmp_path / "other.onnx"
+    request = _request(home, other, supernet="random:4", output=model[1])
+    assert export.export(request, _quietly)["passed"]
+    own = ("--space", home / "space.toml", "--data", home / "scenes")
+    measure = ("benchmark", other, "--baseline", path, "--rounds", 3, "--seconds", 0.02, "--json")
+    out = tmp_path / "benchmark.json"
+    refused = _run(*measure, "--data", home / "scenes", "--out", out)
+    assert (refused.exit_code, refused.stderr.count("give its TOML with --space")) == (2, 1)
+    _run(*measure, *own, "--out", out)
+    base, candidate = read_result(out).artifacts
+    for measured, file in ((base, path), (candidate, other)):
+        report = export.verification.evaluate(file, str(home / "scenes"), space_path=str(home / "space.toml"))
+        assert measured.accuracy.value == pytest.approx(report["mean_iou"], abs=1e-12)
+        assert measured.accuracy.data == report["data"]
+    report = json.loads(_run("report", "bench", out, "--json").stdout)
+    (cell,) = [cell for cell in report["cells"] if cell["metric"] == "mean_iou"]
+    assert cell["change"][0] == pytest.approx(candidate.accuracy.value - base.accuracy.value, abs=1e-9)
 
 
 # --- bundles and their programs -------------------------------------------------------------------------------------

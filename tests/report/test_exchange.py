@@ -8,6 +8,7 @@ import math
 import bench_reports
 import bench_results
 import jsonschema
+import numpy as np
 import pytest
 from hypothesis import given, settings
 
@@ -91,13 +92,17 @@ def test_accuracy_is_for_bencher_and_its_error_for_the_chart_on_which_less_is_be
 
 
 def test_every_metric_has_a_measure_of_its_own():
-    made = bench_results.content(1, hits=[True] * 10)
-    for artifact in made["artifacts"]:
-        artifact["fallback_ops"] = 2
-    report = bench_reports.report(made)
-    assert {c.metric.name for c in report.cells} == set(METRICS)
-    (metrics,) = BENCHER(report).values()
-    assert len(metrics) == len(METRICS)
+    overlaps = np.ones((5, 2, 3), int)
+    found = set()
+    for accuracy in ({"hits": [True] * 10}, {"overlaps": overlaps}):
+        made = bench_results.content(1, **accuracy)
+        for artifact in made["artifacts"]:
+            artifact["fallback_ops"] = 2
+        report = bench_reports.report(made)
+        (metrics,) = BENCHER(report).values()
+        found |= {(c.metric.name, measure) for c, measure in zip(report.cells, metrics, strict=True)}
+    assert {name for name, _ in found} == set(METRICS)
+    assert len(found) == len({measure for _, measure in found}) == len(METRICS)
 
 
 def test_of_too_few_rounds_there_is_no_interval():
