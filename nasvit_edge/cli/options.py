@@ -41,7 +41,8 @@ Out = Annotated[Path, typer.Option(help="Where to write.")]
 TrainingImages = Annotated[
     str,
     typer.Option(
-        "--data", help="fashion-mnist, cifar10, cifar100, or a folder of images, a folder for each class; scenes with their masks."
+        "--data",
+        help="fashion-mnist, cifar10, cifar100, or a folder of images, a folder for each class; scenes with their masks.",
     ),
 ]
 RecipeValues = Annotated[
