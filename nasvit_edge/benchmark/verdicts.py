@@ -297,7 +297,7 @@ def _decided(draft: _Draft, adjusted: tuple[float, float] | None, rule: Rule) ->
 
 def _why(cell: Cell, smallest: float) -> str:
     if cell.metric.of_round is not None and cell.pairs < LEAST_PAIRS:
-        return f"{cell.pairs} rounds say nothing; measure at least {LEAST_PAIRS}, better 8"
+        return f"{cell.pairs} {'round says' if cell.pairs == 1 else 'rounds say'} nothing; measure at least {LEAST_PAIRS}, better 8"
     what = "images" if cell.metric.is_accuracy else "rounds"
     limit = f"{100 * smallest:g} {'points' if cell.metric.is_accuracy else '%'}"
     return f"the interval reaches beyond {limit}; more {what} would tell"
