@@ -9,10 +9,11 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from nasvit_edge.benchmark.statistics import Estimate, compare_hits, compare_overlaps, mean_iou
+from nasvit_edge.benchmark.fields import count, text
+from nasvit_edge.benchmark.statistics import Estimate, compare_hits, compare_overlaps
+from nasvit_edge.data_sets.confusion import mean_iou
 
 _MOST = 1 << 30  # images, classes
-_TEXT = 1 << 24  # characters of a field
 _Change: TypeAlias = tuple[Estimate, float, float]
 
 
@@ -85,10 +86,7 @@ def read_accuracy(value: Any) -> Accuracy:
     """
     if not isinstance(value, dict):
         raise ValueError(f"accuracy {str(value)[:40]!r} is no object")
-    data = value["data"]
-    if not isinstance(data, str) or not data or len(data) > _TEXT:
-        raise ValueError(f"{str(data)[:40]!r} is no text")
-    images = _count(value["images"])
+    data, images = text(value["data"]), count(value["images"], 1, _MOST)
     return _overlaps(data, images, value) if "overlaps" in value else _hits(data, images, value)
 
 
@@ -100,7 +98,7 @@ def _hits(data: str, images: int, value: dict[str, Any]) -> Hits:
 
 
 def _overlaps(data: str, images: int, value: dict[str, Any]) -> Overlaps:
-    classes, packed = _count(value["classes"]), _bytes(value["overlaps"], "overlaps")
+    classes, packed = count(value["classes"], 1, _MOST), _bytes(value["overlaps"], "overlaps")
     if len(packed) != 4 * images * 2 * classes:
         raise ValueError(f"overlaps are not of {images} scenes and {classes} classes")
     counts = np.frombuffer(packed, "<i4").reshape(images, 2, classes).astype(np.int64)
@@ -110,15 +108,7 @@ def _overlaps(data: str, images: int, value: dict[str, Any]) -> Overlaps:
 
 
 def _bytes(value: Any, what: str) -> bytes:
-    if not isinstance(value, str) or len(value) > _TEXT:
-        raise ValueError(f"{what} are no text")
     try:
-        return base64.b64decode(value, validate=True)
+        return base64.b64decode(text(value), validate=True)
     except (binascii.Error, ValueError) as error:
         raise ValueError(f"{what}: {error}") from None
-
-
-def _count(value: Any) -> int:
-    if type(value) is not int or not 1 <= value <= _MOST:
-        raise ValueError(f"{str(value)[:40]!r} is no count from 1 to {_MOST}")
-    return value

@@ -18,6 +18,7 @@ from typing import Any
 
 from nasvit_edge import files
 from nasvit_edge.benchmark.accuracy import Accuracy, read_accuracy
+from nasvit_edge.benchmark.fields import count, text
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.transport.job import FLAGS, is_positive, measurement
 
@@ -115,25 +116,25 @@ def _result(path: Path, raw: dict[str, Any]) -> Result:
         raise ValueError("'run', 'device' or 'protocol' is no object")
     _texts(run, ("uuid", "utc", "tool_version"))
     _texts(device, ("name",))
-    _count(protocol["rounds"], 1, _MOST_ROUNDS)
-    _count(protocol["threads"], 1, 256)
+    count(protocol["rounds"], 1, _MOST_ROUNDS)
+    count(protocol["threads"], 1, 256)
     if not isinstance(device["about"], dict) or not isinstance(raw["aa"], bool):
         raise ValueError("'about' or 'aa' is of another kind")
     if not isinstance(raw["artifacts"], list) or not 0 < len(raw["artifacts"]) <= _MOST_ARTIFACTS:
         raise ValueError("'artifacts' is no list of artifacts")
-    stopped = None if raw["complete"] is True else _text(raw.get("stopped") or "for an unknown reason")
+    stopped = None if raw["complete"] is True else text(raw.get("stopped") or "for an unknown reason")
     artifacts = tuple(_measured(entry, len(raw["artifacts"])) for entry in raw["artifacts"])
     about = tuple(str(device["about"].get(key)) for key in _DEVICE)
     return Result(path, device["name"], (device["name"], *about), raw["aa"], stopped, artifacts, raw)
 
 
-def _measured(entry: Any, count: int) -> Measured:
+def _measured(entry: Any, artifacts: int) -> Measured:
     if not isinstance(entry, dict):
         raise ValueError(f"{str(entry)[:40]!r} is no artifact")
     _texts(entry, ("name", "runtime", "sha256", "format", "precision"))
     baseline = entry["baseline"]
     if baseline is not None:
-        _count(baseline, 0, count - 1)
+        count(baseline, 0, artifacts - 1)
     rounds = entry["rounds"]
     if not isinstance(rounds, list) or len(rounds) > 2 * _MOST_ROUNDS:
         raise ValueError("'rounds' is no list of rounds")
@@ -146,14 +147,14 @@ def _measured(entry: Any, count: int) -> Measured:
         runtime=entry["runtime"],
         runtime_version=kept[0]["runtime_version"] if kept else "",
         sha256=entry["sha256"],
-        bytes=_count(entry["bytes"], 1, 1 << 50),
+        bytes=count(entry["bytes"], 1, 1 << 50),
         format=entry["format"],
         precision=entry["precision"],
         rounds=kept,
         accuracy=None if entry.get("accuracy") is None else read_accuracy(entry["accuracy"]),
         predicted_ms=None if predicted is None else _three(predicted),
-        fallback_ops=None if fallback is None else _count(fallback, 0, 1 << 30),
-        macs=None if macs is None else _count(macs, 1, 1 << 60),
+        fallback_ops=None if fallback is None else count(fallback, 0, 1 << 30),
+        macs=None if macs is None else count(macs, 1, 1 << 60),
     )
 
 
@@ -170,8 +171,8 @@ def _round(entry: Any) -> dict[str, Any]:
     if not isinstance(flags, list) or any(flag not in FLAGS for flag in flags):
         raise ValueError(f"unknown flags {flags!r}")
     return found | {
-        "round": _count(entry["round"], 0, 2 * _MOST_ROUNDS),
-        "position": _count(entry["position"], 0, 1 << 30),
+        "round": count(entry["round"], 0, 2 * _MOST_ROUNDS),
+        "position": count(entry["position"], 0, 1 << 30),
         "flags": flags,
     }
 
@@ -184,16 +185,4 @@ def _three(value: Any) -> tuple[float, float, float]:
 
 def _texts(table: dict[str, Any], keys: tuple[str, ...]) -> None:
     for key in keys:
-        _text(table[key])
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value or len(value) > 1 << 24:
-        raise ValueError(f"{str(value)[:40]!r} is no text")
-    return value
-
-
-def _count(value: Any, low: int, high: int) -> int:
-    if type(value) is not int or not low <= value <= high:
-        raise ValueError(f"{str(value)[:40]!r} is no count from {low} to {high}")
-    return value
+        text(table[key])

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from nasvit_edge.data_sets.confusion import mean_iou
+
 ALPHA = 0.01  # of one side: chance of a false alarm, or of a false improvement
 MIN_EFFECT = 0.03  # a smaller change is none
 LEAST_PAIRS = 3  # fewer say nothing
@@ -148,16 +150,6 @@ def compare_hits(
     larger = float(stats.binom.sf(won - 1, lost + won, 0.5)) if lost + won else 1.0
     smaller = float(stats.binom.sf(lost - 1, lost + won, 0.5)) if lost + won else 1.0
     return Estimate(middle, min(middle, centre - reach), max(middle, centre + reach)), larger, smaller
-
-
-def mean_iou(counts: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Of pixels right and in the union, (..., 2, C), the mean IoU (...) over the classes that have a union; nan without any."""
-    right, union = counts[..., 0, :], counts[..., 1, :]
-    known = union > 0
-    ious = np.divide(right, union, out=np.zeros(union.shape), where=known)
-    with np.errstate(invalid="ignore"):
-        found: np.ndarray[Any, np.dtype[np.float64]] = ious.sum(-1) / known.sum(-1)
-    return found
 
 
 def compare_overlaps(

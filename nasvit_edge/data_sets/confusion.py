@@ -96,17 +96,12 @@ class Confusion:
     @property
     def ious(self) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Intersection over union, TP / (TP + FP + FN), of each class; nan where it is neither in masks nor predicted."""
-        right, union = self.overlaps
-        ious: np.ndarray[Any, np.dtype[np.float64]] = np.full(self.classes, np.nan)
-        np.divide(right, union, out=ious, where=union > 0)
-        return ious
+        return _ious(self.overlaps)
 
     @property
     def mean_iou(self) -> float:
         """The mean over classes that occur in masks or predictions, a fraction; nan without any."""
-        ious = self.ious
-        known = ious[~np.isnan(ious)]
-        return float(known.mean()) if known.size else float("nan")
+        return float(mean_iou(self.overlaps))
 
     @property
     def pixel_accuracy(self) -> float:
@@ -135,3 +130,18 @@ class Confusion:
 
 def _or_none(value: float) -> float | None:
     return None if np.isnan(value) else value
+
+
+def mean_iou(overlaps: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Of pixels right and in the union, (..., 2, C), the mean IoU (...) over the classes that have a union; nan without any."""
+    ious, known = _ious(overlaps), (overlaps[..., 1, :] > 0).sum(-1)
+    mean = np.full(known.shape, np.nan)
+    np.divide(np.nansum(ious, -1), known, out=mean, where=known > 0)
+    return mean
+
+
+def _ious(overlaps: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    right, union = overlaps[..., 0, :], overlaps[..., 1, :]
+    ious = np.full(union.shape, np.nan)
+    np.divide(right, union, out=ious, where=union > 0)
+    return ious

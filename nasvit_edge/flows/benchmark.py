@@ -125,6 +125,10 @@ def _measured(
 def _entries(request: Request, device: Device) -> list[Entry]:
     """The artifacts, each behind its baseline; everything checked that can be without the device."""
     bases = list(request.baselines)
+    if request.spaces and request.data is None:
+        raise NasvitEdgeError("--space is of the artifacts that --data judges; give --data, or leave it out")
+    for given in request.spaces:
+        load_space(given)
     if request.aa and bases:
         raise NasvitEdgeError("--aa measures an artifact against itself; leave out --baseline")
     if request.aa:

@@ -17,9 +17,9 @@ from nasvit_edge.benchmark.statistics import (
     difference,
     estimate,
     false_discovery,
-    mean_iou,
     smallest_change,
 )
+from nasvit_edge.data_sets.confusion import mean_iou
 
 POSITIVE = st.floats(1e-3, 1e6)
 PAIRS = st.lists(st.tuples(POSITIVE, POSITIVE), min_size=3, max_size=20)

@@ -177,6 +177,9 @@ def test_benchmark_judges_a_segmenter_on_scenes_and_a_damaged_copy_is_worse(mode
     out = tmp_path / "benchmark.json"
     refused = _run(*measure, "--data", home / "scenes", "--out", out)
     assert (refused.exit_code, refused.stderr.count("give its TOML with --space")) == (2, 1)
+    for wrong in ((), ("--data", home / "scenes")):
+        refused = _run(*measure, "--space", "nowhere.toml", *wrong, "--out", out)
+        assert (refused.exit_code, refused.stderr.count("\n"), out.exists()) == (2, 1, False)
     _run(*measure, *own, "--out", out)
     base, candidate = read_result(out).artifacts
     for measured, file in ((base, path), (candidate, other)):
