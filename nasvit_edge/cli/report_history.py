@@ -60,14 +60,7 @@ def history(
 def _show(line: Line) -> None:
     """What the line is, its picture, and a table of a row a level."""
     from nasvit_edge.report import history_line as text
-    from nasvit_edge.report.figures import one
 
-    rows = []
-    for level in line.levels:
-        first = line.points[level.start]
-        commit = text.plain(first.git_sha or "-")[:8]
-        found = [text.minute(first), commit, str(level.end - level.start), one(line.metric, level.value)]
-        rows.append([*found, text.change_text(line, level), text.about(line, level)])
     picture = text.sparkline([point.value for point in line.points])
     typer.echo(f"{line.name}\n{text.summary(line)}\n{picture}")
-    print_table(["since", "commit", "runs", "level", "step by", "about"], rows)
+    print_table(*text.level_rows(line))

@@ -13,7 +13,7 @@ from nasvit_edge.benchmark.verdicts import MIN_POINTS, VERDICTS, Cell
 from nasvit_edge.report import bench_charts, bench_facts, bench_samples, page
 from nasvit_edge.report.bench_facts import badge, dot, figure, group_row, table
 from nasvit_edge.report.figures import change_text, limit_text, one, outcome_text, percent, value_text
-from nasvit_edge.report.page import Figure, shown
+from nasvit_edge.report.page import Body, Figure, shown
 
 if TYPE_CHECKING:
     from nasvit_edge.benchmark.history import Point
@@ -26,42 +26,13 @@ _MEANING = (
 )
 
 
-class _Body:
-    """Sections of HTML in their order, and the figures that they place."""
-
-    def __init__(self) -> None:
-        self.sections: list[tuple[str, str]] = []  # title, content
-        self.figures: list[Figure] = []
-
-    def add(self, title: str, *parts: str) -> None:
-        """A section; none where there is nothing in it."""
-        if any(parts):
-            self.sections.append((title, "\n".join(parts)))
-
-    def draw(self, figure: Figure | None) -> str:
-        """The place of a figure."""
-        if figure is None:
-            return ""
-        self.figures.append(figure)
-        return page.placed(figure, len(self.figures) - 1)
-
-    def html(self, head: str) -> str:
-        """`head`, links to the sections, and the sections."""
-        links = "".join(f'<a href="#part-{i}">{title}</a>' for i, (title, _) in enumerate(self.sections))
-        told = [
-            f'<section id="part-{i}"><h2>{title}</h2>\n{content}</section>'
-            for i, (title, content) in enumerate(self.sections)
-        ]
-        return "\n".join([head, f"<nav>{links}</nav>", *told])
-
-
 def write_html(report: Report, path: Path, history: Sequence[Point]) -> None:
     """The page; `history` are the figures of earlier runs, of which those of this report's artifacts are drawn.
 
     Raises:
         MissingExtraError: the extra `report` is not installed.
     """
-    body = _Body()
+    body = Body()
     body.add("Verdicts" if report.compares else "Figures", _cells(report))
     body.add("Budgets", _budgets(report))
     body.add("Samples", *_samples(body, report))
@@ -137,7 +108,7 @@ def _budgets(report: Report) -> str:
     return table(columns, rows) if rows else ""
 
 
-def _samples(body: _Body, report: Report) -> list[str]:
+def _samples(body: Body, report: Report) -> list[str]:
     """Strip and distribution of each artifact, the most urgent verdicts first where not all are drawn."""
     cells = [c for c in report.cells if c.metric.name == _GATE]
     order = sorted(cells, key=lambda c: VERDICTS.index(c.verdict) if c.verdict else len(VERDICTS))
@@ -155,15 +126,15 @@ def _samples(body: _Body, report: Report) -> list[str]:
     ]
 
 
-def _history(body: _Body, report: Report, history: Sequence[Point]) -> list[str]:
+def _history(body: Body, report: Report, history: Sequence[Point]) -> list[str]:
     if len(history) < 2:
         return []
-    from nasvit_edge.report.bench_history import histories
+    from nasvit_edge.report.history_page import histories
 
     return _several(body, histories(report, history), "artifacts")
 
 
-def _several(body: _Body, figures: Sequence[Figure], what: str) -> list[str]:
+def _several(body: Body, figures: Sequence[Figure], what: str) -> list[str]:
     """Figures of one kind, each below its title."""
     told = [f"<h3>{shown(f.title)}</h3>{body.draw(f)}" for f in figures[:MOST_CHARTS]]
     return [*told, _left_out(len(figures) - len(told), what)]

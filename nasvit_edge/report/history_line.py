@@ -80,6 +80,17 @@ def change_text(line: Line, level: Level) -> str:
     return f"{100 * level.change:+.1f} %"
 
 
+def level_rows(line: Line) -> tuple[list[str], list[list[str]]]:
+    """The titles and the rows of a table of its levels."""
+    rows = []
+    for level in line.levels:
+        first = line.points[level.start]
+        commit = plain(first.git_sha or "-")[:8]
+        found = [minute(first), commit, str(level.end - level.start), one(line.metric, level.value)]
+        rows.append([*found, change_text(line, level), about(line, level)])
+    return ["since", "commit", "runs", "level", "step by", "about"], rows
+
+
 def about(line: Line, level: Level) -> str:
     """What else changed at the start of a level, or within it."""
     told = [_file_text(line, level.start)] if level.start else []

@@ -70,6 +70,35 @@ def placed(figure: Figure, number: int) -> str:
     )
 
 
+class Body:
+    """A document's sections of HTML in their order, and the figures that they place."""
+
+    def __init__(self) -> None:
+        self.sections: list[tuple[str, str]] = []  # title, content
+        self.figures: list[Figure] = []
+
+    def add(self, title: str, *parts: str) -> None:
+        """A section; none where there is nothing in it."""
+        if any(parts):
+            self.sections.append((title, "\n".join(parts)))
+
+    def draw(self, figure: Figure | None) -> str:
+        """The place of a figure."""
+        if figure is None:
+            return ""
+        self.figures.append(figure)
+        return placed(figure, len(self.figures) - 1)
+
+    def html(self, head: str) -> str:
+        """`head`, links to the sections, and the sections."""
+        links = "".join(f'<a href="#part-{i}">{title}</a>' for i, (title, _) in enumerate(self.sections))
+        told = [
+            f'<section id="part-{i}"><h2>{title}</h2>\n{content}</section>'
+            for i, (title, content) in enumerate(self.sections)
+        ]
+        return "\n".join([head, f"<nav>{links}</nav>", *told])
+
+
 def shown(text: object, most: int = 200) -> str:
     """Any text as HTML that is only text, its middle left out where it is very long."""
     told = str(text)

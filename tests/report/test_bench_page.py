@@ -478,12 +478,14 @@ def test_the_history_shows_runs_intervals_steps_and_new_versions(tmp_path):
     others = runs(20, artifact="other.onnx") + runs(20, device="elsewhere")
     text, _, charts = written(tmp_path, report, [*runs(60), *others])
     found = [c["spec"] for c in charts if "levels" in c["spec"]["datasets"]]
-    assert [spec["description"] for spec in found] == ["model0.onnx on board, onnxruntime fp32"]
+    assert [spec["description"] for spec in found] == [
+        "model0.onnx on board: latency_p50 (onnxruntime, 1 thread, fp32)"
+    ]
     data = found[0]["datasets"]
     assert len(data["runs"]) == 60
     assert [step["day"] for step in data["steps"]] == ["2026-02-03"]
     assert [version["told"] for version in data["versions"]] == ["onnxruntime 1.30.0"]
-    assert re.search(r"New level 2026-02-03 \(\w+\): \+(19|20|21)\.\d%, to 1[12]\.\d ms\.", text)
+    assert re.search(r"New level 2026-02-03 \(\w+\): \+(19|20|21)\.\d %, to 1[12]\.\d ms\.", text)
 
 
 @pytest.mark.parametrize("count", [0, 1])
