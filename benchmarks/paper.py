@@ -21,13 +21,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from paper_page import page
 
 from nasvit_edge import files, ops
 from nasvit_edge.data_sets import classes
 from nasvit_edge.device import cpu_model
-from nasvit_edge.report.conflicts import read_conflicts
+from nasvit_edge.report.conflicts import read_conflicts, summarise
 from nasvit_edge.space import load_space, space_toml
 
 EPOCHS = 6  # so that 27 runs take about 8 hours of two cores
@@ -210,11 +209,12 @@ def done(options, arm, seed) -> bool:
 
 def one(options, arm, seed, end, stop) -> None:
     out = folder(options, arm, seed)
-    if done(options, arm, seed) or time.monotonic() > end or stop.is_set():
+    trained = (out / "supernet.safetensors").exists()
+    if done(options, arm, seed) or stop.is_set() or (time.monotonic() > end and not trained):
         return
     out.mkdir(parents=True, exist_ok=True)
     started, log = time.monotonic(), (out / "output.log").open("a")
-    if not (out / "supernet.safetensors").exists():
+    if not trained:
         resume = ["--resume"] if list(out.glob("checkpoints/step-*.pt")) else []
         child([*train_command(options, arm, seed), *resume], log, stop)
     for name, command in evaluations(options, arm, seed).items():
@@ -251,13 +251,13 @@ def child(command, log, stop) -> str:
 
 
 def results(options) -> dict[str, dict[int, dict]]:
-    """Arm -> seed -> what was measured, of the runs that are complete."""
+    """Arm -> seed -> what is kept of the runs that are complete."""
     found: dict[str, dict[int, dict]] = {}
     for arm in ARMS:
         for seed in range(options.seeds):
             if done(options, arm, seed):
                 kept = files.read_json(record(options, arm, seed), "kept result", 1)
-                found.setdefault(arm.name, {})[seed] = kept["measured"]
+                found.setdefault(arm.name, {})[seed] = kept
     return found
 
 
@@ -275,13 +275,11 @@ def measured(options, arm, seed) -> dict:
     return own | {name.removesuffix(".json").removeprefix("test-"): top[0] for name, top in tops.items()}
 
 
-def conflicts(run: Path) -> dict[str, float]:
-    """The share of steps after the first epoch with a negative cosine: of all parameters together, and of layers."""
-    read = read_conflicts(run).epochs(1, None)
-    weights = read.weights / read.weights.sum()
-    negative = (read.cosines < 0) & np.isfinite(read.cosines)
-    layers = negative[:, read.layers].sum(1) / np.isfinite(read.cosines[:, read.layers]).sum(1)
-    return {"negative": float(negative[:, 0] @ weights), "negative layers": float(layers @ weights)}
+def conflicts(run: Path) -> dict:
+    """The shares of negative cosines after the first epoch, as `report conflicts RUN --from-epoch 1` tells them."""
+    told = summarise(read_conflicts(run).epochs(1, None))
+    shares = {"negative": told["all"]["negative"], "negative layers": told["layers"]["negative"]}
+    return shares | {"kinds": {own["kind"]: own["negative"] for own in told["kinds"]}}
 
 
 if __name__ == "__main__":

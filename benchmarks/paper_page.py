@@ -12,16 +12,22 @@ COLUMNS = (
 
 
 def page(options, arms, results) -> str:
-    """The whole page; `results` is arm -> seed -> column -> value."""
-    runs = sum(len(seeds) for seeds in results.values())
+    """The whole page; `results` is arm -> seed -> the kept result."""
+    every = [kept for seeds in results.values() for kept in seeds.values()]
+    runs = len(every)
+    results = {
+        arm: {seed: kept["measured"] for seed, kept in seeds.items()} for arm, seeds in results.items()
+    }
     wanted = len(arms) * options.seeds
     state = (
         "All of it is measured."
         if runs == wanted
         else f"**This grid is partial: {runs} of {wanted} runs are complete.**"
     )
-    parts = [HEAD.format(epochs=options.epochs, seeds=options.seeds, state=state), table(arms, results)]
-    parts += [scratch(results), claims(results), TAIL.format(data="CIFAR10", epochs=options.epochs)]
+    machines = "; ".join(sorted({f"{kept['cpu']}, {kept['date']}" for kept in every})) or "nothing yet"
+    head = HEAD.format(epochs=options.epochs, seeds=options.seeds, state=state, machines=machines)
+    parts = [head, table(arms, results), scratch(results), kinds(arms, results), claims(results)]
+    parts += [singles(arms, results), TAIL.format(data="CIFAR10", epochs=options.epochs)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -64,8 +70,45 @@ def scratch(results) -> str:
     return "## A subnet from scratch against the same subnet in the supernet\n\n" + "\n".join(lines)
 
 
+def kinds(arms, results) -> str:
+    """Where conflicts are: the share of layers and steps in conflict by kind of layer."""
+    measured = {
+        arm.name: [own["kinds"] for own in results[arm.name].values()]
+        for arm in arms
+        if arm.name in results and not arm.alone
+    }
+    if not measured:
+        return ""
+    titles = list(dict.fromkeys(kind for seeds in measured.values() for own in seeds for kind in own))
+    lines = ["| arm | " + " | ".join(titles) + " |", "|---|" + "---|" * len(titles)]
+    for name, seeds in measured.items():
+        cells = [[own[kind] for own in seeds if kind in own] for kind in titles]
+        lines.append(f"| {name} | " + " | ".join(mean(values) for values in cells) + " |")
+    return f"## Conflicts by kind of layer\n\n{KINDS}\n\n" + "\n".join(lines)
+
+
+def mean(values) -> str:
+    """In percent; of nothing a dash."""
+    return f"{100 * statistics.mean(values):.1f}" if values else "-"
+
+
+def singles(arms, results) -> str:
+    """Each run by itself, so that nothing hides in a mean."""
+    lines = [
+        "| arm | seed | smallest | mean of 20 | largest | alone | steps in conflict |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for arm in arms:
+        for seed, own in sorted(results.get(arm.name, {}).items()):
+            keys = ("smallest", "random", "largest", "alone", "negative")
+            cells = [f"{100 * own[key]:.2f}" if key in own else "" for key in keys]
+            lines.append(f"| {arm.name} | {seed} | {' | '.join(cells)} |")
+    return "## Every run\n\n" + "\n".join(lines)
+
+
 CLAIMS = (
-    ("The hybrid space has more gradient conflicts than the CNN space (both merged plainly)", "no-projection", "cnn", "negative layers"),
+    ("The hybrid space has more gradient conflicts than the CNN space, over all parameters (both merged plainly)", "no-projection", "cnn", "negative"),
+    ("The same in the kind of layer that both have: MBConv's convolutions", "no-projection", "cnn", "MBConv conv"),
     ("Removing conflicts helps the smallest", "nasvit", "no-projection", "smallest"),
     ("Removing conflicts helps the mean of 20", "nasvit", "no-projection", "random"),
     ("Removing conflicts helps the largest", "nasvit", "no-projection", "largest"),
@@ -86,9 +129,14 @@ def claims(results) -> str:
     for text, one, two, key in CLAIMS:
         first, second = results.get(one, {}), results.get(two, {})
         seeds = sorted(set(first) & set(second))
-        difference = [first[seed][key] - second[seed][key] for seed in seeds]
+        difference = [found(first[seed], key) - found(second[seed], key) for seed in seeds]
         lines.append(f"| {text} | {spread(difference)} | {verdict(difference)} |")
     return "## What the paper finds, and what came out here\n\n" + "\n".join(lines)
+
+
+def found(own, key) -> float:
+    """A figure of a run: of all of it, or of a kind of layer."""
+    return own[key] if key in own else own["kinds"][key]
 
 
 def verdict(difference) -> str:
@@ -103,12 +151,18 @@ def verdict(difference) -> str:
     return "no difference beyond the spread"
 
 
+KINDS = (
+    "The share of layers and steps after the warm-up in which the two gradients point away from each other, in percent (mean over seeds). Unrelated "
+    "gradients would do so in 50 % of the steps. Rows of switchable layer scaling that only one side uses have a cosine of 0, which is no conflict: "
+    "that lowers the share over every layer of hybrid spaces, so spaces are compared by all parameters together and by the kinds that they share."
+)
+
 HEAD = """# Results
 
 The investigations of NASViT (ICLR 2022) at the scale of two CPU cores: the space `nano` (442,368 subnets, 0.6 to 10.8 MMACs) and its
 convolutional counterpart `nano-cnn` on CIFAR-10 (JPEG images, 47,500 for training), {epochs} epochs for every arm, {seeds} seeds, batch
 128, one thread a run. Top-1 in percent on the 10,000 test images, each subnet calibrated on 4,096 training images; the random
-subnets are the same 20 for all arms of a space. {state}
+subnets are the same 20 for all arms of a space. Measured on {machines}. {state}
 
 A step is in conflict when the cosine between the gradient of the largest subnet and that of the others, over all parameters, is
 negative; "layers in conflict" is the mean share of layers where it is. The first epoch (warm-up) does not count.
@@ -119,6 +173,7 @@ TAIL = """## Repeat it
 
     python benchmarks/paper.py --data {data} --out runs/paper                # goes on where it was; --list prints every command
     python benchmarks/paper.py --data {data} --out runs/paper --report docs/results.md
+    nasvit-edge report conflicts runs/paper/no-projection-0 runs/paper/cnn-0 --from-epoch 1 --html conflicts.html
 
 One arm: `--arms nasvit no-projection`. {epochs} epochs are far from convergence: the differences are those of a short, equal
 budget, and say nothing about 360 epochs on ImageNet."""
