@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nasvit_edge.model.subnet import Subnet
 
 SCHEMA = 2
+_KINDS: dict[type, str] = {dict: "object", list: "list"}  # as JSON calls them
 _PACKAGES = (
     "nasvit-edge",
     "torch",
@@ -151,11 +152,15 @@ class Artifact:
 
     def config(self, space: SearchSpace) -> SubnetConfig:
         """The subnet."""
-        return space.config_from(self._object("config"), f"config of {str(self.path)!r}")
+        return space.config_from(self._json("config", dict), f"config of {str(self.path)!r}")
 
     def weights(self) -> dict[str, Any]:
         """Where the weights are from."""
-        return self._object("weights")
+        return dict(self._json("weights", dict))
+
+    def labels(self) -> list[str]:
+        """The class names in the order of its outputs."""
+        return list(map(str, self._json("labels", list)))
 
     def output(self, space: SearchSpace) -> str:
         """What a segmenter gives, `labels` or `logits`; empty for a classifier."""
@@ -177,13 +182,13 @@ class Artifact:
                     f"but space {space.name!r} has {value[:60]!r}; export again"
                 )
 
-    def _object(self, key: str) -> dict[str, Any]:
+    def _json(self, key: str, kind: type) -> Any:
         try:
             value = json.loads(self.metadata[key])
-        except (ValueError, TypeError, RecursionError) as error:
+        except (KeyError, ValueError, TypeError, RecursionError) as error:
             raise VerifyError(f"sidecar of {str(self.path)!r}: {key!r} is no JSON: {error}") from None
-        if not isinstance(value, dict):
-            raise VerifyError(f"sidecar of {str(self.path)!r}: {key!r} is no object")
+        if not isinstance(value, kind):
+            raise VerifyError(f"sidecar of {str(self.path)!r}: {key!r} is no {_KINDS[kind]}")
         return value
 
 

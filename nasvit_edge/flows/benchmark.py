@@ -30,7 +30,7 @@ from nasvit_edge.export.artifact import (
 )
 from nasvit_edge.export.formats import format_of
 from nasvit_edge.latency import RUNTIMES, load_table
-from nasvit_edge.space import load_space
+from nasvit_edge.space import family, load_space
 from nasvit_edge.transport.connect import Note, Ways, connect
 from nasvit_edge.transport.job import OnProgress, Runner
 
@@ -241,12 +241,13 @@ def _prediction(
             runtime=entry.runtime,
             threads=protocol.threads,
             precision=entry.facts["precision"],
-            space=entry.facts["space"],
+            space=family(entry.facts["space"]),  # a fine-tuned subnet has a space of its own
         )
         if other_machine(table, about) is not None:
             return None
         artifact = open_artifact(entry.path)
-        made = table.predict(artifact.config(table.space))
+        space = table.space.with_labels(artifact.labels())  # for other classes another op
+        made = replace(table, space=space).predict(artifact.config(space))
     except NasvitEdgeError:  # there is no table for it
         return None
     low, high = made.low_ms, made.high_ms

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from nasvit_edge.cli import app
-from nasvit_edge.space import load_space
+from nasvit_edge.model.checkpoint import load_supernet, resolve_weights, save_supernet
+from nasvit_edge.model.narrow import narrowed
+from nasvit_edge.space import load_space, space_toml
+from nasvit_edge.train.initial import initialised
 
 
 def run(*arguments):
@@ -17,28 +21,39 @@ def run(*arguments):
     return made
 
 
+IMAGES = ["--calibrate", "bundled"]
+
+
+def alone(name, labels=None):
+    """`NAME.onnx` of the smallest subnet as a supernet of its own, as fine-tuning makes it; `labels` are other classes."""
+    supernet = load_supernet(resolve_weights("nano"), load_space("nano"))
+    narrow = narrowed(supernet, supernet.space.smallest())
+    if labels is not None:
+        narrow = initialised(narrow.space.with_labels(labels), 0, narrow.scaling)
+    save_supernet(narrow, Path(f"{name}.safetensors"), narrow.source)
+    Path(f"{name}.toml").write_text(space_toml(narrow.space))
+    how = IMAGES if labels is None else ["--uncalibrated", "--force"]
+    own = ("--space", f"{name}.toml", "--supernet", f"{name}.safetensors", "--config", "small.json")
+    export(*own, *how, name=name)
+
+
+def export(*options, name):
+    made = run("export", *options, "--format", "onnx", "--out", f"{name}.onnx")
+    assert made.exit_code == 0, made.output
+
+
 @pytest.mark.slow
 def test_exports_bring_their_top1_their_ops_and_what_the_table_predicts(tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     monkeypatch.chdir(tmp_path)
     space = load_space("nano")
     for name, config in (("small", space.smallest()), ("large", space.largest())):
-        (tmp_path / f"{name}.json").write_text(json.dumps(config.to_dict()))
-        export = (
-            "--space",
-            "nano",
-            "--supernet",
-            "nano",
-            "--config",
-            f"{name}.json",
-            "--calibrate",
-            "bundled",
-        )
-        assert run("export", *export, "--format", "onnx", "--out", f"{name}.onnx").exit_code == 0
+        Path(f"{name}.json").write_text(json.dumps(config.to_dict()))
+        export("--space", "nano", "--supernet", "nano", "--config", f"{name}.json", *IMAGES, name=name)
     assert run("profile", "--device", "host", "--space", "nano", "--protocol", "quick").exit_code == 0
     measure = ("--rounds", 3, "--seconds", 0.05, "--data", "bundled")
     run("benchmark", "large.onnx", "--baseline", "small.onnx", *measure)
-    small, large = json.loads((tmp_path / "benchmark.json").read_text())["artifacts"]
+    small, large = json.loads(Path("benchmark.json").read_text())["artifacts"]
     assert (small["precision"], small["space"]) == ("fp32", "nano")
     assert small["accuracy"]["images"] == large["accuracy"]["images"] == 2000
     assert 0.85 < small["accuracy"]["top1"] < large["accuracy"]["top1"] < 0.95
@@ -50,3 +65,14 @@ def test_exports_bring_their_top1_their_ops_and_what_the_table_predicts(tmp_path
     verdicts = {cell["metric"]: cell["verdict"] for cell in report["cells"]}
     assert (verdicts["top1"], verdicts["size"]) == ("improvement", "regression")
     assert report["exit_code"] in (0, 3)
+    _a_subnet_with_a_space_of_its_own_is_predicted(small)
+
+
+def _a_subnet_with_a_space_of_its_own_is_predicted(small):
+    alone("tuned")
+    alone("transferred", labels=["cat", "dog"])  # its classifier is an op that the table lacks
+    run("benchmark", "tuned.onnx", "transferred.onnx", "--rounds", 1, "--seconds", 0.05)
+    tuned, transferred = json.loads(Path("benchmark.json").read_text())["artifacts"]
+    assert tuned["space"].startswith("nano-subnet-")
+    assert tuned["predicted_ms"] == small["predicted_ms"]
+    assert transferred["predicted_ms"] is None
