@@ -44,7 +44,7 @@ def benchmark(
     space: Annotated[
         list[str] | None,
         typer.Option(
-            help="For --data: the TOML of a space of your own that an artifact is from; repeatable."
+            help="The TOML of a space of your own that an artifact is from, for --data and predictions; repeatable."
         ),
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.01, max=600, help="Of samples in a round, at least.")] = 0.5,

@@ -51,7 +51,7 @@ class Request:
         baselines: one for all artifacts, or one for each.
         aa: measure each artifact against itself.
         data: labelled images for top-1, or scenes for mean IoU, measured on this machine by the file's own runtime; None: not measured.
-        spaces: for `data`: names or TOML of spaces that are not shipped; each is for the artifacts of that space.
+        spaces: names or TOML of spaces that are not shipped, for `data` and predictions; each is for the artifacts of that space.
         protocol: its threads 0: the device's.
     """
 
@@ -98,7 +98,8 @@ def _measured(
     on_progress: OnProgress,
 ) -> Result:
     about = runner.about()
-    entries = _with_accuracy(_predicted(entries, device, protocol, about["about"]), request, on_progress)
+    entries = _predicted(entries, request, device, protocol, about["about"])
+    entries = _with_accuracy(entries, request, on_progress)
     runner.bring([entry.file for entry in entries], on_progress)
     cores = device.cores or runner.cores(protocol.threads)
     content = _content(request, device, protocol, cores, about)
@@ -125,10 +126,6 @@ def _measured(
 def _entries(request: Request, device: Device) -> list[Entry]:
     """The artifacts, each behind its baseline; everything checked that can be without the device."""
     bases = list(request.baselines)
-    if request.spaces and request.data is None:
-        raise NasvitEdgeError("--space is of the artifacts that --data judges; give --data, or leave it out")
-    for given in request.spaces:
-        load_space(given)
     if request.aa and bases:
         raise NasvitEdgeError("--aa measures an artifact against itself; leave out --baseline")
     if request.aa:
@@ -149,7 +146,23 @@ def _entries(request: Request, device: Device) -> list[Entry]:
             baseline = len(found) - 1
         found.append(replace(_entry(path, names[place], request, device), baseline=baseline))
     _comparable(found)
+    _of_spaces(_spaces(request), found)
     return found
+
+
+def _spaces(request: Request) -> dict[str, str]:
+    """Name of a space -> how it was given."""
+    return {load_space(given).name: given for given in request.spaces}
+
+
+def _of_spaces(spaces: Mapping[str, str], entries: Sequence[Entry]) -> None:
+    """Refuse a space that no artifact is from."""
+    there = sorted({entry.facts.get("space", "none") for entry in entries})
+    for name, given in spaces.items():
+        if name not in there:
+            raise NasvitEdgeError(
+                f"--space {given!r} is space {name!r}, and no artifact is from it; they are from {', '.join(there)}"
+            )
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -219,29 +232,31 @@ def _fallback(artifact: Artifact, runtime: str) -> int | None:
 
 
 def _predicted(
-    entries: Sequence[Entry], device: Device, protocol: Protocol, about: dict[str, Any]
+    entries: Sequence[Entry], request: Request, device: Device, protocol: Protocol, about: dict[str, Any]
 ) -> list[Entry]:
     """With what the device's latency table predicts, where there is one of this very device."""
+    spaces = _spaces(request)
     return [
-        replace(entry, facts=entry.facts | {"predicted_ms": _prediction(entry, device, protocol, about)})
-        for entry in entries
+        replace(e, facts=e.facts | {"predicted_ms": _prediction(e, spaces, device, protocol, about)})
+        for e in entries
     ]
 
 
 def _prediction(
-    entry: Entry, device: Device, protocol: Protocol, about: dict[str, Any]
+    entry: Entry, spaces: Mapping[str, str], device: Device, protocol: Protocol, about: dict[str, Any]
 ) -> list[float] | None:
     from nasvit_edge.profile.trust import other_machine
 
     if "space" not in entry.facts:
         return None
+    name = entry.facts["space"]
     try:
         table = load_table(
             device.name,
             runtime=entry.runtime,
             threads=protocol.threads,
             precision=entry.facts["precision"],
-            space=family(entry.facts["space"]),  # a fine-tuned subnet has a space of its own
+            space=spaces.get(name, family(name)),  # a fine-tuned subnet has a space of its own
         )
         if other_machine(table, about) is not None:
             return None
@@ -258,7 +273,7 @@ def _with_accuracy(entries: Sequence[Entry], request: Request, on_progress: OnPr
     """With the accuracy on labelled images, before anything is timed."""
     if request.data is None:
         return list(entries)
-    spaces = {load_space(given).name: given for given in request.spaces}
+    spaces = _spaces(request)
     seen: dict[str, dict[str, Any]] = {}
     for place, entry in enumerate(entries):
         on_progress(place, len(entries), f"accuracy of {entry.name}")

@@ -76,3 +76,10 @@ def _a_subnet_with_a_space_of_its_own_is_predicted(small):
     assert tuned["space"].startswith("nano-subnet-")
     assert tuned["predicted_ms"] == small["predicted_ms"]
     assert transferred["predicted_ms"] is None
+    own = ("--device", "host", "--space", "transferred.toml", "--protocol", "quick")
+    assert run("profile", *own).exit_code == 0
+    options = ("--space", "transferred.toml", "--rounds", 1, "--seconds", 0.05)
+    run("benchmark", "transferred.onnx", *options)
+    (transferred,) = json.loads(Path("benchmark.json").read_text())["artifacts"]
+    low, high = transferred["predicted_ms"][1:]
+    assert 0 < low < high

@@ -177,9 +177,10 @@ def test_benchmark_judges_a_segmenter_on_scenes_and_a_damaged_copy_is_worse(mode
     out = tmp_path / "benchmark.json"
     refused = _run(*measure, "--data", home / "scenes", "--out", out)
     assert (refused.exit_code, refused.stderr.count("give its TOML with --space")) == (2, 1)
-    for wrong in ((), ("--data", home / "scenes")):
-        refused = _run(*measure, "--space", "nowhere.toml", *wrong, "--out", out)
+    for space, said in (("nowhere.toml", "No such file"), ("nano", "no artifact is from it")):
+        refused = _run(*measure, "--space", space, "--out", out)
         assert (refused.exit_code, refused.stderr.count("\n"), out.exists()) == (2, 1, False)
+        assert said in refused.stderr
     _run(*measure, *own, "--out", out)
     base, candidate = read_result(out).artifacts
     for measured, file in ((base, path), (candidate, other)):
