@@ -12,7 +12,7 @@ import time
 
 import jsonschema
 import pytest
-from conftest import TINY, space_of
+from conftest import TINIER, space_of
 
 from nasvit_edge import files
 from nasvit_edge.device import load_device
@@ -22,7 +22,7 @@ from nasvit_edge.profile.run import Choice
 
 DEVICES = files.shipped("devices")
 SCHEMA = json.loads((DEVICES / "protocol.json").read_text())
-SPACE = space_of(TINY)
+SPACE = space_of(TINIER)
 BRIEF = dataclasses.replace(protocol.PROTOCOLS["quick"], subnets=6, seconds=0.01, most_seconds=0.05)
 MADE = {}
 

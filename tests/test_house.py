@@ -113,6 +113,21 @@ def test_importing_a_module_imports_nothing_heavy(module, loaded):
     assert found.get(_name(module), errors) == []
 
 
+def test_taking_a_subnet_from_a_supernet_loads_no_compiler():
+    """It takes two seconds, at the start of export, verify, evaluate, profile and search."""
+    code = """
+import sys
+from nasvit_edge.model.subnet import fold, materialise
+from nasvit_edge.model.supernet import Supernet
+from nasvit_edge.space import load_space
+space = load_space("nano")
+fold(materialise(Supernet(space), space.largest()))
+print("torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_no_module_is_longer_than_four_hundred_lines(module):
     lines = len((PACKAGE / module).read_text().splitlines())

@@ -133,7 +133,9 @@ class HeadMix(nn.Module):
 
     def __init__(self, heads: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.eye(heads))
+        self.weight = nn.Parameter(
+            torch.zeros(heads, heads).fill_diagonal_(1)
+        )  # eye of meta tensors loads a compiler
         self.bias = nn.Parameter(torch.zeros(heads))
 
     def forward(self, x: Tensor) -> Tensor:

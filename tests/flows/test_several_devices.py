@@ -6,7 +6,7 @@ import json
 import threading
 
 import pytest
-from conftest import TINY, one_line
+from conftest import TINIER, one_line
 
 from nasvit_edge.errors import DeviceError, NasvitEdgeError
 from nasvit_edge.flows import profile as flow
@@ -33,7 +33,7 @@ def device(folder, name, runner, **changes):
 @pytest.fixture
 def request_of(tmp_path):
     pytest.importorskip("onnxruntime")
-    (tmp_path / "tiny.toml").write_text(TINY)
+    (tmp_path / "tiny.toml").write_text(TINIER)
 
     def made(**changes):
         values = {

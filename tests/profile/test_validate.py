@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import TINY
+from conftest import TINIER
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,7 +22,7 @@ def table(tmp_path_factory):
     pytest.importorskip("onnxruntime")
     folder = tmp_path_factory.mktemp("validate")
     toml = folder / "tiny.toml"
-    toml.write_text(TINY)
+    toml.write_text(TINIER)
     path = profiling.profile(load_space(toml), protocol="quick", out=folder)
     return load_table(path, space=toml), toml
 
