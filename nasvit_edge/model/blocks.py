@@ -133,9 +133,8 @@ class HeadMix(nn.Module):
 
     def __init__(self, heads: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(
-            torch.zeros(heads, heads).fill_diagonal_(1)
-        )  # eye of meta tensors loads a compiler
+        # torch.eye of meta tensors would load torch's compiler, which takes two seconds
+        self.weight = nn.Parameter(torch.zeros(heads, heads).fill_diagonal_(1))
         self.bias = nn.Parameter(torch.zeros(heads))
 
     def forward(self, x: Tensor) -> Tensor:
