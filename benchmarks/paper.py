@@ -8,6 +8,7 @@ there, on another machine too. `--report docs/results.md` writes the page from w
 """
 
 import argparse
+import csv
 import datetime
 import json
 import os
@@ -268,11 +269,25 @@ def measured(options, arm, seed) -> dict:
         name: [row["accuracy"] for row in json.loads((out / name).read_text())["subnets"]] for name in names
     }
     if arm.alone:
-        return {"alone": tops["test.json"][0]}
+        return {"alone": tops["test.json"][0], "minutes": minutes(out)}
     smallest, largest, *others = tops.pop("test.json")
     shares = conflicts(out)
-    own = {"smallest": smallest, "random": statistics.mean(others), "largest": largest, **shares}
+    own = {
+        "smallest": smallest,
+        "random": statistics.mean(others),
+        "largest": largest,
+        "minutes": minutes(out),
+        **shares,
+    }
     return own | {name.removesuffix(".json").removeprefix("test-"): top[0] for name, top in tops.items()}
+
+
+def minutes(run: Path) -> float:
+    """What training takes at its median rate: the clock would count pauses and what else the machine did."""
+    with (run / "log.csv").open() as file:
+        seconds = [1 / float(row["images_per_s"]) for row in csv.DictReader(file)]
+    batch = json.loads((run / "recipe.json").read_text())["recipe"]["run"]["batch_size"]
+    return len(seconds) * batch * statistics.median(seconds) / 60
 
 
 def conflicts(run: Path) -> dict:

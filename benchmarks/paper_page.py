@@ -95,15 +95,15 @@ def mean(values) -> str:
 def singles(arms, results) -> str:
     """Each run by itself, so that nothing hides in a mean."""
     lines = [
-        "| arm | seed | smallest | mean of 20 | largest | alone | steps in conflict |",
-        "|---|---|---|---|---|---|---|",
+        "| arm | seed | smallest | mean of 20 | largest | alone | steps in conflict | minutes |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for arm in arms:
         for seed, own in sorted(results.get(arm.name, {}).items()):
             keys = ("smallest", "random", "largest", "alone", "negative")
             cells = [f"{100 * own[key]:.2f}" if key in own else "" for key in keys]
-            lines.append(f"| {arm.name} | {seed} | {' | '.join(cells)} |")
-    return "## Every run\n\n" + "\n".join(lines)
+            lines.append(f"| {arm.name} | {seed} | {' | '.join(cells)} | {own['minutes']:.0f} |")
+    return f"## Every run\n\n{MINUTES}\n\n" + "\n".join(lines)
 
 
 CLAIMS = (
@@ -150,6 +150,8 @@ def verdict(difference) -> str:
         return "**disagrees**"
     return "no difference beyond the spread"
 
+
+MINUTES = "Minutes of training by one thread, at the run's median rate, with another run beside it; evaluation comes on top."
 
 KINDS = (
     "The share of layers and steps after the warm-up in which the two gradients point away from each other, in percent (mean over seeds). Unrelated "
