@@ -294,7 +294,8 @@ def conflicts(run: Path) -> dict:
     """The shares of negative cosines after the first epoch, as `report conflicts RUN --from-epoch 1` tells them."""
     told = summarise(read_conflicts(run).epochs(1, None))
     shares = {"negative": told["all"]["negative"], "negative layers": told["layers"]["negative"]}
-    return shares | {"kinds": {own["kind"]: own["negative"] for own in told["kinds"]}}
+    kinds = {own["kind"]: own["negative"] for own in told["kinds"] if own["negative"] is not None}
+    return shares | {"kinds": kinds}
 
 
 if __name__ == "__main__":
