@@ -167,7 +167,8 @@ NOTES = """## Notes
 - Of one run a difference of a point says little: the images alone have a standard error of 0.5 points, seeds come on top.
 - `strong-augmentation`, seed 0: after the warm-up the loss went back to that of guessing (2.25 in the first epoch, 2.30 in the second, 2.16 in
   the last; guessing is 2.30). The rate, 3e-3, is that of all arms with NASViT's optimizer and was chosen for weak augmentation: the row shows
-  this rate as much as the augmentation. A lower rate was not tried."""
+  this rate as much as the augmentation. A lower rate was not tried.
+- `alphanet-recipe` and `cnn-alphanet` keep AlphaNet's optimizer (SGD at its published rates) and AutoAugment: they too had more epochs in mind."""
 
 HEAD = """# Results
 
