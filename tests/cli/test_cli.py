@@ -55,13 +55,17 @@ def table_of(space_name, path, each_ms=1.0):
 
 
 def test_help_comes_fast():
+    """In 0.3 s; where the machine is slow, in twice what Python and typer take by themselves."""
     run("--help")
-    took = []
+    took, bare = [], []
     for _ in range(5):
         start = time.perf_counter()
         assert run("--help").returncode == 0
-        took.append(time.perf_counter() - start)
-    assert min(took) < 0.3
+        middle = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "import typer, rich.console"], check=True)
+        took.append(middle - start)
+        bare.append(time.perf_counter() - middle)
+    assert min(took) < max(0.3, 2 * min(bare)), (took, bare)
 
 
 @pytest.mark.parametrize(
