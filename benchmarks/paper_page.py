@@ -173,8 +173,8 @@ NOTES = """## Notes
 HEAD = """# Results
 
 The investigations of NASViT (ICLR 2022) at the scale of two CPU cores: the space `nano` (442,368 subnets, 0.6 to 10.8 MMACs) and its
-convolutional counterpart `nano-cnn` on CIFAR-10 (JPEG images, 47,500 for training), {epochs} epochs for every arm, {seeds} seeds, batch
-128, one thread a run. Top-1 in percent on the 10,000 test images, each subnet calibrated on 4,096 training images; the random
+convolutional counterpart `nano-cnn` on CIFAR-10 (JPEG images, 47,500 for training), {epochs} epochs for every arm, {seeds} seeds
+in the whole grid, batch 128, one thread a run. Top-1 in percent on the 10,000 test images, each subnet calibrated on 4,096 training images; the random
 subnets are the same 20 for all arms of a space. Measured on {machines}. {state}
 
 A step is in conflict when the cosine between the gradient of the largest subnet and that of the others, over all parameters, is
