@@ -189,8 +189,10 @@ def locked(path: Path, busy: str, kind: type[NasvitEdgeError] = NasvitEdgeError)
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise kind(busy) from None
+        except OSError:
+            pass  # a file system without locks, as of some clusters: nothing can be told
         try:
             yield
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -236,3 +237,23 @@ def test_an_empty_or_missing_folder_is_named(tmp_path):
     for path in (tmp_path, tmp_path / "absent"):
         with pytest.raises(NasvitEdgeError, match="no such folder, or it is empty"):
             files.read_tree(path, "artifact")
+
+
+def test_a_lock_is_held_by_one_and_free_afterwards(tmp_path):
+    path = tmp_path / "run.lock"
+    with files.locked(path, "busy"):
+        with pytest.raises(NasvitEdgeError, match="busy"), files.locked(path, "busy"):
+            raise AssertionError("held twice")
+        assert path.exists()  # the loser leaves it to its owner
+    with files.locked(path, "busy"):
+        pass
+    assert not path.exists()
+
+
+def test_where_the_file_system_has_no_locks_nothing_is_refused(tmp_path, monkeypatch):
+    def unsupported(*_):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(files.fcntl, "flock", unsupported)
+    with files.locked(tmp_path / "run.lock", "busy"):
+        pass

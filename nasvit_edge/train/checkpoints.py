@@ -71,6 +71,14 @@ class Checkpoints:
             )
 
 
+def refuse_old(out: Path) -> None:
+    """CheckpointError where the folder holds a run already: it is not to be lost by a slip."""
+    if Checkpoints(out, {}).paths() or (out / "supernet.safetensors").exists():
+        raise CheckpointError(
+            f"{str(out)!r} holds a run already; continue it with --resume or choose another --out"
+        )
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)

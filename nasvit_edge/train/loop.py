@@ -141,13 +141,6 @@ class Trainer:
             ) from None
         return self.step
 
-    def refuse_old(self) -> None:
-        """CheckpointError where the folder holds a run already: it is not to be lost by a slip."""
-        if self.checkpoints.paths() or (self.settings.out / "supernet.safetensors").exists():
-            raise CheckpointError(
-                f"{str(self.settings.out)!r} holds a run already; continue it with --resume or choose another --out"
-            )
-
     def save(self) -> None:
         """A checkpoint of this moment, by the first process alone."""
         if self.world.rank == 0 and self.step:

@@ -17,6 +17,7 @@ from nasvit_edge.errors import RecipeError, TrainingError
 from nasvit_edge.model.checkpoint import resolve_weights
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.space import SearchSpace, load_space, space_toml
+from nasvit_edge.train.checkpoints import refuse_old
 from nasvit_edge.train.conflicts import Meter
 from nasvit_edge.train.evaluate import subnet_accuracies
 from nasvit_edge.train.initial import initialised, started
@@ -66,15 +67,28 @@ def run(
         What came out; nothing on other processes than the first.
 
     Raises:
-        TrainingError: the run diverged, or was stopped by a signal (a checkpoint is left).
+        TrainingError: the run diverged, was stopped by a signal (a checkpoint is left), or another process is
+            training into the same folder.
+        CheckpointError: the folder holds a run already, or none to resume.
     """
     torch.set_num_threads(request.settings.threads)
     files.writable_folder(request.settings.out)
-    with world() as ranks, stopping() as stop:
+    with world() as ranks, stopping() as stop, _alone(request, ranks):
         if ranks.rank:  # the first tells for all
             _run(request, ranks, stop, lambda done, total, detail: None, lambda text: None)
             return {}
         return _run(request, ranks, stop, on_progress, note)
+
+
+def _alone(request: Request, ranks: World) -> contextlib.AbstractContextManager[None]:
+    """The folder is this run's until it ends; asked for by the first process, before data are looked at."""
+    out = request.settings.out
+    if ranks.rank:
+        return contextlib.nullcontext()
+    if not request.resume:
+        refuse_old(out)
+    busy = f"another process is training into {str(out)!r} right now; wait for it, or choose another --out"
+    return files.locked(out / "training.lock", busy, TrainingError)
 
 
 def _run(
@@ -101,8 +115,6 @@ def _run(
     )
     if request.resume:
         note(f"resuming at step {trainer.resume()} of {trainer.steps}")
-    else:
-        trainer.refuse_old()
     if ranks.rank == 0:
         _describe(request, space, trainer)
     with _Logs(request, trainer, calibration, validation, on_progress) as logs:

@@ -18,6 +18,7 @@ from nasvit_edge.data_sets import ImageSet
 from nasvit_edge.errors import CheckpointError, DataError, NasvitEdgeError, TrainingError
 from nasvit_edge.model.checkpoint import load_supernet
 from nasvit_edge.model.supernet import Supernet
+from nasvit_edge.train.checkpoints import refuse_old
 from nasvit_edge.train.initial import initialised
 from nasvit_edge.train.loop import Settings, Trainer, Watched, finish
 from nasvit_edge.train.recipe import Recipe, load_recipe
@@ -62,7 +63,7 @@ def train(space, images, out, recipe: Recipe = RECIPE, *, resume=False, on_step=
     if resume:
         run.resume()
     else:
-        run.refuse_old()
+        refuse_old(out)
     heard = Watched(on_step=on_step or (lambda record, products: None), stop=stop or (lambda: False))
     return finish(run, images) if run.run(heard) else None
 

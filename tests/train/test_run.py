@@ -13,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY
+from conftest import TINY, one_line
 
+from nasvit_edge.errors import CheckpointError, TrainingError
 from nasvit_edge.model.checkpoint import load_supernet
 from nasvit_edge.space import load_space
-from nasvit_edge.train.run import chosen
+from nasvit_edge.train.loop import Settings
+from nasvit_edge.train.run import Request, chosen, run
 
 EPOCHS = 12
 
@@ -156,6 +158,28 @@ def test_a_signal_ends_the_run_with_a_checkpoint_and_a_line(space, data, tmp_pat
     assert steps_done(out) > 0
     assert ended(*command(space, data, out, "--resume"))[0] == 0
     assert weights(out) == weights(whole)
+
+
+def test_a_second_process_into_the_same_folder_is_refused_while_the_first_goes_on(space, data, tmp_path):
+    out = tmp_path / "shared"
+    first = started(*command(space, data, out, "--epochs", "1000"))
+    try:
+        end = time.monotonic() + 120
+        while not steps_done(out) and first.poll() is None and time.monotonic() < end:
+            time.sleep(0.01)
+        recipe = chosen(str(space), None, ["run.epochs=1", "run.batch_size=16"])[1]
+        second = Request(
+            space=str(space), data=str(data), recipe=recipe, settings=Settings(out=out), resume=True
+        )
+        with pytest.raises(TrainingError, match="another process is training into") as caught:
+            run(second)
+        assert str(out) in one_line(caught)
+        assert first.poll() is None
+    finally:
+        first.kill()
+        first.communicate()
+    with pytest.raises(CheckpointError, match="another run's"):  # the lock went with its process
+        run(second)
 
 
 def broken_folders(root: Path):

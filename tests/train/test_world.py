@@ -252,7 +252,7 @@ def test_a_signal_to_one_rank_stops_all_at_the_same_step(pair):
 
 
 def test_a_rank_that_is_killed_stops_the_others_with_one_line_that_names_it():
-    with ranks(3) as group:
+    with ranks(3, timeout_s=20.0) as group:  # what a survivor takes that hears of it late
         group.send(rounds)
         time.sleep(1.5)
         group.processes[1].kill()
