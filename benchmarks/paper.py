@@ -86,16 +86,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
     parser.add_argument("--hours", type=float, default=1e3, help="begin nothing new after so long")
-    parser.add_argument("--arms", nargs="*", choices=[a.name for a in ARMS], help="only these")
+    parser.add_argument("--arms", nargs="*", choices=[a.name for a in ARMS], help="only these, in this order")
     parser.add_argument("--report", type=Path, help="write the page and run nothing")
     parser.add_argument("--list", action="store_true", help="print the commands and run nothing")
     options = parser.parse_args()
-    grid = [
-        (arm, seed)
-        for seed in range(options.seeds)
-        for arm in ARMS
-        if not options.arms or arm.name in options.arms
-    ]
+    named = {arm.name: arm for arm in ARMS}
+    grid = [(named[name], seed) for seed in range(options.seeds) for name in options.arms or named]
     if options.report:
         files.write_text(options.report, page(options, ARMS, results(options)))
         print(f"wrote {options.report}")
