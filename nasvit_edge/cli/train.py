@@ -60,11 +60,14 @@ def train(
     Train a supernet by a recipe. Ctrl-C and SIGTERM keep a checkpoint; --resume continues bit for bit.
     Writes OUT/supernet.safetensors and OUT/space.toml. Under torchrun, on several processes.
     """
-    from nasvit_edge.train.loop import Settings
-    from nasvit_edge.train.run import Request, chosen, run
+    from nasvit_edge.train.recipe import chosen
 
     changes = options.recipe_changes(values, run_epochs=epochs, run_batch_size=batch_size)
-    space, rule = chosen(space, recipe, changes)
+    space, rule = chosen(space, recipe, changes)  # an error here needs no torch
+
+    from nasvit_edge.train.loop import Settings
+    from nasvit_edge.train.run import Request, run
+
     settings = Settings(
         out=out,
         seed=seed,

@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 
 from nasvit_edge import files
 from nasvit_edge.errors import RecipeError
-from nasvit_edge.space import SearchSpace
+from nasvit_edge.space import SearchSpace, load_space
 
 
 def _within(low: float, high: float, default: float) -> Any:
@@ -164,6 +164,20 @@ def load_recipe(name: str | Path) -> Recipe:
     """A shipped recipe by name, or a TOML file by path."""
     content, path = _read(str(name), ())
     return parse_recipe(content, str(path))
+
+
+def chosen(space: str | None, recipe: str | None, changes: Sequence[str]) -> tuple[str, Recipe]:
+    """Space and recipe, where one of both may be left to the other; `changes` are `key=value` of the recipe."""
+    rule = load_recipe(recipe) if recipe is not None else None
+    space = space or (rule.space if rule else "") or "nano"
+    if rule is None:
+        known = load_space(space)
+        images = "nano" if max(known.resolutions) <= _SMALL else "nasvit"
+        rule = load_recipe("scenes" if known.is_dense else images)
+    return space, rule.with_values(changes) if changes else rule
+
+
+_SMALL = 64  # pixels
 
 
 def _read(name: str, seen: tuple[Path, ...]) -> tuple[dict[str, Any], Path]:

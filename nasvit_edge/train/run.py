@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from nasvit_edge.train.initial import initialised, started
 from nasvit_edge.train.logs import RunLog, StepRecord
 from nasvit_edge.train.loop import Settings, Trainer, Watched, finish
 from nasvit_edge.train.merge import Products
-from nasvit_edge.train.recipe import Recipe, load_recipe
+from nasvit_edge.train.recipe import Recipe
 from nasvit_edge.train.teacher import Teacher, load_teacher
 from nasvit_edge.train.world import World, world
 
@@ -134,20 +134,6 @@ def _run(
         "steps": trainer.step,
         "validation": validation.name,
     }
-
-
-def chosen(space: str | None, recipe: str | None, changes: Sequence[str]) -> tuple[str, Recipe]:
-    """Space and recipe, where one of both may be left to the other; `changes` are `key=value` of the recipe."""
-    rule = load_recipe(recipe) if recipe is not None else None
-    space = space or (rule.space if rule else "") or "nano"
-    if rule is None:
-        known = load_space(space)
-        images = "nano" if max(known.resolutions) <= _SMALL else "nasvit"
-        rule = load_recipe("scenes" if known.is_dense else images)
-    return space, rule.with_values(changes) if changes else rule
-
-
-_SMALL = 64  # pixels
 
 
 def space_for(space: SearchSpace, data: str, note: Callable[[str], None] = lambda text: None) -> SearchSpace:

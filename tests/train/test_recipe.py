@@ -6,12 +6,12 @@ import dataclasses
 import json
 
 import pytest
-from conftest import one_line, only_user_errors
+from conftest import TINY, one_line, only_user_errors
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nasvit_edge.errors import NasvitEdgeError, RecipeError
-from nasvit_edge.train.recipe import Recipe, load_recipe, parse_recipe, recipe_names
+from nasvit_edge.train.recipe import Recipe, chosen, load_recipe, parse_recipe, recipe_names
 
 NAMES = [
     "nasvit",
@@ -30,6 +30,17 @@ def test_the_named_recipes_are_there(name):
     recipe = load_recipe(name)
     assert recipe.name == name
     assert recipe.about
+
+
+def test_space_and_recipe_may_be_left_to_each_other(tmp_path):
+    space = tmp_path / "tiny.toml"
+    space.write_text(TINY)
+    assert chosen(None, None, [])[0] == "nano"
+    assert chosen(None, None, [])[1].name == "nano"
+    assert chosen("nasvit", None, [])[1].name == "nasvit"
+    assert chosen(None, "alphanet", [])[0] == "alphanet"
+    assert chosen("nano-cnn", "alphanet", ["run.epochs=3"])[1].run.epochs == 3
+    assert chosen(str(space), None, [])[1].name == "nano"
 
 
 @pytest.mark.parametrize("name", recipe_names())

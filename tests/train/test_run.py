@@ -19,7 +19,8 @@ from nasvit_edge.errors import CheckpointError, TrainingError
 from nasvit_edge.model.checkpoint import load_supernet
 from nasvit_edge.space import load_space
 from nasvit_edge.train.loop import Settings
-from nasvit_edge.train.run import Request, chosen, run
+from nasvit_edge.train.recipe import chosen
+from nasvit_edge.train.run import Request, run
 
 EPOCHS = 12
 
@@ -230,12 +231,3 @@ def test_a_dry_run_says_what_it_would_take_and_leaves_nothing(space, data, tmp_p
     assert code == 0, err
     assert json.loads(printed)
     assert not (tmp_path / "out" / "checkpoints").exists()
-
-
-def test_space_and_recipe_may_be_left_to_each_other(space):
-    assert chosen(None, None, [])[0] == "nano"
-    assert chosen(None, None, [])[1].name == "nano"
-    assert chosen("nasvit", None, [])[1].name == "nasvit"
-    assert chosen(None, "alphanet", [])[0] == "alphanet"
-    assert chosen("nano-cnn", "alphanet", ["run.epochs=3"])[1].run.epochs == 3
-    assert chosen(str(space), None, [])[1].name == "nano"
