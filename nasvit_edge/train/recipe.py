@@ -278,8 +278,17 @@ def _assign(content: dict[str, Any], text: str) -> None:
     for parent in parents:
         target = target.get(parent) if isinstance(target, dict) else None
     if not equals or not isinstance(target, dict) or leaf not in target or isinstance(target[leaf], dict):
-        raise RecipeError(f"--set {text!r}: give a recipe's key and value, like optimizer.learning_rate=2e-3")
+        raise RecipeError(
+            f"--set {text!r}: give a recipe's key and value, like optimizer.learning_rate=2e-3; {_keys(content, key)}"
+        )
     try:
         target[leaf] = tomllib.loads(f"x = {value.strip()}")["x"]
     except tomllib.TOMLDecodeError:
         target[leaf] = value.strip()  # text without quotes
+
+
+def _keys(content: dict[str, Any], key: str) -> str:
+    """What there is where `key` begins."""
+    section = key.partition(".")[0].strip()
+    own = content.get(section)
+    return f"{section} has {', '.join(own)}" if isinstance(own, dict) else f"there are {', '.join(content)}"

@@ -106,6 +106,18 @@ def test_values_are_changed_by_their_place():
     )
 
 
+def test_a_wrong_key_is_answered_with_those_there_are():
+    for text, there in {
+        "run.epoks=3": "run has epochs, warmup_epochs",
+        "run=3": "run has epochs",
+        "rum.epochs=3": ", run, subnets",
+        "single.x=3": ", single, run",
+    }.items():
+        with pytest.raises(RecipeError, match=there) as error:
+            load_recipe("nasvit").with_values([text])
+        one_line(error)
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
