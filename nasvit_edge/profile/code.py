@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import threading
 from pathlib import Path
 
 from nasvit_edge import files
@@ -40,8 +41,17 @@ def conversion_digest() -> str:
     return _digest((*_LOWERING, *_OTHERS))
 
 
-@functools.cache
+_ONE_AT_A_TIME = threading.Lock()
+
+
 def _digest(names: tuple[str, ...]) -> str:
+    # devices are measured by threads of their own, and CPython 3.11's parser fails where two of them make trees at once
+    with _ONE_AT_A_TIME:
+        return _digest_of(names)
+
+
+@functools.cache
+def _digest_of(names: tuple[str, ...]) -> str:
     root = Path(files.__file__).parent
     digest = hashlib.sha256()
     for name in names:

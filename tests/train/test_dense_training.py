@@ -23,8 +23,8 @@ from nasvit_edge.model.evaluate import accuracy, calibrated, confusion, score, t
 from nasvit_edge.model.subnet import fold, materialise
 from nasvit_edge.train.initial import started
 from nasvit_edge.train.loop import Settings
-from nasvit_edge.train.recipe import load_recipe
-from nasvit_edge.train.run import Request, chosen, run
+from nasvit_edge.train.recipe import chosen, load_recipe
+from nasvit_edge.train.run import Request, run
 from nasvit_edge.train.step import Passes
 
 pytest.importorskip("torchvision")
