@@ -172,8 +172,8 @@ KINDS = (
 
 NOTES = """## Notes
 
-- Of one run a difference of a point says little: the images alone have a standard error of 0.5 points, and the largest subnet of one arm differs by up
-  to 5.3 points between two seeds (`nasvit`), more than `nasvit`, `no-projection` and `no-scaling` do among themselves. Differences are therefore taken seed by seed.
+- Of one run a difference of a point says little: the images alone have a standard error of 0.5 points, and seeds of one arm can differ by more than
+  arms do (see every run, below). Differences are therefore taken seed by seed.
 - `strong-augmentation`, seed 0: after the warm-up the loss went back to that of guessing (2.25 in the first epoch, 2.30 in the second, 2.16 in
   the last; guessing is 2.30). The rate, 3e-3, is that of all arms with NASViT's optimizer and was chosen for weak augmentation: the row shows
   this rate as much as the augmentation. A lower rate was not tried.

@@ -80,15 +80,18 @@ def run(
         return _run(request, ranks, stop, on_progress, note)
 
 
-def _alone(request: Request, ranks: World) -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def _alone(request: Request, ranks: World) -> Iterator[None]:
     """The folder is this run's until it ends; asked for by the first process, before data are looked at."""
-    out = request.settings.out
     if ranks.rank:
-        return contextlib.nullcontext()
-    if not request.resume:
-        refuse_old(out)
+        yield
+        return
+    out = request.settings.out
     busy = f"another process is training into {str(out)!r} right now; wait for it, or choose another --out"
-    return files.locked(out / "training.lock", busy, TrainingError)
+    with files.locked(out / "training.lock", busy, TrainingError):
+        if not request.resume:
+            refuse_old(out)
+        yield
 
 
 def _run(
