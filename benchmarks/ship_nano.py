@@ -1,7 +1,7 @@
 """Accuracy of trained weights on all test images, and shipping them.
 
     python benchmarks/ship_nano.py RUN            # evaluate RUN/supernet.safetensors: nano on Fashion-MNIST
-    python benchmarks/ship_nano.py RUN --ship     # and put it into the package data
+    python benchmarks/ship_nano.py RUN --ship     # and put it into the package data, with a predictor fitted to it
     python benchmarks/ship_nano.py RUN --name OWN.toml --data CIFAR10 --training-images 4096 --random 20 --ship
 
 Smallest, largest and a few random subnets, each calibrated on the 512 bundled calibration images, or on training images.
@@ -10,6 +10,8 @@ Smallest, largest and a few random subnets, each calibrated on the 512 bundled c
 import argparse
 import random
 import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -57,7 +59,10 @@ def main() -> None:
     print(f"mean of {len(others)} random: {statistics.mean(others):.2%}, sd {statistics.pstdev(others):.2%}")
     if options.ship:
         files.write_bytes(files.data("weights", f"{options.name}.safetensors"), weights.read_bytes())
-        print(f"shipped {weights.stat().st_size / 1e6:.2f} MB")
+        print(f"shipped {weights.stat().st_size / 1e6:.2f} MB", flush=True)
+        if options.name == "nano":
+            fit = Path(__file__).parent / "fit_nano_accuracy.py"
+            subprocess.run([sys.executable, str(fit), "--write"], check=True)
 
 
 if __name__ == "__main__":

@@ -54,6 +54,7 @@ def fit(
     images = f"{len(source.validation)} images of {source.validation.name}"
     told = f"{len(configs)} subnets of {Path(supernet).name} measured on {images}"
     content = fitting.fit(loaded, configs, accuracies, told) | {"seed": seed}
+    content |= {"weights_sha256": source.supernet.source.get("sha256")}  # of generic weights None
     parsed(out.stem, content, loaded)
     if source.writes:
         files.write_json(out, content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -77,6 +78,11 @@ def prepare(
     space = load_space(request.space)
     request = _with_weights(request, space)
     accuracy = accuracy_source(request, space)
+    if isinstance(accuracy, AccuracyPredictor) and _of_other_weights(accuracy, request.supernet):
+        note(
+            f"predictor {accuracy.name} was fitted to other weights than {request.supernet}; for these: "
+            f"nasvit-edge accuracy fit --space {request.space} --supernet {request.supernet}"
+        )
     devices = request.wanted.devices(request.device)
     if request.table is not None and len(devices) > 1:
         raise NasvitEdgeError("--table is for one device; name each device in --latency DEVICE=20ms instead")
@@ -257,6 +263,16 @@ def accuracy_source(request: Request, space: SearchSpace) -> AccuracyPredictor |
     if predictor.space != space.name:
         raise NasvitEdgeError(f"predictor {name!r} is for space {predictor.space!r}, not {space.name!r}")
     return predictor
+
+
+def _of_other_weights(predictor: AccuracyPredictor, supernet: str | None) -> bool:
+    """Whether the predictor says which weights it is of, and `supernet` has others."""
+    if predictor.weights_sha256 is None or supernet is None:
+        return False
+    shipped = {path.stem: path for path in files.data("weights").glob("*.safetensors")}
+    with contextlib.suppress(NasvitEdgeError):  # `random`, or no such file: told where weights are needed
+        return files.sha256(shipped.get(supernet, Path(supernet))) != predictor.weights_sha256
+    return False
 
 
 def measured_accuracy(request: Request, space: SearchSpace) -> ImageAccuracy:

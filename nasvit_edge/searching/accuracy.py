@@ -41,6 +41,7 @@ class AccuracyPredictor:
         lengths: how many numbers a config of the space has in each list.
         raw: the whole file, with its `validation`.
         quality: what is predicted, in a word or two.
+        weights_sha256: of the file of weights that it was fitted to; None where it does not say.
     """
 
     name: str
@@ -54,6 +55,7 @@ class AccuracyPredictor:
     lengths: Mapping[str, int]
     raw: dict[str, Any]
     quality: str = "accuracy"
+    weights_sha256: str | None = None
 
     def __call__(self, config: SubnetConfig) -> float:
         """What is predicted of a config of the space, a fraction."""
@@ -184,9 +186,19 @@ def parsed(name: str, raw: dict[str, Any], space: SearchSpace | None = None) -> 
         lengths=Counter(gene.kind for gene in space.genes[1:]),
         raw=raw,
         quality=quality,
+        weights_sha256=_weights(raw),
     )
     _check_link(predictor)
     return predictor
+
+
+def _weights(raw: dict[str, Any]) -> str | None:
+    found = raw.get("weights_sha256")
+    if found is None:
+        return None
+    if not isinstance(found, str) or re.fullmatch("[0-9a-f]{64}", found) is None:
+        raise ValueError(f"'weights_sha256' is {found!r}, not 64 hex digits")
+    return found
 
 
 def _effects(space: SearchSpace, table: dict[str, Any], where: str) -> _Effects:

@@ -193,6 +193,15 @@ def test_nano_is_searched_without_measuring(tmp_path):
     assert made.returncode == 0, made.stderr
     assert "predictor nano" in made.stderr
     assert time.perf_counter() - start < 10
+    assert "other weights" not in made.stderr
+
+
+def test_a_predictor_of_other_weights_is_told(tmp_path):
+    table = table_of("nano", tmp_path / "t.json")
+    options = ("--space", "nano", "--latency", "12ms", "--table", table, "--generations", 2)
+    made = run("search", *options, "--accuracy", "nano", "--supernet", "nano-cifar10", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert "other weights than nano-cifar10" in " ".join(made.stderr.split())
 
 
 @pytest.mark.slow
@@ -227,6 +236,7 @@ def test_a_predictor_is_fitted_and_searched_with(tmp_path):
     made = run("accuracy", "fit", "--space", "nano", "--samples", "20", "--out", "p.json", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     assert "error on subnets left out" in made.stdout
+    assert files.sha256(files.data("weights", "nano.safetensors")) in (tmp_path / "p.json").read_text()
     table = table_of("nano", tmp_path / "t.json")
     options = ("--space", "nano", "--accuracy", "p.json", "--latency", "12ms", "--table", table)
     assert run("search", *options, cwd=tmp_path).returncode == 0

@@ -193,6 +193,20 @@ def test_shipped_predictors_are_listed_and_load():
         assert ne.load_accuracy(name).name == name
 
 
+@pytest.mark.parametrize("name", [p.stem for p in files.data("weights").glob("*.safetensors")])
+def test_a_shipped_predictor_is_of_the_shipped_weights(name):
+    if name in predictor_names():
+        sha256 = files.sha256(files.data("weights", f"{name}.safetensors"))
+        assert ne.load_accuracy(name).weights_sha256 == sha256
+
+
+@pytest.mark.parametrize("wrong", ["", "x" * 64, 3, True, [], {}, "0" * 63 + "\n", 0, int("1" * 64)])
+def test_a_hash_of_weights_that_is_none_gives_one_line(tmp_path, wrong):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(RAW | {"weights_sha256": wrong}))
+    assert "weights_sha256" in only_user_errors(ne.load_accuracy, path)
+
+
 def test_an_unknown_name_lists_what_there_is():
     with pytest.raises(NasvitEdgeError, match="nasvit"):
         ne.load_accuracy("imagenet")
