@@ -42,7 +42,8 @@ class Check:
     """The outcome of one verification; figures are None where not measured.
 
     Attributes:
-        error, snr_db: of logits.
+        error: of logits, on all inputs.
+        snr_db: of logits, on the real images where the space has some.
         pixels: the share of a segmenter's pixels that have the supernet's label, of `pixel_count`.
         scenes: on labelled scenes (`scene_checks.compared`).
     """
@@ -159,7 +160,7 @@ class Reference:
         labels_only = self.output == dense.LABELS
         check = Check(
             error=None if labels_only else parity.relative_error(logits, self.logits),
-            snr_db=None if labels_only else parity.snr_db(logits, self.logits),
+            snr_db=None if labels_only else self._snr_db(logits),
             threshold=threshold,
             inputs=len(self.inputs),
             real_images=self.real_images,
@@ -167,6 +168,13 @@ class Reference:
             **more,
         )
         return check, logits
+
+    def _snr_db(self, found: _Array) -> float:
+        """Of the real images, where there are any: noise leaves the ranges that int8 was calibrated to, as no camera does."""
+        if found.shape != self.logits.shape or not np.isfinite(found).all():
+            return float("-inf")
+        count = self.real_images or len(found)
+        return parity.snr_db(found[:count], self.logits[:count])
 
     def _pixels(self, found: _Array) -> dict[str, Any]:
         """How many pixels have the supernet's label."""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 
 import damage
+import numpy as np
 import pytest
 from conftest import one_line
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nasvit_edge import data_sets
 from nasvit_edge.errors import ExportError, NasvitEdgeError, VerifyError
-from nasvit_edge.export import artifact, sensitivity, verification, writing
+from nasvit_edge.export import artifact, parity, sensitivity, verification, writing
 from nasvit_edge.export.formats import Recipe, load_format
 from nasvit_edge.export.writing import Options
 from nasvit_edge.model.checkpoint import load_supernet
@@ -155,6 +159,46 @@ def test_sensitive_ops_are_kept_in_floating_point_until_the_file_passes(
     assert len(made.kept) >= 1
     assert "in floating point" in notes[0]
     assert json.loads(artifact.sidecar_path(path).read_text())["kept_in_float"] == list(made.kept)
+
+
+@given(spoilt=st.floats(-1e6, 1e6), at=st.integers(0, 3))
+def test_the_signal_to_noise_ratio_is_that_of_the_real_images_where_there_are_some(spoilt, at):
+    """Noise leaves the ranges that int8 was calibrated to, and says nothing of what a user will see."""
+    exact = np.random.default_rng(0).normal(size=(4, 10)).astype(np.float32)
+    found = exact + np.float32(0.01)
+    found[at] = spoilt
+    some, none = (
+        verification.Reference(np.zeros((4, 3, 16, 16), np.float32), real, exact, None) for real in (2, 0)
+    )
+    limit = load_format("onnx").thresholds["int8"]
+    judged = exact[:2] if at >= 2 else exact
+    seen = some.check(lambda x: found, SPACE, limit, "supernet")[0]
+    assert seen.snr_db == parity.snr_db(found[:2], exact[:2])
+    assert none.check(lambda x: found, SPACE, limit, "supernet")[0].snr_db == parity.snr_db(found, exact)
+    assert (seen.snr_db > 30) == (judged is not exact or np.abs(found[at] - exact[at]).max() < 0.1)
+
+
+def test_values_that_are_no_numbers_fail_on_noise_as_well():
+    exact = np.ones((4, 10), np.float32)
+    found = exact.copy()
+    found[3, 2] = np.nan
+    judged = verification.Reference(np.zeros((4, 3, 16, 16), np.float32), 2, exact, None)
+    check, _ = judged.check(lambda x: found, SPACE, load_format("onnx").thresholds["int8"], "supernet")
+    assert check.snr_db == float("-inf")
+    assert not check.passed
+
+
+def test_random_subnets_of_the_shipped_weights_pass_int8_with_few_ops_in_floating_point(supernet, tmp_path):
+    form, rng = load_format("onnx"), random.Random(5)
+    for number in range(2):
+        config = SPACE.sample(rng)
+        subnet = calibrated(materialise(supernet, config), data_sets.bundled("calibration"))
+        seen = next(data_sets.bundled("calibration").batches(SPACE, config.resolution, 128))[0].numpy()
+        path = tmp_path / f"{number}.onnx"
+        made = writing.export(supernet, subnet, form, path, Options(precision="int8", calibration=seen))
+        assert made.check.passed
+        assert len(made.kept) <= 2  # of about 25
+        assert made.check.snr_db > form.thresholds["int8"].snr_db + 6
 
 
 def test_sensitivity_ranks_every_op_once(subnet, images):

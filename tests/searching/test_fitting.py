@@ -98,5 +98,7 @@ def test_the_shipped_predictor_of_nano_says_how_good_it_is():
     made = load_accuracy("nano")
     checked = made.raw["validation"]["test"]
     assert checked["images"] == 10_000
-    assert made.uncertainty == checked["rmse"] < 0.01
+    assert made.uncertainty == checked["rmse"]
+    assert abs(checked["bias"]) < 0.015  # validation images are easier than test images
+    assert checked["rmse"] ** 2 - checked["bias"] ** 2 < 0.005**2  # what decides between subnets
     assert checked["tau"] > 0.6
