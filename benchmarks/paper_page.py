@@ -61,8 +61,8 @@ def table(arms, results) -> str:
 def scratch(results) -> str:
     """Subnets alone against the same subnets of the supernet."""
     lines = [
-        "| subnet | in the `nasvit` supernet | alone, on labels | difference, seed by seed |",
-        "|---|---|---|---|",
+        "| subnet | in the `nasvit` supernet | alone, on labels | difference, seed by seed | decided (as below) |",
+        "|---|---|---|---|---|",
     ]
     inside = results.get("nasvit", {})
     for name in ("smallest", "middle"):
@@ -70,7 +70,8 @@ def scratch(results) -> str:
         both = sorted(set(inside) & set(alone))
         difference = [inside[seed][name] - alone[seed]["alone"] for seed in both]
         cells = [spread([s[name] for s in inside.values()]), spread([s["alone"] for s in alone.values()])]
-        lines.append(f"| {name} | {' | '.join(cells)} | {spread(difference)} |")
+        cells += [spread(difference), "yes" if decided(difference) else "no"]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "## A subnet from scratch against the same subnet in the supernet\n\n" + "\n".join(lines)
 
 
@@ -144,13 +145,20 @@ def found(own, key) -> float:
     return own[key] if key in own else own["kinds"][key]
 
 
+def decided(difference) -> bool:
+    """Whether Student's 95 % interval of the mean leaves out 0."""
+    if len(difference) < 2:
+        return False
+    error = statistics.stdev(difference) / len(difference) ** 0.5
+    return abs(statistics.mean(difference)) > t.ppf(0.975, len(difference) - 1) * error
+
+
 def verdict(difference) -> str:
-    """Decided where Student's 95 % interval of the mean leaves out 0; seeds that merely agree are called a lean."""
+    """What a difference says of the paper's finding; seeds that merely agree are called a lean."""
     if len(difference) < 2:
         return "not decided: fewer than two seeds"
     mean = statistics.mean(difference)
-    error = statistics.stdev(difference) / len(difference) ** 0.5
-    if abs(mean) > t.ppf(0.975, len(difference) - 1) * error:
+    if decided(difference):
         return "agrees" if mean > 0 else "**disagrees**"
     if len({d > 0 for d in difference}) == 1:
         return f"leans {'the same' if mean > 0 else 'the **other**'} way in every seed; not decided"
