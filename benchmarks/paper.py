@@ -30,9 +30,7 @@ from nasvit_edge.device import cpu_model
 from nasvit_edge.report.conflicts import read_conflicts, summarise
 from nasvit_edge.space import load_space, space_toml
 
-EPOCHS = (
-    6  # so that 27 runs take 7 to 8 hours of two cores: a seed has 4.3 hours of one thread, and evaluation
-)
+EPOCHS = 6  # 27 runs took 11.3 hours of one thread, 6 of two cores, and evaluation
 SMALL = [  # every arm: batches, crops and warm-up as small images and few epochs want them
     *("run.epochs={epochs}", "run.warmup_epochs=1", "run.batch_size=128"),
     *("augment.crop=padded", "augment.padding=4"),
