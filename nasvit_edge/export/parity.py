@@ -88,10 +88,15 @@ def relative_error(logits: _Array, expected: _Array) -> float:
     return float(np.abs(logits - expected).max() / expected.std())
 
 
-def snr_db(logits: _Array, expected: _Array) -> float:
-    """Signal-to-noise ratio of logits in dB; -inf for another shape or values that are not finite."""
+def snr_db(logits: _Array, expected: _Array, real: int = 0) -> float:
+    """Signal-to-noise ratio of logits in dB; -inf for another shape or values that are not finite.
+
+    Where the first `real` inputs are images, it is theirs: noise leaves the ranges that int8 was calibrated to, as no camera does.
+    """
     if logits.shape != expected.shape or not np.isfinite(logits).all():
         return float("-inf")
+    count = real or len(expected)
+    logits, expected = logits[:count], expected[:count]
     noise = float(((logits.astype(np.float64) - expected) ** 2).sum())
     signal = float((expected.astype(np.float64) ** 2).sum())
     return float(10 * np.log10(signal / noise)) if noise > 0 else float("inf")

@@ -160,7 +160,7 @@ class Reference:
         labels_only = self.output == dense.LABELS
         check = Check(
             error=None if labels_only else parity.relative_error(logits, self.logits),
-            snr_db=None if labels_only else self._snr_db(logits),
+            snr_db=None if labels_only else parity.snr_db(logits, self.logits, self.real_images),
             threshold=threshold,
             inputs=len(self.inputs),
             real_images=self.real_images,
@@ -168,13 +168,6 @@ class Reference:
             **more,
         )
         return check, logits
-
-    def _snr_db(self, found: _Array) -> float:
-        """Of the real images, where there are any: noise leaves the ranges that int8 was calibrated to, as no camera does."""
-        if found.shape != self.logits.shape or not np.isfinite(found).all():
-            return float("-inf")
-        count = self.real_images or len(found)
-        return parity.snr_db(found[:count], self.logits[:count])
 
     def _pixels(self, found: _Array) -> dict[str, Any]:
         """How many pixels have the supernet's label."""
