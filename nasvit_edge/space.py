@@ -18,6 +18,15 @@ from typing import Any
 
 from nasvit_edge import files
 from nasvit_edge.errors import SpaceError
+from nasvit_edge.preparation import (
+    DEPLOYED,
+    PUBLISHED,
+    PUBLISHED_SHARE,
+    SMALL_IMAGES,
+    Preparation,
+    checked_chain,
+    shorter_side,
+)
 from nasvit_edge.specs import GENES, AttentionSpec, HeadSpec, StageSpec, StemSpec
 from nasvit_edge.specs import Gene as Gene
 from nasvit_edge.specs import SubnetConfig as SubnetConfig
@@ -34,6 +43,10 @@ class SearchSpace:
 
     Attributes:
         resolutions: heights of the input; `aspect` is (width, height) of its shape.
+        image_size: side of the images that classifiers are trained and judged on, which are resized inside the model
+            to a subnet's resolution; the largest resolution if not given (0).
+        crop_share: how much of an image's shorter side that is; if not given (0), 1 of images up to 64 pixels and
+            0.875 (224 of 256) of larger ones.
     """
 
     name: str
@@ -47,10 +60,18 @@ class SearchSpace:
     std: tuple[float, ...]
     labels: str | tuple[str, ...]
     aspect: tuple[int, int] = (1, 1)
+    image_size: int = 0
+    crop_share: float = 0.0
     genes: tuple[Gene, ...] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "genes", tuple(_genes(self)))
+        if self.is_dense or not self.image_size:
+            object.__setattr__(self, "image_size", max(self.resolutions))
+        if self.is_dense or not self.crop_share:
+            whole = self.is_dense or self.image_size <= SMALL_IMAGES
+            share = 1.0 if whole else PUBLISHED_SHARE
+            object.__setattr__(self, "crop_share", share)
 
     def config(
         self,
@@ -112,6 +133,24 @@ class SearchSpace:
     def input_size(self, resolution: int) -> tuple[int, int]:
         """Height and width of the images at a resolution."""
         return (resolution, resolution * self.aspect[0] // self.aspect[1])
+
+    def preparation(self, resolution: int | None = None, chain: str = PUBLISHED) -> Preparation:
+        """How images become the input of a subnet of a resolution; None: of one that takes `image_size`.
+
+        Scenes are resized whole to the input, whatever the chain.
+        """
+        size = (self.image_size, self.image_size) if resolution is None else self.input_size(resolution)
+        rule: dict[str, Any] = {
+            "mean": self.mean,
+            "std": self.std,
+            "size": size,
+            "chain": checked_chain(chain),
+        }
+        if self.is_dense:
+            return Preparation(resize=size, crop=size, **rule)
+        side = min(size) if chain == DEPLOYED else self.image_size
+        shorter = shorter_side(side, self.crop_share)
+        return Preparation(resize=shorter, crop=(side, side), crop_share=self.crop_share, **rule)
 
     def smallest(self) -> SubnetConfig:
         """Every gene at its smallest choice."""
@@ -218,6 +257,8 @@ def space_toml(space: SearchSpace) -> str:
     values["head"] = {key: value for key, value in values["head"].items() if value != _PLAIN_HEAD.get(key)}
     if space.aspect == (1, 1):
         del values["aspect"]
+    if space.is_dense:
+        del values["image_size"], values["crop_share"]
     stages = list(map(_stage_values, space.stages, values.pop("stages")))
     del values["genes"]
     return tomli_w.dumps({"schema": 1, **values, "stage": stages})
@@ -246,8 +287,12 @@ def _parse(root: TomlTable) -> SearchSpace:
         std=root.three("std", positive=True),
         labels=_parse_labels(root),
         aspect=_parse_aspect(root),
+        image_size=root.integer("image_size", 8, 4096, 0) if "image_size" in root.values else 0,
+        crop_share=_parse_share(root),
     )
     root.done()
+    if space.is_dense and {"image_size", "crop_share"} & set(root.values):
+        raise SpaceError("keys 'image_size' and 'crop_share' are for classifiers; scenes are seen whole")
     names = [stage.name for stage in space.stages]
     if not names or len(set(names)) != len(names):
         raise SpaceError(f"key 'stage.name': {names!r} must be different names, at least one")
@@ -326,6 +371,13 @@ def _parse_aspect(root: TomlTable) -> tuple[int, int]:
     if len(sides) != 2 or not all(type(side) is int and 0 < side <= 4096 for side in sides):
         raise SpaceError(f"key 'aspect' is {sides!r}; it must be [width, height], like [4, 3]")
     return (sides[0], sides[1])
+
+
+def _parse_share(root: TomlTable) -> float:
+    share = root.take("crop_share", (int, float), 0.0)
+    if "crop_share" in root.values and not 0.1 <= share <= 1:
+        raise SpaceError(f"key 'crop_share' is {share!r}; it must be 0.1 to 1")
+    return float(share)
 
 
 def _parse_labels(table: TomlTable) -> str | tuple[str, ...]:

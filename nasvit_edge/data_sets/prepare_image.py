@@ -1,0 +1,183 @@
+"""An image file to the numbers that a model takes, by the description that travels with the model.
+
+Needs numpy and pillow alone: this very file lies beside exported models, where programs import it. The description is
+the JSON of `preparation` in a model's metadata; nasvit_edge/preparation.py says what its keys mean.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from PIL import Image, JpegImagePlugin
+
+LARGE = 50_000_000  # pixels: larger JPEG files are decoded at a half, a quarter or an eighth
+MOST = 90_000_000  # pixels that are decoded, at 4 bytes each
+_RESIZED = 16_000_000  # pixels that an image is resized to before it is cropped
+_LIMIT = f"at most {MOST // 1_000_000} megapixels are taken, of JPEG files more: make it smaller"
+_JPEG = b"\xff\xd8\xff"
+_BICUBIC = Image.Resampling.BICUBIC
+_ORIENTATION = 0x0112  # EXIF's
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def prepared(path: Any, preparation: dict[str, Any]) -> np.ndarray:
+    """An image file to what the model takes, (height, width, 3) float32."""
+    return normalised(input_values(pixels(path, preparation), preparation), preparation)
+
+
+def pixels(path: Any, preparation: dict[str, Any]) -> np.ndarray:
+    """An image file to the bytes of `crop`, (height, width, 3)."""
+    resize = preparation["resize"]
+    image = upright(path, preparation["background"], resize if isinstance(resize, int) else min(resize))
+    return np.asarray(fitted(image, preparation))
+
+
+def input_bytes(path: Any, preparation: dict[str, Any]) -> np.ndarray:
+    """An image file to the bytes of `size`, (height, width, 3), for models that take pixels."""
+    values = input_values(pixels(path, preparation), preparation)
+    return np.floor(values + np.float32(0.5)).clip(0, 255).astype(np.uint8)
+
+
+def opened(path: Any, side: int = 1) -> Image.Image:
+    """An image file, not decoded yet; a large JPEG as small as keeps `side` pixels of its shorter side.
+
+    Raises:
+        ValueError: more pixels than memory should hold.
+        Exception: of any kind, where it is no image.
+    """
+    with open(path, "rb") as stream:  # noqa: PTH123 - paths of bytes too
+        jpeg = stream.read(3) == _JPEG
+    try:
+        image = JpegImagePlugin.JpegImageFile(path) if jpeg else Image.open(path)
+    except Image.DecompressionBombError:  # Pillow refuses any kind of file from twice as many on
+        raise ValueError(f"it has more than {2 * MOST // 1_000_000} megapixels; {_LIMIT}") from None
+    width, height = image.size
+    if not width or not height:
+        raise ValueError(f"it has {width} x {height} pixels")
+    share = 1
+    while jpeg and width * height > LARGE * share**2 and share < 8 and min(width, height) >= 2 * share * side:
+        share *= 2
+    if share > 1:
+        image.draft(image.mode, (width // share, height // share))
+    if image.width * image.height > MOST:
+        size = f"{width * height / 1e6:.0f} megapixels, {4 * width * height / 1e9:.1f} GB decoded"
+        raise ValueError(f"{width} x {height} are {size}; {_LIMIT}")
+    return image
+
+
+def orientation_of(image: Image.Image) -> int:
+    """What EXIF says, 1 to 8; 1 (upright) where it says nothing or is damaged."""
+    try:
+        found = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # noqa: BLE001 - damaged EXIF fails in any way; the picture is whole
+        return 1
+    return found if found in _UPRIGHT else 1
+
+
+def upright(path: Any, background: Any, side: int = 1) -> Image.Image:
+    """An image file decoded, upright, in RGB."""
+    with opened(path, side) as image:
+        image.load()
+        turn = _UPRIGHT.get(orientation_of(image))
+        whole = rgb(image, background)
+        return whole if turn is None else whole.transpose(turn)
+
+
+def rgb(image: Image.Image, background: Any) -> Image.Image:
+    """An image of any mode in RGB."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image.copy() if image.readonly else image
+    if image.mode.startswith("I"):  # 16 bits; Pillow's own conversion cuts them off at 255
+        return _upper_byte(image)
+    if image.mode == "F":
+        raise ValueError("it holds floating-point values, whose range is unknown")
+    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+        if image.mode == "La":
+            image = image.convert("LA")
+        below = Image.new("RGBA", image.size, (*background, 255))
+        below.alpha_composite(image.convert("RGBA"))
+        return below.convert("RGB")
+    return image.convert("RGB")
+
+
+def _upper_byte(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 0xFFFF:
+        raise ValueError("its values do not fit 16 bits")
+    return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
+
+
+def geometry(width: int, height: int, preparation: dict[str, Any]) -> tuple[int, int, int, int]:
+    """Width and height that the whole image is resized to, and left and top of the crop in that."""
+    resize, (rows, columns) = preparation["resize"], preparation["crop"]
+    if isinstance(resize, int):
+        shorter = min(width, height)
+        to_width, to_height = resize * width // shorter, resize * height // shorter
+    else:
+        to_height, to_width = resize
+    return to_width, to_height, _half(to_width - columns), _half(to_height - rows)
+
+
+def _half(free: int) -> int:
+    """Half of it; of two whole numbers equally near the even one."""
+    return (free + (free >> 1 & 1)) >> 1
+
+
+def fitted(image: Image.Image, preparation: dict[str, Any]) -> Image.Image:
+    """An upright image to `crop`; of a thin one, which would become huge, only what is kept is resized."""
+    rows, columns = preparation["crop"]
+    to_width, to_height, left, top = geometry(image.width, image.height, preparation)
+    if to_width * to_height > _RESIZED:
+        across, down = image.width / to_width, image.height / to_height
+        right, bottom = min((left + columns) * across, image.width), min((top + rows) * down, image.height)
+        return image.resize((columns, rows), _BICUBIC, (left * across, top * down, right, bottom))
+    whole = image if image.size == (to_width, to_height) else image.resize((to_width, to_height), _BICUBIC)
+    return whole.crop((left, top, left + columns, top + rows))
+
+
+def input_values(crop: np.ndarray, preparation: dict[str, Any]) -> np.ndarray:
+    """Bytes of `crop` to `size`, (height, width, 3) float32 from 0 to 255 (bicubic: a little beyond)."""
+    rows, columns = preparation["size"]
+    tall = np.tensordot(_cubic_weights(crop.shape[0], rows), crop.astype(np.float32), (1, 0))
+    whole: np.ndarray = np.tensordot(tall, _cubic_weights(crop.shape[1], columns), (1, 1)).transpose(0, 2, 1)
+    return whole
+
+
+def _cubic_weights(length: int, size: int) -> np.ndarray:
+    """(size, length): what each output pixel takes of each input pixel."""
+    if length == size:
+        return np.eye(size, dtype=np.float32)
+    places = (np.arange(size) + 0.5) * length / size - 0.5
+    weights = np.zeros((size, length))
+    for tap in range(-1, 3):
+        taken = np.floor(places).astype(int) + tap
+        weight = _cubic(np.abs(places - taken))
+        np.add.at(weights, (np.arange(size), taken.clip(0, length - 1)), weight)
+    return weights.astype(np.float32)
+
+
+def _cubic(x: np.ndarray) -> np.ndarray:
+    """The bicubic kernel with a = -0.75 at distances from 0 to 2."""
+    a = -0.75
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    weights: np.ndarray = np.where(x <= 1, near, far)
+    return weights
+
+
+def normalised(values: np.ndarray, preparation: dict[str, Any]) -> np.ndarray:
+    """Values from 0 to 255, (height, width, 3), to `range`, minus `mean`, over `std`; float32."""
+    low, high = preparation["range"]
+    mean, std = (np.array(preparation[key], np.float32) for key in ("mean", "std"))
+    scaled = values.astype(np.float32) * np.float32((high - low) / 255) + np.float32(low)
+    result: np.ndarray = (scaled - mean) / std
+    return result
