@@ -11,6 +11,7 @@ from nasvit_edge.cli import options
 from nasvit_edge.cli.export import print_scenes
 from nasvit_edge.cli.output import note, print_json, print_table, progress, show_config, waiting
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.preparation import PUBLISHED
 from nasvit_edge.units import show_count
 
 
@@ -47,6 +48,12 @@ def evaluate(
         typer.Option(min=1, max=256, show_default="a core each", help="Processes that measure subnets."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the subnets as CSV.")] = None,
+    chain: Annotated[
+        str,
+        typer.Option(
+            help="How images are prepared: published (as trained: by the space's image size) or deployed (straight to the subnet's resolution)."
+        ),
+    ] = PUBLISHED,
     seed: options.Seed = 0,
     threads: options.Threads = 1,
     space: Annotated[
@@ -77,19 +84,20 @@ def evaluate(
         if given:
             raise NasvitEdgeError(f"{given[0]} is for evaluate --supernet WEIGHTS, not for an exported file")
         assert artifact is not None
-        _artifact(artifact, data, threads, space, as_json)
+        _artifact(artifact, {"data": data, "threads": threads, "space_path": space, "chain": chain}, as_json)
         return
     given_values = {
         name.strip("-").replace("-", "_"): value for name, value in own.items() if value is not None
     }
-    _supernet({"supernet": supernet, "data": data, "space": space, "seed": seed, **given_values}, as_json)
+    asked = {"supernet": supernet, "data": data, "space": space, "seed": seed, "chain": chain}
+    _supernet(asked | given_values, as_json)
 
 
-def _artifact(artifact: Path, data: str, threads: int, space: str | None, as_json: bool) -> None:
+def _artifact(artifact: Path, values: dict[str, Any], as_json: bool) -> None:
     from nasvit_edge.export import verification
 
     with waiting("evaluating"):
-        report = verification.evaluate(artifact, data, threads=threads, space_path=space)
+        report = verification.evaluate(artifact, **values)
     if as_json:
         print_json(report)
         return
@@ -103,6 +111,7 @@ def _artifact(artifact: Path, data: str, threads: int, space: str | None, as_jso
         f"{report['accuracy']:.2%}",
     ]
     print_table(["artifact", "images", "correct", "top-1"], [row])
+    note(f"images prepared as {report['chain']}")
 
 
 def _supernet(values: dict[str, Any], as_json: bool) -> None:

@@ -8,15 +8,23 @@ from nasvit_edge.data_sets.fashion import (
     TEST_IMAGES,
     VALIDATION_IMAGES,
     bundled,
+    bundled_as_stored,
     fashion_mnist,
     fashion_mnist_splits,
     has_bundled,
     np_order,
     write_bundled,
 )
-from nasvit_edge.data_sets.folders import image_folder
 from nasvit_edge.data_sets.sets import FileSet, Images, ImageSet, prepare
-from nasvit_edge.data_sets.splits import Labelled, check, classes, load_images, training_splits
+from nasvit_edge.data_sets.splits import (
+    Labelled,
+    calibration_images,
+    check,
+    chosen,
+    classes,
+    load_images,
+    training_splits,
+)
 
 __all__ = [
     "BUNDLED",
@@ -30,12 +38,14 @@ __all__ = [
     "Images",
     "Labelled",
     "bundled",
+    "bundled_as_stored",
+    "calibration_images",
     "check",
+    "chosen",
     "classes",
     "fashion_mnist",
     "fashion_mnist_splits",
     "has_bundled",
-    "image_folder",
     "load_images",
     "np_order",
     "prepare",

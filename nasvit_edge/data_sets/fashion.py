@@ -35,8 +35,13 @@ def has_bundled(space: SearchSpace) -> bool:
     return space.labels == FASHION_LABELS
 
 
-def bundled(split: str) -> ImageSet:
-    """`calibration`, `validation` or `test`: Fashion-MNIST images that come with the package."""
+def bundled(split: str, space: SearchSpace) -> ImageSet:
+    """`calibration`, `validation` or `test`: Fashion-MNIST images that come with the package, as `space` has images."""
+    return bundled_as_stored(split).fitted(space.preparation())
+
+
+def bundled_as_stored(split: str) -> ImageSet:
+    """The bundled images at 28 x 28, grey."""
     import torch
 
     if split not in ("calibration", "validation", "test"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from nasvit_edge.data_sets import kept
 from nasvit_edge.data_sets.decoding import check_header, decode
 from nasvit_edge.data_sets.sets import FileSet, Images, ImageSet, Paths
 from nasvit_edge.errors import DataError, require
+from nasvit_edge.preparation import Preparation
 
 MEMORY_BYTES = 2_000_000_000  # larger sets stay files
 _SPLITS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test", "val", "validation")}
@@ -85,20 +87,37 @@ def listing(folder: Path, name: str = "") -> Listing:
     return Listing(name, tuple(found.classes), paths, labels)
 
 
-def read(files: Listing, size: int) -> Images:
-    """The images of a listing at `size` x `size`: in memory, or as files where they do not fit.
+def unlabelled(data: str) -> Listing:
+    """All image files of a folder, or of its training part, at any depth; labels are 0."""
+    root = split_folder(data, "train") or Path(data)
+    datasets = require("torchvision.datasets", "train")
+    endings = tuple(datasets.folder.IMG_EXTENSIONS)
+    found = sorted(
+        os.fsencode(path) for path in root.rglob("*") if path.suffix.lower() in endings and path.is_file()
+    )
+    if not found:
+        raise DataError(f"images {data!r}: there are none in it (known kinds: {' '.join(endings)})")
+    name = f"{root.resolve().name} ({len(found)} images)"
+    return Listing(name, (), np.array(found), np.zeros(len(found), np.int64))
+
+
+def read(files: Listing, preparation: Preparation, *, whole: bool = False) -> Images:
+    """The images of a listing as `preparation` keeps them: in memory, or as files where they do not fit.
+
+    `whole`: as files in any case, for a pipeline that crops from the whole image.
 
     Raises:
         DataError: an image that cannot be read; of a set that stays files, only a sample is opened.
     """
     import torch
 
-    as_files = FileSet(files.name, files.paths, torch.from_numpy(files.labels), size)
-    if len(files) * 3 * size * size > MEMORY_BYTES:
+    as_files = FileSet(files.name, files.paths, torch.from_numpy(files.labels), preparation)
+    shape = (len(as_files), 3, *preparation.crop)
+    if whole or math.prod(shape) > MEMORY_BYTES:
         check_sample(files)
         return as_files
-    key = kept.key(files.paths, size)
-    pixels = kept.load(key, (len(as_files), 3, size, size))
+    key = kept.key(files.paths, preparation)
+    pixels = kept.load(key, shape)
     if pixels is None:
         pixels = as_files.loaded().pixels.numpy()
         kept.save(key, pixels)
@@ -111,8 +130,3 @@ def check_sample(files: Listing) -> None:
     decode(os.fsdecode(files.paths[0]))
     for path in files.paths[places]:
         check_header(os.fsdecode(path))
-
-
-def image_folder(folder: Path, size: int) -> Images:
-    """All images of a folder of classes, at `size` x `size`."""
-    return read(listing(folder), size)

@@ -1,25 +1,26 @@
 """Decoded images of a folder, kept in the user's cache: the second run starts at once.
 
-A file holds the SHA-256 of what follows, then the bytes. It is found by the files' paths, sizes and times; one that is
-damaged is made again.
+A file holds the SHA-256 of what follows, then the bytes. It is found by what the image files hold and how they are
+prepared; one that is damaged is made again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nasvit_edge import files
+from nasvit_edge import digests, files
 from nasvit_edge.data_sets.sets import Paths
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.preparation import Preparation
 
-_VERSION = "1"  # of the decoding
+_VERSION = "2"  # of the decoding
 _DIGEST = 32
 _MOST_BYTES = 6_000_000_000
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -32,16 +33,12 @@ def folder() -> Path:
     return user_cache_path("nasvit-edge") / "images"
 
 
-def key(paths: Paths, size: int) -> str:
-    """A name for these files, as they are now, at this size."""
+def key(paths: Paths, preparation: Preparation) -> str:
+    """A name for what these files hold now, prepared like this."""
     import PIL
 
-    digest = hashlib.sha256(f"{_VERSION} {PIL.__version__} {size}\n".encode())
-    for path in paths.tolist():
-        with contextlib.suppress(OSError):  # a file that went away is told of when it is read
-            stat = os.stat(path)  # noqa: PTH116 - of bytes
-            digest.update(b"%s\0%d %d\n" % (os.path.abspath(path), stat.st_size, stat.st_mtime_ns))  # noqa: PTH100
-    return digest.hexdigest()[:32]
+    how = json.dumps([_VERSION, PIL.__version__, preparation.bytes_alone], sort_keys=True)
+    return digests.of_set(paths.tolist(), how.encode())[:32]
 
 
 def load(name: str, shape: tuple[int, ...]) -> Pixels | None:

@@ -83,13 +83,24 @@ def orientation_of(image: Image.Image) -> int:
     return found if found in _UPRIGHT else 1
 
 
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of an opened image once it is upright."""
+    if image.format == "TIFF":  # whose size Pillow gives as stored or as turned, by its version
+        image.load()
+        return image.size
+    return image.size[::-1] if orientation_of(image) >= 5 else image.size
+
+
 def upright(path: Any, background: Any, side: int = 1) -> Image.Image:
     """An image file decoded, upright, in RGB."""
     with opened(path, side) as image:
-        image.load()
-        turn = _UPRIGHT.get(orientation_of(image))
-        whole = rgb(image, background)
-        return whole if turn is None else whole.transpose(turn)
+        image.load()  # a TIFF file is turned by Pillow
+        return turned(rgb(image, background), orientation_of(image))
+
+
+def turned(image: Image.Image, orientation: int) -> Image.Image:
+    """An image as it is stored, turned upright."""
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
 def rgb(image: Image.Image, background: Any) -> Image.Image:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from nasvit_edge.data_sets import scene_layouts
-from nasvit_edge.data_sets.decoding import Pixels, check_header, decode
+from nasvit_edge.data_sets.decoding import Pixels, check_header, decode, fitted, orientation, turned
 from nasvit_edge.data_sets.masks import IGNORE, Coding, decode_mask, mask_size
 from nasvit_edge.data_sets.scene_layouts import Layout, Part
 from nasvit_edge.data_sets.sets import Paths, prepare
@@ -46,9 +46,10 @@ class Files:
     coding: Coding
 
     def pair(self, place: int) -> Pair:
-        """An image and its mask; DataError names a damaged file or an unknown value."""
-        image, path = decode(os.fsdecode(self.images[place])), os.fsdecode(self.masks[place])
-        mask = decode_mask(path, self.coding)
+        """An image and its mask, upright; DataError names a damaged file or an unknown value."""
+        own, path = os.fsdecode(self.images[place]), os.fsdecode(self.masks[place])
+        image, mask = decode(own), decode_mask(path, self.coding)
+        mask = turned(mask, _turn(own, image.shape[1:], mask.shape))
         if mask.shape != image.shape[1:]:
             raise DataError(_other_size(path, mask.shape, image.shape[1:]))
         return image, mask
@@ -109,16 +110,17 @@ class SceneSet:
         return in_memory(self.name, tuple(self.decoded()))
 
     def batches(self, space: SearchSpace, resolution: int, size: int = 8) -> Iterator[tuple[Tensor, Tensor]]:
-        """Normalised images (B, 3, h, w), as `prepare`, at the space's shape, and masks (B, H, W) int64 at the files' size.
+        """Normalised images (B, 3, h, w) as the space prepares them, and masks (B, H, W) int64 at the files' size.
 
         In order, at most `size` together: a batch ends where the files' size changes.
         """
         import torch
 
+        rule = space.preparation(resolution)
         for start, stop in self._runs(size):
             images, masks = zip(*map(self.pair, range(start, stop)), strict=True)
-            pixels = torch.from_numpy(np.stack(images))
-            yield prepare(pixels, space, resolution), torch.from_numpy(np.stack(masks)).long()
+            pixels = torch.from_numpy(np.stack([fitted(image, rule) for image in images]))
+            yield prepare(pixels, space), torch.from_numpy(np.stack(masks)).long()
 
     def _runs(self, size: int) -> Iterator[tuple[int, int]]:
         """(start, stop) of neighbours of one size, at most `size` of them."""
@@ -219,9 +221,20 @@ def _read(part: Part, pairs: list[tuple[str, str]] | None = None, note: str = ""
 
 def _size(image: str, mask: str) -> tuple[int, int]:
     size, own = check_header(image), mask_size(mask)
-    if size != own:
+    upright = own[::-1] if _turn(image, size, own) >= 5 else own
+    if size != upright:
         raise DataError(_other_size(mask, own, size))
     return size
+
+
+def _turn(image: str, size: tuple[int, ...], mask: tuple[int, ...]) -> int:
+    """How a mask (H, W) is to be turned to lie on its image, `size` once upright: as the image, where it is stored so.
+
+    One that has the sides of the upright image alone was drawn on that.
+    """
+    how = orientation(image)
+    stored = size[::-1] if how >= 5 else size
+    return how if mask == stored else 1
 
 
 def _other_size(mask: str, own: tuple[int, ...], size: tuple[int, ...]) -> str:

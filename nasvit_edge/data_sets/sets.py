@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from nasvit_edge.data_sets.decoding import Pixels, decode
+from nasvit_edge.data_sets.decoding import Pixels, decode, fitted
+from nasvit_edge.preparation import Preparation
 from nasvit_edge.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -44,6 +45,15 @@ class ImageSet:
         """Bytes (B, C, S, S) of the chosen images."""
         return self.pixels[chosen]
 
+    def fitted(self, preparation: Preparation) -> ImageSet:
+        """The same images as `preparation` keeps them, whatever their size."""
+        import torch
+
+        if tuple(self.pixels.shape[-2:]) == preparation.crop == (preparation.resize,) * 2:
+            return self
+        made = [torch.from_numpy(fitted(image, preparation)) for image in self.pixels.numpy()]
+        return ImageSet(self.name, torch.stack(made), self.labels)
+
     def batches(
         self, space: SearchSpace, resolution: int, size: int = 256
     ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -60,7 +70,7 @@ class FileSet:
     name: str
     paths: Paths  # (N,) as os.fsencode gives them
     labels: Tensor  # (N,) int64
-    size: int  # S, of the images that leave
+    preparation: Preparation  # of the images that leave, (3, *crop)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -68,27 +78,27 @@ class FileSet:
     def take(self, name: str, chosen: Tensor | slice) -> FileSet:
         """A part of the set."""
         places = chosen if isinstance(chosen, slice) else chosen.numpy()
-        return FileSet(name, self.paths[places], self.labels[chosen], self.size)
+        return FileSet(name, self.paths[places], self.labels[chosen], self.preparation)
 
     def some(self, chosen: Tensor | slice, *, whole: bool = False) -> Tensor | list[Tensor]:
-        """Bytes of the chosen images: (B, 3, S, S), or each as large as its file, (3, H, W).
+        """Bytes of the chosen images: (B, 3, *crop), or each as large as its file, (3, H, W).
 
         Raises:
             DataError: a file that is no whole image.
         """
         import torch
 
-        size = None if whole else self.size
+        rule = None if whole else self.preparation
         places = chosen if isinstance(chosen, slice) else chosen.numpy()
-        made = [torch.from_numpy(decode(os.fsdecode(path), size)) for path in self.paths[places]]
+        made = [torch.from_numpy(decode(os.fsdecode(path), rule)) for path in self.paths[places]]
         return made if whole else torch.stack(made)
 
     def loaded(self) -> ImageSet:
         """The same images in memory."""
         import torch
 
-        pixels = torch.empty((len(self), 3, self.size, self.size), dtype=torch.uint8)
-        for start, decoded in _decoded(self.paths, self.size):
+        pixels = torch.empty((len(self), 3, *self.preparation.crop), dtype=torch.uint8)
+        for start, decoded in _decoded(self.paths, self.preparation):
             pixels[start : start + len(decoded)] = torch.from_numpy(np.stack(decoded))
         return ImageSet(self.name, pixels, self.labels)
 
@@ -101,22 +111,23 @@ class FileSet:
             yield prepare(part.pixels, space, resolution), part.labels
 
 
-def _decoded(paths: Paths, size: int) -> Iterator[tuple[int, list[Pixels]]]:
+def _decoded(paths: Paths, preparation: Preparation) -> Iterator[tuple[int, list[Pixels]]]:
     """(start, images) of a few files at a time, so that Ctrl-C need not wait for all of them."""
     with ThreadPoolExecutor() as pool:
-        each = map if size < _WORTH_THREADS else pool.map
+        each = map if min(preparation.crop) < _WORTH_THREADS else pool.map
         for start in range(0, len(paths), _TOGETHER):
             part = map(os.fsdecode, paths[start : start + _TOGETHER])
-            yield start, list(each(decode, part, itertools.repeat(size)))
+            yield start, list(each(decode, part, itertools.repeat(preparation)))
 
 
 Images: TypeAlias = ImageSet | FileSet
 
 
 def prepare(pixels: Tensor, space: SearchSpace, resolution: int | None = None) -> Tensor:
-    """Bytes (B, C, H, W) to normalised floats (B, 3, *space.input_size(resolution)): RGB in [0, 1], minus mean, over std, then bicubic.
+    """Bytes (B, C, H, W), as a preparation keeps them, to normalised floats (B, 3, *space.input_size(resolution)).
 
-    Resizing is as in the supernet (align_corners false, no antialias). `resolution` None keeps the size.
+    The last steps of a `Preparation`: RGB in [0, 1], minus mean, over std, then bicubic as in the supernet
+    (align_corners false, no antialias). `resolution` None keeps the size.
     """
     import torch
     from torch.nn import functional as F

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sized
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -18,21 +18,23 @@ from nasvit_edge.data_sets.fashion import (
     BUNDLED,
     FASHION_LABELS,
     FASHION_MNIST,
-    bundled,
+    bundled_as_stored,
     fashion_mnist,
     fashion_mnist_splits,
 )
 from nasvit_edge.data_sets.scenes import SceneSet, load_scenes
 from nasvit_edge.data_sets.sets import FileSet, Images, ImageSet
 from nasvit_edge.errors import DataError
+from nasvit_edge.preparation import Preparation
 from nasvit_edge.space import SearchSpace
 
 HELD_SHARE, HELD_MOST = 0.05, 10_000  # of the training images, where no validation images come with them
 CALIBRATION_MOST = 4096  # 64 batches of 64
 CALIBRATION_SCENES = 512  # 64 batches of 8
-_SPLITS = ("train", "calibration", "validation")
+_SPLITS = ("train", "validation")
 _FOLDERS = ("train", "validation", "test")
 Labelled: TypeAlias = ImageSet | FileSet | SceneSet
+_Set = TypeVar("_Set", ImageSet, FileSet, SceneSet, Labelled)
 _Places = np.ndarray[Any, np.dtype[np.int64]]
 
 
@@ -71,57 +73,66 @@ def check(data: str, space: SearchSpace) -> None:
             folders.check_sample(found)
 
 
-def training_splits(data: str, space: SearchSpace) -> tuple[Labelled, ImageSet | SceneSet, Labelled]:
-    """(train, calibration, validation) of `fashion-mnist`, `cifar10`, `cifar100` or a folder; scenes for a dense space.
+def training_splits(data: str, space: SearchSpace) -> tuple[Labelled, Labelled]:
+    """(train, validation) of `fashion-mnist`, `cifar10`, `cifar100` or a folder; scenes for a dense space.
 
     Validation images are those of a folder `val`; where there is none, 5 % of the training images (at most 10,000, a
-    fixed choice, from every class alike) are held out. Calibration images are training images.
+    fixed choice, from every class alike) are held out.
 
     Raises:
         DataError: classes that are not the space's, an image that cannot be read, an empty class folder.
     """
     if space.is_dense:
-        scenes = load_scenes(data, "train", space)
-        return scenes, _calibration_scenes(scenes), load_scenes(data, "validation", space)
+        return load_scenes(data, "train", space), load_scenes(data, "validation", space)
+    rule = space.preparation()
     if data == FASHION_MNIST:
         _require_classes(data, FASHION_LABELS, space)
-        return fashion_mnist_splits()
+        train, _, validation = fashion_mnist_splits()
+        return train.fitted(rule), validation.fitted(rule)
     if data in CIFAR:
         in_memory, held = _cifar_splits(data, space)
-        return in_memory, _calibration(in_memory), held
+        return in_memory.fitted(rule), held.fitted(rule)
     if data == BUNDLED:
         raise DataError(f"no train images are bundled; give {FASHION_MNIST!r} or a folder with --data")
-    size = max(space.resolutions)
-    train, validation = (folders.read(part, size) for part in _listings(data, space))
-    return train, _calibration(train), validation
+    listed = _listings(data, space)
+    return folders.read(listed[0], rule), folders.read(listed[1], rule)
 
 
-def load_images(data: str, split: str, space: SearchSpace, size: int | None = None) -> Labelled:
+def load_images(
+    data: str, split: str, space: SearchSpace, preparation: Preparation | None = None
+) -> Labelled:
     """Images, of a dense space scenes, by the name a user gives: `bundled`, `fashion-mnist`, `cifar10`, `cifar100`, or a folder.
 
-    `split` is `train`, `calibration`, `validation` or `test`: the slices of `training_splits`, and the test images
-    (of a folder of classes alone: all). `size` is that of a folder's images, the space's largest if not given.
+    `split` is `train`, `validation` or `test`: the slices of `training_splits`, and the test images (of a folder of
+    classes alone: all). `preparation` is the space's own for its image size if not given.
     """
     if space.is_dense:
-        if split == "calibration":
-            return _calibration_scenes(load_scenes(data, "train", space))
         return load_scenes(data, split, space)
+    rule = preparation or space.preparation()
     if data == BUNDLED:
         _require_classes(data, FASHION_LABELS, space)
-        return bundled(split)
-    if data == FASHION_MNIST and split == "test":
-        _require_classes(data, FASHION_LABELS, space)
-        return fashion_mnist(train=False)
-    if data in CIFAR and split == "test":
-        images, names = cifar(data, train=False)
+        return bundled_as_stored(split).fitted(rule)
+    if data in (FASHION_MNIST, *CIFAR):
+        return _known(data, split, space).fitted(rule)
+    return _of_folder(data, split, space, rule)
+
+
+def _known(data: str, split: str, space: SearchSpace) -> ImageSet:
+    """A slice of a data set that has a name, as it is stored."""
+    if split == "test":
+        images, names = (
+            cifar(data, train=False) if data in CIFAR else (fashion_mnist(train=False), FASHION_LABELS)
+        )
         _require_classes(data, names, space)
         return images
-    if data in (FASHION_MNIST, *CIFAR):
-        return training_splits(data, space)[_SPLITS.index(split)]
-    return _of_folder(data, split, space, size or max(space.resolutions))
+    if data in CIFAR:
+        return _cifar_splits(data, space)[_SPLITS.index(split)]
+    _require_classes(data, FASHION_LABELS, space)
+    train, _, validation = fashion_mnist_splits()
+    return (train, validation)[_SPLITS.index(split)]
 
 
-def _of_folder(data: str, split: str, space: SearchSpace, size: int) -> Images:
+def _of_folder(data: str, split: str, space: SearchSpace, preparation: Preparation) -> Images:
     """Only the files of this slice are decoded."""
     if split == "test":
         folder = _folder(data, "test")
@@ -130,12 +141,47 @@ def _of_folder(data: str, split: str, space: SearchSpace, size: int) -> Images:
         trained = folders.split_folder(data, "train")
         if trained is not None:
             _require_same_classes(data, folder, found.classes, folders.class_names(trained))
-        return folders.read(found, size)
-    train, validation = _listings(data, space)
-    if split == "calibration":
-        order = _calibration_order(len(train))
-        return folders.read(train.take(_calibration_name(train.name, len(order)), order), size)
-    return folders.read(train if split == "train" else validation, size)
+        return folders.read(found, preparation)
+    return folders.read(_listings(data, space)[_SPLITS.index(split)], preparation)
+
+
+def calibration_images(
+    data: str, space: SearchSpace, most: int = CALIBRATION_MOST, *, whole: bool = False
+) -> Labelled:
+    """The images that subnets are calibrated on, everywhere: a fixed choice of those that train, at most `most`.
+
+    Labels are of no use here and mean nothing: a folder without classes, with others or with empty ones will do.
+    `whole`: as files, for a pipeline that crops from the whole image.
+    """
+    if space.is_dense:
+        return chosen(load_scenes(data, "train", space), min(most, CALIBRATION_SCENES))
+    if data == BUNDLED:
+        _require_classes(data, FASHION_LABELS, space)
+        return chosen(bundled_as_stored("calibration"), most).fitted(space.preparation())
+    if data in (FASHION_MNIST, *CIFAR):
+        return chosen(_known(data, "train", space), most).fitted(space.preparation())
+    files = _training_files(data, space)
+    order = _order(len(files))[:most]
+    name = files.name if len(order) == len(files) else _part_name(files.name, len(order))
+    return folders.read(files.take(name, order), space.preparation(), whole=whole)
+
+
+def chosen(train: _Set, most: int = CALIBRATION_MOST) -> _Set:
+    """A fixed choice of training images or scenes."""
+    import torch
+
+    if len(train) <= most:
+        return train
+    name = _part_name(train.name, most)
+    return train.take(name, torch.from_numpy(_order(len(train))[:most]))
+
+
+def _training_files(data: str, space: SearchSpace) -> folders.Listing:
+    """What trains, where the folder has the classes of the space; any images otherwise."""
+    try:
+        return _listings(data, space)[0]
+    except DataError:
+        return folders.unlabelled(data)
 
 
 def held_out(labels: _Places) -> _Places:
@@ -190,27 +236,11 @@ def _held_name(name: str, held: Sized) -> str:
     return f"{name}, held out ({len(held)} images)"
 
 
-def _calibration(train: Images) -> ImageSet:
-    """A fixed choice of training images, in memory."""
-    import torch
-
-    order = torch.from_numpy(_calibration_order(len(train)))
-    part = train.take(_calibration_name(train.name, len(order)), order)
-    return part.loaded() if isinstance(part, FileSet) else part
+def _order(count: int) -> _Places:
+    return np.random.default_rng(1).permutation(count)
 
 
-def _calibration_scenes(train: SceneSet) -> SceneSet:
-    """A fixed choice of training scenes."""
-    order = _calibration_order(len(train))[:CALIBRATION_SCENES]
-    name = train.name if len(order) == len(train) else _calibration_name(train.name, len(order))
-    return train.take(name, order)
-
-
-def _calibration_order(count: int) -> _Places:
-    return np.random.default_rng(1).permutation(count)[:CALIBRATION_MOST]
-
-
-def _calibration_name(train: str, count: int) -> str:
+def _part_name(train: str, count: int) -> str:
     return f"{train}, {count} of them"
 
 

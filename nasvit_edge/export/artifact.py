@@ -68,12 +68,8 @@ def facts(space: SearchSpace, config: SubnetConfig, form: Format, output: str = 
         "space": space.name,
         "config": config.to_dict(),
         "labels": space.label_names(),
-        "mean": space.mean,
-        "std": space.std,
+        "preparation": space.preparation(config.resolution).to_dict(),
         "input_layout": form.layout,
-        "color": "RGB",
-        "value_range": "RGB in [0, 1], minus mean, over std",
-        "resize": "bicubic",
         "resolution": config.resolution,
         "macs": macs(space, config),
     }
@@ -175,6 +171,10 @@ class Artifact:
 
     def check_facts(self, space: SearchSpace, config: SubnetConfig) -> None:
         """VerifyError where labels, normalisation or anything else that a user relies on is not the space's."""
+        if "preparation" not in self.metadata:
+            raise VerifyError(
+                f"artifact {str(self.path)!r} does not say how images are prepared for it: an older version wrote it; export again"
+            )
         for key, value in facts(space, config, self.form, self.output(space)).items():
             if self.metadata.get(key) != value:
                 raise VerifyError(

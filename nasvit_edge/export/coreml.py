@@ -252,8 +252,8 @@ def _softmax(logits: _Array) -> _Array:
 
 def _to_pixels(path: Path) -> Callable[[_Array], _Array]:
     """From normalised images back to the 0..255 that the model takes."""
-    metadata = read_metadata(path)
-    mean, std = (np.array(json.loads(metadata[k]), np.float32)[:, None, None] for k in ("mean", "std"))
+    preparation = json.loads(read_metadata(path)["preparation"])
+    mean, std = (np.array(preparation[k], np.float32)[:, None, None] for k in ("mean", "std"))
     return lambda images: ((images * std + mean) * 255).astype(np.float32)
 
 

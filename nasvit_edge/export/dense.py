@@ -57,7 +57,6 @@ def facts(space: SearchSpace, config: SubnetConfig, output: str) -> dict[str, An
         "output_width": grid[1],
         "classes": space.classes,
         "palette": palette(space.classes),
-        "resize": "bicubic, the whole picture to input_width x input_height",
     }
 
 

@@ -49,7 +49,7 @@ def on_pixel_grid(images: _Array, space: SearchSpace) -> _Array:
 def _real_images(space: SearchSpace, resolution: int, seed: int) -> _Array:
     if not data_sets.has_bundled(space):
         return np.empty((0, 3, *space.input_size(resolution)), np.float32)
-    images = data_sets.bundled("validation")
+    images = data_sets.bundled("validation", space)
     start = seed * 131 % (len(images) - INPUTS // 2)
     chosen = images.pixels[start : start + INPUTS // 2]
     array: _Array = data_sets.prepare(chosen, space, resolution).numpy()

@@ -23,6 +23,7 @@ from nasvit_edge.errors import NasvitEdgeError, VerifyError
 from nasvit_edge.export import dense, parity, scene_checks
 from nasvit_edge.export.artifact import Artifact, open_artifact, reference_path, versions
 from nasvit_edge.export.formats import Threshold
+from nasvit_edge.preparation import PUBLISHED
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class Reference:
         if self.output:
             more |= self._pixels(logits)
         if self.choices is not None and (threshold.agreement is not None or threshold.top1_drop is not None):
-            images = data_sets.bundled("test")
+            images = data_sets.bundled("test", space)
             found = parity.choices(run, images, space, self.inputs.shape[-2])
             labels = images.labels.numpy()
             drop = float((self.choices == labels).mean() - (found == labels).mean())
@@ -198,7 +199,7 @@ def reference(
     if images and data_sets.has_bundled(space):
         chosen = parity.choices(
             lambda x: parity.reference(supernet, config, statistics, x),
-            data_sets.bundled("test"),
+            data_sets.bundled("test", space),
             space,
             config.resolution,
         )
@@ -300,19 +301,22 @@ def _supernet_of(artifact: Artifact, space: SearchSpace, weights: str | None) ->
     return load_supernet(name, space) if name else None
 
 
-def evaluate(path: Path, data: str, *, threads: int = 1, space_path: str | None = None) -> dict[str, Any]:
+def evaluate(
+    path: Path, data: str, *, threads: int = 1, space_path: str | None = None, chain: str = PUBLISHED
+) -> dict[str, Any]:
     """The artifact's top-1 on labelled images (`bundled`, `fashion-mnist` or a folder), by its own runtime.
 
-    Of a segmenter: mean IoU and pixel accuracy on the test scenes of a folder, beside the supernet's where it is here.
+    `chain`: how images are prepared (`Preparation.chain`). Of a segmenter: mean IoU and pixel accuracy on the test scenes of a folder, beside the supernet's where it is here.
     """
     artifact = open_artifact(path)
     space = artifact.space(space_path)
     if space.is_dense:
         return _on_scenes(artifact, space, data, threads)
-    name, right = hits(path, data, threads=threads, space_path=space_path)
+    name, right = hits(path, data, threads=threads, space_path=space_path, chain=chain)
     return {
         "artifact": path.name,
         "data": name,
+        "chain": chain,
         "images": len(right),
         "correct": int(right.sum()),
         "accuracy": int(right.sum()) / len(right),
@@ -332,7 +336,7 @@ def _on_scenes(artifact: Artifact, space: SearchSpace, data: str, threads: int) 
 
 
 def hits(
-    path: Path, data: str, *, threads: int = 1, space_path: str | None = None
+    path: Path, data: str, *, threads: int = 1, space_path: str | None = None, chain: str = PUBLISHED
 ) -> tuple[str, np.ndarray[Any, np.dtype[np.bool_]]]:
     """The name of the images, and which of them the artifact gives their label, by its own runtime."""
     artifact = open_artifact(path)
@@ -340,7 +344,8 @@ def hits(
     config = artifact.config(space)
     if data == data_sets.BUNDLED and not data_sets.has_bundled(space):
         raise NasvitEdgeError(f"no images are bundled for space {space.name!r}; give a folder with --data")
-    images = data_sets.load_images(data, "test", space, config.resolution)
+    rule = space.preparation(config.resolution, chain)
+    images = data_sets.load_images(data, "test", space, rule)
     if isinstance(images, SceneSet):
         raise NasvitEdgeError(f"{path.name} labels pixels: there are no images that it gets right or wrong")
     run = artifact.form.module().runner(path, threads)

@@ -183,7 +183,7 @@ def _attempt(subnet: Subnet, form: Format, recipe: Recipe, options: Options, exp
 def _accuracy(subnet: Subnet, expected: Reference, options: Options) -> str:
     """What is known of the subnet's top-1, of a segmenter's mean IoU, before its precision was lowered."""
     if expected.choices is not None:
-        images = data_sets.bundled("test")
+        images = data_sets.bundled("test", subnet.space)
         top1 = round(float((expected.choices == images.labels.numpy()).mean()), 4)
         return json.dumps({"top1": top1, "images": images.name, "of": "the fp32 subnet"}, sort_keys=True)
     search = (options.extra or {}).get("search")

@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from nasvit_edge import files, ops, sizes
+from nasvit_edge.data_sets.splits import CALIBRATION_MOST
 from nasvit_edge.errors import DataError, NasvitEdgeError, SpaceError
 from nasvit_edge.flows import evaluate_scenes
 from nasvit_edge.flows.cache import accuracy_store
+from nasvit_edge.preparation import PUBLISHED, checked_chain
 from nasvit_edge.searching.images import ImageAccuracy, Source
 from nasvit_edge.space import SearchSpace, SubnetConfig, load_space, space_names
 
 SCHEMA = 1
-CALIBRATION_IMAGES = 64 * 64  # 64 batches of 64
+CALIBRATION_IMAGES = CALIBRATION_MOST
 SPLITS = ("validation", "test")
 DEFAULT = "min,max,random:20"
 _MOST = 100_000
@@ -37,8 +39,9 @@ class Request:
     Attributes:
         space: None: that of the run the weights are from (`space.toml` beside them), or the one they name.
         subnets: `min`, `max`, `random:N` with commas between, or a JSON file: a list of configs, or a result file.
-        calibration_images: of the training images, at most; batches of 64.
+        calibration_images: of the training images, at most; 64 batches of 64 are drawn from them.
         out: a CSV file of the table.
+        chain: how the images that are judged on are prepared (`Preparation.chain`).
     """
 
     supernet: str
@@ -50,6 +53,7 @@ class Request:
     calibration_images: int = CALIBRATION_IMAGES
     workers: int | None = None
     out: Path | None = None
+    chain: str = PUBLISHED
 
 
 def evaluate(
@@ -61,6 +65,7 @@ def evaluate(
         NasvitEdgeError: one line about options, weights, space or images that do not fit.
     """
     space = space_of(request.supernet, request.space)
+    checked_chain(request.chain)
     if request.split not in SPLITS:
         raise DataError(f"--split is {request.split!r}; it is {' or '.join(SPLITS)}")
     listed = chosen(request.subnets, space, request.seed)
@@ -140,8 +145,9 @@ def _listed(path: Path, space: SearchSpace) -> _Named:
 
 
 def _source(request: Request, space: SearchSpace) -> ImageAccuracy:
-    asked = Source(request.supernet, space, request.data, request.split, request.calibration_images)
-    as_searched = request.split == "validation" and request.calibration_images >= CALIBRATION_IMAGES
+    calibration, chain = request.calibration_images, request.chain
+    asked = Source(request.supernet, space, request.data, request.split, calibration, chain)
+    as_searched = request.split == "validation" and calibration >= CALIBRATION_IMAGES and chain == PUBLISHED
     if as_searched and not request.supernet.startswith("random"):
         store = accuracy_store(space, request.supernet, request.data)
         return ImageAccuracy.load(request.supernet, space, request.data, store=store, workers=request.workers)
@@ -165,8 +171,6 @@ def _measured(
 def _report(
     request: Request, space: SearchSpace, source: ImageAccuracy, listed: _Named, accuracies: list[float]
 ) -> dict[str, Any]:
-    from nasvit_edge.model.evaluate import calibrating
-
     rows = [
         {
             "name": name,
@@ -177,7 +181,7 @@ def _report(
         }
         for (name, config), accuracy in zip(listed, accuracies, strict=True)
     ]
-    used = len(calibrating(source.calibration))
+    calibration = source.calibration
     return {
         "schema": SCHEMA,
         "kind": "supernet evaluation",
@@ -188,7 +192,8 @@ def _report(
         "data": source.validation.name,
         "split": request.split,
         "images": len(source.validation),
-        "calibration": {"data": source.calibration.name, "images": used},
+        "chain": request.chain,
+        "calibration": {"data": calibration.name, "images": len(calibration)},
         "seed": request.seed,
         "subnets": rows,
         "summary": summary(rows),
@@ -228,8 +233,8 @@ def _on_what(report: dict[str, Any]) -> str:
     images, calibration = report["images"], report["calibration"]
     error = (0.9 * 0.1 / images) ** 0.5
     return (
-        f"on {report['data']} ({images} images; a standard error is about {100 * error:.1f} points), "
-        f"each calibrated on {calibration['images']} images of {calibration['data']}"
+        f"on {report['data']} ({images} images, prepared as {report['chain']}; a standard error is about {100 * error:.1f} points), "
+        f"each calibrated on {calibration['data']}"
     )
 
 

@@ -18,7 +18,6 @@ from nasvit_edge.space import SearchSpace, SubnetConfig
 if TYPE_CHECKING:
     import numpy as np
 
-    from nasvit_edge.model.subnet import Subnet
 
 RANGE_IMAGES, RANGE_SCENES = 256, 32  # for the ranges of int8 activations
 
@@ -96,12 +95,14 @@ def _make(
     from dataclasses import replace
 
     from nasvit_edge.model.checkpoint import load_supernet
+    from nasvit_edge.model.evaluate import calibrated
     from nasvit_edge.model.subnet import materialise
+    from nasvit_edge.train.calibration import calibration_for
 
     supernet = load_supernet(plan.supernet, plan.space)
     subnet = materialise(supernet, plan.config)
     if plan.calibrate and not options.uncalibrated:
-        _calibrate(subnet, plan.calibrate)
+        calibrated(subnet, calibration_for(supernet, plan.calibrate))
     if options.precision == "int8":
         options = replace(options, calibration=_range_images(plan))
     writing.export(supernet, subnet, form, path, options, note)
@@ -109,7 +110,9 @@ def _make(
 
 def _range_images(plan: _Plan) -> np.ndarray[Any, Any]:
     """Images (n, 3, H, W) for the ranges of activations: of the calibration data, or generic ones for random weights."""
-    from nasvit_edge.data_sets import load_images
+    import numpy as np
+
+    from nasvit_edge.data_sets import calibration_images
     from nasvit_edge.export import parity
 
     side = plan.config.resolution
@@ -117,11 +120,8 @@ def _range_images(plan: _Plan) -> np.ndarray[Any, Any]:
         if not plan.supernet.startswith("random"):
             raise ExportError("int8 needs images for the ranges of activations: add --calibrate DATA")
         return parity.inputs(plan.space, side, seed=1)[0]
-    images = load_images(plan.calibrate, "calibration", plan.space, side)
     count = RANGE_SCENES if plan.space.is_dense else RANGE_IMAGES
-    batches = images.take(images.name, slice(0, count)).batches(plan.space, side)
-    import numpy as np
-
+    batches = calibration_images(plan.calibrate, plan.space, count).batches(plan.space, side)
     return np.concatenate([batch.numpy() for batch, _ in batches])
 
 
@@ -169,10 +169,3 @@ def _planned(request: Request, form: Format, note: Callable[[str], None]) -> _Pl
 def _setting(saved: Any) -> dict[str, Any]:
     names = ("device", "runtime", "threads", "precision", "accuracy_source", "table_sha256")
     return {name: getattr(saved.setting, name) for name in names}
-
-
-def _calibrate(subnet: Subnet, data: str) -> None:
-    from nasvit_edge.data_sets import load_images
-    from nasvit_edge.model.evaluate import calibrated
-
-    calibrated(subnet, load_images(data, "calibration", subnet.space, subnet.config.resolution))

@@ -125,10 +125,11 @@ def _export(out: Path, note: Note, on_progress: OnProgress) -> list[dict[str, An
     from nasvit_edge.model.checkpoint import load_supernet
     from nasvit_edge.model.evaluate import calibrated
     from nasvit_edge.model.subnet import materialise
+    from nasvit_edge.train.calibration import calibration_for
 
     saved = read_result(out / "search.json")
     supernet = load_supernet(SUPERNET, saved.space)
-    subnet = calibrated(materialise(supernet, saved.config), data_sets.bundled("calibration"))
+    subnet = calibrated(materialise(supernet, saved.config), calibration_for(supernet, data_sets.BUNDLED))
     made = []
     for index, name in enumerate(FORMATS):
         form = load_format(name)

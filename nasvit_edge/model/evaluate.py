@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any, Protocol
+
 import torch
 from torch import Tensor
 
@@ -11,35 +14,36 @@ from nasvit_edge.data_sets.scenes import SceneSet
 from nasvit_edge.model.blocks import resized
 from nasvit_edge.model.subnet import Subnet, calibrate, fold, materialise
 from nasvit_edge.model.supernet import Supernet
-from nasvit_edge.space import SubnetConfig
+from nasvit_edge.space import SearchSpace, SubnetConfig
 
-CALIBRATION_BATCH = 64  # images a batch; at most 64 batches are used (spec section 2)
-# Scenes have many more pixels, and statistics of all of them take longer than an epoch of training.
-SCENE_BATCH, SCENE_BATCHES = 8, 16
+CALIBRATION_BATCH = 64  # images a batch (spec section 2)
+SCENE_BATCH = 8
+
+
+class Batches(Protocol):
+    """Images for calibration: a `train.calibration.Calibration`, or a set of images as they are."""
+
+    @property
+    def name(self) -> str:
+        """Which images, for provenance."""
+
+    def batches(self, space: SearchSpace, resolution: int, size: int) -> Iterator[tuple[Tensor, Any]]:
+        """Normalised images (B, 3, h, w) at a resolution, and what is of no use here."""
 
 
 def subnet_accuracy(
-    supernet: Supernet, config: SubnetConfig, calibration: Labelled, images: Labelled
+    supernet: Supernet, config: SubnetConfig, calibration: Batches, images: Labelled
 ) -> float:
     """How good a subnet is, calibrated on `calibration`: the share of `images` it gets right, or its mean IoU."""
     subnet = fold(calibrated(materialise(supernet, config), calibration))
     return accuracy(subnet, images)
 
 
-def calibrated(subnet: Subnet, images: Labelled) -> Subnet:
-    """`subnet`, calibrated in place on `images`, or as many of them as `calibrating` takes."""
-    batch = SCENE_BATCH if isinstance(images, SceneSet) else CALIBRATION_BATCH
-    used = calibrating(images)
-    batches = (x.to(_device(subnet)) for x, _ in used.batches(subnet.space, subnet.config.resolution, batch))
-    return calibrate(subnet, batches, data=images.name)
-
-
-def calibrating(images: Labelled) -> Labelled:
-    """The images that a subnet is calibrated on: the first 64 batches; scenes evenly from all, as frames of a video come in order."""
-    if isinstance(images, SceneSet):
-        count = min(len(images), SCENE_BATCH * SCENE_BATCHES)
-        return images.take(images.name, [i * len(images) // count for i in range(count)])
-    return images.take(images.name, slice(0, min(64 * CALIBRATION_BATCH, len(images))))
+def calibrated(subnet: Subnet, images: Batches) -> Subnet:
+    """`subnet`, calibrated in place on all batches of `images`."""
+    size = SCENE_BATCH if subnet.space.is_dense else CALIBRATION_BATCH
+    batches = images.batches(subnet.space, subnet.config.resolution, size)
+    return calibrate(subnet, (x.to(_device(subnet)) for x, _ in batches), data=images.name)
 
 
 def accuracy(subnet: Subnet, images: Labelled) -> float:

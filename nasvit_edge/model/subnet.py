@@ -111,7 +111,7 @@ def fold(subnet: Subnet, layout: str = "NCHW") -> Subnet:
 
 
 def calibrate(subnet: Subnet, batches: Iterable[Tensor], *, data: str = "unnamed") -> Subnet:
-    """Re-estimate the batch-norm statistics in place: cleared, then the cumulative average (spec section 2).
+    """Re-estimate the batch-norm statistics in place: cleared, then the average over all images (spec section 2).
 
     Args:
         subnet: unfolded.
@@ -126,13 +126,14 @@ def calibrate(subnet: Subnet, batches: Iterable[Tensor], *, data: str = "unnamed
     images, done = 0, False
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # the cumulative average
         norm.train()
     try:
         with torch.no_grad():
             for batch in batches:
-                subnet(batch)
                 images += len(batch)
+                for norm in norms:
+                    norm.momentum = len(batch) / images  # a batch of few images counts for few
+                subnet(batch)
         done = images > 0
     finally:
         if not done:

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from nasvit_edge import data_sets
 from nasvit_edge.data_sets import Labelled
+from nasvit_edge.data_sets.splits import CALIBRATION_MOST
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.preparation import PUBLISHED
 from nasvit_edge.searching.accuracy import quality_of
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
 
     from nasvit_edge.model.supernet import Supernet
+    from nasvit_edge.train.calibration import Calibration
 
 _FEWEST = 4  # subnets that are worth starting processes for
 
@@ -35,23 +38,24 @@ class Source:
 
     Attributes:
         split: the images that are judged on, `validation` or `test`.
-        calibration_images: at most so many; None: all that there are, up to 64 batches of 64.
+        calibration_images: at most so many, of which batches are drawn.
+        chain: how the images that are judged on are prepared (`Preparation.chain`).
     """
 
     supernet: str
     space: SearchSpace
     data: str
     split: str = "validation"
-    calibration_images: int | None = None
+    calibration_images: int = CALIBRATION_MOST
+    chain: str = PUBLISHED
 
     def loaded(self, *, store: Path | None = None, workers: int | None = None) -> ImageAccuracy:
         """With weights and images in memory."""
         from nasvit_edge.model.checkpoint import load_supernet
+        from nasvit_edge.train.calibration import calibration_for
 
         weights = load_supernet(self.supernet, self.space)
-        calibration = data_sets.load_images(self.data, "calibration", self.space)
-        if self.calibration_images is not None:
-            calibration = calibration.take(calibration.name, slice(0, self.calibration_images))
+        calibration = calibration_for(weights, self.data, self.calibration_images)
         images = data_sets.load_images(self.data, self.split, self.space)
         return ImageAccuracy(weights, calibration, images, store=store, source=self, workers=workers)
 
@@ -68,13 +72,14 @@ class ImageAccuracy:
     """
 
     supernet: Supernet
-    calibration: Labelled
+    calibration: Calibration
     validation: Labelled
     measured: dict[SubnetConfig, float] = field(default_factory=dict)
     store: Path | None = None
     source: Source | None = None
     workers: int | None = None
     pool: ProcessPoolExecutor | None = None
+    _deployed: dict[int, Labelled] = field(default_factory=dict)
 
     @staticmethod
     def load(
@@ -133,7 +138,17 @@ class ImageAccuracy:
     def _one(self, config: SubnetConfig) -> float:
         from nasvit_edge.model.evaluate import subnet_accuracy
 
-        return subnet_accuracy(self.supernet, config, self.calibration, self.validation)
+        return subnet_accuracy(self.supernet, config, self.calibration, self._judged(config.resolution))
+
+    def _judged(self, resolution: int) -> Labelled:
+        """The images that a subnet of a resolution is judged on."""
+        if self.source is None or self.source.chain == PUBLISHED:
+            return self.validation
+        if resolution not in self._deployed:
+            rule = self.source.space.preparation(resolution, self.source.chain)
+            found = data_sets.load_images(self.source.data, self.source.split, self.source.space, rule)
+            self._deployed[resolution] = found
+        return self._deployed[resolution]
 
     def _remember(self, config: SubnetConfig, accuracy: float) -> None:
         self.measured[config] = accuracy

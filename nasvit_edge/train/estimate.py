@@ -88,7 +88,7 @@ def of_request(request: Request) -> dict[str, Any]:
 
     settings = request.settings
     space = space_for(load_space(request.space), request.data)
-    images, _, _ = data_sets.training_splits(request.data, space)
+    images, _ = data_sets.training_splits(request.data, space)
     found = estimate(
         space,
         request.recipe,

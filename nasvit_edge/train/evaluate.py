@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from nasvit_edge.data_sets import Labelled
-from nasvit_edge.model.evaluate import calibrated, score, tally
+from nasvit_edge.model.evaluate import Batches, calibrated, score, tally
 from nasvit_edge.model.subnet import Subnet, fold, materialise
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.space import SubnetConfig
@@ -17,7 +17,7 @@ from nasvit_edge.train.world import World
 def subnet_accuracies(
     supernet: Supernet,
     configs: Sequence[SubnetConfig],
-    calibration: Labelled,
+    calibration: Batches,
     images: Labelled,
     world: World,
 ) -> list[float]:
@@ -45,5 +45,5 @@ def sharded_tally(subnet: Subnet, images: Labelled, world: World) -> torch.Tenso
     return world.total(tally(subnet, images.take(images.name, slice(start, stop))))
 
 
-def _ready(supernet: Supernet, config: SubnetConfig, calibration: Labelled) -> Subnet:
+def _ready(supernet: Supernet, config: SubnetConfig, calibration: Batches) -> Subnet:
     return fold(calibrated(materialise(supernet, config), calibration))

@@ -14,15 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nasvit_edge.data_sets import FileSet, Labelled
+from nasvit_edge.data_sets import Labelled, chosen
 from nasvit_edge.errors import TrainingError
 from nasvit_edge.model.checkpoint import load_supernet, save_supernet
-from nasvit_edge.model.evaluate import subnet_accuracy
+from nasvit_edge.model.evaluate import Batches, subnet_accuracy
 from nasvit_edge.model.narrow import narrowed
 from nasvit_edge.model.subnet import fold, materialise
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.space import SearchSpace, SubnetConfig, load_space
 from nasvit_edge.train import run
+from nasvit_edge.train.calibration import Calibration, recipe_of
 from nasvit_edge.train.initial import initialised, settle
 from nasvit_edge.train.quantised import QuantisedSupernet
 from nasvit_edge.train.teacher import Member, Teacher
@@ -76,17 +77,18 @@ class Tuning:
     itself: bool = False
     scale: float = 1.0
     before: dict[str, float] = field(default_factory=dict)
-    _quantised: tuple[dict[str, Tensor], Labelled, Labelled] | None = (
+    _quantised: tuple[dict[str, Tensor], Calibration, Labelled] | None = (
         None  # statistics, calibration, validation
     )
 
     def prepare(
-        self, supernet: Supernet, calibration: Labelled, validation: Labelled
+        self, supernet: Supernet, train: Labelled, validation: Labelled
     ) -> tuple[Supernet, Teacher | None]:
         """The supernet to train and its own teacher, as `train.run.Request.prepare`."""
         config = supernet.space.largest()
+        calibration = Calibration(chosen(train), recipe_of(supernet.source, supernet.space), supernet.space)
         self.before = {"fp32": subnet_accuracy(supernet, config, calibration, validation)}
-        settle(supernet, _loaded(calibration))
+        settle(supernet, calibration)
         teacher = own_teacher(supernet, self.scale) if self.itself else None
         if self.quantise:
             supernet = QuantisedSupernet(supernet)
@@ -100,9 +102,10 @@ class Tuning:
         """As `before`, of the trained weights; quantised ones are first written anew (`keep_function`)."""
         if self._quantised is None:
             return {"fp32": float(report["accuracy"]["largest"])}
-        path, (statistics, calibration, validation) = Path(report["out"], _WEIGHTS), self._quantised
+        path, (statistics, before, validation) = Path(report["out"], _WEIGHTS), self._quantised
         trained = load_supernet(path, space)
-        keep_function(trained, statistics, _loaded(calibration))
+        calibration = Calibration(before.images, recipe_of(trained.source, space), space)
+        keep_function(trained, statistics, calibration)
         save_supernet(trained, path, {k: v for k, v in trained.source.items() if k != "sha256"})
         return {
             "fp32": subnet_accuracy(trained, space.largest(), calibration, validation),
@@ -110,7 +113,7 @@ class Tuning:
         }
 
 
-def keep_function(supernet: Supernet, statistics: Mapping[str, Tensor], images: Labelled) -> None:
+def keep_function(supernet: Supernet, statistics: Mapping[str, Tensor], images: Batches) -> None:
     """Make the only subnet of a space compute, settled on `images`, what it computes with `statistics`; in place.
 
     Whoever takes a subnet estimates its statistics anew. Weights that were trained around fixed ones would lose by
@@ -179,7 +182,3 @@ def tune(
     if not report:  # another process than the first
         return {}
     return report | {"before": tuning.before, "after": tuning.after(report, load_space(request.space))}
-
-
-def _loaded(images: Labelled) -> Labelled:
-    return images.loaded() if isinstance(images, FileSet) else images

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import torch
 
 from nasvit_edge import files
-from nasvit_edge.data_sets import Labelled
 from nasvit_edge.model.checkpoint import (
     is_segmenter,
     load_stages,
@@ -16,7 +15,7 @@ from nasvit_edge.model.checkpoint import (
     read_weights,
     resolve_weights,
 )
-from nasvit_edge.model.evaluate import calibrated
+from nasvit_edge.model.evaluate import Batches, calibrated
 from nasvit_edge.model.subnet import materialise, statistics
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.space import SearchSpace
@@ -68,7 +67,7 @@ def initialise(supernet: Supernet) -> None:
             torch.nn.init.kaiming_uniform_(parameter, a=math.sqrt(5))  # as a linear layer
 
 
-def settle(supernet: Supernet, images: Labelled) -> None:
+def settle(supernet: Supernet, images: Batches) -> None:
     """Give the supernet the largest subnet's statistics, so that its eval mode is of use.
 
     Training itself keeps none (batch statistics throughout); a subnet is calibrated before use.

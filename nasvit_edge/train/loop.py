@@ -21,6 +21,7 @@ from nasvit_edge import files
 from nasvit_edge.data_sets.scenes import SceneSet
 from nasvit_edge.errors import CheckpointError
 from nasvit_edge.model.checkpoint import save_supernet
+from nasvit_edge.model.evaluate import Batches
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.space import SearchSpace, space_toml
 from nasvit_edge.train.checkpoints import Checkpoints, enough_disk
@@ -69,7 +70,7 @@ class Trainer:
 
     Args:
         supernet: to be trained, in place; its initial values are the run's.
-        images: training images, or scenes; the loader crops them to the space's largest resolution, or as the recipe says.
+        images: training images, or scenes; the loader crops them to the space's image size, or as the recipe says.
         teacher: images (B, 3, S, S) -> probabilities (B, classes), for the largest subnet.
         identity: what else decides the outcome (names of teacher and initial weights), for checkpoints.
     """
@@ -291,7 +292,7 @@ def _state_bytes(parameters: Sequence[Tensor], recipe: Recipe) -> int:
 def loader_for(
     images: Labelled, recipe: Recipe, space: SearchSpace, settings: Settings, world: World
 ) -> Steps:
-    """Batches of a recipe: images at the space's largest resolution, or crops of scenes."""
+    """Batches of a recipe: images at the space's image size, or crops of scenes."""
     parts = recipe.run.parts
     rule: dict[str, Any] = {
         "batch_size": recipe.run.batch_size // parts,
@@ -300,11 +301,11 @@ def loader_for(
     }
     rule |= {"rank": world.rank, "world": world.size, "workers": settings.workers}
     if not isinstance(images, SceneSet):
-        return Loader(images, recipe.augment, space, size=max(space.resolutions), **rule)
+        return Loader(images, recipe.augment, space, size=space.image_size, **rule)
     return SceneLoader(images, recipe.scenes, space, size=recipe.scenes.size(space), **rule)
 
 
-def finish(trainer: Trainer, calibration: Labelled) -> Supernet:
+def finish(trainer: Trainer, calibration: Batches) -> Supernet:
     """Write `supernet.safetensors` with the averaged weights and the largest subnet's statistics."""
     supernet = trainer.averaged()
     settle(supernet, calibration)

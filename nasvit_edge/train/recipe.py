@@ -15,7 +15,8 @@ from typing import Any, get_type_hints
 
 from nasvit_edge import files
 from nasvit_edge.errors import RecipeError
-from nasvit_edge.space import SearchSpace, load_space
+from nasvit_edge.preparation import SMALL_IMAGES
+from nasvit_edge.space import SearchSpace, family, load_space
 
 
 def _within(low: float, high: float, default: float) -> Any:
@@ -171,13 +172,18 @@ def chosen(space: str | None, recipe: str | None, changes: Sequence[str]) -> tup
     rule = load_recipe(recipe) if recipe is not None else None
     space = space or (rule.space if rule else "") or "nano"
     if rule is None:
-        known = load_space(space)
-        images = "nano" if max(known.resolutions) <= _SMALL else "nasvit"
-        rule = load_recipe("scenes" if known.is_dense else images)
+        rule = recipe_for(load_space(space))
     return space, rule.with_values(changes) if changes else rule
 
 
-_SMALL = 64  # pixels
+def recipe_for(space: SearchSpace) -> Recipe:
+    """The recipe of a space: one that is made for it, else by what its images are."""
+    own = family(space.name)
+    if own in recipe_names() and load_recipe(own).space == own:
+        return load_recipe(own)
+    if space.is_dense:
+        return load_recipe("scenes")
+    return load_recipe("nano" if space.image_size <= SMALL_IMAGES else "nasvit")
 
 
 def _read(name: str, seen: tuple[Path, ...]) -> tuple[dict[str, Any], Path]:

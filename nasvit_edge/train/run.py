@@ -17,6 +17,7 @@ from nasvit_edge.errors import RecipeError, TrainingError
 from nasvit_edge.model.checkpoint import resolve_weights
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.space import SearchSpace, load_space, space_toml
+from nasvit_edge.train.calibration import Calibration
 from nasvit_edge.train.checkpoints import refuse_old
 from nasvit_edge.train.conflicts import Meter
 from nasvit_edge.train.evaluate import subnet_accuracies
@@ -38,7 +39,7 @@ class Request:
         weights: a file or shipped weights to start from; None: the training initialisation.
         teacher: names as `load_teacher` takes them.
         validate_every: epochs between two measurements on the validation slice; 0: only at the end.
-        prepare: from the initial supernet, calibration and validation images to the supernet that is trained and
+        prepare: from the initial supernet, training and validation images to the supernet that is trained and
             its own teacher (None: `teacher`).
     """
 
@@ -102,7 +103,7 @@ def _run(
     note: Callable[[str], None],
 ) -> dict[str, Any]:
     space = space_for(load_space(request.space), request.data, note)
-    train, calibration, validation = data_sets.training_splits(request.data, space)
+    train, validation = data_sets.training_splits(request.data, space)
     if space.is_dense and request.teacher is not None:
         raise TrainingError(
             f"--teacher {request.teacher!r}: a segmenter of space {space.name!r} learns from masks only"
@@ -110,7 +111,7 @@ def _run(
     supernet, started_from = _initial(request, space, note)
     own_teacher: Teacher | None = None
     if request.prepare is not None:
-        supernet, own_teacher = request.prepare(supernet, calibration, validation)
+        supernet, own_teacher = request.prepare(supernet, train, validation)
     identity = {"initial weights": started_from, "teacher": request.teacher or ""}
     teacher = own_teacher or _teacher(request, space)
     trainer = Trainer(
@@ -120,6 +121,7 @@ def _run(
         note(f"resuming at step {trainer.resume()} of {trainer.steps}")
     if ranks.rank == 0:
         _describe(request, space, trainer)
+    calibration = Calibration(data_sets.chosen(train), request.recipe, space)
     with _Logs(request, trainer, calibration, validation, on_progress) as logs:
         if not trainer.run(Watched(on_step=logs.step, on_epoch=logs.epoch, on_save=logs.flush, stop=stop)):
             error = TrainingError(
@@ -181,7 +183,7 @@ class _Logs:
         self,
         request: Request,
         trainer: Trainer,
-        calibration: Labelled,
+        calibration: Calibration,
         validation: Labelled,
         on_progress: Callable[[int, int, str], None],
     ) -> None:

@@ -73,7 +73,7 @@ class Teacher:
 
     def _check(self, member: Member) -> None:
         """One small batch, before hours are spent."""
-        side = max(self.space.resolutions)
+        side = self.space.image_size
         try:
             with torch.no_grad():
                 logits = self._logits(member, torch.zeros(2, 3, side, side))

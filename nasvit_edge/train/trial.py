@@ -105,7 +105,7 @@ def _timed(trainer: Trainer) -> float:
 
 
 def _random(space: SearchSpace, count: int) -> Labelled:
-    side, generator = max(space.resolutions), torch.Generator().manual_seed(0)
+    side, generator = space.image_size, torch.Generator().manual_seed(0)
     if space.is_dense:
         rng, (height, width) = np.random.default_rng(0), space.input_size(side)
         images = rng.integers(0, 256, (count, 3, height, width), np.uint8)

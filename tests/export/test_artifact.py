@@ -23,7 +23,7 @@ from nasvit_edge.space import load_space
 
 FORMATS = [name for name in format_names() if name in ("onnx", "tflite")]
 SPACE = load_space("nano")
-TEST = data_sets.bundled("test")
+TEST = data_sets.bundled("test", SPACE)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def supernet():
 
 @pytest.fixture(scope="module")
 def subnet(supernet):
-    return calibrated(materialise(supernet, SPACE.smallest()), data_sets.bundled("calibration"))
+    return calibrated(materialise(supernet, SPACE.smallest()), data_sets.bundled("calibration", SPACE))
 
 
 @pytest.fixture(scope="module", params=FORMATS)
@@ -62,7 +62,7 @@ def test_verify_repeats_the_check_against_the_supernet(written):
 def test_an_artifact_gets_the_same_images_right_as_the_subnet(written, subnet):
     report = verification.evaluate(written[0], "bundled")
     assert report["images"] == data_sets.TEST_IMAGES
-    assert report["correct"] == correct(subnet, data_sets.bundled("test"))
+    assert report["correct"] == correct(subnet, data_sets.bundled("test", SPACE))
 
 
 def test_the_file_says_what_it_is(written, subnet):
@@ -117,7 +117,7 @@ def test_an_uncalibrated_subnet_is_refused_and_the_line_says_how(supernet, tmp_p
 def test_the_check_catches_any_dropped_block(supernet, subnet):
     """Power: replace one block after another by what is left when it does nothing."""
     config = SPACE.largest()
-    whole = calibrated(materialise(supernet, config), data_sets.bundled("calibration"))
+    whole = calibrated(materialise(supernet, config), data_sets.bundled("calibration", SPACE))
     images, _ = parity.inputs(SPACE, config.resolution)
     expected = parity.reference(supernet, config, statistics(whole), images)
     for op in whole.ops:
@@ -130,7 +130,7 @@ def test_the_check_catches_any_dropped_block(supernet, subnet):
 
 def test_the_check_catches_permuted_heads(supernet):
     config = SPACE.largest()
-    whole = calibrated(materialise(supernet, config), data_sets.bundled("calibration"))
+    whole = calibrated(materialise(supernet, config), data_sets.bundled("calibration", SPACE))
     images, _ = parity.inputs(SPACE, config.resolution)
     expected = parity.reference(supernet, config, statistics(whole), images)
     for op in whole.ops:

@@ -126,7 +126,7 @@ def subnet():
     """At 28 x 28 the test images need no resizing, so that the program sees exactly what we do."""
     config = SPACE.smallest().to_dict() | {"resolution": 28}
     made = materialise(load_supernet("nano", SPACE), SPACE.config_from(config, "test"))
-    return calibrated(made, data_sets.bundled("calibration"))
+    return calibrated(made, data_sets.bundled("calibration", SPACE))
 
 
 @pytest.fixture(scope="module", params=["onnx", "tflite"])
@@ -143,7 +143,7 @@ def pictures(tmp_path_factory):
     """Bundled test images as files."""
     library, folder = require_module("PIL.Image"), tmp_path_factory.mktemp("images")
     paths = [folder / f"{i}.png" for i in range(IMAGES)]
-    for path, pixels in zip(paths, data_sets.bundled("test").pixels, strict=False):
+    for path, pixels in zip(paths, data_sets.bundled("test", SPACE).pixels, strict=False):
         library.fromarray(pixels[0].numpy()).save(path)
     return paths
 
@@ -152,7 +152,7 @@ def pictures(tmp_path_factory):
 def expected(subnet):
     """The subnet's own probabilities of those images."""
     with torch.no_grad():
-        images = data_sets.prepare(data_sets.bundled("test").pixels[:IMAGES], SPACE, 28)
+        images = data_sets.prepare(data_sets.bundled("test", SPACE).pixels[:IMAGES], SPACE, 28)
         return subnet.eval()(images).softmax(1).numpy()
 
 
@@ -203,7 +203,7 @@ def test_a_model_with_an_8_bit_input_and_output(subnet, pictures, expected, tmp_
     path = tmp_path_factory.mktemp("int8") / "model.tflite"
     form = load_format("tflite")
     writing.export(load_supernet("nano", SPACE), subnet, form, path)
-    images = data_sets.prepare(data_sets.bundled("calibration").pixels[:64], SPACE, 28)
+    images = data_sets.prepare(data_sets.bundled("calibration", SPACE).pixels[:64], SPACE, 28)
     quantizer = tools.Quantizer(str(path))
     quantizer.load_quantization_recipe(recipe.static_wi8_ai8())
     parts = [{"args_0": image.permute(1, 2, 0)[None].numpy()} for image in images]

@@ -34,12 +34,12 @@ def supernet():
 
 @pytest.fixture(scope="module")
 def subnet(supernet):
-    return calibrated(materialise(supernet, SPACE.smallest()), data_sets.bundled("calibration"))
+    return calibrated(materialise(supernet, SPACE.smallest()), data_sets.bundled("calibration", SPACE))
 
 
 @pytest.fixture(scope="module")
 def images():
-    found = data_sets.bundled("calibration").take("some", slice(0, 128))
+    found = data_sets.bundled("calibration", SPACE).take("some", slice(0, 128))
     return next(found.batches(SPACE, SPACE.smallest().resolution, 128))[0].numpy()
 
 
@@ -85,7 +85,7 @@ def test_accuracy_on_the_test_images_is_kept(written, subnet):
     allowed = {"fp32": 0.0, "fp16": 0.001, "int8": 0.01, "w8": 0.01}[precision]
     from nasvit_edge.model.evaluate import correct
 
-    images = data_sets.bundled("test")
+    images = data_sets.bundled("test", SPACE)
     exact = correct(subnet, images) / len(images)
     assert verification.evaluate(path, "bundled")["accuracy"] >= exact - allowed - 1e-9
 
@@ -192,8 +192,8 @@ def test_random_subnets_of_the_shipped_weights_pass_int8_with_most_ops_in_8_bits
     form, rng = load_format("onnx"), random.Random(5)
     for number in range(2):
         config = SPACE.sample(rng)
-        subnet = calibrated(materialise(supernet, config), data_sets.bundled("calibration"))
-        seen = next(data_sets.bundled("calibration").batches(SPACE, config.resolution, 128))[0].numpy()
+        subnet = calibrated(materialise(supernet, config), data_sets.bundled("calibration", SPACE))
+        seen = next(data_sets.bundled("calibration", SPACE).batches(SPACE, config.resolution, 128))[0].numpy()
         path = tmp_path / f"{number}.onnx"
         made = writing.export(supernet, subnet, form, path, Options(precision="int8", calibration=seen))
         assert made.check.passed

@@ -23,7 +23,7 @@ PROGRAM = runpy.run_path(str(files.shipped("export") / "tensorrt" / "build_engin
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     supernet = load_supernet("nano", SPACE)
-    subnet = calibrated(materialise(supernet, SPACE.smallest()), data_sets.bundled("calibration"))
+    subnet = calibrated(materialise(supernet, SPACE.smallest()), data_sets.bundled("calibration", SPACE))
     path = tmp_path_factory.mktemp("trt") / "m.tensorrt"
     writing.export(supernet, subnet, load_format("tensorrt"), path)
     return path

@@ -40,8 +40,8 @@ def test_the_ends_and_random_subnets_are_measured_as_by_hand(tmp_path):
     )
     found = flow.evaluate(request, lambda *told: done.append(told[:2]))
     assert done[-1] == (2, 2)
-    supernet, images = load_supernet("nano", NANO), data_sets.bundled("test")
-    calibration = data_sets.bundled("calibration").take("some", slice(0, 64))
+    supernet, images = load_supernet("nano", NANO), data_sets.bundled("test", NANO)
+    calibration = data_sets.bundled("calibration", NANO).take("some", slice(0, 64))
     rng = random.Random(3)
     configs = [NANO.smallest(), NANO.sample(rng)]
     assert [row["config"] for row in found["subnets"]] == [c.to_dict() for c in configs]

@@ -115,7 +115,7 @@ def test_the_bundled_program_classifies_an_image(request_for, tmp_path):
     from PIL import Image
 
     export.export(request_for("onnx", bundle=True), _quietly)
-    images = data_sets.bundled("test")
+    images = data_sets.bundled("test", SPACE)
     picture = tmp_path / "picture.png"
     Image.fromarray(images.pixels[0, 0].numpy()).save(picture)
     command = [sys.executable, "classify.py", "m.onnx", str(picture)]

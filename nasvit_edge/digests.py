@@ -1,0 +1,104 @@
+"""What files hold, as SHA-256: a file is known by its content, never by its name, size or time.
+
+What was hashed is remembered in the user's cache for as long as a file's inode, size and both its times stay as they
+were; the change time, which no program sets, tells of a content that was replaced with the other times put back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+_SETTLED_S = 2.0  # a file that changed just now may change again within its clock's tick
+_TOGETHER = 1000
+_Known = tuple[bytes, bytes, bytes]  # path, identity, digest
+
+
+def of_files(paths: Sequence[bytes]) -> list[bytes]:
+    """The SHA-256 of each file's content, in order; of one that cannot be read, of its path alone."""
+    wanted = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - of bytes
+    found: list[bytes] = []
+    with contextlib.closing(_memory()) as memory, ThreadPoolExecutor() as pool:
+        for start in range(0, len(wanted), _TOGETHER):
+            part = wanted[start : start + _TOGETHER]
+            known = _remembered(memory, part)
+            new = [path for path in part if path not in known]
+            read = dict(zip(new, pool.map(_read, new), strict=True))
+            _remember(memory, [row for row, _ in read.values() if row is not None])
+            found += [known[path] if path in known else read[path][1] for path in part]
+    return found
+
+
+def of_set(paths: Sequence[bytes], *more: bytes) -> str:
+    """One digest of files' contents in order, and of what else belongs to them."""
+    return hashlib.sha256(b"".join((*of_files(paths), *more))).hexdigest()
+
+
+def _read(path: bytes) -> tuple[_Known | None, bytes]:
+    """What to remember of a file, and its digest."""
+    try:
+        identity, changed = _identity(path)
+        with open(path, "rb") as stream:  # noqa: PTH123 - of bytes
+            digest = hashlib.file_digest(stream, "sha256").digest()
+    except OSError:  # told of when it is read
+        return None, hashlib.sha256(b"unreadable\0" + path).digest()
+    settled = time.time() - changed > _SETTLED_S
+    return (path, identity, digest) if settled else None, digest
+
+
+def _identity(path: bytes) -> tuple[bytes, float]:
+    """What is another where the content may be, and when it last changed."""
+    found = os.stat(path)  # noqa: PTH116 - of bytes
+    numbers = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return b"%d %d %d %d %d" % numbers, found.st_ctime
+
+
+# -- what was hashed before; a cache that cannot be used is no error -------------------------------------------------
+
+
+def _memory() -> sqlite3.Connection:
+    from platformdirs import user_cache_path
+
+    try:
+        folder = user_cache_path("nasvit-edge") / "digests"
+        folder.mkdir(parents=True, exist_ok=True)
+        return _opened(str(folder / "files.sqlite"))
+    except (OSError, sqlite3.Error):
+        return _opened(":memory:")
+
+
+def _opened(path: str) -> sqlite3.Connection:
+    memory = sqlite3.connect(path, timeout=5)
+    with memory:
+        memory.execute(
+            "create table if not exists files (path blob primary key, identity blob, digest blob) without rowid"
+        )
+    return memory
+
+
+def _remembered(memory: sqlite3.Connection, paths: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Path -> digest of the files that are as they were when they were hashed."""
+    found: dict[bytes, bytes] = {}
+    for path, identity, digest in _rows(memory, paths):
+        with contextlib.suppress(OSError):
+            if _identity(path)[0] == identity:
+                found[path] = digest
+    return found
+
+
+def _rows(memory: sqlite3.Connection, paths: Sequence[bytes]) -> Iterator[_Known]:
+    places = ",".join("?" * len(paths))
+    with contextlib.suppress(sqlite3.Error):
+        for row in memory.execute(f"select * from files where path in ({places})", paths):
+            if all(isinstance(value, bytes) for value in row) and len(row[2]) == 32:
+                yield row
+
+
+def _remember(memory: sqlite3.Connection, rows: Sequence[_Known]) -> None:
+    with contextlib.suppress(sqlite3.Error), memory:
+        memory.executemany("insert or replace into files values (?, ?, ?)", rows)
