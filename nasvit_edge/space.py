@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nasvit_edge import files
+from nasvit_edge import files, space_parts
 from nasvit_edge.errors import SpaceError
 from nasvit_edge.preparation import (
     DEPLOYED,
@@ -32,9 +32,6 @@ from nasvit_edge.specs import Gene as Gene
 from nasvit_edge.specs import SubnetConfig as SubnetConfig
 from nasvit_edge.specs import get_gene as get_gene
 from nasvit_edge.toml_table import TomlTable
-
-HEADS = ("classifier", "mlp")
-_LARGEST = {"width": 4096, "depth": 64, "kernel_size": 31, "expand_ratio": 32}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,22 +270,24 @@ def _stage_values(spec: StageSpec, values: dict[str, Any]) -> dict[str, Any]:
 
 def _parse(root: TomlTable) -> SearchSpace:
     root.integer("schema", 1, 1)
-    attention = _parse_attention(root.table("attention", {}))
+    attention = space_parts.attention(root.table("attention", {}))
     stages = root.take("stage", list)
     space = SearchSpace(
         name=root.name("name"),
         resolutions=root.choices("resolutions", 8, 4096),
-        stem=_parse_stem(root.table("stem")),
-        stages=tuple(_parse_stage(TomlTable(s, f"stage[{i}]."), attention) for i, s in enumerate(stages)),
-        head=_parse_head(root.table("head")),
+        stem=space_parts.stem(root.table("stem")),
+        stages=tuple(
+            space_parts.stage(TomlTable(s, f"stage[{i}]."), attention) for i, s in enumerate(stages)
+        ),
+        head=space_parts.head(root.table("head")),
         attention=attention,
         classes=root.integer("classes", 1, 1_000_000),
         mean=root.three("mean", positive=False),
         std=root.three("std", positive=True),
-        labels=_parse_labels(root),
-        aspect=_parse_aspect(root),
+        labels=space_parts.labels(root),
+        aspect=space_parts.aspect(root),
         image_size=root.integer("image_size", 8, 4096, 0) if "image_size" in root.values else 0,
-        crop_share=_parse_share(root),
+        crop_share=space_parts.share(root),
     )
     root.done()
     if space.is_dense and {"image_size", "crop_share"} & set(root.values):
@@ -303,98 +302,6 @@ def _parse(root: TomlTable) -> SearchSpace:
     if isinstance(space.labels, tuple) and len(space.labels) != space.classes:
         raise SpaceError(f"key 'labels' has {len(space.labels)} names for {space.classes} classes")
     return space
-
-
-def _parse_attention(table: TomlTable) -> AttentionSpec:
-    spec = AttentionSpec(
-        head_width=table.integer("head_width", 1, 256, 8),
-        value_ratio=table.integer("value_ratio", 1, 16, 4),
-        window=table.integer("window", 1, 256, 18),
-    )
-    table.done()
-    return spec
-
-
-def _parse_stem(table: TomlTable) -> StemSpec:
-    width, kernel = (
-        table.choices("width", 1, _LARGEST["width"]),
-        table.odd("kernel_size", _LARGEST["kernel_size"]),
-    )
-    stride = table.integer("stride", 1, 4)
-    table.done()
-    return StemSpec(width=width, kernel_size=kernel, stride=stride)
-
-
-def _parse_stage(table: TomlTable, attention: AttentionSpec) -> StageSpec:
-    kind = table.take("kind", str)
-    if kind not in ("mbconv", "hybrid"):
-        raise SpaceError(f"key '{table.where}kind' is {kind!r}; it must be 'mbconv' or 'hybrid'")
-    kernels = table.choices("kernel_size", 1, _LARGEST["kernel_size"])
-    if any(k % 2 == 0 for k in kernels):
-        raise SpaceError(f"key '{table.where}kernel_size' is {list(kernels)!r}; kernels must be odd")
-    ratios = table.choices("expand_ratio", 1, _LARGEST["expand_ratio"])
-    expands = table.take("expands", bool, max(ratios) > 1)
-    if max(ratios) > 1 and not expands:
-        raise SpaceError(f"key '{table.where}expands' is False; an expand_ratio above 1 expands")
-    spec = StageSpec(
-        name=_stage_name(table),
-        hybrid=kind == "hybrid",
-        width=table.choices("width", 1, _LARGEST["width"], attention.head_width if kind == "hybrid" else 1),
-        depth=table.choices("depth", 1, _LARGEST["depth"]),
-        kernel_size=kernels,
-        expand_ratio=ratios,
-        se=table.take("se", bool),
-        stride=table.integer("stride", 1, 2),
-        expands=expands,
-    )
-    table.done()
-    return spec
-
-
-def _parse_head(table: TomlTable) -> HeadSpec:
-    kind = table.take("kind", str, "classifier")
-    if kind not in HEADS:
-        raise SpaceError(f"key '{table.where}kind' is {kind!r}; it must be {' or '.join(map(repr, HEADS))}")
-    width = table.choices("width", 1, 65536)
-    if kind == "classifier":
-        expand_ratio = table.integer("expand_ratio", 1, _LARGEST["expand_ratio"])
-        table.done()
-        return HeadSpec(width=width, expand_ratio=expand_ratio)
-    if len(width) > 1:  # all laterals would depend on it
-        raise SpaceError(f"key '{table.where}width' is {list(width)!r}; a decoder has one width")
-    table.done()
-    return HeadSpec(width=width, kind=kind)
-
-
-def _parse_aspect(root: TomlTable) -> tuple[int, int]:
-    sides = root.take("aspect", list, [1, 1])
-    if len(sides) != 2 or not all(type(side) is int and 0 < side <= 4096 for side in sides):
-        raise SpaceError(f"key 'aspect' is {sides!r}; it must be [width, height], like [4, 3]")
-    return (sides[0], sides[1])
-
-
-def _parse_share(root: TomlTable) -> float:
-    share = root.take("crop_share", (int, float), 0.0)
-    if "crop_share" in root.values and not 0.1 <= share <= 1:
-        raise SpaceError(f"key 'crop_share' is {share!r}; it must be 0.1 to 1")
-    return float(share)
-
-
-def _parse_labels(table: TomlTable) -> str | tuple[str, ...]:
-    labels = table.take("labels", (str, list), "numbers")
-    if isinstance(labels, str):
-        return labels
-    if not all(isinstance(name, str) and name for name in labels):
-        raise SpaceError(f"key 'labels' must be a list of names, not {labels!r}")
-    return tuple(labels)
-
-
-def _stage_name(table: TomlTable) -> str:
-    """A name for modules: with a digit, as `mb1`, so that it is none of a module's own attributes."""
-    name = table.name("name")
-    if not re.search(r"[0-9]", name) or name in ("bfloat16", "first_conv", "last_conv", "classifier"):
-        raise SpaceError(f"key '{table.where}name' is {name!r}; it must hold a digit, like 'mb1'")
-    return name
 
 
 def _genes(space: SearchSpace) -> Iterator[Gene]:
