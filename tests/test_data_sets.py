@@ -152,7 +152,8 @@ def test_the_bundled_images_load(nano, split):
     require_tool("the bundled images", BUNDLED.exists())
     images = load_images("bundled", split, nano)
     assert len(images) == SIZES[split]
-    assert images.pixels.shape == (SIZES[split], 1, 28, 28)
+    assert data_sets.bundled_as_stored(split).pixels.shape == (SIZES[split], 1, 28, 28)
+    assert images.pixels.shape == (SIZES[split], 1, 32, 32)  # as nano has images
     assert images.pixels.dtype == torch.uint8
     assert images.labels.bincount(minlength=10).min() > 0.05 * len(images)
     assert split in images.name
@@ -164,7 +165,7 @@ def test_a_damaged_bundled_file_is_one_line(tmp_path, monkeypatch, content):
         (tmp_path / "images.npz").write_bytes(content)
     monkeypatch.setattr(files, "data", lambda *_parts: tmp_path / "images.npz")
     with pytest.raises(NasvitEdgeError) as caught:
-        data_sets.bundled("test")
+        data_sets.bundled_as_stored("test")
     assert "images.npz" in one_line(caught)
 
 
@@ -180,7 +181,7 @@ def test_any_damage_to_the_bundled_file_is_one_line(tmp_path_factory, share, val
     path.write_bytes(content[: int(share * len(content))] if cut else content)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "data", lambda *_parts: path)
-        only_user_errors(data_sets.bundled, "test")
+        only_user_errors(data_sets.bundled_as_stored, "test")
 
 
 def test_images_of_more_classes_than_the_space_has_are_refused(tiny):

@@ -37,7 +37,7 @@ def fitted(image: Pixels, preparation: Preparation) -> Pixels:
     from nasvit_edge.data_sets import prepare_image
 
     picture = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
-    kept = np.asarray(prepare_image.fitted(picture, preparation.to_dict()))
+    kept = np.array(prepare_image.fitted(picture, preparation.to_dict()))  # a copy, which may be written to
     return kept[None] if kept.ndim == 2 else np.ascontiguousarray(kept.transpose(2, 0, 1))
 
 

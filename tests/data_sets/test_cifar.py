@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import one_line, require_module
 
-from nasvit_edge.data_sets import check, classes, load_images, training_splits
+from nasvit_edge.data_sets import calibration_images, check, classes, load_images, training_splits
 from nasvit_edge.data_sets.cifar import cifar
 from nasvit_edge.errors import DataError
 
@@ -53,7 +53,7 @@ def test_it_is_read_whole_and_split_by_class(root, monkeypatch, nano, name):
     write(root, monkeypatch, name)
     number = KINDS[name][1]
     space = replace(nano, classes=number)
-    train, calibration, validation = training_splits(name, space)
+    train, validation = training_splits(name, space)
     whole, names = cifar(name, train=True)
     assert names == classes(name) == tuple(f"class {i}" for i in range(number))
     assert whole.pixels.shape[1:] == (3, 32, 32)
@@ -64,10 +64,10 @@ def test_it_is_read_whole_and_split_by_class(root, monkeypatch, nano, name):
     assert {p.numpy().tobytes() for p in train.pixels}.isdisjoint(
         p.numpy().tobytes() for p in validation.pixels
     )
-    assert len(calibration) == min(4096, len(train))
+    assert len(calibration_images(name, space)) == min(4096, len(train))
     test = load_images(name, "test", space)
     assert len(test) == 20 * number
-    for split, images in (("train", train), ("calibration", calibration), ("validation", validation)):
+    for split, images in (("train", train), ("validation", validation)):
         assert torch.equal(load_images(name, split, space).pixels, images.pixels)
     check(name, space)
 

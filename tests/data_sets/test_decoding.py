@@ -14,8 +14,10 @@ from conftest import one_line, only_user_errors, require_module
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasvit_edge.data_sets.decoding import check_header, decode
+from nasvit_edge.data_sets import prepare_image
+from nasvit_edge.data_sets.decoding import check_header, decode, fitted, turned
 from nasvit_edge.errors import DataError
+from nasvit_edge.preparation import Preparation, shorter_side
 
 pillow = require_module("PIL.Image")
 v2 = require_module("torchvision.transforms.v2")
@@ -31,6 +33,13 @@ def encoded(image, kind: str, **options) -> bytes:
     return buffer.getvalue()
 
 
+def rule(size: int, share: float = 1.0) -> Preparation:
+    """What keeps the middle `size` x `size`, a share of the shorter side."""
+    side = (size, size)
+    resize = shorter_side(size, share)
+    return Preparation(resize=resize, crop=side, size=side, mean=(0.5,) * 3, std=(0.25,) * 3)
+
+
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "image.png"
@@ -39,26 +48,119 @@ def path(tmp_path):
 # -- sizes ----------------------------------------------------------------------------------------------
 
 
-def test_an_image_of_the_size_is_taken_as_it_is(path):
+def test_an_image_of_the_size_is_taken_as_it_is_where_it_is_seen_whole(path):
     pixels = noise(32, 32)
     path.write_bytes(encoded(pillow.fromarray(pixels), "PNG"))
-    assert np.array_equal(decode(str(path), 32), pixels.transpose(2, 0, 1))
+    assert np.array_equal(decode(str(path), rule(32)), pixels.transpose(2, 0, 1))
 
 
 @settings(max_examples=60)
-@given(st.integers(1, 90), st.integers(1, 90), st.integers(4, 48))
-def test_other_sizes_are_resized_and_cropped_as_torchvision_does(tmp_path_factory, width, height, size):
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(4, 48), st.sampled_from([1.0, 0.875, 0.5]))
+def test_sizes_are_resized_and_cropped_as_torchvision_does(tmp_path_factory, width, height, size, share):
     path = tmp_path_factory.getbasetemp() / "any_size.png"
     image = pillow.fromarray(noise(width, height))
     path.write_bytes(encoded(image, "PNG"))
-    found = decode(str(path), size)
-    assert found.shape == (3, size, size)
-    if (width, height) != (size, size):
-        bicubic = v2.InterpolationMode.BICUBIC
-        evaluation = v2.Compose(
-            [v2.Resize(round(size * 256 / 224), interpolation=bicubic), v2.CenterCrop(size), v2.PILToTensor()]
-        )
-        assert torch.equal(torch.from_numpy(found), evaluation(image))
+    found = decode(str(path), rule(size, share))
+    bicubic = v2.InterpolationMode.BICUBIC
+    steps = [
+        v2.Resize(shorter_side(size, share), interpolation=bicubic),
+        v2.CenterCrop(size),
+        v2.PILToTensor(),
+    ]
+    assert torch.equal(torch.from_numpy(found), v2.Compose(steps)(image))
+    pixels = np.asarray(image).transpose(2, 0, 1)
+    assert np.array_equal(fitted(pixels, rule(size, share)), found)
+
+
+@pytest.mark.parametrize("side", [(1, 30_000), (30_000, 1), (3, 9000)])
+def test_a_thin_image_takes_no_more_memory_than_what_is_kept(path, side, monkeypatch):
+    """A PNG of 91 bytes, 1 x 3000, once became 256 x 768000 pixels."""
+    path.write_bytes(encoded(pillow.new("RGB", side, (200, 100, 50)), "PNG"))
+    made = []
+    real = pillow.Image.resize
+    monkeypatch.setattr(
+        pillow.Image, "resize", lambda image, size, *a: (made.append(size), real(image, size, *a))[1]
+    )
+    found = decode(str(path), rule(224, 0.875))
+    assert (found == np.array([200, 100, 50])[:, None, None]).all()
+    assert all(width * height <= 224 * 224 for width, height in made)
+
+
+def test_a_thin_image_is_the_same_as_one_that_is_resized_whole(path, monkeypatch):
+    image = pillow.fromarray(noise(12, 500)).resize((12, 500))
+    path.write_bytes(encoded(image, "PNG"))
+    whole = decode(str(path), rule(48, 0.75))
+    monkeypatch.setattr(prepare_image, "_RESIZED", 0)
+    thin = decode(str(path), rule(48, 0.75))
+    assert np.abs(whole.astype(int) - thin).mean() < 0.5  # rows and columns may change their order
+
+
+def test_a_photo_of_108_megapixels_is_taken(tmp_path):
+    path = tmp_path / "photo.jpg"
+    pillow.new("L", (12_000, 9_000), 180).save(path, quality=30)
+    assert check_header(str(path)) == (4500, 6000)
+    assert np.abs(decode(str(path), rule(32)).astype(int) - 180).max() <= 1
+
+
+def test_a_large_jpeg_is_decoded_no_smaller_than_it_is_needed(path, monkeypatch):
+    monkeypatch.setattr(prepare_image, "LARGE", 100)
+    pillow.new("RGB", (400, 300)).save(path, "JPEG")
+    assert [prepare_image.opened(path, side).size for side in (300, 150, 75, 1)] == [
+        (400, 300),
+        (200, 150),
+        (100, 75),
+        (50, 38),
+    ]
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("side", [(10_000, 10_000), (60_000, 60_000)])
+def test_too_many_megapixels_are_told(path, side):
+    small = encoded(pillow.new("RGB", (1, 1)), "PNG")
+    path.write_bytes(_png_of(*side) + small[small.index(b"IDAT") - 4 :])
+    with pytest.raises(DataError, match=r"megapixels.*at most 90 megapixels.*make it smaller") as caught:
+        decode(str(path))
+    one_line(caught)
+
+
+# -- upright --------------------------------------------------------------------------------------------
+
+LIE = {  # how the upright image was stored, that EXIF's number makes it upright again
+    1: lambda x: x,
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.transpose(1, 0, 2),
+    6: lambda x: np.rot90(x),
+    7: lambda x: x[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda x: np.rot90(x, -1),
+}
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", LIE)
+def test_an_image_is_turned_upright_as_exif_says(tmp_path, kind, orientation):
+    pixels, path = noise(9, 6), tmp_path / f"x.{kind.lower()}"
+    stored = pillow.fromarray(np.ascontiguousarray(LIE[orientation](pixels)))
+    exif = pillow.Exif()
+    exif[0x0112] = orientation
+    stored.save(path, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
+    assert np.array_equal(decode(str(path)), pixels.transpose(2, 0, 1))
+    assert check_header(str(path)) == (6, 9)
+    mask = np.ascontiguousarray(LIE[orientation](pixels)[..., 0])
+    assert np.array_equal(turned(mask, orientation), pixels[..., 0])
+
+
+@settings(max_examples=40)
+@given(st.binary(max_size=60))
+def test_damaged_exif_leaves_the_image_as_it_is(tmp_path_factory, exif):
+    path = tmp_path_factory.getbasetemp() / "exif.png"
+    pixels = noise(4, 4)
+    pillow.fromarray(pixels).save(path, "PNG", exif=b"Exif\0\0" + exif)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = decode(str(path))
+    assert sorted(found.ravel()) == sorted(pixels.ravel())
 
 
 def test_without_a_size_the_whole_image_is_returned(path):
@@ -73,18 +175,19 @@ def test_without_a_size_the_whole_image_is_returned(path):
 def test_grey_images_become_rgb(path):
     pixels = noise(6, 6, 1)[:, :, 0]
     path.write_bytes(encoded(pillow.fromarray(pixels), "PNG"))
-    assert all(np.array_equal(channel, pixels) for channel in decode(str(path), 6))
+    assert all(np.array_equal(channel, pixels) for channel in decode(str(path), rule(6)))
 
 
-def test_sixteen_bits_keep_their_upper_byte(path):
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_keep_their_upper_byte(path, kind):
     values = np.array([[0, 255, 256], [0x7FFF, 0x8000, 0xFFFF], [1, 2, 3]], np.uint16)
-    path.write_bytes(encoded(pillow.fromarray(values), "PNG"))
-    assert decode(str(path), 3)[1].tolist() == [[0, 0, 1], [127, 128, 255], [0, 0, 0]]
+    path.write_bytes(encoded(pillow.fromarray(values), kind))
+    assert decode(str(path), rule(3))[1].tolist() == [[0, 0, 1], [127, 128, 255], [0, 0, 0]]
 
 
 def test_cmyk_becomes_rgb(path):
     path.write_bytes(encoded(pillow.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG"))
-    red, green, blue = decode(str(path), 8)
+    red, green, blue = decode(str(path), rule(8))
     assert red.min() > 240
     assert max(green.max(), blue.max()) < 15
 
@@ -95,21 +198,29 @@ def test_a_palette_with_transparency_becomes_rgb_without_a_warning(path, transpa
     image.putpalette([10, 20, 30, 40, 50, 60])
     image.putpixel((1, 0), 1)
     path.write_bytes(encoded(image, "PNG", transparency=transparency))
+    second = [40, 50, 60] if transparency == 0 else [147, 152, 157]  # half of it over white
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert decode(str(path))[:, 0].T.tolist() == [[10, 20, 30], [40, 50, 60]]
+        assert decode(str(path))[:, 0].T.tolist() == [[255, 255, 255], second]
 
 
-def test_transparency_is_dropped(path):
-    path.write_bytes(encoded(pillow.new("RGBA", (4, 4), (9, 8, 7, 0)), "PNG"))
-    assert decode(str(path), 4)[:, 0, 0].tolist() == [9, 8, 7]
+@pytest.mark.parametrize(("mode", "value"), [("RGBA", (9, 8, 7, 0)), ("LA", (9, 0)), ("LA", (255, 255))])
+def test_white_shows_through_where_an_image_is_transparent(path, mode, value):
+    path.write_bytes(encoded(pillow.new(mode, (4, 4), value), "PNG"))
+    assert decode(str(path), rule(4))[:, 0, 0].tolist() == [255, 255, 255]
+
+
+def test_one_bit_is_black_or_white(path):
+    pixels = noise(8, 8, 1)[..., 0] > 127
+    path.write_bytes(encoded(pillow.fromarray(pixels), "PNG"))
+    assert np.array_equal(decode(str(path))[1], np.where(pixels, 255, 0))
 
 
 def test_floating_point_pixels_are_refused(tmp_path):
     path = tmp_path / "image.tif"
     path.write_bytes(encoded(pillow.fromarray(np.full((4, 4), 0.5, np.float32)), "TIFF"))
     with pytest.raises(DataError, match="floating-point") as caught:
-        decode(str(path), 4)
+        decode(str(path), rule(4))
     one_line(caught)
 
 
@@ -158,7 +269,7 @@ def test_a_cut_image_is_one_line(tmp_path_factory, kind, share):
     path = tmp_path_factory.getbasetemp() / "cut.jpg"
     path.write_bytes(WHOLE[kind][: int(share * len(WHOLE[kind]))])
     with pytest.raises(DataError, match=r"cut\.jpg") as caught:
-        decode(str(path), 32)
+        decode(str(path), rule(32))
     one_line(caught)
 
 
@@ -172,7 +283,7 @@ def test_any_damage_gives_an_image_or_one_line(tmp_path_factory, kind, data):
     path.write_bytes(content)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = only_user_errors(decode, str(path), 20)
+        found = only_user_errors(decode, str(path), rule(20))
     assert isinstance(found, str) or (found.shape == (3, 20, 20) and found.dtype == np.uint8)
 
 
@@ -182,5 +293,5 @@ def test_random_bytes_are_one_line(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "random.jpg"
     path.write_bytes(content)
     with pytest.raises(DataError) as caught:
-        decode(str(path), 20)
+        decode(str(path), rule(20))
     one_line(caught)

@@ -21,7 +21,6 @@ from nasvit_edge.data_sets import (
     check,
     classes,
     folders,
-    image_folder,
     load_images,
     training_splits,
 )
@@ -43,7 +42,7 @@ def too_large(monkeypatch):
 
 def test_images_of_the_spaces_size_are_taken_as_they_are(tmp_path):
     root = image_folders.make(tmp_path / "x")
-    found = image_folder(root, 12)
+    found = image_folders.read(root, 12)
     assert found.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert found.name == "x (8 images)"
     for label, name in enumerate(ABCD):
@@ -53,9 +52,9 @@ def test_images_of_the_spaces_size_are_taken_as_they_are(tmp_path):
 
 def test_a_set_that_does_not_fit_in_memory_stays_files_with_the_same_images(tmp_path, monkeypatch, tiny):
     root = image_folders.make(tmp_path / "x", side=15)
-    in_memory = image_folder(root, 12)
+    in_memory = image_folders.read(root, 12)
     monkeypatch.setattr(folders, "MEMORY_BYTES", 8 * 3 * 12 * 12 - 1)
-    files = image_folder(root, 12)
+    files = image_folders.read(root, 12)
     assert isinstance(in_memory, ImageSet)
     assert isinstance(files, FileSet)
     assert (files.name, len(files)) == (in_memory.name, len(in_memory))
@@ -66,7 +65,7 @@ def test_a_set_that_does_not_fit_in_memory_stays_files_with_the_same_images(tmp_
     assert [image.shape for image in files.some(chosen, whole=True)] == [(3, 15, 15)] * 3
     for part in (chosen, slice(2, 6)):
         taken = files.take("part", part)
-        assert (taken.name, taken.size) == ("part", 12)
+        assert (taken.name, taken.preparation) == ("part", files.preparation)
         assert torch.equal(taken.loaded().pixels, in_memory.pixels[part])
     for (a, b), (c, d) in zip(
         files.batches(tiny, 8, size=3), in_memory.batches(tiny, 8, size=3), strict=True
@@ -82,7 +81,7 @@ def test_a_damaged_image_is_told_of_before_training_starts(tmp_path, tiny, size)
     path = root / "c" / "031.png"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(DataError, match=r"031\.png.*cannot be read") as caught:
-        image_folder(root, size)
+        image_folders.read(root, size)
     one_line(caught)
     with pytest.raises(DataError, match=r"031\.png"):
         training_splits(str(root), tiny)

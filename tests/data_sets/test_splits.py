@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasvit_edge import data_sets
-from nasvit_edge.data_sets import load_images, splits, training_splits
+from nasvit_edge.data_sets import calibration_images, chosen, load_images, splits, training_splits
 from nasvit_edge.errors import DataError
 from nasvit_edge.space import SearchSpace
 
@@ -57,18 +57,18 @@ def test_validation_is_neither_trained_on_nor_the_test_set(tmp_path, tiny, layou
     parts = {"flat": [""], "all": ["train", "val", "test"]}.get(layout, layout.split(" and "))
     for seed, part in enumerate(parts):
         image_folders.make(tmp_path / part, count=20, seed=seed)
-    train, calibration, validation = training_splits(str(tmp_path), tiny)
+    train, validation = training_splits(str(tmp_path), tiny)
     assert not contents(train) & contents(validation)
-    assert contents(calibration) <= contents(train)
+    assert contents(calibration_images(str(tmp_path), tiny)) <= contents(train)
     if "val" in parts:
         assert (len(train), len(validation)) == (80, 80)
-        assert contents(validation) == contents(data_sets.image_folder(tmp_path / "val", 12))
+        assert contents(validation) == contents(image_folders.read(tmp_path / "val"))
     else:
         assert (len(train), len(validation)) == (76, 4)
         assert validation.labels.sort().values.tolist() == [0, 1, 2, 3]
     if "test" in parts:
         test = contents(load_images(str(tmp_path), "test", tiny))
-        assert test == contents(data_sets.image_folder(tmp_path / "test", 12))
+        assert test == contents(image_folders.read(tmp_path / "test"))
         assert not test & (contents(train) | contents(validation))
 
 
@@ -77,34 +77,50 @@ def test_search_and_training_see_the_same_slices(tmp_path, tiny, with_val):
     image_folders.make(tmp_path / "train", count=25)
     if with_val:
         image_folders.make(tmp_path / "val", count=5, seed=1)
-    for split, images in zip(
-        ("train", "calibration", "validation"), training_splits(str(tmp_path), tiny), strict=True
-    ):
+    for split, images in zip(("train", "validation"), training_splits(str(tmp_path), tiny), strict=True):
         again = load_images(str(tmp_path), split, tiny)
         assert again.name == images.name
         assert torch.equal(again.pixels, images.pixels)
         assert torch.equal(again.labels, images.labels)
 
 
-def test_calibration_images_are_a_fixed_choice(tmp_path, tiny, monkeypatch):
-    monkeypatch.setattr(splits, "CALIBRATION_MOST", 10)
+def test_calibration_images_are_a_fixed_choice_of_those_that_train(tmp_path, tiny):
     image_folders.make(tmp_path, count=20)
-    train, calibration, _ = training_splits(str(tmp_path), tiny)
-    assert len(calibration) == 10
-    assert contents(calibration) < contents(train)
-    assert "10 of them" in calibration.name
-    assert torch.equal(calibration.pixels, load_images(str(tmp_path), "calibration", tiny).pixels)
+    train, _ = training_splits(str(tmp_path), tiny)
+    found = calibration_images(str(tmp_path), tiny, 10)
+    assert len(found) == 10
+    assert contents(found) < contents(train)
+    assert "10 of them" in found.name
+    for again in (chosen(train, 10), calibration_images(str(tmp_path), tiny, 10, whole=True).loaded()):
+        assert (again.name, again.pixels.tolist()) == (found.name, found.pixels.tolist())
+    assert len(calibration_images(str(tmp_path), tiny)) == len(train)
+
+
+def test_calibration_needs_no_labels(tmp_path, tiny):
+    """A flat folder, one of other classes, one with empty ones."""
+    image_folders.make(tmp_path / "other", names=("x", "y"), count=3)
+    image_folders.make(tmp_path / "some empty", count=3)
+    (tmp_path / "some empty" / "e").mkdir()
+    for i, path in enumerate(sorted((tmp_path / "other").glob("*/*.png"))):
+        (tmp_path / "flat").mkdir(exist_ok=True)
+        shutil.copy(path, tmp_path / "flat" / f"{i}.png")
+    counts = {
+        name: len(calibration_images(str(tmp_path / name), tiny)) for name in ("other", "some empty", "flat")
+    }
+    assert counts == {"other": 6, "some empty": 12, "flat": 6}
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(DataError, match="nothing") as caught:
+        calibration_images(str(tmp_path / "nothing"), tiny)
+    one_line(caught)
 
 
 def test_a_set_that_stays_files_has_the_same_slices(tmp_path, tiny, monkeypatch):
     image_folders.make(tmp_path, count=20)
     in_memory = training_splits(str(tmp_path), tiny)
     monkeypatch.setattr(data_sets.folders, "MEMORY_BYTES", 0)
-    train, calibration, validation = training_splits(str(tmp_path), tiny)
-    assert isinstance(calibration, data_sets.ImageSet)  # statistics are taken again and again
+    train, validation = training_splits(str(tmp_path), tiny)
     assert torch.equal(train.loaded().pixels, in_memory[0].pixels)
-    assert torch.equal(calibration.pixels, in_memory[1].pixels)
-    assert torch.equal(validation.loaded().pixels, in_memory[2].pixels)
+    assert torch.equal(validation.loaded().pixels, in_memory[1].pixels)
 
 
 def test_classes_of_one_image_leave_nothing_to_hold_out(tmp_path, tiny):
@@ -157,8 +173,8 @@ def test_cifar_jpegs_are_taken_pixel_by_pixel(cifar10, nano):
     from PIL import Image
 
     space: SearchSpace = replace(nano, resolutions=(24, 32))
-    train, calibration, validation = training_splits(str(cifar10), space)
-    assert (len(train), len(calibration), len(validation)) == (2850, 2850, 150)
+    train, validation = training_splits(str(cifar10), space)
+    assert (len(train), len(validation)) == (2850, 150)
     assert train.labels.bincount().tolist() == [285] * 10
     assert data_sets.classes(str(cifar10))[:2] == ("airplane", "automobile")
     test = load_images(str(cifar10), "test", space)

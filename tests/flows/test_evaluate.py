@@ -19,6 +19,7 @@ from nasvit_edge.flows import evaluate as flow
 from nasvit_edge.model.checkpoint import load_supernet
 from nasvit_edge.model.evaluate import subnet_accuracy
 from nasvit_edge.space import load_space
+from nasvit_edge.train.calibration import calibration_for
 
 NANO = load_space("nano")
 TINY_SPACE = space_of(TINY)
@@ -41,7 +42,7 @@ def test_the_ends_and_random_subnets_are_measured_as_by_hand(tmp_path):
     found = flow.evaluate(request, lambda *told: done.append(told[:2]))
     assert done[-1] == (2, 2)
     supernet, images = load_supernet("nano", NANO), data_sets.bundled("test", NANO)
-    calibration = data_sets.bundled("calibration", NANO).take("some", slice(0, 64))
+    calibration = calibration_for(supernet, "bundled", 64)
     rng = random.Random(3)
     configs = [NANO.smallest(), NANO.sample(rng)]
     assert [row["config"] for row in found["subnets"]] == [c.to_dict() for c in configs]

@@ -60,7 +60,7 @@ def test_without_rounding_it_is_the_folded_subnet(name, data):
 @pytest.mark.parametrize("which", ["smallest", pytest.param("largest", marks=pytest.mark.slow)])
 def test_rounding_costs_about_as_much_as_in_the_exported_file(which, nano, tmp_path):
     config = getattr(nano, which)()
-    images = data_sets.bundled("calibration")
+    images = data_sets.bundled("calibration", nano)
     narrow = narrowed(load_supernet("nano", nano), config)
     settle(narrow, images)
     subnet = calibrated(materialise(narrow, config), images)
