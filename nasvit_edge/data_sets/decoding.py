@@ -66,12 +66,14 @@ def orientation(path: str) -> int:
 
 
 def turned(pixels: Pixels, how: int) -> Pixels:
-    """Bytes (H, W) as they are stored, turned upright."""
+    """Bytes (H, W) as they are stored, turned upright (`orientation`)."""
+    if how == 1:
+        return pixels
     from PIL import Image
 
     from nasvit_edge.data_sets import prepare_image
 
-    return np.asarray(prepare_image.turned(Image.fromarray(pixels), how))
+    return np.array(prepare_image.turned(Image.fromarray(pixels), how))
 
 
 def check_sides(width: int, height: int) -> None:

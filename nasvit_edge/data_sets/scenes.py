@@ -5,6 +5,7 @@ Legend: N pairs of a set, B of a batch, H W a file's size, h w that of a model's
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from nasvit_edge import digests
 from nasvit_edge.data_sets import scene_layouts
 from nasvit_edge.data_sets.decoding import Pixels, check_header, decode, fitted, orientation, turned
 from nasvit_edge.data_sets.masks import IGNORE, Coding, decode_mask, mask_size
@@ -90,6 +92,18 @@ class SceneSet:
             DataError: a file that cannot be read, a value of the mask that is no class.
         """
         return self.source.pair(int(self.places[index]))
+
+    def digest(self) -> str:
+        """Of the content of images and masks, and of what the masks' values mean."""
+        if isinstance(self.source, Files):
+            places, coding = self.places, self.source.coding
+            paths = [*self.source.images[places].tolist(), *self.source.masks[places].tolist()]
+            return digests.of_set(paths, coding.table)
+        found = hashlib.sha256()
+        for place in self.places.tolist():
+            for array in self.source.pair(place):
+                found.update(str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
+        return found.hexdigest()
 
     @property
     def sizes(self) -> _Places:

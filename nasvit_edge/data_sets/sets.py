@@ -5,7 +5,9 @@ Legend: N images of a set, B of a batch, C 1 or 3 channels, H W, S the side that
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from nasvit_edge import digests
 from nasvit_edge.data_sets.decoding import Pixels, decode, fitted
 from nasvit_edge.preparation import Preparation
 from nasvit_edge.space import SearchSpace
@@ -44,6 +47,15 @@ class ImageSet:
     def some(self, chosen: Tensor, *, whole: bool = False) -> Tensor:  # noqa: ARG002 - as FileSet's
         """Bytes (B, C, S, S) of the chosen images."""
         return self.pixels[chosen]
+
+    def digest(self) -> str:
+        """Of pixels and labels: what the set holds, whatever it is called."""
+        shape = str(tuple(self.pixels.shape)).encode()
+        parts = (shape, self.pixels.contiguous().numpy().data, self.labels.numpy().tobytes())
+        found = hashlib.sha256()
+        for part in parts:
+            found.update(part)
+        return found.hexdigest()
 
     def fitted(self, preparation: Preparation) -> ImageSet:
         """The same images as `preparation` keeps them, whatever their size."""
@@ -79,6 +91,11 @@ class FileSet:
         """A part of the set."""
         places = chosen if isinstance(chosen, slice) else chosen.numpy()
         return FileSet(name, self.paths[places], self.labels[chosen], self.preparation)
+
+    def digest(self) -> str:
+        """Of the files' content, the labels and the preparation."""
+        how = json.dumps(self.preparation.to_dict(), sort_keys=True).encode()
+        return digests.of_set(self.paths.tolist(), self.labels.numpy().tobytes(), how)
 
     def some(self, chosen: Tensor | slice, *, whole: bool = False) -> Tensor | list[Tensor]:
         """Bytes of the chosen images: (B, 3, *crop), or each as large as its file, (3, H, W).

@@ -6,16 +6,20 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nasvit_edge import files
-from nasvit_edge.data_sets import BUNDLED
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.export import artifact, dense
 from nasvit_edge.export.formats import Content, Format
 from nasvit_edge.export.writing import Options
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
+if TYPE_CHECKING:
+    from nasvit_edge.searching.images import ImageAccuracy
+    from nasvit_edge.train.calibration import Calibration
+
+_ROOMS = ("data_sets", "model", "export", "train")  # whose code decides what is kept here
 _MODEL, _SIDECAR, _REFERENCE = "model", "sidecar.json", "reference.safetensors"
 
 
@@ -30,7 +34,7 @@ def export_key(
     space: SearchSpace,
     supernet: str,
     config: SubnetConfig,
-    calibrate: str | None,
+    calibration: Calibration | None,
     form: Format,
     options: Options,
 ) -> str:
@@ -39,7 +43,7 @@ def export_key(
         "weights": _fingerprint(supernet),
         "space": repr(space),
         "config": config.to_dict(),
-        "data": None if calibrate is None else _fingerprint(calibrate),
+        "data": None if calibration is None else calibration.digest(),
         "format": asdict(form),
         "options": [options.precision, options.batch, options.uncalibrated],
         "output": dense.output_of(space, options.output),
@@ -89,12 +93,13 @@ def keep(key: str, path: Path) -> None:
         return
 
 
-def accuracy_store(space: SearchSpace, supernet: str, data: str) -> Path:
+def accuracy_store(space: SearchSpace, supernet: str, source: ImageAccuracy) -> Path:
     """The file that keeps accuracies measured with these weights, images and code."""
     parts = {
         "space": repr(space),
         "weights": _fingerprint(supernet),
-        "data": _fingerprint(data),
+        "calibration": source.calibration.digest(),
+        "images": source.validation.digest(),
         "code": _code(),
     }
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
@@ -119,21 +124,20 @@ def clear() -> int:
     return int(freed)
 
 
-def _fingerprint(source: str) -> str:
-    """Of a file its hash; of a folder its files' names, sizes and times; of anything else its name."""
-    path = Path(source)
-    if source == BUNDLED or not path.exists():
-        return source
-    if path.is_file():
-        return files.sha256(path)
-    stats = ((p.relative_to(path).as_posix(), p.stat()) for p in sorted(path.rglob("*")) if p.is_file())
-    lines = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+def _fingerprint(supernet: str) -> str:
+    """Of a file its hash; of shipped weights and generic ones their name, the former's content is in `_code`."""
+    path = Path(supernet)
+    return files.sha256(path) if path.is_file() else supernet
 
 
 def _code() -> str:
     """Of our own sources: a changed lowering must not be served from the cache."""
     package = Path(__file__).resolve().parent.parent
-    sources = sorted(p for room in ("model", "export") for p in (package / room).glob("*.py"))
-    sources += [*sorted((package / "data" / "weights").glob("*")), package / "ops.py"]
+    sources = sorted(p for room in _ROOMS for p in (package / room).glob("*.py"))
+    sources += [
+        *sorted((package / "data" / "weights").glob("*")),
+        package / "ops.py",
+        package / "preparation.py",
+    ]
+    sources += sorted((package / "data" / "recipes").glob("*.toml"))
     return hashlib.sha256("".join(files.sha256(p) for p in sources).encode()).hexdigest()

@@ -148,10 +148,10 @@ def _source(request: Request, space: SearchSpace) -> ImageAccuracy:
     calibration, chain = request.calibration_images, request.chain
     asked = Source(request.supernet, space, request.data, request.split, calibration, chain)
     as_searched = request.split == "validation" and calibration >= CALIBRATION_IMAGES and chain == PUBLISHED
+    source = asked.loaded(workers=request.workers)
     if as_searched and not request.supernet.startswith("random"):
-        store = accuracy_store(space, request.supernet, request.data)
-        return ImageAccuracy.load(request.supernet, space, request.data, store=store, workers=request.workers)
-    return asked.loaded(workers=request.workers)
+        return source.keeping(accuracy_store(space, request.supernet, source))
+    return source
 
 
 def _measured(
@@ -194,6 +194,7 @@ def _report(
         "images": len(source.validation),
         "chain": request.chain,
         "calibration": {"data": calibration.name, "images": len(calibration)},
+        "remarks": calibration.remarks(source.supernet),
         "seed": request.seed,
         "subnets": rows,
         "summary": summary(rows),
@@ -249,6 +250,7 @@ def remarks(report: dict[str, Any]) -> list[str]:
             f"{spread['count']} random subnets (seed {report['seed']}): mean {spread['mean']:.2%}{deviation}, "
             f"{spread['lowest']:.2%} to {spread['highest']:.2%}"
         )
+    lines += report["remarks"]
     if report["weights"].get("kind") == "random":
         lines.append("RANDOM WEIGHTS: these accuracies mean nothing")
     return lines

@@ -11,12 +11,15 @@ from nasvit_edge import files
 from nasvit_edge.errors import ExportError
 from nasvit_edge.export import artifact, dense, verification, writing
 from nasvit_edge.export.formats import Format, load_format
-from nasvit_edge.flows import bundle, cache
+from nasvit_edge.flows import bundle, cache, recalled
 from nasvit_edge.flows.subject import subject_of
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from nasvit_edge.model.supernet import Supernet
+    from nasvit_edge.train.calibration import Calibration
 
 
 RANGE_IMAGES, RANGE_SCENES = 256, 32  # for the ranges of int8 activations
@@ -79,30 +82,47 @@ def export(request: Request, note: Callable[[str], None]) -> dict[str, Any]:
         bundle.checked_bundle(path, form.name, overwrite=request.overwrite)
     if plan.supernet.startswith("random"):
         note("RANDOM WEIGHTS: this file has no accuracy; it is for tests and timing")
-    key = cache.export_key(plan.space, plan.supernet, plan.config, plan.calibrate, form, options)
+    supernet, calibration = _loaded(plan, request.uncalibrated)
+    key = cache.export_key(plan.space, plan.supernet, plan.config, calibration, form, options)
     cached = request.use_cache and cache.restore(key, path, plan.extra)
     if not cached:
-        _make(plan, form, path, options, note)
+        _make(plan, supernet, calibration, form, path, options, note)
     if not cached and not request.force:
         cache.keep(key, path)
     folder = str(bundle.write_bundle(path)) if request.bundle else None
     return report(path) | {"cached": cached, "bundle": folder}
 
 
-def _make(
-    plan: _Plan, form: Format, path: Path, options: writing.Options, note: Callable[[str], None]
-) -> None:
-    from dataclasses import replace
-
+def _loaded(plan: _Plan, uncalibrated: bool) -> tuple[Supernet, Calibration | None]:
     from nasvit_edge.model.checkpoint import load_supernet
-    from nasvit_edge.model.evaluate import calibrated
-    from nasvit_edge.model.subnet import materialise
     from nasvit_edge.train.calibration import calibration_for
 
     supernet = load_supernet(plan.supernet, plan.space)
+    if plan.calibrate is None or uncalibrated:
+        return supernet, None
+    return supernet, calibration_for(supernet, plan.calibrate)
+
+
+def _make(
+    plan: _Plan,
+    supernet: Supernet,
+    calibration: Calibration | None,
+    form: Format,
+    path: Path,
+    options: writing.Options,
+    note: Callable[[str], None],
+) -> None:
+    from dataclasses import replace
+
+    from nasvit_edge.model.evaluate import calibrated
+    from nasvit_edge.model.subnet import materialise
+
     subnet = materialise(supernet, plan.config)
-    if plan.calibrate and not options.uncalibrated:
-        calibrated(subnet, calibration_for(supernet, plan.calibrate))
+    if calibration is not None:
+        for remark in calibration.remarks(supernet):
+            note(remark)
+        calibrated(subnet, calibration)
+        recalled.compare(subnet, plan.calibrate or "", plan.extra.get("search"), note)
     if options.precision == "int8":
         options = replace(options, calibration=_range_images(plan))
     writing.export(supernet, subnet, form, path, options, note)
@@ -167,5 +187,8 @@ def _planned(request: Request, form: Format, note: Callable[[str], None]) -> _Pl
 
 
 def _setting(saved: Any) -> dict[str, Any]:
-    names = ("device", "runtime", "threads", "precision", "accuracy_source", "table_sha256")
+    names = [
+        *("device", "runtime", "threads", "precision", "accuracy_source", "accuracy_uncertainty"),
+        "table_sha256",
+    ]
     return {name: getattr(saved.setting, name) for name in names}

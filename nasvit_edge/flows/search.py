@@ -281,8 +281,8 @@ def measured_accuracy(request: Request, space: SearchSpace) -> ImageAccuracy:
 
     assert request.supernet is not None
     assert request.data is not None
-    store = accuracy_store(space, request.supernet, request.data)
-    return ImageAccuracy.load(request.supernet, space, request.data, store=store, workers=request.workers)
+    source = ImageAccuracy.load(request.supernet, space, request.data, workers=request.workers)
+    return source.keeping(accuracy_store(space, request.supernet, source))
 
 
 def completed(request: Request) -> Request:

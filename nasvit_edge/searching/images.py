@@ -49,7 +49,7 @@ class Source:
     calibration_images: int = CALIBRATION_MOST
     chain: str = PUBLISHED
 
-    def loaded(self, *, store: Path | None = None, workers: int | None = None) -> ImageAccuracy:
+    def loaded(self, *, workers: int | None = None) -> ImageAccuracy:
         """With weights and images in memory."""
         from nasvit_edge.model.checkpoint import load_supernet
         from nasvit_edge.train.calibration import calibration_for
@@ -57,7 +57,7 @@ class Source:
         weights = load_supernet(self.supernet, self.space)
         calibration = calibration_for(weights, self.data, self.calibration_images)
         images = data_sets.load_images(self.data, self.split, self.space)
-        return ImageAccuracy(weights, calibration, images, store=store, source=self, workers=workers)
+        return ImageAccuracy(weights, calibration, images, source=self, workers=workers)
 
 
 @dataclass(slots=True)
@@ -82,13 +82,15 @@ class ImageAccuracy:
     _deployed: dict[int, Labelled] = field(default_factory=dict)
 
     @staticmethod
-    def load(
-        supernet: str, space: SearchSpace, data: str, *, store: Path | None = None, workers: int | None = None
-    ) -> ImageAccuracy:
-        """From weights and images by name or path; values in `store` are not measured again."""
-        made = Source(supernet, space, data).loaded(store=store, workers=workers)
-        made.measured.update(_stored(store, space))
-        return made
+    def load(supernet: str, space: SearchSpace, data: str, *, workers: int | None = None) -> ImageAccuracy:
+        """From weights and images by name or path."""
+        return Source(supernet, space, data).loaded(workers=workers)
+
+    def keeping(self, store: Path) -> ImageAccuracy:
+        """Itself, which adds what it measures to a file; values that are there already are not measured again."""
+        self.store = store
+        self.measured.update(_stored(store, self.supernet.space))
+        return self
 
     @property
     def name(self) -> str:

@@ -21,6 +21,7 @@ from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.space import SearchSpace
 
 Note = Callable[[str], None]
+SETTLED = "settled on"  # key of `Supernet.source`: which images and recipe its statistics are of
 
 
 def initialised(space: SearchSpace, seed: int, scaling: str = "switchable") -> Supernet:
@@ -70,10 +71,12 @@ def initialise(supernet: Supernet) -> None:
 def settle(supernet: Supernet, images: Batches) -> None:
     """Give the supernet the largest subnet's statistics, so that its eval mode is of use.
 
-    Training itself keeps none (batch statistics throughout); a subnet is calibrated before use.
+    Training itself keeps none (batch statistics throughout); a subnet is calibrated before use. Images that others
+    calibrate on are compared with these statistics, so they are to be of the training pipeline.
     """
     largest = calibrated(materialise(supernet, supernet.space.largest()), images)
     own = dict(supernet.named_buffers())
     with torch.no_grad():
         for name, value in statistics(largest).items():
             own[name].copy_(value)
+    supernet.source[SETTLED] = images.name

@@ -61,12 +61,12 @@ def test_what_was_measured_is_not_measured_again(source, alone, monkeypatch):
 
 def test_a_store_survives_and_only_whole_lines_of_it_count(tmp_path, alone):
     store = tmp_path / "a" / "store.jsonl"
-    made = ImageAccuracy.load("nano", NANO, data_sets.BUNDLED, store=store, workers=1)
+    made = ImageAccuracy.load("nano", NANO, data_sets.BUNDLED, workers=1).keeping(store)
     made.validation = made.validation.take("few", slice(0, 100))
     made.many(CONFIGS[:2])
     with store.open("a") as out:
         out.write('{"config": {"resolution": 1}, "accuracy": 0.5}\n{"accuracy": 2}\n[]\n{"conf')
-    again = ImageAccuracy.load("nano", NANO, data_sets.BUNDLED, store=store)
+    again = ImageAccuracy.load("nano", NANO, data_sets.BUNDLED).keeping(store)
     assert again.measured == dict(zip(CONFIGS[:2], alone[:2], strict=True))
 
 

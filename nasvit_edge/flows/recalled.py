@@ -1,0 +1,54 @@
+"""Does what is exported still have the accuracy that the search spoke of?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from nasvit_edge import data_sets
+from nasvit_edge.data_sets.scenes import SceneSet
+from nasvit_edge.errors import DataError
+
+if TYPE_CHECKING:
+    from nasvit_edge.model.subnet import Subnet
+
+IMAGES = 500  # enough to see 6 points, and less than a minute of a large subnet
+_ERRORS = 3.0  # standard errors: by chance one export of a thousand
+
+
+def compare(
+    subnet: Subnet, data: str, search: Mapping[str, Any] | None, note: Callable[[str], None]
+) -> float | None:
+    """Measure a calibrated subnet on validation images of `data` and say where it is far below the search's word.
+
+    Args:
+        search: `accuracy`, `accuracy_uncertainty` and `accuracy_source` of the result file; None: there was none.
+
+    Returns:
+        The share of images that it gets right; None where nothing was measured.
+    """
+    if search is None or subnet.space.is_dense or subnet.source.get("kind") == "random":
+        return None
+    try:
+        images = data_sets.load_images(data, "validation", subnet.space)
+    except DataError:  # calibration needs no labels; these have none, or others
+        return None
+    assert not isinstance(images, SceneSet)
+    return _judged(subnet, images, search, note)
+
+
+def _judged(
+    subnet: Subnet, images: data_sets.Images, search: Mapping[str, Any], note: Callable[[str], None]
+) -> float:
+    from nasvit_edge.model.evaluate import accuracy
+
+    part = images.take(images.name, slice(None, None, -(-len(images) // IMAGES)))
+    found, said = accuracy(subnet, part), float(search["accuracy"])
+    error = math.hypot(float(search["accuracy_uncertainty"]), math.sqrt(said * (1 - said) / len(part)))
+    if said - found > _ERRORS * error:
+        note(
+            f"WARNING: top-1 is {found:.1%} on {len(part)} of {images.name}, the search had {said:.1%} ({search['accuracy_source']}): "
+            "the images to calibrate on or their preparation are not those of training; look at --calibrate, and at nasvit-edge evaluate --supernet"
+        )
+    return found
