@@ -128,7 +128,7 @@ def _fingerprint(source: str) -> str:
         return files.sha256(path)
     stats = ((p.relative_to(path).as_posix(), p.stat()) for p in sorted(path.rglob("*")) if p.is_file())
     lines = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def _code() -> str:
