@@ -17,6 +17,7 @@ SPLITS = {
     "test": ("test", "testing"),
 }
 _LEFTOVERS = ("@eadir", "__macosx", "thumbs.db", "desktop.ini", "thumbnails", "thumbs")  # in lower case
+_MOST_KINDS = 8  # that are listed
 _MOST_FOLDERS = 1_000_000  # links that lead around could make endlessly many of a few
 
 
@@ -63,7 +64,10 @@ def called(name: str) -> str:
 
 def told(left_out: Counter[str]) -> str:
     """What was left out, most first: `.txt 12, ._* 3`; empty where nothing was."""
-    return ", ".join(f"{what} {count}" for what, count in left_out.most_common())
+    listed = [f"{what} {count}" for what, count in left_out.most_common()]
+    if len(listed) > _MOST_KINDS:
+        listed[_MOST_KINDS - 1 :] = [f"{len(listed) - _MOST_KINDS + 1} other kinds"]
+    return ", ".join(listed)
 
 
 def child(folder: Path, names: Collection[str], holding: str = "") -> Path | None:
@@ -96,8 +100,9 @@ def same(name: str) -> str:
 
 
 def printable(name: str) -> str:
-    """A name whose bytes may be no UTF-8 as text that can be printed and written."""
-    return os.fsencode(name).decode("utf-8", "replace")
+    """A name whose bytes may be anything as text in one line: what is no UTF-8 or no character is escaped."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _entries(where: str) -> list[os.DirEntry[str]]:

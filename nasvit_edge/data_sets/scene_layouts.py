@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nasvit_edge.data_sets.masks import ADE20K, CITYSCAPES_IDS, IGNORE, MOST_CLASSES, Coding, plain
@@ -158,6 +158,8 @@ def _cityscapes(root: Path, images: Path, data: str, space: SearchSpace) -> Layo
     by_id |= {value: label for label, value in enumerate(_CITYSCAPES_IDS)}
     meaning = f"label ids of Cityscapes are 0 to {_CITYSCAPES_ALL - 1}"
     ids = Coding.of(by_id, _CITYSCAPES_CLASSES, meaning, CITYSCAPES_IDS)
+    meaning = "train ids of Cityscapes are 0 to 18, and 255; label ids are in files called *_labelIds.png"
+    train_ids = replace(plain(_CITYSCAPES_CLASSES), meaning=meaning)
     whole = child(root, ("gtfine",)) or root / "gtFine"
 
     def part(split: str) -> Part | None:
@@ -166,7 +168,7 @@ def _cityscapes(root: Path, images: Path, data: str, space: SearchSpace) -> Layo
             return None
         masks = child(whole, SPLITS[split]) or whole / own.name
         trained = any(path.endswith("_gtFine_labelTrainIds.png") for path in walk(masks, Counter()))
-        kind, coding = ("labelTrainIds", plain(_CITYSCAPES_CLASSES)) if trained else ("labelIds", ids)
+        kind, coding = ("labelTrainIds", train_ids) if trained else ("labelIds", ids)
         coding = _plain_coding(space) if space.mask_values else coding
         ending = f"_gtFine_{kind}.png"
         name = f"cityscapes {printable(own.name)}"

@@ -49,6 +49,7 @@ def test_leftovers_of_systems_are_no_data_and_counted(tmp_path, name, kind):
 def test_what_was_left_out_is_told_most_first():
     assert told(Counter({".txt": 1, "._*": 12})) == "._* 12, .txt 1"
     assert told(Counter()) == ""
+    assert told(Counter({f".{i}": 20 - i for i in range(9)})).endswith(".6 14, 2 other kinds")
 
 
 @pytest.mark.parametrize("target", [".", "..", "../..", "a", "a/b"])
@@ -140,8 +141,10 @@ def test_what_a_folder_holds_is_told_briefly(tmp_path):
 
 
 @given(st.binary(min_size=1, max_size=12))
-def test_a_name_of_any_bytes_can_be_printed_and_written(name):
-    printable(os.fsdecode(name)).encode()
+def test_a_name_of_any_bytes_can_be_printed_and_written_in_one_line(name):
+    shown = printable(os.fsdecode(name))
+    shown.encode()
+    assert shown.isprintable()
 
 
 @settings(max_examples=50)

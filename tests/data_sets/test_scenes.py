@@ -176,6 +176,8 @@ def test_the_test_masks_of_cityscapes_are_not_public(tmp_path):
 def test_a_value_that_cityscapes_does_not_have_is_named(tmp_path):
     root = made.cityscapes(tmp_path, values=[0, 34])
     assert "the value 34: label ids of Cityscapes are 0 to 33" in refused(root, "train", made.dense(19))
+    root = made.cityscapes(tmp_path / "ids", "labelTrainIds", [7, 26])
+    assert "label ids are in files called *_labelIds.png" in refused(root, "train", made.dense(19))
 
 
 @pytest.mark.parametrize("above", [False, True])
@@ -270,7 +272,7 @@ def test_names_that_are_no_utf8_are_read_and_told(tmp_path):
     scenes = load_scenes(str(root), "train", SPACE)
     assert len(scenes) == 3
     check(scenes)
-    (scenes.name + scenes.left_out).encode()
+    assert (scenes.name, scenes.left_out) == ("stra\\xdfe train (3 images)", ".\\xff 1")
     (root / "train" / "masks" / koeln).unlink()
     assert "has no mask" in refused(root)
 

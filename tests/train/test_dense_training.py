@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from nasvit_edge.cli import app
 from nasvit_edge.data_sets import training_splits
+from nasvit_edge.data_sets.scenes import load_scenes
 from nasvit_edge.errors import CheckpointError, DataError, NasvitEdgeError
 from nasvit_edge.flows import search
 from nasvit_edge.model import evaluate
@@ -293,9 +294,9 @@ def test_evaluating_a_supernet_on_masks_of_only_255_is_one_line(toml, without_cl
 
 
 def test_a_score_of_no_pixels_is_one_line_also_where_masks_were_not_looked_at(without_classes):
-    _, calibration, validation = training_splits(str(without_classes), SPACE)
+    scenes = load_scenes(str(without_classes), "validation", SPACE)
     with pytest.raises(DataError, match="no pixel of these masks has a class") as caught:
-        evaluate.subnet_accuracy(random_supernet(SPACE), SPACE.smallest(), calibration, validation)
+        evaluate.subnet_accuracy(random_supernet(SPACE), SPACE.smallest(), scenes, scenes)
     one_line(caught)
 
 
