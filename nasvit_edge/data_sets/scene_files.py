@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
-from nasvit_edge.errors import DataError
+from nasvit_edge.errors import DataError, require
 
 SPLITS = {
     "train": ("train", "training"),
@@ -17,8 +19,20 @@ SPLITS = {
     "test": ("test", "testing"),
 }
 _LEFTOVERS = ("@eadir", "__macosx", "thumbs.db", "desktop.ini", "thumbnails", "thumbs")  # in lower case
+IMAGES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".tif", ".tiff", ".webp")  # that messages list
+# Kinds that Pillow recognises but does not decode, or only by running another program
+_NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
 _MOST_KINDS = 8  # that are listed
 _MOST_FOLDERS = 1_000_000  # links that lead around could make endlessly many of a few
+
+
+@functools.cache
+def image_endings() -> tuple[str, ...]:
+    """Of the files that can be read, in lower case; the usual ones first."""
+    image_module: Any = require("PIL.Image", "train")
+    known = image_module.registered_extensions().items()  # loads every plugin
+    read = {ending for ending, kind in known if kind in image_module.OPEN and kind not in _NOT_DECODED}
+    return (*IMAGES, *sorted(read.difference(IMAGES)))
 
 
 def walk(folder: Path, left_out: Counter[str]) -> Iterator[str]:

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nasvit_edge.data_sets.masks import ADE20K, CITYSCAPES_IDS, IGNORE, MOST_CLASSES, Coding, plain
-from nasvit_edge.data_sets.scene_files import SPLITS, called, child, holds, printable, same, told, walk
+from nasvit_edge.data_sets.scene_files import (
+    IMAGES,
+    SPLITS,
+    called,
+    child,
+    holds,
+    image_endings,
+    printable,
+    same,
+    told,
+    walk,
+)
 from nasvit_edge.errors import DataError
 from nasvit_edge.space import SearchSpace
 
-IMAGES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".tif", ".tiff", ".webp")
 _CITYSCAPES_IDS = (
     7,
     8,
@@ -42,7 +52,7 @@ class Part:
     images: Path
     masks: Path
     coding: Coding
-    image_endings: tuple[str, ...] = IMAGES
+    image_endings: tuple[str, ...] = field(default_factory=image_endings)
     mask_ending: str = ".png"
     others: tuple[str, ...] = ()  # endings of files that belong to the data set, but are not needed
 
@@ -90,7 +100,10 @@ def pairs(part: Part) -> tuple[list[tuple[str, str]], str]:
     images = _files(part.images, part.image_endings, part.others, left_out)
     masks = _files(part.masks, (part.mask_ending,), part.others, left_out)
     if not images and not masks:
-        kinds, besides = " ".join(part.image_endings), f"; left out: {told(left_out)}" if left_out else ""
+        kinds, besides = (
+            " ".join(part.image_endings[: len(IMAGES)]),
+            f"; left out: {told(left_out)}" if left_out else "",
+        )
         raise DataError(f"scenes {str(part.images)!r}: there are no images (known kinds: {kinds}{besides})")
     for stem in sorted(images.keys() ^ masks.keys()):
         if stem in images:
@@ -122,7 +135,8 @@ def _files(
 
 def _ending(path: str, endings: tuple[str, ...]) -> str:
     """The one of the endings that a path has; empty where it has none."""
-    return next((ending for ending in endings if path.lower().endswith(ending.lower())), "")
+    name = path.lower()
+    return next((ending for ending in endings if name.endswith(ending.lower())), "")
 
 
 def _is_folder(path: Path) -> bool:

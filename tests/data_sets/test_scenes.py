@@ -201,7 +201,7 @@ def test_other_numbers_of_classes_than_the_spaces_are_one_line(tmp_path):
     assert "8-bit masks hold 254" in refused(made.plain(tmp_path / "p", train=2), space=made.dense(300))
 
 
-@pytest.mark.parametrize("kind", ["jpg", "JPG", "webp", "tiff"])
+@pytest.mark.parametrize("kind", ["jpg", "JPG", "webp", "tiff", "jfif", "gif", "tga", "pbm"])
 def test_images_of_any_kind_match_masks_of_the_same_name(tmp_path, kind):
     made.plain(tmp_path, train=2)
     for name in ("a", "deep/er/b.c"):
