@@ -44,6 +44,8 @@ class SearchSpace:
             to a subnet's resolution; the largest resolution if not given (0).
         crop_share: how much of an image's shorter side that is; if not given (0), 1 of images up to 64 pixels and
             0.875 (224 of 256) of larger ones.
+        mask_values: of segmenters, the value that each class has in masks, in order; empty: what the data set's kind
+            says, in folders of your own 0 to classes - 1.
     """
 
     name: str
@@ -59,6 +61,7 @@ class SearchSpace:
     aspect: tuple[int, int] = (1, 1)
     image_size: int = 0
     crop_share: float = 0.0
+    mask_values: tuple[int, ...] = ()
     genes: tuple[Gene, ...] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -204,7 +207,8 @@ class SearchSpace:
                 raise SpaceError(f"class name {label!r} is empty or not valid text; rename it")
         if not labels:
             raise SpaceError(f"space {self.name!r} cannot have no classes; give at least one label")
-        return replace(self, classes=len(labels), labels=tuple(labels))
+        values = self.mask_values if len(labels) == self.classes else ()
+        return replace(self, classes=len(labels), labels=tuple(labels), mask_values=values)
 
     def label_names(self) -> list[str]:
         """The class names; numbers where the space names a label set that is not installed."""
@@ -256,6 +260,8 @@ def space_toml(space: SearchSpace) -> str:
         del values["aspect"]
     if space.is_dense:
         del values["image_size"], values["crop_share"]
+    if not space.mask_values:
+        del values["mask_values"]
     stages = list(map(_stage_values, space.stages, values.pop("stages")))
     del values["genes"]
     return tomli_w.dumps({"schema": 1, **values, "stage": stages})
@@ -288,10 +294,17 @@ def _parse(root: TomlTable) -> SearchSpace:
         aspect=space_parts.aspect(root),
         image_size=root.integer("image_size", 8, 4096, 0) if "image_size" in root.values else 0,
         crop_share=space_parts.share(root),
+        mask_values=space_parts.mask_values(root),
     )
     root.done()
     if space.is_dense and {"image_size", "crop_share"} & set(root.values):
         raise SpaceError("keys 'image_size' and 'crop_share' are for classifiers; scenes are seen whole")
+    if not space.is_dense and space.mask_values:
+        raise SpaceError("key 'mask_values' is for segmenters, which have [head] kind = \"mlp\"")
+    if space.mask_values and len(space.mask_values) != space.classes:
+        raise SpaceError(
+            f"key 'mask_values' has {len(space.mask_values)} values for {space.classes} classes; give one for each class, in order"
+        )
     names = [stage.name for stage in space.stages]
     if not names or len(set(names)) != len(names):
         raise SpaceError(f"key 'stage.name': {names!r} must be different names, at least one")

@@ -87,6 +87,16 @@ def share(root: TomlTable) -> float:
     return float(share)
 
 
+def mask_values(root: TomlTable) -> tuple[int, ...]:
+    values = root.take("mask_values", list, [])
+    good = all(type(value) is int and 0 <= value <= 255 for value in values)
+    if "mask_values" in root.values and not (values and good and len(set(values)) == len(values)):
+        raise SpaceError(
+            f"key 'mask_values' is {values!r}; it must be the value of each class in masks, different numbers from 0 to 255"
+        )
+    return tuple(values)
+
+
 def labels(table: TomlTable) -> str | tuple[str, ...]:
     labels = table.take("labels", (str, list), "numbers")
     if isinstance(labels, str):

@@ -62,3 +62,9 @@ def scene_folder(root, height=40, width=50):
             path.parent.mkdir(parents=True, exist_ok=True)
             require_module("PIL.Image").fromarray(mask).save(path)
     return root
+
+
+def blank(path):
+    """A mask file whose pixels have no class, as large as it was."""
+    image = require_module("PIL.Image").open(path)
+    image.point(lambda value: 255).save(path)

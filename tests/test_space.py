@@ -29,6 +29,7 @@ from nasvit_edge.space import (
 )
 
 TABLE = tomllib.loads(TINY)
+DENSE = {**TABLE, "head": {"kind": "mlp", "width": [16]}}
 REQUIRED = ["schema", "name", "resolutions", "classes", "mean", "std", "stem", "stage", "head"]
 NEEDED_BY_STAGE = ["name", "kind", "width", "depth", "kernel_size", "expand_ratio", "se", "stride"]
 
@@ -356,6 +357,26 @@ def spaces(draw):
 def test_a_space_written_as_toml_reads_back_as_it_was(space, data):
     for made in (space, space.only(data.draw(configs(space))), space.with_labels(["one", "an ö", '"\n'])):
         assert parse_space(tomllib.loads(space_toml(made)), Path("written.toml")) == made
+
+
+@given(st.lists(st.integers(-2, 257) | st.booleans() | st.text(max_size=1), max_size=5))
+def test_values_of_masks_are_one_a_class_all_different_or_refused(values):
+    table = copy.deepcopy(DENSE) | {"mask_values": values}
+    if len(values) == len(set(map(repr, values))) == 4 and all(
+        type(v) is int and 0 <= v <= 255 for v in values
+    ):
+        space = parse_space(table, Path("made.toml"))
+        assert list(space.mask_values) == values
+        assert parse_space(tomllib.loads(space_toml(space)), Path("written.toml")) == space
+        assert space.only(space.smallest()).mask_values == space.mask_values
+        assert space.with_labels(["a", "b"]).mask_values == ()
+    else:
+        assert "'mask_values'" in _refused(table)
+
+
+def test_a_space_says_nothing_of_masks_unless_its_values_are_listed_and_a_classifier_has_none():
+    assert "mask_values" not in space_toml(parse_space(DENSE, Path("made.toml")))
+    assert "'mask_values' is for segmenters" in _refused({**TABLE, "mask_values": [0, 1, 2, 3]})
 
 
 @pytest.mark.parametrize("name", ["nasvit", "alphanet", "nano"])

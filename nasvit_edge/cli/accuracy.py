@@ -56,6 +56,7 @@ def fit(
             workers=workers,
             measured=measured,
             on_progress=show,
+            note=note,
         )
     if as_json:
         print_json(found)

@@ -149,6 +149,8 @@ def print_scenes(found: dict[str, Any]) -> None:
     rows = [[name, *(_share(side[key]) for side in sides)] for name, key in _FIGURES.items()]
     rows += [[f"IoU {name}", *(_share(side["ious"][name]) for side in sides)] for name in found["ious"]]
     print_table(columns, rows)
+    for line in found["masks"]:
+        note(line)
 
 
 _FIGURES = {"mean IoU": "mean_iou", "pixel accuracy": "pixel_accuracy"}

@@ -83,15 +83,13 @@ def progresses() -> Iterator[Callable[[str], Callable[[int, int, str], None]]]:
 def _lines(what: str) -> Callable[[int, int, str], None]:
     """Progress for log files: a line now and then, with the time that is left."""
     last = time.monotonic()
-    begun: tuple[float, int] | None = None
+    begun, of = (last, 0), -1
 
     def show(done: int, total: int, detail: str = "") -> None:
-        nonlocal last, begun
+        nonlocal last, begun, of
         now = time.monotonic()
-        begun = begun or (
-            now,
-            done,
-        )  # what was done before, by a run that is resumed, says nothing of the pace
+        if total != of:  # something new; what a resumed run had done before says nothing of its pace
+            begun, of = (now, done), total
         if now - last > _LINE_SECONDS:
             last = now
             pace = (done - begun[1]) / max(now - begun[0], 1e-9)

@@ -110,7 +110,10 @@ def _show_estimate(request: Any, as_json: bool) -> None:
 
     if os.environ.get("RANK", "0") != "0":  # under torchrun the first process tells for all
         return
-    report = of_request(request)
+    with progress("looking at the data") as show:
+        report = of_request(request, show)
+    for line in report["masks"]:
+        note(line)
     if as_json:
         print_json(report)
         return

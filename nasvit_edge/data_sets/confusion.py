@@ -100,29 +100,41 @@ class Confusion:
 
     @property
     def mean_iou(self) -> float:
-        """The mean over classes that occur in masks or predictions, a fraction; nan without any."""
+        """The mean over classes that occur in masks or predictions, a fraction; DataError where no pixel was counted."""
+        self._require_pixels()
         return float(mean_iou(self.overlaps))
 
     @property
     def pixel_accuracy(self) -> float:
-        """The share of labelled pixels that are called by their class; nan without any."""
-        return int(np.trace(self.counts)) / self.pixels if self.pixels else float("nan")
+        """The share of labelled pixels that are called by their class; DataError where no pixel was counted."""
+        self._require_pixels()
+        return int(np.trace(self.counts)) / self.pixels
+
+    def _require_pixels(self) -> None:
+        if not self.pixels:
+            raise DataError(
+                f"no pixel of these masks has a class (all are {IGNORE}): nothing can be judged on them"
+            )
 
     def figures(self, names: Sequence[str]) -> dict[str, Any]:
-        """For people: `mean_iou`, `pixel_accuracy`, and `ious` by the names of the classes; what is nan is None."""
+        """For people: `mean_iou`, `pixel_accuracy`, and `ious` by the names of the classes, None of those that do not occur.
+
+        Raises:
+            DataError: no pixel was counted.
+        """
         return {
-            "mean_iou": _or_none(self.mean_iou),
-            "pixel_accuracy": _or_none(self.pixel_accuracy),
+            "mean_iou": self.mean_iou,
+            "pixel_accuracy": self.pixel_accuracy,
             "ious": {name: _or_none(iou) for name, iou in zip(names, self.ious.tolist(), strict=True)},
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON: what is nan is null."""
+        """Plain JSON: the IoU of a class that does not occur is null, and so are all figures of no pixels."""
         return {
             "classes": self.classes,
             "pixels": self.pixels,
-            "mean_iou": _or_none(self.mean_iou),
-            "pixel_accuracy": _or_none(self.pixel_accuracy),
+            "mean_iou": self.mean_iou if self.pixels else None,
+            "pixel_accuracy": self.pixel_accuracy if self.pixels else None,
             "ious": [_or_none(iou) for iou in self.ious.tolist()],
             "counts": self.counts.tolist(),
         }

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nasvit_edge.data_sets.masks import IGNORE, MOST_CLASSES, Coding, plain
+from nasvit_edge.data_sets.masks import ADE20K, CITYSCAPES_IDS, IGNORE, MOST_CLASSES, Coding, plain
+from nasvit_edge.data_sets.scene_files import (
+    IMAGES,
+    SPLITS,
+    called,
+    child,
+    holds,
+    image_endings,
+    printable,
+    same,
+    told,
+    walk,
+)
 from nasvit_edge.errors import DataError
 from nasvit_edge.space import SearchSpace
 
-IMAGES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".tif", ".tiff", ".webp")
 _CITYSCAPES_IDS = (
     7,
     8,
@@ -26,7 +37,11 @@ _CITYSCAPES_IDS = (
 )  # of train ids 0 to 18; cityscapesscripts labels.py
 _CITYSCAPES_ALL = 34
 _CITYSCAPES_CLASSES, _ADE_CLASSES = 19, 150
-_ADE = "ADEChallengeData2016"
+_ADE, _CITYSCAPES = "ADEChallengeData2016", "leftImg8bit"
+_CITYSCAPES_MASKS = tuple(
+    f"_gtFine_{kind}"
+    for kind in ("labelIds.png", "labelTrainIds.png", "instanceIds.png", "color.png", "polygons.json")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +52,9 @@ class Part:
     images: Path
     masks: Path
     coding: Coding
-    image_endings: tuple[str, ...] = IMAGES
+    image_endings: tuple[str, ...] = field(default_factory=image_endings)
     mask_ending: str = ".png"
+    others: tuple[str, ...] = ()  # endings of files that belong to the data set, but are not needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,59 +76,67 @@ def layout(data: str, space: SearchSpace) -> Layout:
     root = Path(data)
     if not _is_folder(root):
         raise DataError(f"scenes {data!r}: no such folder; give the folder of images and masks with --data")
-    root = root / _ADE if _is_folder(root / _ADE) else root
-    if _is_folder(root / "leftImg8bit"):
-        return _cityscapes(root, data, space)
-    if _is_folder(root / "images" / "training"):
-        return _ade20k(root, data, space)
+    root = child(root, (_ADE.lower(),)) or root
+    cityscapes, images = child(root, (_CITYSCAPES.lower(),)), child(root, ("images",))
+    if cityscapes is not None:
+        return _cityscapes(root, cityscapes, data, space)
+    if images is not None and (training := child(images, ("training",))) is not None:
+        return _ade20k(root, images, training, data, space)
     found = _plain(root, space)
     if not (found.train or found.validation or found.test):
         raise DataError(
-            f"scenes {data!r}: there is no folder 'train/images' in it, with masks in 'train/masks' (like CamVid), nor 'leftImg8bit' (Cityscapes), nor 'images/training' (ADE20K)"
+            f"scenes {data!r}: there is no folder 'train/images' in it, with masks in 'train/masks' (like CamVid), nor 'leftImg8bit' (Cityscapes), nor 'images/training' (ADE20K); {holds(root)}"
         )
     return found
 
 
-def pairs(part: Part) -> list[tuple[str, str]]:
-    """(image, mask) paths of a part, sorted.
+def pairs(part: Part) -> tuple[list[tuple[str, str]], str]:
+    """(image, mask) paths of a part, sorted, and what was left out.
 
     Raises:
         DataError: an image without a mask, a mask without an image, two images of one name, no images.
     """
-    images, masks = _files(part.images, part.image_endings), _files(part.masks, (part.mask_ending,))
+    left_out = Counter[str]()
+    images = _files(part.images, part.image_endings, part.others, left_out)
+    masks = _files(part.masks, (part.mask_ending,), part.others, left_out)
     if not images and not masks:
-        raise DataError(
-            f"scenes {str(part.images)!r}: there are no images (known kinds: {' '.join(part.image_endings)})"
+        kinds, besides = (
+            " ".join(part.image_endings[: len(IMAGES)]),
+            f"; left out: {told(left_out)}" if left_out else "",
         )
+        raise DataError(f"scenes {str(part.images)!r}: there are no images (known kinds: {kinds}{besides})")
     for stem in sorted(images.keys() ^ masks.keys()):
         if stem in images:
             wanted = str(part.masks / f"{stem}{part.mask_ending}")
             raise DataError(f"image {images[stem]!r} has no mask {wanted!r}; add it or remove the image")
         wanted = str(part.images / f"{stem}{part.image_endings[0]}")
         raise DataError(f"mask {masks[stem]!r} has no image like {wanted!r}; add it or remove the mask")
-    return [(images[stem], masks[stem]) for stem in sorted(images)]
+    return [(images[stem], masks[stem]) for stem in sorted(images)], told(left_out)
 
 
-def _files(folder: Path, endings: tuple[str, ...]) -> dict[str, str]:
+def _files(
+    folder: Path, endings: tuple[str, ...], others: tuple[str, ...], left_out: Counter[str]
+) -> dict[str, str]:
     """Path without ending, relative to `folder` -> path, of all files below it with one of the endings."""
     found: dict[str, str] = {}
-    for path in _walk(folder):
-        ending = next((e for e in endings if path.lower().endswith(e.lower())), None)
-        if ending is None or Path(path).name.startswith("."):
+    for path in walk(folder, left_out):
+        ending = _ending(path, endings)
+        if not ending:
+            if not _ending(path, others):
+                left_out[called(Path(path).name)] += 1
             continue
-        stem = os.path.relpath(path, folder)[: -len(ending)]
+        stem = same(os.path.relpath(path, folder)[: -len(ending)])
         if stem in found:
-            raise DataError(f"images {found[stem]!r} and {path!r} share a mask; remove or rename one")
+            accents = " (their accents are written in two ways)" if same(found[stem]) == same(path) else ""
+            raise DataError(f"{found[stem]!r} and {path!r} are one name{accents}; remove or rename one")
         found[stem] = path
     return found
 
 
-def _walk(folder: Path) -> Iterator[str]:
-    def fail(error: OSError) -> None:
-        raise DataError(f"scenes {str(folder)!r}: {error.strerror}")
-
-    for where, _, names in os.walk(folder, onerror=fail, followlinks=True):
-        yield from (os.path.join(where, name) for name in sorted(names))  # noqa: PTH118 - 40,000 of them
+def _ending(path: str, endings: tuple[str, ...]) -> str:
+    """The one of the endings that a path has; empty where it has none."""
+    name = path.lower()
+    return next((ending for ending in endings if name.endswith(ending.lower())), "")
 
 
 def _is_folder(path: Path) -> bool:
@@ -123,49 +147,64 @@ def _is_folder(path: Path) -> bool:
 
 
 def _plain(root: Path, space: SearchSpace) -> Layout:
+    coding = _plain_coding(space)
+
+    def part(split: str) -> Part | None:
+        folder = child(root, SPLITS[split], "images")
+        if folder is None:
+            return None
+        name = printable(f"{root.resolve().name} {folder.name}")
+        images, masks = (child(folder, (kind,)) or folder / kind for kind in ("images", "masks"))
+        return Part(name, images, masks, coding)
+
+    return Layout(part("train"), part("validation"), part("test"))
+
+
+def _plain_coding(space: SearchSpace) -> Coding:
     if space.classes > MOST_CLASSES:
         raise DataError(f"space {space.name!r} has {space.classes} classes; 8-bit masks hold {MOST_CLASSES}")
-    coding = plain(space.classes)
-
-    def part(*names: str) -> Part | None:
-        for folder in (root / name for name in names):
-            if _is_folder(folder / "images"):
-                name = f"{root.resolve().name} {folder.name}"
-                return Part(name, folder / "images", folder / "masks", coding)
-        return None
-
-    return Layout(part("train"), part("val", "validation"), part("test"))
+    return plain(space.classes, space.mask_values)
 
 
-def _cityscapes(root: Path, data: str, space: SearchSpace) -> Layout:
+def _cityscapes(root: Path, images: Path, data: str, space: SearchSpace) -> Layout:
     _require_classes(data, "Cityscapes", _CITYSCAPES_CLASSES, space)
     by_id = dict.fromkeys(range(_CITYSCAPES_ALL), IGNORE) | {IGNORE: IGNORE}
     by_id |= {value: label for label, value in enumerate(_CITYSCAPES_IDS)}
-    ids = Coding.of(by_id, 19, f"label ids of Cityscapes are 0 to {_CITYSCAPES_ALL - 1}")
+    meaning = f"label ids of Cityscapes are 0 to {_CITYSCAPES_ALL - 1}"
+    ids = Coding.of(by_id, _CITYSCAPES_CLASSES, meaning, CITYSCAPES_IDS)
+    meaning = "train ids of Cityscapes are 0 to 18, and 255; label ids are in files called *_labelIds.png"
+    train_ids = replace(plain(_CITYSCAPES_CLASSES), meaning=meaning)
+    whole = child(root, ("gtfine",)) or root / "gtFine"
 
-    def part(name: str) -> Part | None:
-        images, masks = root / "leftImg8bit" / name, root / "gtFine" / name
-        if not _is_folder(images):
+    def part(split: str) -> Part | None:
+        own = child(images, SPLITS[split])
+        if own is None:
             return None
-        trained = next((True for path in _walk(masks) if path.endswith("_gtFine_labelTrainIds.png")), False)
-        kind, coding = ("labelTrainIds", plain(_CITYSCAPES_CLASSES)) if trained else ("labelIds", ids)
+        masks = child(whole, SPLITS[split]) or whole / own.name
+        trained = any(path.endswith("_gtFine_labelTrainIds.png") for path in walk(masks, Counter()))
+        kind, coding = ("labelTrainIds", train_ids) if trained else ("labelIds", ids)
+        coding = _plain_coding(space) if space.mask_values else coding
         ending = f"_gtFine_{kind}.png"
-        return Part(f"cityscapes {name}", images, masks, coding, ("_leftImg8bit.png",), ending)
+        name = f"cityscapes {printable(own.name)}"
+        return Part(name, own, masks, coding, ("_leftImg8bit.png",), ending, _CITYSCAPES_MASKS)
 
-    return Layout(part("train"), part("val"), None, "Cityscapes' test masks are not public")
+    return Layout(part("train"), part("validation"), None, "Cityscapes' test masks are not public")
 
 
-def _ade20k(root: Path, data: str, space: SearchSpace) -> Layout:
+def _ade20k(root: Path, images: Path, training: Path, data: str, space: SearchSpace) -> Layout:
     _require_classes(data, "ADE20K", _ADE_CLASSES, space)
     ids = {0: IGNORE, IGNORE: IGNORE} | {value: value - 1 for value in range(1, _ADE_CLASSES + 1)}
-    coding = Coding.of(ids, _ADE_CLASSES, f"values of ADE20K are 0 to {_ADE_CLASSES}")
+    coding = Coding.of(ids, _ADE_CLASSES, f"values of ADE20K are 0 to {_ADE_CLASSES}", ADE20K)
+    coding = _plain_coding(space) if space.mask_values else coding
+    masks = child(root, ("annotations",)) or root / "annotations"
 
-    def part(name: str) -> Part | None:
-        images = root / "images" / name
-        masks = root / "annotations" / name
-        return Part(f"ade20k {name}", images, masks, coding) if _is_folder(images) else None
+    def part(folder: Path | None) -> Part | None:
+        if folder is None:
+            return None
+        own = child(masks, (same(folder.name).lower(),)) or masks / folder.name
+        return Part(f"ade20k {printable(folder.name)}", folder, own, coding)
 
-    return Layout(part("training"), None, part("validation"))
+    return Layout(part(training), None, part(child(images, SPLITS["validation"])))
 
 
 def _require_classes(data: str, kind: str, classes: int, space: SearchSpace) -> None:

@@ -11,14 +11,14 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
 from nasvit_edge import digests
 from nasvit_edge.data_sets import scene_layouts
 from nasvit_edge.data_sets.decoding import Pixels, check_header, decode, fitted, orientation, turned
-from nasvit_edge.data_sets.masks import IGNORE, Coding, decode_mask, mask_size
+from nasvit_edge.data_sets.masks import IGNORE, LABELS, Coding, Counts, decode_mask, histogram, mask_size
 from nasvit_edge.data_sets.scene_layouts import Layout, Part
 from nasvit_edge.data_sets.sets import Paths, prepare
 from nasvit_edge.errors import DataError
@@ -35,6 +35,7 @@ MEMORY_BYTES = 2_000_000_000  # larger sets stay files
 _COUNTED = 1000  # pairs that tell how frequent classes are
 _TOGETHER = 32  # pairs that are decoded at a time, so that Ctrl-C need not wait for all of them
 _Places = np.ndarray[Any, np.dtype[np.int64]]
+_Made = TypeVar("_Made")
 Pair: TypeAlias = tuple[Pixels, Pixels]  # image (3, H, W), mask (H, W) of classes or IGNORE
 
 
@@ -56,6 +57,10 @@ class Files:
             raise DataError(_other_size(path, mask.shape, image.shape[1:]))
         return image, mask
 
+    def histogram(self, place: int) -> Counts:
+        """How many pixels of a mask have each value, (256,); DataError as `pair`."""
+        return histogram(os.fsdecode(self.masks[place]), self.coding)
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
@@ -68,6 +73,15 @@ class Memory:
         """An image and its mask."""
         return self.pairs[place]
 
+    def histogram(self, place: int) -> Counts:
+        """How many pixels of a mask have each label, (256,)."""
+        return np.bincount(self.pairs[place][1].ravel(), minlength=256)
+
+    @property
+    def coding(self) -> Coding:
+        """Masks in memory hold labels."""
+        return LABELS
+
 
 @dataclass(frozen=True, slots=True)
 class SceneSet:
@@ -76,6 +90,7 @@ class SceneSet:
     name: str
     source: Files | Memory
     places: _Places  # (N,) of the source
+    left_out: str = ""  # of its folders, for people
 
     def __len__(self) -> int:
         return len(self.places)
@@ -113,9 +128,21 @@ class SceneSet:
 
     def decoded(self) -> Iterator[Pair]:
         """Every pair in order, a few of them at once on all cores."""
+        yield from self._on_all_cores(self.source.pair)
+
+    def histograms(self) -> Iterator[Counts]:
+        """Of every mask in order how many pixels have each value of the file, (256,); images are not decoded.
+
+        Raises:
+            DataError: as `pair`.
+        """
+        yield from self._on_all_cores(self.source.histogram)
+
+    def _on_all_cores(self, function: Callable[[int], _Made]) -> Iterator[_Made]:
+        """What it makes of every place of the source, in order."""
         with ThreadPoolExecutor() as pool:
             for start in range(0, len(self), _TOGETHER):
-                yield from pool.map(self.pair, range(start, min(start + _TOGETHER, len(self))))
+                yield from pool.map(function, self.places[start : start + _TOGETHER].tolist())
 
     def loaded(self) -> SceneSet:
         """The same set in memory, or as it is where it would take more than 2 GB."""
@@ -170,13 +197,13 @@ def load_scenes(data: str, split: str, space: SearchSpace) -> SceneSet:
         return _read(found.validation)
     if found.train is None:
         raise DataError(f"scenes {data!r}: there are no training images in it")
-    pairs = scene_layouts.pairs(found.train)
     if found.validation is not None:
-        return _read(found.train, pairs)
+        return _read(found.train)
+    pairs, left_out = scene_layouts.pairs(found.train)
     rest, held = _held_out(data, len(pairs))
     if split == "train":
-        return _read(found.train, [pairs[i] for i in rest])
-    return _read(found.train, [pairs[i] for i in held], "held out of training")
+        return _of_files(found.train, [pairs[i] for i in rest], left_out=left_out)
+    return _of_files(found.train, [pairs[i] for i in held], "held out of training")
 
 
 def check(scenes: SceneSet, on_progress: Callable[[int, int], None] = lambda done, total: None) -> _Places:
@@ -224,13 +251,18 @@ def _held_out(data: str, count: int) -> tuple[list[int], list[int]]:
     return sorted(order[held:]), sorted(order[:held])
 
 
-def _read(part: Part, pairs: list[tuple[str, str]] | None = None, note: str = "") -> SceneSet:
-    """The pairs of a part, or those given; sizes are compared."""
-    pairs = scene_layouts.pairs(part) if pairs is None else pairs
+def _read(part: Part, note: str = "") -> SceneSet:
+    """All pairs of a part."""
+    pairs, left_out = scene_layouts.pairs(part)
+    return _of_files(part, pairs, note, left_out)
+
+
+def _of_files(part: Part, pairs: list[tuple[str, str]], note: str = "", left_out: str = "") -> SceneSet:
+    """These pairs of a part; sizes are compared."""
     sizes = np.array([_size(image, mask) for image, mask in pairs], np.int64)
     images, masks = (np.array([os.fsencode(path) for path in paths]) for paths in zip(*pairs, strict=True))
     name = f"{part.name} ({len(pairs)} images{f', {note}' if note else ''})"
-    return SceneSet(name, Files(images, masks, sizes, part.coding), np.arange(len(pairs)))
+    return SceneSet(name, Files(images, masks, sizes, part.coding), np.arange(len(pairs)), left_out)
 
 
 def _size(image: str, mask: str) -> tuple[int, int]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nasvit_edge.data_sets import mask_check
 from nasvit_edge.data_sets.confusion import Confusion
 from nasvit_edge.data_sets.scenes import load_scenes
 from nasvit_edge.export import dense, parity
@@ -37,9 +37,10 @@ def compared(
     what the artifact loses tells them apart. Shares are fractions; the IoU of a class that never occurs is None.
 
     Raises:
-        DataError: folders that are no scenes of this space.
+        DataError: folders that are no scenes of this space, masks that nothing can be judged on.
     """
     scenes = load_scenes(data, split, space)
+    told = mask_check.checked(scenes, space)
     own, theirs = Confusion(space.classes), Confusion(space.classes)
     for images, masks in scenes.batches(space, config.resolution, BATCH):
         truth, pixels = masks.numpy(), images.numpy()
@@ -54,9 +55,10 @@ def compared(
     return {
         "data": scenes.name,
         "images": len(scenes),
+        "masks": told,
         **own.figures(names),
         "reference": None if exact is None else theirs.figures(names),
-        "mean_iou_drop": None if exact is None else _or_none(theirs.mean_iou - own.mean_iou),
+        "mean_iou_drop": None if exact is None else theirs.mean_iou - own.mean_iou,
     }
 
 
@@ -65,6 +67,7 @@ def overlaps(
 ) -> tuple[str, np.ndarray[Any, np.dtype[np.int64]]]:
     """The name of the scenes, and of each one and each class the pixels that are right, and the union: (N, 2, C)."""
     scenes = load_scenes(data, split, space)
+    mask_check.checked(scenes, space)
     found = []
     for images, masks in scenes.batches(space, config.resolution, BATCH):
         truth = masks.numpy()
@@ -74,7 +77,3 @@ def overlaps(
             seen.add(own, mask)
             found.append(seen.overlaps)
     return scenes.name, np.stack(found)
-
-
-def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else value

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from nasvit_edge import files, ops, sizes
+from nasvit_edge.data_sets import mask_check
+from nasvit_edge.data_sets.scenes import SceneSet
 from nasvit_edge.data_sets.splits import CALIBRATION_MOST
 from nasvit_edge.errors import DataError, NasvitEdgeError, SpaceError
 from nasvit_edge.flows import evaluate_scenes
@@ -72,12 +74,13 @@ def evaluate(
     if request.out is not None:
         files.writable_folder(request.out.parent)
     source, configs = _source(request, space), [config for _, config in listed]
-    if space.is_dense:
+    if isinstance(source.validation, SceneSet):
+        told = mask_check.checked(source.validation, space, on_progress=on_progress)
         found = evaluate_scenes.confusions(source, configs, on_progress)
         report = _report(request, space, source, listed, [float(c.mean_iou) for c in found])
         for row, confusion in zip(report["subnets"], found, strict=True):
             row |= confusion.figures(space.label_names())
-        report |= {"metric": "mean IoU", "majority": evaluate_scenes.majority(found[0])}
+        report |= {"metric": "mean IoU", "majority": evaluate_scenes.majority(found[0]), "masks": told}
     else:
         report = _report(request, space, source, listed, _measured(source, configs, on_progress))
     if request.out is not None and source.writes:

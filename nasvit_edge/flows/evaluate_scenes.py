@@ -47,6 +47,7 @@ def lines(report: dict[str, Any]) -> list[str]:
     )
     base, calibration = report["majority"], report["calibration"]
     return [
+        *report["masks"],
         f"on {report['data']}, each calibrated on {calibration['data']}",
         f"every pixel by the most frequent class: mean IoU {base['accuracy']:.2%}, pixel accuracy {base['pixel_accuracy']:.1%}",
         f"IoU of the best one's classes: {classes}",

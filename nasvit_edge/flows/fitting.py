@@ -28,6 +28,7 @@ def fit(
     workers: int | None = None,
     measured: Path | None = None,
     on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Measure `samples` subnets on images, or take those of the file `measured`, and write the predictor to `out`; returns its content.
 
@@ -45,7 +46,8 @@ def fit(
             f"--samples {samples} are too few for a predictor; give at least {fitting.FEWEST}"
         )
     supernet, data = _shipped(loaded, supernet, data)
-    source = measured_accuracy(Request(space=space, supernet=supernet, data=data, workers=workers), loaded)
+    asked = Request(space=space, supernet=supernet, data=data, workers=workers)
+    source = measured_accuracy(asked, loaded, note, on_progress)
     configs = fitting.drawn(loaded, samples, seed)
     accuracies: list[float] = []
     for at in range(0, len(configs), _AT_ONCE):

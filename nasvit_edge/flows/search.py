@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nasvit_edge import data_sets, files
+from nasvit_edge.data_sets import mask_check
+from nasvit_edge.data_sets.scenes import SceneSet
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import NasvitEdgeError, TableError
 from nasvit_edge.flows import progress
@@ -77,7 +79,7 @@ def prepare(
     request.wanted.check()
     space = load_space(request.space)
     request = _with_weights(request, space)
-    accuracy = accuracy_source(request, space)
+    accuracy = accuracy_source(request, space, note, on_profile)
     if isinstance(accuracy, AccuracyPredictor) and _of_other_weights(accuracy, request.supernet):
         note(
             f"predictor {accuracy.name} was fitted to other weights than {request.supernet}; for these: "
@@ -240,14 +242,19 @@ def _with_weights(request: Request, space: SearchSpace) -> Request:
     return request
 
 
-def accuracy_source(request: Request, space: SearchSpace) -> AccuracyPredictor | ImageAccuracy:
+def accuracy_source(
+    request: Request,
+    space: SearchSpace,
+    note: Callable[[str], None] = lambda text: None,
+    on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
+) -> AccuracyPredictor | ImageAccuracy:
     """The accuracy source: a predictor, or measuring on images."""
     name = request.accuracy or (space.name if space.name in predictor_names() else None)
     measurable = request.supernet is not None and request.data is not None
     if request.accuracy == MEASURED or (request.accuracy is None and measurable):
         if not measurable:
             raise NasvitEdgeError("measuring accuracy takes weights and images: add --supernet W --data D")
-        return measured_accuracy(request, space)
+        return measured_accuracy(request, space, note, on_progress)
     if name is None and space.is_dense:
         raise NasvitEdgeError(
             f"no {quality_of(space)} for space {space.name!r}: no predictor is shipped for it; fit one: nasvit-edge accuracy fit "
@@ -275,13 +282,22 @@ def _of_other_weights(predictor: AccuracyPredictor, supernet: str | None) -> boo
     return False
 
 
-def measured_accuracy(request: Request, space: SearchSpace) -> ImageAccuracy:
-    """Accuracy on the images of `request`, measured values kept in the cache."""
+def measured_accuracy(
+    request: Request,
+    space: SearchSpace,
+    note: Callable[[str], None] = lambda text: None,
+    on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
+) -> ImageAccuracy:
+    """Accuracy on the images of `request`, measured values kept in the cache; of scenes the masks are looked at first."""
     from nasvit_edge.flows.cache import accuracy_store
 
     assert request.supernet is not None
     assert request.data is not None
     source = ImageAccuracy.load(request.supernet, space, request.data, workers=request.workers)
+    if isinstance(source.validation, SceneSet):
+        told = mask_check.checked(source.validation, space, on_progress=on_progress)
+        for line in told if source.writes else ():
+            note(line)
     return source.keeping(accuracy_store(space, request.supernet, source))
 
 

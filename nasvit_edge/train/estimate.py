@@ -10,6 +10,7 @@ import os
 import random
 import shutil
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,13 +83,16 @@ def estimate(
     return found
 
 
-def of_request(request: Request) -> dict[str, Any]:
-    """The estimate of what `nasvit-edge train` is asked for; `shown` has it as text, for people."""
-    from nasvit_edge.train.run import space_for
+def of_request(
+    request: Request, on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None
+) -> dict[str, Any]:
+    """The estimate of what `nasvit-edge train` is asked for; `shown` has it as text, for people, and `masks` what is in them."""
+    from nasvit_edge.train.run import masks_checked, space_for
 
     settings = request.settings
     space = space_for(load_space(request.space), request.data)
-    images, _ = data_sets.training_splits(request.data, space)
+    images, validation = data_sets.training_splits(request.data, space)
+    masks = list(masks_checked(images, validation, space, on_progress))
     found = estimate(
         space,
         request.recipe,
@@ -104,6 +108,7 @@ def of_request(request: Request) -> dict[str, Any]:
         "space": space.name,
         "data": images.name,
         "recipe": request.recipe.name,
+        "masks": masks,
         "shown": shown(found),
     }
 

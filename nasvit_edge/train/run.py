@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from nasvit_edge import data_sets, files
-from nasvit_edge.data_sets import Labelled
+from nasvit_edge.data_sets import Labelled, mask_check
+from nasvit_edge.data_sets.scenes import SceneSet
 from nasvit_edge.errors import RecipeError, TrainingError
 from nasvit_edge.model.checkpoint import resolve_weights
 from nasvit_edge.model.supernet import Supernet
@@ -108,6 +109,8 @@ def _run(
         raise TrainingError(
             f"--teacher {request.teacher!r}: a segmenter of space {space.name!r} learns from masks only"
         )
+    for line in masks_checked(train, validation, space, on_progress):
+        note(line)
     supernet, started_from = _initial(request, space, note)
     own_teacher: Teacher | None = None
     if request.prepare is not None:
@@ -149,6 +152,15 @@ def space_for(space: SearchSpace, data: str, note: Callable[[str], None] = lambd
     some = ", ".join(labels[:3]) + (", ..." if len(labels) > 3 else "")
     note(f"space {space.name!r} takes the {len(labels)} classes of the data ({some})")
     return space.with_labels(labels)
+
+
+def masks_checked(
+    train: Labelled, validation: Labelled, space: SearchSpace, on_progress: Callable[[int, int, str], None]
+) -> Iterator[str]:
+    """What a person should know of the masks of scenes (`mask_check.checked`); nothing of images."""
+    for images in (train, validation):
+        if isinstance(images, SceneSet):
+            yield from mask_check.checked(images, space, training=images is train, on_progress=on_progress)
 
 
 def _initial(request: Request, space: SearchSpace, note: Callable[[str], None]) -> tuple[Supernet, str]:

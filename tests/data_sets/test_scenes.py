@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
+import shutil
+import unicodedata
 import warnings
 import zipfile
 from pathlib import Path
@@ -28,6 +31,10 @@ SPACE = made.dense()
 CAMVID = Path(__file__).parents[3] / "shared" / "data" / "camvid-jpg.zip"
 
 
+def _is_name(name: bytes) -> bool:
+    return not set(name) & set(b"/\0") and name.strip(b".") != b""
+
+
 def refused(root: Path, split: str = "train", space=SPACE) -> str:
     with pytest.raises(DataError) as caught:
         check(load_scenes(str(root), split, space))
@@ -37,12 +44,38 @@ def refused(root: Path, split: str = "train", space=SPACE) -> str:
 # -- slices ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("val", ["val", "validation"])
-def test_a_folder_with_all_three_splits_is_taken_as_it_is(tmp_path, val):
-    root = made.plain(tmp_path / "city", **{"train": 3, val: 2, "test": 1})
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [
+        ("train", "val", "test"),
+        ("Train", "validation", "Test"),
+        ("TRAINING", "VALID", "testing"),
+        ("training", "dev", "TEST"),
+    ],
+)
+def test_a_folder_with_all_three_splits_is_taken_as_it_is_in_any_spelling(tmp_path, train, val, test):
+    root = made.plain(tmp_path / "city", **{train: 3, val: 2, test: 1})
     sizes = [len(load_scenes(str(root), split, SPACE)) for split in ("train", "validation", "test")]
     assert sizes == [3, 2, 1]
     assert load_scenes(str(root), "validation", SPACE).name == f"city {val} (2 images)"
+
+
+def test_two_folders_for_one_split_are_named(tmp_path):
+    root = made.plain(tmp_path, train=3, val=2, Valid=1)
+    assert "holds 'Valid' and 'val', which mean the same; keep or rename one" in refused(root)
+
+
+def test_images_and_masks_are_found_in_any_case(tmp_path):
+    root = made.plain(tmp_path, train=3, val=2)
+    for name in ("images", "masks"):
+        (root / "train" / name).rename(root / "train" / name.upper())
+    assert len(load_scenes(str(root), "train", SPACE)) == 3
+
+
+def test_a_folder_that_is_laid_out_otherwise_is_told_what_it_holds(tmp_path):
+    made.image(tmp_path / "pictures" / "a.png")
+    assert "no folder 'train/images' in it" in refused(tmp_path)
+    assert "it holds 'pictures'" in refused(tmp_path)
 
 
 @pytest.mark.parametrize("count", [2, 19, 40])
@@ -119,6 +152,22 @@ def test_cityscapes_is_paired_as_torchvision_pairs_it(tmp_path, ending):
     assert sorted(str(t[0]) for t in theirs.targets) == [os.fsdecode(p) for p in scenes.source.masks]
 
 
+def test_cityscapes_and_ade20k_have_splits_in_any_spelling(tmp_path):
+    city, ade = made.cityscapes(tmp_path / "c"), made.ade20k(tmp_path / "a")
+    for kind in ("leftImg8bit", "gtFine"):
+        (city / kind / "train").rename(city / kind / "Training")
+        (city / kind / "val").rename(city / kind / "valid")
+    for kind in ("images", "annotations"):
+        (ade / kind / "training").rename(ade / kind / "Training")
+        (ade / kind / "validation").rename(ade / kind / "Validation")
+    found = [
+        len(load_scenes(str(root), split, made.dense(classes)))
+        for root, classes in ((city, 19), (ade, 150))
+        for split in ("train", "validation", "test")
+    ]
+    assert found == [2, 1, 1, 3, 1, 4]
+
+
 def test_the_test_masks_of_cityscapes_are_not_public(tmp_path):
     scenes = load_scenes(str(made.cityscapes(tmp_path)), "test", made.dense(19))
     assert scenes.name == "cityscapes val (1 images, validation: Cityscapes' test masks are not public)"
@@ -127,6 +176,8 @@ def test_the_test_masks_of_cityscapes_are_not_public(tmp_path):
 def test_a_value_that_cityscapes_does_not_have_is_named(tmp_path):
     root = made.cityscapes(tmp_path, values=[0, 34])
     assert "the value 34: label ids of Cityscapes are 0 to 33" in refused(root, "train", made.dense(19))
+    root = made.cityscapes(tmp_path / "ids", "labelTrainIds", [7, 26])
+    assert "label ids are in files called *_labelIds.png" in refused(root, "train", made.dense(19))
 
 
 @pytest.mark.parametrize("above", [False, True])
@@ -150,7 +201,7 @@ def test_other_numbers_of_classes_than_the_spaces_are_one_line(tmp_path):
     assert "8-bit masks hold 254" in refused(made.plain(tmp_path / "p", train=2), space=made.dense(300))
 
 
-@pytest.mark.parametrize("kind", ["jpg", "JPG", "webp", "tiff"])
+@pytest.mark.parametrize("kind", ["jpg", "JPG", "webp", "tiff", "jfif", "gif", "tga", "pbm"])
 def test_images_of_any_kind_match_masks_of_the_same_name(tmp_path, kind):
     made.plain(tmp_path, train=2)
     for name in ("a", "deep/er/b.c"):
@@ -159,6 +210,96 @@ def test_images_of_any_kind_match_masks_of_the_same_name(tmp_path, kind):
     (tmp_path / "train" / "images" / "notes.txt").write_text("x")
     (tmp_path / "train" / "images" / ".hidden.png").write_text("x")
     assert len(load_scenes(str(made.plain(tmp_path, val=1)), "train", SPACE)) == 4
+
+
+# -- folders as people have them ------------------------------------------------------------------------
+
+
+def test_leftovers_beside_images_and_masks_are_no_data_and_what_is_left_out_is_told(tmp_path):
+    root = made.plain(tmp_path, train=3, val=1)
+    for kind in ("images", "masks"):
+        for name in ("._000.png", ".DS_Store", "@eaDir/000.png/SYNO.png", "thumbnails/000.png", "000.txt"):
+            path = root / "train" / kind / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"x")
+    (root / "train" / "images" / "004.heic").write_bytes(b"x")
+    made.plain(root / "__MACOSX", train=3)
+    scenes = load_scenes(str(root), "train", SPACE)
+    assert len(scenes) == 3
+    told = set(scenes.left_out.split(", "))
+    assert told == {".heic 1", ".txt 2", "._* 2", ".* 2", "@eaDir 2", "thumbnails 2"}
+    assert load_scenes(str(root), "validation", SPACE).left_out == ""
+
+
+def test_files_that_belong_to_cityscapes_are_not_told_as_left_out(tmp_path):
+    root = made.cityscapes(tmp_path)
+    (root / "gtFine" / "train" / "ulm" / "ulm_000000_000019_gtFine_polygons.json").write_text("{}")
+    assert load_scenes(str(root), "train", made.dense(19)).left_out == ""
+
+
+def test_what_is_held_out_does_not_tell_again_what_was_left_out(tmp_path):
+    root = made.plain(tmp_path, train=12)
+    (root / "train" / "images" / "notes.txt").write_text("x")
+    assert [load_scenes(str(root), split, SPACE).left_out for split in ("train", "validation")] == [
+        ".txt 1",
+        "",
+    ]
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_an_image_and_its_mask_may_write_accents_differently(tmp_path, forms):
+    root = made.plain(tmp_path, val=1)
+    for kind, form in zip(("images", "masks"), forms, strict=True):
+        made.mask(root / "train" / kind / f"{unicodedata.normalize(form, 'Zürich/höhe')}.png")
+    assert len(load_scenes(str(root), "train", SPACE)) == 1
+
+
+def test_two_images_that_differ_only_in_how_accents_are_written_are_named(tmp_path):
+    root = made.plain(tmp_path, val=1)
+    for form in ("NFC", "NFD"):
+        made.image(root / "train" / "images" / f"{unicodedata.normalize(form, 'höhe')}.png")
+    made.mask(root / "train" / "masks" / "höhe.png")
+    assert "are one name (their accents are written in two ways)" in refused(root)
+
+
+def test_names_that_are_no_utf8_are_read_and_told(tmp_path):
+    koeln = os.fsdecode(b"k\xf6ln.png")  # as Latin-1 has it
+    root = made.plain(tmp_path / os.fsdecode(b"stra\xdfe"), val=1, train=2)
+    for kind in ("images", "masks"):
+        path = made.mask(root / "train" / kind / "x.png")
+        path.rename(path.with_name(koeln))
+    (root / "train" / "images" / os.fsdecode(b"x.\xff")).write_text("x")
+    scenes = load_scenes(str(root), "train", SPACE)
+    assert len(scenes) == 3
+    check(scenes)
+    assert (scenes.name, scenes.left_out) == ("stra\\xdfe train (3 images)", ".\\xff 1")
+    (root / "train" / "masks" / koeln).unlink()
+    assert "has no mask" in refused(root)
+
+
+@settings(max_examples=25)
+@given(st.sets(st.binary(min_size=1, max_size=6).filter(_is_name), min_size=1, max_size=4))
+def test_names_of_any_bytes_pair_up_or_are_one_line(tmp_path_factory, names):
+    root = made.plain(tmp_path_factory.mktemp("bytes"), val=1)
+    for kind in ("images", "masks"):
+        path = made.mask(root / "train" / kind / "x.png")
+        for name in names:
+            shutil.copy(path, os.fsencode(path.parent) + b"/" + name + b".png")
+    found = only_user_errors(load_scenes, str(root), "train", SPACE)
+    if isinstance(found, str):
+        found.encode()
+    else:
+        hidden = sum(name.startswith(b".") or name == b"x" for name in names)
+        assert len(found) == len(names) - hidden + 1
+
+
+def test_a_link_back_into_the_set_is_not_followed_again(tmp_path):
+    root = made.plain(tmp_path, train=2, val=1)
+    for kind in ("images", "masks"):
+        (root / "train" / kind / "again").symlink_to(root)
+    scenes = load_scenes(str(root), "train", SPACE)
+    assert len(scenes) == 2
+    assert scenes.left_out == "links to a folder around them 2"
 
 
 # -- wrong files ----------------------------------------------------------------------------------------
@@ -235,6 +376,28 @@ def test_a_value_that_is_no_class_is_named_when_it_is_decoded(tmp_path, value):
     with pytest.raises(DataError, match=rf"001\.png' holds the value {value}: classes are 0 to 3") as caught:
         check(scenes)
     assert "and 255 for pixels without one" in one_line(caught)
+
+
+def test_listed_values_are_the_classes_in_order_whatever_the_layout_and_others_are_none(tmp_path):
+    values = (255, 7, 0)
+    assert decoded(plain(3, values), [0, 7, 255, 1, 254]) == [2, 1, 0, IGNORE, IGNORE]
+    space = dataclasses.replace(made.dense(19), mask_values=tuple(range(18, -1, -1)))
+    root = made.cityscapes(tmp_path / "c", values=range(34))
+    expected = np.resize([*range(18, -1, -1), *[IGNORE] * 15], (8, 12))
+    assert np.array_equal(load_scenes(str(root), "train", space).pair(0)[1], expected)
+    space = dataclasses.replace(made.dense(150), mask_values=tuple(range(150)))
+    scenes = load_scenes(str(made.ade20k(tmp_path / "a")), "test", space)
+    assert np.array_equal(scenes.pair(0)[1], np.resize([*range(150), IGNORE], (8, 20)))
+
+
+def decoded(coding, values) -> list[int]:
+    return coded("x.png", np.array([values], np.uint8), coding)[0].tolist()
+
+
+@given(st.permutations(range(256)), st.integers(1, 254))
+def test_every_listed_value_is_its_class(values, classes):
+    found = decoded(plain(classes, values[:classes]), values)
+    assert found == [*range(classes), *[IGNORE] * (256 - classes)]
 
 
 @pytest.mark.parametrize("classes", [2, 11, 12])

@@ -22,7 +22,7 @@ from nasvit_edge.benchmark.result import read_result
 from nasvit_edge.cli import app
 from nasvit_edge.data_sets.scenes import load_scenes
 from nasvit_edge.errors import NasvitEdgeError
-from nasvit_edge.export import artifact, dense
+from nasvit_edge.export import artifact, dense, verification
 from nasvit_edge.export.formats import load_format
 from nasvit_edge.flows import cache, export
 from nasvit_edge.model.checkpoint import load_supernet
@@ -126,6 +126,25 @@ def test_evaluate_gives_the_mean_iou_of_the_file_beside_pytorch(model, home):
         expected = confusion(calibrated(subnet, train), scenes)
         assert report["mean_iou"] == pytest.approx(expected.mean_iou, abs=1e-4)
         assert report["pixel_accuracy"] == pytest.approx(expected.pixel_accuracy, abs=1e-4)
+
+
+def test_evaluate_tells_what_is_in_the_masks(model, home):
+    done = _run("evaluate", model[0], "--data", home / "scenes", "--space", home / "space.toml")
+    assert "masks of scenes test (3 images), 6.1 k pixels: sky 20.0%" in done.stderr
+
+
+def test_masks_of_only_255_are_one_line_for_a_file_and_no_nan(model, home, tmp_path):
+    made.scene_folder(tmp_path / "scenes")
+    for path in (tmp_path / "scenes" / "test" / "masks").iterdir():
+        made.blank(path)
+    done = _run("evaluate", model[0], "--data", tmp_path / "scenes", "--space", home / "space.toml", "--json")
+    assert (done.exit_code, done.stdout) == (2, "")
+    waited, error = done.stderr.splitlines()
+    assert waited == "evaluating ..."
+    assert "masks of scenes test (3 images) have no pixel with a class, only value 255" in error
+    with pytest.raises(NasvitEdgeError, match="no pixel with a class") as caught:
+        verification.overlaps(model[0], str(tmp_path / "scenes"), space_path=str(home / "space.toml"))
+    one_line(caught)
 
 
 def test_verify_compares_on_scenes_too_and_shows_it(model, home, monkeypatch):

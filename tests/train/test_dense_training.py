@@ -10,17 +10,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, one_line, space_of
+from conftest import TINY, edited, one_line, space_of
+from PIL import Image
 from scene_folder import SCENE_TINY, write_scenes
 from typer.testing import CliRunner
 
 from nasvit_edge.cli import app
 from nasvit_edge.data_sets import training_splits
-from nasvit_edge.errors import CheckpointError, NasvitEdgeError
+from nasvit_edge.data_sets.scenes import load_scenes
+from nasvit_edge.errors import CheckpointError, DataError, NasvitEdgeError
+from nasvit_edge.flows import search
 from nasvit_edge.model import evaluate
 from nasvit_edge.model.checkpoint import load_supernet, random_supernet, save_supernet
 from nasvit_edge.model.evaluate import accuracy, calibrated, confusion, score, tally
 from nasvit_edge.model.subnet import fold, materialise
+from nasvit_edge.space import load_space
+from nasvit_edge.train.estimate import of_request
 from nasvit_edge.train.initial import started
 from nasvit_edge.train.loop import Settings
 from nasvit_edge.train.recipe import chosen, load_recipe
@@ -207,6 +212,112 @@ def test_evaluate_tells_mean_iou_pixels_classes_and_the_baseline(trained, data, 
     assert (tmp_path / "t.csv").read_text().count("\n") == 3
 
 
+def binary(folder, foreground=255):
+    """Scenes of two classes, the second of this value in the masks."""
+    write_scenes(folder, train=8, val=4, test=4)
+    for path in folder.glob("*/masks/*.png"):
+        mask = np.asarray(Image.open(path))
+        Image.fromarray(np.where((mask == 1) | (mask == 2), foreground, 0).astype(np.uint8)).save(path)
+    return folder
+
+
+def two_classes(path, *more):
+    labels = '\nlabels = ["background", "polyp"]'
+    path.write_text(edited(SCENE_TINY, ("classes = 4", "\n".join(["classes = 2" + labels, *more]))))
+    return path
+
+
+SHORT = ("run.epochs=1",)
+
+
+def test_masks_of_0_and_255_are_refused_before_training_with_the_option_that_makes_them_right(tmp_path):
+    folder, toml = binary(tmp_path / "scenes"), two_classes(tmp_path / "two.toml")
+    with pytest.raises(DataError) as caught:
+        run(request(toml, folder, tmp_path / "out", *SHORT))
+    text = one_line(caught)
+    assert "'polyp' is never seen; if 255 is a class: add mask_values = [0, 255] to the space's TOML" in text
+    assert not (tmp_path / "out" / "supernet.safetensors").exists()
+
+
+def test_with_that_option_they_are_learned_as_masks_of_0_and_1_are_and_it_stays_with_the_run(tmp_path):
+    listed = two_classes(tmp_path / "listed.toml", "mask_values = [0, 255]")
+    made = [
+        (listed, binary(tmp_path / "a" / "scenes")),
+        (two_classes(tmp_path / "two.toml"), binary(tmp_path / "b" / "scenes", 1)),
+    ]
+    notes, found = [], []
+    for number, (toml, folder) in enumerate(made):
+        out = tmp_path / f"out{number}"
+        found.append(run(request(toml, folder, out, *SHORT), note=notes.append))
+    assert found[0]["accuracy"] == found[1]["accuracy"]
+    assert notes[:2] == notes[2:]
+    assert [note.partition(":")[0] for note in notes[:2]] == [
+        "masks of scenes train (8 images), 12.3 k pixels",
+        "masks of scenes val (4 images), 6.1 k pixels",
+    ]
+    assert all("background" in note and "polyp" in note for note in notes)
+    assert load_space(tmp_path / "out0" / "space.toml").mask_values == (0, 255)
+    weights = tmp_path / "out0" / "supernet.safetensors"
+    told = invoke("evaluate", "--supernet", weights, "--data", made[0][1], "--subnets", "max", "--json")
+    assert json.loads(told.stdout)["subnets"][0]["accuracy"] == found[0]["accuracy"]["largest"]
+
+
+@pytest.fixture(scope="module")
+def without_classes(tmp_path_factory):
+    """Scenes whose masks are 255 everywhere, but those of training."""
+    folder = write_scenes(tmp_path_factory.mktemp("none") / "scenes", train=8, val=3, test=3)
+    for path in [*folder.glob("val/masks/*.png"), *folder.glob("test/masks/*.png")]:
+        Image.new("L", (48, 32), 255).save(path)
+    return folder
+
+
+NO_CLASS = "have no pixel with a class, only value 255"
+
+
+def test_validation_masks_of_only_255_are_an_error_before_training_and_in_a_dry_run(
+    toml, without_classes, tmp_path
+):
+    asked = request(toml, without_classes, tmp_path / "out", *SHORT)
+    for function in (run, of_request):
+        with pytest.raises(DataError, match=NO_CLASS) as caught:
+            function(asked)
+        assert "masks of scenes val (3 images)" in one_line(caught)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_evaluating_a_supernet_on_masks_of_only_255_is_one_line(toml, without_classes, split, form):
+    command = ("evaluate", "--supernet", "random", "--space", toml, "--data", without_classes)
+    made = invoke(*command, "--subnets", "max", "--split", split, *form)
+    assert (made.exit_code, made.stdout, made.stderr.count("\n")) == (2, "", 1)
+    assert NO_CLASS in made.stderr
+
+
+def test_a_score_of_no_pixels_is_one_line_also_where_masks_were_not_looked_at(without_classes):
+    scenes = load_scenes(str(without_classes), "validation", SPACE)
+    with pytest.raises(DataError, match="no pixel of these masks has a class") as caught:
+        evaluate.subnet_accuracy(random_supernet(SPACE), SPACE.smallest(), scenes, scenes)
+    one_line(caught)
+
+
+def test_measuring_in_a_search_or_for_a_predictor_looks_at_the_masks_first(toml, data, without_classes):
+    asked = search.Request(space=str(toml), supernet="random", data=str(without_classes))
+    with pytest.raises(DataError, match=NO_CLASS):
+        search.accuracy_source(asked, SPACE)
+    notes = []
+    search.accuracy_source(dataclasses.replace(asked, data=str(data)), SPACE, notes.append)
+    assert notes[0].startswith("masks of scenes val (6 images), 9.2 k pixels: 0 ")
+
+
+@pytest.mark.slow
+def test_the_dry_run_tells_what_is_in_the_masks(toml, data, tmp_path):
+    told = of_request(request(toml, data, tmp_path / "out", "run.batch_size=2"))["masks"]
+    assert [line.partition(",")[0] for line in told] == [
+        "masks of scenes train (24 images)",
+        "masks of scenes val (6 images)",
+    ]
+
+
 def test_one_segmenter_is_fine_tuned_and_its_files_are_evaluated(trained, toml, data, tmp_path):
     config = tmp_path / "config.json"
     config.write_text(json.dumps(SPACE.smallest().to_dict()))
@@ -222,6 +333,7 @@ def test_one_segmenter_is_fine_tuned_and_its_files_are_evaluated(trained, toml, 
         "evaluate", "--supernet", found["supernet"], "--data", data, "--subnets", "max", "--json"
     )
     assert json.loads(evaluated.stdout)["subnets"][0]["accuracy"] == pytest.approx(found["after"]["fp32"])
+    assert "masks of scenes train (24 images), 36.9 k pixels" in made.stderr
     refused = invoke("finetune", *options, *tuned, "--out", tmp_path / "other", "--quantise", "int8")
     assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
     assert "export --precision int8" in refused.stderr
