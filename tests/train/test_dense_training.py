@@ -20,16 +20,17 @@ from nasvit_edge.data_sets import training_splits
 from nasvit_edge.data_sets.scenes import load_scenes
 from nasvit_edge.errors import CheckpointError, DataError, NasvitEdgeError
 from nasvit_edge.flows import search
-from nasvit_edge.model import evaluate
 from nasvit_edge.model.checkpoint import load_supernet, random_supernet, save_supernet
 from nasvit_edge.model.evaluate import accuracy, calibrated, confusion, score, tally
 from nasvit_edge.model.subnet import fold, materialise
 from nasvit_edge.space import load_space
+from nasvit_edge.train import calibration
 from nasvit_edge.train.estimate import of_request
 from nasvit_edge.train.initial import started
 from nasvit_edge.train.loop import Settings
 from nasvit_edge.train.recipe import chosen, load_recipe
 from nasvit_edge.train.run import Request, run
+from nasvit_edge.train.scene_loading import SceneLoader
 from nasvit_edge.train.step import Passes
 
 pytest.importorskip("torchvision")
@@ -78,8 +79,10 @@ def test_a_run_learns_the_scenes_and_writes_what_other_commands_take(trained, da
     out, report = trained
     assert report["accuracy"]["largest"] > 0.4, "four classes: 0.25 of the pixels at best by one of them"
     supernet = load_supernet(out / "supernet.safetensors", SPACE)
-    _, calibration, validation = training_splits(str(data), SPACE)
-    subnet = fold(calibrated(materialise(supernet, SPACE.largest()), calibration))
+    _, validation = training_splits(str(data), SPACE)
+    subnet = fold(
+        calibrated(materialise(supernet, SPACE.largest()), calibration.calibration_for(supernet, str(data)))
+    )
     assert accuracy(subnet, validation) == pytest.approx(report["accuracy"]["largest"])
     assert tomllib.loads((out / "space.toml").read_text())["head"]["kind"] == "mlp"
 
@@ -118,21 +121,31 @@ class After:
 
 
 def test_parts_of_a_set_add_up_to_the_whole(data):
-    _, calibration, validation = training_splits(str(data), SPACE)
-    subnet = fold(calibrated(materialise(random_supernet(SPACE), SPACE.smallest()), calibration))
+    scenes, validation = training_splits(str(data), SPACE)
+    subnet = fold(
+        calibrated(materialise(random_supernet(SPACE), SPACE.smallest()), scenes.take("some", range(8)))
+    )
     halves = [tally(subnet, validation.take("part", part)) for part in (slice(0, 2), slice(2, 6))]
     assert torch.equal(sum(halves), tally(subnet, validation))
     assert score(sum(halves), validation) == pytest.approx(confusion(subnet, validation).mean_iou)
 
 
 @pytest.mark.parametrize("count", [3, 8, 15, 23])
-def test_scenes_for_calibration_are_few_and_from_all_of_the_set(count, data, monkeypatch):
-    monkeypatch.setattr(evaluate, "SCENE_BATCHES", 1)
-    scenes = training_splits(str(data), SPACE)[0].take("some", range(count))
-    used = evaluate.calibrating(scenes)
-    assert len(used) == min(8, count)
-    gaps = np.diff([*used.places, count])  # as many left out everywhere, also at the end
-    assert max(gaps) - min(gaps) <= 1
+def test_scenes_are_calibrated_on_crops_as_in_training(count, data, monkeypatch):
+    monkeypatch.setattr(calibration, "SCENE_BATCHES", 3)
+    scenes, recipe = training_splits(str(data), SPACE)[0].take("some", range(count)), load_recipe("scenes")
+    made = calibration.Calibration(scenes, recipe, SPACE)
+    size = min(8, count)
+    crops = [x for x, _ in made.batches(SPACE, max(SPACE.resolutions))]
+    with SceneLoader(
+        scenes, recipe.scenes, SPACE, size=recipe.scenes.size(SPACE), batch_size=size, workers=0
+    ) as own:
+        trained = [batch.images for (batch,) in own.steps(0, 3)]
+    for ours, theirs in zip(crops, trained, strict=True):
+        assert ours.shape == theirs.shape == (size, 3, *SPACE.input_size(max(SPACE.resolutions)))
+        assert float((ours - theirs).abs().max()) < 0.5 / 255 / min(SPACE.std) + 1e-5
+    small = next(made.batches(SPACE, min(SPACE.resolutions)))[0]
+    assert small.shape[2:] == SPACE.input_size(min(SPACE.resolutions))
 
 
 def test_smaller_resolutions_train_on_smaller_crops():

@@ -13,6 +13,7 @@ from nasvit_edge.errors import TrainingError
 from nasvit_edge.model.checkpoint import load_supernet, random_supernet
 from nasvit_edge.model.evaluate import subnet_accuracy
 from nasvit_edge.model.narrow import narrowed
+from nasvit_edge.train.calibration import Calibration, recipe_of
 from nasvit_edge.train.finetune import Tuning, freeze, keep_function, knows, taken
 from nasvit_edge.train.initial import settle
 from nasvit_edge.train.quantised import QuantisedSupernet
@@ -60,10 +61,11 @@ def test_another_name_lists_the_stages(tiny, below):
 @pytest.mark.parametrize("quantise", ["", "int8"])
 def test_accuracies_before_are_of_the_initial_weights(tiny, quantise):
     supernet = narrowed(random_supernet(tiny, 3), tiny.smallest())
-    calibration, validation = _noise(tiny, 32), _noise(tiny, 40)
+    train, validation = _noise(tiny, 32), _noise(tiny, 40)
+    calibration = Calibration(train, recipe_of(supernet.source, supernet.space), supernet.space)
     expected = subnet_accuracy(supernet, supernet.space.largest(), calibration, validation)
     tuning = Tuning(quantise=quantise)
-    made, teacher = tuning.prepare(supernet, calibration, validation)
+    made, teacher = tuning.prepare(supernet, train, validation)
     assert made.training
     assert teacher is None
     assert isinstance(made, QuantisedSupernet) == bool(quantise)

@@ -13,6 +13,7 @@ import textwrap
 import time
 from pathlib import Path
 
+import image_folders
 import numpy as np
 import pytest
 import torch
@@ -182,7 +183,7 @@ def _files(images: ImageSet, folder: Path) -> FileSet:
     paths = [folder / f"{i}.png" for i in range(len(images))]
     for path, pixels in zip(paths, images.pixels, strict=True):
         pillow.fromarray(pixels.permute(1, 2, 0).numpy()).save(path)
-    return FileSet("files", np.array([os.fsencode(p) for p in paths]), images.labels, 12)
+    return FileSet("files", np.array([os.fsencode(p) for p in paths]), images.labels, image_folders.rule(12))
 
 
 # -- waiting --------------------------------------------------------------------------------------------
