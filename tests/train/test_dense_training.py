@@ -21,7 +21,7 @@ from nasvit_edge.data_sets.scenes import load_scenes
 from nasvit_edge.errors import CheckpointError, DataError, NasvitEdgeError
 from nasvit_edge.flows import search
 from nasvit_edge.model.checkpoint import load_supernet, random_supernet, save_supernet
-from nasvit_edge.model.evaluate import accuracy, calibrated, confusion, score, tally
+from nasvit_edge.model.evaluate import accuracy, calibrated, confusion, score, subnet_accuracy, tally
 from nasvit_edge.model.subnet import fold, materialise
 from nasvit_edge.space import load_space
 from nasvit_edge.train import calibration
@@ -309,7 +309,7 @@ def test_evaluating_a_supernet_on_masks_of_only_255_is_one_line(toml, without_cl
 def test_a_score_of_no_pixels_is_one_line_also_where_masks_were_not_looked_at(without_classes):
     scenes = load_scenes(str(without_classes), "validation", SPACE)
     with pytest.raises(DataError, match="no pixel of these masks has a class") as caught:
-        evaluate.subnet_accuracy(random_supernet(SPACE), SPACE.smallest(), scenes, scenes)
+        subnet_accuracy(random_supernet(SPACE), SPACE.smallest(), scenes, scenes)
     one_line(caught)
 
 
