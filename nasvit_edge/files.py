@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 import tomllib
@@ -17,7 +18,13 @@ from typing import Any
 
 from nasvit_edge.errors import NasvitEdgeError
 
+LFS, PAGE = "a Git LFS pointer", "a web page"
 _PACKAGE = Path(__file__).resolve().parent
+_MARKS = (
+    (b"\xff\xfe", "utf-16-le", "text in UTF-16, as PowerShell's > writes it"),
+    (b"\xfe\xff", "utf-16-be", "text in UTF-16"),
+    (b"\xef\xbb\xbf", "utf-8", "text that begins with a byte-order mark"),
+)
 
 
 def shipped(folder: str) -> Path:
@@ -122,8 +129,8 @@ def read_bytes(path: Path, what: str) -> bytes:
 
 def read_json(path: Path, what: str, schema: int | None = None) -> dict[str, Any]:
     """A JSON object with the expected `schema` number (where one is given)."""
+    text = _read_text(path, what)
     try:
-        text = read_bytes(path, what).decode()
         value = loads(text)
     except (ValueError, RecursionError) as error:
         raise NasvitEdgeError(f"{what} {str(path)!r} is not valid JSON: {error}") from None
@@ -143,9 +150,10 @@ def loads(text: str | bytes) -> Any:
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
     """A TOML file that a person wrote."""
+    text = _read_text(path, what)
     try:
-        return tomllib.loads(read_bytes(path, what).decode())
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
         raise NasvitEdgeError(f"{what} {str(path)!r} is not valid TOML: {error}") from None
 
 
@@ -174,6 +182,26 @@ def number(value: Any, what: str) -> float:
     return float(value)
 
 
+def file_and_key(text: str | Path) -> tuple[str, str | None]:
+    """`FILE::KEY`, which names a part of a file -> FILE and KEY; None for the whole of it."""
+    file, mark, key = str(text).rpartition("::")
+    whole = not mark or not file
+    with contextlib.suppress(OSError):  # too long to be a file's name
+        whole = whole or Path(text).exists()
+    return (str(text), None) if whole else (file, key)
+
+
+def text_kind(head: bytes) -> str | None:
+    """What the first bytes of a file show, where that is a text that stands for something else."""
+    encoding, named = next(((e, n) for mark, e, n in _MARKS if head.startswith(mark)), ("utf-8", ""))
+    text = head.decode(encoding, errors="ignore").lstrip("\ufeff \t\r\n")
+    if text.startswith("version https://git-lfs"):
+        return LFS
+    if re.match(r"<(!doctype|!--|html|head|\?xml)", text, re.IGNORECASE):
+        return PAGE
+    return named or None
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hex."""
     return hashlib.sha256(read_bytes(path, "file")).hexdigest()
@@ -197,6 +225,20 @@ def locked(path: Path, busy: str, kind: type[NasvitEdgeError] = NasvitEdgeError)
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def _read_text(path: Path, what: str) -> str:
+    """A text in UTF-8, with or without a byte-order mark."""
+    content = read_bytes(path, what)
+    kind = text_kind(content[:512])
+    if kind in (LFS, PAGE):
+        then = "run `git lfs pull` where it was cloned" if kind == LFS else "the download failed"
+        raise NasvitEdgeError(f"{what} {str(path)!r}: this is {kind}, not the file itself; {then}")
+    try:
+        return content.decode("utf-8-sig")
+    except ValueError as error:
+        advice = f"this is {kind}; save it in UTF-8" if kind else f"this is no text in UTF-8 ({error})"
+        raise NasvitEdgeError(f"{what} {str(path)!r}: {advice}") from None
 
 
 def _no_constant(name: str) -> float:

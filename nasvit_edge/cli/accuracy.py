@@ -19,6 +19,7 @@ accuracy = typer.Typer(
 )
 
 
+@options.with_weights_key
 def fit(
     supernet: options.Supernet = None,
     data: Annotated[

@@ -15,6 +15,7 @@ from nasvit_edge.preparation import PUBLISHED
 from nasvit_edge.units import show_count
 
 
+@options.with_weights_key
 def evaluate(
     artifact: Annotated[
         Path | None, typer.Argument(help="An exported model file, with its sidecar beside it.")

@@ -28,6 +28,7 @@ SEGMENTER_COLUMNS = [
 Artifact = Annotated[Path, typer.Argument(help="An exported model file, with its sidecar beside it.")]
 
 
+@options.with_weights_key
 def export(
     result: Annotated[Path | None, typer.Argument(help="A result file of `search`.")] = None,
     format_name: Annotated[str, typer.Option("--format", help="onnx, tflite, coreml or tensorrt.")] = "onnx",
@@ -100,6 +101,7 @@ def export(
         note("from the cache; --no-cache makes it anew")
 
 
+@options.with_weights_key
 def verify(
     artifact: Artifact,
     supernet: options.Supernet = None,

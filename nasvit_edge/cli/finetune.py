@@ -11,6 +11,7 @@ from nasvit_edge.cli import options
 from nasvit_edge.cli.output import note, print_json, print_table, progress
 
 
+@options.with_weights_key
 def finetune(
     result: Annotated[Path | None, typer.Argument(help="A result file of `search`.")] = None,
     data: options.TrainingImages = "fashion-mnist",

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from nasvit_edge.errors import CheckpointError
 
 Space = Annotated[str, typer.Option(help="Search space: nasvit, alphanet, nano, or a path to a TOML file.")]
 Device = Annotated[
@@ -34,7 +39,41 @@ Supernet = Annotated[
     str | None,
     typer.Option(help="Weights: a checkpoint file, the name of shipped weights (nano), or random[:SEED]."),
 ]
+_WeightsKey = Annotated[
+    str | None,
+    typer.Option(
+        "--weights-key",
+        show_default="those that fit, averaged ones first",
+        help="Which weights of the file, where it holds several: model_ema, state_dict.student, ...",
+    ),
+]
 Out = Annotated[Path, typer.Option(help="Where to write.")]
+
+
+def with_weights_key(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that takes --supernet, with --weights-key after it; the two reach it as one text, FILE::KEY."""
+
+    @functools.wraps(command)
+    def run(*args: Any, weights_key: str | None = None, **values: Any) -> None:
+        if weights_key is not None:
+            if values.get("supernet") is None:
+                raise CheckpointError(
+                    "--weights-key names weights of the file --supernet FILE: give that too"
+                )
+            values["supernet"] = f"{values['supernet']}::{weights_key}"
+        command(*args, **values)
+
+    signature = inspect.signature(command)
+    parameters = list(signature.parameters.values())
+    at = 1 + [parameter.name for parameter in parameters].index("supernet")
+    own = inspect.Parameter(
+        "weights_key", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_WeightsKey
+    )
+    as_others = own.replace(kind=parameters[at - 1].kind)
+    run.__signature__ = signature.replace(parameters=[*parameters[:at], as_others, *parameters[at:]])  # type: ignore[attr-defined]
+    run.__annotations__ = {**command.__annotations__, "weights_key": _WeightsKey}
+    return run
+
 
 # -- training ---------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from nasvit_edge.cli.output import (
 _Text = str | None
 
 
+@options.with_weights_key
 def search(
     latency: Annotated[
         list[str] | None,

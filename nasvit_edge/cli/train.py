@@ -12,6 +12,7 @@ from nasvit_edge.cli import options
 from nasvit_edge.cli.output import note, print_json, print_table, progress
 
 
+@options.with_weights_key
 def train(
     space: Annotated[
         str | None,

@@ -292,8 +292,11 @@ def _supernet_of(artifact: Artifact, space: SearchSpace, weights: str | None) ->
     source = artifact.weights()
     if weights is not None:
         supernet = load_supernet(weights, space)
-        if any(supernet.source.get(key) != source.get(key) for key in ("sha256", "seed")):
-            raise VerifyError(f"{weights!r} are not the weights that {str(artifact.path)!r} was made from")
+        if any(supernet.source.get(key) != source.get(key) for key in ("sha256", "seed", "weights_key")):
+            part = f" (those under {source['weights_key']!r})" if "weights_key" in source else ""
+            raise VerifyError(
+                f"{weights!r} are not the weights that {str(artifact.path)!r} was made from{part}"
+            )
         return supernet
     if source.get("kind") == "random" and type(source.get("seed")) is int:
         return load_supernet(f"random:{source['seed']}", space)

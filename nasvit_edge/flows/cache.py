@@ -40,7 +40,7 @@ def export_key(
 ) -> str:
     """A hash of everything that an export depends on: weights, space, subnet, data, options, versions, our code."""
     parts = {
-        "weights": _fingerprint(supernet),
+        "weights": _weights(supernet),
         "space": repr(space),
         "config": config.to_dict(),
         "data": None if calibration is None else calibration.digest(),
@@ -97,7 +97,7 @@ def accuracy_store(space: SearchSpace, supernet: str, source: ImageAccuracy) -> 
     """The file that keeps accuracies measured with these weights, images and code."""
     parts = {
         "space": repr(space),
-        "weights": _fingerprint(supernet),
+        "weights": _weights(supernet),
         "calibration": source.calibration.digest(),
         "images": source.validation.digest(),
         "code": _code(),
@@ -124,10 +124,11 @@ def clear() -> int:
     return int(freed)
 
 
-def _fingerprint(supernet: str) -> str:
-    """Of a file its hash; of shipped weights and generic ones their name, the former's content is in `_code`."""
-    path = Path(supernet)
-    return files.sha256(path) if path.is_file() else supernet
+def _weights(supernet: str) -> list[str | None]:
+    """Of a file its hash, and which weights of it are meant; of shipped weights and generic ones their name, the
+    former's content is in `_code`."""
+    path, key = files.file_and_key(supernet)
+    return [files.sha256(Path(path)) if Path(path).is_file() else path, key]
 
 
 def _code() -> str:

@@ -90,20 +90,29 @@ def evaluate(
 
 def space_of(weights: str, space: str | None) -> SearchSpace:
     """The space that is named; else of the run that made the weights, or the one that shipped weights are called after."""
-    from nasvit_edge.model.checkpoint import read_weights, resolve_weights
+    from nasvit_edge.model.checkpoint import resolve_weights
+    from nasvit_edge.model.filling import spaces_of
+    from nasvit_edge.model.weights_file import weights_file
 
     if space is not None:
         return load_space(space)
-    beside = Path(weights).parent / "space.toml"
-    if weights in space_names():
-        return load_space(weights)
-    if Path(weights).is_file() and beside.is_file():
+    path, key = files.file_and_key(weights)
+    beside = Path(path).parent / "space.toml"
+    if path in space_names():
+        return load_space(path)
+    if Path(path).is_file() and beside.is_file():
         return load_space(beside)
-    if not weights.startswith("random"):
-        name = read_weights(resolve_weights(weights))[1].get("space")
-        if name in space_names():
-            return load_space(str(name))
-    raise SpaceError(f"weights {weights!r} do not say of which space they are: add --space NAME or FILE.toml")
+    like = ""
+    if not path.startswith("random"):
+        with weights_file(resolve_weights(path)) as file:
+            name = file.metadata.get("space")
+            if name in space_names():
+                return load_space(str(name))
+            like = " or ".join(map(repr, spaces_of(file, key)))
+    told = f" (their keys are those of {like})" if like else ""
+    raise SpaceError(
+        f"weights {weights!r} do not say of which space they are{told}: add --space NAME or FILE.toml"
+    )
 
 
 def chosen(text: str, space: SearchSpace, seed: int) -> _Named:
@@ -253,6 +262,8 @@ def remarks(report: dict[str, Any]) -> list[str]:
             f"{spread['count']} random subnets (seed {report['seed']}): mean {spread['mean']:.2%}{deviation}, "
             f"{spread['lowest']:.2%} to {spread['highest']:.2%}"
         )
+    if "note" in report["weights"]:
+        lines.append(report["weights"]["note"])
     lines += report["remarks"]
     if report["weights"].get("kind") == "random":
         lines.append("RANDOM WEIGHTS: these accuracies mean nothing")

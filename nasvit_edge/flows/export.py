@@ -83,6 +83,8 @@ def export(request: Request, note: Callable[[str], None]) -> dict[str, Any]:
     if plan.supernet.startswith("random"):
         note("RANDOM WEIGHTS: this file has no accuracy; it is for tests and timing")
     supernet, calibration = _loaded(plan, request.uncalibrated)
+    if "note" in supernet.source:
+        note(str(supernet.source["note"]))
     key = cache.export_key(plan.space, plan.supernet, plan.config, calibration, form, options)
     cached = request.use_cache and cache.restore(key, path, plan.extra)
     if not cached:

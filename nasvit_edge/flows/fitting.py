@@ -57,6 +57,8 @@ def fit(
     told = f"{len(configs)} subnets of {Path(supernet).name} measured on {images}"
     content = fitting.fit(loaded, configs, accuracies, told) | {"seed": seed}
     content |= {"weights_sha256": source.supernet.source.get("sha256")}  # of generic weights None
+    key = files.file_and_key(supernet)[1]
+    content |= {"weights_key": key} if key is not None else {}
     parsed(out.stem, content, loaded)
     if source.writes:
         files.write_json(out, content)

@@ -277,8 +277,10 @@ def _of_other_weights(predictor: AccuracyPredictor, supernet: str | None) -> boo
     if predictor.weights_sha256 is None or supernet is None:
         return False
     shipped = {path.stem: path for path in files.data("weights").glob("*.safetensors")}
+    path, key = files.file_and_key(supernet)
     with contextlib.suppress(NasvitEdgeError):  # `random`, or no such file: told where weights are needed
-        return files.sha256(shipped.get(supernet, Path(supernet))) != predictor.weights_sha256
+        found = files.sha256(shipped.get(path, Path(path)))
+        return (found, key) != (predictor.weights_sha256, predictor.weights_key)
     return False
 
 
@@ -294,6 +296,8 @@ def measured_accuracy(
     assert request.supernet is not None
     assert request.data is not None
     source = ImageAccuracy.load(request.supernet, space, request.data, workers=request.workers)
+    if "note" in source.supernet.source and source.writes:
+        note(str(source.supernet.source["note"]))
     if isinstance(source.validation, SceneSet):
         told = mask_check.checked(source.validation, space, on_progress=on_progress)
         for line in told if source.writes else ():

@@ -42,6 +42,7 @@ class AccuracyPredictor:
         raw: the whole file, with its `validation`.
         quality: what is predicted, in a word or two.
         weights_sha256: of the file of weights that it was fitted to; None where it does not say.
+        weights_key: the part of that file, where one was named.
     """
 
     name: str
@@ -56,6 +57,7 @@ class AccuracyPredictor:
     raw: dict[str, Any]
     quality: str = "accuracy"
     weights_sha256: str | None = None
+    weights_key: str | None = None
 
     def __call__(self, config: SubnetConfig) -> float:
         """What is predicted of a config of the space, a fraction."""
@@ -187,6 +189,7 @@ def parsed(name: str, raw: dict[str, Any], space: SearchSpace | None = None) -> 
         raw=raw,
         quality=quality,
         weights_sha256=_weights(raw),
+        weights_key=_weights_key(raw),
     )
     _check_link(predictor)
     return predictor
@@ -198,6 +201,13 @@ def _weights(raw: dict[str, Any]) -> str | None:
         return None
     if not isinstance(found, str) or re.fullmatch("[0-9a-f]{64}", found) is None:
         raise ValueError(f"'weights_sha256' is {found!r}, not 64 hex digits")
+    return found
+
+
+def _weights_key(raw: dict[str, Any]) -> str | None:
+    found = raw.get("weights_key")
+    if found is not None and not isinstance(found, str):
+        raise ValueError(f"'weights_key' is {found!r}, no text")
     return found
 
 

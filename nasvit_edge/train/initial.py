@@ -7,17 +7,13 @@ from collections.abc import Callable
 
 import torch
 
-from nasvit_edge import files
-from nasvit_edge.model.checkpoint import (
-    is_segmenter,
-    load_stages,
-    load_supernet,
-    read_weights,
-    resolve_weights,
-)
+from nasvit_edge.files import file_and_key
+from nasvit_edge.model.checkpoint import load_supernet, loaded, resolve_weights, source_of
 from nasvit_edge.model.evaluate import Batches, calibrated
+from nasvit_edge.model.filling import is_segmenter, load_stages
 from nasvit_edge.model.subnet import materialise, statistics
 from nasvit_edge.model.supernet import Supernet
+from nasvit_edge.model.weights_file import WeightsFile, weights_file
 from nasvit_edge.space import SearchSpace
 
 Note = Callable[[str], None]
@@ -45,14 +41,21 @@ def started(
     """
     if weights.startswith("random"):
         return load_supernet(weights, space)
-    path = resolve_weights(weights)
-    tensors, metadata = read_weights(path)
-    if not space.is_dense or is_segmenter(tensors):
-        return load_supernet(path, space)
-    supernet = initialised(space, seed, str(metadata.get("scaling", scaling)))
-    load_stages(supernet, tensors, str(path))
-    supernet.source = {"kind": "stages", **metadata, "sha256": files.sha256(path)}
-    note(f"the stages of {path.name} with a new stem and decoder")
+    key = file_and_key(weights)[1]
+    with weights_file(resolve_weights(weights)) as file:
+        if not space.is_dense or is_segmenter(file.tensors):
+            supernet = loaded(file, space, key)
+        else:
+            supernet = _with_stages(file, key, space, seed, scaling)
+            note(f"the stages of {file.path.name} with a new stem and decoder")
+    if "note" in supernet.source:
+        note(str(supernet.source["note"]))
+    return supernet
+
+
+def _with_stages(file: WeightsFile, key: str | None, space: SearchSpace, seed: int, scaling: str) -> Supernet:
+    supernet = initialised(space, seed, str(file.metadata.get("scaling", scaling)))
+    supernet.source = source_of("stages", file, load_stages(supernet, file, key))
     return supernet
 
 

@@ -15,7 +15,6 @@ from nasvit_edge import data_sets, files
 from nasvit_edge.data_sets import Labelled, mask_check
 from nasvit_edge.data_sets.scenes import SceneSet
 from nasvit_edge.errors import RecipeError, TrainingError
-from nasvit_edge.model.checkpoint import resolve_weights
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.space import SearchSpace, load_space, space_toml
 from nasvit_edge.train.calibration import Calibration
@@ -167,13 +166,13 @@ def _initial(request: Request, space: SearchSpace, note: Callable[[str], None]) 
     scaling = request.recipe.subnets.scaling
     if request.weights is None:
         return initialised(space, request.settings.seed, scaling), ""
-    path = resolve_weights(request.weights)
     supernet = started(request.weights, space, request.settings.seed, scaling, note)
     if supernet.scaling != scaling:
         raise RecipeError(
-            f"weights {str(path)!r} have {supernet.scaling} layer scaling; the recipe has {scaling}: --set subnets.scaling={supernet.scaling}"
+            f"weights {request.weights!r} have {supernet.scaling} layer scaling; the recipe has {scaling}: --set subnets.scaling={supernet.scaling}"
         )
-    return supernet, files.sha256(path)
+    part = supernet.source.get("weights_key")
+    return supernet, f"{supernet.source['sha256']}" + (f" {part}" if part else "")
 
 
 def _teacher(request: Request, space: SearchSpace) -> Callable[[Tensor], Tensor] | None:

@@ -19,14 +19,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasvit_edge.errors import CheckpointError, require
-from nasvit_edge.model.checkpoint import load_supernet, open_weights, read_weights, resolve_weights
+from nasvit_edge.files import file_and_key
+from nasvit_edge.model.checkpoint import load_supernet, resolve_weights
 from nasvit_edge.model.subnet import fold, materialise
+from nasvit_edge.model.weights_file import find, open_weights, weights_file
 from nasvit_edge.space import SearchSpace, load_space, space_names
 
 _FORMS = (
     "timm:NAME, torchvision:NAME, either with @FILE for weights of your own, a TorchScript file (.pt, .pth, .ts), "
     "or supernet weights (.safetensors, a run's folder)"
 )
+
+
+_COUNTER = "num_batches_tracked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +130,7 @@ def _member(name: str, space: SearchSpace) -> Member:
         model, _, weights = rest.partition("@")
         made = _timm if library == "timm" else _torchvision
         return made(name, model, weights, space)
-    path = Path(name)
+    path = Path(file_and_key(name)[0])
     if path.is_dir() or path.suffix == ".safetensors" or re.fullmatch(r"[\w-]{1,64}", name):
         return _supernet(name, space)
     if path.suffix in (".pt", ".pth", ".ts", ".pt2"):
@@ -174,26 +179,35 @@ def _fetched(name: str, fetch: Callable[[], Any]) -> Any:
         ) from None
 
 
-def _filled(module: Any, path: str) -> Any:
-    """`module` with the weights of a file: a state dict or a training checkpoint."""
-    tensors, _ = read_weights(Path(path))
-    own = module.state_dict()
-    for key in [*tensors, *own]:
-        counter = key.endswith("num_batches_tracked")
-        if key not in own or (key not in tensors and not counter):
-            state = "unknown to this model" if key not in own else "missing"
-            raise CheckpointError(f"weights {path!r}: key {key!r} is {state}; is it the model they are of?")
-        if key in tensors and tensors[key].shape != own[key].shape:
-            raise CheckpointError(
-                f"weights {path!r}: key {key!r} has shape {tuple(tensors[key].shape)}; {tuple(own[key].shape)} "
-                "is expected for this model and the data's classes"
-            )
+def _filled(module: Any, weights: str) -> Any:
+    """`module` with the weights of a file (or FILE::KEY): a state dict or a training checkpoint."""
+    path, key = file_and_key(weights)
+    own = {n: v for n, v in module.state_dict().items() if not n.endswith(_COUNTER)}
+    with weights_file(Path(path)) as file:
+        found = find(
+            file,
+            [{name: name for name in own}],
+            lambda name, entry: entry.shape == own[name].shape,
+            "this model",
+            key=key,
+            ignored=lambda name: name.endswith(_COUNTER),
+        )
+        tensors = {}
+        for name, stored in found.place.names.items():
+            entry = file.tensors[stored]
+            if entry.shape != own[name].shape:
+                raise CheckpointError(
+                    f"weights {path!r}: key {stored!r} has shape {entry.shape}; {tuple(own[name].shape)} "
+                    "is expected for this model and the data's classes"
+                )
+            tensors[name] = file.floats(stored) if own[name].is_floating_point() else entry.read()
     module.load_state_dict(tensors, strict=False)
     return module
 
 
 def _supernet(name: str, space: SearchSpace) -> Member:
-    path = Path(name) / "supernet.safetensors" if Path(name).is_dir() else resolve_weights(name)
+    weights = f"{name}/supernet.safetensors" if Path(name).is_dir() else name
+    path = resolve_weights(weights)
     beside = path.parent / "space.toml"
     own = space
     if beside.exists() or name in space_names():  # shipped weights are of the space of their name
@@ -204,7 +218,7 @@ def _supernet(name: str, space: SearchSpace) -> Member:
             "give one that was trained on these classes"
         )
     try:
-        largest = fold(materialise(load_supernet(path, own), own.largest()))
+        largest = fold(materialise(load_supernet(weights, own), own.largest()))
     except CheckpointError as error:
         raise CheckpointError(
             f"teacher {name!r} is none of space {own.name!r} with {own.classes} classes: {error}"

@@ -9,20 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import GOLDEN, one_line, only_user_errors
+from held import load_tensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasvit_edge.errors import CheckpointError
-from nasvit_edge.model.checkpoint import (
-    load_supernet,
-    load_tensors,
-    published_names,
-    published_state,
-    random_supernet,
-    read_weights,
-    save_supernet,
-)
+from nasvit_edge.model.checkpoint import load_supernet, random_supernet, save_supernet
+from nasvit_edge.model.published import published_names, published_state
 from nasvit_edge.model.supernet import Supernet, resize_positions
+from nasvit_edge.model.weights_file import weights_file
 
 MANIFEST: dict[str, list[int]] = json.loads(
     gzip.decompress((GOLDEN / "parity" / "state_manifest.json.gz").read_bytes())
@@ -77,13 +72,13 @@ def test_no_two_entries_have_the_same_published_name(supernet):
 @pytest.mark.parametrize("prefix", ["", "module.", "module.module."])
 def test_both_directions_of_naming_are_inverse(supernet, published, prefix):
     again = Supernet(supernet.space)
-    load_tensors(again, {prefix + n: t for n, t in published.items()}, "memory")
+    load_tensors(again, {prefix + n: t for n, t in published.items()})
     assert same(again.eval(), supernet)
 
 
 def test_our_own_names_are_read_too(supernet):
     again = Supernet(supernet.space)
-    load_tensors(again, supernet.state_dict(), "memory")
+    load_tensors(again, supernet.state_dict())
     assert same(again, supernet)
 
 
@@ -95,13 +90,13 @@ def test_entries_without_effect_are_not_needed_and_not_refused(supernet, publish
         "first_conv.bn.bn.num_batches_tracked": torch.tensor(3),
     }
     again = Supernet(supernet.space)
-    load_tensors(again, published | extra, "memory")
+    load_tensors(again, published | extra)
     assert same(again, supernet)
 
 
 def test_half_precision_is_widened(supernet, published):
     again = Supernet(supernet.space)
-    load_tensors(again, {n: t.half() for n, t in published.items()}, "memory")
+    load_tensors(again, {n: t.half() for n, t in published.items()})
     assert all(v.dtype == torch.float32 for n, v in again.state_dict().items() if "num_batches" not in n)
 
 
@@ -110,7 +105,7 @@ def test_half_precision_is_widened(supernet, published):
 
 def _load(supernet: Supernet, tensors: dict[str, torch.Tensor]) -> str:
     with pytest.raises(CheckpointError) as caught:
-        load_tensors(Supernet(supernet.space), tensors, "some.pth")
+        load_tensors(Supernet(supernet.space), tensors)
     assert "some.pth" in one_line(caught)
     return one_line(caught)
 
@@ -159,7 +154,7 @@ def test_a_position_table_of_another_window_is_resized_bicubically(supernet, pub
     y, x = torch.meshgrid(torch.linspace(-1, 1, side), torch.linspace(-1, 1, side), indexing="ij")
     table = torch.stack([y + 2 * x] * published[name].shape[1], -1).reshape(side * side, -1)
     again = Supernet(supernet.space)
-    load_tensors(again, published | {name: table}, "memory")
+    load_tensors(again, published | {name: table})
     ours = again.get_parameter(next(o for o, t in published_names(supernet).items() if t == name)).detach()
     expected = resize_positions(table.view(side, side, -1), (7, 7)).reshape(49, -1)
     assert torch.equal(ours, expected)
@@ -319,12 +314,12 @@ def test_a_checkpoint_without_weights_says_so(tmp_path, tiny, state):
 
 def test_weights_for_another_space_name_the_key_that_does_not_fit(tmp_path, nano, published):
     torch.save({"model": published}, tmp_path / "tiny.pth")
-    assert "key 'blocks." in refused(tmp_path / "tiny.pth", nano)
+    assert "key 'model.blocks." in refused(tmp_path / "tiny.pth", nano)
 
 
 def test_reading_gives_the_tensors_as_they_are(tmp_path, published):
     torch.save(published, tmp_path / "plain.pth")
-    tensors, metadata = read_weights(tmp_path / "plain.pth")
-    assert metadata == {}
-    assert list(tensors) == list(published)
-    assert all(torch.equal(tensors[n], published[n]) for n in published)
+    with weights_file(tmp_path / "plain.pth") as file:
+        assert file.metadata == {}
+        assert list(file.tensors) == list(published)
+        assert all(torch.equal(file.tensors[n].read(), published[n]) for n in published)

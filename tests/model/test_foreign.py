@@ -21,12 +21,19 @@ import torch
 from conftest import one_line, only_user_errors
 
 from nasvit_edge.errors import CheckpointError
-from nasvit_edge.model import foreign
-from nasvit_edge.model.checkpoint import load_supernet, published_state, random_supernet
-from nasvit_edge.model.foreign import read_tensors
+from nasvit_edge.model import inert
+from nasvit_edge.model.checkpoint import load_supernet, random_supernet
+from nasvit_edge.model.published import published_state
 from nasvit_edge.model.supernet import Supernet
+from nasvit_edge.model.weights_file import weights_file
 
 ZIP, LEGACY = True, False
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of a file by dotted name."""
+    with weights_file(path) as file:
+        return {name: entry.read() for name, entry in file.tensors.items()}
 
 
 @pytest.fixture(scope="module")
@@ -108,11 +115,11 @@ def test_a_training_checkpoint_is_read_without_the_modules_it_names(tmp_path, su
 
 
 @pytest.mark.parametrize("form", [ZIP, LEGACY], ids=["zip", "legacy"])
-@pytest.mark.parametrize("key", ["model", "state_dict"])
-def test_the_weights_are_found_under_their_usual_keys(tmp_path, form, key):
+@pytest.mark.parametrize("key", ["model", "state_dict", "deep.er"])
+def test_tensors_are_named_by_the_keys_that_lead_to_them(tmp_path, form, key):
     state = {key: {"a": torch.arange(3.0)}, "epoch": 1}
     torch.save(state, tmp_path / "c.pth", _use_new_zipfile_serialization=form)
-    assert read_tensors(tmp_path / "c.pth")["a"].tolist() == [0, 1, 2]
+    assert read_tensors(tmp_path / "c.pth")[f"{key}.a"].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("form", [ZIP, LEGACY], ids=["zip", "legacy"])
@@ -143,14 +150,27 @@ def test_views_types_and_shapes_come_back_as_they_were(tmp_path, form, protocol)
 
 
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
-def test_a_tensor_that_is_no_plain_one_is_left_out_or_named(tmp_path):
-    state = {
-        "a": torch.ones(2),
-        "sparse": torch.eye(2).to_sparse(),
-        "int8": torch.quantize_per_tensor(torch.ones(2), 1, 0, torch.qint8),
-    }
-    torch.save(state, tmp_path / "c.pth")
-    assert list(read_tensors(tmp_path / "c.pth")) == ["a"]
+@pytest.mark.parametrize("form", [ZIP, LEGACY], ids=["zip", "legacy"])
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda: torch.eye(2).to_sparse(), "sparse"),
+        (lambda: torch.quantize_per_tensor(torch.ones(2), 1, 0, torch.qint8), "quantised"),
+        (lambda: torch.empty(2, device="meta"), "without numbers"),
+        (lambda: torch.ones(2).to(torch.float8_e4m3fn), "float8_e4m3fn"),
+        (lambda: torch.ones(2).to(torch.float8_e5m2), "float8_e5m2"),
+        (lambda: torch.ones(2).to(torch.uint16), "uint16"),
+    ],
+    ids=str,
+)
+def test_a_tensor_that_is_no_plain_one_is_named_where_it_is_asked_for(tmp_path, form, make, kind):
+    state = {"a": torch.ones(2), "b": make()}
+    torch.save(state, tmp_path / "c.pth", _use_new_zipfile_serialization=form)
+    with weights_file(tmp_path / "c.pth") as file:
+        assert file.tensors["a"].read().tolist() == [1, 1]
+        with pytest.raises(CheckpointError, match=f"'b' holds .*{kind}") as caught:
+            file.tensors["b"].read()
+    assert "c.pth" in one_line(caught)
 
 
 # -- nothing is executed ------------------------------------------------------------------------------
@@ -188,7 +208,7 @@ def test_nothing_that_a_pickle_calls_is_called(tmp_path, name, form):
     marker, path = tmp_path / "marker", tmp_path / "bomb.pth"
     state = {"config": _bombs(marker)[name], "model": {"a": torch.ones(2)}, "more": [_bombs(marker)[name]]}
     torch.save(state, path, _use_new_zipfile_serialization=form)
-    assert read_tensors(path)["a"].tolist() == [1, 1]
+    assert read_tensors(path)["model.a"].tolist() == [1, 1]
     assert not marker.exists()
 
 
@@ -230,7 +250,7 @@ GLOBALS = [
 
 @pytest.mark.parametrize("name", GLOBALS, ids=lambda name: name.replace("\n", "."))
 def test_no_name_of_a_pickle_is_the_real_object(name):
-    found = foreign._load(io.BytesIO(f"c{name}\n.".encode()))
+    found = inert.load(io.BytesIO(f"c{name}\n.".encode()))
     module, attribute = name.split("\n")
     real = getattr(__import__(module, fromlist=["x"]), attribute)
     assert found is not real or found is tuple
@@ -241,17 +261,17 @@ def test_what_a_pickle_sets_on_a_name_does_not_outlive_it(name):
     """The build opcode sets attributes of whatever it is given; nothing shared may be given to it."""
     module, attribute = name.split("\n")
     real = getattr(__import__(module, fromlist=["x"]), attribute)
-    before = dir(real), dir(foreign._Inert), dir(foreign._Ordered), dir(tuple)
+    before = dir(real), dir(inert.Inert), dir(inert._Ordered), dir(tuple)
     for state in (b"}U\x05dump_I01\ns", b"N}U\x05dump_I01\ns\x86"):  # a dict of attributes, and of slots
         only_errors(f"c{name}\n".encode() + state + b"b.")
-    assert (dir(real), dir(foreign._Inert), dir(foreign._Ordered), dir(tuple)) == before
-    assert "dump_" not in dir(foreign._load(io.BytesIO(f"c{name}\n.".encode())))
+    assert (dir(real), dir(inert.Inert), dir(inert._Ordered), dir(tuple)) == before
+    assert "dump_" not in dir(inert.load(io.BytesIO(f"c{name}\n.".encode())))
 
 
 def only_errors(content: bytes) -> None:
     """Unpickle; an error is as good as a result."""
     with contextlib.suppress(TypeError, AttributeError, ValueError, KeyError, pickle.UnpicklingError):
-        foreign._load(io.BytesIO(content))
+        inert.load(io.BytesIO(content))
 
 
 def test_sources_in_old_files_are_not_written_anywhere(tmp_path, monkeypatch):
@@ -274,9 +294,7 @@ def test_sources_in_old_files_are_not_written_anywhere(tmp_path, monkeypatch):
 
 
 def _read(path: Path) -> Any:
-    from nasvit_edge.model.checkpoint import read_weights
-
-    return read_weights(path)
+    return read_tensors(path)
 
 
 # -- descriptions that do not fit their numbers ---------------------------------------------------------
@@ -311,7 +329,7 @@ def _archive(path: Path, rebuild: tuple[Any, ...], numbers: bytes = bytes(16), *
 
 def test_a_description_that_fits_is_read(tmp_path):
     path = _archive(tmp_path / "c.pth", (0, (2, 2), (2, 1)), struct.pack("<4f", 1, 2, 3, 4))
-    assert read_tensors(path)["a"].tolist() == [[1, 2], [3, 4]]
+    assert read_tensors(path)["model.a"].tolist() == [[1, 2], [3, 4]]
 
 
 @pytest.mark.parametrize(
@@ -336,13 +354,13 @@ def test_a_description_that_fits_is_read(tmp_path):
 )
 def test_a_description_that_reaches_beyond_its_numbers_names_the_key(tmp_path, rebuild):
     path = _archive(tmp_path / "c.pth", rebuild)
-    with pytest.raises(CheckpointError, match="'a'") as caught:
+    with pytest.raises(CheckpointError, match=r"'model\.a'") as caught:
         read_tensors(path)
     assert "c.pth" in one_line(caught)
 
 
 def test_empty_shapes_of_any_size_take_no_memory(tmp_path):
-    assert read_tensors(_archive(tmp_path / "c.pth", (0, (0, 1 << 40), (1, 1))))["a"].numel() == 0
+    assert read_tensors(_archive(tmp_path / "c.pth", (0, (0, 1 << 40), (1, 1))))["model.a"].numel() == 0
 
 
 @pytest.mark.parametrize(
@@ -365,11 +383,11 @@ def test_a_missing_or_damaged_member_names_the_key(tmp_path):
         whole.replace(b"\x11\x22\x33\x44", b"\x11\x22\x33\x45", 1),
     ):
         path.write_bytes(damaged)
-        with pytest.raises(CheckpointError, match="'a'") as caught:
+        with pytest.raises(CheckpointError, match=r"'model\.a'") as caught:
             read_tensors(path)
         one_line(caught)
 
 
 def test_a_damaged_memo_index_takes_no_memory(tmp_path):
     """The index of LONG_BINPUT is a number in the file; an array up to it would be 32 GB."""
-    assert foreign._load(io.BytesIO(b"\x80\x02]r\xff\xff\xff\xff.")) == []
+    assert inert.load(io.BytesIO(b"\x80\x02]r\xff\xff\xff\xff.")) == []

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import GOLDEN
+from held import load_tensors
 from torch import Tensor
 
-from nasvit_edge.model.checkpoint import load_tensors, random_supernet
+from nasvit_edge.model.checkpoint import random_supernet
 from nasvit_edge.model.subnet import Subnet, fold, materialise
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.ops import MBConv, TransformerBlock
@@ -44,7 +45,7 @@ def published(nasvit) -> Supernet:
     """The official supernet with the weights of the fill, read as a checkpoint with published names."""
     values = {name: FILL.fill_entry(name, tuple(shape)) for name, shape in MANIFEST.items()}
     supernet = Supernet(nasvit)
-    load_tensors(supernet, {n: torch.from_numpy(v) for n, v in values.items() if v is not None}, "parity")
+    load_tensors(supernet, {n: torch.from_numpy(v) for n, v in values.items() if v is not None})
     return supernet.eval()
 
 

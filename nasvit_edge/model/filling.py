@@ -1,0 +1,173 @@
+"""Giving a supernet its weights, under our names or published ones, and telling of which space weights are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from nasvit_edge.errors import CheckpointError
+from nasvit_edge.model.finding import Stored, places
+from nasvit_edge.model.published import DECODER, published_names
+from nasvit_edge.model.supernet import Supernet, resize_positions
+from nasvit_edge.model.weights_file import Found, MisfitError, WeightsFile, find
+from nasvit_edge.space import SearchSpace, load_space, space_names
+
+_IGNORED = ("bn_tracking", "relative_position_index", "num_batches_tracked", "mobile_inverted_conv.rescale")
+_HEADS = ("classifier.", "pixel_classifier.")
+
+
+def is_segmenter(names: Iterable[str]) -> bool:
+    """Whether the names of weights have a decoder's among them."""
+    return any(f".{part}" in f".{name}" for name in names for part in DECODER)
+
+
+def load_weights(supernet: Supernet, file: WeightsFile, key: str | None = None) -> Found:
+    """Give a supernet its weights, under our names or published ones, wherever in the file they are.
+
+    Raises:
+        CheckpointError: the key that does not fit, or the space that the weights are of.
+    """
+    return _filled(supernet, file, published_names(supernet), f"space {supernet.space.name!r}", key)
+
+
+def load_stages(supernet: Supernet, file: WeightsFile, key: str | None = None) -> Found:
+    """Give a supernet the stages of weights whose stem and head are others; CheckpointError where one does not fit."""
+    stages = {stage.name for stage in supernet.space.stages}
+    names = {o: t for o, t in published_names(supernet).items() if o.split(".")[0] in stages}
+    what = f"the stages of space {supernet.space.name!r}"
+    return _filled(supernet, file, names, what, key, strict=False)
+
+
+def _filled(
+    supernet: Supernet,
+    file: WeightsFile,
+    names: Mapping[str, str],
+    what: str,
+    key: str | None,
+    strict: bool = True,
+) -> Found:
+    """`names`: our name -> published name."""
+    state = supernet.state_dict()
+
+    def fits(own: str, entry: Stored) -> bool:
+        return _fits(entry.shape, state[own].shape, own)
+
+    try:
+        found = find(file, _wanted(names), fits, what, key=key, ignored=_is_ignored, strict=strict)
+        for own, name in found.place.names.items():
+            if not fits(own, file.tensors[name]):
+                raise MisfitError(_misshapen(file, name, state[own].shape))
+    except MisfitError:
+        _say_of_which_space(file, supernet.space, key)
+        raise
+    for own, name in found.place.names.items():
+        state[own] = _fitting(file.floats(name), state[own], name, str(file.path))
+    supernet.load_state_dict(state)
+    return found
+
+
+def _wanted(names: Mapping[str, str]) -> list[dict[str, str]]:
+    """Names in a file -> our names: for our own files, and for published ones."""
+    return [{own: own for own in names}, {theirs: own for own, theirs in names.items()}]
+
+
+def _is_ignored(name: str) -> bool:
+    return any(part in name for part in _IGNORED)
+
+
+def _misshapen(file: WeightsFile, name: str, expected: tuple[int, ...]) -> str:
+    shape = file.tensors[name].shape
+    line = f"weights {str(file.path)!r}: key {name!r} has shape {shape}; {tuple(expected)} is expected"
+    if name.endswith(("classifier.linear.linear.weight", "classifier.linear.weight")):
+        line += f": {shape[0]} classes for the space's {expected[0]}"
+    return line
+
+
+# -- other spaces -----------------------------------------------------------------------------------
+
+
+def spaces_of(file: WeightsFile, key: str | None = None) -> list[str]:
+    """The known spaces whose supernet has these weights, whatever the number of classes.
+
+    Where several have the same shapes, the one that a file of ours names alone.
+    """
+    fitting = [name for name in space_names() if _is_of(file, name, key)]
+    named = file.metadata.get("space")
+    return [str(named)] if named in fitting else fitting
+
+
+def _is_of(file: WeightsFile, space: str, key: str | None) -> bool:
+    wanted, shapes = _known(space, str(file.metadata.get("scaling", "switchable")))
+
+    def fits(own: str, shape: tuple[int, ...]) -> bool:
+        some = 1 if own.startswith(_HEADS) else 0  # another number of classes does not make another space
+        return _fits(shape[some:], shapes[own][some:], own)
+
+    return len(file.tensors) >= len(wanted[0]) and any(
+        place.whole
+        and (key is None or place.within(key))
+        and all(fits(own, file.tensors[name].shape) for own, name in place.names.items())
+        for names in wanted
+        for place in places(file.tensors, names, ignored=_is_ignored)
+    )
+
+
+@lru_cache
+def _known(space: str, scaling: str) -> tuple[list[dict[str, str]], dict[str, torch.Size]]:
+    """Of a known space: `_wanted`, and the shapes by our names."""
+    with torch.device("meta"):
+        supernet = Supernet(load_space(space), scaling)
+    shapes = {name: tensor.shape for name, tensor in supernet.state_dict().items()}
+    return _wanted(published_names(supernet)), shapes
+
+
+def _say_of_which_space(file: WeightsFile, space: SearchSpace, key: str | None) -> None:
+    """CheckpointError where weights that do not fit are those of a known space."""
+    others = spaces_of(file, key)
+    if others and space.name not in others:
+        listed = " or ".join(map(repr, others))
+        raise CheckpointError(
+            f"weights {str(file.path)!r} are of space {listed}, not {space.name!r}: "
+            f"give --space {others[0]}, or weights of {space.name!r}"
+        )
+
+
+# -- shapes -----------------------------------------------------------------------------------------
+
+
+def _fits(shape: tuple[int, ...], own: tuple[int, ...], name: str) -> bool:
+    """Whether `_fitting` takes a tensor of this shape for the entry `name`."""
+    if name.endswith("position_table") and len(shape) == 2 == len(own):
+        return shape[1] == own[1] and _side(shape) > 0
+    return _squeezed(shape) == _squeezed(own)
+
+
+def _fitting(tensor: Tensor, own: Tensor, name: str, where: str) -> Tensor:
+    """`tensor` in the shape of `own`: same numbers in a 1x1 kernel or linear form, or a resized position table."""
+    if name.endswith(("position_table", "relative_position_bias_table")) and tensor.dim() == 2:
+        tensor = _fitting_positions(tensor, own)
+    if not bool(torch.isfinite(tensor).all()):
+        raise CheckpointError(f"weights {where!r}: key {name!r} holds NaN or infinity")
+    return tensor.to(own.dtype).reshape(own.shape)
+
+
+def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without the trailing 1 x 1 of a pointwise kernel."""
+    return tuple(shape[:2]) if len(shape) == 4 and shape[2:] == (1, 1) else tuple(shape)
+
+
+def _side(shape: tuple[int, ...]) -> int:
+    """Of the square that a position table's rows are; 0 where they are none."""
+    side = round(shape[0] ** 0.5)
+    return side if side * side == shape[0] else 0
+
+
+def _fitting_positions(table: Tensor, own: Tensor) -> Tensor:
+    side, wanted = _side(table.shape), _side(own.shape)
+    if side == wanted:
+        return table
+    image = table.reshape(side, side, -1)
+    return resize_positions(image.float(), (wanted, wanted)).reshape(wanted * wanted, -1)
