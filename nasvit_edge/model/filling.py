@@ -103,8 +103,11 @@ def _is_of(file: WeightsFile, space: str, key: str | None) -> bool:
     wanted, shapes = _known(space, str(file.metadata.get("scaling", "switchable")))
 
     def fits(own: str, shape: tuple[int, ...]) -> bool:
-        some = 1 if own.startswith(_HEADS) else 0  # another number of classes does not make another space
-        return _fits(shape[some:], shapes[own][some:], own)
+        if not own.startswith(_HEADS):
+            return _fits(shape, shapes[own], own)
+        return (
+            _squeezed(shape)[1:] == _squeezed(shapes[own])[1:]
+        )  # another number of classes is no other space
 
     return len(file.tensors) >= len(wanted[0]) and any(
         place.whole

@@ -63,12 +63,11 @@ class WeightsFile:
         counts = Counter(name.partition(".")[0] for name in self.tensors)
         told: dict[str, str] = {}
         for key, closed in self.top.items():
-            start, count = key.partition(".")[0], counts[key.partition(".")[0]]
-            told.setdefault(start, closed or (f"{count} tensor{'s' if count > 1 else ''}" if count else ""))
-        parts = [
-            " ".join(([repr(key)] if key else []) + ([f"({about})"] if about else []))
-            for key, about in told.items()
-        ]
+            start = key.partition(".")[0]
+            tensors = f"{counts[start]} tensor{'s' if counts[start] > 1 else ''}" if counts[start] else ""
+            told.setdefault(start, closed or tensors)
+        named = {repr(key[:60]) if key else "": f"({about})" if about else "" for key, about in told.items()}
+        parts = [f"{key} {about}".strip() for key, about in named.items()]
         more = f" and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else ""
         return f"it holds {', '.join(parts[:_SHOWN]) or 'nothing'}{more}"
 
