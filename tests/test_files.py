@@ -33,6 +33,46 @@ def test_a_file_is_written_with_its_folders_and_ordinary_permissions(tmp_path):
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
+@pytest.mark.parametrize("read", [files.read_json, files.read_toml])
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        ("{}".encode("utf-16"), "UTF-16"),
+        (b"\xfe\xff\x00{", "UTF-16"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "Git LFS pointer"),
+        (b"\xef\xbb\xbf<!doctype html>", "web page"),
+        (b"\xff\x00", "no text in UTF-8"),
+    ],
+)
+def test_what_is_no_text_of_ours_is_named(tmp_path, read, content, kind):
+    (tmp_path / "f").write_bytes(content)
+    with pytest.raises(NasvitEdgeError, match=kind) as caught:
+        read(tmp_path / "f", "file")
+    one_line(caught)
+
+
+def test_a_byte_order_mark_is_no_harm(tmp_path):
+    (tmp_path / "f").write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert files.read_json(tmp_path / "f", "file") == {"a": 1}
+    (tmp_path / "f").write_bytes(b"\xef\xbb\xbfa = 1")
+    assert files.read_toml(tmp_path / "f", "file") == {"a": 1}
+
+
+@given(st.text(max_size=20))
+def test_any_text_is_a_file_and_perhaps_a_key(text):
+    file, key = files.file_and_key(text)
+    assert text == (file if key is None else f"{file}::{key}")
+
+
+def test_a_file_and_its_key_come_apart_at_the_last_colons(tmp_path):
+    assert files.file_and_key("a.pth::b.c") == ("a.pth", "b.c")
+    assert files.file_and_key("a.pth::") == ("a.pth", "")
+    assert files.file_and_key("::b") == ("::b", None)
+    assert files.file_and_key(f"{'x' * 5000}::b") == ("x" * 5000, "b")
+    (tmp_path / "a::b").touch()
+    assert files.file_and_key(tmp_path / "a::b") == (f"{tmp_path}/a::b", None)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_numbers_that_json_does_not_have_are_not_written(tmp_path, value):
     path = tmp_path / "old.json"

@@ -63,15 +63,13 @@ def with_weights_key(command: Callable[..., None]) -> Callable[..., None]:
             values["supernet"] = f"{values['supernet']}::{weights_key}"
         command(*args, **values)
 
-    signature = inspect.signature(command)
+    signature = inspect.signature(command, eval_str=True)
     parameters = list(signature.parameters.values())
-    at = 1 + [parameter.name for parameter in parameters].index("supernet")
-    own = inspect.Parameter(
-        "weights_key", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_WeightsKey
-    )
-    as_others = own.replace(kind=parameters[at - 1].kind)
-    run.__signature__ = signature.replace(parameters=[*parameters[:at], as_others, *parameters[at:]])  # type: ignore[attr-defined]
-    run.__annotations__ = {**command.__annotations__, "weights_key": _WeightsKey}
+    at = 1 + list(signature.parameters).index("supernet")
+    kind = parameters[at - 1].kind
+    parameters.insert(at, inspect.Parameter("weights_key", kind, default=None, annotation=_WeightsKey))
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
 
 

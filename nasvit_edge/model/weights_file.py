@@ -170,7 +170,7 @@ def _note(file: WeightsFile, place: Place, found: Sequence[Place]) -> str:
     if not plain(place.prefix) and not others and not partial_ones:
         return ""
     averaged = ", which are averaged" if place.averaged else ""
-    line = f"weights {file.path.name}: those under {place.prefix!r}{averaged}"
+    line = f"weights: those under {place.prefix!r}{averaged}"
     if others:
         line += f"; --weights-key {others[0].prefix!r} takes others that fit"
     if partial_ones and not place.averaged:

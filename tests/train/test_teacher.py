@@ -141,6 +141,21 @@ def test_timm_models_take_a_state_dict_of_any_form(tiny, tmp_path):
         assert torch.allclose(teach.members[0].module(x), module(x), atol=1e-5)
 
 
+def test_the_weights_of_a_library_s_model_are_found_in_any_wrapping(tiny, tmp_path):
+    timm = require_module("timm")
+    module, other = (timm.create_model("mobilenetv3_small_050", num_classes=4).eval() for _ in range(2))
+    wrapped = {f"_orig_mod.{n}": v for n, v in module.state_dict().items()}
+    torch.save({"student": wrapped, "teacher": other.state_dict()}, tmp_path / "two.pth")
+    with pytest.raises(
+        CheckpointError, match=r"'student\._orig_mod', 'teacher' all fit this model"
+    ) as caught:
+        load_teacher(f"{SMALL}@{tmp_path / 'two.pth'}", tiny)
+    one_line(caught)
+    teach = load_teacher(f"{SMALL}@{tmp_path / 'two.pth'}::student", tiny)
+    for name, value in teach.members[0].module.state_dict().items():
+        assert torch.equal(value, module.state_dict()[name]), name
+
+
 def test_weights_of_another_model_or_other_classes_name_the_key(tiny, tmp_path):
     timm = require_module("timm")
     path = tmp_path / "w.pth"
