@@ -179,20 +179,25 @@ def test_an_export_is_of_the_weights_that_were_named_and_verifies_with_them_only
     one_line(caught)
 
 
-def test_no_cache_takes_one_part_of_a_file_for_another(two):
+@pytest.fixture(scope="module")
+def measured() -> Any:
+    return Source("random", NANO, "bundled").loaded()
+
+
+def test_no_cache_takes_one_part_of_a_file_for_another(two, measured):
     names = [two, *(f"{two}::{name}" for name in NAMES)]
     form = load_format("onnx")
     keys = [cache.export_key(NANO, n, NANO.smallest(), None, form, Options()) for n in names]
-    stores = [cache.accuracy_store(NANO, n, "bundled") for n in names]
+    stores = [cache.accuracy_store(NANO, n, measured) for n in names]
     assert len(set(keys)) == len(set(stores)) == 3
 
 
-def test_a_changed_file_is_another_whatever_part_of_it_is_named(two, tmp_path):
+def test_a_changed_file_is_another_whatever_part_of_it_is_named(two, measured, tmp_path):
     path = tmp_path / "w.pth"
     path.write_bytes(Path(two).read_bytes())
-    before = cache.accuracy_store(NANO, f"{path}::student", "bundled")
+    before = cache.accuracy_store(NANO, f"{path}::student", measured)
     path.write_bytes(path.read_bytes() + b"\0")
-    assert cache.accuracy_store(NANO, f"{path}::student", "bundled") != before
+    assert cache.accuracy_store(NANO, f"{path}::student", measured) != before
 
 
 def test_a_predictor_knows_the_part_that_it_was_fitted_to(two, tmp_path):
