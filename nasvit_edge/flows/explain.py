@@ -62,7 +62,7 @@ def _accuracy(saved: SavedResult, note: Callable[[str], None]) -> Any:
         data=setting.calibration,
         accuracy=setting.accuracy or MEASURED,
     )
-    return accuracy_source(request, saved.space)
+    return accuracy_source(request, saved.space, note)
 
 
 def headline(found: dict[str, Any]) -> str:

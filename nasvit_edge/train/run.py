@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from nasvit_edge import data_sets, files
 from nasvit_edge.data_sets import Labelled, mask_check
@@ -115,7 +114,7 @@ def _run(
     if request.prepare is not None:
         supernet, own_teacher = request.prepare(supernet, train, validation)
     identity = {"initial weights": started_from, "teacher": request.teacher or ""}
-    teacher = own_teacher or _teacher(request, space)
+    teacher = own_teacher or _teacher(request, space, note)
     trainer = Trainer(
         supernet, train, request.recipe, request.settings, ranks, teacher=teacher, identity=identity
     )
@@ -175,10 +174,14 @@ def _initial(request: Request, space: SearchSpace, note: Callable[[str], None]) 
     return supernet, f"{supernet.source['sha256']}" + (f" {part}" if part else "")
 
 
-def _teacher(request: Request, space: SearchSpace) -> Callable[[Tensor], Tensor] | None:
+def _teacher(request: Request, space: SearchSpace, note: Callable[[str], None]) -> Teacher | None:
     if request.teacher is None:
         return None
-    return load_teacher(request.teacher, space, scale=request.recipe.loss.teacher_scale)
+    teacher = load_teacher(request.teacher, space, scale=request.recipe.loss.teacher_scale)
+    for member in teacher.members:
+        if member.note:
+            note(f"teacher {member.name}: {member.note}")
+    return teacher
 
 
 def _describe(request: Request, space: SearchSpace, trainer: Trainer) -> None:

@@ -29,20 +29,22 @@ _FORMS = (
     "timm:NAME, torchvision:NAME, either with @FILE for weights of your own, a TorchScript file (.pt, .pth, .ts), "
     "or supernet weights (.safetensors, a run's folder)"
 )
-
-
 _COUNTER = "num_batches_tracked"
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One teacher; without `mean` it takes images as the space normalises them, without `size` of any size."""
+    """One teacher; without `mean` it takes images as the space normalises them, without `size` of any size.
+
+    `note` says which weights of its file were taken, where there was a choice.
+    """
 
     name: str
     module: nn.Module
     size: int | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    note: str = ""
 
 
 class Teacher:
@@ -145,13 +147,14 @@ def _timm(name: str, model: str, path: str, space: SearchSpace) -> Member:
             f"unknown teacher {name!r}; timm.list_models() has the names, like timm:resnet50"
         )
 
+    note = ""
     if path:
         untagged = model.partition(".")[0]
-        module = _filled(timm.create_model(untagged, num_classes=space.classes), path)
+        module, note = _filled(timm.create_model(untagged, num_classes=space.classes), path)
     else:
         module = _fetched(name, lambda: timm.create_model(model, pretrained=True))
     wants = timm.data.resolve_model_data_config(module)
-    return Member(name, module, wants["input_size"][-1], tuple(wants["mean"]), tuple(wants["std"]))
+    return Member(name, module, wants["input_size"][-1], tuple(wants["mean"]), tuple(wants["std"]), note)
 
 
 def _torchvision(name: str, model: str, path: str, space: SearchSpace) -> Member:
@@ -160,13 +163,13 @@ def _torchvision(name: str, model: str, path: str, space: SearchSpace) -> Member
         raise CheckpointError(
             f"unknown teacher {name!r}; torchvision's classifiers have names like torchvision:resnet50"
         )
-    weights = models.get_model_weights(model).DEFAULT
+    weights, note = models.get_model_weights(model).DEFAULT, ""
     if path:
-        module = _filled(models.get_model(model, weights=None, num_classes=space.classes), path)
+        module, note = _filled(models.get_model(model, weights=None, num_classes=space.classes), path)
     else:
         module = _fetched(name, lambda: models.get_model(model, weights=weights, progress=False))
     wants = weights.transforms()
-    return Member(name, module, wants.crop_size[0], tuple(wants.mean), tuple(wants.std))
+    return Member(name, module, wants.crop_size[0], tuple(wants.mean), tuple(wants.std), note)
 
 
 def _fetched(name: str, fetch: Callable[[], Any]) -> Any:
@@ -179,8 +182,8 @@ def _fetched(name: str, fetch: Callable[[], Any]) -> Any:
         ) from None
 
 
-def _filled(module: Any, weights: str) -> Any:
-    """`module` with the weights of a file (or FILE::KEY): a state dict or a training checkpoint."""
+def _filled(module: Any, weights: str) -> tuple[Any, str]:
+    """`module` with the weights of a file (or FILE::KEY), and which they are, where there was a choice."""
     path, key = file_and_key(weights)
     own = {n: v for n, v in module.state_dict().items() if not n.endswith(_COUNTER)}
     with weights_file(Path(path)) as file:
@@ -202,7 +205,7 @@ def _filled(module: Any, weights: str) -> Any:
                 )
             tensors[name] = file.floats(stored) if own[name].is_floating_point() else entry.read()
     module.load_state_dict(tensors, strict=False)
-    return module
+    return module, found.note
 
 
 def _supernet(name: str, space: SearchSpace) -> Member:
@@ -218,12 +221,15 @@ def _supernet(name: str, space: SearchSpace) -> Member:
             "give one that was trained on these classes"
         )
     try:
-        largest = fold(materialise(load_supernet(weights, own), own.largest()))
+        supernet = load_supernet(weights, own)
     except CheckpointError as error:
         raise CheckpointError(
             f"teacher {name!r} is none of space {own.name!r} with {own.classes} classes: {error}"
         ) from None
-    return Member(name, largest, max(own.resolutions), own.mean, own.std)
+    largest = fold(materialise(supernet, own.largest()))
+    return Member(
+        name, largest, max(own.resolutions), own.mean, own.std, str(supernet.source.get("note", ""))
+    )
 
 
 def _some(space: SearchSpace) -> str:

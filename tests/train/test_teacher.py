@@ -151,6 +151,8 @@ def test_the_weights_of_a_library_s_model_are_found_in_any_wrapping(tiny, tmp_pa
     ) as caught:
         load_teacher(f"{SMALL}@{tmp_path / 'two.pth'}", tiny)
     one_line(caught)
+    torch.save({"model": other.state_dict(), "model_ema": module.state_dict()}, tmp_path / "ema.pth")
+    assert "'model_ema'" in load_teacher(f"{SMALL}@{tmp_path / 'ema.pth'}", tiny).members[0].note
     teach = load_teacher(f"{SMALL}@{tmp_path / 'two.pth'}::student", tiny)
     for name, value in teach.members[0].module.state_dict().items():
         assert torch.equal(value, module.state_dict()[name]), name
