@@ -61,7 +61,7 @@ class Place:
         return not self.missing and not self.unknown and self.twice is None
 
     def named(self, key: str) -> bool:
-        """Whether `key` names this very place."""
+        """Whether `key` names this very place, wrappers aside."""
         return plain(self.prefix) == plain(key)
 
     def within(self, key: str) -> bool:

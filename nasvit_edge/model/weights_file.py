@@ -128,7 +128,8 @@ def find(
     chosen: list[Place] = []
     if key is not None:
         found = _under(file, found, key)
-        chosen = best([place for place in found if place.named(key)], file.tensors, fits)
+        for nearest in ([p for p in found if p.prefix == key], [p for p in found if p.named(key)]):
+            chosen = chosen or best(nearest, file.tensors, fits)
     chosen = chosen or best(found, file.tensors, fits)
     if len(chosen) > 1:
         listed = ", ".join(repr(place.prefix) for place in chosen)

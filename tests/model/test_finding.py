@@ -239,6 +239,12 @@ def test_a_key_names_its_own_place_before_those_within():
     assert value(tensors, "state_dict.ema") == 2
 
 
+def test_a_key_that_is_a_wrapper_itself_names_that_one():
+    tensors = prefixed("module", network(1)) | prefixed("_orig_mod", network(2))
+    assert [value(tensors, key) for key in ("module", "_orig_mod")] == [1, 2]
+    assert "all fit" in refused(tensors)
+
+
 def test_a_key_that_is_not_there_lists_those_that_are():
     line = refused(prefixed("model", network()) | prefixed("net", network()), "modl")
     assert "'modl'" in line
