@@ -131,11 +131,12 @@ def find(
         for nearest in ([p for p in found if p.prefix == key], [p for p in found if p.named(key)]):
             chosen = chosen or best(nearest, file.tensors, fits)
     chosen = chosen or best(found, file.tensors, fits)
+    chosen = chosen[:1] + [place for place in chosen[1:] if not _equal(file, place, chosen[0])]
     if len(chosen) > 1:
         listed = ", ".join(repr(place.prefix) for place in chosen)
         raise CheckpointError(
             f"weights {str(file.path)!r}: those under {listed} all fit {what}; choose one with --weights-key, "
-            f"such as {chosen[-1].prefix!r}"
+            f"such as {chosen[0].prefix!r}"
         )
     if not chosen:
         raise MisfitError(f"weights {str(file.path)!r}: {_misfit(file, found, what, key)}")
@@ -179,6 +180,14 @@ def _note(file: WeightsFile, place: Place, found: Sequence[Place]) -> str:
             f"; the averaged ones under {partial_ones[0].prefix!r} lack {len(partial_ones[0].missing)} keys"
         )
     return line
+
+
+def _equal(file: WeightsFile, one: Place, two: Place) -> bool:
+    """Whether two places hold the same numbers, as a copy would."""
+    return all(
+        torch.equal(file.tensors[name].read(), file.tensors[two.names[own]].read())
+        for own, name in one.names.items()
+    )
 
 
 def _numbers(file: WeightsFile, place: Place) -> dict[str, object]:

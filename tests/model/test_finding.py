@@ -207,6 +207,13 @@ def test_the_same_numbers_twice_are_no_choice():
     assert found(both).place.prefix == "model"
 
 
+def test_a_copy_of_the_numbers_is_no_choice():
+    tensors = prefixed("best", network(3)) | prefixed("last", network(3))
+    assert found(tensors).place.prefix == "best"
+    tensors["last.head.bias"] = tensors["last.head.bias"] + 1
+    assert "'best', 'last' all fit" in refused(tensors)
+
+
 def test_shapes_decide_before_averages_do():
     larger = {name: torch.zeros(99) for name in NAMES}
     assert value(prefixed("ema", larger) | prefixed("model", network(2))) == 2
