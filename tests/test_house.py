@@ -17,7 +17,7 @@ from nasvit_edge.space import load_space
 PACKAGE = Path(nasvit_edge.__file__).parent
 FLOORS = [
     ["errors"],
-    ["units", "files", "toml_table", "specs", "preparation", "space"],
+    ["units", "files", "processes", "toml_table", "specs", "preparation", "space"],
     ["pixel_ops", "ops", "sizes"],
     ["latency", "device", "data_sets"],
     ["model"],
