@@ -10,6 +10,7 @@ import math
 import os
 import re
 import shutil
+import socket
 import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -205,6 +206,17 @@ def text_kind(head: bytes) -> str | None:
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hex."""
     return hashlib.sha256(read_bytes(path, "file")).hexdigest()
+
+
+@contextlib.contextmanager
+def patience(seconds: float = 60.0) -> Iterator[None]:
+    """Connections that a library opens inside without a time-out give up after so long without a byte."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 @contextlib.contextmanager
