@@ -34,6 +34,13 @@ Supernet = Annotated[
     str | None,
     typer.Option(help="Weights: a checkpoint file, the name of shipped weights (nano), or random[:SEED]."),
 ]
+LabelsInOrder = Annotated[
+    bool,
+    typer.Option(
+        "--labels-in-order",
+        help="Class folders that are called otherwise than the labels take these in order.",
+    ),
+]
 Out = Annotated[Path, typer.Option(help="Where to write.")]
 
 # -- training ---------------------------------------------------------------------------------------

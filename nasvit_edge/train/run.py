@@ -13,6 +13,8 @@ from torch import Tensor
 
 from nasvit_edge import data_sets, files
 from nasvit_edge.data_sets import Labelled, mask_check
+from nasvit_edge.data_sets.labels import IMAGENET, keeps_labels
+from nasvit_edge.data_sets.names import ordered, some
 from nasvit_edge.data_sets.scenes import SceneSet
 from nasvit_edge.errors import RecipeError, TrainingError
 from nasvit_edge.model.checkpoint import resolve_weights
@@ -104,7 +106,7 @@ def _run(
     note: Callable[[str], None],
 ) -> dict[str, Any]:
     space = space_for(load_space(request.space), request.data, note)
-    train, validation = data_sets.training_splits(request.data, space)
+    train, validation = data_sets.training_splits(request.data, space, note=note)
     if space.is_dense and request.teacher is not None:
         raise TrainingError(
             f"--teacher {request.teacher!r}: a segmenter of space {space.name!r} learns from masks only"
@@ -116,7 +118,7 @@ def _run(
     if request.prepare is not None:
         supernet, own_teacher = request.prepare(supernet, train, validation)
     identity = {"initial weights": started_from, "teacher": request.teacher or ""}
-    teacher = own_teacher or _teacher(request, space)
+    teacher = own_teacher or _teacher(request, space, note)
     trainer = Trainer(
         supernet, train, request.recipe, request.settings, ranks, teacher=teacher, identity=identity
     )
@@ -145,13 +147,12 @@ def _run(
 
 
 def space_for(space: SearchSpace, data: str, note: Callable[[str], None] = lambda text: None) -> SearchSpace:
-    """`space` with the classes and labels of the data."""
-    labels = data_sets.classes(data, space)
-    if tuple(labels) == tuple(space.label_names()):
+    """`space` with the classes of the data as its labels, where they are not its labels already."""
+    classes = data_sets.classes(data, space)
+    if keeps_labels(classes, space):
         return space
-    some = ", ".join(labels[:3]) + (", ..." if len(labels) > 3 else "")
-    note(f"space {space.name!r} takes the {len(labels)} classes of the data ({some})")
-    return space.with_labels(labels)
+    note(f"space {space.name!r} takes the {len(classes)} classes of the data ({some(classes, 3)})")
+    return space.with_labels(classes)
 
 
 def masks_checked(
@@ -176,9 +177,14 @@ def _initial(request: Request, space: SearchSpace, note: Callable[[str], None]) 
     return supernet, files.sha256(path)
 
 
-def _teacher(request: Request, space: SearchSpace) -> Callable[[Tensor], Tensor] | None:
+def _teacher(
+    request: Request, space: SearchSpace, note: Callable[[str], None]
+) -> Callable[[Tensor], Tensor] | None:
     if request.teacher is None:
         return None
+    names = tuple(space.label_names())
+    if names != ordered(names) and space.labels != IMAGENET:
+        note(f"the teacher's classes are taken to be in the order of the labels: {some(names)}")
     return load_teacher(request.teacher, space, scale=request.recipe.loss.teacher_scale)
 
 
