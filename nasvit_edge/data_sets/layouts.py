@@ -7,16 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from nasvit_edge.data_sets.names import normal, shown, some
+from nasvit_edge.data_sets.names import SPLITS, normal, shown, some
 from nasvit_edge.data_sets.walking import Walk
 from nasvit_edge.errors import DataError
 
-_SPLITS = {
-    "train": ("train", "training"),
-    "validation": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
-_SPLIT_OF = {name: split for split, names in _SPLITS.items() for name in names}
+_SPLIT_OF = {name: split for split, names in SPLITS.items() for name in names}
 _MEANT = "what is meant is train/CLASS/IMAGE, and val/CLASS/IMAGE and test/CLASS/IMAGE if there are any"
 
 
@@ -124,7 +119,7 @@ def _existing(data: str) -> Path:
 
 def _named_splits(root: Path) -> dict[str, list[Path]]:
     """Split -> the folders that are called so."""
-    found: dict[str, list[Path]] = {split: [] for split in _SPLITS}
+    found: dict[str, list[Path]] = {split: [] for split in SPLITS}
     for name, paths in Walk(os.fsencode(root)).classes().items():
         split = _SPLIT_OF.get(name.casefold())
         if split is not None:

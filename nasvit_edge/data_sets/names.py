@@ -6,6 +6,12 @@ import os
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}  # as folders are called, in lower case
+
 
 def normal(name: bytes | str) -> str:
     """A file's name as text in NFC: what a Mac and Linux spell differently is one name; bytes that are no UTF-8 are kept."""

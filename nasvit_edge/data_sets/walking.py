@@ -13,14 +13,14 @@ from nasvit_edge.data_sets.decoding import HEIF, pillow
 from nasvit_edge.data_sets.names import normal, ordered, shown
 from nasvit_edge.errors import DataError
 
-# What file servers, archivers and viewers leave behind, in lower case
-_NO_DATA = {"@eadir", "__macosx", "#recycle", "@recycle", "$recycle.bin", "#snapshot", "lost+found"}
-_NO_DATA |= {"system volume information"}
-_SMALL_COPIES = {"thumbs", "thumbnails"}  # inside a class; beside classes such a folder may be one
+# What systems leave behind, in lower case; what begins with a dot does not count either
+_LEFTOVERS = {"@eadir", "__macosx", "#recycle", "@recycle", "$recycle.bin", "#snapshot", "lost+found"}
+_LEFTOVERS |= {"system volume information", "thumbs.db", "desktop.ini"}
+_SMALL_COPIES = {"thumbs", "thumbnails"}  # beside classes such a folder may be one
 # Kinds that Pillow recognises but does not decode, or only by running another program (Ghostscript)
 _NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
-BESIDE, _HIDDEN, _AGAIN = "images beside the class folders", "hidden", "links to folders seen before"
-_BROKEN, _SPECIAL, _NO_ENDING = "broken links", "special files", "files without an ending"
+BESIDE, _AGAIN = "images beside the class folders", "links to folders seen before"
+_BROKEN, _SPECIAL = "broken links", "pipes and the like"
 _MOST_KINDS = 8  # that are listed
 LeftOut: TypeAlias = "Counter[str]"
 _Entry: TypeAlias = "os.DirEntry[bytes]"
@@ -32,6 +32,19 @@ def endings() -> frozenset[str]:
     image_module = pillow()
     kinds = image_module.registered_extensions().items()  # loads every plugin
     return frozenset(e.lower() for e, kind in kinds if kind in image_module.OPEN and kind not in _NOT_DECODED)
+
+
+def is_leftover(name: str, *, beside_classes: bool = False) -> bool:
+    """Whether a file or folder is no data: hidden, or made by a system for itself."""
+    known = name.lower() in _LEFTOVERS or (name.lower() in _SMALL_COPIES and not beside_classes)
+    return name.startswith(".") or known
+
+
+def called(name: str) -> str:
+    """What files like this one are called where it is said that they are left out: by their endings."""
+    if is_leftover(name):
+        return "._*" if name.startswith("._") else ".*" if name.startswith(".") else shown(name)
+    return shown(os.path.splitext(name)[1].lower()) or "files without an ending"  # noqa: PTH122
 
 
 @dataclass(slots=True)
@@ -62,7 +75,7 @@ class Walk:
         """Class -> its folders, in the classes' order; several where more than one way to spell its name is there."""
         self._entered[_identity(self.root)] = ""
         found: dict[str, list[bytes]] = {}
-        for entry in self._entries(self.root, _NO_DATA):
+        for entry in self._entries(self.root, beside_classes=True):
             if _is_folder(entry) and _identity(entry.path) not in self._entered:
                 found.setdefault(normal(entry.name), []).append(entry.path)
             elif _is_folder(entry):
@@ -81,7 +94,7 @@ class Walk:
             name, folder = real.popleft() if real else links.popleft()
             if not self._enter(name, folder, (name, folder) in tops):
                 continue
-            for entry in self._entries(folder, _NO_DATA | _SMALL_COPIES):
+            for entry in self._entries(folder):
                 if _is_folder(entry):
                     (links if entry.is_symlink() else real).append((name, entry.path))
                 elif self._is_image(entry):
@@ -99,37 +112,35 @@ class Walk:
             self.same[name] = self._entered[identity]
         return False
 
-    def _entries(self, folder: bytes, no_data: set[str]) -> Iterator[_Entry]:
+    def _entries(self, folder: bytes, *, beside_classes: bool = False) -> Iterator[_Entry]:
         """What may be data; the rest is counted."""
         for entry in _scanned(folder):
             name = normal(entry.name)
-            if name.startswith("."):
-                self.left_out[_HIDDEN] += 1
-            elif name.lower() in no_data:
-                self.left_out[shown(name)] += 1
+            if is_leftover(name, beside_classes=beside_classes):
+                self.left_out[called(name)] += 1
             else:
                 yield entry
 
     def _is_image(self, entry: _Entry) -> bool:
         """Whether a file can be read as an image, by its ending; others are counted."""
-        ending = normal(os.path.splitext(entry.name)[1]).lower()  # noqa: PTH122 - of bytes
         if not _is_file(entry):
             self.left_out[_BROKEN if entry.is_symlink() else _SPECIAL] += 1
-        elif ending not in endings():
-            self.left_out[shown(ending) or _NO_ENDING] += 1
-        else:
-            return True
-        return False
+            return False
+        name = normal(entry.name)
+        readable = os.path.splitext(name)[1].lower() in endings()  # noqa: PTH122 - a million of them
+        if not readable:
+            self.left_out[called(name)] += 1
+        return readable
 
 
 def told(left_out: LeftOut) -> str:
     """What was left out, as `.heic 10, .txt 1`, and what would read it; empty where nothing was."""
     listed = [f"{kind} {count}" for kind, count in (+left_out).most_common()]
     if len(listed) > _MOST_KINDS:
-        listed[_MOST_KINDS:] = [f"{len(listed) - _MOST_KINDS} other kinds"]
+        listed[_MOST_KINDS - 1 :] = [f"{len(listed) - _MOST_KINDS + 1} other kinds"]
     text = ", ".join(listed)
     if any(left_out[ending] for ending in HEIF):
-        text += " (HEIF is read after: pip install 'nasvit-edge[heif]')"
+        text += " (HEIF takes: pip install 'nasvit-edge[heif]')"
     return text
 
 

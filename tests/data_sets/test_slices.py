@@ -168,7 +168,7 @@ def test_classes_are_told_with_their_counts_and_what_was_left_out(tmp_path, abcd
     (tmp_path / "x" / "b" / "._1.png").touch()
     said: list[str] = []
     load_images(str(tmp_path / "x"), "test", abcd, note=said.append)
-    assert said == ["x (8 images), 4 classes: a 2, b 2, c 2, d 2; left out: .dng 10, hidden 1"]
+    assert said == ["x (8 images), 4 classes: a 2, b 2, c 2, d 2; left out: .dng 10, ._* 1"]
 
 
 def test_of_many_classes_the_extremes_are_told(tmp_path, tiny):

@@ -1,4 +1,7 @@
-"""Class folders that are called otherwise than the labels: every command shows the order and asks for it to be confirmed."""
+"""Class folders that are called otherwise than the labels: every command shows the order and asks for it to be confirmed.
+
+The names of the images, and of the folder that they are in, are no UTF-8: that is nothing to any command.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ require_module("onnxruntime")
 ORDER = "p = 0, q = 1, r = 2, s = 3 (folder = label)"
 WEIGHTS = ("--supernet", "random:1", "--space", "tiny.toml")
 EXPLICIT = (*WEIGHTS, "--config", "small.json")
-DATA = ("--data", "photos")
+PHOTOS = "caf\udce9"  # the byte e9, as Python gives it
+DATA = ("--data", PHOTOS)
 COMMANDS = {
     "evaluate a file": ("evaluate", "m.onnx", *DATA, "--space", "tiny.toml"),
     "evaluate subnets": ("evaluate", *WEIGHTS, *DATA, "--subnets", "min", "--workers", 1),
@@ -47,10 +51,10 @@ def folder(tmp_path_factory):
     rng = np.random.default_rng(0)
     for split, count in (("train", 8), ("val", 2), ("test", 2)):
         for name in "pqrs":
-            (root / "photos" / split / name).mkdir(parents=True)
+            (root / PHOTOS / split / name).mkdir(parents=True)
             for i in range(count):
                 pixels = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)
-                pillow.fromarray(pixels).save(root / "photos" / split / name / f"{i}.png")
+                pillow.fromarray(pixels).save(root / PHOTOS / split / name / f"\udcff{i}.png")
     (root / "tiny.toml").write_text(TINY)
     space = load_space(root / "tiny.toml")
     (root / "small.json").write_text(json.dumps(space.smallest().to_dict()))
@@ -112,6 +116,20 @@ def test_a_result_remembers_that_the_order_was_confirmed():
     del raw["setting"]["labels_in_order"]  # of an earlier version
     Path("search.json").write_text(json.dumps(raw))
     assert not read_result(Path("search.json")).setting.labels_in_order
+
+
+def test_calibration_needs_no_labels_and_no_order():
+    code, printed = run("export", *EXPLICIT, "--calibrate", PHOTOS, "--out", "c.onnx", "--precision", "int8")
+    assert code == 0, printed
+    assert "caf\\xe9 train (32 images), 4 classes: p 8, q 8, r 8, s 8" in printed
+
+
+def test_training_takes_the_names_of_the_folders():
+    how = ("--epochs", 1, "--batch-size", 8, "--workers", 0, "--threads", 1, "--recipe", "nano")
+    code, printed = run("train", "--space", "tiny.toml", *DATA, "--out", "trained", *how)
+    assert code == 0, printed
+    assert "takes the 4 classes of the data (p, q, r and 1 more)" in printed
+    assert "caf\\xe9 val (8 images), 4 classes: p 2, q 2, r 2, s 2" in printed
 
 
 @pytest.mark.parametrize("how", [(), ("--labels-in-order",)], ids=["not confirmed", "confirmed"])
