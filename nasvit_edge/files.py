@@ -99,8 +99,8 @@ def read_tree(path: Path, what: str) -> dict[str, bytes]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """`write_bytes` in UTF-8."""
-    write_bytes(path, text.encode())
+    """`write_bytes` in UTF-8; what of a file's name is no text, as `\\udcff`."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path: Path, value: Any) -> None:

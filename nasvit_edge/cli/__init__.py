@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated
 
@@ -89,6 +90,9 @@ app.command("finetune", short_help="Train one subnet on, also for other classes 
 
 def main() -> None:
     """The `nasvit-edge` program."""
+    for stream in (sys.stdout, sys.stderr):  # names of files may hold what is no text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except KeyboardInterrupt:

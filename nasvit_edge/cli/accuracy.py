@@ -26,6 +26,7 @@ def fit(
         str | None,
         typer.Option(help="Images to measure on: bundled, fashion-mnist, a folder; scenes (mean IoU)."),
     ] = None,
+    labels_in_order: options.LabelsInOrder = False,
     space: options.Space = "nano",
     samples: Annotated[int, typer.Option(help="Subnets to measure.")] = 200,
     out: options.Out = Path("accuracy.json"),
@@ -56,6 +57,7 @@ def fit(
             out=out,
             workers=workers,
             measured=measured,
+            in_order=labels_in_order,
             on_progress=show,
             note=note,
         )

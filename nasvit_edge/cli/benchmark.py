@@ -41,6 +41,7 @@ def benchmark(
         _Text,
         typer.Option(help="Labelled images for top-1: bundled, cifar10, a folder, ...; scenes for mean IoU."),
     ] = None,
+    labels_in_order: options.LabelsInOrder = False,
     space: Annotated[
         list[str] | None,
         typer.Option(
@@ -77,6 +78,7 @@ def benchmark(
         runtime=runtime,
         aa=aa,
         data=data,
+        in_order=labels_in_order,
         spaces=tuple(space or ()),
         protocol=Protocol(
             rounds=rounds, seconds=seconds, most_seconds=max(3.0, 4 * seconds), threads=threads, seed=seed

@@ -27,6 +27,7 @@ def evaluate(
             help="Labelled images: bundled, fashion-mnist, cifar10, cifar100, or a folder with one folder per class; scenes with their masks."
         ),
     ] = "bundled",
+    labels_in_order: options.LabelsInOrder = False,
     subnets: Annotated[
         str | None,
         typer.Option(
@@ -80,17 +81,18 @@ def evaluate(
         raise NasvitEdgeError(
             "evaluate takes either an exported file or --supernet WEIGHTS: give one of them"
         )
+    both = {"data": data, "in_order": labels_in_order, "chain": chain}
     if supernet is None:
         given = [name for name, value in own.items() if value is not None]
         if given:
             raise NasvitEdgeError(f"{given[0]} is for evaluate --supernet WEIGHTS, not for an exported file")
         assert artifact is not None
-        _artifact(artifact, {"data": data, "threads": threads, "space_path": space, "chain": chain}, as_json)
+        _artifact(artifact, {"threads": threads, "space_path": space} | both, as_json)
         return
     given_values = {
         name.strip("-").replace("-", "_"): value for name, value in own.items() if value is not None
     }
-    asked = {"supernet": supernet, "data": data, "space": space, "seed": seed, "chain": chain}
+    asked = {"supernet": supernet, "space": space, "seed": seed} | both
     _supernet(asked | given_values, as_json)
 
 
@@ -98,7 +100,7 @@ def _artifact(artifact: Path, values: dict[str, Any], as_json: bool) -> None:
     from nasvit_edge.export import verification
 
     with waiting("evaluating"):
-        report = verification.evaluate(artifact, **values)
+        report = verification.evaluate(artifact, note=note, **values)
     if as_json:
         print_json(report)
         return
@@ -116,12 +118,13 @@ def _artifact(artifact: Path, values: dict[str, Any], as_json: bool) -> None:
 
 
 def _supernet(values: dict[str, Any], as_json: bool) -> None:
+    from nasvit_edge.data_sets.slices import silent
     from nasvit_edge.flows import evaluate as flow
     from nasvit_edge.searching.images import is_first
 
     request = flow.Request(**values)
     with progress("measuring subnets") as show:
-        report = flow.evaluate(request, show)
+        report = flow.evaluate(request, show, note if is_first() else silent)
     if not is_first():
         return
     if as_json:

@@ -44,6 +44,7 @@ def export(
         str | None,
         typer.Option(help="Images to calibrate batch norm on: bundled, fashion-mnist, or a folder."),
     ] = None,
+    labels_in_order: options.LabelsInOrder = False,
     uncalibrated: Annotated[bool, typer.Option("--uncalibrated", help="Export without calibration.")] = False,
     precision: options.Precision = "fp32",
     batch: Annotated[str, typer.Option(help="Images a call: a number, or dynamic.")] = "1",
@@ -84,6 +85,7 @@ def export(
         use_cache=cached,
         bundle=bundle,
         output=output,
+        in_order=labels_in_order,
     )
     with waiting(f"exporting to {format_name}"):
         report = flow.export(request, note=note)

@@ -15,6 +15,7 @@ from nasvit_edge.cli.output import note, print_json, print_table, progress
 def finetune(
     result: Annotated[Path | None, typer.Argument(help="A result file of `search`.")] = None,
     data: options.TrainingImages = "fashion-mnist",
+    labels_in_order: options.LabelsInOrder = False,
     out: options.Out = Path("runs/tuned"),
     space: Annotated[str | None, typer.Option(help="With --config: the search space.")] = None,
     supernet: options.Supernet = None,
@@ -90,6 +91,7 @@ def finetune(
         checkpoint_s=60 * checkpoint_minutes,
         validate_every=validate_every,
         resume=resume,
+        in_order=labels_in_order,
     )
     with progress("fine-tuning") as show:
         found = flow.finetune(request, on_progress=show, note=note)

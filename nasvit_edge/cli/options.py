@@ -47,6 +47,13 @@ _WeightsKey = Annotated[
         help="Which weights of the file, where it holds several: model_ema, state_dict.student, ...",
     ),
 ]
+LabelsInOrder = Annotated[
+    bool,
+    typer.Option(
+        "--labels-in-order",
+        help="Class folders that are called otherwise than the labels take these in order.",
+    ),
+]
 Out = Annotated[Path, typer.Option(help="Where to write.")]
 
 

@@ -66,6 +66,7 @@ def search(
     data: Annotated[
         _Text, typer.Option(help="Images to measure accuracy on: bundled, fashion-mnist, or a folder.")
     ] = None,
+    labels_in_order: options.LabelsInOrder = False,
     accuracy: Annotated[
         _Text, typer.Option(help="A predictor: a shipped name (nasvit, nano) or a JSON file; or: measured.")
     ] = None,
@@ -130,6 +131,7 @@ def search(
         drop=tuple(exclude or ()),
         with_size=with_size,
         workers=workers,
+        in_order=labels_in_order,
     )
     partial = out.with_name(f"{out.name}.partial")
     plan = flow.Plan(method=method, population=population, generations=generations, resume_at=partial)

@@ -114,7 +114,7 @@ def _show_estimate(request: Any, as_json: bool) -> None:
     if os.environ.get("RANK", "0") != "0":  # under torchrun the first process tells for all
         return
     with progress("looking at the data") as show:
-        report = of_request(request, show)
+        report = of_request(request, show, note)
     for line in report["masks"]:
         note(line)
     if as_json:

@@ -15,7 +15,9 @@ from nasvit_edge.data_sets.fashion import (
     np_order,
     write_bundled,
 )
+from nasvit_edge.data_sets.folders import unlabelled
 from nasvit_edge.data_sets.sets import FileSet, Images, ImageSet, prepare
+from nasvit_edge.data_sets.slices import once
 from nasvit_edge.data_sets.splits import (
     Labelled,
     calibration_images,
@@ -48,7 +50,9 @@ __all__ = [
     "has_bundled",
     "load_images",
     "np_order",
+    "once",
     "prepare",
     "training_splits",
+    "unlabelled",
     "write_bundled",
 ]

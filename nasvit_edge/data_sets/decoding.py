@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import importlib
 from typing import Any
 
 import numpy as np
 
-from nasvit_edge.errors import DataError
+from nasvit_edge.errors import DataError, require
 from nasvit_edge.preparation import WHITE, Preparation
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+HEIF = (".heic", ".heics", ".heif", ".heifs", ".hif")  # what phones write; read by an optional package
+
+
+@functools.cache
+def pillow() -> Any:
+    """Pillow's module `Image`, which reads HEIF too where pillow-heif is installed."""
+    image_module = require("PIL.Image", "train")
+    with contextlib.suppress(Exception):  # not there, or it does not fit this Pillow
+        importlib.import_module("pillow_heif").register_heif_opener()
+    return image_module
 
 
 def decode(path: str, preparation: Preparation | None = None) -> Pixels:
@@ -18,6 +31,7 @@ def decode(path: str, preparation: Preparation | None = None) -> Pixels:
     Raises:
         DataError: no file, no image, cut short, too large.
     """
+    pillow()
     from nasvit_edge.data_sets import prepare_image
 
     try:
@@ -43,6 +57,7 @@ def fitted(image: Pixels, preparation: Preparation) -> Pixels:
 
 def check_header(path: str) -> tuple[int, int]:
     """Height and width of an image once it is upright; it is not decoded. The errors of `decode` that show up there."""
+    pillow()
     from nasvit_edge.data_sets import prepare_image
 
     try:
@@ -91,4 +106,16 @@ def unreadable(path: str, error: Exception, what: str = "image") -> DataError:
     reason = (str(error).splitlines() or [""])[0] or type(error).__name__
     if type(error).__name__ == "UnidentifiedImageError":
         reason = "it is not an image, or one of a kind that Pillow does not know"
+        if _is_heif(path):
+            reason = "it is HEIF, which takes pillow-heif: pip install 'nasvit-edge[heif]'"
     return DataError(f"{what} {path!r} cannot be read: {reason}; replace the file or remove it")
+
+
+def _is_heif(path: str) -> bool:
+    """Whether it begins as what phones write, often called .jpg."""
+    try:
+        with open(path, "rb") as stream:  # noqa: PTH123 - of a name that may be no text
+            head = stream.read(12)
+    except (OSError, ValueError):
+        return False
+    return head[4:8] == b"ftyp" and head[8:] in (b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1")

@@ -4,101 +4,150 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from nasvit_edge.data_sets import kept
+from nasvit_edge.data_sets import kept, layouts
 from nasvit_edge.data_sets.decoding import check_header, decode
+from nasvit_edge.data_sets.names import shown, some
 from nasvit_edge.data_sets.sets import FileSet, Images, ImageSet, Paths
-from nasvit_edge.errors import DataError, require
+from nasvit_edge.data_sets.walking import BESIDE, LeftOut, Walk, told
+from nasvit_edge.errors import DataError
 from nasvit_edge.preparation import Preparation
 
 MEMORY_BYTES = 2_000_000_000  # larger sets stay files
-_SPLITS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test", "val", "validation")}
 _SAMPLE = 64  # files of a large set that are opened before training starts
+_FEW = 12  # classes that are told with the count of each
+Places: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Image files and the classes they are of, nothing decoded."""
+    """Image files and the classes they are of, nothing decoded.
+
+    Attributes:
+        left_out: what lies between them and is no image that can be read, by kind.
+    """
 
     name: str
-    classes: tuple[str, ...]  # sorted folder names
+    classes: tuple[str, ...]  # names of folders, in order; one may have no images
     paths: Paths  # (N,)
-    labels: np.ndarray[Any, np.dtype[np.int64]]  # (N,)
+    labels: Places  # (N,) places in `classes`
+    left_out: LeftOut = field(default_factory=Counter)
+    remark: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def counts(self) -> Places:
+        """Images of each class, (C,)."""
+        return np.bincount(self.labels, minlength=len(self.classes))
+
     def take(self, name: str, places: np.ndarray[Any, Any]) -> Listing:
         """A part of the files."""
-        return Listing(name, self.classes, self.paths[places], self.labels[places])
+        return replace(self, name=name, paths=self.paths[places], labels=self.labels[places])
 
+    def labelled(self, classes: Sequence[str], places: Sequence[int] | Places) -> Listing:
+        """The same files, the label of class i being `places[i]` of other `classes`."""
+        return replace(self, classes=tuple(classes), labels=np.asarray(places, np.int64)[self.labels])
 
-def split_folder(data: str, split: str) -> Path | None:
-    """The folder of `train`, `validation` or `test` images; None where `data` has none for it.
+    def present(self) -> Listing:
+        """The same files, without the classes that have none."""
+        counts = self.counts
+        classes = [name for name, count in zip(self.classes, counts, strict=True) if count]
+        return self.labelled(classes, np.cumsum(counts > 0) - 1)
 
-    A folder of classes without these names below it is one of training images, and of test images.
-    """
-    root = Path(data)
-    if not root.is_dir():
-        raise DataError(
-            f"images {data!r}: no such folder; give 'bundled', 'fashion-mnist', 'cifar10', 'cifar100' or a folder with one folder per class"
+    def told(self) -> str:
+        """Images, classes with their counts (of many the extremes), and what was left out, in one line."""
+        kinds = (
+            f"{self.name}, {len(self.classes)} classes{self._counted()}" if any(self.classes) else self.name
         )
-    if not any((root / name).is_dir() for names in _SPLITS.values() for name in names):
-        return None if split == "validation" else root
-    return next((root / name for name in _SPLITS[split] if (root / name).is_dir()), None)
+        left = told(self.left_out)
+        return "; ".join(part for part in (kinds, self.remark, left and f"left out: {left}") if part)
 
-
-def class_names(folder: Path) -> tuple[str, ...]:
-    """The class folders, sorted; their files are not looked at."""
-    try:
-        return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir()))
-    except OSError as error:
-        raise DataError(f"images {str(folder)!r}: {error.strerror}") from None
+    def _counted(self) -> str:
+        names, counts = [shown(name) for name in self.classes], self.counts
+        if len(names) <= _FEW:
+            return ": " + ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
+        least, most = int(counts.argmin()), int(counts.argmax())
+        return f" with {counts[least]} ({names[least]}) to {counts[most]} ({names[most]}) images"
 
 
 def listing(folder: Path, name: str = "") -> Listing:
     """All image files of a folder of classes, in a fixed order; `name` stands in names, the folder's if not given.
 
+    Classes are in the order of their names, by value where all are numbers. One of them may have no images.
+
     Raises:
-        DataError: no class folders, or one without images.
+        DataError: no class folders, no images, or folders that are laid out otherwise.
     """
-    datasets = require("torchvision.datasets", "train")
-    try:
-        found = datasets.ImageFolder(str(folder), allow_empty=True)
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    walk = Walk(os.fsencode(folder))
+    classes = walk.classes()
+    layouts.require_classes(folder, tuple(classes), walk.left_out[BESIDE])
+    images = walk.images(classes)
+    for other, first in walk.same.items():
         raise DataError(
-            f"images {str(folder)!r}: {reason}; give a folder with one folder per class"
-        ) from None
-    labels = np.array([label for _, label in found.samples], np.int64)
-    counts = np.bincount(labels, minlength=len(found.classes))
-    if not counts.all():
-        empty = found.classes[int(counts.argmin())]
-        raise DataError(
-            f"images {str(folder)!r}: class folder {empty!r} has no images; fill it or remove it (known kinds: {' '.join(datasets.folder.IMG_EXTENSIONS)})"
+            f"images {str(folder)!r}: class folders {shown(first)!r} and {shown(other)!r} are the same folder, by a link; remove one"
         )
-    paths = np.array([os.fsencode(path) for path, _ in found.samples])
-    name = f"{name or folder.resolve().name} ({len(labels)} images)"
-    return Listing(name, tuple(found.classes), paths, labels)
+    labels = np.repeat(np.arange(len(classes)), [len(paths) for paths in images.values()])
+    if not len(labels):
+        raise DataError(
+            _without_images(folder, f"its class folders ({some(tuple(classes))}) have", walk.left_out)
+        )
+    note = layouts.remark(folder, classes, images)
+    return Listing(
+        _named(folder, name, len(labels)), tuple(classes), _paths(images), labels, walk.left_out, note
+    )
 
 
 def unlabelled(data: str) -> Listing:
-    """All image files of a folder, or of its training part, at any depth; labels are 0."""
-    root = split_folder(data, "train") or Path(data)
-    datasets = require("torchvision.datasets", "train")
-    endings = tuple(datasets.folder.IMG_EXTENSIONS)
-    found = sorted(
-        os.fsencode(path) for path in root.rglob("*") if path.suffix.lower() in endings and path.is_file()
+    """All image files of a folder, those of its training split where it has one; the label of each is 0.
+
+    They may lie in folders of any classes, of which some are empty, or in none.
+
+    Raises:
+        DataError: no such folder, or no images in it.
+    """
+    folder = layouts.unlabelled_folder(data)
+    walk = Walk(os.fsencode(folder))
+    images = walk.images({"": [walk.root]})
+    count = len(images[""])
+    if not count:
+        raise DataError(_without_images(folder, "there are", walk.left_out))
+    return Listing(
+        _named(folder, layouts.name_of(data, folder), count),
+        ("",),
+        _paths(images),
+        np.zeros(count, np.int64),
+        walk.left_out,
     )
-    if not found:
-        raise DataError(f"images {data!r}: there are none in it (known kinds: {' '.join(endings)})")
-    name = f"{root.resolve().name} ({len(found)} images)"
-    return Listing(name, (), np.array(found), np.zeros(len(found), np.int64))
+
+
+def require_images(folder: Path, files: Listing) -> None:
+    """DataError names a class folder without images."""
+    counts = files.counts
+    if not counts.all():
+        empty = shown(files.classes[int(counts.argmin())])
+        raise DataError(_without_images(folder, f"class folder {empty!r} has", files.left_out))
+
+
+def _without_images(folder: Path, what: str, left_out: LeftOut) -> str:
+    left = f" (left out: {told(left_out)})" if +left_out else ""
+    return f"images {str(folder)!r}: {what} no images that can be read; fill it or remove it{left}"
+
+
+def _named(folder: Path, name: str, count: int) -> str:
+    return f"{name or shown(folder.resolve().name)} ({count} images)"
+
+
+def _paths(images: Mapping[str, Sequence[bytes]]) -> Paths:
+    return np.array([path for paths in images.values() for path in paths])
 
 
 def read(files: Listing, preparation: Preparation, *, whole: bool = False) -> Images:

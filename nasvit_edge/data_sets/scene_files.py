@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
 
-from nasvit_edge.errors import DataError, require
+from nasvit_edge.data_sets.names import normal, shown
+from nasvit_edge.data_sets.walking import called, endings, is_leftover
+from nasvit_edge.errors import DataError
 
-SPLITS = {
-    "train": ("train", "training"),
-    "validation": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
-_LEFTOVERS = ("@eadir", "__macosx", "thumbs.db", "desktop.ini", "thumbnails", "thumbs")  # in lower case
 IMAGES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".tif", ".tiff", ".webp")  # that messages list
-# Kinds that Pillow recognises but does not decode, or only by running another program
-_NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
-_MOST_KINDS = 8  # that are listed
 _MOST_FOLDERS = 1_000_000  # links that lead around could make endlessly many of a few
 
 
-@functools.cache
 def image_endings() -> tuple[str, ...]:
     """Of the files that can be read, in lower case; the usual ones first."""
-    image_module: Any = require("PIL.Image", "train")
-    known = image_module.registered_extensions().items()  # loads every plugin
-    read = {ending for ending, kind in known if kind in image_module.OPEN and kind not in _NOT_DECODED}
-    return (*IMAGES, *sorted(read.difference(IMAGES)))
+    return (*IMAGES, *sorted(endings().difference(IMAGES)))
 
 
 def walk(folder: Path, left_out: Counter[str]) -> Iterator[str]:
@@ -64,26 +50,6 @@ def walk(folder: Path, left_out: Counter[str]) -> Iterator[str]:
         todo += reversed(inside)
 
 
-def is_leftover(name: str) -> bool:
-    """Whether a file or folder is no data: hidden, or made by a system for itself."""
-    return name.startswith(".") or name.lower() in _LEFTOVERS
-
-
-def called(name: str) -> str:
-    """What files like this one are called where it is said that they are left out: by their endings."""
-    if is_leftover(name):
-        return "._*" if name.startswith("._") else printable(name) if name[0] != "." else ".*"
-    return printable(Path(name).suffix.lower()) or "files without an ending"
-
-
-def told(left_out: Counter[str]) -> str:
-    """What was left out, most first: `.txt 12, ._* 3`; empty where nothing was."""
-    listed = [f"{what} {count}" for what, count in left_out.most_common()]
-    if len(listed) > _MOST_KINDS:
-        listed[_MOST_KINDS - 1 :] = [f"{len(listed) - _MOST_KINDS + 1} other kinds"]
-    return ", ".join(listed)
-
-
 def child(folder: Path, names: Collection[str], holding: str = "") -> Path | None:
     """The folder in `folder` that has one of the names, in any case, and (where one is asked for) holds a folder `holding`.
 
@@ -91,7 +57,7 @@ def child(folder: Path, names: Collection[str], holding: str = "") -> Path | Non
         DataError: several of them.
     """
     try:
-        named = [Path(entry.path) for entry in _entries(str(folder)) if same(entry.name).lower() in names]
+        named = [Path(entry.path) for entry in _entries(str(folder)) if normal(entry.name).lower() in names]
     except DataError:
         return None
     found = [path for path in named if path.is_dir() and (not holding or child(path, (holding,)))]
@@ -103,20 +69,9 @@ def child(folder: Path, names: Collection[str], holding: str = "") -> Path | Non
 
 def holds(folder: Path) -> str:
     """What is in a folder, for people: `it holds 'a', 'b'`."""
-    names = [repr(printable(entry.name)) for entry in _entries(str(folder))]
+    names = [repr(shown(entry.name)) for entry in _entries(str(folder))]
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return f"it holds {', '.join(names[:5])}{more}" if names else "it is empty"
-
-
-def same(name: str) -> str:
-    """One form of a name whose accents may be written in two ways."""
-    return unicodedata.normalize("NFC", name)
-
-
-def printable(name: str) -> str:
-    """A name whose bytes may be anything as text in one line: what is no UTF-8 or no character is escaped."""
-    text = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _entries(where: str) -> list[os.DirEntry[str]]:

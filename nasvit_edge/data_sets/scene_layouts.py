@@ -8,18 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nasvit_edge.data_sets.masks import ADE20K, CITYSCAPES_IDS, IGNORE, MOST_CLASSES, Coding, plain
-from nasvit_edge.data_sets.scene_files import (
-    IMAGES,
-    SPLITS,
-    called,
-    child,
-    holds,
-    image_endings,
-    printable,
-    same,
-    told,
-    walk,
-)
+from nasvit_edge.data_sets.names import SPLITS, normal, shown
+from nasvit_edge.data_sets.scene_files import IMAGES, child, holds, image_endings, walk
+from nasvit_edge.data_sets.walking import called, told
 from nasvit_edge.errors import DataError
 from nasvit_edge.space import SearchSpace
 
@@ -125,9 +116,11 @@ def _files(
             if not _ending(path, others):
                 left_out[called(Path(path).name)] += 1
             continue
-        stem = same(os.path.relpath(path, folder)[: -len(ending)])
+        stem = normal(os.path.relpath(path, folder)[: -len(ending)])
         if stem in found:
-            accents = " (their accents are written in two ways)" if same(found[stem]) == same(path) else ""
+            accents = (
+                " (their accents are written in two ways)" if normal(found[stem]) == normal(path) else ""
+            )
             raise DataError(f"{found[stem]!r} and {path!r} are one name{accents}; remove or rename one")
         found[stem] = path
     return found
@@ -153,7 +146,7 @@ def _plain(root: Path, space: SearchSpace) -> Layout:
         folder = child(root, SPLITS[split], "images")
         if folder is None:
             return None
-        name = printable(f"{root.resolve().name} {folder.name}")
+        name = shown(f"{root.resolve().name} {folder.name}")
         images, masks = (child(folder, (kind,)) or folder / kind for kind in ("images", "masks"))
         return Part(name, images, masks, coding)
 
@@ -185,7 +178,7 @@ def _cityscapes(root: Path, images: Path, data: str, space: SearchSpace) -> Layo
         kind, coding = ("labelTrainIds", train_ids) if trained else ("labelIds", ids)
         coding = _plain_coding(space) if space.mask_values else coding
         ending = f"_gtFine_{kind}.png"
-        name = f"cityscapes {printable(own.name)}"
+        name = f"cityscapes {shown(own.name)}"
         return Part(name, own, masks, coding, ("_leftImg8bit.png",), ending, _CITYSCAPES_MASKS)
 
     return Layout(part("train"), part("validation"), None, "Cityscapes' test masks are not public")
@@ -201,8 +194,8 @@ def _ade20k(root: Path, images: Path, training: Path, data: str, space: SearchSp
     def part(folder: Path | None) -> Part | None:
         if folder is None:
             return None
-        own = child(masks, (same(folder.name).lower(),)) or masks / folder.name
-        return Part(f"ade20k {printable(folder.name)}", folder, own, coding)
+        own = child(masks, (normal(folder.name).lower(),)) or masks / folder.name
+        return Part(f"ade20k {shown(folder.name)}", folder, own, coding)
 
     return Layout(part(training), None, part(child(images, SPLITS["validation"])))
 

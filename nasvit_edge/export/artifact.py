@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasvit_edge import files
+from nasvit_edge.data_sets.labels import IMAGENET
 from nasvit_edge.device import cpu_model
 from nasvit_edge.errors import NasvitEdgeError, VerifyError
 from nasvit_edge.export import dense
@@ -157,6 +158,17 @@ class Artifact:
     def labels(self) -> list[str]:
         """The class names in the order of its outputs."""
         return list(map(str, self._json("labels", list)))
+
+    def named(self, space: SearchSpace) -> SearchSpace:
+        """The space with the class names that the file has, where they are others."""
+        labels = self.labels()
+        if len(labels) != space.classes:
+            raise VerifyError(
+                f"artifact {str(self.path)!r} has {len(labels)} classes, but space {space.name!r} has {space.classes}; give its "
+                "own TOML with --space"
+            )
+        same = labels == space.label_names() or space.labels == IMAGENET
+        return space if same else space.with_labels(labels)
 
     def output(self, space: SearchSpace) -> str:
         """What a segmenter gives, `labels` or `logits`; empty for a classifier."""

@@ -19,6 +19,7 @@ import numpy as np
 
 from nasvit_edge import data_sets, files
 from nasvit_edge.data_sets.scenes import SceneSet
+from nasvit_edge.data_sets.slices import Note, silent
 from nasvit_edge.errors import NasvitEdgeError, VerifyError
 from nasvit_edge.export import dense, parity, scene_checks
 from nasvit_edge.export.artifact import Artifact, open_artifact, reference_path, versions
@@ -305,17 +306,26 @@ def _supernet_of(artifact: Artifact, space: SearchSpace, weights: str | None) ->
 
 
 def evaluate(
-    path: Path, data: str, *, threads: int = 1, space_path: str | None = None, chain: str = PUBLISHED
+    path: Path,
+    data: str,
+    *,
+    threads: int = 1,
+    space_path: str | None = None,
+    chain: str = PUBLISHED,
+    in_order: bool = False,
+    note: Note = silent,
 ) -> dict[str, Any]:
     """The artifact's top-1 on labelled images (`bundled`, `fashion-mnist` or a folder), by its own runtime.
 
-    `chain`: how images are prepared (`Preparation.chain`). Of a segmenter: mean IoU and pixel accuracy on the test scenes of a folder, beside the supernet's where it is here.
+    `chain`, `in_order` and `note` are as in `hits`. Of a segmenter: mean IoU and pixel accuracy on the test scenes of a folder, beside the supernet's where it is here.
     """
     artifact = open_artifact(path)
     space = artifact.space(space_path)
     if space.is_dense:
         return _on_scenes(artifact, space, data, threads)
-    name, right = hits(path, data, threads=threads, space_path=space_path, chain=chain)
+    name, right = hits(
+        path, data, threads=threads, space_path=space_path, chain=chain, in_order=in_order, note=note
+    )
     return {
         "artifact": path.name,
         "data": name,
@@ -339,16 +349,30 @@ def _on_scenes(artifact: Artifact, space: SearchSpace, data: str, threads: int) 
 
 
 def hits(
-    path: Path, data: str, *, threads: int = 1, space_path: str | None = None, chain: str = PUBLISHED
+    path: Path,
+    data: str,
+    *,
+    threads: int = 1,
+    space_path: str | None = None,
+    chain: str = PUBLISHED,
+    in_order: bool = False,
+    note: Note = silent,
 ) -> tuple[str, np.ndarray[Any, np.dtype[np.bool_]]]:
-    """The name of the images, and which of them the artifact gives their label, by its own runtime."""
+    """The name of the images, and which of them the artifact gives their label, by its own runtime.
+
+    Args:
+        chain: how images are prepared (`Preparation.chain`).
+        in_order: class folders whose names do not say which of the file's labels they are take these in order.
+        note: told what the images are.
+    """
     artifact = open_artifact(path)
     space = artifact.space(space_path)
     config = artifact.config(space)
     if data == data_sets.BUNDLED and not data_sets.has_bundled(space):
         raise NasvitEdgeError(f"no images are bundled for space {space.name!r}; give a folder with --data")
     rule = space.preparation(config.resolution, chain)
-    images = data_sets.load_images(data, "test", space, rule)
+    space = artifact.named(space)
+    images = data_sets.load_images(data, "test", space, rule, in_order=in_order, note=note)
     if isinstance(images, SceneSet):
         raise NasvitEdgeError(f"{path.name} labels pixels: there are no images that it gets right or wrong")
     run = artifact.form.module().runner(path, threads)

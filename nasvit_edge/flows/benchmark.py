@@ -17,6 +17,7 @@ from nasvit_edge.benchmark.accuracy import Accuracy, Hits, Overlaps
 from nasvit_edge.benchmark.plan import ORDER, Entry, Protocol
 from nasvit_edge.benchmark.result import KIND, SCHEMA, Result, read_result
 from nasvit_edge.benchmark.session import Rounds, measure
+from nasvit_edge.data_sets import once
 from nasvit_edge.device import Device, load_device
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.export import tensorrt
@@ -53,6 +54,7 @@ class Request:
         data: labelled images for top-1, or scenes for mean IoU, measured on this machine by the file's own runtime; None: not measured.
         spaces: names or TOML of spaces that are not shipped, for `data` and predictions; each is for the artifacts of that space.
         protocol: its threads 0: the device's.
+        in_order: class folders of `data` whose names do not say which label they are take the labels in order.
     """
 
     artifacts: Sequence[Path]
@@ -61,6 +63,7 @@ class Request:
     runtime: str | None = None
     aa: bool = False
     data: str | None = None
+    in_order: bool = False
     spaces: Sequence[str] = ()
     protocol: Protocol = field(default_factory=Protocol)
     ways: Ways = field(default_factory=Ways)
@@ -86,7 +89,7 @@ def run(
     entries = _entries(request, device)
     files.writable_folder(request.out.parent)
     with connect(device, request.ways, note) as runner:
-        return _measured(request, device, protocol, entries, runner, on_progress)
+        return _measured(request, device, protocol, entries, runner, note, on_progress)
 
 
 def _measured(
@@ -95,11 +98,12 @@ def _measured(
     protocol: Protocol,
     entries: list[Entry],
     runner: Runner,
+    note: Note,
     on_progress: OnProgress,
 ) -> Result:
     about = runner.about()
     entries = _predicted(entries, request, device, protocol, about["about"])
-    entries = _with_accuracy(entries, request, on_progress)
+    entries = _with_accuracy(entries, request, once(note), on_progress)
     runner.bring([entry.file for entry in entries], on_progress)
     cores = device.cores or runner.cores(protocol.threads)
     content = _content(request, device, protocol, cores, about)
@@ -269,7 +273,9 @@ def _prediction(
     return None if low is None or high is None or low <= 0 else [made.ms, low, high]
 
 
-def _with_accuracy(entries: Sequence[Entry], request: Request, on_progress: OnProgress) -> list[Entry]:
+def _with_accuracy(
+    entries: Sequence[Entry], request: Request, note: Note, on_progress: OnProgress
+) -> list[Entry]:
     """With the accuracy on labelled images, before anything is timed."""
     if request.data is None:
         return list(entries)
@@ -278,11 +284,12 @@ def _with_accuracy(entries: Sequence[Entry], request: Request, on_progress: OnPr
     for place, entry in enumerate(entries):
         on_progress(place, len(entries), f"accuracy of {entry.name}")
         if entry.facts["sha256"] not in seen:
-            seen[entry.facts["sha256"]] = _accuracy(entry.path, request.data, spaces).to_dict()
+            accuracy = _accuracy(entry.path, request.data, spaces, request.in_order, note)
+            seen[entry.facts["sha256"]] = accuracy.to_dict()
     return [replace(e, facts=e.facts | {"accuracy": seen[e.facts["sha256"]]}) for e in entries]
 
 
-def _accuracy(path: Path, data: str, spaces: Mapping[str, str]) -> Accuracy:
+def _accuracy(path: Path, data: str, spaces: Mapping[str, str], in_order: bool, note: Note) -> Accuracy:
     from nasvit_edge.export.verification import hits, overlaps
 
     name = open_artifact(path).metadata["space"]
@@ -293,7 +300,7 @@ def _accuracy(path: Path, data: str, spaces: Mapping[str, str]) -> Accuracy:
         raise NasvitEdgeError(f"artifact {str(path)!r}: {error}; give its TOML with --space") from None
     if space.is_dense:
         return Overlaps(*overlaps(path, data, space_path=given))
-    return Hits(*hits(path, data, space_path=given))
+    return Hits(*hits(path, data, space_path=given, in_order=in_order, note=note))
 
 
 def _listed(entry: Entry, rounds: list[dict[str, Any]]) -> dict[str, Any]:

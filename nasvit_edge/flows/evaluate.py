@@ -17,6 +17,7 @@ from typing import Any
 from nasvit_edge import files, ops, sizes
 from nasvit_edge.data_sets import mask_check
 from nasvit_edge.data_sets.scenes import SceneSet
+from nasvit_edge.data_sets.slices import Note, silent
 from nasvit_edge.data_sets.splits import CALIBRATION_MOST
 from nasvit_edge.errors import DataError, NasvitEdgeError, SpaceError
 from nasvit_edge.flows import evaluate_scenes
@@ -44,6 +45,7 @@ class Request:
         calibration_images: of the training images, at most; 64 batches of 64 are drawn from them.
         out: a CSV file of the table.
         chain: how the images that are judged on are prepared (`Preparation.chain`).
+        in_order: class folders whose names do not say which label they are take the labels in order.
     """
 
     supernet: str
@@ -56,10 +58,13 @@ class Request:
     workers: int | None = None
     out: Path | None = None
     chain: str = PUBLISHED
+    in_order: bool = False
 
 
 def evaluate(
-    request: Request, on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None
+    request: Request,
+    on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
+    note: Note = silent,
 ) -> dict[str, Any]:
     """Measure and return the report; what was measured on validation images is kept in the cache.
 
@@ -73,7 +78,7 @@ def evaluate(
     listed = chosen(request.subnets, space, request.seed)
     if request.out is not None:
         files.writable_folder(request.out.parent)
-    source, configs = _source(request, space), [config for _, config in listed]
+    source, configs = _source(request, space, note), [config for _, config in listed]
     if isinstance(source.validation, SceneSet):
         told = mask_check.checked(source.validation, space, on_progress=on_progress)
         found = evaluate_scenes.confusions(source, configs, on_progress)
@@ -156,11 +161,11 @@ def _listed(path: Path, space: SearchSpace) -> _Named:
     return [("listed", space.config_from(value, f"{what} {i + 1}")) for i, value in enumerate(listed)]
 
 
-def _source(request: Request, space: SearchSpace) -> ImageAccuracy:
+def _source(request: Request, space: SearchSpace, note: Note) -> ImageAccuracy:
     calibration, chain = request.calibration_images, request.chain
-    asked = Source(request.supernet, space, request.data, request.split, calibration, chain)
+    asked = Source(request.supernet, space, request.data, request.split, calibration, chain, request.in_order)
     as_searched = request.split == "validation" and calibration >= CALIBRATION_IMAGES and chain == PUBLISHED
-    source = asked.loaded(workers=request.workers)
+    source = asked.loaded(workers=request.workers, note=note)
     if as_searched and not request.supernet.startswith("random"):
         return source.keeping(accuracy_store(space, request.supernet, source))
     return source

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasvit_edge import files
+from nasvit_edge.data_sets.slices import Note
 from nasvit_edge.errors import ExportError
 from nasvit_edge.export import artifact, dense, verification, writing
 from nasvit_edge.export.formats import Format, load_format
@@ -31,7 +32,8 @@ class Request:
 
     `batch` None leaves the batch axis open; `force` keeps a file that fails its check, marked; `bundle` writes a
     folder with the programs that use the model besides. `output` is what a segmenter gives: `labels` (the default) or
-    `logits`.
+    `logits`. `in_order`: class folders whose names do not say which label they are take the labels in order, where a
+    searched subnet is measured again; a result file says so where its search was told.
     """
 
     result: Path | None
@@ -49,6 +51,7 @@ class Request:
     use_cache: bool = True
     bundle: bool = False
     output: str | None = None
+    in_order: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class _Plan:
     config: SubnetConfig
     calibrate: str | None
     extra: dict[str, Any]
+    in_order: bool = False
 
 
 def export(request: Request, note: Callable[[str], None]) -> dict[str, Any]:
@@ -82,7 +86,7 @@ def export(request: Request, note: Callable[[str], None]) -> dict[str, Any]:
         bundle.checked_bundle(path, form.name, overwrite=request.overwrite)
     if plan.supernet.startswith("random"):
         note("RANDOM WEIGHTS: this file has no accuracy; it is for tests and timing")
-    supernet, calibration = _loaded(plan, request.uncalibrated)
+    supernet, calibration = _loaded(plan, request.uncalibrated, note)
     if "note" in supernet.source:
         note(str(supernet.source["note"]))
     key = cache.export_key(plan.space, plan.supernet, plan.config, calibration, form, options)
@@ -95,14 +99,14 @@ def export(request: Request, note: Callable[[str], None]) -> dict[str, Any]:
     return report(path) | {"cached": cached, "bundle": folder}
 
 
-def _loaded(plan: _Plan, uncalibrated: bool) -> tuple[Supernet, Calibration | None]:
+def _loaded(plan: _Plan, uncalibrated: bool, note: Note) -> tuple[Supernet, Calibration | None]:
     from nasvit_edge.model.checkpoint import load_supernet
     from nasvit_edge.train.calibration import calibration_for
 
     supernet = load_supernet(plan.supernet, plan.space)
     if plan.calibrate is None or uncalibrated:
         return supernet, None
-    return supernet, calibration_for(supernet, plan.calibrate)
+    return supernet, calibration_for(supernet, plan.calibrate, note=note)
 
 
 def _make(
@@ -124,7 +128,8 @@ def _make(
         for remark in calibration.remarks(supernet):
             note(remark)
         calibrated(subnet, calibration)
-        recalled.compare(subnet, plan.calibrate or "", plan.extra.get("search"), note)
+        searched = plan.extra.get("search")
+        recalled.compare(subnet, plan.calibrate or "", searched, note, in_order=plan.in_order)
     if options.precision == "int8":
         options = replace(options, calibration=_range_images(plan))
     writing.export(supernet, subnet, form, path, options, note)
@@ -185,7 +190,8 @@ def _planned(request: Request, form: Format, note: Callable[[str], None]) -> _Pl
         )
     extra = {"search": {"predicted_ms": saved.latency_ms, "accuracy": saved.accuracy, **_setting(saved)}}
     calibrate = request.calibrate or setting.calibration
-    return _Plan(subject.space, subject.supernet, subject.config, calibrate, extra)
+    in_order = request.in_order or setting.labels_in_order
+    return _Plan(subject.space, subject.supernet, subject.config, calibrate, extra, in_order)
 
 
 def _setting(saved: Any) -> dict[str, Any]:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasvit_edge import data_sets, files, ops, sizes
+from nasvit_edge.data_sets.names import some
 from nasvit_edge.errors import CheckpointError, NasvitEdgeError
 from nasvit_edge.flows.subject import Subject, subject_of
 from nasvit_edge.space import SearchSpace, space_toml
 
 if TYPE_CHECKING:
+    from nasvit_edge.model.supernet import Supernet
     from nasvit_edge.train.recipe import Recipe
 
 RECIPE, RECIPE_SCENES, RECIPE_INT8 = "finetune", "finetune-scenes", "finetune-int8"
@@ -33,6 +35,7 @@ class Request:
         teacher: LABELS, `itself` (the float subnet before training), or names as `train.teacher.load_teacher` takes
             them; None: `itself` with `quantise` where the classes stay, else LABELS.
         validate_every: epochs between two measurements on the validation slice; 0: only at the end.
+        in_order: the classes of the data are those that the subnet knows, in order, whatever they are called.
     """
 
     data: str
@@ -53,6 +56,7 @@ class Request:
     checkpoint_s: float = 60.0
     validate_every: int = 1
     resume: bool = False
+    in_order: bool = False
 
 
 def finetune(
@@ -122,9 +126,10 @@ def _recipe(request: Request, default: str) -> Recipe:
 
 def _kind(request: Request, space: SearchSpace) -> tuple[bool, str]:
     """Whether a subnet that knows its classes is only to get used to 8 bits, and what it learns from."""
-    from nasvit_edge.train.finetune import ITSELF, knows
+    from nasvit_edge.train.finetune import ITSELF, known_labels
 
-    known = knows(space, data_sets.classes(request.data, space))
+    classes = data_sets.classes(request.data, space)
+    known = known_labels(space, classes, request.data, in_order=request.in_order) is not None
     if request.teacher == ITSELF and not known:
         raise NasvitEdgeError(
             f"--teacher {ITSELF}: the subnet does not know the classes of {request.data!r}; fine-tune on labels first, then what that wrote"
@@ -151,13 +156,10 @@ def _initial(request: Request, subject: Subject, recipe: Recipe, note: _Note) ->
     else:
         data_sets.classes(request.data)
     whole = started(subject.supernet, subject.space, request.seed, note=note)
-    supernet = taken(whole, subject.config, request.data, request.seed)
-    if supernet.source.get("classifier") == "new":
-        note(
-            f"the classes of {request.data} are others than the space's: a new classifier for {supernet.space.classes}"
-        )
-    elif supernet.space.label_names() != subject.space.label_names():
-        note(f"the {supernet.space.classes} classes of {request.data} are taken to be the space's, in order")
+    supernet = taken(whole, subject.config, request.data, request.seed, in_order=request.in_order)
+    told = _about_classes(supernet, subject.space, request.data)
+    if told:
+        note(told)
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder, _INITIAL)
         save_supernet(supernet, made, supernet.source)
@@ -168,6 +170,20 @@ def _initial(request: Request, subject: Subject, recipe: Recipe, note: _Note) ->
         files.write_bytes(out / _INITIAL, made.read_bytes())
     files.write_text(out / _SPACE, space_toml(supernet.space))
     return supernet.space, recipe.with_values([f"subnets.scaling={supernet.scaling}"])
+
+
+def _about_classes(supernet: Supernet, space: SearchSpace, data: str) -> str:
+    """What becomes of the classifier; empty where it stays as it is."""
+    old, new = space.label_names(), supernet.space.label_names()
+    if supernet.source.get("classifier") == "new":
+        same = ""
+        if len(old) == len(new):
+            same = "; if they are the same, called otherwise and in this order, add --labels-in-order"
+        return f"the classes of {data} are others than the space's: a new classifier for {len(new)}{same}"
+    if old == new:
+        return ""
+    pairs = [f"{name} = {label}" for name, label in zip(new, old, strict=True)]
+    return f"the classes of {data} are taken for the space's: {some(pairs, 20)}"
 
 
 def _written(
@@ -207,6 +223,7 @@ def _result(
         "space": found["space"],
         "supernet": found["supernet"],
         "calibration": request.data,
+        "labels_in_order": False,  # they are called as its folders now
         "accuracy_source": f"measured on {found['validation']} after fine-tuning",
         "accuracy": None,
         "accuracy_sha256": None,

@@ -27,6 +27,7 @@ def fit(
     out: Path,
     workers: int | None = None,
     measured: Path | None = None,
+    in_order: bool = False,
     on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
     note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def fit(
             f"--samples {samples} are too few for a predictor; give at least {fitting.FEWEST}"
         )
     supernet, data = _shipped(loaded, supernet, data)
-    asked = Request(space=space, supernet=supernet, data=data, workers=workers)
+    asked = Request(space=space, supernet=supernet, data=data, workers=workers, in_order=in_order)
     source = measured_accuracy(asked, loaded, note, on_progress)
     configs = fitting.drawn(loaded, samples, seed)
     accuracies: list[float] = []

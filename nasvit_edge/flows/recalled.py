@@ -18,12 +18,18 @@ _ERRORS = 3.0  # standard errors: by chance one export of a thousand
 
 
 def compare(
-    subnet: Subnet, data: str, search: Mapping[str, Any] | None, note: Callable[[str], None]
+    subnet: Subnet,
+    data: str,
+    search: Mapping[str, Any] | None,
+    note: Callable[[str], None],
+    *,
+    in_order: bool = False,
 ) -> float | None:
     """Measure a calibrated subnet on validation images of `data` and say where it is far below the search's word.
 
     Args:
         search: `accuracy`, `accuracy_uncertainty` and `accuracy_source` of the result file; None: there was none.
+        in_order: class folders whose names do not say which label they are take the labels in order.
 
     Returns:
         The share of images that it gets right; None where nothing was measured.
@@ -31,7 +37,7 @@ def compare(
     if search is None or subnet.space.is_dense or subnet.source.get("kind") == "random":
         return None
     try:
-        images = data_sets.load_images(data, "validation", subnet.space)
+        images = data_sets.load_images(data, "validation", subnet.space, in_order=in_order)
     except DataError:  # calibration needs no labels; these have none, or others
         return None
     assert not isinstance(images, SceneSet)

@@ -57,6 +57,7 @@ class Request:
     drop: tuple[str, ...] = ()
     with_size: bool = False
     workers: int | None = None
+    in_order: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +204,7 @@ def _setting(
         space=request.space,
         supernet=request.supernet,
         calibration=request.data if request.supernet else None,
+        labels_in_order=request.in_order,
         accuracy_source=_told(accuracy),
         accuracy_uncertainty=accuracy.uncertainty,
         accuracy=predictor,
@@ -295,7 +297,14 @@ def measured_accuracy(
 
     assert request.supernet is not None
     assert request.data is not None
-    source = ImageAccuracy.load(request.supernet, space, request.data, workers=request.workers)
+    source = ImageAccuracy.load(
+        request.supernet,
+        space,
+        request.data,
+        workers=request.workers,
+        in_order=request.in_order,
+        note=note,
+    )
     if "note" in source.supernet.source and source.writes:
         note(str(source.supernet.source["note"]))
     if isinstance(source.validation, SceneSet):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from nasvit_edge import data_sets
 from nasvit_edge.data_sets import Labelled
+from nasvit_edge.data_sets.slices import Note, silent
 from nasvit_edge.data_sets.splits import CALIBRATION_MOST
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.preparation import PUBLISHED
@@ -42,6 +43,7 @@ class Source:
         split: the images that are judged on, `validation` or `test`.
         calibration_images: at most so many, of which batches are drawn.
         chain: how the images that are judged on are prepared (`Preparation.chain`).
+        in_order: class folders whose names do not say which label they are take the labels in order.
     """
 
     supernet: str
@@ -50,15 +52,16 @@ class Source:
     split: str = "validation"
     calibration_images: int = CALIBRATION_MOST
     chain: str = PUBLISHED
+    in_order: bool = False
 
-    def loaded(self, *, workers: int | None = None) -> ImageAccuracy:
-        """With weights and images in memory."""
+    def loaded(self, *, workers: int | None = None, note: Note = silent) -> ImageAccuracy:
+        """With weights and images in memory; `note` is told what the images are."""
         from nasvit_edge.model.checkpoint import load_supernet
         from nasvit_edge.train.calibration import calibration_for
 
-        weights = load_supernet(self.supernet, self.space)
-        calibration = calibration_for(weights, self.data, self.calibration_images)
-        images = data_sets.load_images(self.data, self.split, self.space)
+        weights, note = load_supernet(self.supernet, self.space), data_sets.once(note)
+        images = data_sets.load_images(self.data, self.split, self.space, in_order=self.in_order, note=note)
+        calibration = calibration_for(weights, self.data, self.calibration_images, note=note)
         return ImageAccuracy(weights, calibration, images, source=self, workers=workers)
 
 
@@ -84,9 +87,17 @@ class ImageAccuracy:
     _deployed: dict[int, Labelled] = field(default_factory=dict)
 
     @staticmethod
-    def load(supernet: str, space: SearchSpace, data: str, *, workers: int | None = None) -> ImageAccuracy:
+    def load(
+        supernet: str,
+        space: SearchSpace,
+        data: str,
+        *,
+        workers: int | None = None,
+        in_order: bool = False,
+        note: Note = silent,
+    ) -> ImageAccuracy:
         """From weights and images by name or path."""
-        return Source(supernet, space, data).loaded(workers=workers)
+        return Source(supernet, space, data, in_order=in_order).loaded(workers=workers, note=note)
 
     def keeping(self, store: Path) -> ImageAccuracy:
         """Itself, which adds what it measures to a file; values that are there already are not measured again."""
@@ -154,7 +165,8 @@ class ImageAccuracy:
             return self.validation
         if resolution not in self._deployed:
             rule = self.source.space.preparation(resolution, self.source.chain)
-            found = data_sets.load_images(self.source.data, self.source.split, self.source.space, rule)
+            asked, in_order = self.source, self.source.in_order
+            found = data_sets.load_images(asked.data, asked.split, asked.space, rule, in_order=in_order)
             self._deployed[resolution] = found
         return self._deployed[resolution]
 

@@ -35,6 +35,7 @@ class Setting:
     table_sha256: str
     interpolate: bool  # ops without an entry are estimated
     tables: Sequence[Mapping[str, str]]  # every table: `name`, `path`, `sha256`
+    labels_in_order: bool = False  # of class folders whose names do not say which label they are
 
 
 def describe(candidate: Candidate) -> dict[str, Any]:
@@ -118,6 +119,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "interpolate": (bool,),
     "threads": (int,),
     "tables": (list,),
+    "labels_in_order": (bool,),
 }
 
 
@@ -129,6 +131,7 @@ def _kept(values: Any) -> dict[str, list[int]]:
 
 
 def _setting(values: dict[str, Any]) -> Setting:
+    values = {"labels_in_order": False, **values}  # which older files do not say
     for name in Setting.__slots__:
         if not isinstance(values[name], _KINDS.get(name, (str,))):
             raise ValueError(f"setting {name!r} is {values[name]!r}")

@@ -22,6 +22,7 @@ from nasvit_edge import data_sets
 from nasvit_edge.data_sets import Labelled
 from nasvit_edge.data_sets.folders import MEMORY_BYTES
 from nasvit_edge.data_sets.scenes import SceneSet
+from nasvit_edge.data_sets.slices import Note, silent
 from nasvit_edge.data_sets.splits import CALIBRATION_MOST
 from nasvit_edge.errors import RecipeError
 from nasvit_edge.model.supernet import Supernet
@@ -117,15 +118,20 @@ class Calibration:
                 yield batch.images
 
 
-def calibration_for(supernet: Supernet, data: str, most: int = CALIBRATION_MOST) -> Calibration:
+def calibration_for(
+    supernet: Supernet, data: str, most: int = CALIBRATION_MOST, *, note: Note = silent
+) -> Calibration:
     """The calibration of a supernet's subnets on the images of `data`, at most `most` of them.
+
+    `note` is told what is in a folder.
 
     Raises:
         DataError: no images.
     """
     space, recipe = supernet.space, recipe_of(supernet.source, supernet.space)
     whole = recipe.augment.crop == "resized" and _trained_on_files(supernet.source, space)
-    return Calibration(data_sets.calibration_images(data, space, most, whole=whole), recipe, space)
+    images = data_sets.calibration_images(data, space, most, whole=whole, note=note)
+    return Calibration(images, recipe, space)
 
 
 def recipe_of(source: Mapping[str, Any], space: SearchSpace) -> Recipe:

@@ -84,14 +84,16 @@ def estimate(
 
 
 def of_request(
-    request: Request, on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None
+    request: Request,
+    on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """The estimate of what `nasvit-edge train` is asked for; `shown` has it as text, for people, and `masks` what is in them."""
     from nasvit_edge.train.run import masks_checked, space_for
 
     settings = request.settings
-    space = space_for(load_space(request.space), request.data)
-    images, validation = data_sets.training_splits(request.data, space)
+    space = space_for(load_space(request.space), request.data, note)
+    images, validation = data_sets.training_splits(request.data, space, note=note)
     masks = list(masks_checked(images, validation, space, on_progress))
     found = estimate(
         space,

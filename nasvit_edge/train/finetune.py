@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nasvit_edge.data_sets import Labelled, chosen
+from nasvit_edge import data_sets
+from nasvit_edge.data_sets import Labelled, chosen, labels
 from nasvit_edge.errors import TrainingError
 from nasvit_edge.model.checkpoint import load_supernet, save_supernet
 from nasvit_edge.model.evaluate import Batches, subnet_accuracy
@@ -35,24 +36,40 @@ _ROUNDS = 8  # a norm's statistics depend on those before it
 ITSELF = "itself"  # the name of the teacher that is the subnet before training
 
 
-def knows(space: SearchSpace, labels: Sequence[str]) -> bool:
-    """Whether the classifier is for these classes: the same names, or as many where the space lists none itself.
+def known_labels(
+    space: SearchSpace, classes: Sequence[str], data: str, *, in_order: bool = False
+) -> list[str] | None:
+    """The labels of a classifier that is for these classes of `data` already, in its order; None where it is for others.
 
-    (A label set, or numbers: the folders of ImageNet have other names than its classes.)
+    They are the space's where the classes' names say which is which, else (where they are numbers, or `in_order` says
+    that order does) these names.
+
+    Raises:
+        DataError: `in_order`, and the classes are not as many as the labels.
     """
-    return list(labels) == space.label_names() or (
-        isinstance(space.labels, str) and len(labels) == space.classes
-    )
+    if labels.keeps_labels(classes, space):
+        return space.label_names()
+    match = labels.recognised(classes, space)
+    if match is None and in_order:
+        match = labels.matched(classes, space, data, in_order=True)
+    if match is None or len(classes) != space.classes:
+        return None
+    return [name for _, name in sorted(zip(match.places, classes, strict=True))]
 
 
-def taken(supernet: Supernet, config: SubnetConfig, data: str, seed: int) -> Supernet:
+def taken(
+    supernet: Supernet, config: SubnetConfig, data: str, seed: int, *, in_order: bool = False
+) -> Supernet:
     """The subnet as a supernet of its own, for the classes of `data`.
 
-    Where it does not know them, the classifier is new, with the training initialisation fixed by `seed`.
+    Where it does not know them (`known_labels`), the classifier is new, with the training initialisation fixed by `seed`.
     """
     narrow = narrowed(supernet, config)
-    space = run.space_for(narrow.space, data)
-    known = knows(narrow.space, space.label_names())
+    classes = data_sets.classes(data, narrow.space)
+    names = known_labels(narrow.space, classes, data, in_order=in_order)
+    known, space = names is not None, narrow.space
+    if names != space.label_names():
+        space = space.with_labels(names or classes)
     made = initialised(space, seed, narrow.scaling)
     kept = {n: v for n, v in narrow.state_dict().items() if known or not n.startswith("classifier.")}
     made.load_state_dict(made.state_dict() | kept)

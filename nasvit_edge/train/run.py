@@ -12,6 +12,8 @@ import torch
 
 from nasvit_edge import data_sets, files
 from nasvit_edge.data_sets import Labelled, mask_check
+from nasvit_edge.data_sets.labels import IMAGENET, keeps_labels
+from nasvit_edge.data_sets.names import ordered, some
 from nasvit_edge.data_sets.scenes import SceneSet
 from nasvit_edge.errors import RecipeError, TrainingError
 from nasvit_edge.model.supernet import Supernet
@@ -105,7 +107,7 @@ def _run(
     note: Callable[[str], None],
 ) -> dict[str, Any]:
     space = space_for(load_space(request.space), request.data, note)
-    train, validation = data_sets.training_splits(request.data, space)
+    train, validation = data_sets.training_splits(request.data, space, note=note)
     if space.is_dense and request.teacher is not None:
         raise TrainingError(
             f"--teacher {request.teacher!r}: a segmenter of space {space.name!r} learns from masks only"
@@ -165,13 +167,12 @@ def _train(trainer: Trainer, logs: _Logs, stop: Stop) -> None:
 
 
 def space_for(space: SearchSpace, data: str, note: Callable[[str], None] = lambda text: None) -> SearchSpace:
-    """`space` with the classes and labels of the data."""
-    labels = data_sets.classes(data, space)
-    if tuple(labels) == tuple(space.label_names()):
+    """`space` with the classes of the data as its labels, where they are not its labels already."""
+    classes = data_sets.classes(data, space)
+    if keeps_labels(classes, space):
         return space
-    some = ", ".join(labels[:3]) + (", ..." if len(labels) > 3 else "")
-    note(f"space {space.name!r} takes the {len(labels)} classes of the data ({some})")
-    return space.with_labels(labels)
+    note(f"space {space.name!r} takes the {len(classes)} classes of the data ({some(classes, 3)})")
+    return space.with_labels(classes)
 
 
 def masks_checked(
@@ -199,6 +200,9 @@ def _initial(request: Request, space: SearchSpace, note: Callable[[str], None]) 
 def _teacher(request: Request, space: SearchSpace, note: Callable[[str], None]) -> Teacher | None:
     if request.teacher is None:
         return None
+    names = tuple(space.label_names())
+    if names != ordered(names) and space.labels != IMAGENET:
+        note(f"the teacher's classes are taken to be in the order of the labels: {some(names)}")
     teacher = load_teacher(request.teacher, space, scale=request.recipe.loss.teacher_scale)
     for member in teacher.members:
         if member.note:

@@ -14,7 +14,7 @@ from conftest import one_line, only_user_errors, require_module
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasvit_edge.data_sets import prepare_image
+from nasvit_edge.data_sets import decoding, prepare_image
 from nasvit_edge.data_sets.decoding import check_header, decode, fitted, turned
 from nasvit_edge.errors import DataError
 from nasvit_edge.preparation import Preparation, shorter_side
@@ -295,3 +295,28 @@ def test_random_bytes_are_one_line(tmp_path_factory, content):
     with pytest.raises(DataError) as caught:
         decode(str(path), rule(20))
     one_line(caught)
+
+
+# -- HEIF -----------------------------------------------------------------------------------------------
+
+
+def test_heif_without_its_package_says_which(path, monkeypatch):
+    path.write_bytes((24).to_bytes(4, "big") + b"ftypheic" + bytes(12))
+    decoding.pillow()  # registers what there is
+    monkeypatch.setattr(pillow, "OPEN", {k: v for k, v in pillow.OPEN.items() if "HEI" not in k})
+    with pytest.raises(DataError, match=r"it is HEIF.*pip install 'nasvit-edge\[heif\]'") as caught:
+        decode(str(path))
+    one_line(caught)
+
+
+def test_heif_is_read_where_its_package_is_installed(tmp_path):
+    require_module("pillow_heif")
+    from nasvit_edge.data_sets.walking import endings
+
+    image = decoding.pillow().fromarray(np.full((40, 60, 3), 90, np.uint8))
+    for name in ("1.heic", "called.jpg"):  # phones do that, too
+        image.save(tmp_path / name, format="HEIF")
+        found = decode(str(tmp_path / name))
+        assert found.shape == (3, 40, 60)
+        assert abs(found.astype(int) - 90).max() < 8
+    assert ".heic" in endings()

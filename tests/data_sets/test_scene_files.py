@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasvit_edge.data_sets import scene_files
-from nasvit_edge.data_sets.scene_files import child, holds, printable, told, walk
+from nasvit_edge.data_sets.names import SPLITS
+from nasvit_edge.data_sets.scene_files import child, holds, walk
+from nasvit_edge.data_sets.walking import told
 from nasvit_edge.errors import DataError
 
 
@@ -117,15 +119,15 @@ def test_a_missing_folder_is_one_line(tmp_path):
 @pytest.mark.parametrize("name", ["val", "Val", "VALID", "validation", "Dev"])
 def test_a_folder_is_found_by_any_of_its_names_in_any_case(tmp_path, name):
     (tmp_path / name).mkdir()
-    assert child(tmp_path, scene_files.SPLITS["validation"]) == tmp_path / name
-    assert child(tmp_path, scene_files.SPLITS["train"]) is None
+    assert child(tmp_path, SPLITS["validation"]) == tmp_path / name
+    assert child(tmp_path, SPLITS["train"]) is None
     assert child(tmp_path / "absent", ("x",)) is None
 
 
 def test_of_two_folders_that_mean_the_same_the_one_that_holds_data_is_taken_or_both_are_named(tmp_path):
     (tmp_path / "val").mkdir()
     (tmp_path / "Valid" / "Images").mkdir(parents=True)
-    names = scene_files.SPLITS["validation"]
+    names = SPLITS["validation"]
     assert child(tmp_path, names, "images") == tmp_path / "Valid"
     (tmp_path / "val" / "images").mkdir()
     with pytest.raises(DataError, match="holds 'Valid' and 'val', which mean the same") as caught:
@@ -138,13 +140,6 @@ def test_what_a_folder_holds_is_told_briefly(tmp_path):
     for i in range(7):
         (tmp_path / str(i)).mkdir()
     assert holds(tmp_path) == "it holds '0', '1', '2', '3', '4' and 2 more"
-
-
-@given(st.binary(min_size=1, max_size=12))
-def test_a_name_of_any_bytes_can_be_printed_and_written_in_one_line(name):
-    shown = printable(os.fsdecode(name))
-    shown.encode()
-    assert shown.isprintable()
 
 
 @settings(max_examples=50)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, one_line, require_module
+from conftest import TINY, edited, one_line, require_module
 from made_up import SETTING, table
 
 from nasvit_edge.errors import NasvitEdgeError
@@ -35,6 +35,7 @@ MODULES = {
     "coreml": "coremltools",
     "tensorrt": "tensorrt_rtx",
 }
+NAMED = edited(TINY, ("classes = 4", 'classes = 4\nlabels = ["a", "b", "c", "d"]'))
 QUICK = ("run.batch_size=16", "run.ema=0.5")
 
 
@@ -75,7 +76,7 @@ def four(photos):
 @pytest.fixture
 def subject(tmp_path):
     """The options that name a subnet of the tiny space."""
-    (tmp_path / "tiny.toml").write_text(TINY)
+    (tmp_path / "tiny.toml").write_text(NAMED)
     space = load_space(tmp_path / "tiny.toml")
     (tmp_path / "wide.json").write_text(json.dumps(space.largest().to_dict()))
     return {"space": "tiny.toml", "supernet": "random:1", "config": tmp_path / "wide.json"}

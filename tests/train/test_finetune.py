@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasvit_edge.data_sets import ImageSet
-from nasvit_edge.errors import TrainingError
+from nasvit_edge.errors import DataError, TrainingError
 from nasvit_edge.model.checkpoint import load_supernet, random_supernet
 from nasvit_edge.model.evaluate import subnet_accuracy
 from nasvit_edge.model.narrow import narrowed
 from nasvit_edge.train.calibration import Calibration, recipe_of
-from nasvit_edge.train.finetune import Tuning, freeze, keep_function, knows, taken
+from nasvit_edge.train.finetune import Tuning, freeze, keep_function, known_labels, taken
 from nasvit_edge.train.initial import settle
 from nasvit_edge.train.quantised import QuantisedSupernet
 
@@ -34,12 +34,27 @@ def test_data_of_the_same_classes_keep_the_classifier(nano, data):
     assert found.space == nano.only(config)
 
 
-def test_a_space_without_a_list_of_names_knows_as_many_classes_by_any_name(tiny):
-    assert knows(tiny, ["n01", "n02", "n03", "n04"])
-    assert not knows(tiny, ["n01", "n02", "n03"])
-    named = tiny.with_labels(["a", "b", "c", "d"])
-    assert knows(named, ("a", "b", "c", "d"))
-    assert not knows(named, ("b", "a", "c", "d"))
+def test_a_classifier_knows_classes_by_their_names_in_its_own_order(tiny):
+    named = tiny.with_labels(["b", "a", "T-shirt/top", "d"])
+    assert known_labels(named, ["T-shirt_top", "a", "b", "d"], "photos") == named.label_names()
+    assert known_labels(named, ["T-shirt_top", "a", "b"], "photos") is None
+    assert known_labels(named, ["a", "b", "c", "d"], "photos") is None
+
+
+def test_a_classifier_knows_classes_of_other_names_where_order_is_confirmed(tiny):
+    named = tiny.with_labels(["b", "a", "c", "d"])
+    found = ["a", "b", "x", "y"]
+    assert known_labels(tiny, found, "photos") is None
+    assert known_labels(tiny, found, "photos", in_order=True) == found
+    assert known_labels(named, found, "photos", in_order=True) == ["b", "a", "x", "y"]
+    with pytest.raises(DataError, match="have 2 classes; space 'tiny' has 4") as caught:
+        known_labels(named, ["x", "y"], "photos", in_order=True)
+    one_line(caught)
+
+
+def test_a_classifier_knows_as_many_numbers_in_the_order_of_their_values(tiny):
+    assert known_labels(tiny, ["1", "2", "10", "11"], "photos") == ["1", "2", "10", "11"]
+    assert known_labels(tiny, ["0", "1", "2", "3"], "photos") == tiny.label_names()
 
 
 @pytest.mark.parametrize("below", ["", "mb1", "mb2", "last_conv", "classifier"])

@@ -196,16 +196,14 @@ def broken_folders(root: Path):
             path.unlink()
         return "slopes"
 
-    def fewer():
-        for path in (root / "val" / "slopes").iterdir():
-            path.unlink()
-        (root / "val" / "slopes").rmdir()
-        return "slopes"
+    def foreign():
+        (root / "val" / "slopes").rename(root / "val" / "cats")
+        return "cats"
 
-    return {"corrupt": corrupt, "empty": empty, "fewer": fewer}
+    return {"corrupt": corrupt, "empty": empty, "foreign": foreign}
 
 
-@pytest.mark.parametrize("fault", ["corrupt", "empty", "fewer"])
+@pytest.mark.parametrize("fault", ["corrupt", "empty", "foreign"])
 def test_bad_images_are_one_line_before_training_begins(space, data, tmp_path, fault):
     import shutil
 

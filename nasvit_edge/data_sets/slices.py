@@ -1,0 +1,178 @@
+"""The slices of a folder of images: which files train, validate and test, and the labels that they have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sized
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from nasvit_edge.data_sets import labels, layouts
+from nasvit_edge.data_sets.folders import Listing, listing, require_images, unlabelled
+from nasvit_edge.data_sets.names import numeric, some
+from nasvit_edge.errors import DataError
+from nasvit_edge.space import SearchSpace
+
+HELD_SHARE, HELD_MOST = 0.05, 10_000  # of the training images, where no validation images come with them
+Note: TypeAlias = Callable[[str], None]
+Places: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
+
+
+def silent(_text: str) -> None:
+    """A `Note` for nobody."""
+
+
+def once(note: Note) -> Note:
+    """The same, without what was said before."""
+    said = set[str]()
+
+    def tell(text: str) -> None:
+        if text not in said:
+            said.add(text)
+            note(text)
+
+    return tell
+
+
+@dataclass(frozen=True, slots=True)
+class Labelling:
+    """How images get their labels, which are places among the space's.
+
+    Attributes:
+        in_order: class folders whose names do not say which label they are take the labels in order.
+        note: told of a folder's classes with their counts, of what was left out, and of labels without images.
+    """
+
+    space: SearchSpace
+    in_order: bool = False
+    note: Note = silent
+
+
+def trained(data: str, wanted: Labelling, *, whole: bool = False) -> tuple[Listing, Listing]:
+    """The files of (train, validation) of a folder.
+
+    Args:
+        whole: an empty class folder among the training images is an error.
+    """
+    folder = folder_of(data, "train")
+    found = _told(data, folder, wanted)
+    if whole:
+        require_images(folder, found)
+    own = layouts.split_folder(data, "validation")
+    if own is not None:
+        return _labelled(data, folder, found, wanted), judged(data, own, wanted)
+    rest, held = split(data, found.labels)  # whatever the labels are called
+    found, name = _labelled(data, folder, found, wanted), layouts.name_of(data, folder)
+    validation = found.take(held_name(name, held), held)
+    _tell_absent(validation, wanted)
+    return found.take(f"{name} ({len(rest)} images)", rest), validation
+
+
+def judged(data: str, folder: Path, wanted: Labelling) -> Listing:
+    """The files of a folder whose images are judged on; classes may have none."""
+    found = _labelled(data, folder, _told(data, folder, wanted), wanted)
+    _tell_absent(found, wanted)
+    return found
+
+
+def training_files(data: str, note: Note = silent) -> Listing:
+    """The files that train, their labels of no meaning; of a folder without classes all that are in it.
+
+    Raises:
+        DataError: no such folder, or no images in it.
+    """
+    try:
+        folder = folder_of(data, "train")
+        found, own = listing(folder, layouts.name_of(data, folder)), layouts.split_folder(data, "validation")
+        rest = np.arange(len(found)) if own is not None else split(data, found.labels)[0]
+    except DataError:
+        found = unlabelled(data)
+        rest = np.arange(len(found))
+    note(found.told())
+    if len(rest) == len(found):
+        return found
+    return found.take(f"{layouts.name_of(data, folder)} ({len(rest)} images)", rest)
+
+
+def folder_of(data: str, *splits: str) -> Path:
+    """The folder of the first of these splits that there is."""
+    found = next((f for f in (layouts.split_folder(data, split) for split in splits) if f is not None), None)
+    if found is None:
+        raise DataError(f"images {data!r}: there is no folder {splits[0]!r} in it")
+    return found
+
+
+def held_out(labels: Places) -> Places:
+    """Which images are held out of training, (n,), in a fixed random order: as many of every class as its share."""
+    rng = np.random.default_rng(0)
+    share = min(HELD_SHARE, HELD_MOST / len(labels))
+    starts = np.flatnonzero(np.diff(np.sort(labels))) + 1
+    chosen = []
+    for members in np.split(np.argsort(labels, kind="stable"), starts):  # one class each
+        count = max(int(share * len(members)), min(1, len(members) - 1))
+        chosen.append(rng.permutation(members)[:count])
+    return rng.permutation(np.concatenate(chosen))[:HELD_MOST]
+
+
+def split(data: str, labels: Places) -> tuple[Places, Places]:
+    """Which images are trained on, in order, and which are held out."""
+    held = held_out(labels)
+    if not len(held):
+        raise DataError(
+            f"images {data!r}: {len(labels)} are too few to hold some out for validation; give a folder 'val'"
+        )
+    return np.setdiff1d(np.arange(len(labels)), held), held
+
+
+def held_name(name: str, held: Sized) -> str:
+    """What held-out images are called."""
+    return f"{name}, held out ({len(held)} images)"
+
+
+def _told(data: str, folder: Path, wanted: Labelling) -> Listing:
+    """The files of a folder of classes."""
+    found = listing(folder, layouts.name_of(data, folder))
+    wanted.note(found.told())
+    return found
+
+
+def _labelled(data: str, folder: Path, found: Listing, wanted: Labelling) -> Listing:
+    """The same files, their labels being places among the space's."""
+    present = found.present()
+    match = _match(data, folder, present.classes, wanted)
+    renamed = match.renamed(present.classes, wanted.space)
+    if renamed:
+        wanted.note(f"class folders of {found.name} and the labels that they are taken for: {renamed}")
+    return present.labelled(wanted.space.label_names(), match.places)
+
+
+def _match(data: str, folder: Path, found: tuple[str, ...], wanted: Labelling) -> labels.Match:
+    """Which labels the class folders with images are.
+
+    Where words alone do not say it, all class folders of the training images do: numbers and order mean something only
+    where none is missing.
+    """
+    match = labels.recognised(found, wanted.space)
+    if match and match.how in (labels.BY_NAME, labels.BY_ID) and not numeric(found):
+        return match
+    all_of = layouts.split_folder(data, "train") or folder
+    known = layouts.class_names(all_of)
+    places = labels.named(found, known)
+    if places is None:
+        foreign = some([name for name in found if labels.named((name,), known) is None])
+        raise DataError(
+            f"images {data!r}: class folders of {folder.name!r} are none of those of {all_of.name!r}: {foreign}; rename or remove them"
+        )
+    whole = labels.matched(known, wanted.space, data, in_order=wanted.in_order)
+    return labels.Match(tuple(whole.places[place] for place in places), whole.how)
+
+
+def _tell_absent(found: Listing, wanted: Labelling) -> None:
+    absent = [name for name, count in zip(found.classes, found.counts, strict=True) if not count]
+    if absent:
+        rest = len(found.classes) - len(absent)
+        wanted.note(
+            f"{found.name}: no images of {some(absent)}; accuracy is over the other {rest} of {len(found.classes)} classes"
+        )
