@@ -161,7 +161,7 @@ def test_views_types_and_shapes_come_back_as_they_were(tmp_path, form, protocol)
         (lambda: torch.ones(2).to(torch.float8_e5m2), "float8_e5m2"),
         (lambda: torch.ones(2).to(torch.uint16), "uint16"),
     ],
-    ids=str,
+    ids=["sparse", "quantised", "meta", "e4m3", "e5m2", "uint16"],
 )
 def test_a_tensor_that_is_no_plain_one_is_named_where_it_is_asked_for(tmp_path, form, make, kind):
     state = {"a": torch.ones(2), "b": make()}
