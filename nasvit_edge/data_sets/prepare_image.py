@@ -6,6 +6,8 @@ the JSON of `preparation` in a model's metadata; nasvit_edge/preparation.py says
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -27,18 +29,75 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_KNOWN = {"orientation": "exif", "color": "RGB", "filter": "bicubic", "antialias": True}
+_LONGEST = 16384  # side of what is made, in pixels
+
+
+def described(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The description in a model's metadata.
+
+    Raises:
+        ValueError: there is none, it is damaged, or it asks for what is not done here.
+    """
+    if "preparation" not in metadata:
+        raise ValueError(
+            "the model does not say how images are prepared: an older nasvit-edge wrote it; export it again"
+        )
+    try:
+        found = json.loads(metadata["preparation"])
+        other = next((key for key, value in _KNOWN.items() if found[key] != value), None)
+        sound = _sound(found)
+    except (KeyError, TypeError, ValueError, RecursionError):
+        other, sound = None, False
+    if other is not None:
+        raise ValueError(
+            f"the model wants images with {other} {found[other]!r}, and this program knows only {_KNOWN[other]!r}; "
+            "use the program that was bundled with the model"
+        )
+    if not sound:
+        raise ValueError("what the model says of how images are prepared is damaged; export it again")
+    return dict(found)
+
+
+def _sound(found: Any) -> bool:
+    """Whether every number is one that can be computed with."""
+    resize, crop, size = found["resize"], found["crop"], found["size"]
+    whole = [resize, resize] if type(resize) is int else resize
+    floats = (found["mean"], found["std"], found["range"])
+    return (
+        all(
+            len(pair) == 2 and all(type(n) is int and 0 < n <= _LONGEST for n in pair)
+            for pair in (whole, crop, size)
+        )
+        and all(kept <= side for kept, side in zip(crop, whole, strict=True))
+        and [len(values) for values in floats] == [3, 3, 2]
+        and all(type(n) in (int, float) and abs(n) < 1e9 for values in floats for n in values)
+        and all(n > 0 for n in found["std"])
+        and len(found["background"]) == 3
+        and all(type(n) is int and 0 <= n <= 255 for n in found["background"])
+    )
 
 
 def prepared(path: Any, preparation: dict[str, Any]) -> np.ndarray:
     """An image file to what the model takes, (height, width, 3) float32."""
-    return normalised(input_values(pixels(path, preparation), preparation), preparation)
+    return prepared_image(decoded(path, preparation), preparation)
+
+
+def prepared_image(image: Image.Image, preparation: dict[str, Any]) -> np.ndarray:
+    """An upright RGB image to what the model takes, (height, width, 3) float32."""
+    crop = np.asarray(fitted(image, preparation))
+    return normalised(input_values(crop, preparation), preparation)
 
 
 def pixels(path: Any, preparation: dict[str, Any]) -> np.ndarray:
     """An image file to the bytes of `crop`, (height, width, 3)."""
+    return np.asarray(fitted(decoded(path, preparation), preparation))
+
+
+def decoded(path: Any, preparation: dict[str, Any]) -> Image.Image:
+    """An image file, upright in RGB, at least as large as `resize`."""
     resize = preparation["resize"]
-    image = upright(path, preparation["background"], resize if isinstance(resize, int) else min(resize))
-    return np.asarray(fitted(image, preparation))
+    return upright(path, preparation["background"], resize if isinstance(resize, int) else min(resize))
 
 
 def input_bytes(path: Any, preparation: dict[str, Any]) -> np.ndarray:
@@ -63,15 +122,21 @@ def opened(path: Any, side: int = 1) -> Image.Image:
     width, height = image.size
     if not width or not height:
         raise ValueError(f"it has {width} x {height} pixels")
-    share = 1
-    while jpeg and width * height > LARGE * share**2 and share < 8 and min(width, height) >= 2 * share * side:
-        share *= 2
+    share = decoded_share(width, height, side) if jpeg else 1
     if share > 1:
         image.draft(image.mode, (width // share, height // share))
     if image.width * image.height > MOST:
         size = f"{width * height / 1e6:.0f} megapixels, {4 * width * height / 1e9:.1f} GB decoded"
         raise ValueError(f"{width} x {height} are {size}; {_LIMIT}")
     return image
+
+
+def decoded_share(width: int, height: int, side: int) -> int:
+    """At what share (1, 2, 4, 8) of its size a JPEG is decoded: what is left has at least `side` pixels a side."""
+    share = 1
+    while width * height > LARGE * share**2 and share < 8 and min(width, height) >= 2 * share * side:
+        share *= 2
+    return share
 
 
 def orientation_of(image: Image.Image) -> int:
