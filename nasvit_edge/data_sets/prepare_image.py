@@ -213,11 +213,31 @@ def fitted(image: Image.Image, preparation: dict[str, Any]) -> Image.Image:
     rows, columns = preparation["crop"]
     to_width, to_height, left, top = geometry(image.width, image.height, preparation)
     if to_width * to_height > _RESIZED:
-        across, down = image.width / to_width, image.height / to_height
-        right, bottom = min((left + columns) * across, image.width), min((top + rows) * down, image.height)
-        return image.resize((columns, rows), _BICUBIC, (left * across, top * down, right, bottom))
-    whole = image if image.size == (to_width, to_height) else image.resize((to_width, to_height), _BICUBIC)
+        return _thin(image, preparation)
+    whole = _resized(image, (to_width, to_height), (0, 0, *image.size))
     return whole.crop((left, top, left + columns, top + rows))
+
+
+def _thin(image: Image.Image, preparation: dict[str, Any]) -> Image.Image:
+    rows, columns = preparation["crop"]
+    to_width, to_height, left, top = geometry(image.width, image.height, preparation)
+    across, down = image.width / to_width, image.height / to_height
+    first = max(
+        0, int(top * down - 2 * max(down, 1)) - 1
+    )  # two pixels of the wider grid have a part in an edge
+    last = min(image.height, int((top + rows) * down + 2 * max(down, 1)) + 2)
+    part = image.crop((0, first, image.width, last))
+    right, bottom = min((left + columns) * across, image.width), min((top + rows) * down - first, part.height)
+    return _resized(part, (columns, rows), (left * across, top * down - first, right, bottom))
+
+
+def _resized(
+    image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float]
+) -> Image.Image:
+    """Rows, then columns: Pillow 13 takes the columns of tall images first, which gives other bytes."""
+    left, top, right, bottom = box
+    narrow = image.resize((size[0], image.height), _BICUBIC, (left, 0, right, image.height))
+    return narrow.resize(size, _BICUBIC, (0, top, size[0], bottom))
 
 
 def input_values(crop: np.ndarray, preparation: dict[str, Any]) -> np.ndarray:
