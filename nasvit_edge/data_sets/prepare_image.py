@@ -119,6 +119,10 @@ def opened(path: Any, side: int = 1) -> Image.Image:
         image = JpegImagePlugin.JpegImageFile(path) if jpeg else Image.open(path)
     except Image.DecompressionBombError:  # Pillow refuses any kind of file from twice as many on
         raise ValueError(f"it has more than {2 * MOST // 1_000_000} megapixels; {_LIMIT}") from None
+    if image.format == "TIFF":
+        image.filename = (
+            ""  # not mapped into memory, which Pillow 12 and 13 do by the sides of the turned image
+        )
     width, height = image.size
     if not width or not height:
         raise ValueError(f"it has {width} x {height} pixels")

@@ -331,3 +331,16 @@ def test_heif_is_read_where_its_package_is_installed(tmp_path):
         assert found.shape == (3, 40, 60)
         assert abs(found.astype(int) - 90).max() < 8
     assert ".heic" in endings()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["1", "L", "I;16", "RGB", "RGBA", "CMYK"])
+def test_an_uncompressed_tiff_is_turned_as_it_says(path, mode, orientation):
+    """Pillow 12 and 13 scramble those of some modes."""
+    stored = pillow.fromarray(noise(5, 3)).convert("L" if mode == "I;16" else mode)
+    image = pillow.fromarray(np.asarray(stored).astype(np.uint16) * 256) if mode == "I;16" else stored
+    exif = pillow.Exif()
+    exif[0x0112] = orientation
+    image.save(path, "TIFF", exif=exif)
+    expected = prepare_image.turned(stored.convert("RGB"), orientation)
+    assert np.array_equal(decode(str(path)).transpose(1, 2, 0), np.asarray(expected))
