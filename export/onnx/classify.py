@@ -1,6 +1,7 @@
 """Classify an image file with an exported ONNX model: python classify.py model.onnx image.jpg
 
-Needs onnxruntime, numpy and pillow; neither torch nor nasvit_edge. All it must know is in the model.
+Needs onnxruntime, numpy, pillow and prepare_image.py beside it; neither torch nor nasvit_edge. All it must know is in
+the model.
 """
 
 import json
@@ -8,33 +9,13 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-import onnxruntime
-from PIL import Image, ImageOps
-
-
-def crop_geometry(width: int, height: int, side: int) -> tuple[int, int, int, int]:
-    """(width, height, left, top): shorter side to `side`, halves rounded up, then the middle square."""
-    shorter = min(width, height)
-    resized_width = (width * side + shorter // 2) // shorter
-    resized_height = (height * side + shorter // 2) // shorter
-    return resized_width, resized_height, (resized_width - side) // 2, (resized_height - side) // 2
-
-
-def normalise(pixels: np.ndarray, meta: dict[str, str]) -> np.ndarray:
-    """RGB bytes to RGB in [0, 1], minus mean, over std."""
-    mean, std = (np.array(json.loads(meta[key]), np.float32) for key in ("mean", "std"))
-    return (pixels.astype(np.float32) / 255 - mean) / std
-
-
-def preprocess(image: Image.Image, meta: dict[str, str]) -> np.ndarray:
-    """An image to (1, 3, r, r): upright, RGB, bicubic, centre crop, normalised."""
-    side = int(meta["resolution"])
-    image = ImageOps.exif_transpose(image).convert("RGB")
-    width, height, left, top = crop_geometry(*image.size, side)
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
-    pixels = np.asarray(image.crop((left, top, left + side, top + side)))
-    return normalise(pixels, meta).transpose(2, 0, 1)[None]
+try:
+    import numpy as np
+    import onnxruntime
+    import prepare_image
+except ImportError as error:
+    print(f"error: {error}; the head of this file says what it needs", file=sys.stderr)
+    sys.exit(2)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -54,8 +35,7 @@ def classify(model: str, picture: str) -> None:
     meta = session.get_modelmeta().custom_metadata_map
     if "labels" not in meta:
         raise ValueError(f"{model} has no labels inside: it was not written by nasvit-edge")
-    with Image.open(picture) as image:
-        x = preprocess(image, meta)
+    x = prepare_image.prepared(picture, prepare_image.described(meta)).transpose(2, 0, 1)[None]
     batch = session.get_inputs()[0].shape[0]
     if isinstance(batch, int):  # a name where the batch is open
         x = x.repeat(batch, axis=0)

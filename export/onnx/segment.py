@@ -1,7 +1,8 @@
 """Label the pixels of an image file with an exported ONNX model: python segment.py model.onnx image.jpg [overlay.png]
 
-Needs onnxruntime, numpy and pillow; neither torch nor nasvit_edge. All it must know is in the model. It prints the
-share of each class and writes the image with its classes in colour, by default as image.segments.png here.
+Needs onnxruntime, numpy, pillow and prepare_image.py beside it; neither torch nor nasvit_edge. All it must know is in
+the model. It prints the share of each class and writes the image with its classes in colour, by default as
+image.segments.png here.
 """
 
 import json
@@ -9,22 +10,14 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-import onnxruntime
-from PIL import Image, ImageOps
-
-
-def normalise(pixels: np.ndarray, meta: dict[str, str]) -> np.ndarray:
-    """RGB bytes to RGB in [0, 1], minus mean, over std."""
-    mean, std = (np.array(json.loads(meta[key]), np.float32) for key in ("mean", "std"))
-    return (pixels.astype(np.float32) / 255 - mean) / std
-
-
-def preprocess(image: Image.Image, meta: dict[str, str]) -> np.ndarray:
-    """An upright RGB image, all of it, to (1, 3, H, W): bicubic, normalised."""
-    size = (int(meta["input_width"]), int(meta["input_height"]))
-    pixels = np.asarray(image.resize(size, Image.Resampling.BICUBIC))
-    return normalise(pixels, meta).transpose(2, 0, 1)[None]
+try:
+    import numpy as np
+    import onnxruntime
+    import prepare_image
+    from PIL import Image
+except ImportError as error:
+    print(f"error: {error}; the head of this file says what it needs", file=sys.stderr)
+    sys.exit(2)
 
 
 def bilinear(values: np.ndarray, size: int, axis: int) -> np.ndarray:
@@ -72,9 +65,9 @@ def segment(model: str, picture: str, out: str) -> None:
     meta = session.get_modelmeta().custom_metadata_map
     if "output" not in meta or "palette" not in meta:
         raise ValueError(f"{model} is no segmenter that was written by nasvit-edge")
-    with Image.open(picture) as opened:
-        image = ImageOps.exif_transpose(opened).convert("RGB")
-    x = preprocess(image, meta)
+    preparation = prepare_image.described(meta)
+    image = prepare_image.decoded(picture, preparation)
+    x = prepare_image.prepared_image(image, preparation).transpose(2, 0, 1)[None]
     batch = session.get_inputs()[0].shape[0]
     if isinstance(batch, int):  # a name where the batch is open
         x = x.repeat(batch, axis=0)

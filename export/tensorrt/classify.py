@@ -3,8 +3,8 @@
     python3 classify.py model.engine image.jpg      needs tensorrt (10 or later)
     python3 classify.py rtx.plan image.jpg          needs tensorrt-rtx
 
-Both need cuda-python, numpy and pillow, and metadata.json (and engine.json) beside the engine. An engine is refused
-where the TensorRT version or the GPU is not the one it was built for.
+Both need cuda-python, numpy, pillow and prepare_image.py beside it, and metadata.json (and engine.json) beside the
+engine. An engine is refused where the TensorRT version or the GPU is not the one it was built for.
 """
 
 import hashlib
@@ -16,23 +16,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-from PIL import Image, ImageOps
+try:
+    import numpy as np
+    import prepare_image
+except ImportError as error:
+    print(f"error: {error}; the head of this file says what it needs", file=sys.stderr)
+    sys.exit(2)
 
 RTX_PLAN = "rtx.plan"
-
-
-def crop_geometry(width: int, height: int, side: int) -> tuple[int, int, int, int]:
-    """Resized width and height (the shorter side becomes `side`), then left and top of the centre crop."""
-    shorter = min(width, height)
-    wide, high = (max(side, (2 * n * side + shorter) // (2 * shorter)) for n in (width, height))
-    return wide, high, (wide - side) // 2, (high - side) // 2
-
-
-def normalise(pixels: np.ndarray, mean: list[float], std: list[float]) -> np.ndarray:
-    """RGB 0..255 (..., 3) to (RGB / 255 - mean) / std."""
-    values = np.asarray(pixels, np.float32) / 255
-    return (values - np.array(mean, np.float32)) / np.array(std, np.float32)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -44,16 +35,6 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def top_five(shares: np.ndarray) -> list[int]:
     """The five most probable classes; of equal ones the lower number first."""
     return [int(i) for i in np.argsort(-shares, kind="stable")[:5]]
-
-
-def read_image(path: str, meta: dict[str, str]) -> np.ndarray:
-    """An image file to (r, r, 3), normalised: shorter side to r, centre crop."""
-    side = int(meta["resolution"])
-    image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
-    wide, high, left, top = crop_geometry(*image.size, side)
-    image = image.resize((wide, high), Image.Resampling.BICUBIC)
-    pixels = np.asarray(image.crop((left, top, left + side, top + side)))
-    return normalise(pixels, json.loads(meta["mean"]), json.loads(meta["std"]))
 
 
 def report(logits: np.ndarray, labels: list[str], spent_ms: float) -> None:
@@ -177,7 +158,7 @@ def classify(path: Path, picture: str) -> None:
     """Print the five most probable classes and the time of a run."""
     meta = read_json(path.with_name("metadata.json"))["metadata"]
     labels = json.loads(meta["labels"])
-    x = read_image(picture, meta).transpose(2, 0, 1)[None]
+    x = prepare_image.prepared(picture, prepare_image.described(meta)).transpose(2, 0, 1)[None]
     engine = Engine(path, x.shape[1:], (len(labels),))
     engine.run(x)  # the first run is slower
     start = time.perf_counter()

@@ -12,16 +12,14 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-from classify import Engine, normalise, read_json
-from PIL import Image, ImageOps
-
-
-def preprocess(image: Image.Image, meta: dict[str, str]) -> np.ndarray:
-    """An upright RGB image, all of it, to (1, 3, H, W): bicubic, normalised."""
-    size = (int(meta["input_width"]), int(meta["input_height"]))
-    pixels = np.asarray(image.resize(size, Image.Resampling.BICUBIC))
-    return normalise(pixels, json.loads(meta["mean"]), json.loads(meta["std"])).transpose(2, 0, 1)[None]
+try:
+    import numpy as np
+    import prepare_image
+    from classify import Engine, read_json
+    from PIL import Image
+except ImportError as error:
+    print(f"error: {error}; the head of this file says what it needs", file=sys.stderr)
+    sys.exit(2)
 
 
 def bilinear(values: np.ndarray, size: int, axis: int) -> np.ndarray:
@@ -68,9 +66,10 @@ def segment(path: Path, picture: str, out: str) -> None:
     meta = read_json(path.with_name("metadata.json"))["metadata"]
     if "output" not in meta or "palette" not in meta:
         raise ValueError(f"{path.name} is no segmenter that was written by nasvit-edge")
-    with Image.open(picture) as opened:
-        image = ImageOps.exif_transpose(opened).convert("RGB")
-    x, names, grid = preprocess(image, meta), json.loads(meta["labels"]), output_shape(meta)
+    preparation = prepare_image.described(meta)
+    image = prepare_image.decoded(picture, preparation)
+    x = prepare_image.prepared_image(image, preparation).transpose(2, 0, 1)[None]
+    names, grid = json.loads(meta["labels"]), output_shape(meta)
     kind = np.int32 if meta["output"] == "labels" else np.float32
     engine = Engine(path, x.shape[1:], grid, meta["output"], kind)
     engine.run(x)  # the first run is slower

@@ -1,7 +1,7 @@
 """Classify an image file with an exported TFLite model: python classify.py model.tflite image.jpg
 
-Needs ai-edge-litert (or the older tflite-runtime), numpy and pillow; neither torch nor nasvit_edge. All it must
-know is in the model (a zip entry `metadata.json` behind the flatbuffer).
+Needs ai-edge-litert (or the older tflite-runtime), numpy, pillow and prepare_image.py beside it; neither torch nor
+nasvit_edge. All it must know is in the model (a zip entry `metadata.json` behind the flatbuffer).
 """
 
 import json
@@ -10,37 +10,17 @@ import time
 import zipfile
 from typing import Any
 
-import numpy as np
-from PIL import Image, ImageOps
-
 try:
-    from ai_edge_litert.interpreter import Interpreter
-except ImportError:
-    from tflite_runtime.interpreter import Interpreter
+    import numpy as np
+    import prepare_image
 
-
-def crop_geometry(width: int, height: int, side: int) -> tuple[int, int, int, int]:
-    """(width, height, left, top): shorter side to `side`, halves rounded up, then the middle square."""
-    shorter = min(width, height)
-    resized_width = (width * side + shorter // 2) // shorter
-    resized_height = (height * side + shorter // 2) // shorter
-    return resized_width, resized_height, (resized_width - side) // 2, (resized_height - side) // 2
-
-
-def normalise(pixels: np.ndarray, meta: dict[str, str]) -> np.ndarray:
-    """RGB bytes to RGB in [0, 1], minus mean, over std."""
-    mean, std = (np.array(json.loads(meta[key]), np.float32) for key in ("mean", "std"))
-    return (pixels.astype(np.float32) / 255 - mean) / std
-
-
-def preprocess(image: Image.Image, meta: dict[str, str]) -> np.ndarray:
-    """An image to (1, r, r, 3): upright, RGB, bicubic, centre crop, normalised."""
-    side = int(meta["resolution"])
-    image = ImageOps.exif_transpose(image).convert("RGB")
-    width, height, left, top = crop_geometry(*image.size, side)
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
-    pixels = np.asarray(image.crop((left, top, left + side, top + side)))
-    return normalise(pixels, meta)[None]
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        from tflite_runtime.interpreter import Interpreter
+except ImportError as error:
+    print(f"error: {error}; the head of this file says what it needs", file=sys.stderr)
+    sys.exit(2)
 
 
 def quantise(values: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
@@ -83,8 +63,7 @@ def read_metadata(model: str) -> dict[str, str]:
 def classify(model: str, picture: str) -> None:
     """Print the five likeliest classes and the time of a run."""
     meta = read_metadata(model)
-    with Image.open(picture) as opened:
-        x = preprocess(opened, meta)
+    x = prepare_image.prepared(picture, prepare_image.described(meta))[None]
     interpreter = Interpreter(model_path=model, num_threads=1)
     interpreter.allocate_tensors()
     (image,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()

@@ -1,8 +1,8 @@
 """Label the pixels of an image file with an exported TFLite model: python segment.py model.tflite image.jpg [overlay.png]
 
-Needs ai-edge-litert (or the older tflite-runtime), numpy and pillow; neither torch nor nasvit_edge. All it must
-know is in the model (a zip entry `metadata.json` behind the flatbuffer). It prints the share of each class and writes
-the image with its classes in colour, by default as image.segments.png here.
+Needs ai-edge-litert (or the older tflite-runtime), numpy, pillow and prepare_image.py beside it; neither torch nor
+nasvit_edge. All it must know is in the model (a zip entry `metadata.json` behind the flatbuffer). It prints the share
+of each class and writes the image with its classes in colour, by default as image.segments.png here.
 """
 
 import json
@@ -12,26 +12,18 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image, ImageOps
-
 try:
-    from ai_edge_litert.interpreter import Interpreter
-except ImportError:
-    from tflite_runtime.interpreter import Interpreter
+    import numpy as np
+    import prepare_image
+    from PIL import Image
 
-
-def normalise(pixels: np.ndarray, meta: dict[str, str]) -> np.ndarray:
-    """RGB bytes to RGB in [0, 1], minus mean, over std."""
-    mean, std = (np.array(json.loads(meta[key]), np.float32) for key in ("mean", "std"))
-    return (pixels.astype(np.float32) / 255 - mean) / std
-
-
-def preprocess(image: Image.Image, meta: dict[str, str]) -> np.ndarray:
-    """An upright RGB image, all of it, to (1, H, W, 3): bicubic, normalised."""
-    size = (int(meta["input_width"]), int(meta["input_height"]))
-    pixels = np.asarray(image.resize(size, Image.Resampling.BICUBIC))
-    return normalise(pixels, meta)[None]
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        from tflite_runtime.interpreter import Interpreter
+except ImportError as error:
+    print(f"error: {error}; the head of this file says what it needs", file=sys.stderr)
+    sys.exit(2)
 
 
 def quantise(values: np.ndarray, tensor: dict[str, Any]) -> np.ndarray:
@@ -100,12 +92,12 @@ def read_metadata(model: str) -> dict[str, str]:
 def segment(model: str, picture: str, out: str) -> None:
     """Print the classes' shares and the time of a run, and write the overlay."""
     meta = read_metadata(model)
-    with Image.open(picture) as opened:
-        image = ImageOps.exif_transpose(opened).convert("RGB")
+    preparation = prepare_image.described(meta)
+    image = prepare_image.decoded(picture, preparation)
     interpreter = Interpreter(model_path=model, num_threads=1)
     interpreter.allocate_tensors()
     (source,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
-    x = preprocess(image, meta).repeat(source["shape"][0], axis=0)
+    x = prepare_image.prepared_image(image, preparation)[None].repeat(source["shape"][0], axis=0)
     interpreter.set_tensor(source["index"], quantise(x, source))
     interpreter.invoke()  # the first run packs weights
     start = time.perf_counter()

@@ -5,7 +5,8 @@ rtx.plan          built here by TensorRT for RTX, without a GPU (where the extra
 build_engine.py   run on a Jetson or any machine with TensorRT: an engine is built there, never here
 classify.py       classifies an image with that engine
 segment.py        of a segmenter: labels an image's pixels, by the engine of classify.py
-metadata.json     labels, normalisation, config, and the plan's hash and compute capabilities
+prepare_image.py  how both make a model's input of an image
+metadata.json     labels, preparation, config, and the plan's hash and compute capabilities
 
 An engine is valid only for the TensorRT version and GPU it was built with, so nothing built here is said to run
 on a Jetson. The check runs the typed ONNX model by ONNX Runtime; of the plan, which needs a GPU, it checks the hash.
@@ -25,6 +26,7 @@ from nasvit_edge import files
 from nasvit_edge.errors import ExportError, MissingExtraError, VerifyError, require
 from nasvit_edge.export import onnx
 from nasvit_edge.export.formats import Recipe
+from nasvit_edge.export.programs import PREPARE, shipped
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 SUFFIX = ".tensorrt"
 RUNTIME = "tensorrt"
 MODEL, PLAN, METADATA = "model.onnx", "rtx.plan", "metadata.json"
-PROGRAMS, SEGMENT = ("build_engine.py", "classify.py"), "segment.py"
+PROGRAMS, SEGMENT = ("build_engine.py", "classify.py", PREPARE), "segment.py"
 CAPABILITIES = ("SM80", "SM86", "SM89", "SM120")  # Ampere, Ada and Blackwell GPUs
 _Array = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -40,9 +42,8 @@ _Array = np.ndarray[Any, np.dtype[np.float32]]
 def convert(module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = None) -> dict[str, bytes]:
     """The files of a folded module for images (B, 3, H, W), float32 at its borders in every precision."""
     model = onnx.convert(module, shape, recipe, for_tensorrt=True)
-    programs = files.shipped("export") / "tensorrt"
     names = (*PROGRAMS, SEGMENT) if recipe and recipe.output else PROGRAMS
-    tree = {MODEL: model} | {name: files.read_bytes(programs / name, "program") for name in names}
+    tree = {MODEL: model} | {name: shipped(name, "tensorrt") for name in names}
     try:
         return tree | {PLAN: rtx_plan(model)}
     except MissingExtraError:

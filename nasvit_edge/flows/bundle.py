@@ -9,9 +9,7 @@ from nasvit_edge import files
 from nasvit_edge.errors import ExportError
 from nasvit_edge.export import artifact
 from nasvit_edge.export.artifact import open_artifact
-
-_PROGRAMS = {".py", ".swift", ".kt", ".md"}
-_TASKS = {True: "classify", False: "segment"}  # programs that are of no use to a segmenter, to a classifier
+from nasvit_edge.export.programs import programs
 
 
 def bundle_path(path: Path, form_name: str) -> Path:
@@ -33,21 +31,18 @@ def write_bundle(path: Path) -> Path:
     content = artifact.read_content(path)
     model = {path.name: content} if isinstance(content, bytes) else _inside(path.name, content)
     labels = "".join(f"{label}\n" for label in json.loads(made.metadata["labels"]))
-    sources = files.shipped("export") / made.form.name
     inside = set() if isinstance(content, bytes) else set(content)  # a TensorRT folder holds its programs
-    other = _TASKS[made.metadata.get("task") == "segmentation"]
-    programs = {
-        p.name: p.read_bytes()
-        for p in sorted(sources.iterdir())
-        if p.suffix in _PROGRAMS and p.name not in inside and p.stem.lower() != other
-    }
+    segments = made.metadata.get("task") == "segmentation"
     beside = {
+        name: data for name, data in programs(made.form.name, segments=segments).items() if name not in inside
+    }
+    about = {
         artifact.sidecar_path(path).name: files.read_bytes(artifact.sidecar_path(path), "sidecar"),
         artifact.reference_path(path).name: files.read_bytes(artifact.reference_path(path), "reference"),
         "labels.txt": labels.encode(),
     }
     folder = bundle_path(path, made.form.name)
-    files.write_tree(folder, model | programs | beside)
+    files.write_tree(folder, model | beside | about)
     return folder
 
 

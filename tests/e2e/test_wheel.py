@@ -43,6 +43,8 @@ def test_it_holds_the_data_and_the_programs_for_the_other_side(wheel):
         "nasvit_edge/shipped/devices/host/device.toml",
         "nasvit_edge/shipped/export/onnx/format.toml",
         "nasvit_edge/shipped/export/tflite/classify.py",
+        "nasvit_edge/shipped/export/onnx/classify.html",
+        "nasvit_edge/data_sets/prepare_image.py",
         "nasvit_edge/shipped/latency_tables/README.md",
         "nasvit_edge/py.typed",
     ):

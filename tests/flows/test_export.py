@@ -6,14 +6,17 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from conftest import one_line
 
 from nasvit_edge import data_sets
+from nasvit_edge.data_sets import prepare_image
 from nasvit_edge.errors import ExportError
 from nasvit_edge.export import artifact, verification
 from nasvit_edge.export.formats import format_names, load_format
+from nasvit_edge.export.programs import PREPARE
 from nasvit_edge.flows import bundle, cache, export
 from nasvit_edge.space import load_space
 
@@ -92,10 +95,10 @@ def test_clearing_frees_what_showing_showed(request_for):
 @pytest.mark.parametrize(
     ("name", "programs"),
     [
-        ("onnx", {"classify.py"}),
-        ("tflite", {"classify.py", "Classify.kt"}),
-        ("coreml", {"Classify.swift"}),
-        ("tensorrt", {"m.tensorrt/build_engine.py", "m.tensorrt/classify.py"}),
+        ("onnx", {"classify.py", "prepare_image.py", "classify.js", "prepare_image.js", "classify.html"}),
+        ("tflite", {"classify.py", "prepare_image.py", "Classify.kt", "PrepareImage.kt"}),
+        ("coreml", {"Classify.swift", "PrepareImage.swift"}),
+        ("tensorrt", {f"m.tensorrt/{name}.py" for name in ("build_engine", "classify", "prepare_image")}),
     ],
 )
 def test_a_bundle_holds_the_model_its_labels_and_programs_and_verifies(name, programs, request_for, tmp_path):
@@ -105,6 +108,9 @@ def test_a_bundle_holds_the_model_its_labels_and_programs_and_verifies(name, pro
     assert (folder / "labels.txt").read_text().splitlines() == SPACE.label_names()
     assert (folder / "README.md").exists()
     assert all((folder / program).exists() for program in programs)
+    assert not [path for path in folder.rglob("*") if path.stem.lower() == "segment"]
+    for copy in folder.rglob(PREPARE):
+        assert copy.read_bytes() == Path(prepare_image.__file__).read_bytes()
     assert verification.verify(folder / f"m{load_format(name).suffix}").passed
     with pytest.raises(ExportError, match="exists") as caught:
         bundle.checked_bundle(tmp_path / f"m{load_format(name).suffix}", name, overwrite=False)

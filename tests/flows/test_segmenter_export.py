@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import subprocess
 import sys
 
 import dense_spaces as made
+import loaded
 import numpy as np
 import pytest
 from conftest import one_line, require_module
@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from nasvit_edge import data_sets, files
 from nasvit_edge.benchmark.result import read_result
 from nasvit_edge.cli import app
+from nasvit_edge.data_sets import prepare_image
 from nasvit_edge.data_sets.scenes import load_scenes
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.export import artifact, dense, verification
@@ -32,8 +33,12 @@ from nasvit_edge.space import load_space
 
 EXPORT = files.shipped("export")
 GOLDEN = json.loads((EXPORT / "golden.json").read_text())
-RUNTIMES = {"onnx": "onnxruntime", "tflite": "ai_edge_litert", "tensorrt": None}
-SWIFT, KOTLIN = EXPORT / "coreml" / "Segment.swift", EXPORT / "tflite" / "Segment.kt"
+PREPARES = {
+    "onnx": ["prepare_image.py"],
+    "tflite": ["PrepareImage.kt", "prepare_image.py"],
+    "coreml": ["PrepareImage.swift"],
+    "tensorrt": ["prepare_image.py"],
+}
 WITHOUT = """
 import runpy, sys
 class Absent:
@@ -229,22 +234,10 @@ def test_a_bundle_holds_the_programs_of_a_segmenter(name, program, home, tmp_pat
     folder = tmp_path / f"m-{name}-bundle"
     assert report["bundle"] == str(folder)
     assert (folder / program).exists()
-    assert not [p for p in folder.iterdir() if p.stem.lower() == "classify"]
+    assert not [p for p in folder.iterdir() if p.stem.lower() == "classify" or p.suffix in (".js", ".html")]
+    prepares = [p.name for p in (folder / program).parent.iterdir() if "prepare" in p.name.lower()]
+    assert sorted(prepares) == PREPARES[name]
     assert (folder / "labels.txt").read_text().splitlines() == SPACE.label_names()
-
-
-def _program(name):
-    if RUNTIMES[name]:
-        require_module(RUNTIMES[name])
-    require_module("PIL.Image")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(EXPORT / name))
-        sys.modules.pop("classify", None)
-        spec = importlib.util.spec_from_file_location(f"segment_{name}", EXPORT / name / "segment.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        sys.modules.pop("classify", None)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -254,12 +247,10 @@ def picture(tmp_path_factory):
     return made.picture(path, 50, 90, seed=7)
 
 
-def _expected(path, picture, program, meta):
+def _expected(path, picture, meta):
     """Labels of the picture by the runtime, through our own resizing of logits."""
-    image = require_module("PIL.Image").open(picture).convert("RGB")
-    x = program.preprocess(image, meta)
-    form = artifact.format_of(path.suffix)
-    found = form.module().runner(path)(x if form.layout == "NCHW" else x.transpose(0, 3, 1, 2))
+    x = prepare_image.prepared(picture, prepare_image.described(meta)).transpose(2, 0, 1)[None]
+    found = artifact.format_of(path.suffix).module().runner(path)(x)
     return found[0] if found.ndim == 3 else dense.labels_of(found, SPACE.input_size(CONFIG.resolution))[0]
 
 
@@ -288,7 +279,7 @@ def test_the_bundled_program_without_torch_labels_a_picture(model, picture):
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     meta = artifact.open_artifact(path).metadata
-    labels = _expected(path, picture, _program("onnx"), meta)
+    labels = _expected(path, picture, meta)
     _check_printed(done.stdout, labels)
     _check_overlay(folder / "overlay.png", picture, labels, json.loads(meta["palette"]))
 
@@ -298,17 +289,17 @@ def test_the_bundled_program_without_torch_labels_a_picture(model, picture):
 def test_the_program_for_tflite_labels_a_picture(output, home, picture, tmp_path, capsys):
     path = tmp_path / "m.tflite"
     export.export(_request(home, path, "tflite", output=output), _quietly)
-    program = _program("tflite")
+    program = loaded.program("tflite", "segment")
     capsys.readouterr()
     assert program.main([str(path), str(picture), str(tmp_path / "o.png")]) == 0
     meta = artifact.open_artifact(path).metadata
-    labels = _expected(path, picture, program, meta)
+    labels = _expected(path, picture, meta)
     _check_printed(capsys.readouterr().out, labels)
     _check_overlay(tmp_path / "o.png", picture, labels, json.loads(meta["palette"]))
 
 
 def test_bad_usage_gives_one_line(model, picture, tmp_path, capsys):
-    path, program = model[0], _program("onnx")
+    path, program = model[0], loaded.program("onnx", "segment")
     garbage = tmp_path / "garbage"
     garbage.write_bytes(b"\x00garbage")
     for arguments in (
@@ -325,7 +316,7 @@ def test_bad_usage_gives_one_line(model, picture, tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["onnx", "tflite"])
 def test_a_model_that_is_no_segmenter_is_refused_by_name(name, picture, tmp_path, capsys):
-    program, path = _program(name), tmp_path / f"m.{name}"
+    program, path = loaded.program(name, "segment"), tmp_path / f"m.{name}"
     if name == "onnx":
         onnx = require_module("onnx")
         node = onnx.helper.make_node("Identity", ["image"], ["logits"])
@@ -344,9 +335,9 @@ def test_a_model_that_is_no_segmenter_is_refused_by_name(name, picture, tmp_path
 # --- what all programs compute --------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=list(RUNTIMES))
+@pytest.fixture(scope="module", params=list(loaded.RUNTIMES))
 def program(request):
-    return _program(request.param)
+    return loaded.program(request.param, "segment")
 
 
 @pytest.mark.parametrize("case", GOLDEN["bilinear"], ids=lambda c: f"{len(c['values'])}to{c['size']}")
@@ -360,7 +351,7 @@ def test_bilinear(program, case):
 @pytest.mark.parametrize("case", GOLDEN["nearest"], ids=lambda c: f"{c['length']}to{c['size']}")
 def test_nearest(program, case):
     assert program.nearest(case["length"], case["size"]).tolist() == case["places"]
-    for path in (SWIFT, KOTLIN):
+    for path in (EXPORT / "coreml" / "Segment.swift", EXPORT / "tflite" / "Segment.kt"):
         formula = re.search(r"\(2 \* place \+ 1\) \* length / \(2 \* size\)", path.read_text())[0]
         found = [eval(formula.replace("/", "//"), {}, {**case, "place": i}) for i in range(case["size"])]
         assert found == case["places"]
@@ -380,41 +371,7 @@ def test_programs_take_the_largest_of_logits_as_we_do(seed, grid):
     logits = np.random.default_rng(seed).normal(size=(1, 4, *grid)).astype(np.float32)
     meta = {"output": "logits", "input_height": "13", "input_width": "9"}
     expected = dense.labels_of(logits, (13, 9))[0]
-    assert (_program("onnx").labels_of(logits[0], meta) == expected).all()
-    assert (_program("tflite").labels_of(logits[0].transpose(1, 2, 0), meta) == expected).all()
-
-
-@pytest.mark.parametrize(
-    ("path", "language"), [(SWIFT, "swift"), (KOTLIN, "kotlin")], ids=["swift", "kotlin"]
-)
-def test_it_parses_without_an_error(path, language):
-    library, grammar = require_module("tree_sitter"), require_module(f"tree_sitter_{language}")
-    parser = library.Parser(library.Language(grammar.language()))
-    waiting, wrong, names = [parser.parse(path.read_bytes()).root_node], [], set()
-    while waiting:
-        node = waiting.pop()
-        if node.type == "ERROR" or node.is_missing:
-            wrong.append((node.start_point[0] + 1, node.text[:60]))
-        if node.type == "function_declaration":
-            names.add(node.child_by_field_name("name").text.decode())
-        waiting += node.children
-    assert wrong == []
-    assert {"nearest", "largest", "segment", "overlay"} <= names
-
-
-@pytest.mark.parametrize(
-    ("path", "formula"),
-    [
-        (SWIFT, "(Double(place) + 0.5) * Double(length) / Double(size) - 0.5"),
-        (SWIFT, "UInt8((Int(buffer[place]) + colour[2 - channel] + 1) / 2)"),
-        (SWIFT, "left * (1 - column.share) + right * column.share"),
-        (KOTLIN, "((place + 0.5) * length / size - 0.5).coerceIn(0.0, length - 1.0)"),
-        (KOTLIN, "result or ((sum + 1) / 2 shl shift)"),
-        (KOTLIN, "left * (1 - column.share) + right * column.share"),
-        (KOTLIN, "(value / 255f - mean) / std"),
-        (KOTLIN, "x < 1 -> (1.5 * x - 2.5) * x * x + 1"),
-        (KOTLIN, "x < 2 -> ((-0.5 * x + 2.5) * x - 4) * x + 2"),
-    ],
-)
-def test_the_formulas_are_those_of_the_golden_vectors(path, formula):
-    assert formula in " ".join(path.read_text().split())
+    assert (loaded.program("onnx", "segment").labels_of(logits[0], meta) == expected).all()
+    assert (
+        loaded.program("tflite", "segment").labels_of(logits[0].transpose(1, 2, 0), meta) == expected
+    ).all()
