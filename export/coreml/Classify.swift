@@ -1,23 +1,13 @@
 // Classifies an image file with an exported Core ML model, on macOS 13 and later:
 //
-//     swiftc -O -parse-as-library Classify.swift -o classify
+//     swiftc -O -parse-as-library PrepareImage.swift Classify.swift -o classify
 //     ./classify model.mlpackage image.jpg
 //
-// In an iOS 16 app add this file and the model, and call `Classifier(contentsOf:)` and `classify(imageAt:)`.
-// Labels, resolution and normalisation are in the model: it takes RGB bytes and gives probabilities.
+// In an iOS 16 app add both files and the model, and call `Classifier(contentsOf:)` and `classify(imageAt:)`.
+// Labels, preparation and normalisation are in the model: it takes RGB bytes and gives probabilities.
 
-import CoreGraphics
-import CoreImage
 import CoreML
-import CoreVideo
 import Foundation
-
-struct Crop: Equatable {
-    let width: Int
-    let height: Int
-    let left: Int
-    let top: Int
-}
 
 struct Failure: LocalizedError {
     let errorDescription: String?
@@ -25,16 +15,6 @@ struct Failure: LocalizedError {
     init(_ text: String) {
         errorDescription = text
     }
-}
-
-/// Shorter side to `side`, halves rounded up, then the middle square.
-func cropGeometry(width: Int, height: Int, side: Int) -> Crop {
-    let shorter = min(width, height)
-    let resizedWidth = (width * side + shorter / 2) / shorter
-    let resizedHeight = (height * side + shorter / 2) / shorter
-    let left = (resizedWidth - side) / 2
-    let top = (resizedHeight - side) / 2
-    return Crop(width: resizedWidth, height: resizedHeight, left: left, top: top)
 }
 
 /// The classes of the five largest, the lower index first where equal.
@@ -48,43 +28,6 @@ func topFive(probabilities: [Double]) -> [Int] {
     return Array(order.prefix(5))
 }
 
-/// An image file, upright.
-func readImage(at url: URL) throws -> CGImage {
-    guard let image = CIImage(contentsOf: url, options: [.applyOrientationProperty: true]),
-        let upright = CIContext().createCGImage(image, from: image.extent)
-    else {
-        throw Failure("\(url.path) is not an image")
-    }
-    return upright
-}
-
-/// The middle square of an image in sRGB. Core Graphics' best filter averages when it shrinks, as bicubic in
-/// training does; the pixels are close to that, not the same.
-func pixels(of image: CGImage, side: Int) throws -> CVPixelBuffer {
-    var created: CVPixelBuffer?
-    let options = [kCVPixelBufferCGBitmapContextCompatibilityKey: true] as CFDictionary
-    CVPixelBufferCreate(kCFAllocatorDefault, side, side, kCVPixelFormatType_32BGRA, options, &created)
-    guard let buffer = created else {
-        throw Failure("no memory for \(side) x \(side) pixels")
-    }
-    CVPixelBufferLockBaseAddress(buffer, [])
-    defer { CVPixelBufferUnlockBaseAddress(buffer, []) }
-    guard let space = CGColorSpace(name: CGColorSpace.sRGB),
-        let context = CGContext(
-            data: CVPixelBufferGetBaseAddress(buffer), width: side, height: side, bitsPerComponent: 8,
-            bytesPerRow: CVPixelBufferGetBytesPerRow(buffer), space: space,
-            bitmapInfo: CGImageAlphaInfo.noneSkipFirst.rawValue | CGBitmapInfo.byteOrder32Little.rawValue)
-    else {
-        throw Failure("cannot draw \(side) x \(side) pixels")
-    }
-    let crop = cropGeometry(width: image.width, height: image.height, side: side)
-    context.interpolationQuality = .high
-    // The origin is at the bottom left, `top` counts from above.
-    let bottom = side + crop.top - crop.height
-    context.draw(image, in: CGRect(x: -crop.left, y: bottom, width: crop.width, height: crop.height))
-    return buffer
-}
-
 final class Classifier {
     struct Outcome {
         let classes: [(label: String, probability: Double)]
@@ -95,7 +38,7 @@ final class Classifier {
     private let temporary: URL?
     private let labels: [String]
     private let probabilitiesName: String
-    private let side: Int
+    private let preparation: Preparation
 
     /// Loads an .mlpackage, or the .mlmodelc that Xcode makes of one.
     init(contentsOf url: URL) async throws {
@@ -105,15 +48,16 @@ final class Classifier {
         let description = loaded.modelDescription
         guard let names = description.classLabels as? [String],
             let output = description.predictedProbabilitiesName,
-            let image = description.inputDescriptionsByName["image"]?.imageConstraint
+            let defined = description.metadata[MLModelMetadataKey.creatorDefinedKey] as? [String: String],
+            let text = defined["nasvit_edge"]
         else {
-            throw Failure("\(url.path) is not an image classifier")
+            throw Failure("\(url.path) is no image classifier that was written by nasvit-edge")
         }
+        preparation = try Preparation.of(JSONDecoder().decode([String: String].self, from: Data(text.utf8)))
         model = loaded
         temporary = isCompiled ? nil : compiled
         labels = names
         probabilitiesName = output
-        side = image.pixelsWide
     }
 
     /// Core ML may read the compiled files for as long as the model is used.
@@ -125,7 +69,8 @@ final class Classifier {
 
     /// The five likeliest classes, and how long the second run took: the first one plans.
     func classify(imageAt url: URL) throws -> Outcome {
-        let buffer = try pixels(of: readImage(at: url), side: side)
+        let image = try readImage(at: url, preparation: preparation)
+        let buffer = try pixelBuffer(of: image, preparation: preparation)
         let input = try MLDictionaryFeatureProvider(dictionary: ["image": MLFeatureValue(pixelBuffer: buffer)])
         _ = try model.prediction(from: input)
         let start = DispatchTime.now().uptimeNanoseconds

@@ -1,15 +1,13 @@
 // Labels the pixels of an image file with an exported Core ML model, on macOS 13 and later:
 //
-//     swiftc -O -parse-as-library Segment.swift -o segment
+//     swiftc -O -parse-as-library PrepareImage.swift Segment.swift -o segment
 //     ./segment model.mlpackage image.jpg overlay.png
 //
-// In an iOS 16 app add this file and the model, and call `Segmenter(contentsOf:)` and `segment(imageAt:)`.
-// Labels, colours, sizes and normalisation are in the model: it takes RGB bytes and gives int32 labels, or logits.
+// In an iOS 16 app add both files and the model, and call `Segmenter(contentsOf:)` and `segment(imageAt:)`.
+// Labels, colours, preparation and normalisation are in the model: it takes RGB bytes and gives int32 labels, or logits.
 
 import CoreGraphics
-import CoreImage
 import CoreML
-import CoreVideo
 import Foundation
 import ImageIO
 import UniformTypeIdentifiers
@@ -95,8 +93,15 @@ final class Segmenter {
     private let temporary: URL?
     private let names: [String]
     private let palette: [[Int]]
-    private let width: Int
-    private let height: Int
+    private let preparation: Preparation
+
+    private var height: Int {
+        return preparation.size[0]
+    }
+
+    private var width: Int {
+        return preparation.size[1]
+    }
 
     /// Loads an .mlpackage, or the .mlmodelc that Xcode makes of one.
     init(contentsOf url: URL) async throws {
@@ -107,8 +112,7 @@ final class Segmenter {
         let defined = description.metadata[MLModelMetadataKey.creatorDefinedKey] as? [String: String]
         guard let text = defined?["nasvit_edge"],
             let about = try? JSONDecoder().decode([String: String].self, from: Data(text.utf8)),
-            let labels = about["labels"], let colours = about["palette"],
-            let image = description.inputDescriptionsByName["image"]?.imageConstraint
+            let labels = about["labels"], let colours = about["palette"]
         else {
             throw SegmenterFailure("\(url.path) is no segmenter that was written by nasvit-edge")
         }
@@ -116,8 +120,7 @@ final class Segmenter {
         temporary = isCompiled ? nil : compiled
         names = try JSONDecoder().decode([String].self, from: Data(labels.utf8))
         palette = try JSONDecoder().decode([[Int]].self, from: Data(colours.utf8))
-        width = image.pixelsWide
-        height = image.pixelsHigh
+        preparation = try Preparation.of(about)
     }
 
     /// Core ML may read the compiled files for as long as the model is used.
@@ -129,13 +132,8 @@ final class Segmenter {
 
     /// The classes of all pixels, and how long the second run took: the first one plans.
     func segment(imageAt url: URL) throws -> Outcome {
-        let options = [CIImageOption.applyOrientationProperty: true]
-        guard let read = CIImage(contentsOf: url, options: options),
-            let image = CIContext().createCGImage(read, from: read.extent)
-        else {
-            throw SegmenterFailure("\(url.path) is not an image")
-        }
-        let feature = MLFeatureValue(pixelBuffer: try pixels(of: image))
+        let image = try readImage(at: url, preparation: preparation)
+        let feature = MLFeatureValue(pixelBuffer: try pixelBuffer(of: image, preparation: preparation))
         let input = try MLDictionaryFeatureProvider(dictionary: ["image": feature])
         _ = try model.prediction(from: input)
         let start = DispatchTime.now().uptimeNanoseconds
@@ -146,39 +144,6 @@ final class Segmenter {
         return Outcome(
             labels: labels, overlay: try self.overlay(on: image, labels: labels), shares: shares,
             milliseconds: milliseconds)
-    }
-
-    /// All of an image in sRGB. Core Graphics' best filter averages when it shrinks; the pixels are close to those of
-    /// the other programs, not the same.
-    private func pixels(of image: CGImage) throws -> CVPixelBuffer {
-        var created: CVPixelBuffer?
-        let options = [kCVPixelBufferCGBitmapContextCompatibilityKey: true] as CFDictionary
-        CVPixelBufferCreate(kCFAllocatorDefault, width, height, kCVPixelFormatType_32BGRA, options, &created)
-        guard let buffer = created else {
-            throw SegmenterFailure("no memory for \(width) x \(height) pixels")
-        }
-        CVPixelBufferLockBaseAddress(buffer, [])
-        defer { CVPixelBufferUnlockBaseAddress(buffer, []) }
-        let context = try drawing(
-            data: CVPixelBufferGetBaseAddress(buffer), width: width, height: height,
-            bytesPerRow: CVPixelBufferGetBytesPerRow(buffer))
-        context.interpolationQuality = .high
-        context.draw(image, in: CGRect(x: 0, y: 0, width: width, height: height))
-        return buffer
-    }
-
-    private func drawing(data: UnsafeMutableRawPointer?, width: Int, height: Int, bytesPerRow: Int) throws
-        -> CGContext
-    {
-        guard let space = CGColorSpace(name: CGColorSpace.sRGB),
-            let context = CGContext(
-                data: data, width: width, height: height, bitsPerComponent: 8, bytesPerRow: bytesPerRow,
-                space: space,
-                bitmapInfo: CGImageAlphaInfo.noneSkipFirst.rawValue | CGBitmapInfo.byteOrder32Little.rawValue)
-        else {
-            throw SegmenterFailure("cannot draw \(width) x \(height) pixels")
-        }
-        return context
     }
 
     /// The model's labels, or the largest of its logits.
@@ -195,28 +160,28 @@ final class Segmenter {
     }
 
     /// The image, each pixel mixed half and half with the colour of its class.
-    private func overlay(on image: CGImage, labels: [Int]) throws -> CGImage {
-        let row = image.width * 4
-        var bytes = [UInt8](repeating: 255, count: row * image.height)
-        return try bytes.withUnsafeMutableBytes { buffer -> CGImage in
-            let context = try drawing(
-                data: buffer.baseAddress, width: image.width, height: image.height, bytesPerRow: row)
-            context.draw(image, in: CGRect(x: 0, y: 0, width: image.width, height: image.height))
-            for y in 0..<image.height {
-                let from = nearest(place: y, length: height, size: image.height) * width
-                for x in 0..<image.width {
-                    let colour = palette[labels[from + nearest(place: x, length: width, size: image.width)]]
-                    for channel in 0..<3 {  // blue, green, red
-                        let place = y * row + 4 * x + channel
-                        buffer[place] = UInt8((Int(buffer[place]) + colour[2 - channel] + 1) / 2)
-                    }
+    private func overlay(on image: Upright, labels: [Int]) throws -> CGImage {
+        var bytes = image.part(left: 0, top: 0, width: image.width, height: image.height)
+        for y in 0..<image.height {
+            let from = nearest(place: y, length: height, size: image.height) * width
+            for x in 0..<image.width {
+                let colour = palette[labels[from + nearest(place: x, length: width, size: image.width)]]
+                for channel in 0..<3 {
+                    let place = 3 * (y * image.width + x) + channel
+                    bytes[place] = UInt8((Int(bytes[place]) + colour[channel] + 1) / 2)
                 }
             }
-            guard let made = context.makeImage() else {
-                throw SegmenterFailure("no memory for the overlay")
-            }
-            return made
         }
+        guard let space = CGColorSpace(name: CGColorSpace.sRGB),
+            let provider = CGDataProvider(data: Data(bytes) as CFData),
+            let made = CGImage(
+                width: image.width, height: image.height, bitsPerComponent: 8, bitsPerPixel: 24,
+                bytesPerRow: 3 * image.width, space: space, bitmapInfo: CGBitmapInfo(rawValue: 0),
+                provider: provider, decode: nil, shouldInterpolate: false, intent: .defaultIntent)
+        else {
+            throw SegmenterFailure("no memory for the overlay")
+        }
+        return made
     }
 }
 
