@@ -9,6 +9,7 @@ import json
 import math
 import os
 import shutil
+import socket
 import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -177,6 +178,17 @@ def number(value: Any, what: str) -> float:
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hex."""
     return hashlib.sha256(read_bytes(path, "file")).hexdigest()
+
+
+@contextlib.contextmanager
+def patience(seconds: float = 60.0) -> Iterator[None]:
+    """Connections that a library opens inside without a time-out give up after so long without a byte."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 @contextlib.contextmanager

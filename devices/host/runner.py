@@ -12,6 +12,8 @@ import importlib.util
 import json
 import math
 import os
+import select
+import signal
 import statistics
 import sys
 import time
@@ -31,6 +33,7 @@ _TURN_S, _TURN_SAMPLES, _AGAIN_S = (
     4,
     0.005,
 )  # a turn lasts so long, has so many samples, and is warm after so long
+_LOOK_S = 1.0
 _WINDOW_S, _KEPT = 1.0, 20  # of a sustained run: a window's length, and how many of its samples are kept
 
 
@@ -325,13 +328,25 @@ def answer(request: dict[str, Any], turn: forks.Turn | None = None) -> dict[str,
     return measure(request, turn) if own is None else own(request)
 
 
+def while_asked(pipe: int, parent: int) -> None:
+    """Until there is something in `pipe`; where `parent`, which asked, is gone by then, this process ends with its forks."""
+    while not select.select([pipe], [], [], _LOOK_S)[0]:
+        if os.getppid() != parent:
+            if os.getpgrp() == os.getpid():
+                os.killpg(0, signal.SIGKILL)
+            os._exit(1)
+
+
 def main() -> None:
     """Answer each request with one line; a model that fails is a line with its error."""
     lines = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a runtime prints goes to stderr, not between the results
+    parent = os.getppid()
     for line in sys.stdin:
         request = json.loads(line)
-        result = caught(request) if "ask" in request else isolated(request)
+        result = (
+            caught(request) if "ask" in request else isolated(request, lambda pipe: while_asked(pipe, parent))
+        )
         lines.write(json.dumps(result) + "\n")
         lines.flush()
 

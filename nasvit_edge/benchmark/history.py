@@ -18,6 +18,7 @@ import math
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -34,6 +35,7 @@ from nasvit_edge.errors import NasvitEdgeError
 
 SCHEMA = 1
 SUFFIX = ".jsonl"
+_LOCK_S = 30.0  # appending takes a moment
 _LATEST = 4_102_444_800  # the year 2100: a clock that says so is wrong
 _BEGIN = b'{"artifact": "'  # of every line, as keys are sorted: what else has no end is no half line of ours
 
@@ -209,13 +211,24 @@ def _opened(file: Path) -> Iterator[int]:
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise OSError("it is not a regular file")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _lock(descriptor)
             yield descriptor
         finally:
             os.close(descriptor)  # and with it the lock
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise NasvitEdgeError(f"cannot write history {str(file)!r}: {reason}") from None
+
+
+def _lock(descriptor: int) -> None:
+    until = time.monotonic() + _LOCK_S
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise OSError(f"another process has held it for {_LOCK_S:g} s") from None
+        time.sleep(0.05)
 
 
 def _content(descriptor: int) -> bytes:

@@ -24,7 +24,7 @@ from nasvit_edge.cli import (
     tables,
     train,
 )
-from nasvit_edge.cli.errors import reported
+from nasvit_edge.cli.errors import leave, reported
 
 app = typer.Typer(
     name="nasvit-edge",
@@ -93,4 +93,6 @@ def main() -> None:
         app()
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
-        sys.exit(130)
+        leave(130)
+    except SystemExit as end:
+        leave(end.code)

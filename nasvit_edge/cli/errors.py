@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
+import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from nasvit_edge.errors import NasvitEdgeError
+
+_LAST_S = 3.0
 
 
 def reported(command: Callable[..., None]) -> Callable[..., None]:
@@ -30,3 +34,14 @@ def reported(command: Callable[..., None]) -> Callable[..., None]:
             sys.exit(0)
 
     return run
+
+
+def leave(code: str | int | None) -> NoReturn:
+    """Exit. After an error, threads that still wait for a disk or a process keep the program for seconds only."""
+    if code:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+        last = threading.Timer(_LAST_S, os._exit, (code if isinstance(code, int) else 1,))
+        last.daemon = True
+        last.start()
+    sys.exit(code)

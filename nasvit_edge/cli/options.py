@@ -61,6 +61,9 @@ TrainingSeed = Annotated[int, typer.Option("--seed", min=0, help="Same seed, rec
 LoadingWorkers = Annotated[
     int, typer.Option("--workers", min=0, max=64, help="Processes that prepare images.")
 ]
+StallMinutes = Annotated[
+    float, typer.Option(min=0.1, help="Without a batch of images: then loading counts as stalled.")
+]
 CheckpointMinutes = Annotated[
     float, typer.Option(min=0.0, help="Between two checkpoints; 0: after every step.")
 ]

@@ -39,6 +39,7 @@ def train(
     ] = None,
     threads: options.TrainingThreads = 2,
     workers: options.LoadingWorkers = 1,
+    stall_minutes: options.StallMinutes = 5.0,
     seed: options.TrainingSeed = 0,
     bf16: Annotated[bool, typer.Option("--bf16", help="Passes under bfloat16 autocast.")] = False,
     sync_bn: Annotated[bool, typer.Option("--sync-bn", help="Batch statistics over all processes.")] = False,
@@ -77,6 +78,7 @@ def train(
         sync_bn=sync_bn,
         checkpoint_s=60 * checkpoint_minutes,
         keep=keep,
+        stalled_s=60 * stall_minutes,
     )
     request = Request(
         space=space,

@@ -49,6 +49,7 @@ class Request:
     seed: int = 0
     threads: int = 2
     workers: int = 1
+    stalled_s: float = 300.0
     checkpoint_s: float = 60.0
     validate_every: int = 1
     resume: bool = False
@@ -87,6 +88,7 @@ def finetune(
         seed=request.seed,
         threads=request.threads,
         workers=request.workers,
+        stalled_s=request.stalled_s,
         checkpoint_s=request.checkpoint_s,
     )
     training = run.Request(

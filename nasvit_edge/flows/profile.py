@@ -110,6 +110,7 @@ def go(
         ((name, (device, choices)),) = wanted.items()
         return {name: _one(request, device, choices, note, progress(name))}, {}
     stop = threading.Event()
+    request = replace(request, ways=replace(request.ways, waiting=lambda: _end_if(stop)))
     made: dict[str, list[LatencyTable]] = {}
     failed: dict[str, NasvitEdgeError] = {}
     with concurrent.futures.ThreadPoolExecutor(len(wanted)) as pool:
@@ -177,12 +178,16 @@ def _named(name: str, note: Note) -> Note:
     return lambda text: note(f"{name}: {text}")
 
 
+def _end_if(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise _Stopped
+
+
 def _until(stop: threading.Event, on_progress: OnProgress) -> OnProgress:
     """Progress that ends a thread at its next step."""
 
     def show(done: int, total: int, detail: str) -> None:
-        if stop.is_set():
-            raise _Stopped
+        _end_if(stop)
         on_progress(done, total, detail)
 
     return show

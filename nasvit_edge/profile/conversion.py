@@ -16,12 +16,16 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from nasvit_edge.errors import ExportError
 from nasvit_edge.profile.models import Item, Models
+from nasvit_edge.units import show_seconds
 
 _FEW = 12  # not worth a second process that loads the converter
 _BATCH = 4
 _ATTEMPTS = 3
 _ONE = threading.Lock()
+_SILENT_S = 600.0  # no model takes so long
+_END_S = 5.0
 
 
 def convert_all(
@@ -66,7 +70,13 @@ def _in_parallel(items: Sequence[Item], models: Models, on_progress: Callable[[i
     try:
         finished, alive = 0, len(workers)
         while alive:
-            count = done.get()
+            try:
+                count = done.get(timeout=_SILENT_S)
+            except queue.Empty:
+                raise ExportError(
+                    f"converting models is stalled: none was finished in {show_seconds(_SILENT_S)}; "
+                    "see that the disk with the cache answers, then run the same command again"
+                ) from None
             alive -= count is None
             finished += count or 0
             on_progress(finished, len(items), "converting")
@@ -103,8 +113,9 @@ class _Worker:
 
     def close(self) -> None:
         self.process.kill()
-        self.process.wait()
-        self.thread.join()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=_END_S)
+        self.thread.join(_END_S)
         for stream in (self.process.stdin, self.process.stdout):
             with contextlib.suppress(OSError):
                 if stream is not None:

@@ -8,6 +8,7 @@ under torchrun, among its machines.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -20,16 +21,17 @@ from nasvit_edge.data_sets import Labelled
 from nasvit_edge.data_sets.splits import CALIBRATION_MOST
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.preparation import PUBLISHED
+from nasvit_edge.processes import Pool
 from nasvit_edge.searching.accuracy import quality_of
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
 if TYPE_CHECKING:
-    from concurrent.futures import ProcessPoolExecutor
-
     from nasvit_edge.model.supernet import Supernet
     from nasvit_edge.train.calibration import Calibration
+    from nasvit_edge.train.world import World
 
 _FEWEST = 4  # subnets that are worth starting processes for
+_OTHERS_S = 6 * 3600.0  # processes under torchrun wait for each other: others may have larger subnets
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ class ImageAccuracy:
     store: Path | None = None
     source: Source | None = None
     workers: int | None = None
-    pool: ProcessPoolExecutor | None = None
+    pool: Pool | None = None
     _deployed: dict[int, Labelled] = field(default_factory=dict)
 
     @staticmethod
@@ -117,7 +119,7 @@ class ImageAccuracy:
     def close(self) -> None:
         """End the processes."""
         if self.pool is not None:
-            self.pool.shutdown(cancel_futures=True)
+            self.pool.close()
             self.pool = None
 
     def many(self, configs: Sequence[SubnetConfig]) -> list[float]:
@@ -135,7 +137,11 @@ class ImageAccuracy:
             return
         if self.pool is None:
             self.pool = _pool(self.source, self.workers or os.cpu_count() or 1)
-        yield from zip(configs, self.pool.map(_in_worker, configs), strict=True)
+        try:
+            yield from zip(configs, self.pool.map(_in_worker, configs), strict=True)
+        except BaseException:  # Ctrl-C too: nobody takes what they are at
+            self.close()
+            raise
 
     def _one(self, config: SubnetConfig) -> float:
         from nasvit_edge.model.evaluate import subnet_accuracy
@@ -185,25 +191,34 @@ def _shared(configs: Sequence[SubnetConfig], measure: Any) -> Iterator[tuple[Sub
     if not configs or "WORLD_SIZE" not in os.environ:
         yield from measure(configs)
         return
-    import torch.distributed as dist
+    import torch
 
-    if not dist.is_initialized():
-        dist.init_process_group("gloo")
-    rank, world = dist.get_rank(), dist.get_world_size()
-    parts: list[Any] = [None] * world
-    dist.all_gather_object(parts, list(measure(configs[rank::world])))
-    known = {config: accuracy for part in parts for config, accuracy in part}
-    yield from ((config, known[config]) for config in configs)
+    ranks = _ranks()
+    own = torch.full((-(-len(configs) // ranks.size),), torch.nan, dtype=torch.float64)
+    for place, (_, accuracy) in enumerate(measure(configs[ranks.rank :: ranks.size])):
+        own[place] = accuracy
+    everything = ranks.gathered(own).T.flatten().tolist()  # every rank's first, then every rank's second, ...
+    yield from zip(configs, everything, strict=False)
+
+
+@functools.cache
+def _ranks() -> World:
+    """The processes that torchrun started. One that is dead is noticed at once, one that is stuck after hours."""
+    from nasvit_edge.train.world import world
+
+    without_gpu = {name: value for name, value in os.environ.items() if name != "LOCAL_RANK"}
+    ranks = world(_OTHERS_S, without_gpu)
+    ranks.lost = "the measuring of subnets stopped: {}; run the same command again"
+    return ranks
 
 
 _worker: ImageAccuracy | None = None
 
 
-def _pool(source: Source, workers: int) -> ProcessPoolExecutor:
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (source,))
+def _pool(source: Source, workers: int) -> Pool:
+    return Pool(
+        workers, _start, (source,), who="a process that measures subnets (--workers: how many there are)"
+    )
 
 
 def _start(source: Source) -> None:

@@ -75,6 +75,11 @@ class Augmenter:
         kinds = ((augment.mixup, v2.MixUp), (augment.cutmix, v2.CutMix))
         self._mixing = [kind(alpha=alpha, num_classes=space.classes) for alpha, kind in kinds if alpha]
 
+    def image_bytes(self) -> int:
+        """What a finished image and its target take."""
+        target = 4 * self.space.classes if self._mixing else 8
+        return 4 * 3 * self.size * self.size + target
+
     def images(self, pixels: Tensor | Sequence[Tensor], draws: Draws) -> Tensor:
         """Bytes (B, C, H, W), or B times (C, H, W), to floats (B, 3, S, S): RGB minus mean, over std."""
         varied = self._flipped(self._cropped(pixels, draws), draws)

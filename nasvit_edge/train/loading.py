@@ -6,43 +6,43 @@ and accumulated parts change who makes a batch, never what is in it, and a resum
 
 from __future__ import annotations
 
-import signal
-import sys
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from nasvit_edge.data_sets import Images
 from nasvit_edge.errors import DataError, NasvitEdgeError
 from nasvit_edge.space import SearchSpace
+from nasvit_edge.train import shared_memory
 from nasvit_edge.train.augment import Augmenter, Draws
+from nasvit_edge.train.making import Batch, Beside, Failure, Keys, Workers
 from nasvit_edge.train.recipe import Augment
+from nasvit_edge.train.stopping import Leave
+from nasvit_edge.units import show_seconds
 
 _ORDER, IMAGES, _MIXING = range(3)  # streams of random numbers
 _AHEAD = 8  # batches that a worker makes ahead, at most
+STALLED_S = 300.0  # without a batch: whatever images are read from no longer answers
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What one pass takes."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long a batch is waited for.
 
-    images: Tensor  # (B, 3, S, S) float32, channels last
-    targets: Tensor  # (B,) int64, or probabilities (B, classes) float32; of scenes (B, h, w) int64
+    Attributes:
+        stop: whether a signal asks the run to end.
+        after_stop_s: what a batch may still take then.
+        stalled_s: what a batch may take at all.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """A user's error on its way out of a worker, which would add its traceback to an exception."""
-
-    text: str
+    stop: Callable[[], bool] = lambda: False
+    after_stop_s: float = 0.0
+    stalled_s: float = STALLED_S
 
 
 class Steps:
@@ -58,59 +58,75 @@ class Steps:
 
         Args:
             workers: processes that make batches; 0: none, they are made while the step waits.
+
+        Raises:
+            DataError: the batches of the workers do not fit into shared memory.
         """
         self.steps_per_epoch = slices.steps
         self.waited_s = 0.0
         self._parts, self._first = parts, rank * parts
-        self._slices = slices
-        self._keys = _Keys()
-        self._loader = _loader(self._slices, self._keys, workers, parts) if workers else None
-        self._running: object = None
+        self._slices, self._workers = slices, workers
+        self._ahead = min(_AHEAD, parts + 1)
+        if workers:  # beside those that are made ahead a step holds its own
+            shared_memory.check(slices.batch_bytes(), workers * self._ahead + parts)
+        self._making: Workers | Beside | None = None
 
-    def steps(self, first: int, last: int) -> Iterator[list[Batch]]:
+    def steps(self, first: int, last: int, patience: Patience | None = None) -> Iterator[list[Batch]]:
         """The batches of steps `first` to `last - 1`, across epochs: a step is the list of this rank's parts.
 
         Only the newest of several iterators goes on.
 
         Raises:
-            DataError: an image that cannot be read.
+            DataError: an image that cannot be read, a worker that was lost, no batch for too long.
+            CalledAway: the run was asked to end while it waited.
         """
         parts = range(self._first, self._first + self._parts)
-        self._keys.keys = [(step, part) for step in range(first, last) for part in parts]
-        made = _started(self._loader) if self._loader else map(self._slices.__getitem__, self._keys)
-        self._running = running = object()
-        for _ in range(first, last):
-            if self._running is not running:
+        making = self._start(Keys((step, part) for step in range(first, last) for part in parts))
+        for step in range(first, last):
+            if self._making is not making:
                 raise RuntimeError("these steps were given up: the loader was closed, or asked for others")
-            started = time.perf_counter()
-            taken = [self._next(made) for _ in parts]
-            self.waited_s += time.perf_counter() - started
-            yield taken
+            yield [self._next(making, step, patience or Patience()) for _ in parts]
 
-    def _next(self, made: Iterator[Any]) -> Batch:
+    def _start(self, keys: Keys) -> Workers | Beside:
+        self.close()
+        if self._workers:
+            self._making = Workers(self._slices, keys, self._workers, self._ahead)
+        else:
+            self._making = Beside(self._slices.__getitem__, keys)
+        return self._making
+
+    def _next(self, making: Workers | Beside, step: int, patience: Patience) -> Batch:
+        started = time.perf_counter()
         try:
-            item = next(made)
-        except (RuntimeError, OSError, EOFError) as error:
-            if self._loader is None:
-                raise
+            item = self._awaited(making, step, patience)
+            if isinstance(item, Failure):
+                raise DataError(item.text)
+        except BaseException:
             self.close()
-            reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-            raise DataError(
-                f"a process that loads images was lost ({reason}); memory may have run out: use fewer --workers"
-            ) from None
-        if isinstance(item, _Failure):
-            self.close()
-            raise DataError(item.text)
-        assert isinstance(item, Batch)
+            raise
+        self.waited_s += time.perf_counter() - started
         return item
+
+    def _awaited(self, making: Workers | Beside, step: int, patience: Patience) -> Batch | Failure:
+        started, leave = time.monotonic(), Leave(patience.stop, patience.after_stop_s)
+        while (item := making.take()) is None:
+            leave.check()
+            if (spent := time.monotonic() - started) > patience.stalled_s:
+                raise DataError(self._stalled(step, spent))
+        assert isinstance(item, Batch | Failure)
+        return item
+
+    def _stalled(self, step: int, seconds: float) -> str:
+        return (
+            f"images {self._slices.name!r}: no batch for step {step + 1} in {show_seconds(seconds)}: where they are read from "
+            "does not answer; see that it does, then go on with --resume (slower ones are waited for with --stall-minutes)"
+        )
 
     def close(self) -> None:
         """End the worker processes."""
-        self._running = None
-        loader, self._loader = self._loader, None
-        iterator = getattr(loader, "_iterator", None)
-        if iterator is not None and hasattr(iterator, "_shutdown_workers"):
-            iterator._shutdown_workers()  # else they live until the iterator is collected
+        making, self._making = self._making, None
+        if making is not None:
+            making.close()
 
     def __enter__(self) -> Self:
         return self
@@ -119,20 +135,7 @@ class Steps:
         self.close()
 
 
-class _Keys(Sampler[tuple[int, int]]):
-    """(step, slice) of the batches to make, in order."""
-
-    def __init__(self) -> None:
-        self.keys: list[tuple[int, int]] = []
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return iter(self.keys)
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-
-class Slices(Dataset[Batch | _Failure]):
+class Slices(Dataset[Batch | Failure]):
     """A data set whose item (step, slice) is a whole batch, which a child makes: a function of the seed and the item."""
 
     def __init__(self, name: str, images: int, batch_size: int, slices: int, seed: int) -> None:
@@ -141,7 +144,7 @@ class Slices(Dataset[Batch | _Failure]):
         Raises:
             DataError: fewer images than one step takes.
         """
-        whole = batch_size * slices
+        self.name, whole = name, batch_size * slices
         if images < whole:
             raise DataError(
                 f"images {name!r}: {images} are fewer than the {whole} of one step; use a smaller batch or more images"
@@ -150,14 +153,24 @@ class Slices(Dataset[Batch | _Failure]):
         self.count, self.steps = images, images // whole
         self._order = (-1, np.empty(0, np.int64))  # of the epoch that was asked for last
 
-    def __getitem__(self, key: tuple[int, int]) -> Batch | _Failure:
+    def __getitem__(self, key: tuple[int, int]) -> Batch | Failure:
         try:
             return self.made(*key)
         except NasvitEdgeError as error:
-            return _Failure(str(error))
+            return Failure(str(error))
+        except (MemoryError, RuntimeError) as error:  # the latter is torch's word for it too
+            if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+                raise
+            return Failure(
+                f"images {self.name!r}: memory ran out while a batch was made; use fewer --workers"
+            )
 
     def made(self, step: int, index: int) -> Batch:
         """The batch of a slice of a step."""
+        raise NotImplementedError
+
+    def batch_bytes(self) -> int:
+        """What the tensors of a batch take."""
         raise NotImplementedError
 
     def part(self, index: int) -> slice:
@@ -215,6 +228,9 @@ class _ImageSlices(Slices):
         super().__init__(images.name, len(images), batch_size, slices, seed)
         self.images, self.augmenter = images, augmenter
 
+    def batch_bytes(self) -> int:
+        return self.batch_size * self.augmenter.image_bytes()
+
     def made(self, step: int, index: int) -> Batch:
         part, count = self.part(index), self.batch_size * self.slices
         draws = Draws.make(self.augmenter.augment, count, self.rng(IMAGES, step), part)
@@ -223,48 +239,3 @@ class _ImageSlices(Slices):
         images = self.augmenter.images(pixels, draws)
         seed = int(self.rng(_MIXING, step, index).integers(0, 2**63))
         return Batch(*self.augmenter.mixed(images, self.images.labels[chosen], seed))
-
-
-def _loader(slices: Slices, keys: _Keys, workers: int, parts: int) -> DataLoader[Any]:
-    return DataLoader(
-        slices,
-        batch_size=None,  # an item is a batch already
-        sampler=keys,
-        num_workers=workers,
-        prefetch_factor=min(_AHEAD, parts + 1),
-        persistent_workers=True,
-        collate_fn=_as_it_is,
-        worker_init_fn=_start,
-        generator=torch.Generator(),  # its own: else every iterator draws from the caller's
-    )
-
-
-def _started(loader: DataLoader[Any]) -> Iterator[Any]:
-    """Its iterator, without its handler of SIGCHLD: that raises wherever the caller is when a worker is lost, while
-    the next batch tells of it as well."""
-    child = getattr(signal, "SIGCHLD", None)
-    if child is None or threading.current_thread() is not threading.main_thread():
-        return iter(loader)
-    before = signal.getsignal(child)
-    try:
-        return iter(loader)
-    finally:
-        signal.signal(child, before or signal.SIG_DFL)
-
-
-def _as_it_is(item: Any) -> Any:
-    return item
-
-
-def _start(_worker: int) -> None:
-    """Ctrl-C and SIGTERM are the training process's, which ends its workers; they also end when it is gone."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.excepthook = _unless_lost
-
-
-def _unless_lost(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """A batch that the training process stopped taking is no news: threads that serve it would print a traceback."""
-    if not issubclass(kind, OSError | EOFError):
-        sys.__excepthook__(kind, error, trace)

@@ -27,14 +27,16 @@ from nasvit_edge.space import SearchSpace, space_toml
 from nasvit_edge.train.checkpoints import Checkpoints, enough_disk
 from nasvit_edge.train.diagnosis import DivergedError, Watch
 from nasvit_edge.train.initial import settle
-from nasvit_edge.train.loading import Batch, Loader, Steps
+from nasvit_edge.train.loading import STALLED_S, Loader, Patience, Steps
 from nasvit_edge.train.logs import StepRecord
+from nasvit_edge.train.making import Batch
 from nasvit_edge.train.merge import Gradient, Merged, Products, added, merge
 from nasvit_edge.train.optimise import Average, learning_rate, optimizer_for
 from nasvit_edge.train.pixels import class_weights
 from nasvit_edge.train.recipe import Recipe
 from nasvit_edge.train.scene_loading import SceneLoader
 from nasvit_edge.train.step import Passed, Passes, sandwich
+from nasvit_edge.train.stopping import AFTER_STOP_S, CalledAway
 from nasvit_edge.train.world import World
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ class Settings:
     sync_bn: bool = False
     checkpoint_s: float = 300.0
     keep: int = 2
+    stalled_s: float = STALLED_S  # what a batch may take before loading counts as stalled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,10 +171,10 @@ class Trainer:
     def run(self, watched: Watched) -> bool:
         """Train to the end; False where `watched.stop` ended it before. A checkpoint is left either way."""
         enough_disk(self.settings.out, _state_bytes(self.parameters, self.recipe), self.settings.keep)
-        self.world.same_start(self.supernet)
         watch, saved = Watch(self), time.monotonic()
-        steps = self.loader.steps(self.step, self.steps)
+        steps = self.loader.steps(self.step, self.steps, self._patience(watched))
         try:
+            self.world.same_start(self.supernet)
             while self.step < self.steps:
                 record, products = self.advance(steps, watch)
                 watched.on_step(record, products)
@@ -184,6 +187,8 @@ class Trainer:
                     watched.on_save()
                     self.save()
                     saved = time.monotonic()
+        except CalledAway:  # it was waiting: for images, for a validation, for another process
+            return self.step == self.steps
         except DivergedError:
             self._whole = False  # what led here is of no use: earlier checkpoints are
             raise
@@ -193,6 +198,11 @@ class Trainer:
                 self.save()
             self.close()
         return True
+
+    def _patience(self, watched: Watched) -> Patience:
+        """Alone it leaves a wait at once; of several processes each gives the others time to come to the same step."""
+        after_stop_s = AFTER_STOP_S if self.world.size > 1 else 0.0
+        return Patience(stop=watched.stop, after_stop_s=after_stop_s, stalled_s=self.settings.stalled_s)
 
     def close(self) -> None:
         """End the threads and the loader's processes."""

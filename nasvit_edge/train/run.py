@@ -27,8 +27,11 @@ from nasvit_edge.train.logs import RunLog, StepRecord
 from nasvit_edge.train.loop import Settings, Trainer, Watched, finish
 from nasvit_edge.train.merge import Products
 from nasvit_edge.train.recipe import Recipe
+from nasvit_edge.train.stopping import Stop, beside, stopping
 from nasvit_edge.train.teacher import Teacher, load_teacher
-from nasvit_edge.train.world import World, world
+from nasvit_edge.train.world import TIMEOUT_S, LostError, World, world
+
+_LATER_S = 300.0  # others wait so much longer: who is stalled is to say so first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +78,12 @@ def run(
     """
     torch.set_num_threads(request.settings.threads)
     files.writable_folder(request.settings.out)
-    with world() as ranks, stopping() as stop, _alone(request, ranks):
+    longest = max(TIMEOUT_S, request.settings.stalled_s + _LATER_S)
+    with world(longest) as ranks, _alone(request, ranks):
         if ranks.rank:  # the first tells for all
-            _run(request, ranks, stop, lambda done, total, detail: None, lambda text: None)
+            _run(request, ranks, lambda done, total, detail: None, lambda text: None)
             return {}
-        return _run(request, ranks, stop, on_progress, note)
+        return _run(request, ranks, on_progress, note)
 
 
 @contextlib.contextmanager
@@ -99,7 +103,6 @@ def _alone(request: Request, ranks: World) -> Iterator[None]:
 def _run(
     request: Request,
     ranks: World,
-    stop: Stop,
     on_progress: Callable[[int, int, str], None],
     note: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -125,23 +128,42 @@ def _run(
     if ranks.rank == 0:
         _describe(request, space, trainer)
     calibration = Calibration(data_sets.chosen(train), request.recipe, space)
-    with _Logs(request, trainer, calibration, validation, on_progress) as logs:
-        if not trainer.run(Watched(on_step=logs.step, on_epoch=logs.epoch, on_save=logs.flush, stop=stop)):
-            error = TrainingError(
-                f"stopped at step {trainer.step} of {trainer.steps}; a checkpoint is kept: the same command with --resume goes on"
-            )
-            error.exit_code = (
-                128 + (stop.came or [signal.SIGTERM])[0]
-            )  # 130 for Ctrl-C; the signal may be another process's
-            raise error
-        final = finish(trainer, calibration)
-        accuracy = logs.validate(trainer.step, final)
+    with contextlib.ExitStack() as hearing:
+        stop = hearing.enter_context(stopping())
+        ranks.barrier()  # all hear signals before the first one begins
+        ranks.stop = stop
+        with _Logs(request, trainer, calibration, validation, on_progress, stop) as logs:
+            _train(trainer, logs, stop)
+            hearing.close()  # the last checkpoint is written: from here on, as before, a signal ends the run at once
+            final = finish(trainer, calibration)
+            accuracy = logs.validate(trainer.step, final)
     return {
         "out": str(request.settings.out),
         "accuracy": accuracy,
         "steps": trainer.step,
         "validation": validation.name,
     }
+
+
+def _train(trainer: Trainer, logs: _Logs, stop: Stop) -> None:
+    """TrainingError where a signal ended it; the run is to exit as after that signal."""
+    try:
+        watched = Watched(on_step=logs.step, on_epoch=logs.epoch, on_save=logs.flush, stop=stop)
+        if trainer.run(watched):
+            return
+    except LostError:
+        if not stop():
+            raise  # else the other has got the signal too, and did not wait
+    error = TrainingError(
+        f"stopped at step {trainer.step} of {trainer.steps}; "
+        + (
+            "a checkpoint is kept: the same command with --resume goes on"
+            if trainer.step
+            else "nothing is lost"
+        )
+    )
+    error.exit_code = 128 + (stop.came or [signal.SIGTERM])[0]  # the signal may be another process's
+    raise error
 
 
 def space_for(space: SearchSpace, data: str, note: Callable[[str], None] = lambda text: None) -> SearchSpace:
@@ -198,8 +220,9 @@ class _Logs:
         calibration: Calibration,
         validation: Labelled,
         on_progress: Callable[[int, int, str], None],
+        stop: Callable[[], bool],
     ) -> None:
-        self.request, self.trainer, self.on_progress = request, trainer, on_progress
+        self.request, self.trainer, self.on_progress, self.stop = request, trainer, on_progress, stop
         self.calibration, self.validation = calibration, validation
         self.log: RunLog | None = None
         self.meter: Meter | None = None
@@ -237,51 +260,20 @@ class _Logs:
     def epoch(self, step: int, epoch: int, averaged: Supernet) -> None:
         every = self.request.validate_every
         if every and epoch % every == 0 and step < self.trainer.steps:
-            self.validate(step, averaged)
+            self.validate(step, averaged, self.stop)
 
-    def validate(self, step: int, supernet: Supernet) -> dict[str, float]:
-        """The accuracy of smallest and largest on the validation slice, logged."""
+    def validate(
+        self, step: int, supernet: Supernet, stop: Callable[[], bool] = lambda: False
+    ) -> dict[str, float]:
+        """The accuracy of smallest and largest on the validation slice, logged; CalledAway where `stop` ended it."""
         space = supernet.space
         ends = {"smallest": space.smallest(), "largest": space.largest()}
         if self.trainer.recipe.single:
             ends = {"largest": space.largest()}
-        found = subnet_accuracies(
-            supernet, list(ends.values()), self.calibration, self.validation, self.trainer.world
-        )
+        sets, world = (self.calibration, self.validation), self.trainer.world
+        found = beside(lambda: subnet_accuracies(supernet, list(ends.values()), *sets, world), stop)
         accuracies = dict(zip(ends, found, strict=True))
         if self.log is not None:
             self.log.validation(step, step // self.trainer.per_epoch, accuracies)
         self.best = "".join(f", {name} {value:.1%}" for name, value in accuracies.items())
         return accuracies
-
-
-class Stop:
-    """Whether a signal came, and which."""
-
-    def __init__(self) -> None:
-        self.came: list[int] = []
-
-    def __call__(self) -> bool:
-        return bool(self.came)
-
-
-@contextlib.contextmanager
-def stopping() -> Iterator[Stop]:
-    """Hears SIGTERM and Ctrl-C: the step under way is finished first; a second Ctrl-C interrupts at once."""
-    stop = Stop()
-
-    def hear(number: int, frame: object) -> None:
-        del frame
-        if stop() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stop.came.append(number)
-
-    kept: dict[int, Any] = {}
-    with contextlib.suppress(ValueError):  # not the main thread: signals stay as they are
-        for number in map(int, (signal.SIGTERM, signal.SIGINT)):
-            kept[number] = signal.signal(number, hear)
-    try:
-        yield stop
-    finally:
-        for number, before in kept.items():
-            signal.signal(number, before)

@@ -19,7 +19,8 @@ from torch import Tensor
 from nasvit_edge.data_sets.scenes import IGNORE, SceneSet
 from nasvit_edge.errors import require
 from nasvit_edge.space import SearchSpace
-from nasvit_edge.train.loading import IMAGES, Batch, Slices, Steps
+from nasvit_edge.train.loading import IMAGES, Slices, Steps
+from nasvit_edge.train.making import Batch
 from nasvit_edge.train.recipe import Scenes
 
 _TRIES = 10  # crops that are drawn for one that has enough labels
@@ -65,6 +66,10 @@ class _SceneSlices(Slices):
     def __init__(self, scenes: SceneSet, cropper: Cropper, batch_size: int, slices: int, seed: int) -> None:
         super().__init__(scenes.name, len(scenes), batch_size, slices, seed)
         self.scenes, self.cropper = scenes.loaded(), cropper
+
+    def batch_bytes(self) -> int:
+        height, width = self.cropper.size
+        return self.batch_size * height * width * (4 * 3 + 8)  # floats of three channels, int64 of the mask
 
     def made(self, step: int, index: int) -> Batch:
         part = self.part(index)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nasvit_edge import files
 from nasvit_edge.errors import CheckpointError, require
 from nasvit_edge.model.checkpoint import load_supernet, open_weights, read_weights, resolve_weights
 from nasvit_edge.model.subnet import fold, materialise
@@ -166,7 +167,8 @@ def _torchvision(name: str, model: str, path: str, space: SearchSpace) -> Member
 
 def _fetched(name: str, fetch: Callable[[], Any]) -> Any:
     try:
-        return fetch()
+        with files.patience():
+            return fetch()
     except Exception as error:  # noqa: BLE001 - no network, no such weights, a full disk: each library has its own
         raise CheckpointError(
             f"the weights of teacher {name!r} could not be fetched ({_reason(error)}); "

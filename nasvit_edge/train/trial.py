@@ -7,10 +7,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +16,7 @@ import torch
 from nasvit_edge.data_sets import ImageSet, Labelled
 from nasvit_edge.data_sets.scenes import in_memory
 from nasvit_edge.errors import TrainingError
+from nasvit_edge.processes import LostProcessError, Pool
 from nasvit_edge.space import SearchSpace
 from nasvit_edge.train.diagnosis import Watch
 from nasvit_edge.train.initial import initialised
@@ -61,21 +59,24 @@ def measure(
     """Of `batch`, and of half of it first where `batch` is not the recipe's."""
     whole = batch == recipe.run.batch_size // recipe.run.parts
     batches = [batch] if whole else [batch // 2, batch]
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        try:
-            return pool.submit(_steps, space, recipe, batches, threads, bf16, device).result()
-        except (BrokenProcessPool, MemoryError, torch.OutOfMemoryError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
-            raise TrainingError(
-                f"a step of {batch} images does not fit into memory ({reason}); use a smaller --batch-size "
-                "or more parts: --set run.parts=4"
-            ) from None
+    pool = Pool(1, int, (), who="the process that measures a step")
+    try:
+        (measured,) = pool.map(_steps, [(space, recipe, batches, threads, bf16, device)])
+    except (LostProcessError, MemoryError, torch.OutOfMemoryError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise TrainingError(
+            f"a step of {batch} images does not fit into memory ({reason}); use a smaller --batch-size "
+            "or more parts: --set run.parts=4"
+        ) from None
+    finally:
+        pool.close()
+    found: list[Measured] = measured
+    return found
 
 
-def _steps(
-    space: SearchSpace, recipe: Recipe, batches: Sequence[int], threads: int, bf16: bool, device: str
-) -> list[Measured]:
+def _steps(asked: tuple[SearchSpace, Recipe, Sequence[int], int, bool, str]) -> list[Measured]:
     """The trainer's own steps on random images, in this process."""
+    space, recipe, batches, threads, bf16, device = asked
     torch.set_num_threads(threads)
     before, measured = _resident("VmRSS", device), []
     for batch in batches:

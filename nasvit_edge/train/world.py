@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import TracebackType
@@ -23,6 +23,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from nasvit_edge.errors import NasvitEdgeError, TrainingError
+from nasvit_edge.train.stopping import AFTER_STOP_S, LOOK_S, CalledAway, Leave
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
@@ -33,7 +34,7 @@ _BROKEN = ("gloo", "pair closure", "connection", "timed out", "nccl")  # what a 
 _ASK_S = 3.0  # how long the others are asked who is still there
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class World:
     """This process among those that train together.
 
@@ -42,15 +43,21 @@ class World:
     Attributes:
         rank, size: this process, from 0, and how many there are.
         device: where its tensors live: its own GPU, or the CPU.
+        lost: what is said when another rank is lost.
+        stop: whether a signal asks this process to end; it then waits for the others no longer than a few seconds.
 
     Raises:
         TrainingError: from any collective, when another rank is lost or does not answer in time.
+        CalledAway: from any collective, when `stop` says so and the others do not come.
     """
 
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     store: Store | None = None
+    stop: Callable[[], bool] = lambda: False
+    lost: str = "training stopped: {}; continue with --resume"
+    _gave_up: bool = False
 
     def averaged(self, gradient: Sequence[Tensor | None]) -> list[Tensor | None]:
         """The mean over ranks of a list of gradients, each in its own memory format; None stays None.
@@ -75,7 +82,7 @@ class World:
             return values
         summed = values.detach().clone(memory_format=torch.contiguous_format)
         with self._together():
-            dist.all_reduce(summed)
+            self._await(dist.all_reduce(summed, async_op=True), summed)
         return summed
 
     def gathered(self, values: Tensor) -> Tensor:
@@ -84,7 +91,7 @@ class World:
             return values[None]
         made = values.new_empty((self.size, *values.shape))
         with self._together():
-            dist.all_gather(list(made.unbind()), values.contiguous())
+            self._await(dist.all_gather(list(made.unbind()), values.contiguous(), async_op=True), made)
         return made
 
     def agreed(self, flag: bool) -> bool:
@@ -104,7 +111,7 @@ class World:
         with torch.no_grad(), self._together():
             for bucket in _buckets(tensors):
                 flat = torch.cat([t.reshape(-1) for t in bucket])
-                dist.broadcast(flat, src=0)
+                self._await(dist.broadcast(flat, src=0, async_op=True), flat)
                 torch._foreach_copy_(bucket, _apart(flat, bucket))
 
     def barrier(self) -> None:
@@ -116,15 +123,22 @@ class World:
         error = error or sys.exc_info()[1]
         if self.store is None or not dist.is_initialized():
             return
+        if self._gave_up:
+            error = error or CalledAway("it was asked to end")
         try:
             if error is None:
                 self.barrier()  # rank 0 may keep the store: it leaves last
-            elif not isinstance(error, _LostError):
-                with contextlib.suppress(RuntimeError):
-                    self.store.set(f"ended/{self.rank}", _reason(error))
+            elif not isinstance(error, LostError):
+                _bounded(lambda: self._tell(_reason(error)))
         finally:
-            with contextlib.suppress(RuntimeError):
-                dist.destroy_process_group()
+            if not self._gave_up:  # else it would wait for the others to the end
+                with contextlib.suppress(RuntimeError):
+                    dist.destroy_process_group()
+
+    def _tell(self, reason: str) -> None:
+        assert self.store is not None
+        with contextlib.suppress(RuntimeError):
+            self.store.set(f"ended/{self.rank}", reason)
 
     def __enter__(self) -> World:
         return self
@@ -142,10 +156,31 @@ class World:
                 flat = torch.cat([t.reshape(-1) for t in bucket])
                 sent.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
             for bucket, flat, work in sent:
-                work.wait()
+                self._await(work, flat)
                 made = [torch.empty_like(t) for t in bucket]
                 torch._foreach_copy_(made, _apart(flat.div_(self.size), bucket))
                 yield from made
+
+    def _await(self, work: dist.Work | None, tensor: Tensor) -> None:
+        """Wait for a collective, and hear signals meanwhile."""
+        assert work is not None
+        if tensor.is_cuda:
+            work.wait()  # it only takes its place in the stream
+            return
+        leave = Leave(self.stop, AFTER_STOP_S)
+        while True:
+            try:
+                work.wait(timedelta(seconds=LOOK_S))
+                return
+            except RuntimeError:
+                if work.is_completed():
+                    work.wait()  # it just was, or raises what went wrong
+                    return
+            try:
+                leave.check()
+            except CalledAway:
+                self._gave_up = True
+                raise
 
     def _same(self, content: bytes, trouble: str) -> None:
         """Check that all ranks have the same content."""
@@ -163,14 +198,12 @@ class World:
         except RuntimeError as error:
             if not isinstance(error, dist.DistError) and not any(w in str(error).lower() for w in _BROKEN):
                 raise  # a bug of ours
-            raise _LostError(f"training stopped: {self._blame()}; continue with --resume") from None
+            raise LostError(self.lost.format(self._blame())) from None
 
     def _blame(self) -> str:
         """Which rank is lost: the ones that are left say so in the store."""
         answer: list[str] = []
-        thread = threading.Thread(target=lambda: answer.append(self._asked()), daemon=True)
-        thread.start()  # the store of a rank that is stuck would keep us waiting
-        thread.join(2 * _ASK_S)
+        _bounded(lambda: answer.append(self._asked()))
         return (
             answer[0]
             if answer
@@ -199,7 +232,7 @@ class World:
         return f"{names} no longer answer{'s' * (len(missing) == 1)} (killed, out of memory or stuck)"
 
 
-class _LostError(TrainingError):
+class LostError(TrainingError):
     """Another rank is lost; not what ended this one."""
 
 
@@ -279,6 +312,13 @@ def _apart(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     """Views of `flat` with the shapes of `like`."""
     pieces = torch.split(flat, [t.numel() for t in like])
     return [piece.view(t.shape) for piece, t in zip(pieces, like, strict=True)]
+
+
+def _bounded(ask: Callable[[], None]) -> None:
+    """Ask the store, which keeps us waiting where it is that of a rank that is stuck."""
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(2 * _ASK_S)
 
 
 def _reason(error: BaseException) -> str:

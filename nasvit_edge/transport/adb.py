@@ -47,7 +47,7 @@ class AdbRunner:
     def __init__(self, device: Device, ways: Ways, note: Note) -> None:
         self.device, self.ways, self.note = device, ways, note
         self.tool = Tool.of(device)
-        self.adb = Adb(device.serial, ways.wait_s, note)
+        self.adb = Adb(device.serial, ways.wait_s, note, waiting=ways.waiting)
         self.phone = Phone(self.adb)
         self.folder = Folder(self.adb, self.tool, parent_folder(device))
         self.one_by_one = False

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,6 +44,7 @@ class Adb:
         wanted: the serial that was asked for; empty for the only device.
         wait_s: how long a device that is away is waited for.
         serial: of the device once `find` found it.
+        waiting: called again and again while the device is away; what it raises ends the wait.
         mark: what no program on the device prints: it divides their outputs.
     """
 
@@ -52,6 +53,7 @@ class Adb:
     note: Note
     serial: str = ""
     mark: str = field(default_factory=lambda: f"nasvit-edge-{secrets.token_hex(8)}")
+    waiting: Callable[[], None] = lambda: None
 
     def version(self) -> str:
         """The client's version; DeviceError where there is no adb."""
@@ -127,6 +129,7 @@ class Adb:
                 raise DeviceError(
                     f"device {self.serial!r} did not come back in {self.wait_s:g} s: {problem[0]}"
                 )
+            self.waiting()
             time.sleep(_POLL_S)
 
     def _answers(self) -> bool:

@@ -194,6 +194,7 @@ class Phone:
             if not said:
                 self.adb.note(f"{told}: waiting up to {self.adb.wait_s:g} s for it to cool down")
                 said = True
+            self.adb.waiting()
             time.sleep(min(_POLL_S, self.adb.wait_s / 4))
 
     def prepare(self, lock_clocks: bool) -> None:

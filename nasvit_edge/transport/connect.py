@@ -23,6 +23,7 @@ class Ways:
         interface: the address to serve on (`pull`).
         port: to serve on; 0 takes a free one.
         wait_s: how long to wait for a device that is away.
+        waiting: called again and again meanwhile; what it raises ends the wait.
         web_runtime: a folder with onnxruntime-web's files, instead of fetching them.
     """
 
@@ -31,6 +32,7 @@ class Ways:
     interface: str | None = None
     port: int = 0
     wait_s: float = 600.0
+    waiting: Callable[[], None] = lambda: None
     web_runtime: str | None = None
 
 

@@ -38,6 +38,7 @@ class Asked:
     files: Mapping[str, Path]
     answer: asyncio.Future[dict[str, Any]]
     nonce: str = ""
+    asked_at: float = 0.0
     given: int = 0
     given_at: float = 0.0
     kept: asyncio.Event = field(default_factory=asyncio.Event)
@@ -147,7 +148,9 @@ class Exchange:
         """The device's answer as it came, or an error of this model; DeviceError where the device is gone."""
         self.acknowledge()
         nonce = secrets.token_hex(16)
-        asked = self.asked = Asked(request, sources, asyncio.get_running_loop().create_future(), nonce)
+        asked = self.asked = Asked(
+            request, sources, asyncio.get_running_loop().create_future(), nonce, _now()
+        )
         self._wake()
         told = False
         while not asked.answer.done():
@@ -184,6 +187,11 @@ class Exchange:
             )
         if self._is_away():
             return None
+        if not asked.given and _now() - asked.asked_at > max(self.wait_s, AWAY_S):
+            raise DeviceError(
+                f"the {self.who} is there and has not asked for a model for {_shown(self.wait_s)}: "
+                "let it cool down, or open its page or app anew"
+            )
         if asked.given > GIVEN:
             return f"it was given {GIVEN} times and never answered: the model may crash the runtime there"
         if asked.given and _now() - asked.given_at > timeout_s:

@@ -6,14 +6,18 @@ import contextlib
 import json
 import os
 import queue
+import selectors
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from nasvit_edge.errors import MeasurementError
 from nasvit_edge.transport.job import failed, parsed
+
+_END_S = 5.0  # what a child that was killed may take to be gone: one that the system holds is left to it
 
 
 class LineProcess:
@@ -41,11 +45,10 @@ class LineProcess:
             self._start()
         assert self.process is not None
         assert self.process.stdin is not None
-        name = str(request["id"])
+        name, until = str(request["id"]), time.monotonic() + timeout_s
         try:
-            self.process.stdin.write(json.dumps(request) + "\n")
-            self.process.stdin.flush()
-            line = self.lines.get(timeout=timeout_s)
+            _write(self.process.stdin.fileno(), json.dumps(request).encode() + b"\n", until)
+            line = self.lines.get(timeout=max(0.0, until - time.monotonic()))
         except (BrokenPipeError, queue.Empty) as problem:
             slow = isinstance(problem, queue.Empty)
             code = None if slow else self._exit_code()
@@ -65,7 +68,7 @@ class LineProcess:
     def _exit_code(self) -> int | None:
         assert self.process is not None
         try:
-            return self.process.wait(timeout=5)
+            return self.process.wait(timeout=_END_S)
         except subprocess.TimeoutExpired:
             return None
 
@@ -75,7 +78,8 @@ class LineProcess:
             with contextlib.suppress(OSError, AttributeError):
                 os.killpg(self.process.pid, signal.SIGKILL)  # its forks too
             self.process.kill()
-            self.process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout=_END_S)
             for pump in self.pumps:
                 pump.join(1)  # its last words
             for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
@@ -107,6 +111,17 @@ class LineProcess:
         self.pumps = [threading.Thread(target=_pump, args=args, daemon=True) for args in readers]
         for pump in self.pumps:
             pump.start()
+
+
+def _write(pipe: int, data: bytes, until: float) -> None:
+    """All of it; queue.Empty where the other side does not take it in time."""
+    os.set_blocking(pipe, False)
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_WRITE)
+        while data:
+            if not selector.select(max(0.0, until - time.monotonic())):
+                raise queue.Empty
+            data = data[os.write(pipe, data) :]
 
 
 def _pump(stream: Any, put: Callable[[Any], None], mark_end: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -103,12 +103,14 @@ def _missing() -> Response:
 class PullRunner:
     """The runner's side of a served exchange."""
 
-    def __init__(self, device: Device, server: Server, exchange: Exchange) -> None:
-        self.device, self.server, self.exchange = device, server, exchange
+    def __init__(
+        self, device: Device, server: Server, exchange: Exchange, waiting: Callable[[], None]
+    ) -> None:
+        self.device, self.server, self.exchange, self.waiting = device, server, exchange, waiting
 
     def about(self) -> dict[str, Any]:
         """What the device says it is; waits for it at first."""
-        found = self.server.run(self.exchange.first())
+        found = self.server.run(self.exchange.first(), self.waiting)
         return {key: value for key, value in found.items() if key != "install"}
 
     def cores(self, threads: int) -> tuple[int, ...]:
@@ -130,7 +132,8 @@ class PullRunner:
         if lacking is not None:
             raise NasvitEdgeError(f"device {self.device.name!r}: {lacking}")
         request, sources = published(job)
-        answer = self.server.run(self.exchange.ask(request, sources, timeout_s + job.sustained_s))
+        asking = self.exchange.ask(request, sources, timeout_s + job.sustained_s)
+        answer = self.server.run(asking, self.waiting)
         return judged(answer, job)
 
     def together(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
@@ -183,7 +186,7 @@ def pull_runner(device: Device, ways: Ways, note: Note, names: Iterable[str] = (
         tls, fingerprint = self_signed({address, *names})
     server = Server(Routes(exchange, device.client, page), address, ways.port or device.port, names, tls)
     server.start()
-    runner = PullRunner(device, server, exchange)
+    runner = PullRunner(device, server, exchange, ways.waiting)
     try:
         lines = invitation(server.url, device.client, fingerprint, _is_loopback(address))
         note("\n".join(lines))  # in one piece: other devices' notes come between

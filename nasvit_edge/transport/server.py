@@ -32,6 +32,7 @@ CONNECTIONS, PER_ADDRESS = 64, 16
 HANDSHAKE_S, HEAD_S, BODY_S = 10.0, 10.0, 60.0
 SLOWEST = 32_768  # bytes a second that a reader must take
 _CHUNK = 65_536
+_LOOK_S = 0.5
 SECURITY = (
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
@@ -135,11 +136,22 @@ class Server:
         host = f"[{self.address}]" if ":" in self.address else self.address
         return f"{'https' if self.tls else 'http'}://{host}:{self.port}/{self.token}/"
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of a coroutine on the server's loop; Ctrl-C ends it."""
+    def run(self, work: Coroutine[Any, Any, T], waiting: Callable[[], None] = lambda: None) -> T:
+        """The result of a coroutine on the server's loop; Ctrl-C ends it, and what `waiting` raises.
+
+        Raises:
+            DeviceError: the server has ended.
+        """
         future = asyncio.run_coroutine_threadsafe(work, self.loop)
         try:
-            return future.result()
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    return future.result(timeout=_LOOK_S)
+                if future.done():  # it is the coroutine's own
+                    return future.result(timeout=0)
+                waiting()
+                if not self._thread.is_alive():
+                    raise DeviceError("the server for the device has ended; run the same command again")
         except BaseException:
             future.cancel()
             raise

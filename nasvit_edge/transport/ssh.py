@@ -28,6 +28,7 @@ from nasvit_edge.units import show_bytes
 
 _ABOUT_S = 120.0
 _BUILD_S = 3600.0  # the engine of a whole subnet on a small board
+_LOSSES = 3  # of the folder with the models, at one request
 _NO_SUDO = "allow it without a password (sudo visudo) or run `sudo jetson_clocks` there yourself"
 
 
@@ -101,14 +102,16 @@ class SshRunner:
     ) -> list[dict[str, Any]]:
         """The answers of models that are there, however often the device loses its folder on the way."""
         models = [Path(job.model) for job in jobs]
-        while True:
+        found: list[dict[str, Any]] = []
+        for _ in range(_LOSSES):
             paths, starts = [self.files.push(model) for model in models], self.link.starts
             found = ask(paths)
             if any("no space left" in str(answer.get("error", "")) for answer in found):
                 raise self.files.error("no space left")
             good = all("error" not in answer for answer in found)
             if good or self.link.starts == starts or all(map(self.files.has, models)):
-                return found
+                break
+        return found
 
     def _taken_turns(self, jobs: Sequence[Job], paths: list[str]) -> list[dict[str, Any]]:
         answer = self.link.ask(requests(jobs, model=paths), len(jobs) * MODEL_SECONDS)

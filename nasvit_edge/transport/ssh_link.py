@@ -163,6 +163,7 @@ class SshLink:
                     f"{self.device.name} is away ({problem.found}): waiting up to {self.ways.wait_s:g} s"
                 )
             pause = _PAUSES_S[min(tries, len(_PAUSES_S) - 1)]
+            self.ways.waiting()
             time.sleep(max(0.0, min(pause, self.ways.wait_s - spent)))
             tries += 1
 

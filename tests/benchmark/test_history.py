@@ -216,6 +216,19 @@ def test_who_holds_the_lock_is_waited_for(made, tmp_path):
     assert len(read_history(path)) == len(made.cells)
 
 
+def test_who_holds_the_lock_for_too_long_is_not_waited_for(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(history, "_LOCK_S", 0.2)
+    path = tmp_path / "h.jsonl"
+    with path.open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        with pytest.raises(
+            NasvitEdgeError, match=r"h\.jsonl.*another process has held it for 0\.2 s"
+        ) as caught:
+            append(path, made)
+    one_line(caught)
+    assert read_history(path) == []
+
+
 def _append_forever(path: Path, made: Report, name: str) -> None:
     (result,) = made.results
     for number in range(10**6):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 
 import pytest
 from conftest import TINIER, one_line
@@ -11,6 +12,7 @@ from conftest import TINIER, one_line
 from nasvit_edge.errors import DeviceError, NasvitEdgeError
 from nasvit_edge.flows import profile as flow
 from nasvit_edge.profile.run import Choice
+from nasvit_edge.transport.connect import Ways
 
 RUNNER = "import sys\nfor line in sys.stdin: print('nonsense', flush=True)\n"
 
@@ -121,6 +123,24 @@ def test_a_variable_that_is_not_set_is_named(tmp_path, request_of, monkeypatch):
     monkeypatch.delenv("NASVIT_EDGE_ADDRESS", raising=False)
     with pytest.raises(DeviceError, match=r"NASVIT_EDGE_ADDRESS.*--address"):
         flow.go(request_of(devices=["linux-ssh"]), note=print, progress=recorded()[2])
+
+
+def test_stopping_ends_the_wait_for_a_device_that_is_away(tmp_path, request_of):
+    """A phone that never comes would be waited for ten minutes."""
+    names = [device(tmp_path, "here", flow.load_device("host").runner), "iphone"]
+
+    def progress(name):
+        def show(done, total, detail):
+            if name == names[0]:
+                raise KeyboardInterrupt
+
+        return show
+
+    began = time.monotonic()
+    ways = Ways(interface="127.0.0.1", wait_s=600.0)
+    with pytest.raises(KeyboardInterrupt):
+        flow.go(request_of(devices=names, ways=ways), note=lambda text: None, progress=progress)
+    assert time.monotonic() - began < 60
 
 
 def test_stopping_ends_every_device(tmp_path, request_of):

@@ -88,7 +88,7 @@ def test_more_processes_measure_the_same(source, alone):
     several = made.many(CONFIGS)
     assert made.pool is not None
     assert several == ImageAccuracy.load("nano", NANO, data_sets.BUNDLED, workers=1).many(CONFIGS)
-    made.pool.shutdown()
+    made.close()
 
 
 @pytest.mark.slow

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures.process import BrokenProcessPool
-
 import pytest
 import torch
 from conftest import one_line
@@ -13,6 +11,7 @@ from hypothesis import strategies as st
 from nasvit_edge import ops
 from nasvit_edge.errors import DataError, TrainingError
 from nasvit_edge.model.supernet import Supernet
+from nasvit_edge.processes import LostProcessError
 from nasvit_edge.train import trial
 from nasvit_edge.train.estimate import estimate, shown
 from nasvit_edge.train.recipe import load_recipe
@@ -124,39 +123,35 @@ def test_scaling_follows_the_line_through_two_batches(half, batch, fixed, each):
 
 def test_a_batch_that_is_too_long_is_measured_in_two_smaller_ones(tiny, monkeypatch):
     asked = []
-    monkeypatch.setattr(
-        trial, "_steps", lambda space, recipe, batches, *_: asked.append(batches) or [Measured(4, 1.0, 0, 0)]
-    )
-    monkeypatch.setattr(trial, "ProcessPoolExecutor", _InThisProcess)
+    monkeypatch.setattr(trial, "_steps", lambda given: asked.append(given[2]) or [Measured(4, 1.0, 0, 0)])
+    monkeypatch.setattr(trial, "Pool", _InThisProcess)
     trial.measure(tiny, RECIPE, 4, 1, False, "cpu")
     trial.measure(tiny, RECIPE, 8, 1, False, "cpu")
     assert asked == [[2, 4], [8]]
 
 
 class _InThisProcess:
-    """An executor that calls at once."""
+    """A pool that calls at once."""
 
     def __init__(self, *_arguments, **_options) -> None:
         pass
 
-    def __enter__(self):
-        return self
+    def map(self, function, items):
+        return map(function, items)
 
-    def __exit__(self, *_):
+    def close(self) -> None:
         pass
 
-    def submit(self, function, *arguments):
-        value = function(*arguments)
-        return type("Done", (), {"result": lambda self: value})()
 
-
-@pytest.mark.parametrize("error", [BrokenProcessPool("gone"), MemoryError(), torch.OutOfMemoryError("full")])
+@pytest.mark.parametrize(
+    "error", [LostProcessError("it was killed"), MemoryError(), torch.OutOfMemoryError("full")]
+)
 def test_what_does_not_fit_into_memory_is_one_line(tiny, monkeypatch, error):
     def fail(*_):
         raise error
 
     monkeypatch.setattr(trial, "_steps", fail)
-    monkeypatch.setattr(trial, "ProcessPoolExecutor", _InThisProcess)
+    monkeypatch.setattr(trial, "Pool", _InThisProcess)
     with pytest.raises(TrainingError, match="does not fit into memory") as caught:
         trial.measure(tiny, RECIPE, 8, 1, False, "cpu")
     one_line(caught)

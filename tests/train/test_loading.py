@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 
 from nasvit_edge.data_sets import FileSet, ImageSet
 from nasvit_edge.errors import DataError
-from nasvit_edge.train.loading import Batch, Loader
+from nasvit_edge.train.loading import Loader
+from nasvit_edge.train.making import Batch
 from nasvit_edge.train.recipe import Augment
 
 require_module("torchvision")
@@ -232,7 +233,7 @@ def test_a_worker_that_is_lost_is_one_line_of_the_next_batches(tiny, noise, dela
     with loader(noise, tiny, workers=1) as made:
         taken = made.steps(0, 10**6)
         next(taken)
-        os.kill(made._loader._iterator._workers[0].pid, signal.SIGKILL)
+        os.kill(made._making.processes[0].pid, signal.SIGKILL)
         time.sleep(delay)  # nothing is raised here, in the middle of a step
         with pytest.raises(DataError, match="fewer --workers") as caught:
             list(taken)
@@ -253,7 +254,7 @@ try:
     with Loader(images, Augment(), load_space("nano"), size=28, batch_size=8, workers=2) as loader:
         for index, _ in enumerate(loader.steps(0, 10**6)):
             if index == 3:
-                print(*(w.pid for w in loader._loader._iterator._workers), flush=True)
+                print(*(w.pid for w in loader._making.processes), flush=True)
 except KeyboardInterrupt:
     print("interrupted")
 """

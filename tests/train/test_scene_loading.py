@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from nasvit_edge.data_sets.scenes import IGNORE, SceneSet, in_memory, load_scenes
 from nasvit_edge.errors import DataError, RecipeError
-from nasvit_edge.train.loading import Batch
+from nasvit_edge.train.making import Batch
 from nasvit_edge.train.recipe import Scenes, load_recipe
 from nasvit_edge.train.scene_loading import Cropper, Draws, SceneLoader, Span
 

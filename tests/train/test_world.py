@@ -24,6 +24,7 @@ from nasvit_edge.model.subnet import materialise
 from nasvit_edge.space import SubnetConfig
 from nasvit_edge.train import world as module
 from nasvit_edge.train.evaluate import sharded_tally, subnet_accuracies
+from nasvit_edge.train.stopping import CalledAway
 from nasvit_edge.train.world import World, world
 
 SPACE, ALONE = space_of(TINY), World()
@@ -295,3 +296,24 @@ def test_a_rank_that_ends_with_an_error_tells_the_others_why():
     with ranks(2) as group:
         group.send(failing)
         assert "rank 1 of 2 stopped (No space left on device)" in one_line(group.answer(0))
+
+
+def called_away(ranks: World) -> tuple[float, str]:
+    """How long a rank that was asked to end waits for one that does not come."""
+    if ranks.rank == 1:
+        time.sleep(4)
+        return 0.0, ""
+    module.AFTER_STOP_S, ranks.stop, began = 0.5, lambda: True, time.monotonic()
+    with pytest.raises(CalledAway):
+        ranks.total(torch.ones(1))
+    waited = time.monotonic() - began
+    ranks.close()
+    return waited, "left"
+
+
+def test_a_rank_that_is_asked_to_end_does_not_wait_for_one_that_is_stuck():
+    with ranks(2) as group:
+        group.send(called_away)
+        waited, told = group.answer(0)
+        assert told == "left"
+        assert 0.5 <= waited < 3

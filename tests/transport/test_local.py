@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import subprocess
+import sys
 import textwrap
+import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -84,6 +89,25 @@ def test_a_runner_that_hangs_is_given_up(tmp_path):
     path = program(tmp_path, "import time\ntime.sleep(100)\n")
     with local_runner(path) as runner:
         assert "no answer in 0.3 s" in runner.measure(job("m"), timeout_s=0.3)["error"]
+
+
+def test_a_runner_that_does_not_even_listen_is_given_up(tmp_path):
+    path = program(tmp_path, "import time\ntime.sleep(100)\n")
+    with local_runner(path) as runner:
+        answer = runner.child.request({"id": "m", "much": "x" * 1_000_000}, 0.5)  # more than a pipe holds
+        assert "no answer in 0.5 s" in answer["error"]
+
+
+def test_a_request_of_any_length_arrives_whole(tmp_path):
+    body = """
+        import json, sys
+        for line in sys.stdin:
+            asked = json.loads(line)
+            print(json.dumps({"id": asked["id"], "length": len(asked["much"])}), flush=True)
+        """
+    with local_runner(program(tmp_path, body)) as runner:
+        for length in (0, 1_000, 65_536, 3_000_000):
+            assert runner.child.request({"id": "m", "much": "x" * length}, 20.0)["length"] == length
 
 
 def test_garbage_on_its_output_is_never_a_number(tmp_path):
@@ -176,3 +200,58 @@ def test_a_clock_that_jumps_is_no_latency(tmp_path):
 def test_one_thread_gets_one_core_and_all_threads_get_none():
     assert len(fastest_cores(1)) <= 1
     assert fastest_cores(10_000) == ()
+
+
+HUNG = """
+import sys, time
+sys.path.insert(0, {host!r})
+import runner
+def hang(*arguments):
+    print("hangs", file=sys.stderr, flush=True)
+    time.sleep(1000)
+runner.RUNTIMES["onnxruntime"] = hang
+runner.PRELOAD.clear()
+runner.main()
+"""
+ASKER = """
+import json, subprocess, sys
+child = subprocess.Popen([sys.executable, {program!r}], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=2, start_new_session=True)
+print(child.pid, flush=True)
+child.stdin.write(json.dumps({job!r}).encode() + b"\\n")
+child.stdin.flush()
+child.wait()
+"""
+
+
+def test_a_model_that_hangs_does_not_outlive_whoever_asked(tmp_path):
+    host = load_device("host").runner.parent
+    (tmp_path / "hung.py").write_text(HUNG.format(host=str(host)))
+    (tmp_path / "asker.py").write_text(
+        ASKER.format(program=str(tmp_path / "hung.py"), job=job("m").request())
+    )
+    with subprocess.Popen(
+        [sys.executable, str(tmp_path / "asker.py")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as asker:
+        assert asker.stdout is not None
+        assert asker.stderr is not None
+        group = int(asker.stdout.readline())
+        assert asker.stderr.readline() == "hangs\n"
+        asker.kill()
+    end = time.monotonic() + 10
+    while _members(group) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not _members(group)
+
+
+def _members(group: int) -> list[str]:
+    """The processes of a group."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[2]) == group and fields[0] != "Z":
+                found.append(stat.parent.name)
+    return found

@@ -302,6 +302,19 @@ def test_a_device_that_beats_is_not_away(ways, model):
         assert not [text for text in notes if "away" in text]
 
 
+def test_a_device_that_is_there_and_asks_for_nothing_is_not_waited_for_for_ever(ways, model, monkeypatch):
+    monkeypatch.setattr(exchange, "AWAY_S", 0.4)
+    with served(ways, wait_s=1.0) as runner:
+        phone = visitor(runner)
+        asking = Asking(runner, job(model))
+        for _ in range(6):
+            time.sleep(0.2)
+            phone.ask("POST", f"beat?session={phone.session}")
+        with pytest.raises(DeviceError, match="has not asked for a model for 1 s") as caught:
+            asking.result()
+    one_line(caught)
+
+
 def test_that_a_device_went_and_came_is_said_once(ways, model, monkeypatch):
     monkeypatch.setattr(exchange, "AWAY_S", 0.4)
     notes: list[str] = []

@@ -13,7 +13,10 @@ import time
 import uuid
 from typing import Any
 
+from mac_runner.errors import Refused
+
 RUNTIMES = ("coreml", "coreml-ne", "coreml-gpu", "coreml-cpu")
+_COOL_S = 3600.0
 THERMAL = ("nominal", "fair", "serious", "critical")
 
 
@@ -93,7 +96,12 @@ def flags(after: dict[str, str]) -> list[str]:
 
 
 def cool_down(most: str) -> None:
-    """Wait while the machine is hotter than `most`."""
+    """Wait while the machine is hotter than `most`; Refused after an hour."""
+    until = time.monotonic() + _COOL_S
     while THERMAL.index(state().get("thermal", "nominal")) > THERMAL.index(most):
+        if time.monotonic() > until:
+            raise Refused(
+                f"the machine has not been {most} for an hour; let it rest, the same command continues"
+            )
         print(f"waiting until the machine is {most}", file=sys.stderr)
         time.sleep(5)
