@@ -111,8 +111,13 @@ class Pool:
     ) -> None:
         self.who, self.silent_s, self.processes = who, silent_s, list[BaseProcess]()
         context = multiprocessing.get_context("spawn")
-        self._signs = context.RawValue("Q", 0)
-        self._pool = ProcessPoolExecutor(count, context, _begin, (self._signs, start, arguments))
+        try:
+            self._signs = context.RawValue("Q", 0)
+            self._pool = ProcessPoolExecutor(count, context, _begin, (self._signs, start, arguments))
+        except OSError as error:  # no room for a semaphore
+            raise LostProcessError(
+                f"{who} cannot be started: {error.strerror}; see that /dev/shm has room"
+            ) from None
 
     def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
         """What `function` returns for each item, in order; whatever ends this early ends the processes.

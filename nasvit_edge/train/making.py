@@ -73,7 +73,12 @@ class Workers:
             timeout=LOOK_S,
             generator=torch.Generator(),  # its own: else every iterator draws from the caller's
         )
-        self._made = _started(loader)
+        try:
+            self._made = _started(loader)
+        except OSError as error:  # no memory for another process, no room for a semaphore
+            raise DataError(
+                f"processes that load images cannot be started: {error.strerror}; use fewer --workers, or none (--workers 0)"
+            ) from None
         self.processes = list(self._made._workers)
 
     def take(self) -> Any:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
+from conftest import one_line
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasvit_edge import data_sets
+from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.searching.images import ImageAccuracy, _stored
 from nasvit_edge.space import load_space
 
@@ -89,6 +95,68 @@ def test_more_processes_measure_the_same(source, alone):
     assert made.pool is not None
     assert several == ImageAccuracy.load("nano", NANO, data_sets.BUNDLED, workers=1).many(CONFIGS)
     made.close()
+
+
+@pytest.mark.slow
+def test_a_process_that_is_lost_is_one_line_and_the_next_subnets_are_measured_all_the_same():
+    made = ImageAccuracy.load("nano", NANO, data_sets.BUNDLED, workers=2)
+    configs = [NANO.sample(random.Random(seed)) for seed in range(100, 140)]
+
+    def kill() -> None:
+        while made.pool is None or len(made.pool.processes) < 2:
+            time.sleep(0.05)
+        os.kill(made.pool.processes[0].pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    with pytest.raises(
+        NasvitEdgeError, match=r"measures subnets \(--workers.*was killed \(kill -9\)"
+    ) as caught:
+        made.many(configs)
+    one_line(caught)
+    made.validation = made.validation.take("few", slice(0, 100))
+    assert len(made.many(configs[:2])) == 2
+    made.close()
+
+
+LOST = """
+import os, random
+from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.searching import images
+from nasvit_edge.space import load_space
+space = load_space("nano")
+source = images.ImageAccuracy.load("nano", space, "bundled", workers=1)
+source.validation = source.validation.take("few", slice(0, 100))
+if images._ranks().rank == 1:
+    os._exit(9)
+try:
+    source.many([space.sample(random.Random(seed)) for seed in range(5)])
+except NasvitEdgeError as error:
+    print(error)
+os._exit(0)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_under_torchrun_that_is_lost_is_one_line_of_the_others(tmp_path):
+    (tmp_path / "run.py").write_text(LOST)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    own = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GLOO_SOCKET_IFNAME": "lo"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(tmp_path / "run.py")],
+            env=os.environ | own | {"RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    told, _ = started[0].communicate(timeout=120)
+    assert started[1].wait(60) == 9
+    assert told.startswith("the measuring of subnets stopped: rank 1 of 2")
+    assert told.count("\n") == 1
 
 
 @pytest.mark.slow
