@@ -38,11 +38,13 @@ class Patience:
         stop: whether a signal asks the run to end.
         after_stop_s: what a batch may still take then.
         stalled_s: what a batch may take at all.
+        advice: what is said then.
     """
 
     stop: Callable[[], bool] = lambda: False
     after_stop_s: float = 0.0
     stalled_s: float = STALLED_S
+    advice: str = "see that it does"
 
 
 class Steps:
@@ -112,15 +114,12 @@ class Steps:
         while (item := making.take()) is None:
             leave.check()
             if (spent := time.monotonic() - started) > patience.stalled_s:
-                raise DataError(self._stalled(step, spent))
+                raise DataError(
+                    f"images {self._slices.name!r}: no batch for step {step + 1} in {show_seconds(spent)}: "
+                    f"where they are read from does not answer; {patience.advice}"
+                )
         assert isinstance(item, Batch | Failure)
         return item
-
-    def _stalled(self, step: int, seconds: float) -> str:
-        return (
-            f"images {self._slices.name!r}: no batch for step {step + 1} in {show_seconds(seconds)}: where they are read from "
-            "does not answer; see that it does, then go on with --resume (slower ones are waited for with --stall-minutes)"
-        )
 
     def close(self) -> None:
         """End the worker processes."""

@@ -202,7 +202,12 @@ class Trainer:
     def _patience(self, watched: Watched) -> Patience:
         """Alone it leaves a wait at once; of several processes each gives the others time to come to the same step."""
         after_stop_s = AFTER_STOP_S if self.world.size > 1 else 0.0
-        return Patience(stop=watched.stop, after_stop_s=after_stop_s, stalled_s=self.settings.stalled_s)
+        return Patience(
+            stop=watched.stop,
+            after_stop_s=after_stop_s,
+            stalled_s=self.settings.stalled_s,
+            advice="see that it does, then go on with --resume (slower ones are waited for with --stall-minutes)",
+        )
 
     def close(self) -> None:
         """End the threads and the loader's processes."""

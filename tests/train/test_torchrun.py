@@ -100,6 +100,34 @@ def test_sigterm_on_one_rank_stops_both_and_resuming_continues_bit_for_bit(data,
     assert all(torch.equal(value, weights(out)[name]) for name, value in weights(tmp_path / "whole").items())
 
 
+@pytest.mark.slow
+def test_a_signal_to_a_rank_that_waits_for_a_stuck_one_leaves_a_checkpoint_within_ten_seconds(data, tmp_path):
+    out = tmp_path / "out"
+    options = [
+        "--epochs",
+        "2000",
+        "--batch-size",
+        "8",
+        "--validate-every",
+        "0",
+        "--checkpoint-minutes",
+        "0.01",
+    ]
+    program = Program(train(data, out, *options), tmp_path)
+    _started(program, out)
+    while not list(out.glob("checkpoints/*.pt")):
+        time.sleep(0.05)
+    first, stuck = program.processes
+    os.kill(stuck.pid, signal.SIGSTOP)
+    time.sleep(1)
+    os.kill(first.pid, signal.SIGTERM)
+    first.join(10)
+    stuck.kill()
+    assert first.exitcode == 143, program.texts()[0]
+    step = int(program.texts()[0].split("stopped at step ")[1].split()[0])
+    assert max(int(path.stem.split("-")[1]) for path in out.glob("checkpoints/*.pt")) == step
+
+
 def test_a_killed_rank_ends_the_other_with_one_line(data, tmp_path):
     out = tmp_path / "out"
     program = Program(
