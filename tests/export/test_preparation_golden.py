@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 
@@ -155,7 +156,7 @@ def test_the_program_for_segmenters_sees_what_evaluate_sees(paths, tmp_path, mon
     sizes = {"input_height": str(height), "input_width": str(width)}
     metadata = _metadata(DENSE, resolution) | more | sizes
     model = _onnx_model(tmp_path / "m.onnx", metadata, mean=False)
-    some = paths[::4]
+    some = paths[1::6]
     for path, image in zip(some, _scenes(some, resolution), strict=True):
         assert program.main([str(model), str(path), str(tmp_path / "overlay.png")]) == 0
         assert _levels(DENSE, seen[-1], image) < SAME, path.name
@@ -176,8 +177,8 @@ def _scenes(paths, resolution):
 
 
 def _decoded(path):
-    """A file in RGB, by Pillow's own means."""
-    with Image.open(path) as image:
+    """A file in RGB, by Pillow's own means; it would map some TIFF files into memory, and scramble them."""
+    with Image.open(io.BytesIO(path.read_bytes())) as image:
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith("I"):
             return Image.fromarray((np.asarray(image).astype(np.int64) // 256).astype(np.uint8)).convert(
