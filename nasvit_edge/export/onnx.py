@@ -31,7 +31,7 @@ _Array = np.ndarray[Any, np.dtype[np.float32]]
 def convert(
     module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = None, *, for_tensorrt: bool = False
 ) -> bytes:
-    """An ONNX model (opset 18) of a folded module for inputs of `shape` (B, ...): `image` -> `logits`, both float32.
+    """An ONNX model (opset 17, IR version 8) of a folded module for inputs of `shape` (B, ...): `image` -> `logits`, both float32.
 
     Where the recipe's output is `labels`, that is the output: int32 (B, H, W).
 
