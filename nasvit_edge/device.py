@@ -39,6 +39,10 @@ _OPTIONAL: dict[str, type] = {
     "cores": list,
     "power_mode": str,
 }
+_FEATURES = (
+    *("sse4_1", "avx", "avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8"),
+    *("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme"),
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FROM_ENVIRONMENT = ("address", "user", "key", "serial", "folder", "python", "tool")
 
@@ -219,3 +223,19 @@ def cpu_model() -> str:
         return platform.processor() or "unknown"
     named = [line.split(":", 1)[1].strip() for line in lines if line.startswith(("model name", "Model"))]
     return named[0] if named else platform.processor() or "unknown"
+
+
+def cpu_features() -> str:
+    """What this machine's processor has of what decides how runtimes compute; virtual machines give many processors one name."""
+    try:
+        return _features_in(Path("/proc/cpuinfo").read_text())
+    except OSError:
+        return ""
+
+
+def _features_in(cpuinfo: str) -> str:
+    listed = [
+        line.split(":", 1)[1] for line in cpuinfo.splitlines() if line.startswith(("flags", "Features"))
+    ]
+    has = set(listed[0].split()) if listed else set[str]()
+    return " ".join(feature for feature in _FEATURES if feature in has)

@@ -201,14 +201,12 @@ class SearchSpace:
         )
 
     def with_labels(self, labels: Sequence[str]) -> SearchSpace:
-        """The same space for other classes; SpaceError for none, or for a name that text cannot hold."""
-        for label in labels:
-            if not label or re.search("[\ud800-\udfff]", label):  # a file name that is no text
-                raise SpaceError(f"class name {label!r} is empty or not valid text; rename it")
+        """The same space for other classes; SpaceError for none, or for names that are no names of classes (`checked_labels`)."""
+        labels = space_parts.checked_labels(labels)
         if not labels:
             raise SpaceError(f"space {self.name!r} cannot have no classes; give at least one label")
         values = self.mask_values if len(labels) == self.classes else ()
-        return replace(self, classes=len(labels), labels=tuple(labels), mask_values=values)
+        return replace(self, classes=len(labels), labels=labels, mask_values=values)
 
     def label_names(self) -> list[str]:
         """The class names; numbers where the space names a label set that is not installed."""

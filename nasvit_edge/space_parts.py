@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Sequence
 
 from nasvit_edge.errors import SpaceError
 from nasvit_edge.specs import AttentionSpec, HeadSpec, StageSpec, StemSpec
 from nasvit_edge.toml_table import TomlTable
 
 HEADS = ("classifier", "mlp")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # line breaks among them
 _LARGEST = {"width": 4096, "depth": 64, "kernel_size": 31, "expand_ratio": 32}
 
 
@@ -101,9 +104,29 @@ def labels(table: TomlTable) -> str | tuple[str, ...]:
     labels = table.take("labels", (str, list), "numbers")
     if isinstance(labels, str):
         return labels
-    if not all(isinstance(name, str) and name for name in labels):
+    if not all(isinstance(name, str) for name in labels):
         raise SpaceError(f"key 'labels' must be a list of names, not {labels!r}")
-    return tuple(labels)
+    return checked_labels(labels, "key 'labels': ")
+
+
+def checked_labels(names: Sequence[str], where: str = "") -> tuple[str, ...]:
+    """The names of classes.
+
+    Raises:
+        SpaceError: one is empty, no text or holds a control character, which files with a name a line cannot; or two are one.
+    """
+    numbers: dict[str, int] = {}
+    for number, name in enumerate(names, 1):
+        if not name or re.search("[\ud800-\udfff]", name):  # a file name that is no text
+            raise SpaceError(f"{where}class name {name!r} is empty or not valid text; rename it")
+        if _CONTROL.search(name):
+            raise SpaceError(
+                f"{where}class name {name!r} holds a line break or another control character; rename it"
+            )
+        first = numbers.setdefault(unicodedata.normalize("NFC", name), number)
+        if first != number:
+            raise SpaceError(f"{where}classes {first} and {number} are both named {name!r}; rename one")
+    return tuple(names)
 
 
 def _stage_name(table: TomlTable) -> str:

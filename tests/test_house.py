@@ -17,7 +17,18 @@ from nasvit_edge.space import load_space
 PACKAGE = Path(nasvit_edge.__file__).parent
 FLOORS = [
     ["errors"],
-    ["units", "files", "digests", "processes", "toml_table", "specs", "space_parts", "preparation", "space"],
+    [
+        "units",
+        "paired",
+        "files",
+        "digests",
+        "processes",
+        "toml_table",
+        "specs",
+        "space_parts",
+        "preparation",
+        "space",
+    ],
     ["pixel_ops", "ops", "sizes"],
     ["latency", "device", "data_sets"],
     ["model"],

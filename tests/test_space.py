@@ -8,6 +8,7 @@ import random
 import re
 import tomllib
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 from conftest import TINY, configs, edited, one_line, only_user_errors, space_of
@@ -347,15 +348,16 @@ def spaces(draw):
     if draw(st.booleans()):
         del table["attention"]
     if draw(st.booleans()):
-        text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
-        table["labels"] = draw(st.lists(text, min_size=4, max_size=4))
+        text = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=8)
+        names = st.lists(text, min_size=4, max_size=4, unique_by=lambda name: normalize("NFC", name))
+        table["labels"] = draw(names)
     return parse_space(table, Path("made.toml"))
 
 
 @settings(max_examples=60)
 @given(spaces(), st.data())
 def test_a_space_written_as_toml_reads_back_as_it_was(space, data):
-    for made in (space, space.only(data.draw(configs(space))), space.with_labels(["one", "an ö", '"\n'])):
+    for made in (space, space.only(data.draw(configs(space))), space.with_labels(["one", "an ö", '"\\'])):
         assert parse_space(tomllib.loads(space_toml(made)), Path("written.toml")) == made
 
 
@@ -408,6 +410,29 @@ def test_a_space_takes_other_classes_and_keeps_the_rest(tiny):
         with pytest.raises(SpaceError) as caught:
             tiny.with_labels(bad)
         one_line(caught)
+
+
+NAMES = st.lists(st.text("ab\n\r\t\x85\u2028é\u0301e ", max_size=3), min_size=4, max_size=4)
+
+
+@given(NAMES)
+def test_labels_of_a_line_each_name_all_classes_or_are_refused_by_name(tiny, names):
+    a_line_each = "".join(f"{name}\n" for name in names).splitlines() == names
+    table, plain = {**TABLE, "labels": names}, a_line_each and "" not in names and "\t" not in "".join(names)
+    if plain and len({normalize("NFC", name) for name in names}) == 4:
+        assert parse_space(table, Path("made.toml")).label_names() == names
+        assert tiny.with_labels(names).label_names() == names
+    else:
+        assert re.search("class name '|are both named '", _refused(table))
+        with pytest.raises(SpaceError):
+            tiny.with_labels(names)
+
+
+def test_two_classes_of_one_name_are_told_however_it_is_written(tiny):
+    with pytest.raises(SpaceError, match="classes 2 and 4 are both named 'cafe\u0301'"):
+        tiny.with_labels(["a", "caf\xe9", "b", "cafe\u0301"])
+    with pytest.raises(SpaceError, match=r"class name 'two\\nlines' holds a line break"):
+        tiny.with_labels(["a", "two\nlines"])
 
 
 def test_a_stage_that_always_expands_says_so():

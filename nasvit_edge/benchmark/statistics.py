@@ -16,20 +16,12 @@ from typing import Any
 import numpy as np
 
 from nasvit_edge.data_sets.confusion import mean_iou
+from nasvit_edge.paired import Estimate as Estimate
 
 ALPHA = 0.01  # of one side: chance of a false alarm, or of a false improvement
 MIN_EFFECT = 0.03  # a smaller change is none
 LEAST_PAIRS = 3  # fewer say nothing
 POWER = 0.9
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A value with its two-sided interval of level 1 - 2 alpha."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,28 +120,6 @@ def smallest_change(sd: float, pairs: int, alpha: float = ALPHA, power: float = 
         return float(stats.nct.sf(needed, freedom, shift)) - power
 
     return math.expm1(optimize.brentq(missing, 0.0, 10 * needed + 10) * sd / math.sqrt(pairs))
-
-
-def compare_hits(
-    base: np.ndarray[Any, np.dtype[np.bool_]],
-    candidate: np.ndarray[Any, np.dtype[np.bool_]],
-    alpha: float = ALPHA,
-) -> tuple[Estimate, float, float]:
-    """Candidate's share of hits less the base's, on the same images; chances as `larger_p` and `smaller_p`.
-
-    Exact McNemar test; interval of Agresti and Min, Biometrics 57 (2001), 963-971 (half an image added to each cell).
-    """
-    from scipy import stats
-
-    lost, won = int((base & ~candidate).sum()), int((~base & candidate).sum())
-    count, less, more = len(base) + 2, lost + 0.5, won + 0.5
-    error = math.sqrt(max(0.0, less + more - (more - less) ** 2 / count)) / count
-    reach = float(stats.norm.ppf(1 - alpha)) * error
-    middle = (won - lost) / len(base)
-    centre = (more - less) / count
-    larger = float(stats.binom.sf(won - 1, lost + won, 0.5)) if lost + won else 1.0
-    smaller = float(stats.binom.sf(lost - 1, lost + won, 0.5)) if lost + won else 1.0
-    return Estimate(middle, min(middle, centre - reach), max(middle, centre + reach)), larger, smaller
 
 
 def compare_overlaps(

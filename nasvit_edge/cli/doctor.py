@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from nasvit_edge.cli import options
-from nasvit_edge.cli.output import note, print_json, print_table, waiting
+from nasvit_edge.cli.output import note, note_unchecked, print_json, print_table, waiting
 
 
 def doctor(
@@ -26,6 +26,8 @@ def doctor(
 
     with waiting("looking"):
         report = flow.examine(artifact) if artifact else flow.environment()
+    if artifact:
+        note_unchecked(artifact, report)
     if as_json:
         print_json(report)
     elif artifact:

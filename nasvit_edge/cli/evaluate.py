@@ -9,7 +9,15 @@ import typer
 
 from nasvit_edge.cli import options
 from nasvit_edge.cli.export import print_scenes
-from nasvit_edge.cli.output import note, print_json, print_table, progress, show_config, waiting
+from nasvit_edge.cli.output import (
+    note,
+    note_unchecked,
+    print_json,
+    print_table,
+    progress,
+    show_config,
+    waiting,
+)
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.preparation import PUBLISHED
 from nasvit_edge.units import show_count
@@ -17,9 +25,7 @@ from nasvit_edge.units import show_count
 
 @options.with_weights_key
 def evaluate(
-    artifact: Annotated[
-        Path | None, typer.Argument(help="An exported model file, with its sidecar beside it.")
-    ] = None,
+    artifact: Annotated[Path | None, typer.Argument(help="An exported model file.")] = None,
     supernet: options.Supernet = None,
     data: Annotated[
         str,
@@ -101,6 +107,7 @@ def _artifact(artifact: Path, values: dict[str, Any], as_json: bool) -> None:
 
     with waiting("evaluating"):
         report = verification.evaluate(artifact, note=note, **values)
+    note_unchecked(artifact, report)
     if as_json:
         print_json(report)
         return

@@ -97,6 +97,7 @@ def export(
         note(f"kept in floating point: {', '.join(report['kept_in_float'])}")
     for failure in report["failures"]:
         note(f"KEPT BY --force, FAILS ITS CHECK: {failure}")
+    _note_doubts(report)
     if report["bundle"]:
         note(f"bundle: {report['bundle']}")
     if report["cached"]:
@@ -130,10 +131,31 @@ def verify(
         )
         if report.get("scenes"):
             print_scenes(report["scenes"])
+        _note_reproduction(report)
         for failure in report["failures"]:
             note(f"FAILS: {failure}")
+        _note_doubts(report)
     if not report["passed"]:
         raise SystemExit(1)
+
+
+def _note_doubts(report: dict[str, Any]) -> None:
+    for doubt in report["doubts"]:
+        if doubt not in report["failures"]:
+            note(f"passes, but {doubt}")
+
+
+def _note_reproduction(report: dict[str, Any]) -> None:
+    """Of a file from another processor or other versions, how near it is to what it gave there."""
+    found = report["reproduction"]
+    if found["same_machine"]:
+        return
+    near = [
+        None if found["snr_db"] is None else f"{min(found['snr_db'], 999):.1f} dB to its logits then",
+        None if found["agreement"] is None else f"the class it had then on {found['agreement']:.2%}",
+        None if found["plain_change"] is None else f"without rounding {found['plain_change']:.1e} off",
+    ]
+    note(f"exported on another processor, or by other versions: {', '.join(filter(None, near))}")
 
 
 def batch_size(text: str) -> int | None:
@@ -188,13 +210,14 @@ def _segmenter_row(report: dict[str, Any]) -> list[str]:
 
 def _row(report: dict[str, Any]) -> list[str]:
     agreement, drop = report["agreement"], report["top1_drop"]
+    low, high = report["top1_drop_interval"] or (0.0, 0.0)
     return [
         str(report["artifact"]),
         str(report["precision"]),
         f"{report['error']:.1e}",
         f"{report['snr_db']:.1f} dB",
         "-" if agreement is None else f"{agreement:.2%}",
-        "-" if drop is None else f"{-drop * 100:+.2f}",
+        "-" if drop is None else f"{-drop * 100:+.2f} ({-high * 100:+.2f} to {-low * 100:+.2f})",
         "passed" if report["passed"] else "FAILED",
         f"{report['bytes'] / 1e6:.2f} MB",
     ]

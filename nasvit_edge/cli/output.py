@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from nasvit_edge.units import show_count, show_ms, show_seconds
@@ -19,6 +20,14 @@ _LEFT = ("artifact", "device", "step", "", "field", *_WRAPPED)
 def note(text: str) -> None:
     """A line for the person, on stderr."""
     sys.stderr.write(f"{text}\n")
+
+
+def note_unchecked(path: Path, report: dict[str, Any]) -> None:
+    """Where an artifact's sidecar was not there, that nothing was checked by it."""
+    if not report["checked"]:
+        note(
+            f"{path.name}.json, its sidecar, is not here: whether {path.name} is just the file that was exported was not checked"
+        )
 
 
 def print_json(value: Any) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from nasvit_edge import files
 from nasvit_edge.data_sets.labels import IMAGENET
-from nasvit_edge.device import cpu_model
+from nasvit_edge.device import cpu_features, cpu_model
 from nasvit_edge.errors import NasvitEdgeError, VerifyError
 from nasvit_edge.export import dense
 from nasvit_edge.export.formats import Content, Format, format_of
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nasvit_edge.model.subnet import Subnet
 
 SCHEMA = 2
+MANIFEST = "Manifest.json"  # of a Core ML package
 _KINDS: dict[type, str] = {dict: "object", list: "list"}  # as JSON calls them
 _PACKAGES = (
     "nasvit-edge",
@@ -85,7 +86,7 @@ def _text(value: Any) -> str:
 
 def versions() -> dict[str, str]:
     """The versions of everything that had a part in a file, and the processor it was checked on."""
-    found = {"python": platform.python_version(), "cpu": cpu_model()}
+    found = {"python": platform.python_version(), "cpu": cpu_model(), "cpu_features": cpu_features()}
     for package in _PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)
@@ -118,27 +119,50 @@ def write_content(path: Path, content: Content) -> None:
 
 
 def digest(content: Content) -> str:
-    """SHA-256 of a file; for a folder, of the lines `sha256  path` of its files in order."""
+    """SHA-256 of a file; for a folder, of the lines `sha256  path` of its files in order, a manifest as `_same_json`."""
     if isinstance(content, bytes):
         return hashlib.sha256(content).hexdigest()
-    lines = [f"{hashlib.sha256(content[name]).hexdigest()}  {name}\n" for name in sorted(content)]
+    files_ = _same_json(content)
+    lines = [f"{hashlib.sha256(files_[name]).hexdigest()}  {name}\n" for name in sorted(files_)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def size_bytes(content: Content) -> int:
-    """How large a model is."""
-    return len(content) if isinstance(content, bytes) else sum(map(len, content.values()))
+    """How large a model is; of a folder with its manifest as `_same_json`."""
+    return len(content) if isinstance(content, bytes) else sum(map(len, _same_json(content).values()))
+
+
+def _same_json(content: dict[str, bytes]) -> dict[str, bytes]:
+    """The files with a package's manifest as we write it: coremltools writes it anew, in other order, when it opens one."""
+    try:
+        manifest = json.loads(content[MANIFEST], object_pairs_hook=_unambiguous)
+    except (KeyError, ValueError, RecursionError):
+        return content
+    return content | {MANIFEST: json.dumps(manifest, indent=4, sort_keys=True).encode()}
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The pairs as a dict; ValueError where a key comes twice, which readers take in different ways."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key comes twice")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """An artifact with its sidecar read and its hash checked."""
+    """An artifact with its metadata, and its sidecar, by which its hash was checked; empty where it was not there."""
 
     path: Path
     form: Format
     precision: str
     metadata: dict[str, str]
     sidecar: dict[str, Any]
+
+    @property
+    def checked(self) -> bool:
+        """Whether the file is the one that its sidecar describes."""
+        return bool(self.sidecar)
 
     def space(self, override: str | None = None) -> SearchSpace:
         """The search space it is from; a user's own is given by path."""
@@ -204,27 +228,55 @@ class Artifact:
         return value
 
 
-def open_artifact(path: Path) -> Artifact:
+def open_artifact(path: Path, *, bare: bool = False) -> Artifact:
     """Read sidecar and metadata and check that they belong to the file.
+
+    `bare`: where there is no sidecar, take what the file says of itself; it is then `checked` by nothing.
 
     Raises:
         VerifyError: the file was changed, cut short, or its metadata are not those of the sidecar.
     """
     form = format_of(path.suffix)
     content = read_content(path)
-    sidecar = files.read_json(sidecar_path(path), "sidecar", SCHEMA)
+    side = sidecar_path(path)
+    if bare and not side.exists():
+        metadata, sidecar = form.module().read_metadata(path), dict[str, Any]()
+        _check_metadata(metadata, f"artifact {str(path)!r}")
+        precision = metadata.get("precision", "")
+    else:
+        beside(side, "sidecar", "the file's hash, the versions that wrote it and the outcome of its check")
+        sidecar = files.read_json(side, "sidecar", SCHEMA)
+        metadata, precision = _checked(sidecar, path, content, form), str(sidecar.get("precision"))
+    if precision not in form.thresholds:
+        raise VerifyError(f"{'sidecar of ' if sidecar else ''}{str(path)!r}: unknown precision {precision!r}")
+    return Artifact(path, form, precision, metadata, sidecar)
+
+
+def _checked(sidecar: dict[str, Any], path: Path, content: Content, form: Format) -> dict[str, str]:
+    """The metadata, of a file that is the sidecar's."""
     metadata = sidecar.get("metadata")
-    if not isinstance(metadata, dict) or not {"space", "config", "weights"} <= set(metadata):
-        raise VerifyError(f"sidecar of {str(path)!r} has no metadata; export again")
+    _check_metadata(metadata, f"sidecar of {str(path)!r}")
     if sidecar.get("bytes") != size_bytes(content) or sidecar.get("sha256") != digest(content):
         raise VerifyError(
             f"artifact {str(path)!r} is not the file that was exported (its hash differs); export again"
         )
-    if form.module().read_metadata(path) != metadata:
+    found: dict[str, str] = form.module().read_metadata(path)
+    if found != metadata:
         raise VerifyError(
             f"artifact {str(path)!r}: the metadata inside differ from its sidecar; export again"
         )
-    precision = str(sidecar.get("precision"))
-    if precision not in form.thresholds:
-        raise VerifyError(f"sidecar of {str(path)!r}: unknown precision {precision!r}")
-    return Artifact(path, form, precision, metadata, sidecar)
+    return found
+
+
+def _check_metadata(metadata: Any, what: str) -> None:
+    if not isinstance(metadata, dict) or not {"space", "config", "weights"} <= set(metadata):
+        raise VerifyError(f"{what} has no metadata of nasvit-edge; export again")
+
+
+def beside(path: Path, kind: str, holds: str) -> None:
+    """VerifyError where a file that belongs beside an artifact is missing: what it is, and how to get it."""
+    if not path.exists():
+        raise VerifyError(
+            f"{kind} {str(path)!r} is missing: it holds {holds}, and is written beside the model by `nasvit-edge export` "
+            "(and into its bundle). Copy it from there, or export again; `evaluate` and `doctor` do without it"
+        )

@@ -25,7 +25,10 @@ _KEYS: dict[str, type] = {
     "dynamic_batch": bool,
     "threshold": dict,
 }
-_LIMITS = {"error", "snr_db", "agreement", "top1_drop", "pixels", "reproduction"}
+_LIMITS = {
+    *("error", "snr_db", "agreement", "top1_drop", "pixels"),
+    *("reproduction", "reproduction_db", "reproduction_agreement"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +41,10 @@ class Threshold:
         agreement: lowest share of images with the supernet's top-1.
         top1_drop: largest loss of top-1 on labelled images, of a segmenter of mean IoU on labelled scenes (a fraction).
         pixels: of a segmenter, lowest share of pixels with the supernet's label.
-        reproduction: largest change of the file's own logits since export, on another machine or runtime.
+        reproduction: largest change of the file's own outputs since export on another processor or runtime: where
+            `reproduction_db` is given, of what it gives plainly (`reproduction.Reproduction.plain_change`).
+        reproduction_db, reproduction_agreement: there, of a precision that processors compute in different ways: lowest
+            signal-to-noise ratio to the logits at export, and lowest share of images with the class of then (of pixels `pixels`).
     """
 
     error: float | None = None
@@ -47,6 +53,8 @@ class Threshold:
     top1_drop: float | None = None
     pixels: float | None = None
     reproduction: float = 1e-3
+    reproduction_db: float | None = None
+    reproduction_agreement: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +92,7 @@ class Format:
     thresholds: Mapping[str, Threshold]
 
     def module(self) -> ModuleType:
-        """The code: `convert`, `write_metadata`, `read_metadata`, `runner`."""
+        """The code: `convert`, `write_metadata`, `read_metadata`, `runner`, `plain_runner`."""
         return importlib.import_module(f"nasvit_edge.export.{self.name}")
 
     def threshold(self, precision: str) -> Threshold:

@@ -37,9 +37,10 @@ _TYPES: dict[int, type[np.generic]] = {
 
 
 class Program:
-    """The main function of a saved ML program."""
+    """The main function of a saved ML program; without `rounded`, half precision is carried on in single."""
 
-    def __init__(self, package: Path) -> None:
+    def __init__(self, package: Path, *, rounded: bool = True) -> None:
+        self.rounded = rounded
         self.spec = read_spec(package / MODEL)
         if self.spec.WhichOneof("Type") != "mlProgram" or "main" not in self.spec.mlProgram.functions:
             raise VerifyError(f"artifact {str(package)!r} holds no ML program")
@@ -146,7 +147,7 @@ class Program:
         names = {*op.inputs, *(name for name in op.attributes if name != "name")}
         found = OPERATIONS[op.type]({name: self._argument(op, name, known) for name in names})
         for out, value in zip(op.outputs, found if isinstance(found, list) else [found], strict=True):
-            known[out.name] = _typed(value, out.type.tensorType.dataType)
+            known[out.name] = _typed(value, out.type.tensorType.dataType, self.rounded)
 
     def _argument(self, op: Any, name: str, known: dict[str, Any]) -> Any:
         if name not in op.inputs:
@@ -201,8 +202,8 @@ def read_spec(path: Path) -> Any:
     return spec
 
 
-def _typed(value: Tensor, kind: int) -> Tensor:
+def _typed(value: Tensor, kind: int, rounded: bool) -> Tensor:
     """Rounded to the type that the program gives it; floating point is carried on in single precision."""
     if kind == _FLOAT16:
-        return value.half().float()
+        return value.half().float() if rounded else value.float()
     return value.float() if kind == _FLOAT32 else value

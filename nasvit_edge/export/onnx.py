@@ -31,7 +31,7 @@ _Array = np.ndarray[Any, np.dtype[np.float32]]
 def convert(
     module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = None, *, for_tensorrt: bool = False
 ) -> bytes:
-    """An ONNX model (opset 18) of a folded module for inputs of `shape` (B, ...): `image` -> `logits`, both float32.
+    """An ONNX model (opset 17, IR version 8) of a folded module for inputs of `shape` (B, ...): `image` -> `logits`, both float32.
 
     Where the recipe's output is `labels`, that is the output: int32 (B, H, W).
 
@@ -139,16 +139,46 @@ def runner(path: Path, threads: int = 1, *, optimise: bool = True) -> Callable[[
 
     Without `optimise` every node runs as it is written.
     """
+    return _runner(files.read_bytes(path, "artifact"), path, _options(threads, optimise=optimise))
+
+
+def plain_runner(path: Path, threads: int = 1) -> Callable[[_Array], _Array]:
+    """As `runner`, of what the model holds without its rounding: nearly the same on every processor."""
+    from nasvit_edge.export.onnx_plain import plain
+
+    try:
+        model = plain(files.read_bytes(path, "artifact"))
+    except Exception as error:  # noqa: BLE001 - a damaged graph can break any step in any way
+        raise VerifyError(f"artifact {str(path)!r} is damaged: {_first_line(error)}") from None
+    return _runner(model, path, _options(threads, optimise=False))
+
+
+def saturates(path: Path, images: _Array) -> bool:
+    """Whether sums of 8-bit products saturate on this processor (x86 without VNNI), so that images get other outputs."""
+    exact = _options(1)
+    exact.add_session_config_entry(EXACT_SUMS, "1")
+    content = files.read_bytes(path, "artifact")
+    as_it_is, exactly = (_runner(content, path, options)(images) for options in (_options(1), exact))
+    return not np.array_equal(as_it_is, exactly)
+
+
+EXACT_SUMS = "session.x64quantprecision"  # ONNX Runtime's session option
+
+
+def _options(threads: int, *, optimise: bool = True) -> Any:
     ort = require("onnxruntime", "onnx")
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
     if not optimise:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return options
+
+
+def _runner(content: bytes, path: Path, options: Any) -> Callable[[_Array], _Array]:
+    ort = require("onnxruntime", "onnx")
     try:
-        session = ort.InferenceSession(
-            files.read_bytes(path, "artifact"), options, providers=["CPUExecutionProvider"]
-        )
+        session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions have no common public base
         raise VerifyError(f"artifact {str(path)!r} does not load: {_first_line(error)}") from None
     image = session.get_inputs()[0]

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     Node = Any  # torch.fx.Node: its arguments are of any type
 
-OPSET = 18
-_IR_VERSION = 10
+# The lowest that work, for runtimes that are years old: LayerNormalization came with opset 17, and that with IR 8.
+OPSET = 17
+IR_VERSION = 8
 _Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -66,11 +67,13 @@ class Graph:
         self.nodes.append(made)
         return output
 
-    def constant(self, name: str, value: Tensor | _Array | np.ndarray[Any, Any]) -> str:
-        """A named initializer, written once."""
+    def constant(
+        self, name: str, value: Tensor | _Array | np.ndarray[Any, Any], *, single: bool = False
+    ) -> str:
+        """A named initializer, written once; `single` keeps single precision in a half-precision graph."""
         if name not in self.constants:
             array = value if isinstance(value, np.ndarray) else value.detach().cpu().numpy()
-            if self.half and array.dtype == np.float32:
+            if self.half and array.dtype == np.float32 and not single:
                 array = array.astype(np.float16)
             self.constants[name] = self.onnx.numpy_helper.from_array(np.ascontiguousarray(array), name)
         return name
@@ -137,7 +140,7 @@ class Graph:
         )
         opset = helper.make_opsetid("", OPSET)
         model = helper.make_model(
-            graph, opset_imports=[opset], ir_version=_IR_VERSION, producer_name="nasvit-edge"
+            graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="nasvit-edge"
         )
         self.onnx.checker.check_model(model)
         content: bytes = model.SerializeToString(deterministic=True)
@@ -199,10 +202,21 @@ def _binary(kind: str) -> Callable[[Graph, Node], str]:
 
 
 def _layer_norm(graph: Graph, node: Node) -> str:
+    """With a bias of zeros, without which ONNX Runtime 1.15 to 1.17 abort; in a half-precision graph between casts.
+
+    ONNX Runtime before 1.20 normalises half precision to NaN or worse; TensorRT's graphs never get there.
+    """
     shape = tuple(node.args[1])
-    ones = graph.constant("ones_" + "x".join(map(str, shape)), np.ones(shape, np.float32))
-    inputs = [graph.operand(node.args[0]), ones]
-    return graph.emit("LayerNormalization", inputs, node, axis=1, epsilon=node.kwargs["eps"])
+    single = graph.half and not graph.for_tensorrt
+    named = {name: np.full(shape, value, np.float32) for name, value in (("ones", 1), ("zeros", 0))}
+    constants = [
+        graph.constant(f"{name}_" + "x".join(map(str, shape)), value, single=single)
+        for name, value in named.items()
+    ]
+    x = graph.operand(node.args[0])
+    inputs = [graph.cast(x, node, "FLOAT") if single else x, *constants]
+    found = graph.emit("LayerNormalization", inputs, node, axis=1, epsilon=node.kwargs["eps"])
+    return graph.cast(found, node, "FLOAT16") if single else found
 
 
 def _avg_pool(graph: Graph, node: Node) -> str:
@@ -227,8 +241,10 @@ def _reduce(kind: str) -> Callable[[Graph, Node], str]:
         if kind == "ReduceMean" and axes == (2, 3):
             pooled = graph.emit("GlobalAveragePool", [x], node)
             return pooled if keep else graph.reshape(node, pooled)
-        listed = axes if isinstance(axes, tuple | list) else (axes,)
-        return graph.emit(kind, [x, graph.axes([int(a) for a in listed])], node, keepdims=int(keep))
+        listed = [int(a) for a in (axes if isinstance(axes, tuple | list) else (axes,))]
+        if kind == "ReduceMean":  # its axes became an input with opset 18
+            return graph.emit(kind, [x], node, axes=listed, keepdims=int(keep))
+        return graph.emit(kind, [x, graph.axes(listed)], node, keepdims=int(keep))
 
     return write
 

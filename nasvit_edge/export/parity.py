@@ -88,6 +88,14 @@ def relative_error(logits: _Array, expected: _Array) -> float:
     return float(np.abs(logits - expected).max() / expected.std())
 
 
+def typical_error(logits: _Array, expected: _Array) -> float:
+    """The root mean square difference of the median input (n, ...), over the spread of all; inf as for `relative_error`."""
+    if logits.shape != expected.shape or not np.isfinite(logits).all():
+        return float("inf")
+    squares = (logits.astype(np.float64) - expected).reshape(len(logits), -1) ** 2
+    return float(np.sqrt(np.median(squares.mean(1))) / expected.std())
+
+
 def snr_db(logits: _Array, expected: _Array, real: int = 0) -> float:
     """Signal-to-noise ratio of logits in dB; -inf for another shape or values that are not finite.
 

@@ -136,3 +136,8 @@ def read_metadata(path: Path) -> dict[str, str]:
 def runner(path: Path, threads: int = 1) -> Callable[[_Array], _Array]:
     """A function from images (B, 3, H, W) to logits (B, classes), or what else the model gives, by ONNX Runtime on the typed model as it is written."""
     return onnx.runner(path / MODEL, threads, optimise=False)
+
+
+def plain_runner(path: Path, threads: int = 1) -> Callable[[_Array], _Array]:
+    """As `runner`, of what the typed ONNX model holds without its rounding."""
+    return onnx.plain_runner(path / MODEL, threads)

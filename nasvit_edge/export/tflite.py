@@ -195,10 +195,21 @@ def runner(path: Path, threads: int = 1) -> Callable[[_Array], _Array]:
 
     By LiteRT on the CPU.
     """
+    return _runner(path, threads, "AUTO")
+
+
+def plain_runner(path: Path, threads: int = 1) -> Callable[[_Array], _Array]:
+    """As `runner`, by LiteRT's reference kernels: slow, and the same on every processor."""
+    return _runner(path, threads, "BUILTIN_REF")
+
+
+def _runner(path: Path, threads: int, kernels: str) -> Callable[[_Array], _Array]:
     interpreters = require("ai_edge_litert.interpreter", "tflite")
     try:
         interpreter = interpreters.Interpreter(
-            model_content=files.read_bytes(path, "artifact"), num_threads=threads
+            model_content=files.read_bytes(path, "artifact"),
+            num_threads=threads,
+            experimental_op_resolver_type=interpreters.OpResolverType[kernels],
         )
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:

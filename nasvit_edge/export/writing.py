@@ -16,13 +16,16 @@ from nasvit_edge import data_sets, files
 from nasvit_edge.errors import ExportError, VerifyError
 from nasvit_edge.export import artifact, dense, sensitivity
 from nasvit_edge.export.artifact import describe, digest, reference_path, sidecar_path, size_bytes, versions
-from nasvit_edge.export.formats import Content, Format, Recipe
-from nasvit_edge.export.verification import Check, Reference, own_name, reference
+from nasvit_edge.export.checks import Check
+from nasvit_edge.export.formats import Content, Format, Recipe, format_names, load_format
+from nasvit_edge.export.references import Reference, Stored, reference
+from nasvit_edge.export.reproduction import PLAIN_INPUTS, Outputs, needs_care
 
 if TYPE_CHECKING:
     from nasvit_edge.model.subnet import Subnet
     from nasvit_edge.model.supernet import Supernet
 
+RANGE_IMAGES, RANGE_SCENES = 256, 32  # for the ranges of int8 activations
 _Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -98,11 +101,23 @@ def export(
     )
     attempt, kept = _attempts(subnet, form, options, expected, note)
     if not attempt.check.passed and not options.force:
+        failures = "; ".join(attempt.check.failures())
         raise VerifyError(
-            f"the {form.name} file fails its check: {'; '.join(attempt.check.failures())}; nothing was written (--force keeps it, marked)"
+            f"the {form.name} file fails its check: {failures}; nothing was written (--force keeps it, marked){_advice(subnet, form, options)}"
         )
-    _save(path, attempt, form, options, expected, stats, kept)
+    _save(path, _with_plain(attempt, form, options, expected), form, options, expected, stats, kept)
     return Written(attempt.check, kept)
+
+
+def _advice(subnet: Subnet, form: Format, options: Options) -> str:
+    """What to try where a subnet loses too much in int8."""
+    if options.precision != "int8":
+        return ""
+    others = [name for name in format_names() if name != form.name and "int8" in load_format(name).thresholds]
+    most = RANGE_SCENES if subnet.space.is_dense else RANGE_IMAGES
+    used = 0 if options.calibration is None else len(options.calibration)
+    more = f"--calibrate with more images ({used} gave the ranges, up to {most} can), " if used < most else ""
+    return f"; try {more}--precision w8, --format {' or '.join(others)}, or `nasvit-edge finetune --quantise int8` first"
 
 
 def checked_path(form: Format, path: Path, options: Options) -> Path:
@@ -123,7 +138,7 @@ class _Attempt:
     content: Content
     metadata: dict[str, str]
     check: Check
-    own: _Array  # logits or labels
+    own: Outputs
 
 
 def _attempts(
@@ -131,17 +146,22 @@ def _attempts(
 ) -> tuple[_Attempt, tuple[str, ...]]:
     """One conversion; for int8 more, with ever more of the sensitive ops kept in floating point."""
     recipe = _recipe(subnet, options, expected.output)
-    attempt = _attempt(subnet, form, recipe, options, expected)
-    if attempt.check.passed or options.precision != "int8":
-        return attempt, ()
+    tried = [(_attempt(subnet, form, recipe, options, expected), tuple[str, ...]())]
+    if options.precision != "int8" or not tried[0][0].check.doubts():
+        return tried[0]
     ranked = sensitivity.ranked(subnet, recipe.calibration)
     count = 1
-    while not attempt.check.passed and count < len(ranked):
+    while (doubts := tried[-1][0].check.doubts()) and count < len(ranked):
         kept = tuple(ranked[:count])
-        note(f"int8: {'; '.join(attempt.check.failures())}; keeping {', '.join(kept)} in floating point")
-        attempt = _attempt(subnet, form, replace(recipe, kept=kept), options, expected)
+        note(f"int8: {'; '.join(doubts)}; keeping {', '.join(kept)} in floating point")
+        tried.append((_attempt(subnet, form, replace(recipe, kept=kept), options, expected), kept))
         count *= 2
-    return attempt, kept if count > 1 else ()
+    return tried[-1] if not doubts else min(tried, key=lambda pair: _shortfall(pair[0].check))
+
+
+def _shortfall(check: Check) -> tuple[bool, float]:
+    """Less is better."""
+    return (not check.passed, check.top1_drop or 0.0)
 
 
 def _recipe(subnet: Subnet, options: Options, output: str) -> Recipe:
@@ -180,6 +200,17 @@ def _attempt(subnet: Subnet, form: Format, recipe: Recipe, options: Options, exp
     return _Attempt(content, metadata, check, own)
 
 
+def _with_plain(attempt: _Attempt, form: Format, options: Options, expected: Reference) -> _Attempt:
+    """With what the file gives plainly, where the precision needs it."""
+    if not needs_care(form.threshold(options.precision)):
+        return attempt
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, f"model{form.suffix}")
+        artifact.write_content(copy, attempt.content)
+        plain = form.module().plain_runner(copy)(expected.inputs[:PLAIN_INPUTS])
+    return replace(attempt, own=replace(attempt.own, plain=plain))
+
+
 def _accuracy(subnet: Subnet, expected: Reference, options: Options) -> str:
     """What is known of the subnet's top-1, of a segmenter's mean IoU, before its precision was lowered."""
     if expected.choices is not None:
@@ -205,13 +236,7 @@ def _save(
     stats: Mapping[str, Any],
     kept: tuple[str, ...],
 ) -> None:
-    import torch
-    from safetensors.torch import save
-
-    tensors: dict[str, Any] = {"logits": expected.logits, own_name(expected.output): attempt.own}
-    if expected.choices is not None:
-        tensors["choices"] = expected.choices
-    saved = save(dict(stats) | {n: torch.from_numpy(np.ascontiguousarray(v)) for n, v in tensors.items()})
+    saved = Stored(stats, expected, attempt.own).to_bytes()
     sidecar = {
         "schema": artifact.SCHEMA,
         "format": form.name,

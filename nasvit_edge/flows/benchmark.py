@@ -292,7 +292,7 @@ def _with_accuracy(
 def _accuracy(path: Path, data: str, spaces: Mapping[str, str], in_order: bool, note: Note) -> Accuracy:
     from nasvit_edge.export.verification import hits, overlaps
 
-    name = open_artifact(path).metadata["space"]
+    name = open_artifact(path, bare=True).metadata["space"]
     given = spaces.get(name)
     try:
         space = load_space(given or name)

@@ -28,6 +28,7 @@ def environment() -> dict[str, Any]:
 
 
 def examine(path: Path) -> dict[str, Any]:
-    """What each target of an artifact's format would make of it; the artifact must be whole."""
-    open_artifact(path)
-    return {"artifact": str(path), "targets": [p.to_dict() for p in placement.placements(path)]}
+    """What each target of an artifact's format would make of it; where its sidecar is there, it must be the file that was exported."""
+    checked = open_artifact(path, bare=True).checked
+    targets = [found.to_dict() for found in placement.placements(path)]
+    return {"artifact": str(path), "checked": checked, "targets": targets}

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from nasvit_edge.train.calibration import Calibration
 
 
-RANGE_IMAGES, RANGE_SCENES = 256, 32  # for the ranges of int8 activations
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """The options of `nasvit-edge export`; either `result`, or `space`, `supernet` and `config`.
@@ -147,7 +144,7 @@ def _range_images(plan: _Plan) -> np.ndarray[Any, Any]:
         if not plan.supernet.startswith("random"):
             raise ExportError("int8 needs images for the ranges of activations: add --calibrate DATA")
         return parity.inputs(plan.space, side, seed=1)[0]
-    count = RANGE_SCENES if plan.space.is_dense else RANGE_IMAGES
+    count = writing.RANGE_SCENES if plan.space.is_dense else writing.RANGE_IMAGES
     batches = calibration_images(plan.calibrate, plan.space, count).batches(plan.space, side)
     return np.concatenate([batch.numpy() for batch, _ in batches])
 

@@ -12,7 +12,6 @@ from scipy import stats
 
 from nasvit_edge.benchmark.statistics import (
     compare,
-    compare_hits,
     compare_overlaps,
     difference,
     estimate,
@@ -110,28 +109,6 @@ def test_a_difference_of_two_runs_is_welchs():
     found = difference(before, after)
     ends = stats.ttest_ind(np.log(after), np.log(before), equal_var=False).confidence_interval(0.98)
     assert (found.low, found.high) == pytest.approx((math.expm1(ends.low), math.expm1(ends.high)))
-
-
-BITS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=300)
-
-
-@given(BITS)
-def test_the_interval_of_a_difference_of_accuracies_holds_it(bits):
-    base, candidate = np.array(bits, bool).T
-    change, larger, smaller = compare_hits(base, candidate)
-    assert change.low <= change.value <= change.high
-    assert change.value == pytest.approx(candidate.mean() - base.mean())
-    assert 0 <= larger <= 1
-    assert 0 <= smaller <= 1
-
-
-def test_losing_images_is_a_loss_only_where_as_many_are_not_won():
-    base = np.ones(1000, bool)
-    candidate = base.copy()
-    candidate[:20] = False
-    assert compare_hits(base, candidate)[2] < 1e-5
-    base[500:520] = False
-    assert compare_hits(base, candidate)[2] > 0.5
 
 
 def scenes(rng, count, ious):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nasvit_edge.errors import ExportError, NasvitEdgeError
 from nasvit_edge.export import onnx, parity
-from nasvit_edge.export.formats import Recipe
+from nasvit_edge.export.formats import Recipe, load_format
 from nasvit_edge.model.blocks import build, linear_weights, resized
 from nasvit_edge.model.checkpoint import fill_generic, random_supernet
 from nasvit_edge.model.folded import fold_block
@@ -108,3 +108,30 @@ def test_a_resize_computes_what_torchs_does(for_tensorrt, batch, tmp_path):
     path.write_bytes(content)
     found = onnx.runner(path)(x.numpy())
     assert np.abs(found - Resized()(x).numpy()).max() <= 1e-5
+
+
+@pytest.mark.parametrize("precision", list(load_format("onnx").thresholds))
+def test_files_ask_for_no_newer_runtime_than_they_need(precision):
+    """Opset 17 and IR version 8; ONNX Runtime up to 1.19 computes norms without bias, or in half precision, wrong or not at all."""
+    library = pytest.importorskip("onnx")
+    side = SPACE.largest().resolution
+    recipe = Recipe(precision=precision, calibration=parity.inputs(SPACE, side)[0])
+    content = onnx.convert(fold(materialise(SUPERNET, SPACE.largest())), (1, 3, side, side), recipe)
+    model = library.load_from_string(content)
+    assert (model.ir_version, [(o.domain, o.version) for o in model.opset_import]) == (8, [("", 17)])
+    held = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    norms = [node for node in model.graph.node if node.op_type == "LayerNormalization"]
+    assert norms
+    for node in norms:
+        assert [held[name] for name in node.input[1:]] == [library.TensorProto.FLOAT] * 2
+
+
+class Mean(torch.nn.Module):
+    def forward(self, x):
+        return x.mean(1)
+
+
+def test_a_mean_over_any_axis_is_lowered(tmp_path):
+    x = torch.randn(2, 3, 4, 5)
+    found = _run(onnx.convert(Mean(), (2, 3, 4, 5)), tmp_path, x.numpy())
+    np.testing.assert_allclose(found, x.mean(1).numpy(), atol=1e-6)

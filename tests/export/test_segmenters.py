@@ -89,7 +89,7 @@ def test_the_file_has_the_supernets_labels_and_still_when_verified(
     assert (check.error is None) == (output == "labels")
     again = verification.verify(path, space_path=space_file)
     assert again.passed, again.failures()
-    assert (again.reproduction, again.reference, again.pixels) == (0, "supernet", check.pixels)
+    assert (again.reproduction.change, again.reference, again.pixels) == (0, "supernet", check.pixels)
     inputs, _ = parity.inputs(SPACE, CONFIG.resolution)
     found = form.module().runner(path)(inputs[:3])
     if output == "labels":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,12 +16,12 @@ import numpy as np
 import pytest
 from conftest import TINY, one_line
 
-from nasvit_edge.errors import CheckpointError, TrainingError
+from nasvit_edge.errors import CheckpointError, SpaceError, TrainingError
 from nasvit_edge.model.checkpoint import load_supernet
 from nasvit_edge.space import load_space
 from nasvit_edge.train.loop import Settings
 from nasvit_edge.train.recipe import chosen
-from nasvit_edge.train.run import Request, run
+from nasvit_edge.train.run import Request, run, space_for
 
 EPOCHS = 12
 
@@ -52,6 +53,14 @@ def space(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("space") / "tiny.toml"
     path.write_text(TINY)
     return path
+
+
+def test_a_folder_whose_name_takes_two_lines_is_refused_by_name(space, data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    for split in ("train", "val"):
+        (tmp_path / "data" / split / "chess").rename(tmp_path / "data" / split / "chess\nboard")
+    with pytest.raises(SpaceError, match=r"class name 'chess\\nboard' holds a line break"):
+        space_for(load_space(space), str(tmp_path / "data"))
 
 
 def command(space, data, out, *more):
