@@ -66,7 +66,7 @@ def test_a_number_that_cannot_be_is_refused(key, value):
     _refused(json.dumps(PLAIN | {key: value}))
 
 
-@pytest.mark.parametrize("key", set(PLAIN) - {"chain", "crop_share"})
+@pytest.mark.parametrize("key", sorted(set(PLAIN) - {"chain", "crop_share"}))
 def test_a_key_that_is_missing_is_refused(key):
     _refused(json.dumps({name: value for name, value in PLAIN.items() if name != key}))
 
