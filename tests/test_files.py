@@ -297,3 +297,8 @@ def test_where_the_file_system_has_no_locks_nothing_is_refused(tmp_path, monkeyp
     monkeypatch.setattr(files.fcntl, "flock", unsupported)
     with files.locked(tmp_path / "run.lock", "busy"):
         pass
+
+
+def test_text_with_a_name_that_is_none_is_written(tmp_path):
+    files.write_text(tmp_path / "page.html", "wrote caf\udce9")
+    assert (tmp_path / "page.html").read_text() == "wrote caf\\udce9"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -239,10 +241,10 @@ def _torch(path: Path, stream: IO[bytes]) -> WeightsFile:
 
 
 def _safetensors(path: Path) -> WeightsFile:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     try:
-        file: Any = safe_open(path, framework="pt")
+        file = _opened(path)
         metadata = file.metadata() or {}
         tensors = {
             name: Stored("", tuple(file.get_slice(name).get_shape()), name, partial(_read, file, name, path))
@@ -255,6 +257,18 @@ def _safetensors(path: Path) -> WeightsFile:
     except (ValueError, RecursionError):
         ours = {}
     return WeightsFile(path, tensors, ours if isinstance(ours, dict) else {}, dict.fromkeys(tensors, ""))
+
+
+def _opened(path: Path) -> Any:
+    """A safetensors file, by a link to it where its path is no UTF-8, which the library does not take."""
+    from safetensors import safe_open
+
+    if not re.search("[\ud800-\udfff]", str(path)):  # how Python keeps bytes that are no UTF-8
+        return safe_open(path, framework="pt")
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder, "weights")
+        link.symlink_to(path.absolute())
+        return safe_open(link, framework="pt")
 
 
 def _read(file: Any, name: str, path: Path) -> Tensor:

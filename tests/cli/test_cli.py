@@ -375,6 +375,12 @@ def test_ctrl_c_is_one_line_and_130(tmp_path):
     assert len(journal.read_text().splitlines()) > 5
 
 
+def test_a_name_that_is_no_text_is_printed_on_stdout():
+    code = "import nasvit_edge.cli as cli; cli.app = lambda: print('caf\\udce9'); cli.main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, b"caf\\udce9\n"), done.stderr
+
+
 def test_the_program_runs_as_a_module():
     assert Path(__file__).exists()
     assert run("--version").stdout.strip()

@@ -314,7 +314,7 @@ def test_random_bytes_are_one_line(tmp_path_factory, content):
 def test_heif_without_its_package_says_which(path, monkeypatch):
     path.write_bytes((24).to_bytes(4, "big") + b"ftypheic" + bytes(12))
     decoding.pillow()  # registers what there is
-    monkeypatch.setattr(pillow, "OPEN", {k: v for k, v in pillow.OPEN.items() if "HEI" not in k})
+    monkeypatch.setattr(pillow, "ID", [kind for kind in pillow.ID if kind != "HEIF"])
     with pytest.raises(DataError, match=r"it is HEIF.*pip install 'nasvit-edge\[heif\]'") as caught:
         decode(str(path))
     one_line(caught)

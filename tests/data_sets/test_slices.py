@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_folders import ABCD
 
-from nasvit_edge.data_sets import check, load_images, training_splits
+from nasvit_edge.data_sets import bundled, check, load_images, training_splits
 from nasvit_edge.errors import DataError
 
 pillow = require_module("PIL.Image")
@@ -62,6 +62,21 @@ def test_labels_are_places_among_the_models_whatever_the_order_of_its_labels(tmp
     space = tiny.with_labels(labels)
     for images in (*training_splits(str(root), space), load_images(str(root), "test", space)):
         assert meaning(images) == {labels.index(name): {place} for place, name in enumerate(own)}
+
+
+def test_folders_that_carry_the_labels_of_nano_have_the_labels_of_its_own_images(tmp_path, nano):
+    own, names = bundled("test", nano).take("some", slice(0, 60)), nano.label_names()
+    for i, (pixels, label) in enumerate(zip(own.pixels, own.labels.tolist(), strict=True)):
+        folder = tmp_path / names[label].replace("/", "_")
+        folder.mkdir(exist_ok=True)
+        pillow.fromarray(pixels[0].numpy()).save(folder / f"{i:02}.png")
+    found = load_images(str(tmp_path), "test", nano)
+    pixels = {
+        image.numpy().tobytes(): label for image, label in zip(own.pixels, own.labels.tolist(), strict=True)
+    }
+    assert len(found) == 60
+    for image, label in zip(found.pixels, found.labels.tolist(), strict=True):
+        assert pixels[image[:1].numpy().tobytes()] == label
 
 
 def test_validation_is_the_same_slice_whatever_the_order_of_the_labels(tmp_path, tiny):

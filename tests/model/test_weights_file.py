@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nasvit_edge.errors import CheckpointError
-from nasvit_edge.model.checkpoint import load_supernet, random_supernet
+from nasvit_edge.model.checkpoint import load_supernet, random_supernet, save_supernet
 from nasvit_edge.model.published import published_state
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.model.weights_file import weights_file
@@ -392,3 +392,15 @@ def _first(weights: Mapping[str, Tensor]) -> State:
         "optimizer": {"moment": torch.full((64,), 8.125)},
         "model": {n: t + 1 for n, t in weights.items()},
     }
+
+
+@pytest.mark.parametrize("folder", ["caf\udce9", "café"])
+@pytest.mark.parametrize("ending", ["safetensors", "pth"])
+def test_a_path_of_any_bytes_is_read(tmp_path, supernet, tiny, folder, ending):
+    path = tmp_path / folder / f"w.{ending}"
+    path.parent.mkdir()
+    if ending == "pth":
+        torch.save(published_state(supernet), path)
+    else:
+        save_supernet(supernet, path, {"kind": "trained"})
+    assert same(load_supernet(str(path), tiny), supernet)
