@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from nasvit_edge import data_sets, files
+from nasvit_edge import files
 from nasvit_edge.benchmark.result import read_result
 from nasvit_edge.cli import app
 from nasvit_edge.data_sets import prepare_image
@@ -30,6 +30,7 @@ from nasvit_edge.model.checkpoint import load_supernet
 from nasvit_edge.model.evaluate import calibrated, confusion
 from nasvit_edge.model.subnet import materialise
 from nasvit_edge.space import load_space
+from nasvit_edge.train.calibration import calibration_for
 
 EXPORT = files.shipped("export")
 GOLDEN = json.loads((EXPORT / "golden.json").read_text())
@@ -113,7 +114,7 @@ def test_int8_takes_its_ranges_from_scenes(home, tmp_path):
     path = tmp_path / "m.onnx"
     report = export.export(_request(home, path, precision="int8"), _quietly)
     assert report["passed"]
-    assert artifact.open_artifact(path).metadata["calibration"].count("scenes") == 1
+    assert "scenes train" in artifact.open_artifact(path).metadata["calibration"]
 
 
 def test_evaluate_gives_the_mean_iou_of_the_file_beside_pytorch(model, home):
@@ -126,9 +127,9 @@ def test_evaluate_gives_the_mean_iou_of_the_file_beside_pytorch(model, home):
     assert set(report["ious"]) == set(SPACE.label_names())
     if output == "logits":  # resized to the masks' size before the largest is taken, as in training
         scenes = load_scenes(str(home / "scenes"), "test", SPACE)
-        subnet = materialise(load_supernet("random:3", SPACE), CONFIG)
-        train = data_sets.load_images(str(home / "scenes"), "calibration", SPACE)
-        expected = confusion(calibrated(subnet, train), scenes)
+        supernet = load_supernet("random:3", SPACE)
+        train = calibration_for(supernet, str(home / "scenes"))
+        expected = confusion(calibrated(materialise(supernet, CONFIG), train), scenes)
         assert report["mean_iou"] == pytest.approx(expected.mean_iou, abs=1e-4)
         assert report["pixel_accuracy"] == pytest.approx(expected.pixel_accuracy, abs=1e-4)
 
