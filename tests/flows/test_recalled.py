@@ -1,0 +1,52 @@
+"""An export that is far below what its search said is told; one that is not, is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from nasvit_edge import data_sets
+from nasvit_edge.flows import recalled
+from nasvit_edge.model.checkpoint import load_supernet, random_supernet
+from nasvit_edge.model.evaluate import calibrated
+from nasvit_edge.model.subnet import materialise
+from nasvit_edge.space import load_space
+
+NANO = load_space("nano")
+SEARCH = {"accuracy": 0.9, "accuracy_uncertainty": 0.009, "accuracy_source": "measured on 1,000 images"}
+
+
+@pytest.fixture(scope="module")
+def subnet():
+    made = materialise(load_supernet("nano", NANO), NANO.smallest())
+    return calibrated(made, data_sets.bundled("calibration", NANO).take("some", slice(0, 256)))
+
+
+def test_an_export_as_good_as_its_search_is_not_spoken_of(subnet):
+    told: list[str] = []
+    found = recalled.compare(subnet, "bundled", SEARCH, told.append)
+    assert 0.85 < found < 0.95
+    assert told == []
+
+
+def test_one_far_below_is_told_with_both_figures(subnet):
+    told: list[str] = []
+    black = data_sets.bundled("calibration", NANO)
+    black.pixels.zero_()
+    spoilt = calibrated(materialise(load_supernet("nano", NANO), NANO.smallest()), black)
+    found = recalled.compare(spoilt, "bundled", SEARCH, told.append)
+    (line,) = told
+    assert line.startswith(f"WARNING: top-1 is {found:.1%} on 500 of")
+    assert "the search had 90.0% (measured on 1,000 images)" in line
+    assert "--calibrate" in line
+
+
+def test_what_cannot_be_compared_is_not(subnet, tmp_path):
+    (tmp_path / "flat").mkdir()
+    for data, search in (
+        ("bundled", None),
+        (str(tmp_path / "flat"), SEARCH),
+        (str(tmp_path / "absent"), SEARCH),
+    ):
+        assert recalled.compare(subnet, data, search, pytest.fail) is None
+    generic = materialise(random_supernet(NANO), NANO.smallest())
+    assert recalled.compare(generic, "bundled", SEARCH, pytest.fail) is None
