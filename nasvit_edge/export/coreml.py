@@ -262,8 +262,13 @@ def _softmax(logits: _Array) -> _Array:
 
 def _to_pixels(path: Path) -> Callable[[_Array], _Array]:
     """From normalised images back to the 0..255 that the model takes."""
-    preparation = json.loads(read_metadata(path)["preparation"])
-    mean, std = (np.array(preparation[k], np.float32)[:, None, None] for k in ("mean", "std"))
+    try:
+        preparation = json.loads(read_metadata(path)["preparation"])
+        mean, std = (np.array(preparation[k], np.float32).reshape(3, 1, 1) for k in ("mean", "std"))
+    except (KeyError, ValueError, TypeError, RecursionError):
+        raise VerifyError(
+            f"artifact {str(path)!r} does not say how images are prepared, or it is damaged; export again"
+        ) from None
     return lambda images: ((images * std + mean) * 255).astype(np.float32)
 
 

@@ -27,7 +27,7 @@ from nasvit_edge.space import load_space
 ct = require_module("coremltools")
 mb = require_module("coremltools.converters.mil").Builder
 SPACE = load_space("nano")
-FACTS = {"labels": SPACE.label_names(), "mean": SPACE.mean, "std": SPACE.std}
+FACTS = {"labels": SPACE.label_names(), "preparation": SPACE.preparation(32).to_dict()}
 METADATA = {"space": "nano", "nasvit_edge_version": "1.2"} | {k: json.dumps(v) for k, v in FACTS.items()}
 
 

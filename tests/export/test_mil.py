@@ -35,7 +35,7 @@ def package() -> dict[str, bytes]:
     tree = coreml.convert(fold(materialise(net, SPACE.smallest())), (1, 3, side, side), recipe)
     import json
 
-    facts = {"labels": list(SPACE.label_names()), "mean": list(SPACE.mean), "std": list(SPACE.std)}
+    facts = {"labels": SPACE.label_names(), "preparation": SPACE.preparation(side).to_dict()}
     return coreml.write_metadata(tree, {key: json.dumps(value) for key, value in facts.items()})
 
 
