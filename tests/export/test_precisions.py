@@ -96,7 +96,7 @@ def test_a_scaled_weight_fails_though_the_hash_is_right(written, tmp_path):
     assert not verification.verify(path).passed
 
 
-@pytest.mark.parametrize("what", ["labels", "mean"])
+@pytest.mark.parametrize("what", ["labels", "preparation"])
 def test_swapped_facts_fail_though_hash_and_sidecar_agree(written, tmp_path, what):
     path = _copy(written[0], tmp_path)
     metadata = json.loads(artifact.sidecar_path(path).read_text())["metadata"]
@@ -105,7 +105,9 @@ def test_swapped_facts_fail_though_hash_and_sidecar_agree(written, tmp_path, wha
         labels[0], labels[1] = labels[1], labels[0]
         metadata["labels"] = json.dumps(labels, sort_keys=True)
     else:
-        metadata["mean"], metadata["std"] = metadata["std"], metadata["mean"]
+        found = json.loads(metadata["preparation"])
+        found["mean"], found["std"] = found["std"], found["mean"]
+        metadata["preparation"] = json.dumps(found, sort_keys=True)
     form = artifact.format_of(path.suffix)
     _rewritten(path, form.module().write_metadata(damage.bare(path), metadata), metadata)
     said = f"'{what}' inside is .* but space 'nano' has|its classes are not the labels"
