@@ -75,8 +75,28 @@ def test_the_file_passes_and_still_passes_when_verified(written):
     assert made.check.passed
     again = verification.verify(path)
     assert again.passed, again.failures()
+    assert again.reproduction.same_machine
     assert again.reproduction.change == 0
     assert again.reference == "supernet"
+
+
+def _from_elsewhere(path):
+    """The sidecar says that another processor exported it."""
+    side = artifact.sidecar_path(path)
+    sidecar = json.loads(side.read_text())
+    side.write_text(json.dumps(sidecar | {"versions": sidecar["versions"] | {"cpu": "another"}}))
+    return path
+
+
+def test_a_file_that_another_processor_exported_passes(written, tmp_path):
+    path = _from_elsewhere(_copy(written[0], tmp_path))
+    check = verification.verify(path)
+    assert check.passed, check.failures()
+    found, limit = check.reproduction, check.threshold
+    assert not found.same_machine
+    if limit.reproduction_db is not None:
+        assert (found.agreement, found.snr_db) == (1, np.inf)
+        assert found.plain_change <= 1e-6
 
 
 def test_accuracy_on_the_test_images_is_kept(written, subnet):
@@ -90,13 +110,13 @@ def test_accuracy_on_the_test_images_is_kept(written, subnet):
     assert verification.evaluate(path, "bundled")["accuracy"] >= exact - allowed - 1e-9
 
 
-def test_a_scaled_weight_fails_though_the_hash_is_right(written, tmp_path):
-    path = _copy(written[0], tmp_path)
+def test_a_scaled_weight_fails_though_the_hash_is_right_and_another_processor_exported_it(written, tmp_path):
+    path = _from_elsewhere(_copy(written[0], tmp_path))
     _rewritten(path, damage.scale_a_weight(path, 1.01))
     assert not verification.verify(path).passed
 
 
-@pytest.mark.parametrize("what", ["labels", "mean"])
+@pytest.mark.parametrize("what", ["labels", "preparation"])
 def test_swapped_facts_fail_though_hash_and_sidecar_agree(written, tmp_path, what):
     path = _copy(written[0], tmp_path)
     metadata = json.loads(artifact.sidecar_path(path).read_text())["metadata"]
@@ -105,7 +125,9 @@ def test_swapped_facts_fail_though_hash_and_sidecar_agree(written, tmp_path, wha
         labels[0], labels[1] = labels[1], labels[0]
         metadata["labels"] = json.dumps(labels, sort_keys=True)
     else:
-        metadata["mean"], metadata["std"] = metadata["std"], metadata["mean"]
+        rule = json.loads(metadata["preparation"])
+        rule["mean"], rule["std"] = rule["std"], rule["mean"]
+        metadata["preparation"] = json.dumps(rule, sort_keys=True)
     form = artifact.format_of(path.suffix)
     _rewritten(path, form.module().write_metadata(damage.bare(path), metadata), metadata)
     said = f"'{what}' inside is .* but space 'nano' has|its classes are not the labels"
