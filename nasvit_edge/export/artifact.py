@@ -235,6 +235,7 @@ def open_artifact(path: Path, *, bare: bool = False) -> Artifact:
 
     Raises:
         VerifyError: the file was changed, cut short, or its metadata are not those of the sidecar.
+        NasvitEdgeError: the sidecar is missing.
     """
     form = format_of(path.suffix)
     content = read_content(path)
@@ -274,9 +275,9 @@ def _check_metadata(metadata: Any, what: str) -> None:
 
 
 def beside(path: Path, kind: str, holds: str) -> None:
-    """VerifyError where a file that belongs beside an artifact is missing: what it is, and how to get it."""
+    """NasvitEdgeError where a file that belongs beside an artifact is missing: what it is, and how to get it."""
     if not path.exists():
-        raise VerifyError(
+        raise NasvitEdgeError(
             f"{kind} {str(path)!r} is missing: it holds {holds}, and is written beside the model by `nasvit-edge export` "
             "(and into its bundle). Copy it from there, or export again; `evaluate` and `doctor` do without it"
         )

@@ -139,7 +139,8 @@ def read_stored(artifact: Artifact, space: SearchSpace, config: SubnetConfig) ->
     """What was stored when the artifact was exported.
 
     Raises:
-        VerifyError: it is missing, damaged, or of another export.
+        VerifyError: it is damaged, or of another export.
+        NasvitEdgeError: it is missing.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load

@@ -69,3 +69,31 @@ def test_a_mistake_is_one_line(arguments, part, tmp_path, monkeypatch):
     assert len(lines) == 1
     assert part in lines[0]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_without_its_sidecar_is_evaluated_with_a_note(tmp_path):
+    path = tmp_path / "model.onnx"
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(SMALL))
+    made = [
+        "export",
+        "--space",
+        "nano",
+        "--supernet",
+        "nano",
+        "--config",
+        config,
+        "--uncalibrated",
+        "--out",
+        path,
+    ]
+    assert _run(*made, "--no-cache").exit_code == 0
+    path.with_name("model.onnx.json").unlink()
+    for arguments in (["evaluate", path, "--json"], ["doctor", path, "--json"]):
+        told = _run(*arguments)
+        assert told.exit_code == 0
+        assert json.loads(told.stdout)["checked"] is False
+        assert "model.onnx.json, its sidecar, is not here" in told.stderr
+    refused = _run("verify", path)
+    assert refused.exit_code == 2
+    assert "sidecar" in refused.stderr

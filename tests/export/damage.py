@@ -12,13 +12,41 @@ from nasvit_edge.export import artifact, mil, tensorrt
 FORMATS = ("coreml", "onnx", "tensorrt", "tflite")
 
 
-def scale_a_weight(path, factor):
-    """The model with its largest weight tensor (or the scale of it, where it is int8) times `factor`."""
+def scale_a_weight(path, factor, number=None):
+    """The model with its largest weight tensor (or the scale of it, where it is int8) times `factor`; of ONNX also another one."""
     if path.suffix == ".tensorrt":
         content = artifact.read_content(path)
         return content | {tensorrt.MODEL: _scaled_onnx(path / tensorrt.MODEL, factor)}
-    scaled = {".onnx": _scaled_onnx, ".tflite": _scaled_tflite, ".mlpackage": _scaled_coreml}
+    if path.suffix == ".onnx":
+        return _scaled_onnx(path, factor, number)
+    scaled = {".tflite": _scaled_tflite, ".mlpackage": _scaled_coreml}
     return scaled[path.suffix](path, factor)
+
+
+def some_weights_lost(path, share):
+    """An int8 ONNX model with this share of its weights set to zero."""
+    import onnx
+
+    model, rng = onnx.load(str(path)), np.random.default_rng(0)
+    for tensor in _int8_weights(model):
+        array = onnx.numpy_helper.to_array(tensor)
+        kept = rng.random(array.shape) >= share
+        tensor.CopyFrom(onnx.numpy_helper.from_array(array * kept.astype(np.int8), tensor.name))
+    return model.SerializeToString(deterministic=True)
+
+
+def weight_count(path):
+    """How many 8-bit weight tensors an ONNX model has."""
+    import onnx
+
+    return len(_int8_weights(onnx.load(str(path))))
+
+
+def _int8_weights(model):
+    import onnx
+
+    kinds = onnx.TensorProto.INT8
+    return [t for t in model.graph.initializer if t.data_type == kinds and len(t.dims) > 1]
 
 
 def truncated(path):
@@ -39,12 +67,14 @@ def bare(path):
     return content
 
 
-def _scaled_onnx(path, factor):
+def _scaled_onnx(path, factor, number=None):
     import onnx
 
     model = onnx.load(str(path))
     by_name = {t.name: t for t in model.graph.initializer}
     weight = max(by_name.values(), key=lambda t: len(t.raw_data))
+    if number is not None:
+        weight = _int8_weights(model)[number]
     if weight.data_type == onnx.TensorProto.INT8:
         node = next(
             n for n in model.graph.node if n.op_type == "DequantizeLinear" and n.input[0] == weight.name

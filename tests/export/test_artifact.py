@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
+import damage
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,7 @@ from nasvit_edge.errors import ExportError, NasvitEdgeError, VerifyError
 from nasvit_edge.export import artifact, parity, verification, writing
 from nasvit_edge.export.formats import format_names, load_format
 from nasvit_edge.export.writing import Options
+from nasvit_edge.flows import doctor
 from nasvit_edge.model.checkpoint import load_supernet
 from nasvit_edge.model.evaluate import calibrated, correct
 from nasvit_edge.model.subnet import fold, materialise, statistics
@@ -171,6 +173,76 @@ def test_a_damaged_sidecar_gives_one_line(written, tmp_path_factory, key, value)
     with pytest.raises(NasvitEdgeError) as caught:
         verification.verify(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_alone_is_evaluated_and_examined_and_verification_says_what_is_missing(written, tmp_path):
+    alone = tmp_path / written[0].name
+    alone.write_bytes(written[0].read_bytes())
+    report, before = (verification.evaluate(path, "bundled") for path in (alone, written[0]))
+    assert (report.pop("checked"), before.pop("checked")) == (False, True)
+    assert report == before
+    assert doctor.examine(alone)["checked"] is False
+    said = rf"sidecar '.*{alone.name}.json' is missing: it holds .* `nasvit-edge export`.*`evaluate` and `doctor`"
+    with pytest.raises(NasvitEdgeError, match=said):
+        verification.verify(alone)
+    artifact.sidecar_path(alone).write_bytes(artifact.sidecar_path(written[0]).read_bytes())
+    with pytest.raises(NasvitEdgeError, match=r"reference .* is missing: it holds .* Copy it"):
+        verification.verify(alone)
+
+
+@given(
+    metadata=st.dictionaries(
+        st.sampled_from(["space", "config", "weights", "precision", "labels", "preparation"]),
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+        | st.sampled_from(["nano", "fp32", "{}"]),
+    )
+)
+def test_whatever_a_file_alone_says_of_itself_is_read_or_refused_in_one_line(
+    written, tmp_path_factory, metadata
+):
+    path = tmp_path_factory.mktemp("alone") / written[0].name
+    form = artifact.format_of(path.suffix)
+    path.write_bytes(form.module().write_metadata(damage.bare(written[0]), metadata))
+    with pytest.raises(NasvitEdgeError) as caught:
+        verification.evaluate(path, "bundled")
+    assert "\n" not in str(caught.value)
+
+
+def test_another_programs_file_alone_is_told_from_ours(written, tmp_path):
+    path = tmp_path / written[0].name
+    form = artifact.format_of(path.suffix)
+    path.write_bytes(form.module().write_metadata(damage.bare(written[0]), {}))
+    with pytest.raises(VerifyError, match="has no metadata of nasvit-edge"):
+        doctor.examine(path)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(JSON, JSON, st.sampled_from([None, 0, 2]), st.sampled_from([(",", ":"), (" , ", " : ")]))
+def test_a_manifest_counts_by_what_it_says_not_by_how_it_is_written(one, other, indent, separators):
+    def tree(text):
+        return {artifact.MANIFEST: text.encode(), "model": b"x"}
+
+    ours, theirs = (
+        json.dumps(one, indent=4, sort_keys=True),
+        json.dumps(one, indent=indent, separators=separators),
+    )
+    assert artifact.digest(tree(ours)) == artifact.digest(tree(theirs + "\n"))
+    assert artifact.size_bytes(tree(ours)) == artifact.size_bytes(tree(theirs)) == len(ours.encode()) + 1
+    same = json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+    assert (artifact.digest(tree(ours)) == artifact.digest(tree(json.dumps(other)))) == same
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', "no JSON", "[" * 100_000, "\x00"])
+def test_a_manifest_that_readers_could_take_in_two_ways_counts_by_its_bytes(text):
+    tree = {artifact.MANIFEST: text.encode()}
+    assert artifact.size_bytes(tree) == len(text)
+    assert artifact.digest(tree) != artifact.digest({artifact.MANIFEST: text.encode() + b" "})
 
 
 def test_an_unknown_format_lists_what_there_is():

@@ -361,3 +361,26 @@ def test_every_operation_of_our_packages_is_tested_here(tmp_path):
     for precision in load_format("coreml").thresholds:
         program = mil.Program(written(package(SPACE.largest(), precision), tmp_path))
         assert set(program.operations()) <= known
+
+
+def test_opening_a_package_with_coremltools_changes_bytes_but_neither_digest_nor_size(tmp_path):
+    tree = package(SPACE.smallest())
+    path = written(tree, tmp_path)
+    ct.models.MLModel(str(path), skip_model_load=True)
+    again = artifact.read_content(path)
+    assert again[artifact.MANIFEST] != tree[artifact.MANIFEST]
+    assert artifact.digest(again) == artifact.digest(tree)
+    assert artifact.size_bytes(again) == artifact.size_bytes(tree)
+    assert coreml.read_metadata(path) == METADATA
+
+
+def test_a_manifest_that_names_another_model_has_another_digest(tmp_path):
+    tree = package(SPACE.smallest())
+    manifest = json.loads(tree[artifact.MANIFEST])
+    manifest["rootModelIdentifier"] = next(
+        key for key in manifest["itemInfoEntries"] if key != manifest["rootModelIdentifier"]
+    )
+    changed = tree | {artifact.MANIFEST: json.dumps(manifest).encode()}
+    assert artifact.digest(changed) != artifact.digest(tree)
+    with pytest.raises(VerifyError, match="its manifest names no model"):
+        coreml.read_metadata(written(changed, tmp_path))

@@ -75,8 +75,28 @@ def test_the_file_passes_and_still_passes_when_verified(written):
     assert made.check.passed
     again = verification.verify(path)
     assert again.passed, again.failures()
+    assert again.reproduction.same_machine
     assert again.reproduction.change == 0
     assert again.reference == "supernet"
+
+
+def _from_elsewhere(path):
+    """The sidecar says that another processor exported it."""
+    side = artifact.sidecar_path(path)
+    sidecar = json.loads(side.read_text())
+    side.write_text(json.dumps(sidecar | {"versions": sidecar["versions"] | {"cpu": "another"}}))
+    return path
+
+
+def test_a_file_that_another_processor_exported_passes(written, tmp_path):
+    path = _from_elsewhere(_copy(written[0], tmp_path))
+    check = verification.verify(path)
+    assert check.passed, check.failures()
+    found, limit = check.reproduction, check.threshold
+    assert not found.same_machine
+    if limit.reproduction_db is not None:
+        assert (found.agreement, found.snr_db) == (1, np.inf)
+        assert found.plain_change <= 1e-6
 
 
 def test_accuracy_on_the_test_images_is_kept(written, subnet):
@@ -90,8 +110,8 @@ def test_accuracy_on_the_test_images_is_kept(written, subnet):
     assert verification.evaluate(path, "bundled")["accuracy"] >= exact - allowed - 1e-9
 
 
-def test_a_scaled_weight_fails_though_the_hash_is_right(written, tmp_path):
-    path = _copy(written[0], tmp_path)
+def test_a_scaled_weight_fails_though_the_hash_is_right_and_another_processor_exported_it(written, tmp_path):
+    path = _from_elsewhere(_copy(written[0], tmp_path))
     _rewritten(path, damage.scale_a_weight(path, 1.01))
     assert not verification.verify(path).passed
 
