@@ -18,7 +18,7 @@ from image_folders import ABCD
 from nasvit_edge import data_sets
 from nasvit_edge.data_sets import calibration_images, chosen, load_images, slices, training_splits
 from nasvit_edge.errors import DataError
-from nasvit_edge.space import SearchSpace
+from nasvit_edge.space import SearchSpace, load_space
 
 require_module("torchvision")
 CIFAR_ZIP = Path(__file__).resolve().parents[3] / "shared" / "data" / "cifar10-jpg.zip"
@@ -174,12 +174,12 @@ def cifar10(tmp_path) -> Path:
 
 
 @pytest.mark.slow
-def test_cifar_jpegs_are_taken_pixel_by_pixel(cifar10, nano):
+def test_cifar_jpegs_are_taken_pixel_by_pixel(cifar10):
     from dataclasses import replace
 
     from PIL import Image
 
-    space: SearchSpace = replace(nano, resolutions=(24, 32))
+    space: SearchSpace = replace(load_space("nano-cifar10"), resolutions=(24, 32))
     train, validation = training_splits(str(cifar10), space)
     assert (len(train), len(validation)) == (2850, 150)
     assert train.labels.bincount().tolist() == [285] * 10
