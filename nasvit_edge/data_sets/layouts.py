@@ -43,7 +43,10 @@ def unlabelled_folder(data: str) -> Path:
     root = _existing(data)
     found = _named_splits(root)["train"]
     _require_one(data, "train", found)
-    return found[0] if found else root
+    if not found or class_names(found[0]):
+        return found[0] if found else root
+    all_splits = all(name.casefold() in _SPLIT_OF for name in class_names(root))  # else `train` is a class
+    return found[0] if all_splits else root
 
 
 def name_of(data: str, folder: Path) -> str:

@@ -165,6 +165,11 @@ def test_unlabelled_images_are_those_of_the_training_split_with_or_without_class
         )
 
 
+def test_unlabelled_images_are_of_all_classes_where_one_is_called_train(tmp_path):
+    assert len(unlabelled(str(made(tmp_path / "x", "bus", "train", "tram")))) == 3
+    assert len(unlabelled(str(made(tmp_path / "y", "other", "train/a", "train/b")))) == 2
+
+
 def test_unlabelled_images_are_told_without_classes(tmp_path):
     root = made(tmp_path / "x", "cat", "dog")
     (root / "cat" / "notes.txt").touch()
