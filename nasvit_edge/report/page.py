@@ -165,7 +165,7 @@ def write_page(path: Path, title: str, facts: Sequence[tuple[str, str]], chart: 
     require("vl_convert", "report")
     drawn = chart.to_html(inline=True, fullhtml=False).replace(f"\\u{ord(_VEIL):04x}", "\\u003c")
     rows = "".join(f"<tr><td>{html.escape(a)}</td><td>{html.escape(b)}</td></tr>" for a, b in facts)
-    files.write_bytes(path, _PAGE.format(title=html.escape(title), rows=rows, chart=drawn).encode())
+    files.write_text(path, _PAGE.format(title=html.escape(title), rows=rows, chart=drawn))
 
 
 def write_picture(path: Path, title: str, chart: Any) -> None:
@@ -175,7 +175,8 @@ def write_picture(path: Path, title: str, chart: Any) -> None:
         MissingExtraError: the extra `report` is not installed.
     """
     convert = require("vl_convert", "report")
-    spec = chart.properties(title=title).to_json()
+    text = title.encode(errors="backslashreplace").decode()  # of names of files, which may be none
+    spec = chart.properties(title=text).to_json()
     files.write_bytes(path, convert.vegalite_to_png(spec, scale=2, vl_version=_version()))
 
 
