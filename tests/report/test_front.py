@@ -77,6 +77,13 @@ def test_a_browser_draws_the_page(result, tmp_path):
     assert "vega-embed" in drawn
 
 
+def test_a_name_that_is_no_text_is_written_as_text(result, tmp_path):
+    front.write_html(result, tmp_path / "s.html", "caf\udce9", ["weights caf\udce9"])
+    assert "<h1>caf\\udce9</h1>" in (tmp_path / "s.html").read_text()
+    front.write_png(result, tmp_path / "s.png", "caf\udce9")
+    assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_picture_is_a_picture(result, tmp_path):
     path = tmp_path / "s.png"
     front.write_png(result, path, TITLE)
