@@ -83,7 +83,8 @@ def measure(runtime: str, paths: dict[str, Path], rounds: int) -> dict[str, list
 
 
 def _job(name: str, path: Path, runtime: str, seed: int) -> Job:
-    return Job(id=name, model=str(path), runtime=runtime, threads=1, runs=5, seconds=0.5, seed=seed)
+    length = {"runs": 5, "seconds": 0.5, "most_seconds": 0.5, "precision": 0.0}
+    return Job(id=name, model=str(path), runtime=runtime, threads=1, cores=(), seed=seed, **length)
 
 
 def report(runtime: str, found: dict[str, list[float]]) -> None:

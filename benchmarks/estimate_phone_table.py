@@ -42,7 +42,7 @@ if __name__ == "__main__":
     by_kind, overall = {kind: [] for kind in table}, []
     for seed in range(SEEDS):
         rng = np.random.default_rng(seed)
-        found = {kind: errors(*columns, rng) for kind, columns in table.items()}
+        found = {kind: errors(entries, ms, rng) for kind, (entries, ms) in table.items()}
         overall.append(np.concatenate(list(found.values())).mean())
         for kind, values in found.items():
             by_kind[kind].append(values.mean())

@@ -235,11 +235,16 @@ def one(options, arm, seed, end, stop) -> None:
     print(f"{out.name}: {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
 
 
+def end_when(stop, process) -> None:
+    stop.wait()
+    process.terminate()
+
+
 def child(command, log, stop) -> str:
     """The output of a process, which is ended when the grid is."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment) as process:
-        watcher = threading.Thread(target=lambda: (stop.wait(), process.terminate()), daemon=True)
+        watcher = threading.Thread(target=end_when, args=(stop, process), daemon=True)
         watcher.start()
         printed, _ = process.communicate()
     if process.returncode:

@@ -99,7 +99,8 @@ def wider_than(options, folder, models, base, values):
 
 
 def ratio_of(result):
-    ratios = list(changes(*result.artifacts, METRICS["latency_p50"]).values())
+    base, candidate = result.artifacts
+    ratios = list(changes(base, candidate, METRICS["latency_p50"]).values())
     return compare_logs(ratios).ratio.value if ratios else float("nan")
 
 

@@ -2,9 +2,9 @@
 
     python benchmarks/ship_nano.py RUN            # evaluate RUN/supernet.safetensors: nano on Fashion-MNIST
     python benchmarks/ship_nano.py RUN --ship     # and put it into the package data, with a predictor fitted to it
-    python benchmarks/ship_nano.py RUN --name OWN.toml --data CIFAR10 --training-images 4096 --random 20 --ship
+    python benchmarks/ship_nano.py RUN --name OWN.toml --data CIFAR10 --random 20 --ship
 
-Smallest, largest and a few random subnets, each calibrated on the 512 bundled calibration images, or on training images.
+Smallest, largest and a few random subnets, each calibrated by the pipeline that trained them.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from nasvit_edge.model.checkpoint import load_supernet
 from nasvit_edge.model.evaluate import subnet_accuracy
 from nasvit_edge.ops import macs
 from nasvit_edge.space import load_space
+from nasvit_edge.train.calibration import calibration_for
 
 
 def main() -> None:
@@ -30,7 +31,6 @@ def main() -> None:
     parser.add_argument("--name", default="nano", help="of the space and of the shipped weights")
     parser.add_argument("--data", default="fashion-mnist", help="whose test images, and training images")
     parser.add_argument("--ship", action="store_true")
-    parser.add_argument("--training-images", type=int, help="calibrate on so many training images instead")
     parser.add_argument("--random", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(2)
@@ -38,12 +38,7 @@ def main() -> None:
     weights = options.run / "supernet.safetensors"
     supernet = load_supernet(weights, space)
     test = data_sets.load_images(options.data, "test", space)
-    if options.training_images:
-        split = "train" if options.data == data_sets.FASHION_MNIST else "calibration"  # there 512 images
-        train = data_sets.load_images(options.data, split, space)
-        calibration = train.take("train", slice(0, options.training_images))
-    else:
-        calibration = data_sets.bundled("calibration")
+    calibration = calibration_for(supernet, options.data)
     rng = random.Random(0)
     subnets = {"smallest": space.smallest(), "largest": space.largest()}
     subnets |= {f"random {i}": space.sample(rng) for i in range(options.random)}

@@ -8,6 +8,7 @@ tensor by tensor. Prints images per second of both, the ratio, how far their los
 
 import argparse
 import copy
+import functools
 import random
 import statistics
 import tempfile
@@ -102,7 +103,7 @@ def main() -> None:
     recipe = load_recipe("nano").with_values(
         [f"run.batch_size={options.batch_size}", "merge.project_from_epoch=0"]
     )
-    images, _, _ = training_splits(options.data, space)
+    images, _ = training_splits(options.data, space)
     with tempfile.TemporaryDirectory() as folder:
         compare(space, images, recipe, options, Path(folder))
 
@@ -116,8 +117,8 @@ def compare(space, images, recipe, options, out):
         configs = sandwich(space, recipe.subnets, random.Random(i))  # as the trainer of seed 0 draws them
         rate, own = trainer.rate(), batch.images.contiguous()
         works = {
-            "plain": lambda x=own, t=batch.targets, c=configs, r=rate: plain.step(x, t, c, r, True),
-            "ours": lambda b=batch: ours.step(b),
+            "plain": functools.partial(plain.step, own, batch.targets, configs, rate, True),
+            "ours": functools.partial(ours.step, batch),
         }
         for name in sorted(works, reverse=bool(i % 2)):
             torch.set_num_threads(options.threads)

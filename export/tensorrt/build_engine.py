@@ -7,6 +7,7 @@ TensorRT version and the GPU it was built with; engine.json says which, and that
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import re
@@ -69,7 +70,8 @@ def device() -> str:
             return Path(name).read_text(errors="replace").strip("\0 \n")
     if shutil.which("nvidia-smi"):
         query = ["nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader"]
-        return subprocess.run(query, capture_output=True, text=True).stdout.strip()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # as where a driver hangs
+            return subprocess.run(query, capture_output=True, text=True, timeout=60).stdout.strip()
     return "unknown"
 
 
@@ -88,7 +90,10 @@ def digest(path: Path) -> str:
 
 def build(*, time: bool) -> None:
     trtexec = find_trtexec()
-    banner = subprocess.run([trtexec, "--help"], capture_output=True, text=True)
+    try:
+        banner = subprocess.run([trtexec, "--help"], capture_output=True, text=True, timeout=120)
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"{trtexec} --help did not answer within 2 minutes; does the GPU?") from None
     version = parse_version(banner.stdout + banner.stderr)
     onnx, engine = HERE / "model.onnx", HERE / "model.engine"
     if not onnx.exists():

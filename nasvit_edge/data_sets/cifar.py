@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from nasvit_edge import files
 from nasvit_edge.data_sets.sets import ImageSet
 from nasvit_edge.errors import DataError, require
 
@@ -28,7 +29,8 @@ def _load(name: str, train: bool, root: Path | None) -> Any:
     folder = root or user_cache_path("nasvit-edge") / "cifar"
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
     try:
-        return kind(str(folder), train=train, download=True)
+        with files.patience():
+            return kind(str(folder), train=train, download=True)
     except Exception as error:  # noqa: BLE001 - network, disk, archive, pickle: each its own kind
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise DataError(

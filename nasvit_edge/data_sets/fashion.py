@@ -97,7 +97,8 @@ def _fashion_mnist_folder(download_to: Path | None) -> Path:
     root = download_to or user_cache_path("nasvit-edge")
     datasets = require("torchvision.datasets", "train")
     try:
-        datasets.FashionMNIST(str(root), download=True)
+        with files.patience():
+            datasets.FashionMNIST(str(root), download=True)
     except (OSError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(

@@ -18,6 +18,8 @@ MOST = 90_000_000  # pixels that are decoded, at 4 bytes each
 _RESIZED = 16_000_000  # pixels that an image is resized to before it is cropped
 _LIMIT = f"at most {MOST // 1_000_000} megapixels are taken, of JPEG files more: make it smaller"
 _JPEG = b"\xff\xd8\xff"
+# Pillow hands others to programs (PostScript to Ghostscript), whatever a file is called.
+_KINDS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 _BICUBIC = Image.Resampling.BICUBIC
 _ORIENTATION = 0x0112  # EXIF's
 _UPRIGHT = {
@@ -106,6 +108,12 @@ def input_bytes(path: Any, preparation: dict[str, Any]) -> np.ndarray:
     return np.floor(values + np.float32(0.5)).clip(0, 255).astype(np.uint8)
 
 
+def _kinds() -> list[str]:
+    """Those of `_KINDS` that Pillow can open here."""
+    Image.init()
+    return [kind for kind in _KINDS if kind in Image.OPEN]
+
+
 def opened(path: Any, side: int = 1) -> Image.Image:
     """An image file, not decoded yet; a large JPEG as small as keeps `side` pixels of its shorter side.
 
@@ -116,7 +124,7 @@ def opened(path: Any, side: int = 1) -> Image.Image:
     with open(path, "rb") as stream:  # noqa: PTH123 - paths of bytes too
         jpeg = stream.read(3) == _JPEG
     try:
-        image = JpegImagePlugin.JpegImageFile(path) if jpeg else Image.open(path)
+        image = JpegImagePlugin.JpegImageFile(path) if jpeg else Image.open(path, formats=_kinds())
     except Image.DecompressionBombError:  # Pillow refuses any kind of file from twice as many on
         raise ValueError(f"it has more than {2 * MOST // 1_000_000} megapixels; {_LIMIT}") from None
     if image.format == "TIFF":

@@ -344,3 +344,13 @@ def test_an_uncompressed_tiff_is_turned_as_it_says(path, mode, orientation):
     image.save(path, "TIFF", exif=exif)
     expected = prepare_image.turned(stored.convert("RGB"), orientation)
     assert np.array_equal(decode(str(path)).transpose(1, 2, 0), np.asarray(expected))
+
+
+@pytest.mark.parametrize("name", ["image.jpg", "image.png", "image.eps"])
+def test_postscript_is_no_image_whatever_it_is_called(tmp_path, name):
+    """Pillow would have Ghostscript run it."""
+    path = tmp_path / name
+    path.write_bytes(encoded(pillow.fromarray(noise(32, 32)), "EPS"))
+    with pytest.raises(DataError, match="not an image") as caught:
+        decode(str(path), rule(32))
+    one_line(caught)
