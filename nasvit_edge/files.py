@@ -20,6 +20,7 @@ from typing import Any
 from nasvit_edge.errors import NasvitEdgeError
 
 LFS, PAGE = "a Git LFS pointer", "a web page"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PACKAGE = Path(__file__).resolve().parent
 _MARKS = (
     (b"\xff\xfe", "utf-16-le", "text in UTF-16, as PowerShell's > writes it"),
@@ -190,6 +191,11 @@ def file_and_key(text: str | Path) -> tuple[str, str | None]:
     with contextlib.suppress(OSError):  # too long to be a file's name
         whole = whole or Path(text).exists()
     return (str(text), None) if whole else (file, key)
+
+
+def is_name(text: object) -> bool:
+    """Whether something read from a file can be a name: no path, no option, no address, no command."""
+    return isinstance(text, str) and _NAME.fullmatch(text) is not None
 
 
 def text_kind(head: bytes) -> str | None:

@@ -232,6 +232,13 @@ def load_space(name: str | Path) -> SearchSpace:
     return parse_space(files.read_toml(path, "space"), path)
 
 
+def known_space(name: object) -> SearchSpace:
+    """A shipped space by what a file calls it, and never a path: SpaceError for every other text."""
+    if name not in space_names():
+        raise SpaceError(f"unknown space {str(name)[:64]!r}; there are {', '.join(space_names())}")
+    return load_space(str(name))
+
+
 def space_names() -> list[str]:
     """The shipped spaces."""
     return sorted(path.stem for path in files.data("spaces").glob("*.toml"))

@@ -317,8 +317,11 @@ def measured_accuracy(
 def completed(request: Request) -> Request:
     """With runtime, threads and precision: `--device host:litert:int8` names them as well; else the device's own."""
     found = named(request.device)
+    own = _own(found["device"])
+    if found["device"].endswith(".toml"):  # its tables have its name
+        found["device"] = load_device(found["device"]).name
     given = {"runtime": request.runtime, "threads": request.threads, "precision": request.precision}
-    return replace(request, **(_own(found["device"]) | {k: v for k, v in given.items() if v} | found))
+    return replace(request, **(own | {k: v for k, v in given.items() if v} | found))
 
 
 def _own(name: str) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def import_table(kind: str, file: Path, device: str, space: SearchSpace, out: Pa
     """Convert a published table into `out/DEVICE-...json`; returns the report, with its path."""
     if kind not in IMPORTERS:
         raise TableError(f"unknown kind of table {kind!r}; there is {', '.join(IMPORTERS)}")
-    if not device or set(device) & set("/\\:") or device == "host":
+    if not files.is_name(device) or device == "host":
         raise TableError(f"device {device!r} cannot name an imported table; give a short name like pixel-1")
     content, report = nn_meter.imported(nn_meter.read(file), space, device)
     path = files.writable_folder(out) / table_name(device, "litert", 1, "fp32", space.name)
