@@ -187,7 +187,7 @@ def load_table(
     runtime: str = "onnxruntime",
     threads: int = 1,
     precision: str = "fp32",
-    space: str | Path | None = None,
+    space: str | Path | SearchSpace | None = None,
     interpolate: bool = False,
 ) -> LatencyTable:
     """A latency table, by device (and runtime, threads, precision, space: by default `nasvit`) or by path.
