@@ -48,6 +48,7 @@ class Request:
     recipe: str | None = None
     values: tuple[str, ...] = ()
     teacher: str | None = None
+    trust_teacher: bool = False
     freeze_below: str = ""
     quantise: str = ""
     seed: int = 0
@@ -103,6 +104,7 @@ def finetune(
         settings=settings,
         weights=str(request.out / _INITIAL),
         teacher=None if teacher == LABELS else teacher,
+        trust_teacher=request.trust_teacher,
         resume=request.resume,
         validate_every=request.validate_every,
     )
