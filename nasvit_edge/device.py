@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,6 @@ _FEATURES = (
     *("sse4_1", "avx", "avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8"),
     *("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme"),
 )
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _FROM_ENVIRONMENT = ("address", "user", "key", "serial", "folder", "python", "tool")
 
 
@@ -140,6 +138,23 @@ def load_device(name: str) -> Device:
         raise DeviceError(
             f"unknown device {name!r}; there are {', '.join(device_names())}, or give the path of a device.toml"
         )
+    return _named(name)
+
+
+def known_device(name: object) -> Device:
+    """A device by what a file calls it: one of the user's or a shipped one, and never a path.
+
+    Raises:
+        DeviceError: it is none of these.
+    """
+    if not isinstance(name, str) or name not in device_names():
+        raise DeviceError(
+            f"no device is called {str(name)[:64]!r} here; there are {', '.join(device_names())}"
+        )
+    return _named(name)
+
+
+def _named(name: str) -> Device:
     path = _user_devices().get(name) or files.shipped("devices") / name / "device.toml"
     return parse_device(files.read_toml(path, "device"), path)
 
@@ -184,7 +199,7 @@ def _wrong(table: dict[str, Any]) -> tuple[str, str] | None:
         ("schema", table["schema"] == SCHEMA, f"this version reads schema {SCHEMA}"),
         (
             "name",
-            _NAME.fullmatch(table["name"]) is not None,
+            files.is_name(table["name"]),
             "letters, digits, '.', '_' and '-' are possible",
         ),
         ("transport", table["transport"] in TRANSPORTS, f"there are {', '.join(TRANSPORTS)}"),

@@ -20,6 +20,7 @@ from typing import Any
 from nasvit_edge.errors import NasvitEdgeError
 
 LFS, PAGE = "a Git LFS pointer", "a web page"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PACKAGE = Path(__file__).resolve().parent
 _MARKS = (
     (b"\xff\xfe", "utf-16-le", "text in UTF-16, as PowerShell's > writes it"),
@@ -91,10 +92,15 @@ def write_tree(path: Path, tree: Mapping[str, bytes]) -> None:
 
 
 def read_tree(path: Path, what: str) -> dict[str, bytes]:
-    """The files of a folder by relative path."""
+    """The files of a folder by relative path; a link that leads out of it is an error."""
     found = sorted(p for p in Path(path).rglob("*") if p.is_file())
     if not found:
         raise NasvitEdgeError(f"{what} {str(path)!r}: no such folder, or it is empty")
+    root = Path(path).resolve()
+    for link in (p for p in found if p.is_symlink() and not p.resolve().is_relative_to(root)):
+        raise NasvitEdgeError(
+            f"{what} {str(path)!r}: {link.name!r} is a link out of the folder; put the file itself there"
+        )
     return {p.relative_to(path).as_posix(): read_bytes(p, what) for p in found}
 
 
@@ -190,6 +196,11 @@ def file_and_key(text: str | Path) -> tuple[str, str | None]:
     with contextlib.suppress(OSError):  # too long to be a file's name
         whole = whole or Path(text).exists()
     return (str(text), None) if whole else (file, key)
+
+
+def is_name(text: object) -> bool:
+    """Whether something read from a file can be a name: no path, no option, no address, no command."""
+    return isinstance(text, str) and _NAME.fullmatch(text) is not None
 
 
 def text_kind(head: bytes) -> str | None:

@@ -220,8 +220,10 @@ def family(space: str) -> str:
     return re.sub("-subnet(-[0-9a-f]{8})?$", "", space)
 
 
-def load_space(name: str | Path) -> SearchSpace:
-    """A shipped space by name (`nasvit`, `alphanet`, `nano`), or a TOML file by path."""
+def load_space(name: str | Path | SearchSpace) -> SearchSpace:
+    """A shipped space by name (`nasvit`, `alphanet`, `nano`), or a TOML file by path; one that is loaded stays what it is."""
+    if isinstance(name, SearchSpace):
+        return name
     path = Path(name)
     if path.suffix != ".toml":
         path = files.data("spaces", f"{name}.toml")
@@ -230,6 +232,13 @@ def load_space(name: str | Path) -> SearchSpace:
                 f"unknown space {str(name)!r}; there are {', '.join(space_names())}, or give a path to a .toml file"
             )
     return parse_space(files.read_toml(path, "space"), path)
+
+
+def known_space(name: object) -> SearchSpace:
+    """A shipped space by what a file calls it, and never a path: SpaceError for every other text."""
+    if name not in space_names():
+        raise SpaceError(f"unknown space {str(name)[:64]!r}; there are {', '.join(space_names())}")
+    return load_space(str(name))
 
 
 def space_names() -> list[str]:
@@ -243,6 +252,16 @@ def parse_space(table: dict[str, Any], path: Path) -> SearchSpace:
         return _parse(TomlTable(table, ""))
     except SpaceError as error:
         raise SpaceError(f"space {str(path)!r}: {error}") from None
+
+
+def read_space(text: object, where: str) -> SearchSpace:
+    """The space of a TOML that a file holds; SpaceError where it is none."""
+    import tomllib
+
+    try:
+        return parse_space(tomllib.loads(str(text)), Path(where))
+    except (ValueError, RecursionError) as error:
+        raise SpaceError(f"space in {where!r} is not valid TOML: {error}") from None
 
 
 _PLAIN_HEAD = {"kind": "classifier", "expand_ratio": 0}  # what a file need not say

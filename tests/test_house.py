@@ -22,6 +22,7 @@ FLOORS = [
         "paired",
         "files",
         "digests",
+        "seals",
         "processes",
         "toml_table",
         "specs",

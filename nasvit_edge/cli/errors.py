@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from nasvit_edge.cli.output import note
 from nasvit_edge.errors import NasvitEdgeError
 
 _LAST_S = 3.0
@@ -24,7 +25,7 @@ def reported(command: Callable[..., None]) -> Callable[..., None]:
             command(*args, **kwargs)
             sys.stdout.flush()
         except NasvitEdgeError as error:
-            sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+            note(f"error: {' '.join(str(error).split())}")
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
             sys.stderr.write("interrupted; what was finished is kept\n")

@@ -43,9 +43,10 @@ def finetune(
         typer.Option(
             show_default="labels; itself with --quantise",
             help="What it learns from: labels; itself (its answers before, in floating point); "
-            "timm:NAME, torchvision:NAME, a supernet's weights or run folder.",
+            "timm:NAME, torchvision:NAME, an ONNX file, a supernet's weights or run folder.",
         ),
     ] = None,
+    trust_teacher: options.TrustTeacher = False,
     freeze_below: Annotated[
         str, typer.Option(help="Keep the weights before this stage (mb4, or classifier: all but that one).")
     ] = "",
@@ -82,6 +83,7 @@ def finetune(
         recipe=recipe,
         values=tuple(changes),
         teacher=teacher,
+        trust_teacher=trust_teacher,
         freeze_below=freeze_below,
         quantise=quantise,
         seed=seed,

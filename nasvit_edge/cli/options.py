@@ -89,6 +89,13 @@ TrainingImages = Annotated[
         help="fashion-mnist, cifar10, cifar100, or a folder of images, a folder for each class; scenes with their masks.",
     ),
 ]
+TrustTeacher = Annotated[
+    bool,
+    typer.Option(
+        "--trust-teacher",
+        help="Run a teacher that is a program: TorchScript and pickled models can do whatever you can.",
+    ),
+]
 RecipeValues = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change the recipe: optimizer.learning_rate=2e-3; repeatable."),

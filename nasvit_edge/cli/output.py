@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,12 +15,18 @@ from nasvit_edge.units import show_count, show_ms, show_seconds
 
 _LINE_SECONDS = 10.0
 _WRAPPED = ("subnet", "found", "what to do", "about", "value")
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # escapes, reversed writing
 _LEFT = ("artifact", "device", "step", "", "field", *_WRAPPED)
+
+
+def harmless(text: str) -> str:
+    """`text` without what a terminal obeys: names and notes in files may be anybody's."""
+    return _OBEYED.sub("?", text)
 
 
 def note(text: str) -> None:
     """A line for the person, on stderr."""
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{harmless(text)}\n")
 
 
 def note_unchecked(path: Path, report: dict[str, Any]) -> None:
@@ -40,7 +47,7 @@ def print_table(columns: list[str], rows: list[list[str]], title: str | None = N
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=None if title is None else harmless(title), title_justify="left")
     for column in columns:
         table.add_column(
             column,
@@ -48,7 +55,7 @@ def print_table(columns: list[str], rows: list[list[str]], title: str | None = N
             no_wrap=column not in _WRAPPED,
         )
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(harmless, row))
     width = None if sys.stdout.isatty() else 140
     Console(width=width, highlight=False, markup=False, emoji=False).print(table)
 
@@ -71,7 +78,7 @@ def progresses() -> Iterator[Callable[[str], Callable[[int, int, str], None]]]:
     if not console.is_terminal:
         yield _lines
         return
-    bars = Progress(*columns, TextColumn("{task.fields[detail]}"), console=console)
+    bars = Progress(*columns, TextColumn("{task.fields[detail]}", markup=False), console=console)
 
     def started(what: str) -> Callable[[int, int, str], None]:
         task = bars.add_task(what, total=None, detail="")

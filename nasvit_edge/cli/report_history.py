@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nasvit_edge.cli import options
-from nasvit_edge.cli.output import note, print_json, print_table
+from nasvit_edge.cli.output import harmless, note, print_json, print_table
 
 if TYPE_CHECKING:
     from nasvit_edge.report.history_line import Line
@@ -62,5 +62,5 @@ def _show(line: Line) -> None:
     from nasvit_edge.report import history_line as text
 
     picture = text.sparkline([point.value for point in line.points])
-    typer.echo(f"{line.name}\n{text.summary(line)}\n{picture}")
+    typer.echo(f"{harmless(line.name)}\n{harmless(text.summary(line))}\n{picture}")
     print_table(*text.level_rows(line))

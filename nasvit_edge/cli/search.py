@@ -176,6 +176,11 @@ def explain(
     table: Annotated[
         Path | None, typer.Option(help="The latency table, where it is not found by its name.")
     ] = None,
+    accuracy: Annotated[
+        _Text, typer.Option(help="The predictor, where the result is from elsewhere and names its file.")
+    ] = None,
+    supernet: Annotated[_Text, typer.Option(help="The weights, as --accuracy.")] = None,
+    data: Annotated[_Text, typer.Option(help="The images, as --accuracy.")] = None,
     as_json: options.Json = False,
 ) -> None:
     """Example:  nasvit-edge explain search.json
@@ -184,7 +189,8 @@ def explain(
     """
     from nasvit_edge.flows import explain as flow
 
-    found = flow.explain(result, table, note)
+    given = flow.Given(accuracy=accuracy, supernet=supernet, data=data)
+    found = flow.explain(result, table, note, given)
     if as_json:
         print_json(found)
         return

@@ -113,6 +113,12 @@ def validate(
     subnets: Annotated[int, typer.Option(min=4, max=10_000, help="Whole subnets to measure.")] = 40,
     seed: Annotated[int, typer.Option(min=0)] = 1,
     space: SpaceOfTable = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            show_default="known by the table's name for it", help="The device that measured the table."
+        ),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Example:  nasvit-edge tables validate host --subnets 40
@@ -120,12 +126,14 @@ def validate(
     Measure whole subnets, each in two fresh processes, compare with the table's predictions, and store
     the report in the table.
     """
+    from nasvit_edge.device import load_device
     from nasvit_edge.flows import tables as flow
     from nasvit_edge.profile import validate as validation
 
     loaded = flow.found(table, space)
+    given = None if device is None else load_device(device)
     with progress("validating") as bar:
-        found = validation.validate(loaded, subnets, seed, on_progress=bar)
+        found = validation.validate(loaded, subnets, seed, on_progress=bar, device=given)
     validation.store(loaded, found)
     show_validation(found, as_json)
 

@@ -35,6 +35,7 @@ def train(
     teacher: Annotated[
         str | None, typer.Option(help="What the largest learns from: timm:NAME, torchvision:NAME or a file.")
     ] = None,
+    trust_teacher: options.TrustTeacher = False,
     supernet: Annotated[
         str | None, typer.Option(help="Start from these weights: a file, or shipped ones by name.")
     ] = None,
@@ -88,6 +89,7 @@ def train(
         settings=settings,
         weights=supernet,
         teacher=teacher,
+        trust_teacher=trust_teacher,
         resume=resume,
         conflicts=conflicts,
         tensorboard=tensorboard,

@@ -22,7 +22,7 @@ from nasvit_edge.errors import NasvitEdgeError, VerifyError
 from nasvit_edge.export import dense
 from nasvit_edge.export.formats import Content, Format, format_of
 from nasvit_edge.ops import macs
-from nasvit_edge.space import SearchSpace, SubnetConfig, load_space
+from nasvit_edge.space import SearchSpace, SubnetConfig, known_space, load_space
 
 if TYPE_CHECKING:
     from nasvit_edge.model.subnet import Subnet
@@ -167,7 +167,7 @@ class Artifact:
     def space(self, override: str | None = None) -> SearchSpace:
         """The search space it is from; a user's own is given by path."""
         try:
-            return load_space(override or self.metadata["space"])
+            return load_space(override) if override else known_space(self.metadata["space"])
         except NasvitEdgeError as error:
             raise VerifyError(f"artifact {str(self.path)!r}: {error}; give its TOML with --space") from None
 

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -197,8 +197,13 @@ def _check_manifest(path: Path) -> None:
     places = {key: item["path"] for key, item in manifest["itemInfoEntries"].items()}
     if places[manifest["rootModelIdentifier"]] != "com.apple.CoreML/model.mlmodel":
         raise VerifyError(f"artifact {str(path)!r}: its manifest names no model; export again")
-    if not all((path / "Data" / place).exists() for place in places.values()):
+    if not all(_within(place) and (path / "Data" / place).exists() for place in places.values()):
         raise VerifyError(f"artifact {str(path)!r}: its manifest names what is not there; export again")
+
+
+def _within(place: str) -> bool:
+    """Whether a manifest's path stays in the package."""
+    return not PurePosixPath(place).is_absolute() and ".." not in PurePosixPath(place).parts
 
 
 def runner(path: Path, threads: int = 1) -> Callable[[_Array], _Array]:

@@ -16,6 +16,7 @@ import numpy as np
 from nasvit_edge import files
 from nasvit_edge.errors import VerifyError, require
 from nasvit_edge.export.formats import Recipe, node_prefix
+from nasvit_edge.export.onnx_external import external_files
 from nasvit_edge.export.onnx_graph import Graph
 from nasvit_edge.export.parity import in_batches
 from nasvit_edge.export.quiet import quiet
@@ -131,6 +132,12 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise VerifyError(
             f"artifact {str(path)!r} is damaged or no ONNX model: {_first_line(error)}"
         ) from None
+    outside = external_files(proto)
+    if outside:
+        raise VerifyError(
+            f"artifact {str(path)!r} keeps numbers in other files ({outside[0][:80]!r}), which no export does; "
+            "its paths are not followed: put all into one file"
+        )
     return {entry.key: entry.value for entry in proto.metadata_props}
 
 

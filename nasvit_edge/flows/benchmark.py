@@ -31,7 +31,7 @@ from nasvit_edge.export.artifact import (
 )
 from nasvit_edge.export.formats import format_of
 from nasvit_edge.latency import RUNTIMES, load_table
-from nasvit_edge.space import family, load_space
+from nasvit_edge.space import family, known_space, load_space, space_names
 from nasvit_edge.transport.connect import Note, Ways, connect
 from nasvit_edge.transport.job import OnProgress, Runner
 
@@ -254,6 +254,8 @@ def _prediction(
     if "space" not in entry.facts:
         return None
     name = entry.facts["space"]
+    if name not in spaces and family(name) not in space_names():
+        return None
     try:
         table = load_table(
             device.name,
@@ -295,7 +297,7 @@ def _accuracy(path: Path, data: str, spaces: Mapping[str, str], in_order: bool, 
     name = open_artifact(path, bare=True).metadata["space"]
     given = spaces.get(name)
     try:
-        space = load_space(given or name)
+        space = load_space(given) if given else known_space(name)
     except NasvitEdgeError as error:
         raise NasvitEdgeError(f"artifact {str(path)!r}: {error}; give its TOML with --space") from None
     if space.is_dense:

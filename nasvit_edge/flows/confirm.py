@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nasvit_edge.device import Device, load_device
 from nasvit_edge.errors import BudgetError, NasvitEdgeError
 from nasvit_edge.flows.search import Plan, Prepared, content, run
-from nasvit_edge.latency.table import check_choice
+from nasvit_edge.latency.table import check_choice, named
 from nasvit_edge.profile.subnets import Visit, device_of, measure_subnets
 from nasvit_edge.searching.infeasible import InfeasibleError
 from nasvit_edge.searching.limits import Limit
@@ -93,12 +94,19 @@ def go(
             "--confirm measures short runs, not a warm device; leave out --steady or --confirm"
         )
     loop = _Loop(min(limit.bound for limit in asked), by)
-    with connect(device_of(prepared.problem.tables[0]), Ways(), note) as runner:
+    with connect(_device(prepared), Ways(), note) as runner:
         result = _rounds(prepared, seed, plan, count, loop, runner, on_progress, note)
     best = loop.best()
     if best is None or result is None:
         raise _failed(loop)
     return _content(prepared, replace(result, best=best), loop)
+
+
+def _device(prepared: Prepared) -> Device:
+    """The first table's device, by its file where that was given: `--device my.toml`."""
+    first = named(prepared.setting.tables[0]["name"])["device"]
+    given = load_device(first) if first.endswith(".toml") else None
+    return device_of(prepared.problem.tables[0], given)
 
 
 def _rounds(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,18 @@ STAGE_COLUMNS = ["stage", "blocks", "output", "latency", "of all", "parameters",
 CHANGE_COLUMNS = ["gene", "change", "latency", "accuracy", "points per ms", "parameters"]
 
 
-def explain(path: Path, table: Path | None, note: Callable[[str], None]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What the user gives where a result file is from elsewhere, so that its own paths are not followed."""
+
+    accuracy: str | None = None
+    supernet: str | None = None
+    data: str | None = None
+
+
+def explain(
+    path: Path, table: Path | None, note: Callable[[str], None], given: Given = Given()
+) -> dict[str, Any]:
     """Stages and changes of the winner of a result file.
 
     Raises:
@@ -32,7 +44,7 @@ def explain(path: Path, table: Path | None, note: Callable[[str], None]) -> dict
     """
     saved = read_result(path)
     loaded = _table(saved, table, note)
-    evaluator = Evaluator(genes(saved.space, saved.genes), [loaded], _accuracy(saved, note))
+    evaluator = Evaluator(genes(saved.space, saved.genes), [loaded], _accuracy(path, saved, given, note))
     found = explained(evaluator, saved.config)
     told = {key: saved.raw[key] for key in ("quality",) if key in saved.raw}
     return found | told | {"config": saved.config.to_dict(), "table": loaded.path.name, "result": str(path)}
@@ -46,22 +58,24 @@ def _table(saved: SavedResult, path: Path | None, note: Callable[[str], None]) -
         raise TableError(f"table {setting.table!r} is not in ./latency_tables; name it: --table FILE")
     if files.sha256(path) != setting.table_sha256:
         note(f"note: table {path.name} is not what it was when it was searched with")
-    return load_table(f"{path.parent}/{path.name}", space=setting.space, interpolate=setting.interpolate)
+    return load_table(f"{path.parent}/{path.name}", space=saved.space, interpolate=setting.interpolate)
 
 
-def _accuracy(saved: SavedResult, note: Callable[[str], None]) -> Any:
-    """The result's own accuracy source."""
+def _accuracy(path: Path, saved: SavedResult, given: Given, note: Callable[[str], None]) -> Any:
+    """The result's own accuracy source, as far as it was not given."""
     setting = saved.setting
-    if setting.accuracy is None:
+    supernet, data = given.supernet or setting.supernet, given.data or setting.calibration
+    accuracy = given.accuracy or setting.accuracy
+    if accuracy is None:
+        saved.refuse(path, "accuracy")
+        if supernet is None:
+            saved.refuse(path, "supernet")
+        if data is None:
+            saved.refuse(path, "calibration", "--data")
         note("accuracies are measured on images; that takes a while")
-    elif files.sha256(predictor_path(setting.accuracy)) != setting.accuracy_sha256:
+    elif files.sha256(predictor_path(accuracy)) != setting.accuracy_sha256:
         note("note: the accuracy predictor changed since the search")
-    request = Request(
-        space=setting.space,
-        supernet=setting.supernet,
-        data=setting.calibration,
-        accuracy=setting.accuracy or MEASURED,
-    )
+    request = Request(space=setting.space, supernet=supernet, data=data, accuracy=accuracy or MEASURED)
     return accuracy_source(request, saved.space, note)
 
 

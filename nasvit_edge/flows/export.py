@@ -187,6 +187,8 @@ def _planned(request: Request, form: Format, note: Callable[[str], None]) -> _Pl
         )
     extra = {"search": {"predicted_ms": saved.latency_ms, "accuracy": saved.accuracy, **_setting(saved)}}
     calibrate = request.calibrate or setting.calibration
+    if calibrate is None and not request.uncalibrated and request.result is not None:
+        saved.refuse(request.result, "calibration")
     in_order = request.in_order or setting.labels_in_order
     return _Plan(subject.space, subject.supernet, subject.config, calibrate, extra, in_order)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from nasvit_edge import data_sets, files, ops, sizes
 from nasvit_edge.data_sets.names import some
 from nasvit_edge.errors import CheckpointError, NasvitEdgeError
 from nasvit_edge.flows.subject import Subject, subject_of
+from nasvit_edge.searching.result import sealed
 from nasvit_edge.space import SearchSpace, space_toml
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Request:
     recipe: str | None = None
     values: tuple[str, ...] = ()
     teacher: str | None = None
+    trust_teacher: bool = False
     freeze_below: str = ""
     quantise: str = ""
     seed: int = 0
@@ -102,6 +104,7 @@ def finetune(
         settings=settings,
         weights=str(request.out / _INITIAL),
         teacher=None if teacher == LABELS else teacher,
+        trust_teacher=request.trust_teacher,
         resume=request.resume,
         validate_every=request.validate_every,
     )
@@ -219,15 +222,16 @@ def _result(
     """The search's result with the tuned subnet alone; its latency is the one predicted for its ops."""
     assert subject.saved is not None
     saved, config = subject.saved, subject.config
-    setting = asdict(saved.setting) | {
-        "space": found["space"],
-        "supernet": found["supernet"],
-        "calibration": request.data,
-        "labels_in_order": False,  # they are called as its folders now
-        "accuracy_source": f"measured on {found['validation']} after fine-tuning",
-        "accuracy": None,
-        "accuracy_sha256": None,
-    }
+    setting = replace(
+        saved.setting,
+        space=found["space"],
+        supernet=found["supernet"],
+        calibration=request.data,
+        labels_in_order=False,  # they are called as its folders now
+        accuracy_source=f"measured on {found['validation']} after fine-tuning",
+        accuracy=None,
+        accuracy_sha256=None,
+    )
     best = saved.raw["best"] | {
         "accuracy": found["after"]["fp32"],
         "macs": ops.macs(space, config),
@@ -243,4 +247,5 @@ def _result(
         "latency_is_for_classes": saved.space.classes,
     }
     emptied: dict[str, Any] = {"front": [best], "beyond": [], "genes": {}, "gap": None, "same_macs": None}
-    return saved.raw | emptied | {"setting": setting, "best": best, "finetuned": told}
+    own = {"space": space_toml(space), "best": best, "finetuned": told}
+    return saved.raw | emptied | sealed(setting) | own

@@ -32,7 +32,7 @@ from nasvit_edge.searching.population import genes
 from nasvit_edge.searching.result import Setting, to_json
 from nasvit_edge.searching.search import Problem, SearchResult, solve
 from nasvit_edge.searching.stages import described
-from nasvit_edge.space import SearchSpace, SubnetConfig, load_space
+from nasvit_edge.space import SearchSpace, SubnetConfig, load_space, space_toml
 
 MEASURED = "measured"  # --accuracy measured: on images, also where a predictor is shipped
 
@@ -181,6 +181,7 @@ def content(prepared: Prepared, result: SearchResult) -> dict[str, Any]:
         to_json(result, prepared.setting)
         | told
         | {
+            "space": space_toml(prepared.problem.space),
             "genes": evaluator.genes.restricted(),
             "same_macs": same_macs(prepared.problem, result.best, result.seed, error),
             "stages": described(evaluator, result.best.config),
@@ -317,17 +318,19 @@ def measured_accuracy(
 def completed(request: Request) -> Request:
     """With runtime, threads and precision: `--device host:litert:int8` names them as well; else the device's own."""
     found = named(request.device)
+    own = _own(found.pop("device"))
     given = {"runtime": request.runtime, "threads": request.threads, "precision": request.precision}
-    return replace(request, **(_own(found["device"]) | {k: v for k, v in given.items() if v} | found))
+    return replace(request, **(own | {k: v for k, v in given.items() if v} | found))
 
 
 def _own(name: str) -> dict[str, Any]:
-    """What a device is measured with unless a command says otherwise."""
+    """A device's name, also where its file is given, and what it is measured with unless a command says otherwise."""
     try:
         device = load_device(name)
     except NasvitEdgeError:  # an imported table's
-        return {"runtime": "onnxruntime", "threads": 1, "precision": "fp32"}
-    return {"runtime": device.runtimes[0], "threads": device.threads, "precision": device.precision}
+        return {"device": name, "runtime": "onnxruntime", "threads": 1, "precision": "fp32"}
+    own = {"runtime": device.runtimes[0], "threads": device.threads, "precision": device.precision}
+    return {"device": device.name if name.endswith(".toml") else name} | own
 
 
 def trusted(

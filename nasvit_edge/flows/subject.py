@@ -46,5 +46,6 @@ def subject_of(
     saved = read_result(result)
     weights = supernet or saved.setting.supernet
     if weights is None:
+        saved.refuse(result, "supernet")
         raise NasvitEdgeError(f"{str(result)!r} was searched with a predictor, without weights: add {more}")
     return Subject(saved.space, weights, saved.config, saved)

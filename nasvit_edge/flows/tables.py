@@ -70,7 +70,7 @@ def import_table(kind: str, file: Path, device: str, space: SearchSpace, out: Pa
     """Convert a published table into `out/DEVICE-...json`; returns the report, with its path."""
     if kind not in IMPORTERS:
         raise TableError(f"unknown kind of table {kind!r}; there is {', '.join(IMPORTERS)}")
-    if not device or set(device) & set("/\\:") or device == "host":
+    if not files.is_name(device) or device == "host":
         raise TableError(f"device {device!r} cannot name an imported table; give a short name like pixel-1")
     content, report = nn_meter.imported(nn_meter.read(file), space, device)
     path = files.writable_folder(out) / table_name(device, "litert", 1, "fp32", space.name)
@@ -96,26 +96,26 @@ def _change(before: LatencyTable, after: LatencyTable) -> dict[str, Any]:
     }
 
 
-def subnet_of(text: Path, space: str | None) -> tuple[SearchSpace, SubnetConfig, dict[str, Any] | None]:
-    """A subnet from a result file or from the JSON of a config; the result's setting where there is one."""
+def subnet_of(text: Path, space: str | None) -> tuple[SearchSpace, SubnetConfig]:
+    """A subnet from a result file or from the JSON of a config."""
     raw = files.read_json(text, "subnet")
     if raw.get("kind") == "search result":
         saved = read_result(text)
-        return saved.space, saved.config, dict(saved.raw["setting"])
+        return saved.space, saved.config
     loaded = load_space(space or "nasvit")
-    return loaded, loaded.config_from(raw), None
+    return loaded, loaded.config_from(raw)
 
 
 def predict(subnet: Path, request: Request, space: str | None, note: Note) -> dict[str, Any]:
     """The latency of a subnet with its interval, and where the numbers come from."""
-    loaded, config, setting = subnet_of(subnet, space)
+    loaded, config = subnet_of(subnet, space)
     where = request if request.table is not None else completed(request)
     table = load_table(
         request.table or where.device,
         runtime=where.runtime,
         threads=where.threads,
         precision=where.precision,
-        space=space or (setting or {}).get("space") or loaded.name,
+        space=loaded,
         interpolate=request.interpolate,
     )
     trusted(table, request, note, config)

@@ -26,7 +26,7 @@ from nasvit_edge.latency.composition import Composition, Prediction
 from nasvit_edge.latency.context import PLAIN, SPLIT, Context, Parts
 from nasvit_edge.latency.estimate import Estimate, estimate, features
 from nasvit_edge.ops import all_ops, lower
-from nasvit_edge.space import SearchSpace, SubnetConfig, family, load_space
+from nasvit_edge.space import SearchSpace, SubnetConfig, family, known_space, load_space
 
 SCHEMA = 2
 RUNTIMES = {  # runtime (and what of the device it uses) -> the format of the files that it reads
@@ -187,7 +187,7 @@ def load_table(
     runtime: str = "onnxruntime",
     threads: int = 1,
     precision: str = "fp32",
-    space: str | Path | None = None,
+    space: str | Path | SearchSpace | None = None,
     interpolate: bool = False,
 ) -> LatencyTable:
     """A latency table, by device (and runtime, threads, precision, space: by default `nasvit`) or by path.
@@ -256,12 +256,12 @@ def _read(path: Path, space: SearchSpace | None) -> LatencyTable:
 
 def parsed(path: Path, raw: dict[str, Any], space: SearchSpace | None) -> LatencyTable:
     """A table from the content of its file."""
-    for key in ("device", "runtime", "precision", "space"):
-        if not isinstance(raw[key], str):
-            raise ValueError(f"{key!r} is {raw[key]!r}")
+    for key in ("device", "runtime", "precision", "space"):  # they stand in names of files and in commands
+        _name(raw[key], key)
+    _name(raw.get("target", "host"), "target")
     if type(raw["threads"]) is not int or raw["threads"] < 1:
         raise ValueError(f"'threads' is {raw['threads']!r}")
-    space = space or load_space(raw["space"])
+    space = space or known_space(raw["space"])
     if raw["space"] not in (space.name, family(space.name)):
         raise TableError(f"latency table {str(path)!r} is of space {raw['space']!r}, not {space.name!r}")
     if not raw["ops"]:
@@ -300,6 +300,11 @@ def _context(values: dict[str, Any] | None) -> Context:
         files.number(values["spill_ms"], "spill_ms"),
         files.number(values.get("block_ms", 0.0), "block_ms"),
     )
+
+
+def _name(value: Any, what: str) -> None:
+    if not files.is_name(value):
+        raise ValueError(f"{what!r} is {str(value)[:64]!r}, which is no name")
 
 
 def _positive(value: Any, what: str) -> float:

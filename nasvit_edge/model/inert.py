@@ -110,13 +110,17 @@ class InertUnpickler(pickle._Unpickler):
             self._stand_ins[module, name] = type("_Inert", (Inert,), about)
         return self._stand_ins[module, name]
 
-    def persistent_load(self, pid: Any) -> StorageRef | Inert:
+    def persistent_load(self, pid: Any) -> StorageRef | Inert | type[Inert]:
         """('storage', kind, key, place, count), in older files with a view (key, start, count) or None."""
         match pid:
             case ("storage", str(kind), str() | int() as key, _, _, *view):
                 self.kinds[str(key)] = kind
                 start = view[0][1] if view and view[0] is not None else 0
                 return StorageRef(kind, str(key), start)
+            case ("module", type() as kind, *_) if issubclass(
+                kind, Inert
+            ):  # a class, which older files name so
+                return kind
         return Inert()
 
 

@@ -19,7 +19,8 @@ from nasvit_edge.profile.offline import SCHEMA, nonce, sealed
 from nasvit_edge.profile.protocol import Protocol
 from nasvit_edge.profile.run import Plan, table_content
 from nasvit_edge.profile.summary import summaries
-from nasvit_edge.space import SearchSpace, load_space
+from nasvit_edge.space import SearchSpace, known_space
+from nasvit_edge.transport.exchange import plain_values
 from nasvit_edge.transport.job import failed, measurement
 from nasvit_edge.transport.local import about_of
 
@@ -119,7 +120,8 @@ def _checked(kept: Path, key: str, space: SearchSpace | None) -> _Waiting:
     if state != sealed(state) or state["uuid"] != key:
         raise NasvitEdgeError(f"offline bundle's state {str(kept)!r} is damaged; remove it and {again}")
     plan = state["plan"]
-    space = space or load_space(plan["space"])
+    _check_names(plan | {"target": state["target"]}, kept)
+    space = space or known_space(plan["space"])
     try:
         waiting = _Waiting(kept, state, space, Protocol(**plan["protocol"]))
         waiting.plan({"runtimes": {}, "about": {}})
@@ -134,6 +136,19 @@ def _checked(kept: Path, key: str, space: SearchSpace | None) -> _Waiting:
     return waiting
 
 
+def _check_names(plan: dict[str, Any], kept: Path) -> None:
+    """Refuse what would lead the table to another folder: the state's own hash says only that it is whole."""
+    for key in ("device", "target", "runtime", "precision", "space"):
+        if not files.is_name(plan[key]):
+            raise NasvitEdgeError(
+                f"offline bundle's state {str(kept)!r}: {key!r} is {str(plan[key])[:64]!r}, which is no name"
+            )
+    if type(plan["threads"]) is not int:
+        raise NasvitEdgeError(
+            f"offline bundle's state {str(kept)!r}: 'threads' is {str(plan['threads'])[:64]!r}, no number"
+        )
+
+
 def _asks(space: SearchSpace, waiting: _Waiting) -> bool:
     """Whether the bundle's items are those of the space."""
     asked = {row[0] for row in waiting.state["asked"] if not row[0].startswith(canary.PREFIX)}
@@ -145,7 +160,8 @@ def _asks(space: SearchSpace, waiting: _Waiting) -> bool:
 
 def _description(given: dict[str, Any], path: Path) -> dict[str, Any]:
     told = given.get("description")
-    return about_of(told if isinstance(told, dict) else {}, path.name)
+    found = about_of(told if isinstance(told, dict) else {}, path.name)
+    return found | {key: plain_values(found[key]) for key in ("about", "runtimes", "conditions")}
 
 
 def _same_device(waiting: _Waiting, about: dict[str, Any], path: Path) -> None:

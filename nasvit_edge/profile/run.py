@@ -108,6 +108,10 @@ def prepare(device: Device, choice: Choice) -> tuple[str, int, str]:
             f"device {device.name!r} has no runtime {runtime!r}; it has {', '.join(device.runtimes)}"
         )
     check_choice("precision", precision, PRECISIONS)
+    if choice.name is not None and not files.is_name(choice.name):
+        raise NasvitEdgeError(
+            f"--name {choice.name!r} cannot name a table; use up to 64 letters, digits, '.', '_' and '-'"
+        )
     format_for(runtime).threshold(precision)
     load_protocol(choice.protocol)
     if choice.sample is not None and not 0 < choice.sample.share <= 1:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from nasvit_edge.device import Device, load_device
+from nasvit_edge import files
+from nasvit_edge.device import Device, known_device
 from nasvit_edge.errors import DeviceError, MeasurementError
 from nasvit_edge.latency import LatencyTable
 from nasvit_edge.profile.conversion import convert_all
@@ -42,17 +43,18 @@ def measure_subnets(
     what: str = "validating",
     runner: Runner | None = None,
     note: Callable[[str], None] = lambda text: None,
+    device: Device | None = None,
 ) -> dict[SubnetConfig, list[Visit]]:
     """Each subnet in `passes` fresh processes, one pass over all after the other; runtime and the like as the table's.
 
-    Without a `runner`, the table's device is connected.
+    Without a `runner`, `device` is connected, or what is known here by the name that the table has.
 
     Raises:
         DeviceError: the device is another one than the table's, or cannot be reached.
         MeasurementError: a subnet could not be measured.
     """
     if runner is None:
-        with connect(device_of(table), Ways(), note) as found:
+        with connect(device_of(table, device), Ways(), note) as found:
             return measure_subnets(table, subnets, seed, on_progress, passes, what, found)
     _same_device(table, runner)
     raw, rng = table.raw, random.Random(seed)
@@ -76,17 +78,42 @@ def measure_subnets(
     return taken
 
 
-def device_of(table: LatencyTable) -> Device:
-    """The device that a table was measured on; DeviceError where it was imported or its device is not known here."""
+def device_of(table: LatencyTable, given: Device | None = None) -> Device:
+    """The device that a table was measured on: the one that the user gave, else one that is known here by the table's name for it.
+
+    The file of a table may be anybody's, so it names no path. Nothing is started: where the device is this machine, it
+    is compared with the table's fingerprint first, else as soon as it is connected.
+
+    Raises:
+        DeviceError: the table was imported, or its device is not known here or another one.
+    """
     if table.raw.get("provenance") == "imported":
         raise DeviceError(f"subnets of table {table.path.name!r} cannot be measured here: it was imported")
-    return load_device(str(table.raw.get("target", "host")))
+    try:
+        device = given or known_device(table.raw.get("target", "host"))
+    except DeviceError as error:
+        raise DeviceError(
+            f"table {table.path.name!r}: {error}; where it is one of yours, give its file: --device FILE.toml"
+        ) from None
+    other = other_machine(table) if _is_this_machine(device) else None
+    if other is not None:
+        raise _not_here(table, other)
+    return device
+
+
+def _is_this_machine(device: Device) -> bool:
+    """Whether the host's runner measures; another program may stand for any board."""
+    return device.transport == "local" and device.runner == files.shipped("devices") / "host" / "runner.py"
 
 
 def _same_device(table: LatencyTable, runner: Runner) -> None:
     other = other_machine(table, runner.about()["about"])
     if other is not None:
-        raise DeviceError(f"subnets of table {table.path.name!r} cannot be measured here: {other}")
+        raise _not_here(table, other)
+
+
+def _not_here(table: LatencyTable, why: str) -> DeviceError:
+    return DeviceError(f"subnets of table {table.path.name!r} cannot be measured here: {why}")
 
 
 def _visit(samples_us: Any) -> Visit:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nasvit_edge import files
+from nasvit_edge.device import Device
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.latency import LatencyTable, Prediction
 from nasvit_edge.profile.models import mixed
@@ -49,6 +50,7 @@ def validate(
     seed: int = 1,
     on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
     runner: Runner | None = None,
+    device: Device | None = None,
 ) -> dict[str, Any]:
     """Measure `count` subnets, each in two fresh processes, one pass over all after the other.
 
@@ -62,7 +64,7 @@ def validate(
     if count < 4:
         raise NasvitEdgeError(f"{count} subnets validate nothing; give at least 4")
     subnets = validation_subnets(table, count, seed)
-    taken = measure_subnets(table, subnets, seed, on_progress, runner=runner)
+    taken = measure_subnets(table, subnets, seed, on_progress, runner=runner, device=device)
     measured = [[one.median_ms for one in taken[config]] for config in subnets]
     predicted = [table.predict(config) for config in subnets]
     rows = [row(*found) for found in zip(subnets, predicted, measured, strict=True)]

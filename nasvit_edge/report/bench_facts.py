@@ -56,7 +56,7 @@ def run_text(result: Result) -> str:
     told.append(f"{result.rounds} rounds")
     url = run.get("ci_url")
     if isinstance(url, str) and url.startswith(("https://", "http://")):
-        told.append(f'<a href="{shown(url, 2000)}" rel="noopener noreferrer">CI job</a>')
+        told.append(f'CI job <a href="{shown(url, 2000)}" rel="noopener noreferrer">{shown(url, 80)}</a>')
     return ", ".join(told)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from nasvit_edge import files
 from nasvit_edge.benchmark.metrics import METRICS
 from nasvit_edge.benchmark.plan import Protocol
 from nasvit_edge.benchmark.report import Report
@@ -34,7 +35,7 @@ def _benchmark(result: Result) -> str:
     else:
         others = [_path(result, base) for base in bases]
         words += [f"--baseline {other}" for other in (others[:1] if len(set(others)) == 1 else others)]
-    words.append(f"--device {_word(result.device)}")
+    words.append(f"--device {_word(result.device) if files.is_name(result.device) else 'DEVICE'}")
     runtimes = {artifact.runtime for _, artifact in chosen}
     if len(runtimes) == 1:
         words.append(f"--runtime {_word(*runtimes)}")
@@ -69,4 +70,6 @@ def _path(result: Result, place: int) -> str:
 
 
 def _word(value: object) -> str:
-    return shlex.quote(plain(value, 400))
+    """One word of a command, never an option."""
+    word = plain(value, 400)
+    return shlex.quote(f"./{word}" if word.startswith("-") else word)

@@ -20,7 +20,7 @@ import numpy as np
 
 from nasvit_edge import files
 from nasvit_edge.errors import NasvitEdgeError, SpaceError
-from nasvit_edge.space import Gene, SearchSpace, SubnetConfig, get_gene, load_space
+from nasvit_edge.space import Gene, SearchSpace, SubnetConfig, get_gene, known_space
 
 SCHEMA = 1
 _Effects = Mapping[str, Mapping[int, float]]
@@ -167,7 +167,7 @@ def parsed(name: str, raw: dict[str, Any], space: SearchSpace | None = None) -> 
     if raw["unit"] != "fractions":
         raise ValueError(f"'unit' is {raw['unit']!r}; it must be 'fractions'")
     if space is None or space.name != raw["space"]:
-        space = load_space(raw["space"])
+        space = known_space(raw["space"])
     quality = raw.get("quality", quality_of(space))
     if not isinstance(quality, str) or re.fullmatch(r"[\w -]{1,40}", quality) is None:
         raise ValueError(f"'quality' is {quality!r}, not a word or two like 'mean IoU'")

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
+import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nasvit_edge import files
+from nasvit_edge import files, seals
+from nasvit_edge.data_sets import BUNDLED
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.searching.accuracy import predictor_names
 from nasvit_edge.searching.search import Candidate, SearchResult
-from nasvit_edge.space import SearchSpace, SubnetConfig, load_space
+from nasvit_edge.space import SearchSpace, SubnetConfig, load_space, read_space, space_names
 
 SCHEMA = 2
+_OPTIONS = {"supernet": "--supernet", "calibration": "--calibrate", "accuracy": "--accuracy"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +66,7 @@ def to_json(result: SearchResult, setting: Setting) -> dict[str, Any]:
         "schema": SCHEMA,
         "kind": "search result",
         "tool_version": importlib.metadata.version("nasvit-edge"),
-        "setting": asdict(setting),
+        **sealed(setting),
         "budget_ms": result.latency_ms,
         "limits": [limit.to_dict() for limit in result.limits],
         "seed": result.seed,
@@ -75,12 +80,24 @@ def to_json(result: SearchResult, setting: Setting) -> dict[str, Any]:
     }
 
 
+def sealed(setting: Setting) -> dict[str, Any]:
+    """A setting as a result file has it: with a seal that shows later that its paths were typed here."""
+    return {"setting": asdict(setting), "seal": seals.seal(_typed(setting))}
+
+
+def _typed(setting: Setting) -> dict[str, Any]:
+    """What the user gave, and is used again as if it was given again."""
+    return {name: getattr(setting, name) for name in ("space", *_OPTIONS, "labels_in_order")}
+
+
 @dataclass(frozen=True, slots=True)
 class SavedResult:
     """A result file read back: enough to export its winner, or to explain it.
 
     Attributes:
+        setting: without paths where the file is not this user's own, or was changed: names of shipped things stay.
         genes: gene name -> choices, where a search was kept to some.
+        elsewhere: name -> what the setting's field was then.
     """
 
     setting: Setting
@@ -90,14 +107,24 @@ class SavedResult:
     accuracy: float
     genes: Mapping[str, Sequence[int]]
     raw: dict[str, Any]
+    elsewhere: Mapping[str, str]
+
+    def refuse(self, path: Path, name: str, option: str = "") -> None:
+        """NasvitEdgeError where the setting's `name` was left out because the file is from elsewhere."""
+        if name in self.elsewhere:
+            told = self.elsewhere[name]
+            raise NasvitEdgeError(
+                f"result {str(path)!r} was written elsewhere or changed, so the paths in it are not followed: "
+                f"if you mean {told[:200]!r}, add {option or _OPTIONS[name]} {shlex.quote(told[:200])}"
+            )
 
 
 def read_result(path: Path) -> SavedResult:
     """Read and check a result file; NasvitEdgeError says what is wrong with it."""
     raw = files.read_json(path, "result", SCHEMA)
     try:
-        setting = _setting(raw["setting"])
-        space = load_space(setting.space)
+        setting, elsewhere = _own(_setting(raw["setting"]), raw.get("seal"))
+        space = _space(raw, setting, str(path))
         config = space.config_from(raw["best"]["config"])
         latency_ms, accuracy = (files.number(raw["best"][key], key) for key in ("latency_ms", "accuracy"))
         kept = _kept(raw.get("genes", {}))
@@ -107,7 +134,37 @@ def read_result(path: Path) -> SavedResult:
         raise NasvitEdgeError(
             f"result {str(path)!r} is damaged ({type(error).__name__}: {error}); run the search again"
         ) from None
-    return SavedResult(setting, space, config, latency_ms, accuracy, kept, raw)
+    return SavedResult(setting, space, config, latency_ms, accuracy, kept, raw, elsewhere)
+
+
+def _own(setting: Setting, seal: object) -> tuple[Setting, dict[str, str]]:
+    """The setting with what may be used of it, and what may not."""
+    if seals.is_own(_typed(setting), seal):
+        return setting, {}
+    weights = [path.stem for path in files.data("weights").glob("*.safetensors")]
+    given = setting.supernet or ""
+    known = {
+        "supernet": given in weights or re.fullmatch(r"random(:\d+)?", given),
+        "calibration": setting.calibration == BUNDLED,
+        "accuracy": setting.accuracy in predictor_names(),
+    }
+    left = {name: getattr(setting, name) for name, is_known in known.items() if not is_known}
+    elsewhere = {name: value for name, value in left.items() if value is not None}
+    empty: dict[str, Any] = dict.fromkeys(elsewhere)
+    return replace(setting, **empty, labels_in_order=False), elsewhere
+
+
+def _space(raw: dict[str, Any], setting: Setting, where: str) -> SearchSpace:
+    """The space that is in the file; of an older file the one that it names."""
+    if "space" in raw:
+        return read_space(raw["space"], where)
+    if setting.space in space_names():
+        return load_space(setting.space)
+    if not seals.is_own(_typed(setting), raw.get("seal")):
+        raise NasvitEdgeError(
+            f"its space {setting.space[:200]!r} is not in it, and a path in a file is not followed; search again"
+        )
+    return load_space(setting.space)
 
 
 _KINDS: dict[str, tuple[type, ...]] = {

@@ -16,7 +16,7 @@ from typing import Any, get_type_hints
 from nasvit_edge import files
 from nasvit_edge.errors import RecipeError
 from nasvit_edge.preparation import SMALL_IMAGES
-from nasvit_edge.space import SearchSpace, family, load_space
+from nasvit_edge.space import SearchSpace, family, load_space, space_names
 
 
 def _within(low: float, high: float, default: float) -> Any:
@@ -201,13 +201,15 @@ def _read(name: str, seen: tuple[Path, ...]) -> tuple[dict[str, Any], Path]:
     if base is None:
         return content, path
     seen = (*seen, path.resolve())
-    if not isinstance(base, str) or _place(base, path).resolve() in seen:
-        raise RecipeError(f"recipe {str(path)!r}: key 'extends' is {base!r}; it must name another recipe")
+    if not files.is_name(base) or _place(base, path).resolve() in seen:
+        raise RecipeError(
+            f"recipe {str(path)!r}: key 'extends' is {base!r}; it must name another recipe: a shipped one, or a file beside it"
+        )
     return _merged(_read(str(_place(base, path)) if base.endswith(".toml") else base, seen)[0], content), path
 
 
 def _place(base: str, path: Path) -> Path:
-    """Where the recipe is that the one at `path` extends: shipped, or a file relative to it."""
+    """Where the recipe is that the one at `path` extends: shipped, or a file beside it."""
     return path.parent / base if base.endswith(".toml") else files.data("recipes", f"{base}.toml")
 
 
@@ -222,6 +224,10 @@ def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 def parse_recipe(content: Any, where: str) -> Recipe:
     """Check every key of a recipe; RecipeError names file and key."""
     recipe: Recipe = _parse(Recipe, content, "", where)
+    if recipe.space and recipe.space not in space_names():
+        raise RecipeError(
+            f"recipe {where!r}: key 'space' is {recipe.space[:64]!r}; it must be one of {', '.join(space_names())}"
+        )
     if not recipe.single and not recipe.subnets.smallest and not recipe.subnets.random:
         raise RecipeError(
             f"recipe {where!r}: a supernet needs subnets: give subnets.smallest or subnets.random"

@@ -42,6 +42,7 @@ class Request:
         space: by name or path; it takes over the labels of the data.
         weights: a file or shipped weights to start from; None: the training initialisation.
         teacher: names as `load_teacher` takes them.
+        trust_teacher: whether it may be a program; of this call only: a run that is resumed asks again.
         validate_every: epochs between two measurements on the validation slice; 0: only at the end.
         prepare: from the initial supernet, training and validation images to the supernet that is trained and
             its own teacher (None: `teacher`).
@@ -53,6 +54,7 @@ class Request:
     settings: Settings
     weights: str | None = None
     teacher: str | None = None
+    trust_teacher: bool = False
     resume: bool = False
     conflicts: bool = False
     tensorboard: bool = False
@@ -203,7 +205,8 @@ def _teacher(request: Request, space: SearchSpace, note: Callable[[str], None]) 
     names = tuple(space.label_names())
     if names != ordered(names) and space.labels != IMAGENET:
         note(f"the teacher's classes are taken to be in the order of the labels: {some(names)}")
-    teacher = load_teacher(request.teacher, space, scale=request.recipe.loss.teacher_scale)
+    scale, trust = request.recipe.loss.teacher_scale, request.trust_teacher
+    teacher = load_teacher(request.teacher, space, scale=scale, trust=trust)
     for member in teacher.members:
         if member.note:
             note(f"teacher {member.name}: {member.note}")

@@ -1,7 +1,8 @@
 """External teachers: what the largest subnet learns from instead of the labels (spec section 4, step 1).
 
 B images, S the side they come with; a teacher sees the very images that the supernet sees, normalised and resized
-as it was trained. Nothing in a teacher's file is executed, except for TorchScript, which cannot reach outside itself.
+as it was trained. State dicts, safetensors and ONNX are data, of which nothing is executed. A TorchScript file and a
+pickled model are programs, which can do whatever the user can: they are loaded only where the user says so.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from nasvit_edge.model.checkpoint import load_supernet, resolve_weights
 from nasvit_edge.model.subnet import fold, materialise
 from nasvit_edge.model.weights_file import find, open_weights, weights_file
 from nasvit_edge.space import SearchSpace, load_space, space_names
+from nasvit_edge.train.onnx_teacher import OnnxClassifier
 
 _FORMS = (
-    "timm:NAME, torchvision:NAME, either with @FILE for weights of your own, a TorchScript file (.pt, .pth, .ts), "
-    "or supernet weights (.safetensors, a run's folder)"
+    "timm:NAME, torchvision:NAME, either with @FILE for weights of your own, an ONNX file, supernet weights "
+    "(.safetensors, a run's folder), or with --trust-teacher a TorchScript file or pickled model (.pt, .pth, .ts)"
 )
 _COUNTER = "num_batches_tracked"
 
@@ -101,23 +103,24 @@ class Teacher:
             )
 
 
-def load_teacher(names: str, space: SearchSpace, *, scale: float = 5.0) -> Teacher:
+def load_teacher(names: str, space: SearchSpace, *, scale: float = 5.0, trust: bool = False) -> Teacher:
     """The teacher of a run, several separated by commas.
 
     Args:
         names: timm:NAME or torchvision:NAME with the library's own weights (fetched once), or those of
-            NAME@FILE; a TorchScript file; weights of a supernet of ours, of which the largest subnet teaches.
+            NAME@FILE; an ONNX file; weights of a supernet of ours, of which the largest subnet teaches; a program.
         space: the classes to teach, and how images are normalised.
         scale: of the logits (recipe key loss.teacher_scale).
+        trust: whether files that are programs (TorchScript, pickled models) may run; no file can say so.
 
     Raises:
-        CheckpointError: unknown, unreadable, not to be fetched, or for other classes.
+        CheckpointError: unknown, unreadable, not to be fetched, for other classes, or a program that is not trusted.
         MissingExtraError: timm or torchvision is not installed.
     """
     parts = [name.strip() for name in names.split(",")]
     if not all(parts):
         raise CheckpointError(f"teacher {names!r} names nothing; give {_FORMS}")
-    return Teacher([_member(name, space) for name in parts], space, scale)
+    return Teacher([_member(name, space, trust) for name in parts], space, scale)
 
 
 def renormalised(images: Tensor, old: Sequence[Sequence[float]], new: Sequence[Sequence[float]]) -> Tensor:
@@ -127,7 +130,7 @@ def renormalised(images: Tensor, old: Sequence[Sequence[float]], new: Sequence[S
     return anew
 
 
-def _member(name: str, space: SearchSpace) -> Member:
+def _member(name: str, space: SearchSpace, trust: bool) -> Member:
     library, colon, rest = name.partition(":")
     if colon and library in ("timm", "torchvision"):
         model, _, weights = rest.partition("@")
@@ -136,8 +139,10 @@ def _member(name: str, space: SearchSpace) -> Member:
     path = Path(file_and_key(name)[0])
     if path.is_dir() or path.suffix == ".safetensors" or re.fullmatch(r"[\w-]{1,64}", name):
         return _supernet(name, space)
+    if path.suffix == ".onnx":
+        return _onnx(name, space)
     if path.suffix in (".pt", ".pth", ".ts", ".pt2"):
-        return _script(name)
+        return _program(name, trust)
     raise CheckpointError(f"unknown teacher {name!r}; give {_FORMS}")
 
 
@@ -217,11 +222,8 @@ def _supernet(name: str, space: SearchSpace) -> Member:
     own = space
     if beside.exists() or name in space_names():  # shipped weights are of the space of their name
         own = load_space(beside if beside.exists() else name)
-    if own is not space and own.label_names() != space.label_names():
-        raise CheckpointError(
-            f"teacher {name!r} knows the classes {_some(own)}; the data have {_some(space)}: "
-            "give one that was trained on these classes"
-        )
+    if own is not space:
+        _refuse_others(name, own.label_names(), space)
     try:
         supernet = load_supernet(weights, own)
     except CheckpointError as error:
@@ -234,30 +236,69 @@ def _supernet(name: str, space: SearchSpace) -> Member:
     )
 
 
-def _some(space: SearchSpace) -> str:
-    names = space.label_names()
+def _onnx(name: str, space: SearchSpace) -> Member:
+    module = OnnxClassifier(Path(name))
+    labels, normal = module.labels(), module.normalisation()
+    if labels is not None:
+        _refuse_others(name, labels, space)
+    mean, std = normal or (None, None)
+    return Member(name, module, module.size, mean, std)
+
+
+def _refuse_others(name: str, labels: Sequence[str], space: SearchSpace) -> None:
+    """CheckpointError where a teacher's own classes are others than those of the data."""
+    if list(labels) != space.label_names():
+        raise CheckpointError(
+            f"teacher {name!r} knows the classes {_some(labels)}; the data have {_some(space.label_names())}: "
+            "give one that was trained on these classes"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _script(name: str) -> Member:
+def _program(name: str, trust: bool) -> Member:
+    """A file that torch runs: TorchScript, or a pickled model."""
     inside = _inside(Path(name))
     if any(entry.endswith(("/archive_format", "serialized_exported_program.json")) for entry in inside):
         raise CheckpointError(
             f"teacher {name!r} is a torch.export program, and torch runs what is pickled in those; "
-            "save it as TorchScript, or its state dict for timm:NAME@FILE"
+            "save it as ONNX, or its state dict for timm:NAME@FILE"
         )
-    if not any("/code/" in entry for entry in inside):
+    scripted = any("/code/" in entry for entry in inside)
+    if not scripted and not _is_pickled_model(Path(name)):
         raise CheckpointError(
             f"teacher {name!r} is not TorchScript; where it is a state dict, name its model too, "
             f"like timm:resnet18@{name}"
         )
+    if not trust:
+        raise CheckpointError(
+            f"teacher {name!r} is a {'TorchScript file' if scripted else 'pickled model'}, which is a program and could do "
+            "whatever you can: add --trust-teacher if you trust who made it, or save it as ONNX or its state dict for timm:NAME@FILE"
+        )
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # deprecated, and still what people have
-            module: Any = torch.jit.load(name, map_location="cpu")  # type: ignore[no-untyped-call]
-    except (RuntimeError, ValueError, OSError) as error:
+        module = _scripted(name) if scripted else torch.load(name, map_location="cpu", weights_only=False)
+    except Exception as error:  # noqa: BLE001 - a program can fail in any way
         raise CheckpointError(f"teacher {name!r} is damaged or of another torch: {_reason(error)}") from None
+    if not isinstance(module, nn.Module):
+        raise CheckpointError(f"teacher {name!r} holds no model but a {type(module).__name__}")
     return Member(name, module)
+
+
+def _scripted(name: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # deprecated, and still what people have
+        return torch.jit.load(name, map_location="cpu")  # type: ignore[no-untyped-call]
+
+
+def _is_pickled_model(path: Path) -> bool:
+    """Whether `torch.save` wrote an object that only running its pickle gives back; nothing is run."""
+    try:
+        with weights_file(path) as file:
+            return not file.tensors and any(file.top.values())
+    except CheckpointError:
+        return False
 
 
 def _inside(path: Path) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from conftest import TINY, one_line, space_of
@@ -15,18 +16,20 @@ from nasvit_edge.flows import confirm
 from nasvit_edge.flows.limits import Wanted
 from nasvit_edge.flows.search import Plan, Prepared, Request, prepare
 from nasvit_edge.profile.subnets import Visit
+from nasvit_edge.profile.trust import fingerprint
 from nasvit_edge.searching.limits import Limit
 from nasvit_edge.searching.search import Problem
 from nasvit_edge.space import load_space
 
 NANO = load_space("nano")
-MADE = table(NANO, 0, COMPOSITION)
+OTHER = table(NANO, 0, COMPOSITION)  # of a machine that does not say what it is
+MADE = replace(OTHER, raw=OTHER.raw | {"fingerprint": fingerprint()})
 PLAN = Plan(population=30, generations=10)
 
 
-def prepared(budget_ms):
+def prepared(budget_ms, made=MADE):
     limit = Limit(quantity="latency 0", bound=budget_ms, name="--latency")
-    problem = Problem(space=NANO, tables=(MADE,), accuracy=predictor(NANO), limits=(limit,))
+    problem = Problem(space=NANO, tables=(made,), accuracy=predictor(NANO), limits=(limit,))
     return Prepared(problem=problem, setting=SETTING)
 
 
@@ -88,7 +91,7 @@ def test_only_latencies_can_be_confirmed():
 
 def test_a_table_of_another_machine_cannot_be_confirmed():
     with pytest.raises(DeviceError, match="cannot be measured here"):
-        confirm.go(prepared(2 * MADE.predict(NANO.smallest()).ms), 0, PLAN, 3)
+        confirm.go(prepared(2 * MADE.predict(NANO.smallest()).ms, OTHER), 0, PLAN, 3)
 
 
 @pytest.mark.slow

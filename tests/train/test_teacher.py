@@ -22,7 +22,10 @@ from nasvit_edge.errors import CheckpointError, MissingExtraError
 from nasvit_edge.model.checkpoint import random_supernet, save_supernet
 from nasvit_edge.model.subnet import materialise
 from nasvit_edge.space import space_toml
+from nasvit_edge.train import run
 from nasvit_edge.train import teacher as teachers
+from nasvit_edge.train.loop import Settings
+from nasvit_edge.train.recipe import load_recipe
 from nasvit_edge.train.teacher import Member, Teacher, load_teacher, renormalised
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -47,7 +50,7 @@ def scripted(path: Path, classes: int = 4, side: int = 12) -> nn.Module:
 
 def test_a_torchscript_file_teaches_the_softmax_of_its_scaled_logits(tiny, tmp_path):
     module, x = scripted(tmp_path / "t.ts"), images(tiny)
-    found = load_teacher(str(tmp_path / "t.ts"), tiny, scale=5.0)(x)
+    found = load_teacher(str(tmp_path / "t.ts"), tiny, trust=True, scale=5.0)(x)
     assert torch.allclose(found, (5 * module(x)).softmax(-1), atol=1e-6)
     assert not found.requires_grad
     assert not found.is_inference()  # cross-entropy keeps its targets for the backward pass
@@ -58,7 +61,9 @@ def test_several_teachers_teach_the_mean_of_their_softmaxes(tiny, tmp_path, scal
     x = images(tiny)
     one, two = scripted(tmp_path / "a.pt"), random_supernet(tiny, 3)
     save_supernet(two, tmp_path / "b.safetensors", {})
-    both = load_teacher(f"{tmp_path / 'a.pt'} , {tmp_path / 'b.safetensors'}", tiny, scale=scale)(x)
+    both = load_teacher(f"{tmp_path / 'a.pt'} , {tmp_path / 'b.safetensors'}", tiny, scale=scale, trust=True)(
+        x
+    )
     largest = materialise(two, tiny.largest())
     with torch.no_grad():
         expected = ((scale * one(x)).softmax(-1) + (scale * largest(x)).softmax(-1)) / 2
@@ -180,7 +185,8 @@ def test_weights_of_another_model_or_other_classes_name_the_key(tiny, tmp_path):
         ("timm:no_such_model", "unknown teacher"),
         ("torchvision:no_such_model", "unknown teacher"),
         ("torchvision:fcn_resnet50", "unknown teacher"),  # segments
-        ("resnet50.onnx", "timm:NAME, torchvision:NAME"),
+        ("resnet50.tflite", "timm:NAME, torchvision:NAME"),
+        ("absent.onnx", "No such file"),
         ("no_such_weights", "no weights"),
         ("absent.pt", "No such file"),
         ("absent.safetensors", "No such file"),
@@ -199,14 +205,14 @@ def test_what_cannot_teach_says_why_in_one_line(tiny, name, said):
 def test_another_number_of_classes_is_refused(tiny, tmp_path):
     scripted(tmp_path / "t.pt", classes=7)
     with pytest.raises(CheckpointError, match="has 7 classes; the data have 4") as caught:
-        load_teacher(str(tmp_path / "t.pt"), tiny)
+        load_teacher(str(tmp_path / "t.pt"), tiny, trust=True)
     one_line(caught)
 
 
 def test_a_model_that_does_not_fit_the_images_is_refused_at_once(tiny, tmp_path):
     scripted(tmp_path / "t.pt", side=32)
     with pytest.raises(CheckpointError, match="does not take batches of 12 x 12 images") as caught:
-        load_teacher(str(tmp_path / "t.pt"), tiny)
+        load_teacher(str(tmp_path / "t.pt"), tiny, trust=True)
     one_line(caught)
 
 
@@ -279,7 +285,7 @@ def test_a_damaged_file_is_an_error_or_the_same_teacher(tiny, tmp_path_factory, 
         for _ in range(3):
             content[rng.randrange(len(content))] = rng.randrange(256)
     broken.write_bytes(content)
-    found = only_user_errors(load_teacher, str(broken), tiny)
+    found = only_user_errors(load_teacher, str(broken), tiny, trust=True)
     if not isinstance(found, str):
         assert found(torch.zeros(2, 3, 12, 12)).shape == (2, 4)
 
@@ -301,6 +307,174 @@ def test_an_archive_of_something_else_is_no_teacher(tiny, tmp_path):
 
 def test_nothing_of_a_teacher_is_trained(tiny, tmp_path):
     scripted(tmp_path / "t.pt")
-    teach = load_teacher(str(tmp_path / "t.pt"), tiny)
+    teach = load_teacher(str(tmp_path / "t.pt"), tiny, trust=True)
     assert not any(p.requires_grad for m in teach.members for p in m.module.parameters())
     assert teachers.Teacher is Teacher
+
+
+# -- programs ---------------------------------------------------------------------------------------
+
+
+class Writes(nn.Module):
+    """A model whose script writes a file as soon as it is asked."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self.where = where
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        torch.save(x, self.where)
+        return x.flatten(1)[:, :4]
+
+
+class Pickled(nn.Module):
+    """A model that leaves a mark when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        super().__init__()
+        self.mark = Bomb(mark)
+
+    def forward(self, x):
+        return x.flatten(1)[:, :4]
+
+
+def programs(folder: Path, mark: Path) -> list[Path]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(Writes(str(mark))).save(str(folder / "scripted.pt"))
+    torch.save(Pickled(mark), folder / "pickled.pth")
+    torch.save(Pickled(mark), folder / "old.pt", _use_new_zipfile_serialization=False)
+    torch.save({"model": Pickled(mark)}, folder / "within.pt")
+    return sorted(folder.iterdir())
+
+
+def test_programs_run_only_where_the_user_trusts_them(tiny, tmp_path):
+    (tmp_path / "files").mkdir()
+    mark = tmp_path / "mark"
+    for path in programs(tmp_path / "files", mark):
+        with pytest.raises(CheckpointError, match=r"is a program .*--trust-teacher") as caught:
+            load_teacher(str(path), tiny)
+        one_line(caught)
+        assert not mark.exists()
+        only_user_errors(load_teacher, str(path), tiny, trust=True)
+        assert mark.exists()  # it is a program indeed
+        mark.unlink()
+
+
+def test_a_pickled_model_that_is_trusted_teaches(tiny, tmp_path):
+    torch.save(Recorder(), tmp_path / "m.pth")
+    x = images(tiny)
+    found = load_teacher(str(tmp_path / "m.pth"), tiny, trust=True)(x)
+    assert torch.allclose(found, (5 * x.flatten(1)[:, :4]).softmax(-1))
+
+
+def test_a_run_that_is_resumed_asks_for_trust_again(tiny, tmp_path):
+    """What a run folder holds never says that its teacher may run."""
+    scripted(tmp_path / "t.ts", classes=4, side=12)
+    (tmp_path / "space.toml").write_text(space_toml(tiny))
+    told = {"space": str(tmp_path / "space.toml"), "data": "unused", "recipe": load_recipe("single")}
+    request = run.Request(**told, settings=Settings(out=tmp_path), teacher=str(tmp_path / "t.ts"))
+    with pytest.raises(CheckpointError, match="--trust-teacher"):
+        run._teacher(replace(request, resume=True), tiny, print)
+    assert run._teacher(replace(request, resume=True, trust_teacher=True), tiny, print) is not None
+    assert "trust" not in str(load_recipe("single").to_dict())
+
+
+# -- ONNX -------------------------------------------------------------------------------------------
+
+
+def onnx_file(path: Path, *, batch: object = "N", softmax: bool = False, kind: str = "float", **inside: str):
+    """A linear classifier of 12 x 12 images, and its weights (432, 4)."""
+    onnx = require_module("onnx")
+    require_module("onnxruntime")
+    helper, types = onnx.helper, onnx.TensorProto
+    number, numpy_kind = (types.FLOAT16, "float16") if kind == "half" else (types.FLOAT, "float32")
+    weights = (0.1 * torch.randn(432, 4, generator=torch.Generator().manual_seed(3))).numpy()
+    nodes = [
+        helper.make_node("Flatten", ["image"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["y"]),
+    ]
+    nodes += [helper.make_node("Softmax", ["y"], ["p"])] if softmax else []
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("image", number, [batch, 3, 12, 12])],
+        [helper.make_tensor_value_info("p" if softmax else "y", number, [batch, 4])],
+        [onnx.numpy_helper.from_array(weights.astype(numpy_kind), "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, inside)
+    onnx.save(model, str(path))
+    return torch.from_numpy(weights)
+
+
+@pytest.mark.parametrize("batch", ["N", 1, 3])
+@pytest.mark.parametrize("kind", ["float", "half"])
+def test_an_onnx_file_teaches_the_softmax_of_its_scaled_logits(tiny, tmp_path, batch, kind):
+    weights, x = onnx_file(tmp_path / "t.onnx", batch=batch, kind=kind), images(tiny)
+    found = load_teacher(str(tmp_path / "t.onnx"), tiny, scale=5.0)(x)
+    assert torch.allclose(
+        found, (5 * x.flatten(1) @ weights).softmax(-1), atol=2e-2 if kind == "half" else 1e-5
+    )
+    assert not found.requires_grad
+
+
+def test_an_onnx_file_that_ends_in_a_softmax_teaches_the_same(tiny, tmp_path):
+    onnx_file(tmp_path / "a.onnx")
+    onnx_file(tmp_path / "b.onnx", softmax=True)
+    x = images(tiny)
+    one, two = (load_teacher(str(tmp_path / name), tiny)(x) for name in ("a.onnx", "b.onnx"))
+    assert torch.allclose(one, two, atol=1e-5)
+
+
+def test_an_onnx_file_that_says_how_images_are_prepared_gets_them_so(tiny, tmp_path):
+    own = '{"mean": [0, 0, 0], "std": [1, 1, 1]}'
+    weights = onnx_file(tmp_path / "t.onnx", preparation=own)
+    pixels = torch.rand(2, 3, 12, 12)
+    found = load_teacher(str(tmp_path / "t.onnx"), tiny)(_normal(pixels, tiny))
+    assert torch.allclose(found, (5 * pixels.flatten(1) @ weights).softmax(-1), atol=1e-4)
+
+
+def test_an_onnx_file_of_other_classes_is_refused(tiny, tmp_path):
+    onnx_file(tmp_path / "t.onnx", labels='["a", "b", "c", "d"]')
+    with pytest.raises(CheckpointError, match="knows the classes a, b, c and 1 more"):
+        load_teacher(str(tmp_path / "t.onnx"), tiny)
+
+
+@pytest.mark.parametrize("place", ["/etc/hostname", "../w.bin", "a/w.bin", "link.bin", "absent.bin"])
+def test_an_onnx_file_opens_no_file_that_is_not_beside_it(tiny, tmp_path, place):
+    onnx = require_module("onnx")
+    folder = tmp_path / "inner"
+    folder.mkdir()
+    onnx_file(folder / "t.onnx")
+    model = onnx.load(str(folder / "t.onnx"))
+    tensor = model.graph.initializer[0]
+    (tmp_path / "w.bin").write_bytes(tensor.raw_data)
+    (folder / "link.bin").symlink_to(tmp_path / "w.bin")
+    (folder / "w.bin").write_bytes(tensor.raw_data)
+    onnx.external_data_helper.set_external_data(tensor, "w.bin")
+    tensor.ClearField("raw_data")
+    location = next(entry for entry in tensor.external_data if entry.key == "location")
+    (folder / "t.onnx").write_bytes(model.SerializeToString())
+    load_teacher(str(folder / "t.onnx"), tiny)
+    location.value = place
+    (folder / "t.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(CheckpointError, match="no file beside it") as caught:
+        load_teacher(str(folder / "t.onnx"), tiny)
+    one_line(caught)
+
+
+@given(seed=st.integers(0, 2**31), cut=st.booleans())
+@settings(max_examples=25)
+def test_a_damaged_onnx_file_is_an_error_or_a_teacher(tiny, tmp_path_factory, seed, cut):
+    folder, rng = tmp_path_factory.getbasetemp(), random.Random(seed)
+    onnx_file(folder / "whole.onnx")
+    content = bytearray((folder / "whole.onnx").read_bytes())
+    if cut:
+        content = content[: rng.randrange(len(content))]
+    else:
+        content[rng.randrange(300)] = rng.randrange(256)
+    (folder / "broken.onnx").write_bytes(content)
+    found = only_user_errors(load_teacher, str(folder / "broken.onnx"), tiny)
+    if not isinstance(found, str):
+        assert found(torch.zeros(2, 3, 12, 12)).shape == (2, 4)
