@@ -249,6 +249,11 @@ def _remarks(results: Sequence[Result]) -> list[str]:
         busy = result.raw["device"].get("busy_cores")
         if isinstance(busy, int | float) and busy > 0.25:
             told.append(f"{result.device}: other work kept {busy:.1f} cores busy")
+        told += [
+            f"{a.name}: {a.int8_macs:.1%} of its MACs are in int8"
+            for a in result.artifacts
+            if a.precision == "int8" and a.int8_macs is not None
+        ]
         if result.aa:
             told.append(f"{result.device}: an A/A run: both sides are the same file")
     return told

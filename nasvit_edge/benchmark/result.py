@@ -18,7 +18,7 @@ from typing import Any
 
 from nasvit_edge import files
 from nasvit_edge.benchmark.accuracy import Accuracy, read_accuracy
-from nasvit_edge.benchmark.fields import count, text
+from nasvit_edge.benchmark.fields import count, share, text
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.transport.job import FLAGS, is_positive, measurement
 
@@ -41,6 +41,7 @@ class Measured:
         rounds: as the runner answered, with `round`, `position` and `flags`.
         predicted_ms: value, low and high end, of the device's latency table; None without one.
         fallback_ops: how many ops the runtime's delegate or parser would not take; None where nobody can tell.
+        int8_macs: the share of them that is in int8; None of a file that claims no 8 bits, or was measured by an older version.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Measured:
     predicted_ms: tuple[float, float, float] | None
     fallback_ops: int | None
     macs: int | None
+    int8_macs: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,7 @@ def _measured(entry: Any, artifacts: int) -> Measured:
         predicted_ms=None if predicted is None else _three(predicted),
         fallback_ops=None if fallback is None else count(fallback, 0, 1 << 30),
         macs=None if macs is None else count(macs, 1, 1 << 60),
+        int8_macs=None if entry.get("int8_macs") is None else share(entry["int8_macs"]),
     )
 
 

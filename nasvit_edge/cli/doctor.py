@@ -9,6 +9,7 @@ import typer
 
 from nasvit_edge.cli import options
 from nasvit_edge.cli.output import note, note_unchecked, print_json, print_table, waiting
+from nasvit_edge.export import arithmetic
 
 
 def doctor(
@@ -32,6 +33,8 @@ def doctor(
         print_json(report)
     elif artifact:
         _print_placements(report["targets"])
+        if report["arithmetic"] is not None:
+            note(arithmetic.line(report["arithmetic"], report["precision"]))
     else:
         rows = [[row["extra"], row["package"], row["state"]] for row in report["packages"]]
         print_table(["extra", "package", "version"], rows)

@@ -19,6 +19,7 @@ from nasvit_edge.cli.output import (
     waiting,
 )
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.export import arithmetic
 from nasvit_edge.preparation import PUBLISHED
 from nasvit_edge.units import show_count
 
@@ -111,6 +112,8 @@ def _artifact(artifact: Path, values: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(report)
         return
+    if report["arithmetic"] is not None:
+        note(arithmetic.line(report["arithmetic"], report["precision"]))
     if "mean_iou" in report:
         print_scenes(report)
         return

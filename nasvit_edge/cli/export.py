@@ -10,8 +10,19 @@ import typer
 from nasvit_edge.cli import options
 from nasvit_edge.cli.output import note, print_json, print_table, waiting
 from nasvit_edge.errors import ExportError
+from nasvit_edge.export import arithmetic
 
-COLUMNS = ["artifact", "precision", "error", "signal/noise", "same top-1", "top-1 points", "check", "size"]
+COLUMNS = [
+    "artifact",
+    "precision",
+    "error",
+    "signal/noise",
+    "same top-1",
+    "top-1 points",
+    "in int8",
+    "check",
+    "size",
+]
 SEGMENTER_COLUMNS = [
     *(
         "artifact",
@@ -21,6 +32,7 @@ SEGMENTER_COLUMNS = [
         "signal/noise",
         "same labels",
         "mean IoU points",
+        "in int8",
         "check",
         "size",
     )
@@ -93,6 +105,7 @@ def export(
         print_json(report)
         return
     _print(report)
+    _note_arithmetic(report)
     if report["kept_in_float"]:
         note(f"kept in floating point: {', '.join(report['kept_in_float'])}")
     for failure in report["failures"]:
@@ -129,6 +142,7 @@ def verify(
         note(
             f"checked on {report['inputs']} inputs, {report['real_images']} of them real images; reference: {report['reference']}"
         )
+        _note_arithmetic(report)
         if report.get("scenes"):
             print_scenes(report["scenes"])
         _note_reproduction(report)
@@ -137,6 +151,11 @@ def verify(
         _note_doubts(report)
     if not report["passed"]:
         raise SystemExit(1)
+
+
+def _note_arithmetic(report: dict[str, Any]) -> None:
+    if report["arithmetic"] is not None:
+        note(arithmetic.line(report["arithmetic"], report["precision"]))
 
 
 def _note_doubts(report: dict[str, Any]) -> None:
@@ -203,6 +222,7 @@ def _segmenter_row(report: dict[str, Any]) -> list[str]:
         "-" if report["snr_db"] is None else f"{report['snr_db']:.1f} dB",
         f"{report['pixels']:.3%}",
         "-" if drop is None else f"{-drop * 100:+.2f}",
+        arithmetic.shown(report["arithmetic"], report["precision"]),
         "passed" if report["passed"] else "FAILED",
         f"{report['bytes'] / 1e6:.2f} MB",
     ]
@@ -218,6 +238,7 @@ def _row(report: dict[str, Any]) -> list[str]:
         f"{report['snr_db']:.1f} dB",
         "-" if agreement is None else f"{agreement:.2%}",
         "-" if drop is None else f"{-drop * 100:+.2f} ({-high * 100:+.2f} to {-low * 100:+.2f})",
+        arithmetic.shown(report["arithmetic"], report["precision"]),
         "passed" if report["passed"] else "FAILED",
         f"{report['bytes'] / 1e6:.2f} MB",
     ]

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from nasvit_edge.export import dense
+from nasvit_edge.export.arithmetic import Arithmetic
 from nasvit_edge.export.formats import Threshold
 from nasvit_edge.export.reproduction import Reproduction
 from nasvit_edge.paired import Estimate
 
 GATE_ALPHA = 0.05  # chance of failing a file whose top-1 is lower by just what is allowed
+_LISTED = 4  # layers
 _FIGURES = ("error", "snr_db", "agreement", "top1_drop", "top1", "images", "inputs", "real_images")
 
 
@@ -26,6 +28,7 @@ class Check:
         top1_change: of the file less the supernet's, with the interval of `compare_hits` at `GATE_ALPHA`.
         pixels: the share of a segmenter's pixels that have the supernet's label, of `pixel_count`.
         scenes: on labelled scenes (`scene_checks.compared`).
+        arithmetic: of a file that claims 8 bits, what of it is; None of another.
         reproduction: against the file's own outputs at export; None at export.
     """
 
@@ -42,6 +45,7 @@ class Check:
     pixels: float | None = None
     pixel_count: int = 0
     scenes: Mapping[str, Any] | None = None
+    arithmetic: Arithmetic | None = None
     reproduction: Reproduction | None = None
 
     @property
@@ -64,7 +68,7 @@ class Check:
             found.append(
                 f"agrees with the supernet on {self.agreement:.2%} of {self.images} images (at least {limit.agreement:.0%})"
             )
-        found += self._top1_failures() + self._pixel_failures()
+        found += self._top1_failures() + self._pixel_failures() + self.float_failures()
         return found + (self.reproduction.failures() if self.reproduction else [])
 
     def doubts(self) -> list[str]:
@@ -75,6 +79,22 @@ class Check:
                 f"top-1 is {drop * 100:.2f} points lower (at most {limit * 100:g}), which {self.images} images do not settle"
             )
         return found
+
+    def float_failures(self) -> list[str]:
+        """What makes an int8 file none: the layers that are in floating point."""
+        limit, found = self.threshold.int8_macs, self.arithmetic
+        if limit is None or found is None or found.int8_layer_macs >= limit:
+            return []
+        names = [layer.name for layer in sorted(found.float_layers, key=lambda layer: -layer.macs)]
+        more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+        return [
+            f"{found.int8_layer_macs:.1%} of the MACs of its layers are in int8 (at least {limit:.0%}): {len(names)} of "
+            f"{len(found.weighted)} layers are in floating point ({', '.join(names[:_LISTED])}{more})"
+        ]
+
+    def inexact(self) -> list[str]:
+        """What of the doubts keeping more in floating point can mend."""
+        return [doubt for doubt in self.doubts() if doubt not in self.float_failures()]
 
     def _top1_failures(self) -> list[str]:
         """Top-1 fails where even the near end of the interval of its loss is beyond the limit."""
@@ -103,6 +123,7 @@ class Check:
         found = {name: _finite(getattr(self, name)) for name in _FIGURES}
         change = self.top1_change
         found["top1_drop_interval"] = None if change is None else [-change.high, -change.low]
+        found["arithmetic"] = None if self.arithmetic is None else self.arithmetic.to_dict()
         found["reproduction"] = None if self.reproduction is None else self.reproduction.to_dict(_finite)
         limits = {name: getattr(self.threshold, name) for name in Threshold.__slots__}
         if self.pixels is None:  # a classifier

@@ -26,7 +26,7 @@ _KEYS: dict[str, type] = {
     "threshold": dict,
 }
 _LIMITS = {
-    *("error", "snr_db", "agreement", "top1_drop", "pixels"),
+    *("error", "snr_db", "agreement", "top1_drop", "pixels", "int8_macs"),
     *("reproduction", "reproduction_db", "reproduction_agreement"),
 }
 
@@ -41,6 +41,7 @@ class Threshold:
         agreement: lowest share of images with the supernet's top-1.
         top1_drop: largest loss of top-1 on labelled images, of a segmenter of mean IoU on labelled scenes (a fraction).
         pixels: of a segmenter, lowest share of pixels with the supernet's label.
+        int8_macs: of int8, lowest share of the multiply-accumulates of layers with weights that are in 8 bits.
         reproduction: largest change of the file's own outputs since export on another processor or runtime: where
             `reproduction_db` is given, of what it gives plainly (`reproduction.Reproduction.plain_change`).
         reproduction_db, reproduction_agreement: there, of a precision that processors compute in different ways: lowest
@@ -52,6 +53,7 @@ class Threshold:
     agreement: float | None = None
     top1_drop: float | None = None
     pixels: float | None = None
+    int8_macs: float | None = None
     reproduction: float = 1e-3
     reproduction_db: float | None = None
     reproduction_agreement: float | None = None

@@ -67,7 +67,7 @@ class Program:
         """The value before the classifier's softmax, else the program's output."""
         chain = self._after_logits()
         return (
-            self._bound(chain[-1], "x" if len(chain) > 1 else "probabilities")
+            self.bound(chain[-1], "x" if len(chain) > 1 else "probabilities")
             if chain
             else str(self.block.outputs[0])
         )
@@ -77,13 +77,13 @@ class Program:
         op = self.producers[str(self.block.outputs[0])]
         if op.type != "classify":
             return []
-        chain, name = [op], self._bound(op, "probabilities")
+        chain, name = [op], self.bound(op, "probabilities")
         while self.producers[name].type in ("cast", "softmax"):
             op = self.producers[name]
             if op in chain:
                 raise VerifyError("the program's last operations go round in a circle")
             chain.append(op)
-            name = self._bound(op, "x")
+            name = self.bound(op, "x")
         return chain
 
     def faults(self) -> list[str]:
@@ -156,8 +156,17 @@ class Program:
         values = [known[b.name] if b.WhichOneof("binding") == "name" else self._value(b.value) for b in bound]
         return values if name == "values" else values[0]
 
-    def _bound(self, op: Any, name: str) -> str:
+    def bound(self, op: Any, name: str) -> str:
+        """The name of the value that an operation takes as `name`."""
         return str(op.inputs[name].arguments[0].name)
+
+    def flag(self, op: Any, name: str) -> bool:
+        """A constant of an operation that is true or false; false where it is not given."""
+        if name not in op.inputs:
+            return False
+        given = op.inputs[name].arguments[0]
+        constant = given.WhichOneof("binding") == "name"
+        return bool(self._value(self.producers[given.name].attributes["val"] if constant else given.value))
 
     def _value(self, value: Any) -> Any:
         """A constant: a tensor, or for text an array of strings."""

@@ -83,13 +83,13 @@ def tflite_ops(path: Path) -> list[_TfliteOp]:
             kind = names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
             tensors = [graph.Tensors(op.Outputs(i)) for i in range(op.OutputsLength())]
             axes = max(t.ShapeLength() for t in tensors)
-            found.append(_TfliteOp(kind, _short(tensors[0].Name().decode()), axes))
+            found.append(_TfliteOp(kind, short_name(tensors[0].Name().decode()), axes))
     except Exception as error:  # noqa: BLE001 - a damaged flatbuffer can fail anywhere
         raise VerifyError(f"artifact {str(path)!r} is damaged: {type(error).__name__}") from None
     return found
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
     """The part of a converted tensor's name that says which layer it is."""
     parts = [part.rsplit(".", 1)[-1] for part in name.split(";")[0].split("/")]
     return "/".join(parts[2:]) or name[:40] or "output"

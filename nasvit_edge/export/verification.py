@@ -18,7 +18,7 @@ from nasvit_edge import data_sets
 from nasvit_edge.data_sets.scenes import SceneSet
 from nasvit_edge.data_sets.slices import Note, silent
 from nasvit_edge.errors import NasvitEdgeError, VerifyError
-from nasvit_edge.export import dense, parity, reproduction, scene_checks
+from nasvit_edge.export import arithmetic, dense, parity, reproduction, scene_checks
 from nasvit_edge.export.artifact import Artifact, open_artifact, versions
 from nasvit_edge.export.checks import Check
 from nasvit_edge.export.references import Reference, Stored, read_stored, reference
@@ -57,7 +57,7 @@ def verify(
         expected = reference(supernet, space, config, stored.statistics, images=labelled, output=output)
         kind = "supernet"
     run = artifact.form.module().runner(path)
-    more = {}
+    more: dict[str, Any] = {"arithmetic": arithmetic.arithmetic(path, artifact.form.name, artifact.precision)}
     if data is not None:
         exact = None if supernet is None else scene_checks.elastic(supernet, config, stored.statistics)
         more["scenes"] = scene_checks.compared(run, exact, data, space, config)
@@ -132,6 +132,8 @@ def evaluate(
         "images": len(right),
         "correct": int(right.sum()),
         "accuracy": int(right.sum()) / len(right),
+        "precision": artifact.precision,
+        "arithmetic": arithmetic.told(path, artifact.form.name, artifact.precision),
     }
 
 
@@ -146,7 +148,9 @@ def _on_scenes(artifact: Artifact, space: SearchSpace, data: str, threads: int) 
         statistics = read_stored(artifact, space, config).statistics
         exact = scene_checks.elastic(supernet, config, statistics)
     found = scene_checks.compared(run, exact, data, space, config)
-    return {"artifact": artifact.path.name, "checked": artifact.checked} | found
+    told = arithmetic.told(artifact.path, artifact.form.name, artifact.precision)
+    about = {"artifact": artifact.path.name, "checked": artifact.checked, "precision": artifact.precision}
+    return about | {"arithmetic": told} | found
 
 
 def hits(

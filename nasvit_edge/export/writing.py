@@ -14,10 +14,11 @@ import numpy as np
 
 from nasvit_edge import data_sets, files
 from nasvit_edge.errors import ExportError, VerifyError
-from nasvit_edge.export import artifact, dense, sensitivity
+from nasvit_edge.export import arithmetic, artifact, dense, sensitivity
+from nasvit_edge.export.advice import advice
 from nasvit_edge.export.artifact import describe, digest, reference_path, sidecar_path, size_bytes, versions
 from nasvit_edge.export.checks import Check
-from nasvit_edge.export.formats import Content, Format, Recipe, format_names, load_format
+from nasvit_edge.export.formats import Content, Format, Recipe
 from nasvit_edge.export.references import Reference, Stored, reference
 from nasvit_edge.export.reproduction import PLAIN_INPUTS, Outputs, needs_care
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from nasvit_edge.model.subnet import Subnet
     from nasvit_edge.model.supernet import Supernet
 
-RANGE_IMAGES, RANGE_SCENES = 256, 32  # for the ranges of int8 activations
 _Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -102,22 +102,14 @@ def export(
     attempt, kept = _attempts(subnet, form, options, expected, note)
     if not attempt.check.passed and not options.force:
         failures = "; ".join(attempt.check.failures())
+        used, more = 0 if options.calibration is None else len(options.calibration), ""
+        if options.precision == "int8":
+            more = advice(subnet, form, used, attempt.metadata, kept)
         raise VerifyError(
-            f"the {form.name} file fails its check: {failures}; nothing was written (--force keeps it, marked){_advice(subnet, form, options)}"
+            f"the {form.name} file fails its check: {failures}; nothing was written (--force keeps it, marked){more}"
         )
     _save(path, _with_plain(attempt, form, options, expected), form, options, expected, stats, kept)
     return Written(attempt.check, kept)
-
-
-def _advice(subnet: Subnet, form: Format, options: Options) -> str:
-    """What to try where a subnet loses too much in int8."""
-    if options.precision != "int8":
-        return ""
-    others = [name for name in format_names() if name != form.name and "int8" in load_format(name).thresholds]
-    most = RANGE_SCENES if subnet.space.is_dense else RANGE_IMAGES
-    used = 0 if options.calibration is None else len(options.calibration)
-    more = f"--calibrate with more images ({used} gave the ranges, up to {most} can), " if used < most else ""
-    return f"; try {more}--precision w8, --format {' or '.join(others)}, or `nasvit-edge finetune --quantise int8` first"
 
 
 def checked_path(form: Format, path: Path, options: Options) -> Path:
@@ -144,24 +136,32 @@ class _Attempt:
 def _attempts(
     subnet: Subnet, form: Format, options: Options, expected: Reference, note: Callable[[str], None]
 ) -> tuple[_Attempt, tuple[str, ...]]:
-    """One conversion; for int8 more, with ever more of the sensitive ops kept in floating point."""
+    """One conversion; for int8 more, with ever more of the sensitive ops kept in floating point.
+
+    Once too little is left in 8 bits nothing that follows passes, so it ends there, unless the file is kept in any case.
+    """
     recipe = _recipe(subnet, options, expected.output)
     tried = [(_attempt(subnet, form, recipe, options, expected), tuple[str, ...]())]
-    if options.precision != "int8" or not tried[0][0].check.doubts():
+    if options.precision != "int8" or not tried[0][0].check.inexact():
         return tried[0]
     ranked = sensitivity.ranked(subnet, recipe.calibration)
     count = 1
-    while (doubts := tried[-1][0].check.doubts()) and count < len(ranked):
+    while (doubts := tried[-1][0].check.inexact()) and count < len(ranked):
+        if tried[-1][0].check.float_failures() and not options.force:
+            break
         kept = tuple(ranked[:count])
         note(f"int8: {'; '.join(doubts)}; keeping {', '.join(kept)} in floating point")
         tried.append((_attempt(subnet, form, replace(recipe, kept=kept), options, expected), kept))
         count *= 2
-    return tried[-1] if not doubts else min(tried, key=lambda pair: _shortfall(pair[0].check))
+    if not options.force and not any(attempt.check.passed for attempt, _ in tried):
+        return tried[-1]  # how far it was tried
+    return min(tried, key=lambda pair: _shortfall(pair[0].check))
 
 
-def _shortfall(check: Check) -> tuple[bool, float]:
+def _shortfall(check: Check) -> tuple[bool, bool, bool, float]:
     """Less is better."""
-    return (not check.passed, check.top1_drop or 0.0)
+    exact = bool(check.inexact())
+    return (not check.passed, bool(check.doubts()), exact, check.top1_drop or 0.0)
 
 
 def _recipe(subnet: Subnet, options: Options, output: str) -> Recipe:
@@ -191,12 +191,17 @@ def _attempt(subnet: Subnet, form: Format, recipe: Recipe, options: Options, exp
     folded = fold(subnet, form.layout)
     module = PixelLabels(folded).eval() if recipe.output == dense.LABELS else folded
     model = code.convert(module, (options.batch or 1, 3, *subnet.size), recipe)
-    content = code.write_metadata(model, metadata)
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, f"model{form.suffix}")
+        bare, copy = (Path(folder, f"{name}{form.suffix}") for name in ("bare", "model"))
+        artifact.write_content(bare, model)
+        found = arithmetic.arithmetic(bare, form.name, recipe.precision)
+        if found is not None:
+            metadata["arithmetic"] = json.dumps(found.shares(), sort_keys=True)
+        content = code.write_metadata(model, metadata)
         artifact.write_content(copy, content)
         threshold = form.threshold(recipe.precision)
-        check, own = expected.check(code.runner(copy), subnet.space, threshold, "supernet")
+        run = code.runner(copy)
+        check, own = expected.check(run, subnet.space, threshold, "supernet", arithmetic=found)
     return _Attempt(content, metadata, check, own)
 
 

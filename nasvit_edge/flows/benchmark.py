@@ -20,7 +20,7 @@ from nasvit_edge.benchmark.session import Rounds, measure
 from nasvit_edge.data_sets import once
 from nasvit_edge.device import Device, load_device
 from nasvit_edge.errors import NasvitEdgeError
-from nasvit_edge.export import tensorrt
+from nasvit_edge.export import arithmetic, tensorrt
 from nasvit_edge.export.artifact import (
     Artifact,
     digest,
@@ -211,6 +211,7 @@ def _facts(path: Path, runtime: str) -> dict[str, Any]:
         known = {"sha256": digest(content), "bytes": size_bytes(content), "precision": "unknown"}
         return known | {"format": format_of(path.suffix).name, "path": str(path)}
     artifact = open_artifact(path)
+    told = arithmetic.told(path, artifact.form.name, artifact.precision)
     return {
         "path": str(path),
         "sha256": artifact.sidecar["sha256"],
@@ -220,6 +221,7 @@ def _facts(path: Path, runtime: str) -> dict[str, Any]:
         "space": artifact.metadata["space"],
         "config": artifact.metadata["config"],
         "macs": int(artifact.metadata["macs"]) if "macs" in artifact.metadata else None,
+        "int8_macs": None if told is None else told["int8_macs"],
         "fallback_ops": _fallback(artifact, runtime),
     }
 

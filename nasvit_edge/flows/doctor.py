@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nasvit_edge.device import cpu_model, device_names
-from nasvit_edge.export import placement
+from nasvit_edge.export import arithmetic, placement
 from nasvit_edge.export.artifact import open_artifact
 from nasvit_edge.export.formats import format_names
 from nasvit_edge.flows import cache
@@ -29,6 +29,11 @@ def environment() -> dict[str, Any]:
 
 def examine(path: Path) -> dict[str, Any]:
     """What each target of an artifact's format would make of it; where its sidecar is there, it must be the file that was exported."""
-    checked = open_artifact(path, bare=True).checked
-    targets = [found.to_dict() for found in placement.placements(path)]
-    return {"artifact": str(path), "checked": checked, "targets": targets}
+    found = open_artifact(path, bare=True)
+    return {
+        "artifact": str(path),
+        "checked": found.checked,
+        "precision": found.precision,
+        "arithmetic": arithmetic.told(path, found.form.name, found.precision),
+        "targets": [target.to_dict() for target in placement.placements(path)],
+    }

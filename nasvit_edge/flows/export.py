@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nasvit_edge import files
 from nasvit_edge.data_sets.slices import Note
 from nasvit_edge.errors import ExportError
-from nasvit_edge.export import artifact, dense, verification, writing
+from nasvit_edge.export import advice, arithmetic, artifact, dense, verification, writing
 from nasvit_edge.export.formats import Format, load_format
 from nasvit_edge.flows import bundle, cache, recalled
 from nasvit_edge.flows.subject import subject_of
@@ -144,7 +144,7 @@ def _range_images(plan: _Plan) -> np.ndarray[Any, Any]:
         if not plan.supernet.startswith("random"):
             raise ExportError("int8 needs images for the ranges of activations: add --calibrate DATA")
         return parity.inputs(plan.space, side, seed=1)[0]
-    count = writing.RANGE_SCENES if plan.space.is_dense else writing.RANGE_IMAGES
+    count = advice.RANGE_SCENES if plan.space.is_dense else advice.RANGE_IMAGES
     batches = calibration_images(plan.calibrate, plan.space, count).batches(plan.space, side)
     return np.concatenate([batch.numpy() for batch, _ in batches])
 
@@ -159,6 +159,8 @@ def report(path: Path) -> dict[str, Any]:
     """What the sidecar of a written artifact says of its check."""
     sidecar = files.read_json(artifact.sidecar_path(path), "sidecar", artifact.SCHEMA)
     found = _report(path, sidecar["check"], sidecar.get("forced", []))
+    if "arithmetic" not in found:  # an older version wrote it
+        found["arithmetic"] = arithmetic.told(path, found["format"], found["precision"])
     return found | {"kept_in_float": sidecar["kept_in_float"]}
 
 

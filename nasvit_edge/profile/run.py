@@ -18,7 +18,7 @@ from nasvit_edge.errors import DeviceError, MeasurementError, MissingExtraError,
 from nasvit_edge.latency import PRECISIONS, SCHEMA, check_choice, table_name
 from nasvit_edge.latency.table import parsed
 from nasvit_edge.ops import all_ops
-from nasvit_edge.profile import sampling
+from nasvit_edge.profile import arithmetic, sampling
 from nasvit_edge.profile.canary import canaries
 from nasvit_edge.profile.code import code_digest
 from nasvit_edge.profile.journal import Journal, locked
@@ -166,6 +166,7 @@ def measure_table(
                 f"{error}; {len(journal.entries)} finished measurements are kept, the same command continues"
             ) from None
         how = {"target": device.name, "transport": device.transport, "conditions": about["conditions"]}
+        how["arithmetic"] = arithmetic.shares(models)
         files.write_json(path, table_content(space, plan, journal, sampled) | how)
         journal.remove()
     return path

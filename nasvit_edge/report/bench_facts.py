@@ -110,14 +110,15 @@ def _busy(value: Any) -> str:
 
 
 def _files(result: Result) -> str:
-    columns = ["file", "compared with", "format", "precision", "size", "MACs", "SHA-256"]
+    columns = ["file", "compared with", "format", "precision", "size", "MACs", "in int8", "SHA-256"]
     rows = []
     for artifact in result.artifacts:
         base = "" if artifact.baseline is None else shown(result.artifacts[artifact.baseline].name)
         macs = "" if artifact.macs is None else show_count(artifact.macs)
+        int8 = "" if artifact.int8_macs is None else f"{artifact.int8_macs:.1%}"
         rows.append(
             f'<tr><th class="long">{shown(artifact.name)}</th><td class="long">{base}</td><td>{shown(artifact.format, 40)}</td>'
-            f"<td>{shown(artifact.precision, 40)}</td><td>{show_bytes(artifact.bytes)}</td><td>{macs}</td>"
+            f"<td>{shown(artifact.precision, 40)}</td><td>{show_bytes(artifact.bytes)}</td><td>{macs}</td><td>{int8}</td>"
             f"<td><code>{shown(artifact.sha256[:_SHA])}</code></td></tr>"
         )
     return table(columns, rows)

@@ -103,3 +103,20 @@ def _reported(path):
     report = make_report([read_result(path)], Rule())
     json.dumps(report.to_dict(), allow_nan=False)
     assert report.exit_code in (0, 1, 3)
+
+
+def test_the_share_in_int8_is_a_share_and_may_be_missing(tmp_path):
+    path = tmp_path / "r.json"
+    for value, kept in ((0.25, 0.25), (None, None), (1, 1.0)):
+        content = copy.deepcopy(GOOD)
+        content["artifacts"][0] |= {"int8_macs": value, "precision": "int8"}
+        path.write_text(json.dumps(content))
+        assert read_result(path).artifacts[0].int8_macs == kept
+        said = " ".join(make_report([read_result(path)], Rule()).remarks)
+        assert ("25.0% of its MACs are in int8" in said) == (value == 0.25)
+    for wrong in (1.5, -0.1, True, "1", []):
+        content = copy.deepcopy(GOOD)
+        content["artifacts"][0]["int8_macs"] = wrong
+        path.write_text(json.dumps(content))
+        with pytest.raises(ResultError, match="no share"):
+            read_result(path)

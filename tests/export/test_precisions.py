@@ -17,10 +17,12 @@ from nasvit_edge import data_sets
 from nasvit_edge.errors import ExportError, NasvitEdgeError, VerifyError
 from nasvit_edge.export import artifact, references, sensitivity, verification, writing
 from nasvit_edge.export.formats import Recipe, load_format
+from nasvit_edge.export.layers import layers
 from nasvit_edge.export.writing import Options
 from nasvit_edge.model.checkpoint import load_supernet
 from nasvit_edge.model.evaluate import calibrated
 from nasvit_edge.model.subnet import fold, materialise
+from nasvit_edge.ops import macs
 from nasvit_edge.space import load_space
 
 SPACE = load_space("nano")
@@ -78,6 +80,18 @@ def test_the_file_passes_and_still_passes_when_verified(written):
     assert again.reproduction.same_machine
     assert again.reproduction.change == 0
     assert again.reference == "supernet"
+
+
+def test_the_layers_of_a_file_have_the_macs_of_its_subnet(written):
+    path, made = written
+    precision, form = path.stem, artifact.format_of(path.suffix)
+    found = layers(path, form.name)
+    assert sum(layer.macs for layer in found) == macs(SPACE, SPACE.smallest())
+    figures = made.check.arithmetic
+    assert (figures is None) == (precision not in ("int8", "w8"))
+    if figures is not None:  # the classifier of a TFLite file is not int8; Core ML leaves small weights alone
+        assert (figures.int8_macs > 0.99) == (precision == "int8")
+        assert figures.weights_8bit_macs > (0.6 if form.name == "coreml" else 0.99)
 
 
 def _from_elsewhere(path):

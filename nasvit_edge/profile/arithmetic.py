@@ -1,0 +1,24 @@
+"""How much of the models that a table is measured on is in 8 bits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nasvit_edge.export import arithmetic
+from nasvit_edge.latency import RUNTIMES
+from nasvit_edge.profile.models import Item, Models, subnet_id
+
+
+def shares(models: Models) -> dict[str, dict[str, Any]] | None:
+    """The shares of the smallest and the largest subnet as they were measured; None of a table that is not of 8 bits."""
+    if models.precision not in arithmetic.PRECISIONS:
+        return None
+    space = models.space
+    found = {}
+    for name, config in (("smallest", space.smallest()), ("largest", space.largest())):
+        path, _ = models.path(Item(subnet_id(config), config=config))
+        form = "onnx" if path.suffix == ".onnx" else RUNTIMES[models.runtime]
+        made = arithmetic.arithmetic(path, form, models.precision)
+        assert made is not None
+        found[name] = made.shares()
+    return found
