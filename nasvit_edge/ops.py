@@ -10,6 +10,8 @@ belong to a place in a subnet, not to what is computed, and take no part in equa
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import itertools
 import math
 from collections.abc import Iterator
@@ -346,3 +348,14 @@ def round8(value: float) -> int:
 def strided(size: int, stride: int) -> int:
     """The output side of a convolution with odd kernel k and padding k // 2."""
     return -(-size // stride)
+
+
+@functools.lru_cache(maxsize=8)
+def op_keys(space: SearchSpace) -> frozenset[str]:
+    """The keys of a space's ops."""
+    return frozenset(op.key() for op in all_ops(space))
+
+
+def ops_digest(space: SearchSpace) -> str:
+    """Eight digits of which ops a space has: what a latency table is of, whatever the space is called."""
+    return hashlib.sha256("\n".join(sorted(op_keys(space))).encode()).hexdigest()[:8]

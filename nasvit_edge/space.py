@@ -6,6 +6,7 @@ its stages: `width` is (stem, stages..., head), `depth`, `kernel_size` and `expa
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 import random
@@ -62,6 +63,7 @@ class SearchSpace:
     image_size: int = 0
     crop_share: float = 0.0
     mask_values: tuple[int, ...] = ()
+    origin: str = field(default="", compare=False, repr=False)  # as it was given to `load_space`
     genes: tuple[Gene, ...] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -208,16 +210,33 @@ class SearchSpace:
         values = self.mask_values if len(labels) == self.classes else ()
         return replace(self, classes=len(labels), labels=labels, mask_values=values)
 
+    def for_classes(self, labels: Sequence[str], *, name: str = "") -> SearchSpace:
+        """`with_labels` under a name of its own: what is measured and trained of it is not this space's; by default `NAME-8c`."""
+        made = self.with_labels(labels)
+        return replace(made, name=name or f"{re.sub('-[0-9]+c$', '', self.name)}-{made.classes}c", origin="")
+
+    def digest(self) -> str:
+        """Eight digits of what the space is, whatever it is called."""
+        return hashlib.sha256(space_toml(replace(self, name="")).encode()).hexdigest()[:8]
+
+    @property
+    def given(self) -> str:
+        """How a command names this space: its file, or its name where it is shipped or nobody wrote it."""
+        return self.origin or self.name
+
     def label_names(self) -> list[str]:
         """The class names; numbers where the space names a label set that is not installed."""
         if isinstance(self.labels, tuple):
             return list(self.labels)
-        return _foreign_labels(self.labels, self.classes)
+        return space_parts.foreign_labels(self.labels, self.classes)
 
 
 def family(space: str) -> str:
-    """The name of the space that a subnet's own space (`SearchSpace.only`) is from, and whose latency tables it has."""
-    return re.sub("-subnet(-[0-9a-f]{8})?$", "", space)
+    """The name of the space that a subnet's own space (`SearchSpace.only`), or one for other classes (`for_classes`), is from.
+
+    It has the recipes and, but for classifiers of as many classes, the ops.
+    """
+    return re.sub("(-subnet(-[0-9a-f]{8})?|-[0-9]+c)*$", "", space)
 
 
 def load_space(name: str | Path | SearchSpace) -> SearchSpace:
@@ -231,7 +250,17 @@ def load_space(name: str | Path | SearchSpace) -> SearchSpace:
             raise SpaceError(
                 f"unknown space {str(name)!r}; there are {', '.join(space_names())}, or give a path to a .toml file"
             )
-    return parse_space(files.read_toml(path, "space"), path)
+    return replace(parse_space(files.read_toml(path, "space"), path), origin=str(name))
+
+
+def is_shipped(space: SearchSpace) -> bool:
+    """Whether a space is the shipped one of its name, and not another that is called so."""
+    return space.name in space_names() and load_space(space.name) == space
+
+
+def has_weights(space: SearchSpace) -> bool:
+    """Whether weights are shipped for this very space, not for another that is called so."""
+    return files.data("weights", f"{space.name}.safetensors").is_file() and is_shipped(space)
 
 
 def known_space(name: object) -> SearchSpace:
@@ -280,7 +309,7 @@ def space_toml(space: SearchSpace) -> str:
     if not space.mask_values:
         del values["mask_values"]
     stages = list(map(_stage_values, space.stages, values.pop("stages")))
-    del values["genes"]
+    del values["genes"], values["origin"]
     return tomli_w.dumps({"schema": 1, **values, "stage": stages})
 
 
@@ -349,19 +378,6 @@ def _check_list(space: SearchSpace, kind: str, values: Any) -> None:
     expected = len(space.stages) + (2 if kind == "width" else 0)
     if not isinstance(values, list | tuple) or len(values) != expected:
         raise SpaceError(f"{kind} is {values!r}; space {space.name!r} needs a list of {expected} numbers")
-
-
-def _foreign_labels(name: str, classes: int) -> list[str]:
-    """Names that come with torchvision, where it is installed (extra `train`)."""
-    if name == "imagenet-1k":
-        try:
-            from torchvision.models._meta import _IMAGENET_CATEGORIES  # pyright: ignore
-        except (ImportError, RuntimeError, OSError, AttributeError):  # not there, or not of this torch
-            pass
-        else:
-            if len(_IMAGENET_CATEGORIES) == classes:
-                return list(_IMAGENET_CATEGORIES)
-    return [str(index) for index in range(classes)]
 
 
 def read_config(path: Path, space: SearchSpace) -> SubnetConfig:

@@ -135,3 +135,16 @@ def _stage_name(table: TomlTable) -> str:
     if not re.search(r"[0-9]", name) or name in ("bfloat16", "first_conv", "last_conv", "classifier"):
         raise SpaceError(f"key '{table.where}name' is {name!r}; it must hold a digit, like 'mb1'")
     return name
+
+
+def foreign_labels(name: str, classes: int) -> list[str]:
+    """Names that come with torchvision, where it is installed (extra `train`)."""
+    if name == "imagenet-1k":
+        try:
+            from torchvision.models._meta import _IMAGENET_CATEGORIES  # pyright: ignore
+        except (ImportError, RuntimeError, OSError, AttributeError):  # not there, or not of this torch
+            pass
+        else:
+            if len(_IMAGENET_CATEGORIES) == classes:
+                return list(_IMAGENET_CATEGORIES)
+    return [str(index) for index in range(classes)]

@@ -23,6 +23,7 @@ FLOORS = [
         "files",
         "digests",
         "seals",
+        "hints",
         "processes",
         "toml_table",
         "specs",

@@ -10,6 +10,7 @@ import typer
 from nasvit_edge.cli import options
 from nasvit_edge.cli.errors import reported
 from nasvit_edge.cli.output import note, print_json, print_table, progress
+from nasvit_edge.hints import command
 
 accuracy = typer.Typer(
     no_args_is_help=True,
@@ -72,7 +73,7 @@ def fit(
             ["Kendall tau", "-" if validation["tau"] is None else f"{validation['tau']:.3f}"],
         ]
         print_table(["predictor", ""], rows, found["source"])
-    note(f"wrote {out}; next: nasvit-edge search --space {space} --accuracy {out} --latency 20ms")
+    note(f"wrote {out}; next: {command('search', space=space, accuracy=out, latency='20ms')}")
 
 
 accuracy.command("fit", short_help="Fit a predictor to measured subnets.")(reported(fit))

@@ -9,6 +9,7 @@ import typer
 
 from nasvit_edge.cli import options
 from nasvit_edge.cli.output import note, print_json, print_table, progress
+from nasvit_edge.hints import command
 
 if TYPE_CHECKING:
     from nasvit_edge.benchmark.report import Noise, Report
@@ -95,7 +96,7 @@ def benchmark(
         print_json(made.to_dict())
     else:
         show_cells(made)
-    note(f"wrote {out}; next: nasvit-edge report bench {out}")
+    note(f"wrote {out}; next: {command('report', 'bench', out)}")
     if any(cell.verdict == "invalid" for cell in made.cells):
         raise typer.Exit(3)
 

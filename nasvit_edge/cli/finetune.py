@@ -9,6 +9,7 @@ import typer
 
 from nasvit_edge.cli import options
 from nasvit_edge.cli.output import note, print_json, print_table, progress
+from nasvit_edge.hints import command
 
 
 @options.with_weights_key
@@ -116,9 +117,7 @@ def _rows(found: dict[str, Any]) -> list[list[str]]:
 
 def _next(found: dict[str, Any], quantise: str) -> str:
     """The command that ships it."""
-    calibrate = f"--calibrate {found['data']}"
-    precision = f" --precision {quantise}" if quantise else ""
     if found["result"] is not None:
-        return f"nasvit-edge export {found['result']}{precision}"
-    what = f"--space {found['space']} --supernet {found['supernet']} --config {found['config']}"
-    return f"nasvit-edge export {what} {calibrate}{precision}"
+        return command("export", found["result"], precision=quantise)
+    what = {key: found[key] for key in ("space", "supernet", "config")}
+    return command("export", **what, calibrate=found["data"], precision=quantise)

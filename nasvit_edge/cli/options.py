@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,18 +18,29 @@ Device = Annotated[
     str,
     typer.Option(envvar="NASVIT_EDGE_DEVICE", help="The device; host:litert:2t:int8 names a table in full."),
 ]
+TableDevice = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        show_default="that of NASVIT_EDGE_DEVICE, or host",
+        help="The device; host:litert:2t:int8 names a table in full.",
+    ),
+]
 Threads = Annotated[int, typer.Option(min=1, max=256, help="Threads of the runtime.")]
 Precision = Annotated[
     str, typer.Option(help="Numbers of the model: fp32, fp16, int8 or w8 (8-bit weights only).")
 ]
 TableRuntime = Annotated[
-    str, typer.Option("--runtime", show_default="the device's first", help="onnxruntime, litert, ...")
+    str | None, typer.Option("--runtime", show_default="the device's first", help="onnxruntime, litert, ...")
 ]
 TableThreads = Annotated[
-    int, typer.Option("--threads", show_default="the device's", min=0, max=256, help="Of the runtime.")
+    int | None, typer.Option("--threads", show_default="the device's", min=1, max=256, help="Of the runtime.")
 ]
 TablePrecision = Annotated[
-    str, typer.Option("--precision", show_default="the device's", help="fp32, fp16, int8 or w8.")
+    str | None, typer.Option("--precision", show_default="the device's", help="fp32, fp16, int8 or w8.")
+]
+TableFile = Annotated[
+    Path | None, typer.Option("--table", help="A latency table file, instead of the device's.")
 ]
 Interpolate = Annotated[
     bool, typer.Option("--interpolate", help="Estimate ops that the table does not have, and say so.")
@@ -55,6 +67,11 @@ LabelsInOrder = Annotated[
     ),
 ]
 Out = Annotated[Path, typer.Option(help="Where to write.")]
+
+
+def usual_device() -> str:
+    """The device of a table where none is given."""
+    return os.environ.get("NASVIT_EDGE_DEVICE") or "host"
 
 
 def with_weights_key(command: Callable[..., None]) -> Callable[..., None]:

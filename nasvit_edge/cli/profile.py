@@ -66,6 +66,9 @@ def profile(
         Path | None, typer.Option(help="Write a bundle for a device without a network, and stop.")
     ] = None,
     results: Annotated[Path | None, typer.Option(help="What such a device measured.")] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Measure all of it, also where a table has what still holds.")
+    ] = False,
     name: Annotated[_Text, typer.Option(help="Call the device this in the table: pixel-8.")] = None,
     seed: options.Seed = 0,
     out: Annotated[Path, typer.Option(help="The folder of the table.")] = Path("latency_tables"),
@@ -91,6 +94,7 @@ def profile(
             protocol=protocol,
             name=name,
             seed=seed,
+            again=again,
             sample=None if sample is None else Sample(share=share(sample), error=share(sample_error)),
         ),
         ways=Ways(

@@ -18,6 +18,8 @@ from nasvit_edge.cli.output import (
     progress,
     show_config,
 )
+from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.hints import command
 
 _Text = str | None
 
@@ -28,8 +30,10 @@ def search(
         list[str] | None,
         typer.Option(help="The budget: 20ms; repeat with names for several: host=8ms host:litert:int8=5ms."),
     ] = None,
-    device: options.Device = "host",
-    space: options.Space = "nasvit",
+    device: options.TableDevice = None,
+    space: Annotated[
+        _Text, typer.Option(show_default="nasvit", help="nasvit, alphanet, nano, or a path to a TOML file.")
+    ] = None,
     latency_p90: Annotated[
         list[str] | None, typer.Option(help="A budget that 90 % of runs keep to, as --latency.")
     ] = None,
@@ -57,8 +61,9 @@ def search(
         typer.Option(min=1, max=100, help="Measure this many of the best, correct predictions, and repeat."),
     ] = None,
     confirm_by: Annotated[
-        str, typer.Option(help="What has to be within the budget when it is measured: p90 or median.")
-    ] = "p90",
+        _Text,
+        typer.Option(show_default="p90", help="What has to be within the budget when measured: p90, median."),
+    ] = None,
     method: Annotated[
         str, typer.Option(help="evolutionary, or exact: the provable optimum of the predictors.")
     ] = "evolutionary",
@@ -70,10 +75,10 @@ def search(
     accuracy: Annotated[
         _Text, typer.Option(help="A predictor: a shipped name (nasvit, nano) or a JSON file; or: measured.")
     ] = None,
-    runtime: options.TableRuntime = "",
-    threads: options.TableThreads = 0,
-    precision: options.TablePrecision = "",
-    table: Annotated[Path | None, typer.Option(help="A latency table file, instead of the device's.")] = None,
+    runtime: options.TableRuntime = None,
+    threads: options.TableThreads = None,
+    precision: options.TablePrecision = None,
+    table: options.TableFile = None,
     interpolate: options.Interpolate = False,
     with_size: Annotated[
         bool,
@@ -115,7 +120,9 @@ def search(
         steady=steady,
     )
     request = flow.Request(
-        space=space,
+        space=space or "nasvit",
+        left_out={} if space else {"space": "nasvit"},
+        usual=options.usual_device(),
         wanted=wanted,
         supernet=supernet,
         data=data,
@@ -133,10 +140,11 @@ def search(
         workers=workers,
         in_order=labels_in_order,
     )
+    _refuse_idle(confirm, confirm_by, method, population, generations)
     partial = out.with_name(f"{out.name}.partial")
     plan = flow.Plan(method=method, population=population, generations=generations, resume_at=partial)
     try:
-        result = _found(request, plan, seed, None if confirm is None else (confirm, confirm_by))
+        result = _found(request, plan, seed, None if confirm is None else (confirm, confirm_by or "p90"))
     except InfeasibleError as error:
         _show_nearest(error, as_json)
         raise
@@ -144,6 +152,19 @@ def search(
     files.write_json(out, result)
     _pictures(result, html, png)
     _show(result, out, as_json)
+
+
+def _refuse_idle(
+    confirm: int | None, by: str | None, method: str, population: int | None, generations: int | None
+) -> None:
+    """NasvitEdgeError for an option that the others leave nothing to do."""
+    if by is not None and confirm is None:
+        raise NasvitEdgeError(f"--confirm-by {by} is for --confirm N: give that too, or leave it out")
+    for name, value in (("population", population), ("generations", generations)):
+        if value is not None and method == "exact":
+            raise NasvitEdgeError(
+                f"--{name} {value} is of the evolutionary search, and --method exact has none: leave out one of the two"
+            )
 
 
 def _found(request: Any, plan: Any, seed: int, confirm: tuple[int, str] | None) -> dict[str, Any]:
@@ -154,6 +175,10 @@ def _found(request: Any, plan: Any, seed: int, confirm: tuple[int, str] | None) 
     with progress("measuring ops") as show:
         prepared = flow.prepare(request, note=note, on_profile=show)
     setting = prepared.setting
+    if setting.filled:
+        note(
+            f"left out, and filled in: {', '.join(f'{key} {value}' for key, value in setting.filled.items())}"
+        )
     good_to = f"good to about {100 * setting.accuracy_uncertainty:.1f} points"
     quality = getattr(prepared.problem.accuracy, "quality", "accuracy")
     note(f"{quality}: {setting.accuracy_source} ({good_to})")
@@ -161,6 +186,14 @@ def _found(request: Any, plan: Any, seed: int, confirm: tuple[int, str] | None) 
         if confirm is None:
             return flow.go(prepared, seed, plan, on_progress=show, note=note)
         return confirming.go(prepared, seed, plan, *confirm, on_progress=show, note=note)
+
+
+def _export(result: dict[str, Any], out: Path) -> str:
+    """The command that exports what was found; with what a predictor's search does not know."""
+    setting = result["setting"]
+    more = {} if setting["supernet"] else {"supernet": "WEIGHTS"}
+    more |= {} if setting["calibration"] else {"calibrate": "IMAGES"}
+    return command("export", out, format="onnx", **more)
 
 
 def _show_nearest(error: Any, as_json: bool) -> None:
@@ -229,4 +262,4 @@ def _show(result: dict[str, Any], out: Path, as_json: bool) -> None:
         sys.stdout.write(shown.plot(result))
     for line in shown.remarks(result):
         note(line)
-    note(f"wrote {out}; next: nasvit-edge export {out} --format onnx, or nasvit-edge explain {out}")
+    note(f"wrote {out}; next: {_export(result, out)}, or {command('explain', out)}")

@@ -10,6 +10,7 @@ import typer
 from nasvit_edge.cli import options
 from nasvit_edge.cli.errors import reported
 from nasvit_edge.cli.output import note, print_json, print_table, progress
+from nasvit_edge.hints import command
 
 Table = Annotated[
     str, typer.Argument(help="A table: its file, its name in `tables list`, or host:litert:2t.")
@@ -202,19 +203,21 @@ def import_table(
     note(f"{report['entries']} ops of {space} are in the table; missing: {missing or 'none'}")
     for line in report["approximated"]:
         note(f"approximated: {line}")
-    note(f"wrote {report['path']}; next: nasvit-edge search --device {device} --latency 80ms --interpolate")
+    note(
+        f"wrote {report['path']}; next: {command('search', device=device, space=space, latency='80ms', interpolate=True)}"
+    )
 
 
 def predict(
     subnet: Annotated[
         Path, typer.Argument(help="A result file of `search`, or the JSON of config.to_dict().")
     ],
-    device: options.Device = "host",
+    device: options.TableDevice = None,
     space: SpaceOfTable = None,
-    runtime: options.TableRuntime = "",
-    threads: options.TableThreads = 0,
-    precision: options.TablePrecision = "",
-    table: Annotated[Path | None, typer.Option(help="A latency table file, instead of the device's.")] = None,
+    runtime: options.TableRuntime = None,
+    threads: options.TableThreads = None,
+    precision: options.TablePrecision = None,
+    table: options.TableFile = None,
     interpolate: options.Interpolate = False,
     as_json: options.Json = False,
 ) -> None:
@@ -222,20 +225,20 @@ def predict(
 
     The latency of a subnet by a latency table, with its 90 % interval and the share that was measured.
     """
-    from nasvit_edge.flows.search import Request
+    from nasvit_edge.flows.answering import Asked
     from nasvit_edge.flows.tables import predict as flow
     from nasvit_edge.units import show_ms
 
-    request = Request(
-        space=space or "nasvit",
+    asked = Asked(
         device=device,
         runtime=runtime,
         threads=threads,
         precision=precision,
         table=str(table) if table else None,
         interpolate=interpolate,
+        usual=options.usual_device(),
     )
-    found = flow(subnet, request, space, note)
+    found = flow(subnet, asked, space, note)
     if as_json:
         print_json(found)
         return

@@ -22,7 +22,7 @@ from nasvit_edge.errors import NasvitEdgeError, VerifyError
 from nasvit_edge.export import dense
 from nasvit_edge.export.formats import Content, Format, format_of
 from nasvit_edge.ops import macs
-from nasvit_edge.space import SearchSpace, SubnetConfig, known_space, load_space
+from nasvit_edge.space import SearchSpace, SubnetConfig, known_space, load_space, read_space, space_toml
 
 if TYPE_CHECKING:
     from nasvit_edge.model.subnet import Subnet
@@ -58,6 +58,7 @@ def describe(
         "batch": "dynamic" if batch is None else str(batch),
         "weights": _text(source),
         "calibration": _text(subnet.calibration or "none: batch norm not calibrated"),
+        "space_toml": space_toml(subnet.space),
     }
     if source.get("kind") == "random":
         values["warning"] = str(source["warning"])
@@ -165,11 +166,29 @@ class Artifact:
         return bool(self.sidecar)
 
     def space(self, override: str | None = None) -> SearchSpace:
-        """The search space it is from; a user's own is given by path."""
+        """The search space it is from, which it holds; of an older file the shipped one of its name, or the `override`.
+
+        Raises:
+            VerifyError: an override that is another space than the file's own, or an older file of a space that is not shipped.
+        """
+        own = self._own_space()
+        if override is None and own is not None:
+            return own
         try:
-            return load_space(override) if override else known_space(self.metadata["space"])
+            given = load_space(override) if override else known_space(self.metadata["space"])
         except NasvitEdgeError as error:
             raise VerifyError(f"artifact {str(self.path)!r}: {error}; give its TOML with --space") from None
+        if own is not None and given != own:
+            raise VerifyError(
+                f"artifact {str(self.path)!r} holds its own space, {own.name!r} ({own.digest()}), which is not --space {override} "
+                f"({given.digest()}): leave that out"
+            )
+        return given
+
+    def _own_space(self) -> SearchSpace | None:
+        if "space_toml" not in self.metadata:
+            return None
+        return read_space(self.metadata["space_toml"], f"inside {self.path}")
 
     def config(self, space: SearchSpace) -> SubnetConfig:
         """The subnet."""

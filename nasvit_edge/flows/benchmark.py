@@ -31,7 +31,7 @@ from nasvit_edge.export.artifact import (
 )
 from nasvit_edge.export.formats import format_of
 from nasvit_edge.latency import RUNTIMES, load_table
-from nasvit_edge.space import family, known_space, load_space, space_names
+from nasvit_edge.space import load_space
 from nasvit_edge.transport.connect import Note, Ways, connect
 from nasvit_edge.transport.job import OnProgress, Runner
 
@@ -255,22 +255,20 @@ def _prediction(
 
     if "space" not in entry.facts:
         return None
-    name = entry.facts["space"]
-    if name not in spaces and family(name) not in space_names():
-        return None
     try:
+        artifact = open_artifact(entry.path)
+        own = artifact.space(spaces.get(entry.facts["space"]))
+        space = artifact.named(own)  # for other classes another op
         table = load_table(
             device.name,
             runtime=entry.runtime,
             threads=protocol.threads,
             precision=entry.facts["precision"],
-            space=spaces.get(name, family(name)),  # a fine-tuned subnet has a space of its own
+            space=space,
         )
         if other_machine(table, about) is not None:
             return None
-        artifact = open_artifact(entry.path)
-        space = table.space.with_labels(artifact.labels())  # for other classes another op
-        made = replace(table, space=space).predict(artifact.config(space))
+        made = table.predict(artifact.config(space))
     except NasvitEdgeError:  # there is no table for it
         return None
     low, high = made.low_ms, made.high_ms
@@ -296,12 +294,9 @@ def _with_accuracy(
 def _accuracy(path: Path, data: str, spaces: Mapping[str, str], in_order: bool, note: Note) -> Accuracy:
     from nasvit_edge.export.verification import hits, overlaps
 
-    name = open_artifact(path, bare=True).metadata["space"]
-    given = spaces.get(name)
-    try:
-        space = load_space(given) if given else known_space(name)
-    except NasvitEdgeError as error:
-        raise NasvitEdgeError(f"artifact {str(path)!r}: {error}; give its TOML with --space") from None
+    artifact = open_artifact(path, bare=True)
+    given = spaces.get(artifact.metadata["space"])
+    space = artifact.space(given)
     if space.is_dense:
         return Overlaps(*overlaps(path, data, space_path=given))
     return Hits(*hits(path, data, space_path=given, in_order=in_order, note=note))

@@ -15,7 +15,8 @@ from typing import Any
 from nasvit_edge.device import Device, load_device
 from nasvit_edge.errors import BudgetError, NasvitEdgeError
 from nasvit_edge.flows.search import Plan, Prepared, content, run
-from nasvit_edge.latency.table import check_choice, named
+from nasvit_edge.latency import check_choice
+from nasvit_edge.latency.selection import named
 from nasvit_edge.profile.subnets import Visit, device_of, measure_subnets
 from nasvit_edge.searching.infeasible import InfeasibleError
 from nasvit_edge.searching.limits import Limit

@@ -9,7 +9,7 @@ from typing import Any
 
 from nasvit_edge.device import Device, device_names, load_device
 from nasvit_edge.errors import DeviceError, NasvitEdgeError
-from nasvit_edge.latency.table import found_tables
+from nasvit_edge.latency.selection import found_tables, heading
 from nasvit_edge.profile.protocol import load_protocol
 from nasvit_edge.transport.connect import Step, Ways, check
 
@@ -24,7 +24,7 @@ def _row(name: str) -> dict[str, Any]:
         device = load_device(name)
     except NasvitEdgeError as error:
         return {"name": name, "error": str(error)}
-    tables = [path.stem for path in found_tables() if path.stem.startswith(f"{device.name}-")]
+    tables = [path for path in found_tables() if heading(path).get("device") == device.name]
     return {
         "name": name,
         "transport": device.transport,

@@ -12,7 +12,7 @@ from nasvit_edge.errors import TableError
 from nasvit_edge.flows.search import MEASURED, Request, accuracy_source
 from nasvit_edge.flows.shown import quality
 from nasvit_edge.latency import LatencyTable, load_table
-from nasvit_edge.latency.table import found_tables
+from nasvit_edge.latency.selection import found_tables
 from nasvit_edge.searching.accuracy import predictor_path
 from nasvit_edge.searching.evaluation import Evaluator
 from nasvit_edge.searching.population import genes

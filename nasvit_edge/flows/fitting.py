@@ -12,7 +12,7 @@ from nasvit_edge.flows.measured import read_measured
 from nasvit_edge.flows.search import Request, measured_accuracy
 from nasvit_edge.searching import fitting
 from nasvit_edge.searching.accuracy import parsed
-from nasvit_edge.space import SearchSpace, load_space
+from nasvit_edge.space import SearchSpace, has_weights, load_space
 
 _AT_ONCE = 8  # subnets measured between two signs of life
 
@@ -76,7 +76,7 @@ def _from_file(path: Path, space: SearchSpace, out: Path) -> dict[str, Any]:
 
 def _shipped(space: SearchSpace, supernet: str | None, data: str | None) -> tuple[str, str]:
     """Weights and images: what is given, else what is shipped for the space."""
-    if supernet is None and files.data("weights", f"{space.name}.safetensors").is_file():
+    if supernet is None and has_weights(space):
         supernet = space.name
     if data is None and supernet is not None and data_sets.has_bundled(space):
         data = data_sets.BUNDLED

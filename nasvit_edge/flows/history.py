@@ -12,6 +12,7 @@ from nasvit_edge import files
 from nasvit_edge.benchmark.history import Point, read_history, series
 from nasvit_edge.benchmark.metrics import METRICS
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.hints import command
 from nasvit_edge.report.history_line import Line, line_of
 
 SCHEMA = 1
@@ -47,7 +48,7 @@ def go(request: Request) -> list[Line]:
     if not points:
         what = "is empty" if request.path.exists() else "does not exist"
         raise NasvitEdgeError(
-            f"history {str(request.path)!r} {what}; run: nasvit-edge report bench benchmark.json --history {request.path}"
+            f"history {str(request.path)!r} {what}; run: {command('report', 'bench', 'benchmark.json', history=request.path)}"
         )
     chosen = [point for point in points if _wanted(request, point)]
     if not chosen:

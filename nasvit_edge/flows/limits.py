@@ -46,14 +46,14 @@ class Wanted:
                 "nothing is limited; give a budget: --latency 20ms (or --max-size, --min-accuracy, ...)"
             )
 
-    def devices(self, default: str) -> list[str]:
+    def devices(self, default: str | None) -> list[str | None]:
         """The devices (or full names of tables) that latencies are limited on, in order; `default` for those without a name."""
         named = [_split(text)[0] or default for text in (*self.latency, *self.latency_p90)]
         return list(dict.fromkeys(named)) or [default]
 
 
 def limits(
-    wanted: Wanted, tables: Sequence[LatencyTable], devices: Sequence[str], default: str
+    wanted: Wanted, tables: Sequence[LatencyTable], devices: Sequence[str | None], default: str | None
 ) -> tuple[Limit, ...]:
     """The limits, for the tables of `wanted.devices(default)`."""
     found: list[Limit] = []

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nasvit_edge.device import Device, load_device
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.hints import command
 from nasvit_edge.latency import LatencyTable, load_table
 from nasvit_edge.profile import sustained, validate
 from nasvit_edge.profile.run import Choice, measure_table, prepare
@@ -51,7 +52,7 @@ def bundle(request: Request, path: Path, on_progress: OnProgress) -> str:
     )
     return (
         f"wrote {made.path}: {made.jobs} jobs with {made.models} models, about {max(1, round(made.minutes))} min on the device; "
-        f"then: nasvit-edge profile --device {device.name} --results result.json"
+        f"then: {command('profile', device=device.name, space=request.space, results='result.json')}"
     )
 
 

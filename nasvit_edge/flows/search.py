@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,15 @@ from typing import Any
 from nasvit_edge import data_sets, files
 from nasvit_edge.data_sets import mask_check
 from nasvit_edge.data_sets.scenes import SceneSet
-from nasvit_edge.device import load_device
-from nasvit_edge.errors import NasvitEdgeError, TableError
+from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.flows import progress
+from nasvit_edge.flows.answering import Asked, answering, trusted
 from nasvit_edge.flows.limits import Wanted, choices, limits
-from nasvit_edge.latency import LatencyTable, load_table, table_path
-from nasvit_edge.latency.table import named
-from nasvit_edge.profile.trust import concerns
+from nasvit_edge.hints import command
+from nasvit_edge.latency import LatencyTable
 from nasvit_edge.searching.accuracy import (
     AccuracyPredictor,
+    has_predictor,
     load_accuracy,
     predictor_names,
     predictor_path,
@@ -32,7 +32,7 @@ from nasvit_edge.searching.population import genes
 from nasvit_edge.searching.result import Setting, to_json
 from nasvit_edge.searching.search import Problem, SearchResult, solve
 from nasvit_edge.searching.stages import described
-from nasvit_edge.space import SearchSpace, SubnetConfig, load_space, space_toml
+from nasvit_edge.space import SearchSpace, has_weights, load_space, space_toml
 
 MEASURED = "measured"  # --accuracy measured: on images, also where a predictor is shipped
 
@@ -46,11 +46,13 @@ class Request:
     supernet: str | None = None
     data: str | None = None
     accuracy: str | None = None
-    device: str = "host"
-    runtime: str = ""
-    threads: int = 0
-    precision: str = ""
+    device: str | None = None
+    runtime: str | None = None
+    threads: int | None = None
+    precision: str | None = None
     table: str | None = None
+    usual: str = "host"
+    left_out: Mapping[str, str] = field(default_factory=dict)
     interpolate: bool = False
     resolution: str | None = None
     keep: tuple[str, ...] = ()
@@ -79,21 +81,29 @@ def prepare(
     """Load space, accuracy and tables; where the host has no table, say so and measure one."""
     request.wanted.check()
     space = load_space(request.space)
-    request = _with_weights(request, space)
+    asked, request = request, _with_weights(request, space)
     accuracy = accuracy_source(request, space, note, on_profile)
     if isinstance(accuracy, AccuracyPredictor) and _of_other_weights(accuracy, request.supernet):
         note(
             f"predictor {accuracy.name} was fitted to other weights than {request.supernet}; for these: "
-            f"nasvit-edge accuracy fit --space {request.space} --supernet {request.supernet}"
+            + command(
+                "accuracy",
+                "fit",
+                space=space.given,
+                supernet=request.supernet,
+                data=request.data,
+                out="own.json",
+            )
         )
-    devices = request.wanted.devices(request.device)
-    if request.table is not None and len(devices) > 1:
-        raise NasvitEdgeError("--table is for one device; name each device in --latency DEVICE=20ms instead")
-    requests = [completed(replace(request, device=device)) for device in devices]
-    paths = [_table_path(one, space, note, on_profile) for one in requests]
-    tables = [trusted(_loaded(path, one, note), one, note) for one, path in zip(requests, paths, strict=True)]
+    devices = _devices(request)
+    answers = [answering(_asked(request, device), space, note, on_profile) for device in devices]
+    tables = [trusted(answer.table, note, by_file=request.table is not None) for answer in answers]
     keep = choices(request.keep, "--gene")
     if request.resolution is not None:
+        if "resolution" in keep:
+            raise NasvitEdgeError(
+                f"--resolution {request.resolution} and --gene resolution=... both say which; give one"
+            )
         keep |= choices([f"resolution={request.resolution}"], "--resolution")
     problem = Problem(
         space=space,
@@ -103,14 +113,47 @@ def prepare(
         genes=genes(space, keep, choices(request.drop, "--exclude")),
         with_size=request.with_size,
     )
-    setting = _setting(request, accuracy, tables, devices)
+    filled = {**request.left_out, **_filled(asked, request, accuracy), **answers[0].filled}
+    setting = _setting(request, accuracy, tables, devices, filled)
     return Prepared(problem=problem, setting=setting, steady=request.wanted.steady)
 
 
-def _loaded(path: Path, request: Request, note: Callable[[str], None]) -> LatencyTable:
-    if request.interpolate:
-        note(f"estimating what table {path.name} does not have, a few seconds")
-    return load_table(str(path), space=request.space, interpolate=request.interpolate)
+def _devices(request: Request) -> list[str | None]:
+    """The devices that latencies are limited on; None for the usual one.
+
+    Raises:
+        NasvitEdgeError: --device and --table beside budgets that name others.
+    """
+    devices = request.wanted.devices(request.device)
+    if request.table is not None and len(devices) > 1:
+        raise NasvitEdgeError("--table is for one device; name each device in --latency DEVICE=20ms instead")
+    if request.device is not None and request.device not in devices:
+        raise NasvitEdgeError(
+            f"--device {request.device} is of no budget, as each names a device of its own; leave it out, or give --latency 20ms for it"
+        )
+    return devices
+
+
+def _asked(request: Request, device: str | None) -> Asked:
+    return Asked(
+        device=device,
+        runtime=request.runtime,
+        threads=request.threads,
+        precision=request.precision,
+        table=request.table,
+        interpolate=request.interpolate,
+        usual=request.usual,
+    )
+
+
+def _filled(asked: Request, request: Request, accuracy: AccuracyPredictor | ImageAccuracy) -> dict[str, Any]:
+    """What was left out of weights, images and accuracy, and what it was filled in with."""
+    found = {
+        "supernet": request.supernet if asked.supernet is None else None,
+        "data": request.data if asked.data is None else None,
+        "accuracy": _told(accuracy) if asked.accuracy is None else None,
+    }
+    return {key: value for key, value in found.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,12 +236,13 @@ def _setting(
     request: Request,
     accuracy: AccuracyPredictor | ImageAccuracy,
     tables: list[LatencyTable],
-    devices: list[str],
+    devices: list[str | None],
+    filled: Mapping[str, Any],
 ) -> Setting:
     measured, first = isinstance(accuracy, ImageAccuracy), tables[0]
     predictor = None if measured else request.accuracy or accuracy.name
     listed = [
-        {"name": device, "path": table.path.name, "sha256": files.sha256(table.path)}
+        {"name": device or request.usual, "path": table.path.name, "sha256": files.sha256(table.path)}
         for device, table in zip(devices, tables, strict=True)
     ]
     return Setting(
@@ -218,6 +262,7 @@ def _setting(
         table_sha256=listed[0]["sha256"],
         interpolate=request.interpolate,
         tables=listed,
+        filled=dict(filled),
     )
 
 
@@ -235,10 +280,10 @@ def _with_weights(request: Request, space: SearchSpace) -> Request:
         request.accuracy is None
         and request.data is None
         and request.supernet is None
-        and space.name in predictor_names()
+        and has_predictor(space)
     ):
         request = replace(request, accuracy=space.name)
-    if request.supernet is None and files.data("weights", f"{space.name}.safetensors").is_file():
+    if request.supernet is None and has_weights(space):
         request = replace(request, supernet=space.name)
     if request.supernet is not None and request.data is None and data_sets.has_bundled(space):
         request = replace(request, data=data_sets.BUNDLED)
@@ -252,7 +297,7 @@ def accuracy_source(
     on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
 ) -> AccuracyPredictor | ImageAccuracy:
     """The accuracy source: a predictor, or measuring on images."""
-    name = request.accuracy or (space.name if space.name in predictor_names() else None)
+    name = request.accuracy or (space.name if has_predictor(space) else None)
     measurable = request.supernet is not None and request.data is not None
     if request.accuracy == MEASURED or (request.accuracy is None and measurable):
         if not measurable:
@@ -313,88 +358,3 @@ def measured_accuracy(
         for line in told if source.writes else ():
             note(line)
     return source.keeping(accuracy_store(space, request.supernet, source))
-
-
-def completed(request: Request) -> Request:
-    """With runtime, threads and precision: `--device host:litert:int8` names them as well; else the device's own."""
-    found = named(request.device)
-    own = _own(found.pop("device"))
-    given = {"runtime": request.runtime, "threads": request.threads, "precision": request.precision}
-    return replace(request, **(own | {k: v for k, v in given.items() if v} | found))
-
-
-def _own(name: str) -> dict[str, Any]:
-    """A device's name, also where its file is given, and what it is measured with unless a command says otherwise."""
-    try:
-        device = load_device(name)
-    except NasvitEdgeError:  # an imported table's
-        return {"device": name, "runtime": "onnxruntime", "threads": 1, "precision": "fp32"}
-    own = {"runtime": device.runtimes[0], "threads": device.threads, "precision": device.precision}
-    return {"device": device.name if name.endswith(".toml") else name} | own
-
-
-def trusted(
-    table: LatencyTable, request: Request, note: Callable[[str], None], config: SubnetConfig | None = None
-) -> LatencyTable:
-    """The table, if nothing serious speaks against it; lesser things, and its validation, are noted.
-
-    Raises:
-        TableError: it is of another machine, or of other graphs than the code makes now, and the user did not name its file.
-    """
-    configs = [table.space.smallest(), table.space.largest()] if config is None else [config]
-    for concern in concerns(table, configs):
-        if concern.serious and request.table is None:
-            raise TableError(
-                f"table {table.path.name!r} does not hold here: {concern.text}; measure it again: nasvit-edge profile --device "
-                f"{request.device} --runtime {request.runtime} --threads {request.threads} --space {table.space.name}, or name it: --table {table.path}"
-            )
-        note(f"{'WARNING' if concern.serious else 'note'}: table {table.path.name}: {concern.text}")
-    note(f"table {table.path.name}: {validity(table)}")
-    return table
-
-
-def validity(table: LatencyTable) -> str:
-    """What is known of a table's predictions, in one line."""
-    found: Any = table.raw.get("validation")
-    try:
-        return (
-            f"predictions off by {found['mape']:.1%} on average over {found['count']} whole subnets "
-            f"({found['within_10']:.0%} within 10 %), which repeat within {found['repeat_mape']:.1%}"
-        )
-    except (TypeError, KeyError, ValueError):
-        return "predictions not validated (nasvit-edge tables validate)"
-
-
-def _table_path(
-    request: Request,
-    space: SearchSpace,
-    note: Callable[[str], None],
-    on_profile: Callable[[int, int, str], None],
-) -> Path:
-    if request.table is not None:
-        return Path(request.table)
-    try:
-        return table_path(
-            request.device,
-            runtime=request.runtime,
-            threads=request.threads,
-            precision=request.precision,
-            space=space.name,
-        )
-    except TableError as missing:
-        if request.device != "host":
-            load_device(request.device)  # an unknown device says so
-            raise
-        note(f"{missing}; measuring it now, once")
-    from nasvit_edge.profile.run import profile
-
-    return profile(
-        space,
-        request.device,
-        runtime=request.runtime,
-        threads=request.threads,
-        precision=request.precision,
-        protocol="default",
-        on_progress=on_profile,
-        note=note,
-    )

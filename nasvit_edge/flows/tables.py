@@ -9,9 +9,9 @@ from typing import Any
 
 from nasvit_edge import files
 from nasvit_edge.errors import NasvitEdgeError, TableError
-from nasvit_edge.flows.search import Request, completed, trusted, validity
+from nasvit_edge.flows.answering import Asked, answering, trusted, validity
 from nasvit_edge.latency import LatencyTable, load_table, nn_meter, table_name
-from nasvit_edge.latency.table import found_tables
+from nasvit_edge.latency.selection import found_tables
 from nasvit_edge.ops import lower
 from nasvit_edge.profile.refit import refitted
 from nasvit_edge.profile.trust import concerns
@@ -97,28 +97,28 @@ def _change(before: LatencyTable, after: LatencyTable) -> dict[str, Any]:
 
 
 def subnet_of(text: Path, space: str | None) -> tuple[SearchSpace, SubnetConfig]:
-    """A subnet from a result file or from the JSON of a config."""
+    """A subnet from a result file, or from the JSON of a config with its space.
+
+    Raises:
+        NasvitEdgeError: a result file of another space than the one that was given.
+    """
     raw = files.read_json(text, "subnet")
     if raw.get("kind") == "search result":
         saved = read_result(text)
+        if space is not None and load_space(space) != saved.space:
+            raise NasvitEdgeError(
+                f"{str(text)!r} holds its own space, {saved.space.name!r}, which is not --space {space}: leave that out"
+            )
         return saved.space, saved.config
     loaded = load_space(space or "nasvit")
     return loaded, loaded.config_from(raw)
 
 
-def predict(subnet: Path, request: Request, space: str | None, note: Note) -> dict[str, Any]:
+def predict(subnet: Path, asked: Asked, space: str | None, note: Note) -> dict[str, Any]:
     """The latency of a subnet with its interval, and where the numbers come from."""
     loaded, config = subnet_of(subnet, space)
-    where = request if request.table is not None else completed(request)
-    table = load_table(
-        request.table or where.device,
-        runtime=where.runtime,
-        threads=where.threads,
-        precision=where.precision,
-        space=loaded,
-        interpolate=request.interpolate,
-    )
-    trusted(table, request, note, config)
+    answer = answering(asked, loaded, note)
+    table = trusted(answer.table, note, [config], by_file=asked.table is not None)
     made = table.predict(config)
     return {
         "ms": made.ms,
@@ -126,6 +126,8 @@ def predict(subnet: Path, request: Request, space: str | None, note: Note) -> di
         "high_ms": made.high_ms,
         "coverage": made.coverage,
         "table": table.path.name,
+        **{key: table.raw[key] for key in ("device", "runtime", "threads", "precision")},
+        "filled": dict(answer.filled),
         "config": json.loads(json.dumps(config.to_dict())),
         "ops": [
             {

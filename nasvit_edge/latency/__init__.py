@@ -2,16 +2,8 @@
 
 from nasvit_edge.latency.composition import Composition, Prediction, fit_composition
 from nasvit_edge.latency.context import Context
-from nasvit_edge.latency.table import (
-    PRECISIONS,
-    RUNTIMES,
-    SCHEMA,
-    LatencyTable,
-    check_choice,
-    load_table,
-    table_name,
-    table_path,
-)
+from nasvit_edge.latency.names import PRECISIONS, RUNTIMES, check_choice, table_name
+from nasvit_edge.latency.table import SCHEMA, LatencyTable, load_table
 
 __all__ = [
     "PRECISIONS",
@@ -25,5 +17,4 @@ __all__ = [
     "fit_composition",
     "load_table",
     "table_name",
-    "table_path",
 ]

@@ -13,7 +13,7 @@ error, or an estimate that the prediction reports.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,27 +21,16 @@ from typing import Any
 import numpy as np
 
 from nasvit_edge import files
-from nasvit_edge.errors import NasvitEdgeError, TableError
+from nasvit_edge.errors import TableError
+from nasvit_edge.hints import command
 from nasvit_edge.latency.composition import Composition, Prediction
 from nasvit_edge.latency.context import PLAIN, SPLIT, Context, Parts
 from nasvit_edge.latency.estimate import Estimate, estimate, features
-from nasvit_edge.ops import all_ops, lower
-from nasvit_edge.space import SearchSpace, SubnetConfig, family, known_space, load_space
+from nasvit_edge.latency.selection import KEYS, Selected, Wanted, heading, select
+from nasvit_edge.ops import all_ops, lower, op_keys, ops_digest
+from nasvit_edge.space import SearchSpace, SubnetConfig, family, known_space, load_space, space_names
 
 SCHEMA = 2
-RUNTIMES = {  # runtime (and what of the device it uses) -> the format of the files that it reads
-    "litert": "tflite",
-    "litert-gpu": "tflite",
-    "onnxruntime": "onnx",
-    "onnxruntime-web": "onnx",
-    "onnxruntime-webgpu": "onnx",
-    "tensorrt": "tensorrt",
-    "coreml": "coreml",  # all compute units
-    "coreml-ne": "coreml",  # CPU and Neural Engine
-    "coreml-gpu": "coreml",  # CPU and GPU
-    "coreml-cpu": "coreml",
-}
-PRECISIONS = ("fp32", "fp16", "int8", "w8")
 WIDER = 2.0  # the 90 % error of an estimate is about twice its mean error
 
 
@@ -87,11 +76,17 @@ class LatencyTable:
             return max(0.0, self.ops_ms[key] - self.call_ms)
         if key in self.estimates:
             return max(0.0, self.estimates[key].ms - self.call_ms)
-        again = f"nasvit-edge profile --device {self.raw['device']} --runtime {self.raw['runtime']} --space {self.space.name}"
-        what = "" if self.raw.get("provenance") == "imported" else f"measure it: {again}, or "
+        what = "" if self.raw.get("provenance") == "imported" else f"measure it: {self.profiling()}, or "
         raise TableError(
             f"table {self.path.name!r} has no entry for op {key!r}; {what}estimate it with --interpolate"
         )
+
+    def profiling(self, **more: Any) -> str:
+        """The command that measures this table again; `more` are further options."""
+        told = {key: self.raw.get(key) for key in KEYS}
+        device = self.raw.get("target") or self.raw["device"]
+        name = self.raw["device"] if device != self.raw["device"] else None
+        return command("profile", device=device, **told, space=self.space.given, name=name, **more)
 
     def interpolated(self) -> LatencyTable:
         """This table with estimates for every op of the space that has no entry.
@@ -137,120 +132,87 @@ def rounded_ms(ms: Any) -> Any:
     return np.round(ms, 9)
 
 
-def table_name(device: str, runtime: str, threads: int, precision: str, space: str) -> str:
-    """The file name of a table: `host-onnxruntime-1t-fp32-nano.json`."""
-    return f"{device}-{runtime}-{threads}t-{precision}-{space}.json"
-
-
-def table_path(
-    device: str,
-    *,
-    runtime: str = "onnxruntime",
-    threads: int = 1,
-    precision: str = "fp32",
-    space: str = "nasvit",
-) -> Path:
-    """The file of a table: in `./latency_tables`, else among the shipped ones."""
-    check_choice("runtime", runtime, RUNTIMES)
-    check_choice("precision", precision, PRECISIONS)
-    name = table_name(device, runtime, threads, precision, space)
-    of_family = table_name(device, runtime, threads, precision, family(space))
-    for path in (folder / file for file in (name, of_family) for folder in _folders()):
-        if path.is_file():
-            return path
-    spaces = (space, family(space))
-    others = [path for path in found_tables() if any(_is_of(path, device, name) for name in spaces)]
-    if device != "host" and len(others) == 1:  # a device that has but one table is named by its name alone
-        return others[0]
-    there_are = f"; of {device!r} there are {', '.join(p.stem for p in others)}" if others else ""
-    raise TableError(
-        f"no latency table {name!r} in ./latency_tables{there_are}; measure it: nasvit-edge profile "
-        f"--device {device} --runtime {runtime} --threads {threads} --space {space}"
-    )
-
-
-def _is_of(path: Path, device: str, space: str) -> bool:
-    """Whether a table's file name is one of a device's for a space."""
-    rest = path.stem.removeprefix(f"{device}-").removesuffix(f"-{space}")
-    return re.fullmatch(rf"({'|'.join(RUNTIMES)})-\d+t-({'|'.join(PRECISIONS)})", rest) is not None
-
-
-def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
-    """Refuse a value that is not among `choices`."""
-    if value not in choices:
-        raise NasvitEdgeError(f"unknown {what} {value!r}; there are {', '.join(choices)}")
+HOST = {
+    "runtime": "onnxruntime",
+    "threads": 1,
+    "precision": "fp32",
+}  # what `host` has unless a command says otherwise
 
 
 def load_table(
     device: str | Path = "host",
     *,
-    runtime: str = "onnxruntime",
-    threads: int = 1,
-    precision: str = "fp32",
+    runtime: str | None = None,
+    threads: int | None = None,
+    precision: str | None = None,
     space: str | Path | SearchSpace | None = None,
     interpolate: bool = False,
 ) -> LatencyTable:
     """A latency table, by device (and runtime, threads, precision, space: by default `nasvit`) or by path.
 
-    `device` may name runtime, threads and precision as well: `host:litert:2t:int8`. With `interpolate`, ops
-    without an entry are estimated from those that have one.
+    `device` may name runtime, threads and precision as well: `host:litert:2t:int8`. What is given is met or refused; what is
+    left out is `HOST`'s for `host`, and of other devices that of the only table there is. With `interpolate`, ops without
+    an entry are estimated from those that have one.
 
     For a path, `space` is needed only where the table is of a space that is not shipped (its TOML).
 
     Raises:
-        TableError: there is none, or the file is damaged, or it is of another space.
+        TableError: there is none, or several; or the file is damaged, of another space, or not what was given.
     """
-    text = str(device)
-    if text.endswith(".json") or re.search(r"[/\\]", text):
+    given = {"runtime": runtime, "threads": threads, "precision": precision}
+    if is_file_name(device):
         table = _read(Path(device), None if space is None else load_space(space))
+        refuse_other(table, Wanted.of(None, **given))
     else:
-        wanted = load_space(space or "nasvit")
-        given: dict[str, Any] = {"runtime": runtime, "threads": threads, "precision": precision} | named(text)
-        path = table_path(**given, space=wanted.name)
-        table = _read(path, wanted)
+        wanted, of = Wanted.of(str(device), **given), load_space(space or "nasvit")
+        table = selected_table(select(wanted, of, HOST if wanted.device == "host" else None), of)
     return table.interpolated() if interpolate else table
 
 
-def named(text: str) -> dict[str, Any]:
-    """`host:litert:2t:int8` -> device, and what else is named; TableError for a part that is nothing known."""
-    device, *rest = text.split(":")
-    found: dict[str, Any] = {"device": device}
-    for part in rest:
-        if part in RUNTIMES:
-            found["runtime"] = part
-        elif part in PRECISIONS:
-            found["precision"] = part
-        elif re.fullmatch(r"[1-9][0-9]{0,2}t", part):
-            found["threads"] = int(part[:-1])
-        else:
+def is_file_name(text: str | Path) -> bool:
+    """Whether a table is named by its file, not by its device."""
+    return str(text).endswith(".json") or re.search(r"[/\\]", str(text)) is not None
+
+
+def selected_table(found: Selected, space: SearchSpace) -> LatencyTable:
+    """The table of a selected file; TableError also where it is not what its name says."""
+    table = _read(found.path, space)
+    told = heading(found.path)
+    other = next((key for key in ("device", *KEYS) if told and table.raw[key] != told[key]), None)
+    if other is not None:
+        raise TableError(
+            f"latency table {str(found.path)!r} is called as one of {other} {told[other]}, but holds measurements of "
+            f"{other} {table.raw[other]}; give it the name of what it holds, or name it: --table {found.path}"
+        )
+    return table
+
+
+def refuse_other(table: LatencyTable, wanted: Wanted) -> None:
+    """TableError where a table that was named by its file is not what else was asked for."""
+    for key, value in {"device": wanted.device, **wanted.given()}.items():
+        if value is not None and table.raw[key] != value:
             raise TableError(
-                f"table {text!r}: {part!r} is no runtime ({', '.join(RUNTIMES)}), threads (2t) or precision ({', '.join(PRECISIONS)})"
+                f"table {table.path.name!r} is of {key} {table.raw[key]}, and --{key} {value} contradicts it: leave out one of the two"
             )
-    return found
 
 
-def found_tables() -> list[Path]:
-    """Every table in `./latency_tables` and among the shipped ones."""
-    return list(dict.fromkeys(path for folder in _folders() for path in sorted(folder.glob("*.json"))))
-
-
-def _folders() -> list[Path]:
-    """Where tables are looked for; in a checkout both are one."""
-    own, shipped = Path("latency_tables"), files.shipped("latency_tables")
-    return [own] if own.resolve() == shipped.resolve() else [own, shipped]
+def _again(path: Path) -> str:
+    """The command that measures the table of a file's name again."""
+    told = heading(path)
+    return command("profile", **(told if told.get("space") in space_names() else {}))
 
 
 def _read(path: Path, space: SearchSpace | None) -> LatencyTable:
     raw = files.read_json(path, "latency table")
     if raw.get("schema") != SCHEMA:
         raise TableError(
-            f"latency table {str(path)!r} has schema {raw.get('schema')!r}; this version reads schema {SCHEMA}: measure it again with nasvit-edge profile"
+            f"latency table {str(path)!r} has schema {raw.get('schema')!r}; this version reads schema {SCHEMA}: measure it again: {_again(path)}"
         )
     try:
         return parsed(path, raw, space)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise TableError(
-            f"latency table {str(path)!r} is damaged ({type(error).__name__}: {error}); measure it again: nasvit-edge profile"
+            f"latency table {str(path)!r} is damaged ({type(error).__name__}: {error}); measure it again: {_again(path)}"
         ) from None
 
 
@@ -266,6 +228,8 @@ def parsed(path: Path, raw: dict[str, Any], space: SearchSpace | None) -> Latenc
         raise TableError(f"latency table {str(path)!r} is of space {raw['space']!r}, not {space.name!r}")
     if not raw["ops"]:
         raise ValueError("no ops")
+    if raw["space"] == space.name:
+        refuse_namesake(path, raw, space)
     ops_ms = {key: _positive(entry["median_ms"], key) for key, entry in raw["ops"].items()}
     call_ms = files.number(raw["call_ms"], "call_ms")
     guesses = {
@@ -282,6 +246,21 @@ def parsed(path: Path, raw: dict[str, Any], space: SearchSpace | None) -> Latenc
         _context(raw.get("context")),
         guesses,
     )
+
+
+def refuse_namesake(path: Path, raw: dict[str, Any], space: SearchSpace) -> None:
+    """TableError where a table is of other ops than this space's, though both spaces are called alike.
+
+    A table without a digest, of an earlier version, is known by ops that the space does not have.
+    """
+    wanted, told = ops_digest(space), raw.get("ops_digest")
+    if told is None and op_keys(space) >= set(raw["ops"]):
+        return
+    if told != wanted:
+        raise TableError(
+            f"latency table {str(path)!r} is of another space that is called {space.name!r}, too ({told or 'older'}, and this one has {wanted}); "
+            "give one of the two a name of its own (name = ... in its TOML), or name another folder or table"
+        )
 
 
 def _composition(values: dict[str, Any] | None) -> Composition | None:

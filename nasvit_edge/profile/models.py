@@ -6,8 +6,7 @@ import hashlib
 import json
 import math
 import random
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nasvit_edge import files
-from nasvit_edge.export.artifact import versions
 from nasvit_edge.export.formats import Content, Format, Recipe, load_format, node_prefix
 from nasvit_edge.latency import RUNTIMES, check_choice
 from nasvit_edge.ops import (
@@ -30,6 +28,7 @@ from nasvit_edge.ops import (
     macs,
 )
 from nasvit_edge.profile.code import conversion_digest
+from nasvit_edge.profile.graphs import converters, graph_hash, named_block
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
 if TYPE_CHECKING:
@@ -212,7 +211,7 @@ class Models:
             self.known[item.id] = graph
             return graph, None, (1, 3, *self.space.input_size(item.config.resolution))
         module, shape = self._module(item, form.layout)
-        self.known[item.id] = graph_hash(module, shape, self.runtime)
+        self.known[item.id] = graph_hash(module, shape)
         return self.known[item.id], module, shape
 
     def parts(self, item: Item) -> list[Item]:
@@ -230,7 +229,8 @@ class Models:
             return self.folder / f"{graph}-{self.precision}{suffix}"
         from platformdirs import user_cache_path
 
-        kept = user_cache_path("nasvit-edge") / "models" / conversion_digest()
+        made_by = hashlib.sha256(" ".join([conversion_digest(), *converters(self.runtime)]).encode())
+        kept = user_cache_path("nasvit-edge") / "models" / made_by.hexdigest()[:16]
         return kept / f"{graph}-{self.precision}{suffix}"
 
     def _recipe(self, item: Item, shape: tuple[int, ...]) -> Recipe:
@@ -249,9 +249,7 @@ class Models:
 
         if item.op is not None:
             block = op_module(item.op, layout)
-            if self.precision != "fp32":  # named as in a subnet: which layers become int8 goes by names
-                block = torch.nn.Sequential(OrderedDict({node_prefix(item.op.name): block})).eval()
-            return block, (1, *item.op.in_shape())
+            return named_block(block, item.op, self.precision), (1, *item.op.in_shape())
         if item.config is None:
             return torch.nn.Sequential(torch.nn.ReLU()), (1, 8)
         from nasvit_edge.model.checkpoint import random_supernet
@@ -332,24 +330,3 @@ def _damp(block: nn.Module) -> None:
         for name, value in block.named_parameters():
             if name.startswith("project.norm."):
                 value.mul_(_QUIET)
-
-
-def graph_hash(module: nn.Module, shape: tuple[int, ...], runtime: str) -> str:
-    """A hash of everything that decides the graph: the trace, all shapes, and the converter's versions."""
-    import torch
-
-    traced = torch.fx.symbolic_trace(module)
-    tensors = [(name, tuple(value.shape)) for name, value in module.state_dict().items()]
-    parts = [str(shape), traced.code, str(tensors), *_settings(module), *_converters(runtime)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
-
-
-def _settings(module: nn.Module) -> Iterator[str]:
-    yield from (str(child) for child in module.modules() if not list(child.children()))
-
-
-def _converters(runtime: str) -> list[str]:
-    names = {"tflite": ("litert-torch", "torch"), "coreml": ("coremltools", "torch")}.get(
-        RUNTIMES[runtime], ()
-    )
-    return [f"{name} {versions().get(name)}" for name in names]

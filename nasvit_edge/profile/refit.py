@@ -25,7 +25,7 @@ def refitted(table: LatencyTable) -> LatencyTable:
     if not pairs:
         raise TableError(
             f"table {table.path.name!r} holds no whole subnets to fit on; "
-            "measure it again: nasvit-edge profile"
+            f"measure it again: {table.profiling(again=True)}"
         )
     try:
         content = table.raw | composed(table, pairs)

@@ -16,14 +16,15 @@ from nasvit_edge import files
 from nasvit_edge.device import Device, load_device
 from nasvit_edge.errors import DeviceError, MeasurementError, MissingExtraError, NasvitEdgeError, require
 from nasvit_edge.latency import PRECISIONS, SCHEMA, check_choice, table_name
-from nasvit_edge.latency.table import parsed
-from nasvit_edge.ops import all_ops
+from nasvit_edge.latency.table import parsed, refuse_namesake
+from nasvit_edge.ops import all_ops, ops_digest
 from nasvit_edge.profile import arithmetic, sampling
 from nasvit_edge.profile.canary import canaries
 from nasvit_edge.profile.code import code_digest
 from nasvit_edge.profile.journal import Journal, locked
 from nasvit_edge.profile.models import EMPTY, Item, Models, format_for, op_items, subnet_items
 from nasvit_edge.profile.protocol import Protocol, load_protocol
+from nasvit_edge.profile.renewal import renewal
 from nasvit_edge.profile.session import OnProgress, Session
 from nasvit_edge.profile.summary import canary_report, composed, summaries
 from nasvit_edge.space import SearchSpace
@@ -71,6 +72,7 @@ class Choice:
     name: str | None = None
     seed: int = 0
     sample: Sample | None = None
+    again: bool = False  # all of it, also what a table has that still holds
 
 
 def profile(
@@ -140,6 +142,7 @@ def measure_table(
         locked(folder / f".{path.stem}.lock"),
         tempfile.TemporaryDirectory(prefix="nasvit-edge-") as temporary,
     ):
+        _refuse_namesake(path, space)
         about = _about(runner, note)
         if device.transport == "ssh" and runtime not in about["runtimes"]:
             raise missing_runtime(device, runtime)
@@ -156,20 +159,43 @@ def measure_table(
             fingerprint=about["about"],
             code=code_digest(),
         )
+        renewing = None if choice.again or choice.sample else renewal(path, space, plan)
+        if renewing is not None:
+            note(renewing.told(plan))
         journal = Journal(folder / f".{path.stem}.partial.jsonl", {"plan": asdict(plan)})
         models = Models(space, runtime, Path(temporary), choice.seed, precision)
         session = _session(space, plan, models, journal, runner, on_progress)
         try:
-            sampled = _measure(space, plan, session, choice.sample, note)
+            if renewing is not None:
+                session.measure(renewing.items())
+                _check(session)
+            else:
+                sampled = _measure(space, plan, session, choice.sample, note)
         except DeviceError as error:
             raise DeviceError(
                 f"{error}; {len(journal.entries)} finished measurements are kept, the same command continues"
             ) from None
         how = {"target": device.name, "transport": device.transport, "conditions": about["conditions"]}
         how["arithmetic"] = arithmetic.shares(models)
-        files.write_json(path, table_content(space, plan, journal, sampled) | how)
+        if renewing is not None:
+            found = summaries(journal.entries, plan.protocol)
+            content = renewing.content(plan, found, canary_report(journal.entries, plan.protocol))
+        else:
+            content = table_content(space, plan, journal, sampled)
+        files.write_json(path, content | how)
         journal.remove()
     return path
+
+
+def _refuse_namesake(path: Path, space: SearchSpace) -> None:
+    """TableError where the file that would be written is the table of another space of that name; a damaged one is none."""
+    try:
+        raw = files.read_json(path, "latency table") if path.exists() else {}
+        sound = isinstance(raw.get("ops"), dict) and raw.get("schema") == SCHEMA
+    except NasvitEdgeError:
+        sound = False
+    if sound:
+        refuse_namesake(path, raw, space)
 
 
 def _require(device: Device, runtime: str) -> None:
@@ -273,6 +299,7 @@ def table_content(
         "provenance": "measured",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "tool_version": importlib.metadata.version("nasvit-edge"),
+        "ops_digest": ops_digest(space),
         "ops": measured,
         "estimates": sampling.estimates(ops, _medians(ops, found)) if sampled else {},
         "sampling": sampled,

@@ -51,13 +51,13 @@ def sustain(
         on_progress(1, 1, "sustained")
     if "error" in answer:
         raise MeasurementError(
-            f"the sustained run failed: {answer['error']}; run it again: profile --sustained"
+            f"the sustained run failed: {answer['error']}; run it again: {table.profiling(sustained=f'{seconds:g}s')}"
         )
     windows = answer.get("windows") or []
     if not windows or windows[-1][0] < 0.9 * seconds:
         reached = windows[-1][0] if windows else 0.0
         raise MeasurementError(
-            f"the sustained run ended after {reached:.0f} of {seconds:g} s; run it again: profile --sustained"
+            f"the sustained run ended after {reached:.0f} of {seconds:g} s; run it again: {table.profiling(sustained=f'{seconds:g}s')}"
         )
     return (
         report(windows, seconds)
@@ -87,7 +87,9 @@ def middle_subnet(table: LatencyTable) -> SubnetConfig:
     """The subnet of middling latency among those measured whole."""
     entries = sorted(table.raw.get("subnets") or [], key=lambda entry: float(entry["median_ms"]))
     if not entries:
-        raise TableError(f"table {table.path.name!r} holds no whole subnets; measure it: nasvit-edge profile")
+        raise TableError(
+            f"table {table.path.name!r} holds no whole subnets; measure it: {table.profiling(again=True)}"
+        )
     return table.space.config_from(entries[len(entries) // 2]["config"])
 
 
@@ -107,7 +109,7 @@ def steady_factor(table: LatencyTable) -> float:
     if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0.1 < factor < 100:
         raise TableError(
             f"table {table.path.name!r} has no sustained run, so --steady cannot be kept; measure it: "
-            f"nasvit-edge profile --device {table.raw.get('target', 'host')} --sustained 10m"
+            f"{table.profiling(sustained='10m')}"
         )
     return max(1.0, float(factor))
 

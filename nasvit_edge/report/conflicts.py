@@ -15,6 +15,7 @@ import numpy as np
 
 from nasvit_edge import files
 from nasvit_edge.errors import DataError
+from nasvit_edge.hints import command
 from nasvit_edge.train.conflicts import FILE, block, stride
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -95,7 +96,7 @@ def read_conflicts(run: Path) -> Conflicts:
             places, steps, cosines = _read(stream, str(path))
     except FileNotFoundError:
         raise DataError(
-            f"run {str(run)!r} has no {FILE}; nasvit-edge train --conflicts --out {run} writes one"
+            f"run {str(run)!r} has no {FILE}; {command('train', conflicts=True, out=run)} writes one"
         ) from None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise DataError(f"conflicts {str(path)!r}: {getattr(error, 'strerror', None) or error}") from None

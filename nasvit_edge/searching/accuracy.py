@@ -20,7 +20,8 @@ import numpy as np
 
 from nasvit_edge import files
 from nasvit_edge.errors import NasvitEdgeError, SpaceError
-from nasvit_edge.space import Gene, SearchSpace, SubnetConfig, get_gene, known_space
+from nasvit_edge.hints import command
+from nasvit_edge.space import Gene, SearchSpace, SubnetConfig, get_gene, is_shipped, known_space
 
 SCHEMA = 1
 _Effects = Mapping[str, Mapping[int, float]]
@@ -127,6 +128,11 @@ def predictor_names() -> list[str]:
     return sorted(path.stem for path in files.data("accuracy").glob("*.json"))
 
 
+def has_predictor(space: SearchSpace) -> bool:
+    """Whether a predictor is shipped for this very space, not for another that is called so."""
+    return space.name in predictor_names() and is_shipped(space)
+
+
 def predictor_path(name: str | Path) -> Path:
     """The file of a shipped predictor, or the path itself; NasvitEdgeError for an unknown name."""
     path = Path(name)
@@ -147,6 +153,11 @@ def load_accuracy(name: str | Path, space: SearchSpace | None = None) -> Accurac
     """
     path = predictor_path(name)
     raw = files.read_json(path, "accuracy predictor", SCHEMA)
+    if space is not None and space.name == raw.get("space") and _of_another(path, raw, space):
+        raise NasvitEdgeError(
+            f"accuracy predictor {str(path)!r} is for another space that is called {space.name!r}, too; fit one for this: "
+            + command("accuracy", "fit", space=space.given, supernet="W", data="D", out="own.json")
+        )
     try:
         return parsed(path.stem, raw, space)
     except NasvitEdgeError as error:
@@ -157,6 +168,14 @@ def load_accuracy(name: str | Path, space: SearchSpace | None = None) -> Accurac
         raise NasvitEdgeError(
             f"accuracy predictor {str(path)!r} is damaged ({' '.join(str(error).split())[:160]}); fit it again"
         ) from None
+
+
+def _of_another(path: Path, raw: Mapping[str, Any], space: SearchSpace) -> bool:
+    """Whether a predictor of a space's name is of other content; what does not say its space's digest is of a shipped one."""
+    told = raw.get("space_digest")
+    if told is not None:
+        return bool(told != space.digest())
+    return path == files.data("accuracy", f"{space.name}.json") and not is_shipped(space)
 
 
 def parsed(name: str, raw: dict[str, Any], space: SearchSpace | None = None) -> AccuracyPredictor:

@@ -161,6 +161,7 @@ def _content(
         "schema": SCHEMA,
         "kind": "accuracy predictor",
         "space": space.name,
+        "space_digest": space.digest(),
         "unit": "fractions",
         "base": {r: round(base + gain, 7) for r, gain in resolution.items()},
         "effects": dict.fromkeys(resolution, gains),

@@ -6,7 +6,7 @@ import importlib.metadata
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,9 @@ class Setting:
     interpolate: bool  # ops without an entry are estimated
     tables: Sequence[Mapping[str, str]]  # every table: `name`, `path`, `sha256`
     labels_in_order: bool = False  # of class folders whose names do not say which label they are
+    filled: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # what was left out, and what it was filled in with
 
 
 def describe(candidate: Candidate) -> dict[str, Any]:
@@ -177,6 +180,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "threads": (int,),
     "tables": (list,),
     "labels_in_order": (bool,),
+    "filled": (dict,),
 }
 
 
@@ -188,7 +192,7 @@ def _kept(values: Any) -> dict[str, list[int]]:
 
 
 def _setting(values: dict[str, Any]) -> Setting:
-    values = {"labels_in_order": False, **values}  # which older files do not say
+    values = {"labels_in_order": False, "filled": {}, **values}  # which older files do not say
     for name in Setting.__slots__:
         if not isinstance(values[name], _KINDS.get(name, (str,))):
             raise ValueError(f"setting {name!r} is {values[name]!r}")

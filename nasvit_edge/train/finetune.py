@@ -69,7 +69,7 @@ def taken(
     names = known_labels(narrow.space, classes, data, in_order=in_order)
     known, space = names is not None, narrow.space
     if names != space.label_names():
-        space = space.with_labels(names or classes)
+        space = space.with_labels(names) if names is not None else space.for_classes(classes)
     made = initialised(space, seed, narrow.scaling)
     kept = {n: v for n, v in narrow.state_dict().items() if known or not n.startswith("classifier.")}
     made.load_state_dict(made.state_dict() | kept)

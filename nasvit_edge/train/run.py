@@ -168,13 +168,15 @@ def _train(trainer: Trainer, logs: _Logs, stop: Stop) -> None:
     raise error
 
 
-def space_for(space: SearchSpace, data: str, note: Callable[[str], None] = lambda text: None) -> SearchSpace:
+def space_for(
+    space: SearchSpace, data: str, note: Callable[[str], None] = lambda text: None, name: str = ""
+) -> SearchSpace:
     """`space` with the classes of the data as its labels, where they are not its labels already."""
     classes = data_sets.classes(data, space)
     if keeps_labels(classes, space):
         return space
     note(f"space {space.name!r} takes the {len(classes)} classes of the data ({some(classes, 3)})")
-    return space.with_labels(classes)
+    return space.for_classes(classes, name=name)
 
 
 def masks_checked(

@@ -104,7 +104,8 @@ def test_interpolated_ops_are_reported_and_widen_the_interval(tmp_path_factory, 
 def test_a_device_names_its_table_in_full(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "latency_tables").mkdir()
-    (write(tmp_path)).rename(tmp_path / "latency_tables" / "host-litert-2t-int8-nano.json")
+    told = {"runtime": "litert", "threads": 2, "precision": "int8"}
+    (write(tmp_path, **told)).rename(tmp_path / "latency_tables" / "host-litert-2t-int8-nano.json")
     assert load_table("host:litert:2t:int8", space="nano").path.name == "host-litert-2t-int8-nano.json"
     with pytest.raises(TableError, match="'gpu' is no runtime"):
         load_table("host:gpu", space="nano")
@@ -113,7 +114,8 @@ def test_a_device_names_its_table_in_full(tmp_path, monkeypatch):
 def test_a_device_with_but_one_table_needs_no_more_than_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "latency_tables").mkdir()
-    write(tmp_path).rename(tmp_path / "latency_tables" / "phone-litert-1t-fp32-nano.json")
+    told = {"device": "phone", "runtime": "litert"}
+    write(tmp_path, **told).rename(tmp_path / "latency_tables" / "phone-litert-1t-fp32-nano.json")
     assert load_table("phone", space="nano").path.name == "phone-litert-1t-fp32-nano.json"
     (tmp_path / "latency_tables" / "phone-litert-2t-fp32-nano.json").write_text("{}")
     with pytest.raises(TableError, match="phone-litert-1t-fp32-nano, phone-litert-2t-fp32-nano"):

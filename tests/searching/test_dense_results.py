@@ -15,6 +15,7 @@ from made_up import COMPOSITION, table
 from nasvit_edge.errors import BudgetError, NasvitEdgeError
 from nasvit_edge.flows import explain, fitting, measured, shown, tables
 from nasvit_edge.flows import search as flow
+from nasvit_edge.flows.answering import Asked
 from nasvit_edge.flows.limits import Wanted
 from nasvit_edge.ops import lower, macs
 from nasvit_edge.searching.accuracy import load_accuracy, parsed
@@ -103,7 +104,7 @@ def test_a_segmenter_is_found_within_its_limits_and_told_in_mean_iou(result):
 def test_the_latency_is_that_of_the_whole_segmenter(result, folder, tmp_path):
     subnet = tmp_path / "config.json"
     subnet.write_text(json.dumps(result["best"]["config"]))
-    told = tables.predict(subnet, request(folder, Wanted()), DENSE.name, quiet)
+    told = tables.predict(subnet, Asked(table=str(folder / "t.json")), DENSE.name, quiet)
     assert told["ms"] == pytest.approx(result["best"]["latency_ms"])
     assert [op["name"] for op in told["ops"]][-5:] == [
         *(f"lateral.{i}" for i in range(3)),

@@ -1,0 +1,159 @@
+"""Which latency table a command answers from: what was given is met or refused, what was left out is filled in and told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nasvit_edge.device import load_device
+from nasvit_edge.errors import NasvitEdgeError, TableError
+from nasvit_edge.latency import LatencyTable, load_table
+from nasvit_edge.latency.selection import KEYS, Selected, Wanted, select
+from nasvit_edge.latency.table import HOST, refuse_other, selected_table
+from nasvit_edge.profile.trust import concerns
+from nasvit_edge.space import SearchSpace, SubnetConfig
+
+Note = Callable[[str], None]
+OnProgress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a command was given of a table; None, 0 or "" is left out.
+
+    Attributes:
+        device: also `host:litert:2t:int8`, or the path of a device's TOML.
+        table: its file, instead of all the others.
+        interpolate: ops without an entry are estimated.
+        usual: the device where none is given.
+    """
+
+    device: str | None = None
+    runtime: str | None = None
+    threads: int | None = None
+    precision: str | None = None
+    table: str | None = None
+    interpolate: bool = False
+    usual: str = "host"
+
+    def wanted(self) -> Wanted:
+        """With the name of a device in place of its file; NasvitEdgeError where two of these contradict each other."""
+        given = {key: getattr(self, key) for key in KEYS}
+        return Wanted.of(self.device, **given)
+
+    def file_name(self) -> str:
+        """The device as it was given, a path where that was its TOML."""
+        return (self.device or self.usual).split(":")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """A table, and what of device, runtime, threads and precision was left out and is its own."""
+
+    table: LatencyTable
+    filled: Mapping[str, Any] = field(default_factory=dict)
+
+
+def answering(
+    asked: Asked, space: SearchSpace, note: Note, on_profile: OnProgress | None = None
+) -> Answering:
+    """The table that meets what was asked; where this machine has none it is measured, if there is an `on_profile` to tell of it.
+
+    Raises:
+        TableError: none meets it, or several do; or the file is of something else.
+    """
+    wanted = asked.wanted()
+    if asked.table is not None:
+        table = load_table(asked.table, space=space)
+        refuse_other(table, wanted)
+        return Answering(_whole(table, asked, note))
+    name, own = _own(asked.file_name())
+    device = {} if asked.device else {"device": name}
+    wanted = wanted.filled({"device": name}) if not asked.device else _at(wanted, name)
+    try:
+        found = select(wanted, space, own, given=asked.file_name())
+    except TableError as missing:
+        if on_profile is None or name != "host":
+            _known(asked.file_name(), missing)
+        note(f"{missing}; measuring it now, once")
+        found = _measured(wanted.filled(HOST), wanted, space, note, on_profile)
+    if found.told():
+        note(f"table {found.path.name}: {found.told()}")
+    table = _whole(selected_table(found, space), asked, note)
+    return Answering(table, device | dict(found.filled))
+
+
+def _own(name: str) -> tuple[str, Mapping[str, Any] | None]:
+    """A device's name, and what it is measured with unless a command says otherwise; None of an imported table's device."""
+    try:
+        device = load_device(name)
+    except NasvitEdgeError:
+        return name, None
+    own = {"runtime": device.runtimes[0], "threads": device.threads, "precision": device.precision}
+    return device.name, own
+
+
+def _at(wanted: Wanted, name: str) -> Wanted:
+    return Wanted(device=name, **wanted.given())
+
+
+def _known(name: str, missing: TableError) -> None:
+    """Raises why there is no table: where none is of the device, that the device is unknown."""
+    if "; of " not in str(missing) and "several" not in str(missing):
+        load_device(name)
+    raise missing
+
+
+def _measured(
+    usual: Wanted, wanted: Wanted, space: SearchSpace, note: Note, on_profile: OnProgress | None
+) -> Selected:
+    from nasvit_edge.profile.run import profile
+
+    assert on_profile is not None
+    path = profile(space, "host", protocol="default", on_progress=on_profile, note=note, **usual.given())
+    left_out = {key: value for key, value in usual.given().items() if key not in wanted.given()}
+    return Selected(path, left_out, "as host is measured unless a command says otherwise")
+
+
+def _whole(table: LatencyTable, asked: Asked, note: Note) -> LatencyTable:
+    if not asked.interpolate:
+        return table
+    note(f"estimating what table {table.path.name} does not have, a few seconds")
+    return table.interpolated()
+
+
+def trusted(
+    table: LatencyTable, note: Note, configs: Iterable[SubnetConfig] = (), *, by_file: bool = False
+) -> LatencyTable:
+    """The table, if nothing serious speaks against it; lesser things, and its validation, are noted.
+
+    Args:
+        configs: what is to be predicted; the ends of the space where there are none.
+        by_file: the user named the file, and is told of serious things, too.
+
+    Raises:
+        TableError: it is of another machine, or much of its time is of graphs that the code no longer makes.
+    """
+    chosen = list(configs) or [table.space.smallest(), table.space.largest()]
+    for concern in concerns(table, chosen):
+        if concern.serious and not by_file:
+            raise TableError(
+                f"table {table.path.name!r} does not hold here: {concern.text}; measure it again: {table.profiling()}, "
+                f"or name it: --table {table.path}"
+            )
+        note(f"{'WARNING' if concern.serious else 'note'}: table {table.path.name}: {concern.text}")
+    note(f"table {table.path.name}: {validity(table)}")
+    return table
+
+
+def validity(table: LatencyTable) -> str:
+    """What is known of a table's predictions, in one line."""
+    found: Any = table.raw.get("validation")
+    try:
+        return (
+            f"predictions off by {found['mape']:.1%} on average over {found['count']} whole subnets "
+            f"({found['within_10']:.0%} within 10 %), which repeat within {found['repeat_mape']:.1%}"
+        )
+    except (TypeError, KeyError, ValueError):
+        return "predictions not validated (nasvit-edge tables validate)"

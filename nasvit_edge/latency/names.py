@@ -1,0 +1,32 @@
+"""What latency tables are called, and the words in their names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nasvit_edge.errors import NasvitEdgeError
+
+RUNTIMES = {  # runtime (and what of the device it uses) -> the format of the files that it reads
+    "litert": "tflite",
+    "litert-gpu": "tflite",
+    "onnxruntime": "onnx",
+    "onnxruntime-web": "onnx",
+    "onnxruntime-webgpu": "onnx",
+    "tensorrt": "tensorrt",
+    "coreml": "coreml",  # all compute units
+    "coreml-ne": "coreml",  # CPU and Neural Engine
+    "coreml-gpu": "coreml",  # CPU and GPU
+    "coreml-cpu": "coreml",
+}
+PRECISIONS = ("fp32", "fp16", "int8", "w8")
+
+
+def table_name(device: str, runtime: str, threads: int, precision: str, space: str) -> str:
+    """The file name of a table: `host-onnxruntime-1t-fp32-nano.json`."""
+    return f"{device}-{runtime}-{threads}t-{precision}-{space}.json"
+
+
+def check_choice(what: str, value: str, choices: Iterable[str]) -> None:
+    """Refuse a value that is not among `choices`."""
+    if value not in choices:
+        raise NasvitEdgeError(f"unknown {what} {value!r}; there are {', '.join(choices)}")

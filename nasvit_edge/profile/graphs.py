@@ -1,0 +1,131 @@
+"""What a graph is known by: a hash of what is computed, however the code that builds it spells it.
+
+Equal hashes are the same computation on the same shapes, so that what was measured of one holds for the other. The versions of
+converters are not part of it: tables and files of models keep them beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import re
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nasvit_edge import files
+from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.export.artifact import versions
+from nasvit_edge.export.formats import node_prefix
+from nasvit_edge.latency import RUNTIMES
+from nasvit_edge.ops import Op
+from nasvit_edge.profile.code import conversion_digest
+
+if TYPE_CHECKING:
+    from torch import fx, nn
+
+_HASH = "[0-9a-f]{24}"
+
+
+def graph_hash(module: nn.Module, shape: tuple[int, ...]) -> str:
+    """The hash of a module's graph for an input of this shape: its trace, settings and the shapes of all weights."""
+    return _hashed(_parts(module, shape, plain=True))
+
+
+def former_hashes(module: nn.Module, shape: tuple[int, ...], runtime: str) -> list[str]:
+    """What tables say that were made before: with the converter's versions, as the code was spelled."""
+    made_by = converters(runtime)
+    return [_hashed([*_parts(module, shape, plain=plain), *made_by]) for plain in (False, True)]
+
+
+def _hashed(parts: list[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+
+
+def _parts(module: nn.Module, shape: tuple[int, ...], *, plain: bool) -> list[str]:
+    import torch
+
+    traced = torch.fx.symbolic_trace(module)
+    for node in traced.graph.nodes if plain else ():
+        node.kwargs = {key: value for key, value in node.kwargs.items() if not _is_default(node, key, value)}
+    traced.recompile()
+    tensors = [(name, tuple(value.shape)) for name, value in module.state_dict().items()]
+    settings = [str(child) for child in module.modules() if not list(child.children())]
+    return [str(shape), traced.code, str(tensors), *settings]
+
+
+def _is_default(node: fx.Node, key: str, value: Any) -> bool:
+    """Whether an argument is what every operator of this name takes without it: `keepdim=False` of `mean`."""
+    import torch
+
+    if node.op not in ("call_method", "call_function"):
+        return False
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    schemas = torch._C._jit_get_schemas_for_operator(f"aten::{name}")
+    known = [argument for schema in schemas for argument in schema.arguments if argument.name == key]
+    return bool(known) and all(a.has_default_value() and a.default_value == value for a in known)
+
+
+def converters(runtime: str) -> list[str]:
+    """What makes a runtime's files from graphs, with versions; nothing where that is our own code."""
+    names = {"tflite": ("litert-torch", "torch"), "coreml": ("coremltools", "torch")}.get(
+        RUNTIMES[runtime], ()
+    )
+    return [f"{name} {versions().get(name)}" for name in names]
+
+
+def named_block(block: nn.Module, op: Op, precision: str) -> nn.Module:
+    """An op's module as it is converted at a precision: below fp32 under its name, which says whether it becomes int8."""
+    import torch
+
+    if precision == "fp32":
+        return block
+    return torch.nn.Sequential(OrderedDict({node_prefix(op.name): block})).eval()
+
+
+class Graphs:
+    """The hashes of ops' graphs as the code makes them now, kept in the user's cache: building an op takes a while."""
+
+    def __init__(self, runtime: str, precision: str) -> None:
+        from platformdirs import user_cache_path
+
+        self.runtime, self.precision, self.new = runtime, precision, False
+        kind = "fp32" if precision == "fp32" else "named"
+        name = f"{conversion_digest()}-{runtime}-{kind}-torch-{importlib.metadata.version('torch')}.json"
+        self.path = user_cache_path("nasvit-edge") / "graphs" / name
+        try:
+            found = files.read_json(self.path, "kept hashes", 2)["graphs"]
+        except (NasvitEdgeError, KeyError):
+            found = {}
+        self.known = dict(_lists(found))
+
+    def of(self, op: Op) -> Sequence[str]:
+        """The hash of an op's graph, and those that tables have for it that were made before."""
+        key = op.key()
+        if key not in self.known:
+            self.known[key] = hashes(op, self.runtime, self.precision)
+            self.new = True
+        return self.known[key]
+
+    def keep(self) -> None:
+        """Write what is new; a cache that cannot be written to is no error."""
+        if self.new:
+            with contextlib.suppress(NasvitEdgeError, OSError):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                files.write_json(self.path, {"schema": 2, "graphs": self.known})
+
+
+def hashes(op: Op, runtime: str, precision: str) -> list[str]:
+    """`graph_hash` and `former_hashes` of an op."""
+    from nasvit_edge.profile.models import format_for, op_module
+
+    module = named_block(op_module(op, format_for(runtime).layout), op, precision)
+    shape = (1, *op.in_shape())
+    return [graph_hash(module, shape), *former_hashes(module, shape, runtime)]
+
+
+def _lists(found: Any) -> Iterator[tuple[str, Sequence[str]]]:
+    for key, listed in found.items() if isinstance(found, dict) else ():
+        if isinstance(listed, list) and listed and all(re.fullmatch(_HASH, str(one)) for one in listed):
+            yield key, listed
