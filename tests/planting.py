@@ -93,12 +93,12 @@ class Scene:
         trap = self.trap
         return [
             str(trap / "evil.toml"),
-            "../trap/evil.toml",
             f"$(touch {trap}/mark);`touch {trap}/mark`|touch {trap}/mark",
-            f"--out={trap}/mark",
-            "http://127.0.0.1:9/evil.onnx",
-            f"file://{trap}/evil.json",
             f"javascript:alert(7)//{SCRIPT}\x1b]8;;http://127.0.0.1:9\x07",
+            "http://127.0.0.1:9/evil.onnx",
+            "../trap/evil.toml",
+            f"--out={trap}/mark",
+            f"file://{trap}/evil.json",
             "cifar10",
             str(trap / "evil.safetensors"),
             f"../trap/evil\x00{trap}/evil.json",
@@ -788,7 +788,11 @@ def contents(kind: Kind, values: list[str], thorough: bool) -> Iterator[tuple[st
             continue
         for text in values if thorough else values[:1]:
             where = ".".join(map(str, at))[-80:]
-            yield f"{where} = {text!r}", planted(kind.content, at, text), None if thorough else kind.quick
+            yield (
+                f"{where} = {text!r}",
+                planted(kind.content, at, text),
+                (kind.quick or None) if thorough else kind.quick,
+            )
 
 
 def main(root: Path, thorough: bool) -> dict[str, Any]:
@@ -801,7 +805,11 @@ def main(root: Path, thorough: bool) -> dict[str, Any]:
     for kind in scene.kinds:
         found = list(observed(kind, scene, watch, thorough))
         runs[kind.name] = len(found)
-        seen += [line for lines in found for line in lines]
+        told = [line for lines in found for line in lines]
+        sys.stderr.write(
+            f"{kind.name}: {len(found)} runs, {len(told)} not expected\n{os.linesep.join(told[:20])}\n"
+        )
+        seen += told
         kind.write(kind.content)
     return {"seen": seen, "runs": runs, "controls": controls(scene, watch)}
 
