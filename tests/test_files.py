@@ -302,3 +302,36 @@ def test_where_the_file_system_has_no_locks_nothing_is_refused(tmp_path, monkeyp
 def test_text_with_a_name_that_is_none_is_written(tmp_path):
     files.write_text(tmp_path / "page.html", "wrote caf\udce9")
     assert (tmp_path / "page.html").read_text() == "wrote caf\\udce9"
+
+
+def test_a_folder_whose_links_lead_out_of_it_is_refused(tmp_path):
+    (tmp_path / "private").write_text("secret")
+    folder = tmp_path / "model"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "own").write_text("own")
+    (folder / "inner" / "link").symlink_to("../own")
+    assert set(files.read_tree(folder, "model")) == {"own", "inner/link"}
+    (folder / "out").symlink_to("../private")
+    with pytest.raises(NasvitEdgeError, match="'out' is a link out of the folder") as error:
+        files.read_tree(folder, "model")
+    one_line(error)
+
+
+@given(st.text() | st.integers() | st.none() | st.lists(st.text()))
+def test_a_name_is_no_path_option_or_command(text):
+    if files.is_name(text):
+        assert not set(text) & set("/\\:;|&$`'\"<> \n\t\0*?~")
+        assert text[0] not in "-."
+        assert Path(text).name == text
+
+
+@pytest.mark.parametrize("text", ["host", "my-board.2", "litert-gpu", "a" * 64])
+def test_plain_words_are_names(text):
+    assert files.is_name(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "..", "a/b", "/a", "-a", "a b", "a\n", "é", "a" * 65, "http://a", 3, None]
+)
+def test_what_could_be_something_else_is_no_name(text):
+    assert not files.is_name(text)

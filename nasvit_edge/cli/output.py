@@ -50,7 +50,7 @@ def print_table(columns: list[str], rows: list[list[str]], title: str | None = N
     table = Table(title=None if title is None else harmless(title), title_justify="left")
     for column in columns:
         table.add_column(
-            column,
+            harmless(column),
             justify="left" if column in _LEFT else "right",
             no_wrap=column not in _WRAPPED,
         )

@@ -191,7 +191,7 @@ def _planned(request: Request, form: Format, note: Callable[[str], None]) -> _Pl
     calibrate = request.calibrate or setting.calibration
     if calibrate is None and not request.uncalibrated and request.result is not None:
         saved.refuse(request.result, "calibration")
-    in_order = request.in_order or setting.labels_in_order
+    in_order = request.in_order or (saved.is_own and setting.labels_in_order)
     return _Plan(subject.space, subject.supernet, subject.config, calibrate, extra, in_order)
 
 

@@ -35,6 +35,7 @@ def _row(path: Path) -> dict[str, Any]:
     keys = ("device", "runtime", "threads", "precision", "space", "provenance", "date")
     validation = raw.get("validation")
     mape = validation.get("mape") if isinstance(validation, dict) else None
+    mape = mape if isinstance(mape, int | float) else None
     return {key: raw.get(key) for key in keys} | {"path": str(path), "ops": len(raw["ops"]), "mape": mape}
 
 

@@ -101,6 +101,7 @@ class SavedResult:
         setting: without paths where the file is not this user's own, or was changed: names of shipped things stay.
         genes: gene name -> choices, where a search was kept to some.
         elsewhere: name -> what the setting's field was then.
+        is_own: whether it is this user's own, as it was written.
     """
 
     setting: Setting
@@ -111,6 +112,7 @@ class SavedResult:
     genes: Mapping[str, Sequence[int]]
     raw: dict[str, Any]
     elsewhere: Mapping[str, str]
+    is_own: bool
 
     def refuse(self, path: Path, name: str, option: str = "") -> None:
         """NasvitEdgeError where the setting's `name` was left out because the file is from elsewhere."""
@@ -126,8 +128,10 @@ def read_result(path: Path) -> SavedResult:
     """Read and check a result file; NasvitEdgeError says what is wrong with it."""
     raw = files.read_json(path, "result", SCHEMA)
     try:
-        setting, elsewhere = _own(_setting(raw["setting"]), raw.get("seal"))
-        space = _space(raw, setting, str(path))
+        setting = _setting(raw["setting"])
+        is_own = seals.is_own(_typed(setting), raw.get("seal"))
+        setting, elsewhere = (setting, {}) if is_own else _known(setting)
+        space = _space(raw, setting.space, str(path), is_own=is_own)
         config = space.config_from(raw["best"]["config"])
         latency_ms, accuracy = (files.number(raw["best"][key], key) for key in ("latency_ms", "accuracy"))
         kept = _kept(raw.get("genes", {}))
@@ -137,13 +141,11 @@ def read_result(path: Path) -> SavedResult:
         raise NasvitEdgeError(
             f"result {str(path)!r} is damaged ({type(error).__name__}: {error}); run the search again"
         ) from None
-    return SavedResult(setting, space, config, latency_ms, accuracy, kept, raw, elsewhere)
+    return SavedResult(setting, space, config, latency_ms, accuracy, kept, raw, elsewhere, is_own)
 
 
-def _own(setting: Setting, seal: object) -> tuple[Setting, dict[str, str]]:
-    """The setting with what may be used of it, and what may not."""
-    if seals.is_own(_typed(setting), seal):
-        return setting, {}
+def _known(setting: Setting) -> tuple[Setting, dict[str, str]]:
+    """The setting with the names of shipped things alone, and what else was there."""
     weights = [path.stem for path in files.data("weights").glob("*.safetensors")]
     given = setting.supernet or ""
     known = {
@@ -154,20 +156,18 @@ def _own(setting: Setting, seal: object) -> tuple[Setting, dict[str, str]]:
     left = {name: getattr(setting, name) for name, is_known in known.items() if not is_known}
     elsewhere = {name: value for name, value in left.items() if value is not None}
     empty: dict[str, Any] = dict.fromkeys(elsewhere)
-    return replace(setting, **empty, labels_in_order=False), elsewhere
+    return replace(setting, **empty), elsewhere
 
 
-def _space(raw: dict[str, Any], setting: Setting, where: str) -> SearchSpace:
+def _space(raw: dict[str, Any], named: str, where: str, *, is_own: bool) -> SearchSpace:
     """The space that is in the file; of an older file the one that it names."""
     if "space" in raw:
         return read_space(raw["space"], where)
-    if setting.space in space_names():
-        return load_space(setting.space)
-    if not seals.is_own(_typed(setting), raw.get("seal")):
+    if not is_own and named not in space_names():
         raise NasvitEdgeError(
-            f"its space {setting.space[:200]!r} is not in it, and a path in a file is not followed; search again"
+            f"its space {named[:200]!r} is not in it, and a path in a file is not followed; search again"
         )
-    return load_space(setting.space)
+    return load_space(named)
 
 
 _KINDS: dict[str, tuple[type, ...]] = {

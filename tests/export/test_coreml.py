@@ -258,6 +258,17 @@ def test_a_package_without_its_manifest_is_refused(manifest, tmp_path):
         coreml.runner(written(tree | ({"Manifest.json": manifest} if manifest else {}), tmp_path))
 
 
+@pytest.mark.parametrize("place", ["/etc/hostname", "../../outside", "com.apple.CoreML/../../../outside"])
+def test_a_manifest_that_leads_out_of_the_package_is_refused(place, tmp_path):
+    (tmp_path / "outside").touch()
+    tree = package(SPACE.smallest())
+    manifest = json.loads(tree["Manifest.json"])
+    other = next(k for k in manifest["itemInfoEntries"] if k != manifest["rootModelIdentifier"])
+    manifest["itemInfoEntries"][other]["path"] = place
+    with pytest.raises(VerifyError, match="names what is not there"):
+        coreml.runner(written(tree | {"Manifest.json": json.dumps(manifest).encode()}, tmp_path))
+
+
 def test_a_softmax_of_itself_is_refused_and_ends(tmp_path):
     def change(spec, operations):
         operation = last(operations, "softmax")

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasvit_edge.errors import ExportError, NasvitEdgeError
+from nasvit_edge.errors import ExportError, NasvitEdgeError, VerifyError
 from nasvit_edge.export import onnx, parity
 from nasvit_edge.export.formats import Recipe, load_format
 from nasvit_edge.model.blocks import build, linear_weights, resized
@@ -135,3 +135,28 @@ def test_a_mean_over_any_axis_is_lowered(tmp_path):
     x = torch.randn(2, 3, 4, 5)
     found = _run(onnx.convert(Mean(), (2, 3, 4, 5)), tmp_path, x.numpy())
     np.testing.assert_allclose(found, x.mean(1).numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("where", ["initializer", "attribute", "inner graph", "sparse"])
+def test_numbers_in_other_files_are_refused_wherever_the_graph_names_them(where, tmp_path):
+    """Older versions of ONNX Runtime open whatever path is named."""
+    import onnx as library
+
+    helper = library.helper
+    tensor = library.numpy_helper.from_array(np.zeros((1, 4), np.float32), "w")
+    library.external_data_helper.set_external_data(tensor, "/etc/hostname")
+    tensor.ClearField("raw_data")
+    inner = helper.make_graph([], "inner", [], [], [tensor])
+    nodes = [helper.make_node("Identity", ["image"], ["logits"])]
+    nodes += {
+        "attribute": [helper.make_node("Constant", [], ["c"], value=tensor)],
+        "inner graph": [helper.make_node("If", ["image"], ["c"], then_branch=inner, else_branch=inner)],
+    }.get(where, [])
+    value = helper.make_tensor_value_info("image", library.TensorProto.FLOAT, [1, 4])
+    graph = helper.make_graph(nodes, "g", [value], [value], [tensor] if where == "initializer" else [])
+    if where == "sparse":
+        graph.sparse_initializer.add().values.CopyFrom(tensor)
+    path = tmp_path / "m.onnx"
+    path.write_bytes(helper.make_model(graph).SerializeToString())
+    with pytest.raises(VerifyError, match=r"'/etc/hostname'.*are not followed"):
+        onnx.read_metadata(path)

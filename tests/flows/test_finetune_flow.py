@@ -25,7 +25,7 @@ from nasvit_edge.flows import evaluate as evaluating
 from nasvit_edge.flows.search import Request as Where
 from nasvit_edge.model.checkpoint import load_supernet, random_supernet, save_supernet
 from nasvit_edge.model.narrow import narrowed
-from nasvit_edge.searching.result import SCHEMA, read_result
+from nasvit_edge.searching.result import SCHEMA, read_result, sealed
 from nasvit_edge.space import load_space, space_toml
 from nasvit_edge.train.finetune import taken
 
@@ -172,7 +172,6 @@ def _searched(tmp_path):
     folder.mkdir()
     (folder / "host-onnxruntime-1t-fp32-tiny.json").write_text(json.dumps(content))
     setting = replace(SETTING, space="tiny.toml", supernet="random:1", calibration="bundled")
-    named = {name: getattr(setting, name) for name in setting.__slots__}
     best = {
         "config": space.largest().to_dict(),
         "latency_ms": made.predict(space.largest()).ms,
@@ -181,7 +180,7 @@ def _searched(tmp_path):
     raw = {
         "schema": SCHEMA,
         "kind": "search result",
-        "setting": named,
+        **sealed(setting),
         "best": best,
         "front": [best],
         "limits": [],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import json
@@ -21,7 +22,7 @@ from nasvit_edge.latency.table import parsed
 from nasvit_edge.ops import all_ops
 from nasvit_edge.profile import canary, offline, protocol
 from nasvit_edge.profile.canary import canaries
-from nasvit_edge.profile.offline import items_of, session_order, write_bundle
+from nasvit_edge.profile.offline import items_of, sealed, session_order, write_bundle
 from nasvit_edge.profile.results import read_results
 from nasvit_edge.profile.run import Choice, Sample
 
@@ -309,3 +310,39 @@ def test_a_zip_that_cannot_be_written_leaves_nothing(made, tmp_path):
     with pytest.raises(NasvitEdgeError):
         offline._write_zip(tmp_path / "out.zip", {}, {"0" * 64: tmp_path / "missing"})
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("key", "planted"),
+    [
+        ("device", "../../elsewhere"),
+        ("device", "/tmp/elsewhere"),
+        ("space", "a/b"),
+        ("precision", "-x"),
+        ("threads", "/../x"),
+        ("target", "shared/lab.toml"),
+    ],
+)
+def test_a_state_that_would_lead_the_table_elsewhere_is_refused_though_it_is_sealed(
+    results, folder, key, planted
+):
+    """The seal is a hash of the content, which anybody can make."""
+    (kept,) = folder.glob(".*.offline.json")
+    state = json.loads(kept.read_text())
+    (state if key == "target" else state["plan"])[key] = planted
+    kept.write_text(json.dumps(sealed(state)))
+    before = sorted(folder.parent.rglob("*"))
+    with pytest.raises(NasvitEdgeError, match=key) as error:
+        read_results(written(results, folder), SPACE, out=folder)
+    one_line(error)
+    assert sorted({*folder.parent.rglob("*")} - {folder.parent / "result.json"}) == before
+
+
+def test_what_a_device_says_of_itself_is_short_plain_text(results, folder):
+    told = copy.deepcopy(results)
+    told["description"]["about"]["board"] = "x\x1b[2J" + "y" * 1000
+    told["description"]["conditions"] = {"a\nb": "c\u202ed", "deep": {"e": "f"}}
+    raw = json.loads(read_results(written(told, folder), SPACE, out=folder).read_text())
+    assert raw["fingerprint"]["board"].isprintable()
+    assert len(raw["fingerprint"]["board"]) <= 300
+    assert raw["conditions"] == {"a b": "c d"}

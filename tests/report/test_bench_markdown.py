@@ -117,6 +117,14 @@ def test_noise_environment_and_commands_are_told(full):
     assert "nasvit-edge report bench" in commands
 
 
+def test_no_word_of_a_command_is_an_option_or_leads_to_a_program_that_a_result_names():
+    content = bench_results.content(1, device="shared/lab.toml")
+    content["artifacts"][1]["path"] = "--out=/etc/x"
+    told = markdown(bench_reports.report(content))
+    assert "nasvit-edge benchmark ./--out=/etc/x " in told
+    assert "--device DEVICE " in told
+
+
 def test_the_commands_give_the_rule_that_was_used():
     made = bench_reports.report(
         bench_results.content(1), rule=Rule(alpha=0.05, min_effect=0.1, gates=frozenset({"size"}))

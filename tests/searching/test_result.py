@@ -73,6 +73,7 @@ def test_paths_that_were_typed_here_are_known_again(content, tmp_path):
     setting = replace(SETTING, labels_in_order=True, **PATHS)
     saved = read_result(written(content, tmp_path, setting))
     assert saved.setting == setting
+    assert saved.is_own
     for name in PATHS:
         saved.refuse(tmp_path, name)
 
@@ -82,7 +83,7 @@ def test_a_changed_setting_names_no_path(content, tmp_path, change):
     setting = replace(SETTING, labels_in_order=True, **PATHS)
     saved = read_result(written(content, tmp_path, setting, **change))
     assert (saved.setting.supernet, saved.setting.calibration, saved.setting.accuracy) == (None, None, None)
-    assert not saved.setting.labels_in_order
+    assert not saved.is_own
     assert saved.space == SPACE  # which is in the file
 
 
