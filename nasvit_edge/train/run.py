@@ -117,13 +117,21 @@ def _run(
     for line in masks_checked(train, validation, space, on_progress):
         note(line)
     supernet, started_from = _initial(request, space, note)
+    seen = None if ranks.rank else data_sets.trained_on(train, supernet.trained_on)
     own_teacher: Teacher | None = None
     if request.prepare is not None:
         supernet, own_teacher = request.prepare(supernet, train, validation)
     identity = {"initial weights": started_from, "teacher": request.teacher or ""}
     teacher = own_teacher or _teacher(request, space, note)
     trainer = Trainer(
-        supernet, train, request.recipe, request.settings, ranks, teacher=teacher, identity=identity
+        supernet,
+        train,
+        request.recipe,
+        request.settings,
+        ranks,
+        teacher=teacher,
+        identity=identity,
+        trained_on=seen,
     )
     if request.resume:
         note(f"resuming at step {trainer.resume()} of {trainer.steps}")
