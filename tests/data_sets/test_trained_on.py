@@ -13,10 +13,11 @@ import torch
 from conftest import one_line, only_user_errors, require_module
 from hypothesis import given
 from hypothesis import strategies as st
+from scene_folder import write_scenes
 
 from nasvit_edge import data_sets
 from nasvit_edge.data_sets import ImageSet, TrainedOn, folders, overlap, split_to_judge, trained_on
-from nasvit_edge.data_sets.scenes import in_memory
+from nasvit_edge.data_sets.scenes import in_memory, load_scenes
 from nasvit_edge.data_sets.trained_on import FILES, PIXELS, Overlap, Part, from_json
 from nasvit_edge.errors import DataError
 from nasvit_edge.model.checkpoint import load_supernet
@@ -154,6 +155,19 @@ def test_scenes_in_memory_are_known_by_their_pixels():
     ]
     scenes = in_memory("scenes", pairs)
     assert overlap(trained_on(scenes.take("two", [0, 2]), TrainedOn()), scenes).trained == 2
+
+
+def test_scenes_are_known_by_the_files_of_their_images_and_cut_as_for_training(tmp_path):
+    dense, data = load_space("nano-dense"), str(write_scenes(tmp_path / "scenes", train=20))
+    train, held = (load_scenes(data, split, dense) for split in ("train", "validation"))
+    known = trained_on(train, TrainedOn())
+    assert (known.parts[0].kind, len(known)) == (FILES, 18)
+    assert (overlap(known, train).trained, overlap(known, held).trained) == (18, 0)
+    split, told = split_to_judge(data, dense, known)
+    assert split == "validation"
+    assert "judged on those that training holds out of it" in told
+    whole = str(write_scenes(tmp_path / "whole", train=4, test=2))
+    assert split_to_judge(whole, dense, None) == ("test", "")
 
 
 def test_sets_that_cannot_be_compared_are_told_as_unknown(photos):
