@@ -44,7 +44,10 @@ def evaluate(
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(show_default="validation", help="Of the supernet's images: validation or test."),
+        typer.Option(
+            show_default="test; of a supernet validation",
+            help="The images judged on: test, validation, or all of a folder that has no splits.",
+        ),
     ] = None,
     calibration_images: Annotated[
         int | None,
@@ -79,7 +82,6 @@ def evaluate(
     """
     own = {
         "--subnets": subnets,
-        "--split": split,
         "--calibration-images": calibration_images,
         "--workers": workers,
         "--out": out,
@@ -94,12 +96,13 @@ def evaluate(
         if given:
             raise NasvitEdgeError(f"{given[0]} is for evaluate --supernet WEIGHTS, not for an exported file")
         assert artifact is not None
-        _artifact(artifact, {"threads": threads, "space_path": space} | both, as_json)
+        own_options = {"threads": threads, "space_path": space, "split": split or "test"}
+        _artifact(artifact, own_options | both, as_json)
         return
     given_values = {
         name.strip("-").replace("-", "_"): value for name, value in own.items() if value is not None
     }
-    asked = {"supernet": supernet, "space": space, "seed": seed} | both
+    asked = {"supernet": supernet, "space": space, "seed": seed, "split": split or "validation"} | both
     _supernet(asked | given_values, as_json)
 
 
@@ -116,6 +119,7 @@ def _artifact(artifact: Path, values: dict[str, Any], as_json: bool) -> None:
         note(arithmetic.line(report["arithmetic"], report["precision"]))
     if "mean_iou" in report:
         print_scenes(report)
+        note(report["trained_on"]["told"])
         return
     row = [
         report["artifact"],
@@ -125,6 +129,7 @@ def _artifact(artifact: Path, values: dict[str, Any], as_json: bool) -> None:
     ]
     print_table(["artifact", "images", "correct", "top-1"], [row])
     note(f"images prepared as {report['chain']}")
+    note(report["trained_on"]["told"])
 
 
 def _supernet(values: dict[str, Any], as_json: bool) -> None:

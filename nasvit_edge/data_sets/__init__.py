@@ -25,8 +25,10 @@ from nasvit_edge.data_sets.splits import (
     chosen,
     classes,
     load_images,
+    split_to_judge,
     training_splits,
 )
+from nasvit_edge.data_sets.trained_on import Overlap, TrainedOn, overlap, trained_on
 
 __all__ = [
     "BUNDLED",
@@ -39,6 +41,8 @@ __all__ = [
     "ImageSet",
     "Images",
     "Labelled",
+    "Overlap",
+    "TrainedOn",
     "bundled",
     "bundled_as_stored",
     "calibration_images",
@@ -51,7 +55,10 @@ __all__ = [
     "load_images",
     "np_order",
     "once",
+    "overlap",
     "prepare",
+    "split_to_judge",
+    "trained_on",
     "training_splits",
     "unlabelled",
     "write_bundled",

@@ -160,7 +160,7 @@ def read(files: Listing, preparation: Preparation, *, whole: bool = False) -> Im
     """
     import torch
 
-    as_files = FileSet(files.name, files.paths, torch.from_numpy(files.labels), preparation)
+    as_files = as_file_set(files, preparation)
     shape = (len(as_files), 3, *preparation.crop)
     if whole or math.prod(shape) > MEMORY_BYTES:
         check_sample(files)
@@ -170,7 +170,14 @@ def read(files: Listing, preparation: Preparation, *, whole: bool = False) -> Im
     if pixels is None:
         pixels = as_files.loaded().pixels.numpy()
         kept.save(key, pixels)
-    return ImageSet(files.name, torch.from_numpy(pixels), as_files.labels)
+    return ImageSet(files.name, torch.from_numpy(pixels), as_files.labels, files.paths)
+
+
+def as_file_set(files: Listing, preparation: Preparation) -> FileSet:
+    """The images of a listing as files; nothing is opened."""
+    import torch
+
+    return FileSet(files.name, files.paths, torch.from_numpy(files.labels), preparation)
 
 
 def check_sample(files: Listing) -> None:

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -25,28 +25,47 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _TOGETHER = 128
+_KNOWN_BY = ("paths", "marks")
 _WORTH_THREADS = 96  # smaller images are mostly Python's work, which threads only hinder
+Marks = np.ndarray[Any, np.dtype[np.uint32]]  # 32 bits of a digest of each image's content
 Paths = np.ndarray[Any, np.dtype[np.bytes_]]  # one block: 1.3 million texts would be copied by every worker
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSet:
-    """Images with labels, in memory; `name` says which, for provenance."""
+    """Images with labels, in memory; `name` says which, for provenance.
+
+    Attributes:
+        paths: the files that they were decoded from; None of a set that is stored otherwise.
+        marks: of such a set, what its images are known by; None: `pixels` are as they are stored.
+        size: height and width that they are stored in, where `pixels` are not.
+    """
 
     name: str
     pixels: Tensor  # (N, C, S, S) uint8
     labels: Tensor  # (N,) int64
+    paths: Paths | None = None
+    marks: Marks | None = None
+    size: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, name: str, chosen: Tensor | slice) -> ImageSet:
         """A part of the set."""
-        return ImageSet(name, self.pixels[chosen], self.labels[chosen])
+        places = chosen if isinstance(chosen, slice) else chosen.numpy()
+        own = {key: None if (array := getattr(self, key)) is None else array[places] for key in _KNOWN_BY}
+        return replace(self, name=name, pixels=self.pixels[chosen], labels=self.labels[chosen], **own)
 
     def some(self, chosen: Tensor, *, whole: bool = False) -> Tensor:  # noqa: ARG002 - as FileSet's
         """Bytes (B, C, S, S) of the chosen images."""
         return self.pixels[chosen]
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """Height and width of the images as they are stored."""
+        height, width = self.pixels.shape[-2:]
+        return self.size or (int(height), int(width))
 
     def digest(self) -> str:
         """Of pixels and labels: what the set holds, whatever it is called."""
@@ -64,7 +83,11 @@ class ImageSet:
         if tuple(self.pixels.shape[-2:]) == preparation.crop == (preparation.resize,) * 2:
             return self
         made = [torch.from_numpy(fitted(image, preparation)) for image in self.pixels.numpy()]
-        return ImageSet(self.name, torch.stack(made), self.labels)
+        marks = self.marks
+        if self.paths is None and marks is None:  # of what is stored
+            marks = pixel_marks(self.pixels.numpy())
+        pixels, size = torch.stack(made), self.stored_size
+        return ImageSet(self.name, pixels, self.labels, self.paths, marks, size)
 
     def batches(
         self, space: SearchSpace, resolution: int, size: int = 256
@@ -117,7 +140,7 @@ class FileSet:
         pixels = torch.empty((len(self), 3, *self.preparation.crop), dtype=torch.uint8)
         for start, decoded in _decoded(self.paths, self.preparation):
             pixels[start : start + len(decoded)] = torch.from_numpy(np.stack(decoded))
-        return ImageSet(self.name, pixels, self.labels)
+        return ImageSet(self.name, pixels, self.labels, self.paths)
 
     def batches(
         self, space: SearchSpace, resolution: int, size: int = 256
@@ -135,6 +158,18 @@ def _decoded(paths: Paths, preparation: Preparation) -> Iterator[tuple[int, list
         for start in range(0, len(paths), _TOGETHER):
             part = map(os.fsdecode, paths[start : start + _TOGETHER])
             yield start, list(each(decode, part, itertools.repeat(preparation)))
+
+
+def pixel_mark(image: Pixels) -> int:
+    """32 bits of a digest of an image (C, H, W), of 1 or 3 channels: of its RGB bytes and its size."""
+    size = f"{image.shape[1]}x{image.shape[2]}".encode()
+    pixels = np.broadcast_to(image, (3, *image.shape[1:])).tobytes()
+    return int.from_bytes(hashlib.sha256(size + pixels).digest()[:4])
+
+
+def pixel_marks(images: Pixels) -> Marks:
+    """The same of each of (N, C, H, W)."""
+    return np.array([pixel_mark(image) for image in images], np.uint32)
 
 
 Images: TypeAlias = ImageSet | FileSet

@@ -6,11 +6,13 @@ judged, except where a folder has only `train` and `val`: there `val` is both, a
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from nasvit_edge.data_sets import folders, labels, layouts, slices
+from nasvit_edge.data_sets import folders, labels, layouts, scene_layouts, slices
 from nasvit_edge.data_sets.cifar import CIFAR, cifar
 from nasvit_edge.data_sets.fashion import (
     BUNDLED,
@@ -23,6 +25,7 @@ from nasvit_edge.data_sets.fashion import (
 from nasvit_edge.data_sets.scenes import SceneSet, load_scenes
 from nasvit_edge.data_sets.sets import FileSet, ImageSet
 from nasvit_edge.data_sets.slices import Labelling, Note, silent
+from nasvit_edge.data_sets.trained_on import TrainedOn, overlap
 from nasvit_edge.errors import DataError
 from nasvit_edge.preparation import Preparation
 from nasvit_edge.space import SearchSpace
@@ -31,6 +34,8 @@ CALIBRATION_MOST = 4096  # 64 batches of 64
 CALIBRATION_SCENES = 512  # 64 batches of 8
 _SPLITS = ("train", "validation")
 _FOLDERS = ("train", "validation", "test")
+ALL = "; --split all judges on all of them"
+JUDGED = ("test", "validation", "all")
 _NAMED = (BUNDLED, FASHION_MNIST, *CIFAR)
 Labelled: TypeAlias = ImageSet | FileSet | SceneSet
 _Set = TypeVar("_Set", ImageSet, FileSet, SceneSet, Labelled)
@@ -71,6 +76,75 @@ def check(data: str, space: SearchSpace, *, in_order: bool = False) -> None:
         folder = layouts.split_folder(data, split)
         if folder is not None:
             folders.check_sample(slices.judged(data, folder, Labelling(space, in_order)))
+
+
+def split_to_judge(
+    data: str, space: SearchSpace, known: TrainedOn | None, asked: str = "test"
+) -> tuple[str, str]:
+    """Which slice of `load_images` weights are judged on, and what is to be said of that ("" for nothing).
+
+    The test images, where there are some. A folder without is cut as for training, and judged on what is held out of
+    it; one of classes alone is not cut where it is known that none of it trained the weights.
+
+    Args:
+        known: what trained the weights; None where that is not known.
+        asked: `test`; `validation`; or `all` images of a folder without test images, whatever trained the weights.
+
+    Raises:
+        DataError: there is no such slice, or no such folder.
+    """
+    if asked not in JUDGED:
+        raise DataError(f"--split is {asked!r}; it is {', '.join(JUDGED[:-1])} or {JUDGED[-1]}")
+    if asked == "validation":
+        return asked, ""
+    cut = data not in _NAMED and _is_cut(data, space)
+    if asked == "all" and not cut:
+        raise DataError(
+            f"images {data!r} have splits: --split all is for a folder of classes alone; use --split test"
+        )
+    if not cut:
+        return asked, ""
+    if space.is_dense:
+        return "validation", _told_of_cut(data, "")
+    alone = layouts.split_folder(data, "test")
+    if asked == "all":
+        if alone is None:
+            raise DataError(
+                f"images {data!r} are those of a folder 'train': --split all is for a folder of classes alone"
+            )
+        return "test", ""
+    if alone is None:
+        return "validation", _told_of_cut(data, "")
+    files = folders.as_file_set(folders.listing(alone), space.preparation())
+    found = overlap(known, files)
+    if (found.whole and not found.some) or not _is_spared(data, files, known):
+        return "test", ""
+    seen = f"{found.trained} of its {len(files)} images trained these weights"
+    why = seen if found.some else "which images trained these weights is not known"
+    return "validation", _told_of_cut(data, f" ({why}){ALL}")
+
+
+def _is_spared(data: str, files: FileSet, known: TrainedOn | None) -> bool:
+    """Whether what training holds out of a folder can be judged on: it is not empty, and did not train the weights elsewhere."""
+    held = slices.held_out(files.labels.numpy())
+    if not len(held):
+        return False
+    import torch
+
+    return not overlap(known, files.take(data, torch.from_numpy(held))).some
+
+
+def _is_cut(data: str, space: SearchSpace) -> bool:
+    """Whether a folder has neither test nor validation images of its own."""
+    if space.is_dense:
+        found = scene_layouts.layout(data, space)
+        return found.test is None and found.validation is None
+    test = layouts.split_folder(data, "test")
+    return test is None or (test == Path(data) and layouts.split_folder(data, "validation") is None)
+
+
+def _told_of_cut(data: str, more: str) -> str:
+    return f"{data} has no test images of its own: judged on those that training holds out of it{more}"
 
 
 def training_splits(
@@ -127,7 +201,7 @@ def _known(data: str, split: str, wanted: Labelling) -> ImageSet:
         return images
     import torch
 
-    return ImageSet(images.name, images.pixels, torch.tensor(places)[images.labels])
+    return replace(images, labels=torch.tensor(places)[images.labels])
 
 
 def _stored(data: str, split: str) -> ImageSet:

@@ -100,9 +100,11 @@ def line(figures: dict[str, Any] | None, precision: str) -> str:
         return ""
     if precision == "w8":
         return f"8-bit weights in layers of {figures['weights_8bit_macs']:.1%} of the MACs; computed in floating point"
+    products = figures["int8_layer_macs"] - figures["int8_macs"] > 0.05
+    more = "; attention's products, which have no weights, are in floating point" if products else ""
     return (
         f"{figures['int8_macs']:.1%} of the MACs are in int8: {figures['int8_layers']} of {figures['layers']} layers with weights "
-        f"({figures['int8_layer_macs']:.1%} of theirs)"
+        f"({figures['int8_layer_macs']:.1%} of theirs){more}"
     )
 
 

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from nasvit_edge import files
 from nasvit_edge.data_sets.labels import IMAGENET
+from nasvit_edge.data_sets.trained_on import TrainedOn, from_json
 from nasvit_edge.device import cpu_features, cpu_model
-from nasvit_edge.errors import NasvitEdgeError, VerifyError
+from nasvit_edge.errors import DataError, NasvitEdgeError, VerifyError
 from nasvit_edge.export import dense
 from nasvit_edge.export.formats import Content, Format, format_of
 from nasvit_edge.ops import macs
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from nasvit_edge.model.subnet import Subnet
 
 SCHEMA = 2
+TRAINED_ON = "trained_on"  # of a sidecar
 MANIFEST = "Manifest.json"  # of a Core ML package
 _KINDS: dict[type, str] = {dict: "object", list: "list"}  # as JSON calls them
 _PACKAGES = (
@@ -197,6 +199,21 @@ class Artifact:
     def weights(self) -> dict[str, Any]:
         """Where the weights are from."""
         return dict(self._json("weights", dict))
+
+    def trained_on(self) -> TrainedOn | None:
+        """The images that trained its weights: as its sidecar says, of shipped weights as they do; None where that is not known."""
+        from nasvit_edge.model.checkpoint import shipped_trained_on
+
+        told = self.sidecar.get(TRAINED_ON)
+        if told is not None:
+            try:
+                return from_json(told, f"sidecar of {str(self.path)!r}")
+            except DataError as error:
+                raise VerifyError(f"{error}; export again") from None
+        source = self.weights()
+        return (
+            TrainedOn() if source.get("kind") == "random" else shipped_trained_on(str(source.get("sha256")))
+        )
 
     def labels(self) -> list[str]:
         """The class names in the order of its outputs."""

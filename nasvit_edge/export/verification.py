@@ -8,14 +8,15 @@ where labelled scenes are given; and every file by whether it still gives what i
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nasvit_edge import data_sets
-from nasvit_edge.data_sets.scenes import SceneSet
+from nasvit_edge.data_sets.scenes import SceneSet, load_scenes
+from nasvit_edge.data_sets.sets import Images
 from nasvit_edge.data_sets.slices import Note, silent
 from nasvit_edge.errors import NasvitEdgeError, VerifyError
 from nasvit_edge.export import arithmetic, dense, parity, reproduction, scene_checks
@@ -111,19 +112,25 @@ def evaluate(
     space_path: str | None = None,
     chain: str = PUBLISHED,
     in_order: bool = False,
+    split: str = "test",
     note: Note = silent,
 ) -> dict[str, Any]:
     """The artifact's top-1 on labelled images (`bundled`, `fashion-mnist` or a folder), by its own runtime.
 
-    `chain`, `in_order` and `note` are as in `hits`. Of a segmenter: mean IoU and pixel accuracy on the test scenes of a folder, beside the supernet's where it is here.
+    `chain`, `in_order` and `note` are as in `hits`; `split` is as in `data_sets.split_to_judge`. The report says how many of the
+    images trained the weights (`trained_on`). Of a segmenter: mean IoU and pixel accuracy on the test scenes of a folder, beside the supernet's where it is here.
     """
     artifact = open_artifact(path, bare=True)
     space = artifact.space(space_path)
+    _require_bundled(data, space)
+    chosen, told = data_sets.split_to_judge(data, space, artifact.trained_on(), split)
+    if told:
+        note(told)
     if space.is_dense:
-        return _on_scenes(artifact, space, data, threads)
-    name, right = hits(
-        path, data, threads=threads, space_path=space_path, chain=chain, in_order=in_order, note=note
-    )
+        return _on_scenes(artifact, space, data, threads, chosen)
+    how = Judging(threads, space_path, chain, in_order, chosen)
+    images, right = _hits(artifact, data, how, note)
+    name = images.name
     return {
         "artifact": path.name,
         "checked": artifact.checked,
@@ -134,10 +141,12 @@ def evaluate(
         "accuracy": int(right.sum()) / len(right),
         "precision": artifact.precision,
         "arithmetic": arithmetic.told(path, artifact.form.name, artifact.precision),
+        "split": chosen,
+        "trained_on": data_sets.overlap(artifact.trained_on(), images).to_dict(),
     }
 
 
-def _on_scenes(artifact: Artifact, space: SearchSpace, data: str, threads: int) -> dict[str, Any]:
+def _on_scenes(artifact: Artifact, space: SearchSpace, data: str, threads: int, split: str) -> dict[str, Any]:
     config = artifact.config(space)
     artifact.check_facts(space, config)
     run = artifact.form.module().runner(artifact.path, threads)
@@ -147,7 +156,9 @@ def _on_scenes(artifact: Artifact, space: SearchSpace, data: str, threads: int) 
     ):  # without its sidecar the statistics are not known to be its own
         statistics = read_stored(artifact, space, config).statistics
         exact = scene_checks.elastic(supernet, config, statistics)
-    found = scene_checks.compared(run, exact, data, space, config)
+    found = scene_checks.compared(run, exact, data, space, config, split)
+    scenes = load_scenes(data, split, space)
+    found |= {"split": split, "trained_on": data_sets.overlap(artifact.trained_on(), scenes).to_dict()}
     told = arithmetic.told(artifact.path, artifact.form.name, artifact.precision)
     about = {"artifact": artifact.path.name, "checked": artifact.checked, "precision": artifact.precision}
     return about | {"arithmetic": told} | found
@@ -161,6 +172,7 @@ def hits(
     space_path: str | None = None,
     chain: str = PUBLISHED,
     in_order: bool = False,
+    split: str = "test",
     note: Note = silent,
 ) -> tuple[str, np.ndarray[Any, np.dtype[np.bool_]]]:
     """The name of the images, and which of them the artifact gives their label, by its own runtime.
@@ -168,24 +180,50 @@ def hits(
     Args:
         chain: how images are prepared (`Preparation.chain`).
         in_order: class folders whose names do not say which of the file's labels they are take these in order.
+        split: as in `data_sets.load_images`.
         note: told what the images are.
     """
     artifact = open_artifact(path, bare=True)
-    space = artifact.space(space_path)
+    images, right = _hits(artifact, data, Judging(threads, space_path, chain, in_order, split), note)
+    return images.name, right
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """The options of `hits`."""
+
+    threads: int
+    space_path: str | None
+    chain: str
+    in_order: bool
+    split: str
+
+
+def _hits(
+    artifact: Artifact, data: str, how: Judging, note: Note
+) -> tuple[Images, np.ndarray[Any, np.dtype[np.bool_]]]:
+    """The images, and which of them the artifact gives their label."""
+    space = artifact.space(how.space_path)
     config = artifact.config(space)
+    _require_bundled(data, space)
+    rule = space.preparation(config.resolution, how.chain)
+    space = artifact.named(space)
+    images = data_sets.load_images(data, how.split, space, rule, in_order=how.in_order, note=note)
+    if isinstance(images, SceneSet):
+        raise NasvitEdgeError(
+            f"{artifact.path.name} labels pixels: there are no images that it gets right or wrong"
+        )
+    run = artifact.form.module().runner(artifact.path, how.threads)
+    return images, parity.hits(run, images, space, config.resolution)
+
+
+def _require_bundled(data: str, space: SearchSpace) -> None:
     if data == data_sets.BUNDLED and not data_sets.has_bundled(space):
         raise NasvitEdgeError(f"no images are bundled for space {space.name!r}; give a folder with --data")
-    rule = space.preparation(config.resolution, chain)
-    space = artifact.named(space)
-    images = data_sets.load_images(data, "test", space, rule, in_order=in_order, note=note)
-    if isinstance(images, SceneSet):
-        raise NasvitEdgeError(f"{path.name} labels pixels: there are no images that it gets right or wrong")
-    run = artifact.form.module().runner(path, threads)
-    return images.name, parity.hits(run, images, space, config.resolution)
 
 
 def overlaps(
-    path: Path, data: str, *, threads: int = 1, space_path: str | None = None
+    path: Path, data: str, *, threads: int = 1, space_path: str | None = None, split: str = "test"
 ) -> tuple[str, np.ndarray[Any, np.dtype[np.int64]]]:
     """The name of the scenes, and what a segmenter's labels have in common with each one's mask, by its own runtime.
 
@@ -196,4 +234,4 @@ def overlaps(
     config = artifact.config(space)
     artifact.check_facts(space, config)
     run = artifact.form.module().runner(artifact.path, threads)
-    return scene_checks.overlaps(run, data, space, config)
+    return scene_checks.overlaps(run, data, space, config, split)

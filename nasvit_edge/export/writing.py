@@ -108,8 +108,20 @@ def export(
         raise VerifyError(
             f"the {form.name} file fails its check: {failures}; nothing was written (--force keeps it, marked){more}"
         )
-    _save(path, _with_plain(attempt, form, options, expected), form, options, expected, stats, kept)
+    attempt = _with_plain(attempt, form, options, expected)
+    beside = _trained_on(supernet) | dict(options.extra or {})
+    _save(path, attempt, form, replace(options, extra=beside), expected, stats, kept)
     return Written(attempt.check, kept)
+
+
+def _trained_on(supernet: Supernet) -> dict[str, Any]:
+    """What the sidecar says of the images that trained the weights; of shipped ones their hash says it (`Artifact.trained_on`)."""
+    from nasvit_edge.model.checkpoint import shipped_weights
+
+    sha256, known = supernet.source.get("sha256"), supernet.trained_on
+    if known is None or sha256 is None or shipped_weights(str(sha256)):
+        return {}
+    return {artifact.TRAINED_ON: known.to_json()}
 
 
 def checked_path(form: Format, path: Path, options: Options) -> Path:

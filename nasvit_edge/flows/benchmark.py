@@ -17,7 +17,8 @@ from nasvit_edge.benchmark.accuracy import Accuracy, Hits, Overlaps
 from nasvit_edge.benchmark.plan import ORDER, Entry, Protocol
 from nasvit_edge.benchmark.result import KIND, SCHEMA, Result, read_result
 from nasvit_edge.benchmark.session import Rounds, measure
-from nasvit_edge.data_sets import once
+from nasvit_edge.data_sets import once, split_to_judge
+from nasvit_edge.data_sets.splits import ALL
 from nasvit_edge.device import Device, load_device
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.export import arithmetic, tensorrt
@@ -31,7 +32,7 @@ from nasvit_edge.export.artifact import (
 )
 from nasvit_edge.export.formats import format_of
 from nasvit_edge.latency import RUNTIMES, load_table
-from nasvit_edge.space import load_space
+from nasvit_edge.space import SearchSpace, load_space
 from nasvit_edge.transport.connect import Note, Ways, connect
 from nasvit_edge.transport.job import OnProgress, Runner
 
@@ -282,24 +283,44 @@ def _with_accuracy(
     if request.data is None:
         return list(entries)
     spaces = _spaces(request)
+    split = _split(entries, request, note)
     seen: dict[str, dict[str, Any]] = {}
     for place, entry in enumerate(entries):
         on_progress(place, len(entries), f"accuracy of {entry.name}")
         if entry.facts["sha256"] not in seen:
-            accuracy = _accuracy(entry.path, request.data, spaces, request.in_order, note)
+            accuracy = _accuracy(entry.path, request.data, split, spaces, request.in_order, note)
             seen[entry.facts["sha256"]] = accuracy.to_dict()
     return [replace(e, facts=e.facts | {"accuracy": seen[e.facts["sha256"]]}) for e in entries]
 
 
-def _accuracy(path: Path, data: str, spaces: Mapping[str, str], in_order: bool, note: Note) -> Accuracy:
+def _split(entries: Sequence[Entry], request: Request, note: Note) -> str:
+    """The images that all are judged on: those that trained none of them, where a folder has no test images of its own."""
+    assert request.data is not None
+    spaces = _spaces(request)
+    for entry in entries:
+        artifact, space = _opened(entry.path, spaces)
+        split, told = split_to_judge(request.data, space, artifact.trained_on())
+        if split != "test":
+            note(told.removesuffix(ALL))
+            return split
+    return "test"
+
+
+def _opened(path: Path, spaces: Mapping[str, str]) -> tuple[Artifact, SearchSpace]:
+    artifact = open_artifact(path, bare=True)
+    return artifact, artifact.space(spaces.get(artifact.metadata["space"]))
+
+
+def _accuracy(
+    path: Path, data: str, split: str, spaces: Mapping[str, str], in_order: bool, note: Note
+) -> Accuracy:
     from nasvit_edge.export.verification import hits, overlaps
 
-    artifact = open_artifact(path, bare=True)
+    artifact, space = _opened(path, spaces)
     given = spaces.get(artifact.metadata["space"])
-    space = artifact.space(given)
     if space.is_dense:
-        return Overlaps(*overlaps(path, data, space_path=given))
-    return Hits(*hits(path, data, space_path=given, in_order=in_order, note=note))
+        return Overlaps(*overlaps(path, data, space_path=given, split=split))
+    return Hits(*hits(path, data, space_path=given, in_order=in_order, split=split, note=note))
 
 
 def _listed(entry: Entry, rounds: list[dict[str, Any]]) -> dict[str, Any]:

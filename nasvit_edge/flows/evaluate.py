@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nasvit_edge import files, ops, sizes
+from nasvit_edge import data_sets, files, ops, sizes
 from nasvit_edge.data_sets import mask_check
 from nasvit_edge.data_sets.scenes import SceneSet
 from nasvit_edge.data_sets.slices import Note, silent
-from nasvit_edge.data_sets.splits import CALIBRATION_MOST
+from nasvit_edge.data_sets.splits import CALIBRATION_MOST, JUDGED
 from nasvit_edge.errors import DataError, NasvitEdgeError, SpaceError
 from nasvit_edge.flows import evaluate_scenes
 from nasvit_edge.flows.cache import accuracy_store
@@ -28,7 +28,6 @@ from nasvit_edge.space import SearchSpace, SubnetConfig, load_space, space_names
 
 SCHEMA = 1
 CALIBRATION_IMAGES = CALIBRATION_MOST
-SPLITS = ("validation", "test")
 DEFAULT = "min,max,random:20"
 _MOST = 100_000
 _FORM = "--subnets is min, max and random:N with commas between, or a JSON file"
@@ -73,8 +72,8 @@ def evaluate(
     """
     space = space_of(request.supernet, request.space)
     checked_chain(request.chain)
-    if request.split not in SPLITS:
-        raise DataError(f"--split is {request.split!r}; it is {' or '.join(SPLITS)}")
+    if request.split not in JUDGED:
+        raise DataError(f"--split is {request.split!r}; it is {' or '.join(JUDGED)}")
     listed = chosen(request.subnets, space, request.seed)
     if request.out is not None:
         files.writable_folder(request.out.parent)
@@ -209,6 +208,7 @@ def _report(
         "data": source.validation.name,
         "split": request.split,
         "images": len(source.validation),
+        "trained_on": data_sets.overlap(source.supernet.trained_on, source.validation).to_dict(),
         "chain": request.chain,
         "calibration": {"data": calibration.name, "images": len(calibration)},
         "remarks": calibration.remarks(source.supernet),
@@ -260,6 +260,7 @@ def remarks(report: dict[str, Any]) -> list[str]:
     """What the table does not say: on what, and how good it can be."""
     found = report["summary"]
     lines = evaluate_scenes.lines(report) if "majority" in report else [_on_what(report)]
+    lines.append(report["trained_on"]["told"])
     if "random" in found:
         spread = found["random"]
         deviation = "" if spread["std"] is None else f", standard deviation {100 * spread['std']:.2f} points"

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 
 from nasvit_edge import files
-from nasvit_edge.errors import CheckpointError
+from nasvit_edge.data_sets.trained_on import TrainedOn, from_json
+from nasvit_edge.errors import CheckpointError, DataError
 from nasvit_edge.model.filling import load_weights
 from nasvit_edge.model.finding import plain
 from nasvit_edge.model.supernet import Supernet
-from nasvit_edge.model.weights_file import Found, WeightsFile, weights_file
+from nasvit_edge.model.weights_file import TRAINED_ON, Found, WeightsFile, weights_file
 from nasvit_edge.space import SearchSpace, load_space, space_names
 
 _RANDOM = re.compile(r"random(?::(\d+))?")
@@ -60,7 +61,34 @@ def loaded(file: WeightsFile, space: SearchSpace, key: str | None = None) -> Sup
     supernet = Supernet(space, str(file.metadata.get("scaling", "switchable")))
     found = load_weights(supernet, file, key)
     supernet.source = source_of("file", file, found)
+    supernet.trained_on = trained_on_of(file)
     return supernet.eval()
+
+
+def trained_on_of(file: WeightsFile) -> TrainedOn | None:
+    """The images that trained the weights of a file, of shipped ones by what is shipped beside them; None where they are not known.
+
+    Raises:
+        CheckpointError: the file says it, but is damaged.
+    """
+    text, beside = file.trained_on, images_beside(file.path)
+    if not text and file.path.parent == files.data("weights") and beside.exists():
+        text = files.read_bytes(beside, "digests").decode()
+    if not text:
+        return None
+    try:
+        return from_json(json.loads(text), f"weights {str(file.path)!r}")
+    except (ValueError, RecursionError):
+        raise CheckpointError(
+            f"weights {str(file.path)!r}: {TRAINED_ON!r} in them is no JSON; fetch them again"
+        ) from None
+    except DataError as error:
+        raise CheckpointError(f"{error}; fetch them again") from None
+
+
+def images_beside(path: Path) -> Path:
+    """Where digests of the images that trained shipped weights are: beside them, since those stay as they are."""
+    return path.with_suffix(".images.json")
 
 
 def source_of(kind: str, file: WeightsFile, found: Found) -> dict[str, object]:
@@ -142,19 +170,16 @@ def _refuse_other_labels(file: WeightsFile, space: SearchSpace) -> None:
 
 
 def save_supernet(supernet: Supernet, path: Path, metadata: Mapping[str, Any]) -> None:
-    """Our safetensors: our names, no counters, `metadata` as one JSON entry."""
+    """Our safetensors: our names, no counters, `metadata` as one JSON entry, and another one of what trained the weights."""
     from safetensors.torch import save
 
     state = {
         n: v.contiguous() for n, v in supernet.state_dict().items() if not n.endswith("num_batches_tracked")
     }
-    files.write_bytes(
-        path,
-        save(
-            state,
-            metadata={"nasvit_edge": json.dumps({**metadata, "scaling": supernet.scaling}, sort_keys=True)},
-        ),
-    )
+    told = {"nasvit_edge": json.dumps({**metadata, "scaling": supernet.scaling}, sort_keys=True)}
+    if supernet.trained_on is not None:
+        told[TRAINED_ON] = json.dumps(supernet.trained_on.to_json())
+    files.write_bytes(path, save(state, metadata=told))
 
 
 def shipped_weights(sha256: str) -> str | None:
@@ -163,3 +188,12 @@ def shipped_weights(sha256: str) -> str | None:
         if files.sha256(path) == sha256:
             return path.stem
     return None
+
+
+def shipped_trained_on(sha256: str) -> TrainedOn | None:
+    """The images that trained the shipped weights with this hash; None where there are no such weights."""
+    name = shipped_weights(sha256)
+    if name is None:
+        return None
+    with weights_file(resolve_weights(name)) as file:
+        return trained_on_of(file)

@@ -26,6 +26,7 @@ def narrowed(supernet: Supernet, config: SubnetConfig, *, name: str = "") -> Sup
     with torch.no_grad():
         for entry, value in narrow.state_dict().items():
             value.copy_(_part(entry, wide[entry], value.shape))
+    narrow.trained_on = supernet.trained_on
     narrow.source = {**supernet.source, "narrowed": config.to_dict()}
     return narrow.eval()
 

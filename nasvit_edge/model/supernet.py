@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nasvit_edge.data_sets.trained_on import TrainedOn
 from nasvit_edge.errors import CheckpointError
 from nasvit_edge.model.batch_norm import Ranks, share_statistics
 from nasvit_edge.model.blocks import MBConvBlock, TransformerBlockModule, build, run
@@ -33,6 +34,7 @@ class Supernet(nn.Module):
             (spec section 2), one `shared` row for all, or `none` (branches are added as they are).
         ranks: the processes whose batches batch norm takes together in train mode; None: this one's alone.
         source: where the weights are from: kind, sha256 or seed, and for random ones a plain warning.
+        trained_on: the images that trained them; None where that is not known.
     """
 
     def __init__(self, space: SearchSpace, scaling: str = "switchable") -> None:
@@ -42,6 +44,7 @@ class Supernet(nn.Module):
         self.space, self.scaling = space, scaling
         self.ranks: Ranks | None = None
         self.source: dict[str, object] = {"kind": "untrained"}
+        self.trained_on: TrainedOn | None = TrainedOn()
         self.ops = largest_ops(space)
         for op in self.ops.values():
             attach(self, op.name, _elastic(op, space))

@@ -21,6 +21,7 @@ from nasvit_edge.errors import CheckpointError
 from nasvit_edge.model.finding import Place, Stored, best, places, plain
 from nasvit_edge.model.foreign import PLAIN, read_torch
 
+TRAINED_ON = "trained_on"  # entry of safetensors' metadata, beside ours: too long to be read with it
 _PACKED = {
     b"\x1f\x8b": "gzip",
     b"\xfd7zXZ": "xz",
@@ -45,12 +46,14 @@ class WeightsFile:
         tensors: by dotted name; read while it is open.
         metadata: ours; empty for foreign files.
         top: its top keys, and what stays closed of it.
+        trained_on: what our files say of the images that trained the weights; empty where they say nothing.
     """
 
     path: Path
     tensors: Mapping[str, Stored]
     metadata: Mapping[str, Any]
     top: Mapping[str, str]
+    trained_on: str = ""
 
     def floats(self, name: str) -> Tensor:
         """A tensor whose numbers are weights; CheckpointError for whole numbers, and for fp8, whose scale is elsewhere."""
@@ -256,7 +259,8 @@ def _safetensors(path: Path) -> WeightsFile:
         ours = json.loads(metadata.get("nasvit_edge", "{}"))
     except (ValueError, RecursionError):
         ours = {}
-    return WeightsFile(path, tensors, ours if isinstance(ours, dict) else {}, dict.fromkeys(tensors, ""))
+    ours, top = ours if isinstance(ours, dict) else {}, dict.fromkeys(tensors, "")
+    return WeightsFile(path, tensors, ours, top, metadata.get(TRAINED_ON, ""))
 
 
 def _opened(path: Path) -> Any:

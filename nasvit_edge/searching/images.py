@@ -40,7 +40,7 @@ class Source:
     """What another process needs to measure the same: names and paths, no weights.
 
     Attributes:
-        split: the images that are judged on, `validation` or `test`.
+        split: the images that are judged on, as `data_sets.split_to_judge` takes it.
         calibration_images: at most so many, of which batches are drawn.
         chain: how the images that are judged on are prepared (`Preparation.chain`).
         in_order: class folders whose names do not say which label they are take the labels in order.
@@ -60,7 +60,10 @@ class Source:
         from nasvit_edge.train.calibration import calibration_for
 
         weights, note = load_supernet(self.supernet, self.space), data_sets.once(note)
-        images = data_sets.load_images(self.data, self.split, self.space, in_order=self.in_order, note=note)
+        split, told = data_sets.split_to_judge(self.data, self.space, weights.trained_on, self.split)
+        if told:
+            note(told)
+        images = data_sets.load_images(self.data, split, self.space, in_order=self.in_order, note=note)
         calibration = calibration_for(weights, self.data, self.calibration_images, note=note)
         return ImageAccuracy(weights, calibration, images, source=self, workers=workers)
 
@@ -166,7 +169,10 @@ class ImageAccuracy:
         if resolution not in self._deployed:
             rule = self.source.space.preparation(resolution, self.source.chain)
             asked, in_order = self.source, self.source.in_order
-            found = data_sets.load_images(asked.data, asked.split, asked.space, rule, in_order=in_order)
+            split, _ = data_sets.split_to_judge(
+                asked.data, asked.space, self.supernet.trained_on, asked.split
+            )
+            found = data_sets.load_images(asked.data, split, asked.space, rule, in_order=in_order)
             self._deployed[resolution] = found
         return self._deployed[resolution]
 

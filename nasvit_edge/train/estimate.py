@@ -23,7 +23,7 @@ from nasvit_edge.space import SearchSpace, SubnetConfig, load_space
 from nasvit_edge.train import pixels
 from nasvit_edge.train.recipe import Recipe
 from nasvit_edge.train.step import sandwich
-from nasvit_edge.train.trial import bearable, measure, scaled
+from nasvit_edge.train.trial import QUICK, bearable, measure, scaled
 from nasvit_edge.units import show_bytes, show_count, show_seconds
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def estimate(
     keep: int = 2,
     out: Path = Path(),
     device: str = "cpu",
+    quick: bool = False,
 ) -> dict[str, Any]:
     """The estimate of a run.
 
@@ -51,6 +52,7 @@ def estimate(
         threads: of a process.
         processes: that train together; each is assumed to be as fast as this one alone.
         keep: checkpoints that are kept in `out`.
+        quick: from as little as can be measured, in seconds, however large the space.
 
     Returns:
         Plain JSON: counts, `*_bytes`, `*_s`; `measured_batch` below the recipe's says that seconds and
@@ -68,9 +70,11 @@ def estimate(
     found = _counted(space, recipe)
     found |= {"images": images, "images_a_step": per_step, "threads": threads, "processes": processes}
     part = run.batch_size // run.parts
-    batch, found["measured_batch"] = part, bearable(part, found["step_macs"] / run.batch_size)
-    measured = measure(space, recipe, found["measured_batch"], threads, bf16, device)
-    seconds, peak = scaled(measured, batch)
+    few = QUICK if quick else bearable(part, found["step_macs"] / run.batch_size)
+    batch, found["measured_batch"] = part, min(part, few)
+    measured = measure(space, recipe, found["measured_batch"], threads, bf16, device, quick=quick)
+    fixed = measured[-1].before_bytes + _kept(found["parameters"], recipe)
+    seconds, peak = scaled(measured, batch, fixed)
     found["step_s"] = seconds * run.parts
     found["steps"] = run.epochs * (images // per_step)
     found["run_s"] = found["steps"] * found["step_s"]
@@ -89,12 +93,18 @@ def of_request(
     note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """The estimate of what `nasvit-edge train` is asked for; `shown` has it as text, for people, and `masks` what is in them."""
+    from nasvit_edge.train import shrinking
     from nasvit_edge.train.run import masks_checked, space_for
 
     settings = request.settings
     space = space_for(load_space(request.space), request.data, note)
     images, validation = data_sets.training_splits(request.data, space, note=note)
     masks = list(masks_checked(images, validation, space, on_progress))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    how = {"threads": settings.threads, "bf16": settings.bf16, "device": device}
+    line = shrinking.told(images, space, request.recipe, how)
+    if line:
+        note(line)
     found = estimate(
         space,
         request.recipe,
@@ -104,7 +114,7 @@ def of_request(
         processes=int(os.environ.get("WORLD_SIZE", "1")),  # torchrun's
         keep=settings.keep,
         out=settings.out,
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        device=device,
     )
     return found | {
         "space": space.name,
@@ -158,6 +168,12 @@ def _counted(space: SearchSpace, recipe: Recipe) -> dict[str, Any]:
         "step_macs": round(3 * subnets * recipe.run.batch_size),
         "part": recipe.run.batch_size // recipe.run.parts,
     }
+
+
+def _kept(parameters: int, recipe: Recipe) -> int:
+    """Bytes of a step whatever its images are: weights, gradients, the optimizer's moments, the average."""
+    moments, average = 2 if recipe.optimizer.kind == "adamw" else 1, 1 if recipe.run.ema else 0
+    return 4 * parameters * (1 + 3 + moments + average)
 
 
 def _macs(space: SearchSpace, config: SubnetConfig, recipe: Recipe) -> int:

@@ -73,6 +73,7 @@ def taken(
     made = initialised(space, seed, narrow.scaling)
     kept = {n: v for n, v in narrow.state_dict().items() if known or not n.startswith("classifier.")}
     made.load_state_dict(made.state_dict() | kept)
+    made.trained_on = narrow.trained_on
     made.source = narrow.source if known else {**narrow.source, "classifier": "new"}
     return made.eval()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from nasvit_edge.files import file_and_key
-from nasvit_edge.model.checkpoint import load_supernet, loaded, resolve_weights, source_of
+from nasvit_edge.model.checkpoint import load_supernet, loaded, resolve_weights, source_of, trained_on_of
 from nasvit_edge.model.evaluate import Batches, calibrated
 from nasvit_edge.model.filling import is_segmenter, load_stages
 from nasvit_edge.model.subnet import materialise, statistics
@@ -56,6 +56,7 @@ def started(
 def _with_stages(file: WeightsFile, key: str | None, space: SearchSpace, seed: int, scaling: str) -> Supernet:
     supernet = initialised(space, seed, str(file.metadata.get("scaling", scaling)))
     supernet.source = source_of("stages", file, load_stages(supernet, file, key))
+    supernet.trained_on = trained_on_of(file)
     return supernet
 
 

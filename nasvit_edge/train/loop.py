@@ -40,7 +40,7 @@ from nasvit_edge.train.stopping import AFTER_STOP_S, CalledAway
 from nasvit_edge.train.world import World
 
 if TYPE_CHECKING:
-    from nasvit_edge.data_sets import Labelled
+    from nasvit_edge.data_sets import Labelled, TrainedOn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +75,7 @@ class Trainer:
         supernet: to be trained, in place; its initial values are the run's.
         images: training images, or scenes; the loader crops them to the space's image size, or as the recipe says.
         teacher: images (B, 3, S, S) -> probabilities (B, classes), for the largest subnet.
+        trained_on: what the weights it writes are to say of the images that trained them.
         identity: what else decides the outcome (names of teacher and initial weights), for checkpoints.
     """
 
@@ -88,7 +89,9 @@ class Trainer:
         *,
         teacher: Callable[[Tensor], Tensor] | None = None,
         identity: dict[str, Any] | None = None,
+        trained_on: TrainedOn | None = None,
     ) -> None:
+        self.trained_on = trained_on
         self.supernet, self.recipe, self.settings, self.world = supernet, recipe, settings, world
         self.space: SearchSpace = supernet.space
         self.teacher = teacher
@@ -163,6 +166,7 @@ class Trainer:
             ]
             for own, value in zip(trained, self.average.weights, strict=True):
                 own.copy_(value)
+        made.trained_on = self.trained_on
         made.source = {"kind": "trained", **self.identity, "step": self.step}
         return made.eval()
 

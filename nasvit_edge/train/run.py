@@ -18,6 +18,7 @@ from nasvit_edge.data_sets.scenes import SceneSet
 from nasvit_edge.errors import RecipeError, TrainingError
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.space import SearchSpace, load_space, space_toml
+from nasvit_edge.train import shrinking
 from nasvit_edge.train.calibration import Calibration
 from nasvit_edge.train.checkpoints import refuse_old
 from nasvit_edge.train.conflicts import Meter
@@ -116,14 +117,23 @@ def _run(
         )
     for line in masks_checked(train, validation, space, on_progress):
         note(line)
+    _tell_of_shrinking(request, space, train, ranks, note)
     supernet, started_from = _initial(request, space, note)
+    seen = None if ranks.rank else data_sets.trained_on(train, supernet.trained_on)
     own_teacher: Teacher | None = None
     if request.prepare is not None:
         supernet, own_teacher = request.prepare(supernet, train, validation)
     identity = {"initial weights": started_from, "teacher": request.teacher or ""}
     teacher = own_teacher or _teacher(request, space, note)
     trainer = Trainer(
-        supernet, train, request.recipe, request.settings, ranks, teacher=teacher, identity=identity
+        supernet,
+        train,
+        request.recipe,
+        request.settings,
+        ranks,
+        teacher=teacher,
+        identity=identity,
+        trained_on=seen,
     )
     if request.resume:
         note(f"resuming at step {trainer.resume()} of {trainer.steps}")
@@ -186,6 +196,19 @@ def masks_checked(
     for images in (train, validation):
         if isinstance(images, SceneSet):
             yield from mask_check.checked(images, space, training=images is train, on_progress=on_progress)
+
+
+def _tell_of_shrinking(
+    request: Request, space: SearchSpace, train: Labelled, ranks: World, note: Callable[[str], None]
+) -> None:
+    """Before a run begins; one that is resumed was told."""
+    if ranks.rank or request.resume:
+        return
+    settings = request.settings
+    how = {"threads": settings.threads, "bf16": settings.bf16, "processes": ranks.size}
+    line = shrinking.told(train, space, request.recipe, how | {"device": str(ranks.device)})
+    if line:
+        note(line)
 
 
 def _initial(request: Request, space: SearchSpace, note: Callable[[str], None]) -> tuple[Supernet, str]:

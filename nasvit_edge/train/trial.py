@@ -26,6 +26,7 @@ from nasvit_edge.train.world import World
 
 _MOST_MACS = 1.2e11  # of a measured step: about ten seconds on two cores
 _STEPS = 4  # measured ones, after one that warms up
+QUICK = 4  # images of a step that is measured in seconds
 _LONGEST_S = 8.0  # no further step is started after this
 
 
@@ -44,24 +45,34 @@ def bearable(batch: int, macs_an_image: float) -> int:
     return min(batch, max(4, int(_MOST_MACS / macs_an_image)))
 
 
-def scaled(measured: Sequence[Measured], batch: int) -> tuple[float, int]:
-    """Seconds and peak memory for `batch` images, along the line through two batches."""
+def scaled(measured: Sequence[Measured], batch: int, fixed_bytes: int = 0) -> tuple[float, int]:
+    """Seconds and peak memory for `batch` images, along the line through two batches, or through one and `fixed_bytes`."""
     first, last = measured[0], measured[-1]
     if last.batch == batch:
         return last.seconds, last.peak_bytes
+    if first is last:
+        first = Measured(0, 0.0, 0, min(fixed_bytes, last.peak_bytes))
     an_image = max(0.0, (last.peak_bytes - first.peak_bytes) / (last.batch - first.batch))
     return last.seconds * batch / last.batch, round(last.peak_bytes + an_image * (batch - last.batch))
 
 
 def measure(
-    space: SearchSpace, recipe: Recipe, batch: int, threads: int, bf16: bool, device: str
+    space: SearchSpace,
+    recipe: Recipe,
+    batch: int,
+    threads: int,
+    bf16: bool,
+    device: str,
+    *,
+    quick: bool = False,
 ) -> list[Measured]:
-    """Of `batch`, and of half of it first where `batch` is not the recipe's."""
+    """Of `batch`, and of half of it first where `batch` is not the recipe's; `quick`: it alone, by one step after one that warms up."""
     whole = batch == recipe.run.batch_size // recipe.run.parts
-    batches = [batch] if whole else [batch // 2, batch]
+    batches = [batch] if whole or quick else [batch // 2, batch]
     pool = Pool(1, int, (), who="the process that measures a step")
     try:
-        (measured,) = pool.map(_steps, [(space, recipe, batches, threads, bf16, device)])
+        steps = 1 if quick else _STEPS
+        (measured,) = pool.map(_steps, [(space, recipe, batches, threads, bf16, device, steps)])
     except (LostProcessError, MemoryError, torch.OutOfMemoryError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise TrainingError(
@@ -74,28 +85,28 @@ def measure(
     return found
 
 
-def _steps(asked: tuple[SearchSpace, Recipe, Sequence[int], int, bool, str]) -> list[Measured]:
+def _steps(asked: tuple[SearchSpace, Recipe, Sequence[int], int, bool, str, int]) -> list[Measured]:
     """The trainer's own steps on random images, in this process."""
-    space, recipe, batches, threads, bf16, device = asked
+    space, recipe, batches, threads, bf16, device, steps = asked
     torch.set_num_threads(threads)
     before, measured = _resident("VmRSS", device), []
     for batch in batches:
         run = replace(recipe.run, batch_size=batch, parts=1)
         settings = Settings(out=Path(), threads=threads, workers=0, bf16=bf16)
-        supernet, images = initialised(space, 0, recipe.subnets.scaling), _random(space, batch * (1 + _STEPS))
+        supernet, images = initialised(space, 0, recipe.subnets.scaling), _random(space, batch * (1 + steps))
         trainer = Trainer(
             supernet, images, replace(recipe, run=run), settings, World(device=torch.device(device))
         )
-        seconds = _timed(trainer)
+        seconds = _timed(trainer, steps)
         measured.append(Measured(batch, seconds, before, _resident("VmHWM", device)))
     return measured
 
 
-def _timed(trainer: Trainer) -> float:
+def _timed(trainer: Trainer, steps: int) -> float:
     """Seconds a step, without making its images."""
     taken: list[float] = []
     watch, began = Watch(trainer), time.perf_counter()
-    for batches in list(trainer.loader.steps(0, 1 + _STEPS)):
+    for batches in list(trainer.loader.steps(0, 1 + steps)):
         if len(taken) >= 2 and time.perf_counter() - began > _LONGEST_S:
             break
         started = time.perf_counter()

@@ -90,6 +90,8 @@ def test_all_is_in_int8_but_attentions_products(supernet, tmp_path, seed, for_te
     assert found.int8_layer_macs == 1
     assert found.int8_macs == pytest.approx(1 - _products(config) / macs(SPACE, config))
     assert found.float_layers == []
+    products = _products(config) > 0.05 * macs(SPACE, config)
+    assert ("attention's products" in line(found.to_dict(), "int8")) == products
 
 
 @given(kept=st.sets(st.sampled_from([op.name for op in lower(SPACE, SPACE.smallest())])))

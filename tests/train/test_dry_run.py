@@ -70,7 +70,7 @@ def test_the_rows_say_what_is_measured_and_what_an_estimate(found):
 def trial_of(monkeypatch, **values):
     """Estimates without steps: what is counted."""
     measured = Measured(batch=0, seconds=2.0, before_bytes=10**8, peak_bytes=10**9)
-    monkeypatch.setattr("nasvit_edge.train.estimate.measure", lambda *_: [measured])
+    monkeypatch.setattr("nasvit_edge.train.estimate.measure", lambda *_, **how: [measured])
     monkeypatch.setattr("nasvit_edge.train.estimate.scaled", lambda *_: (2.0, 10**9))
 
 
