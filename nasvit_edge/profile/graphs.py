@@ -34,7 +34,7 @@ def graph_hash(module: nn.Module, shape: tuple[int, ...]) -> str:
 
 
 def former_hashes(module: nn.Module, shape: tuple[int, ...], runtime: str) -> list[str]:
-    """What tables say that were made before: with the converter's versions, as the code was spelled."""
+    """What tables say that were made before: with the converter's versions, as the code was spelled, below fp32 with the op's name."""
     made_by = converters(runtime)
     return [_hashed([*_parts(module, shape, plain=plain), *made_by]) for plain in (False, True)]
 
@@ -120,9 +120,9 @@ def hashes(op: Op, runtime: str, precision: str) -> list[str]:
     """`graph_hash` and `former_hashes` of an op."""
     from nasvit_edge.profile.models import format_for, op_module
 
-    module = named_block(op_module(op, format_for(runtime).layout), op, precision)
-    shape = (1, *op.in_shape())
-    return [graph_hash(module, shape), *former_hashes(module, shape, runtime)]
+    module, shape = op_module(op, format_for(runtime).layout), (1, *op.in_shape())
+    named = named_block(module, op, precision)
+    return [graph_hash(module, shape), *former_hashes(named, shape, runtime)]
 
 
 def _lists(found: Any) -> Iterator[tuple[str, Sequence[str]]]:

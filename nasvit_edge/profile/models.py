@@ -211,7 +211,8 @@ class Models:
             self.known[item.id] = graph
             return graph, None, (1, 3, *self.space.input_size(item.config.resolution))
         module, shape = self._module(item, form.layout)
-        self.known[item.id] = graph_hash(module, shape)
+        bare = next(module.children()) if item.op is not None and self.precision != "fp32" else module
+        self.known[item.id] = graph_hash(bare, shape)
         return self.known[item.id], module, shape
 
     def parts(self, item: Item) -> list[Item]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from nasvit_edge import files
 from nasvit_edge.latency import LatencyTable
-from nasvit_edge.ops import Op, lower
+from nasvit_edge.ops import Op, all_ops, lower
 from nasvit_edge.profile.code import code_digest
 from nasvit_edge.profile.graphs import Graphs
 from nasvit_edge.space import SubnetConfig
@@ -126,7 +126,9 @@ def outdated(table: LatencyTable, ops: Iterable[Op]) -> list[str]:
     if table.raw.get("code") == code_digest() or not importlib.util.find_spec("torch"):
         return []
     today = Graphs(table.raw["runtime"], table.raw["precision"])
-    changed = [op.key() for op in ops if _differs(table.raw["ops"].get(op.key()), op, today)]
+    wanted = {op.key() for op in ops}
+    own = [op for op in all_ops(table.space) if op.key() in wanted]  # equal ones by the name that was measured
+    changed = [op.key() for op in own if _differs(table.raw["ops"].get(op.key()), op, today)]
     today.keep()
     return changed
 

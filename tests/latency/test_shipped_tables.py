@@ -1,0 +1,40 @@
+"""Every shipped table answers: it is read, holds what its name says, and is of graphs that the code makes today."""
+
+from __future__ import annotations
+
+import pytest
+
+from nasvit_edge import files
+from nasvit_edge.flows.answering import Asked, answering, trusted
+from nasvit_edge.latency.selection import heading
+from nasvit_edge.ops import op_keys
+from nasvit_edge.profile.trust import outdated
+from nasvit_edge.space import load_space
+
+SHIPPED = sorted(files.shipped("latency_tables").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_table_answers_by_its_device_runtime_threads_and_precision(path, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    told = heading(path)
+    space, notes = load_space(told.pop("space")), []
+    table = trusted(answering(Asked(**told), space, notes.append).table, notes.append)
+    assert table.path.name == path.name
+    assert not any("another way" in note for note in notes)
+    assert set(table.ops_ms) == op_keys(space)
+    for config in (space.smallest(), space.largest()):
+        made = table.predict(config)
+        assert made.coverage == 1
+        assert 0 < made.low_ms < made.ms < made.high_ms
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_op_of_a_shipped_table_is_computed_as_it_was(path):
+    from nasvit_edge.latency import load_table
+    from nasvit_edge.ops import all_ops
+
+    table = load_table(path)
+    assert outdated(table, all_ops(table.space)) == []
