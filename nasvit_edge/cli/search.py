@@ -204,6 +204,7 @@ def _show_nearest(error: Any, as_json: bool) -> None:
         note(f"nearest: {show_config(error.report['nearest']['config'])}")
 
 
+@options.with_weights_key
 def explain(
     result: Annotated[Path, typer.Argument(help="A result file of `nasvit-edge search`.")],
     table: Annotated[

@@ -89,8 +89,8 @@ def test_the_layers_of_a_file_have_the_macs_of_its_subnet(written):
     assert sum(layer.macs for layer in found) == macs(SPACE, SPACE.smallest())
     figures = made.check.arithmetic
     assert (figures is None) == (precision not in ("int8", "w8"))
-    if figures is not None:  # the classifier of a TFLite file is not int8; Core ML leaves small weights alone
-        assert (figures.int8_macs > 0.99) == (precision == "int8")
+    if figures is not None:  # sensitive ops stay in float; Core ML leaves small weights alone
+        assert (figures.int8_macs > 0.7) == (precision == "int8")
         assert figures.weights_8bit_macs > (0.6 if form.name == "coreml" else 0.99)
 
 

@@ -208,9 +208,7 @@ def test_a_result_becomes_a_result_that_is_predicted_by_the_same_table_and_expor
     assert saved.accuracy == found["after"]["fp32"]
     assert saved.raw["finetuned"]["from"]["supernet"] == "random:1"
     here = str(tmp_path / "latency_tables" / "host-onnxruntime-1t-fp32-tiny.json")
-    predicted = tables.predict(
-        tmp_path / "tuned" / "result.json", Asked(table=here), None, lambda line: None
-    )
+    predicted = tables.predict(tmp_path / "tuned" / "result.json", Asked(table=here), None, lambda line: None)
     assert predicted["ms"] == pytest.approx(saved.latency_ms)
     told = explain.explain(tmp_path / "tuned" / "result.json", Path(here), lambda line: None)
     assert (told["changes"], told["accuracy"]) == ([], saved.accuracy)

@@ -6,7 +6,7 @@ import itertools
 import json
 
 import pytest
-from conftest import one_line
+from conftest import one_line, only_user_errors
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -149,10 +149,8 @@ def test_two_parts_of_one_kind_contradict_each_other(text):
 
 @given(st.text(max_size=20))
 def test_any_text_is_a_device_or_one_line(text):
-    try:
-        assert named(text)["device"] == text.split(":")[0]
-    except TableError as error:
-        assert "\n" not in str(error) or "\n" in text
+    found = only_user_errors(named, text)
+    assert isinstance(found, str) or found["device"] == text.split(":")[0]
 
 
 def test_an_option_that_contradicts_the_devices_text_is_refused():

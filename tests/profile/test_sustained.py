@@ -86,7 +86,7 @@ def test_a_run_that_was_cut_short_is_no_measurement(unmeasured, answer, match):
     pytest.importorskip("onnxruntime")
     with pytest.raises(MeasurementError, match=match) as caught:
         sustained.sustain(unmeasured, Ended(answer), 100.0, 0, silent)
-    assert "profile --sustained" in one_line(caught)
+    assert "--sustained 100s" in one_line(caught)
 
 
 def test_a_run_of_a_moment_is_refused(unmeasured):
