@@ -298,7 +298,7 @@ def artifacts(scene: Scene, *, bare: bool) -> Kind:
         request, device = benchmark.Request(artifacts=(path,)), load_device("host")
         entries = benchmark._entries(request, device)
         benchmark._predicted(entries, request, device, Protocol(threads=1), {})
-        benchmark._accuracy(path, str(scene.work / "nothing"), {}, False, str)
+        benchmark._accuracy(path, str(scene.work / "nothing"), "test", {}, False, str)
 
     commands: list[list[str] | Run] = [
         compare,

@@ -9,7 +9,7 @@ from typing import Any
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import NasvitEdgeError, TableError
 from nasvit_edge.latency import LatencyTable, load_table
-from nasvit_edge.latency.selection import KEYS, Selected, Wanted, select
+from nasvit_edge.latency.selection import KEYS, Selected, Wanted, table_for
 from nasvit_edge.latency.table import HOST, refuse_other, selected_table
 from nasvit_edge.profile.trust import concerns
 from nasvit_edge.space import SearchSpace, SubnetConfig
@@ -72,7 +72,7 @@ def answering(
     device = {} if asked.device else {"device": name}
     wanted = wanted.filled({"device": name}) if not asked.device else _at(wanted, name)
     try:
-        found = select(wanted, space, own, given=asked.file_name())
+        found = table_for(wanted, space, own, given=asked.file_name())
     except TableError as missing:
         if on_profile is None or name != "host":
             _known(asked.file_name(), missing)

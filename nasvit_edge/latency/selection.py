@@ -80,7 +80,7 @@ class Selected:
         )
 
 
-def select(
+def table_for(
     wanted: Wanted, space: SearchSpace, own: Mapping[str, Any] | None = None, *, given: str | None = None
 ) -> Selected:
     """The table of a device for a space (or the space that it is a subnet of), in `./latency_tables` or among the shipped ones.

@@ -26,7 +26,7 @@ from nasvit_edge.hints import command
 from nasvit_edge.latency.composition import Composition, Prediction
 from nasvit_edge.latency.context import PLAIN, SPLIT, Context, Parts
 from nasvit_edge.latency.estimate import Estimate, estimate, features
-from nasvit_edge.latency.selection import KEYS, Selected, Wanted, heading, select
+from nasvit_edge.latency.selection import KEYS, Selected, Wanted, heading, table_for
 from nasvit_edge.ops import all_ops, lower, op_keys, ops_digest
 from nasvit_edge.space import SearchSpace, SubnetConfig, family, known_space, load_space, space_names
 
@@ -165,7 +165,7 @@ def load_table(
         refuse_other(table, Wanted.of(None, **given))
     else:
         wanted, of = Wanted.of(str(device), **given), load_space(space or "nasvit")
-        table = selected_table(select(wanted, of, HOST if wanted.device == "host" else None), of)
+        table = selected_table(table_for(wanted, of, HOST if wanted.device == "host" else None), of)
     return table.interpolated() if interpolate else table
 
 

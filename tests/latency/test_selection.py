@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nasvit_edge.errors import NasvitEdgeError, TableError
 from nasvit_edge.flows.answering import Asked, answering
 from nasvit_edge.latency import PRECISIONS, RUNTIMES, load_table, table_name
-from nasvit_edge.latency.selection import KEYS, Wanted, heading, named, select, shown
+from nasvit_edge.latency.selection import KEYS, Wanted, heading, named, shown, table_for
 from nasvit_edge.ops import all_ops
 from nasvit_edge.space import load_space
 
@@ -169,4 +169,4 @@ def test_an_option_that_contradicts_the_devices_text_is_refused():
 def test_nothing_is_selected_for_a_subnets_space_but_its_familys_table(here):
     written(here, **ANDROID)
     alone = SPACE.only(SPACE.smallest())
-    assert select(Wanted(device="android"), alone).path.stem == "android-litert-1t-int8-nano"
+    assert table_for(Wanted(device="android"), alone).path.stem == "android-litert-1t-int8-nano"

@@ -229,7 +229,7 @@ def test_bad_images_are_one_line_before_training_begins(space, data, tmp_path, f
 def test_weights_of_another_space_are_one_line(space, data, tmp_path):
     code, _, err = ended(*command(space, data, tmp_path / "out", "--supernet", "nano"))
     assert code == 2
-    assert "are of space 'nano', not 'tiny'" in err.splitlines()[-1]
+    assert "are of space 'nano', not 'tiny-4c'" in err.splitlines()[-1]
 
 
 @pytest.mark.slow
