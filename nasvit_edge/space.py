@@ -195,7 +195,8 @@ class SearchSpace:
         )
         return replace(
             self,
-            name=name or f"{family(self.name)}-subnet-{zlib.crc32(repr(config).encode()):08x}",
+            name=name
+            or f"{re.sub('-subnet(-[0-9a-f]{8})?$', '', self.name)}-subnet-{zlib.crc32(repr(config).encode()):08x}",
             resolutions=(config.resolution,),
             stem=replace(self.stem, width=own["width"][:1]),
             stages=stages,
@@ -231,12 +232,17 @@ class SearchSpace:
         return space_parts.foreign_labels(self.labels, self.classes)
 
 
-def family(space: str) -> str:
-    """The name of the space that a subnet's own space (`SearchSpace.only`), or one for other classes (`for_classes`), is from.
+def families(space: str) -> list[str]:
+    """A space's name and those of the spaces that it is from, nearest first: of subnets (`SearchSpace.only`) and of other classes."""
+    found = [space]
+    while (shorter := re.sub("(-subnet(-[0-9a-f]{8})?|-[0-9]+c)$", "", found[-1])) != found[-1]:
+        found.append(shorter)
+    return found
 
-    It has the recipes and, but for classifiers of as many classes, the ops.
-    """
-    return re.sub("(-subnet(-[0-9a-f]{8})?|-[0-9]+c)*$", "", space)
+
+def family(space: str) -> str:
+    """The last of `families`: it has the recipes and, but for classifiers of as many classes, the ops."""
+    return families(space)[-1]
 
 
 def load_space(name: str | Path | SearchSpace) -> SearchSpace:

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from nasvit_edge.errors import CheckpointError
+from nasvit_edge import files
+from nasvit_edge.errors import CheckpointError, RecipeError, SpaceError
 
 Space = Annotated[str, typer.Option(help="Search space: nasvit, alphanet, nano, or a path to a TOML file.")]
 Device = Annotated[
@@ -141,10 +142,24 @@ ValidateEvery = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
 
 
+def name_of_space(text: str) -> str:
+    """Checked: it stands in names of files. SpaceError where it is none."""
+    if text and not files.is_name(text):
+        raise SpaceError(
+            f"--name {text[:64]!r} cannot name a space; give letters, digits and dashes, like flowers-8c"
+        )
+    return text
+
+
 def recipe_changes(values: list[str] | None, **given: float | None) -> list[str]:
     """`--set` texts, and those of options that stand for one: `run_epochs=3` is `run.epochs=3`."""
     own = [f"{key.replace('_', '.', 1)}={value!r}" for key, value in given.items() if value is not None]
-    return [*(values or ()), *own]
+    found: dict[str, str] = {}
+    for text in (*(values or ()), *own):
+        key = text.partition("=")[0].strip()
+        if found.setdefault(key, text) != text:
+            raise RecipeError(f"{found[key]!r} and {text!r} contradict each other: give {key} once")
+    return list(found.values())
 
 
 def help_example(example: str, text: str) -> str:

@@ -36,6 +36,12 @@ def train(
         str | None, typer.Option(help="What the largest learns from: timm:NAME, torchvision:NAME or a file.")
     ] = None,
     trust_teacher: options.TrustTeacher = False,
+    name: Annotated[
+        str,
+        typer.Option(
+            show_default="the space's; with other classes nano-8c", help="What to call the trained space."
+        ),
+    ] = "",
     supernet: Annotated[
         str | None, typer.Option(help="Start from these weights: a file, or shipped ones by name.")
     ] = None,
@@ -90,6 +96,7 @@ def train(
         weights=supernet,
         teacher=teacher,
         trust_teacher=trust_teacher,
+        name=options.name_of_space(name),
         resume=resume,
         conflicts=conflicts,
         tensorboard=tensorboard,

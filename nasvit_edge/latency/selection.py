@@ -16,7 +16,7 @@ from nasvit_edge import files
 from nasvit_edge.errors import TableError
 from nasvit_edge.hints import command
 from nasvit_edge.latency.names import PRECISIONS, RUNTIMES, check_choice
-from nasvit_edge.space import SearchSpace, family
+from nasvit_edge.space import SearchSpace, families
 
 KEYS = ("runtime", "threads", "precision")
 _NAME = re.compile(rf"-({'|'.join(map(re.escape, RUNTIMES))})-([1-9]\d*)t-({'|'.join(PRECISIONS)})-")
@@ -93,9 +93,7 @@ def table_for(
         TableError: there is none of what was given, or several and nothing says which; names those that there are.
     """
     device = wanted.device or "host"
-    of_device = [
-        path for name in dict.fromkeys((space.name, family(space.name))) for path in _of(device, name)
-    ]
+    of_device = [path for name in families(space.name) for path in _of(device, name)]
     meeting = [path for path in of_device if _meets(path, wanted.given())]
     usual = None if own is None else wanted.filled(own)
     for path in meeting:

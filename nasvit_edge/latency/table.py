@@ -28,7 +28,7 @@ from nasvit_edge.latency.context import PLAIN, SPLIT, Context, Parts
 from nasvit_edge.latency.estimate import Estimate, estimate, features
 from nasvit_edge.latency.selection import KEYS, Selected, Wanted, heading, table_for
 from nasvit_edge.ops import all_ops, lower, op_keys, ops_digest
-from nasvit_edge.space import SearchSpace, SubnetConfig, family, known_space, load_space, space_names
+from nasvit_edge.space import SearchSpace, SubnetConfig, families, known_space, load_space, space_names
 
 SCHEMA = 2
 WIDER = 2.0  # the 90 % error of an estimate is about twice its mean error
@@ -224,7 +224,7 @@ def parsed(path: Path, raw: dict[str, Any], space: SearchSpace | None) -> Latenc
     if type(raw["threads"]) is not int or raw["threads"] < 1:
         raise ValueError(f"'threads' is {raw['threads']!r}")
     space = space or known_space(raw["space"])
-    if raw["space"] not in (space.name, family(space.name)):
+    if raw["space"] not in families(space.name):
         raise TableError(f"latency table {str(path)!r} is of space {raw['space']!r}, not {space.name!r}")
     if not raw["ops"]:
         raise ValueError("no ops")

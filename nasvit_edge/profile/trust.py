@@ -127,7 +127,9 @@ def outdated(table: LatencyTable, ops: Iterable[Op]) -> list[str]:
         return []
     today = Graphs(table.raw["runtime"], table.raw["precision"])
     wanted = {op.key() for op in ops}
-    own = [op for op in all_ops(table.space) if op.key() in wanted]  # equal ones by the name that was measured
+    own = [
+        op for op in all_ops(table.space) if op.key() in wanted
+    ]  # equal ones by the name that was measured
     changed = [op.key() for op in own if _differs(table.raw["ops"].get(op.key()), op, today)]
     today.keep()
     return changed

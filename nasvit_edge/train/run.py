@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -44,6 +44,7 @@ class Request:
         weights: a file or shipped weights to start from; None: the training initialisation.
         teacher: names as `load_teacher` takes them.
         trust_teacher: whether it may be a program; of this call only: a run that is resumed asks again.
+        name: what the trained space is called, where it is not to be the space's own name, with the number of other classes (`nano-8c`).
         validate_every: epochs between two measurements on the validation slice; 0: only at the end.
         prepare: from the initial supernet, training and validation images to the supernet that is trained and
             its own teacher (None: `teacher`).
@@ -60,6 +61,7 @@ class Request:
     conflicts: bool = False
     tensorboard: bool = False
     validate_every: int = 1
+    name: str = ""
     prepare: Callable[[Supernet, Labelled, Labelled], tuple[Supernet, Teacher | None]] | None = None
 
 
@@ -109,7 +111,7 @@ def _run(
     on_progress: Callable[[int, int, str], None],
     note: Callable[[str], None],
 ) -> dict[str, Any]:
-    space = space_for(load_space(request.space), request.data, note)
+    space = space_for(load_space(request.space), request.data, note, request.name)
     train, validation = data_sets.training_splits(request.data, space, note=note)
     if space.is_dense and request.teacher is not None:
         raise TrainingError(
@@ -184,9 +186,13 @@ def space_for(
     """`space` with the classes of the data as its labels, where they are not its labels already."""
     classes = data_sets.classes(data, space)
     if keeps_labels(classes, space):
-        return space
+        return replace(space, name=name or space.name)
     note(f"space {space.name!r} takes the {len(classes)} classes of the data ({some(classes, 3)})")
-    return space.for_classes(classes, name=name)
+    made = space.for_classes(classes, name=name)
+    note(
+        f"the space of these weights is called {made.name!r}, and its latency tables are its own (--name calls it otherwise)"
+    )
+    return made
 
 
 def masks_checked(

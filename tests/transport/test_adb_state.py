@@ -43,8 +43,15 @@ def test_a_phone_that_cannot_fix_its_clocks_is_flagged(phone, model):
 
 def test_a_hot_phone_is_waited_for(phone, model):
     heat(phone.state, 2)
-    threading.Timer(0.5, heat, [phone.state, 0]).start()
-    with phone.runner(wait_s=2) as runner:
+
+    def cool_once_it_is_waited_for():
+        end = time.monotonic() + 20
+        while time.monotonic() < end and not any("waiting" in note for note in phone.notes):
+            time.sleep(0.02)
+        heat(phone.state, 0)
+
+    threading.Thread(target=cool_once_it_is_waited_for).start()
+    with phone.runner(wait_s=20) as runner:
         assert "throttled" not in runner.measure(job(model)).get("flags", ())
     assert any("thermal status 2 (moderate, skin 34.4 C): waiting" in note for note in phone.notes)
 

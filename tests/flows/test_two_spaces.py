@@ -1,0 +1,162 @@
+"""Two spaces of different classes side by side: through search, export, verify, evaluate, benchmark, nothing of one is taken for the other's."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import TINIER, edited, one_line, require_module
+
+from nasvit_edge.benchmark.plan import Protocol
+from nasvit_edge.errors import NasvitEdgeError, TableError
+from nasvit_edge.export import verification
+from nasvit_edge.flows import benchmark, cache, doctor, explain, export, finetune
+from nasvit_edge.flows import search as searching
+from nasvit_edge.flows.answering import Asked
+from nasvit_edge.flows.limits import Wanted
+from nasvit_edge.flows.tables import predict
+from nasvit_edge.latency import load_table
+from nasvit_edge.profile import run as profiling
+from nasvit_edge.space import load_space, read_space
+from nasvit_edge.train.loop import Settings
+from nasvit_edge.train.recipe import load_recipe
+from nasvit_edge.train.run import Request, run
+
+pytest.importorskip("onnxruntime")
+QUICK = ("run.epochs=1", "run.batch_size=8", "run.warmup_epochs=0")
+COUNTS = (3, 5)
+
+
+def quiet(*_):
+    return None
+
+
+def photos(folder, count):
+    images, rng = require_module("PIL.Image"), np.random.default_rng(count)
+    for split, many in (("train", 10), ("val", 4)):
+        for i in range(count):
+            own = folder / split / f"kind {i}"
+            own.mkdir(parents=True)
+            for k in range(many):
+                pixels = rng.integers(0, 60, (12, 12, 3)) + 40 * i
+                images.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(own / f"{k}.png")
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Both trained from one space's file, profiled into one folder, searched and exported."""
+    require_module("onnx")
+    root = tmp_path_factory.mktemp("two")
+    (root / "tiny.toml").write_text(edited(TINIER, ('name = "tiny"', 'name = "mine"')))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setattr(cache, "root", lambda: root / "cache")
+        for count in COUNTS:
+            _made(root, count)
+    return root
+
+
+def _made(root, count):
+    data, out = photos(root / f"photos{count}", count), root / f"run{count}"
+    settings = Settings(out=out, threads=1, workers=0)
+    recipe = load_recipe("nano").with_values(QUICK)
+    run(Request(space=str(root / "tiny.toml"), data=data, recipe=recipe, settings=settings))
+    space = load_space(out / "space.toml")
+    profiling.profile(space, protocol="quick", out=root / "latency_tables")
+    request = searching.Request(
+        space=str(out / "space.toml"),
+        wanted=Wanted(latency=["1s"]),
+        supernet=str(out / "supernet.safetensors"),
+        data=data,
+        workers=1,
+    )
+    prepared = searching.prepare(request, quiet, quiet)
+    plan = searching.Plan(population=4, generations=1)
+    (root / f"{count}.json").write_text(json.dumps(searching.go(prepared, 0, plan)))
+    made = export.export(
+        export.Request(
+            result=root / f"{count}.json",
+            space=None,
+            supernet=None,
+            config=None,
+            calibrate=None,
+            uncalibrated=False,
+            format_name="onnx",
+            precision="fp32",
+            out=root / f"{count}.onnx",
+            overwrite=True,
+        ),
+        quiet,
+    )
+    assert made["passed"]
+
+
+@pytest.fixture(autouse=True)
+def there(request, monkeypatch):
+    if "home" in request.fixturenames:
+        monkeypatch.chdir(request.getfixturevalue("home"))
+
+
+def test_each_has_a_name_and_a_table_of_its_own(home):
+    names = {path.name for path in (home / "latency_tables").glob("*.json")}
+    assert names == {f"host-onnxruntime-1t-fp32-mine-{count}c.json" for count in COUNTS}
+    for count in COUNTS:
+        space = load_space(home / f"run{count}" / "space.toml")
+        assert (space.name, space.classes) == (f"mine-{count}c", count)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_what_was_exported_needs_no_space_any_more(home, count):
+    path, data = home / f"{count}.onnx", str(home / f"photos{count}")
+    check = verification.verify(path, weights=str(home / f"run{count}" / "supernet.safetensors"))
+    assert (check.passed, check.reference) == (True, "supernet")
+    assert verification.evaluate(path, data)["images"] == 4 * count
+    assert doctor.examine(path)["checked"]
+    told = predict(home / f"{count}.json", Asked(), None, quiet)
+    assert told["table"].endswith(f"mine-{count}c.json")
+    assert explain.explain(home / f"{count}.json", None, quiet)["stages"]
+    protocol = Protocol(rounds=1, seconds=0.02, most_seconds=0.1)
+    result = benchmark.run(
+        benchmark.Request(artifacts=(path,), out=home / f"b{count}.json", protocol=protocol)
+    )
+    (artifact,) = result.artifacts
+    assert artifact.predicted_ms is not None
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_a_file_moved_to_another_machine_verifies_and_says_its_space(home, count, tmp_path, monkeypatch):
+    """Only the artifact and what lies beside it; no run, no table, no TOML."""
+    for path in home.glob(f"{count}.onnx*"):
+        shutil.copy(path, tmp_path / path.name)
+    monkeypatch.chdir(tmp_path)
+    check = verification.verify(tmp_path / f"{count}.onnx")
+    assert (check.passed, check.reference) == (True, "stored")
+    inside = verification.open_artifact(tmp_path / f"{count}.onnx").metadata["space_toml"]
+    assert read_space(inside, "here").classes == count
+
+
+def test_neither_answers_for_the_other(home):
+    three, five = (home / f"run{count}" / "space.toml" for count in COUNTS)
+    table = home / "latency_tables" / "host-onnxruntime-1t-fp32-mine-3c.json"
+    with pytest.raises(TableError, match="is of space 'mine-3c', not 'mine-5c'"):
+        load_table(table, space=five)
+    with pytest.raises(NasvitEdgeError, match="holds its own space, 'mine-3c'") as caught:
+        predict(home / "3.json", Asked(), str(five), quiet)
+    one_line(caught)
+    with pytest.raises(NasvitEdgeError, match="holds its own space, 'mine-3c'"):
+        verification.verify(home / "3.onnx", space_path=str(five))
+    assert verification.verify(home / "3.onnx", space_path=str(three)).passed
+
+
+def test_a_subnet_of_one_is_tuned_and_predicted_by_its_table(home):
+    made = {"out": home / "tuned", "values": QUICK, "threads": 1, "workers": 0}
+    asked = {"space": None, "supernet": None, "config": None}
+    found = finetune.finetune(
+        finetune.Request(result=home / "3.json", data=str(home / "photos3"), **asked, **made)
+    )
+    told = predict(home / "tuned" / "result.json", Asked(), None, quiet)
+    assert told["table"].endswith("mine-3c.json")
+    assert load_space(found["space"]).name.startswith("mine-3c-subnet-")

@@ -1,0 +1,160 @@
+"""Suggested commands are commands: they are quoted, their words and options exist, and running one mends what it is suggested for."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer.main
+from conftest import TINIER, edited, require_module
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+import nasvit_edge
+from nasvit_edge.cli import app
+from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.flows.answering import Asked, answering, trusted
+from nasvit_edge.flows.history import Request as HistoryRequest
+from nasvit_edge.flows.history import go
+from nasvit_edge.hints import command
+from nasvit_edge.profile.sustained import steady_factor
+from nasvit_edge.space import load_space
+
+PACKAGE = Path(nasvit_edge.__file__).parent
+SAID = re.compile(r"nasvit-edge ((?:[a-z]+ ?)+[^`'\";),]*)")
+COMMANDS = typer.main.get_command(app).commands
+
+
+def quiet(*_):
+    return None
+
+
+@given(st.text(min_size=1), st.text(), st.integers(1, 99), st.lists(st.text(min_size=1), max_size=3))
+def test_any_value_comes_through_a_shell_as_it_was(word, value, number, several):
+    made = command(
+        "search", word, space=value, threads=number, gene=several, steady=True, table=None, json=False
+    )
+    words = ["nasvit-edge", "search", word, *(["--space", value] if value else []), "--threads", str(number)]
+    words += [part for each in several for part in ("--gene", each)] + ["--steady"]
+    assert shlex.split(made) == words
+
+
+def strings():
+    """Every text of the package that names a command, docstrings and comments aside."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        docs = {
+            id(node.body[0].value)
+            for node in ast.walk(tree)
+            if isinstance(getattr(node, "body", None), list)
+            and node.body
+            and isinstance(node.body[0], ast.Expr)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
+                for found in SAID.finditer(node.value):
+                    yield f"{path.relative_to(PACKAGE)}:{node.lineno}", found[1]
+
+
+def called():
+    """Every `command(...)` of the package: its words and its options."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "command":
+                words = [part.value for part in node.args if isinstance(part, ast.Constant)]
+                options = [f"--{part.arg.replace('_', '-')}" for part in node.keywords if part.arg]
+                if words:
+                    yield f"{path.relative_to(PACKAGE)}:{node.lineno}", [*map(str, words), *options]
+
+
+def unknown(words):
+    """What of a command's words and options the program does not have."""
+    group, at = COMMANDS, 0
+    while at < len(words) and words[at] in group:
+        found = group[words[at]]
+        group, at = getattr(found, "commands", {}), at + 1
+    if at == 0:
+        return words[:1] if re.fullmatch("[a-z]+", words[0]) else []
+    if group:
+        return [f"{words[at - 1]} ..."]
+    known = {name for parameter in found.params for name in parameter.opts}
+    return [word for word in words[at:] if word.startswith("--") and word not in known]
+
+
+TEXTS = [(where, text.split()) for where, text in strings()]
+PROSE = {
+    "bench",
+    "is",
+    "was",
+    "writes",
+    "cannot",
+    "does",
+    "needs",
+    "measures",
+}  # `another nasvit-edge is measuring`
+
+
+@pytest.mark.parametrize(("where", "words"), [t for t in TEXTS if t[1][0] not in PROSE], ids=str)
+def test_a_command_in_a_message_exists_with_its_options(where, words):
+    assert unknown(words) == [], where
+
+
+@pytest.mark.parametrize(("where", "words"), list(called()), ids=str)
+def test_a_built_command_exists_with_its_options(where, words):
+    assert unknown(words) == [], where
+
+
+def follow(error):
+    """Run what an error suggests, in this process, as a user would type it."""
+    said = re.search(r"nasvit-edge [^;]*?(?=; |, or |$)", str(error))[0]
+    words = shlex.split(said)[1:]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, (said, done.output, done.stderr)
+    return said
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A space of one's own in a folder with a blank in its name."""
+    pytest.importorskip("onnxruntime")
+    folder = tmp_path / "my work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    (folder / "own space.toml").write_text(edited(TINIER, ('name = "tiny"', 'name = "own"')))
+    return load_space("own space.toml")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"device": "host"},
+        {"device": "host", "precision": "int8"},
+        {"device": "host:litert", "threads": 2},
+    ],
+    ids=str,
+)
+def test_the_hint_of_a_missing_table_measures_the_very_table_that_was_asked_for(own, given):
+    require_module("litert_torch")
+    with pytest.raises(NasvitEdgeError) as caught:
+        answering(Asked(**given), own, quiet)
+    follow(caught.value)
+    answer = answering(Asked(**given), own, quiet)
+    assert all(str(value) in f"{answer.table.raw}" for value in given.values() if ":" not in str(value))
+    assert trusted(answer.table, quiet).path == answer.table.path
+    with pytest.raises(NasvitEdgeError) as caught:
+        steady_factor(answer.table)
+    assert "--sustained 10m" in str(caught.value)
+    assert unknown(shlex.split(re.search("nasvit-edge (.*)", str(caught.value))[1])) == []
+
+
+def test_the_hint_of_a_missing_history_names_it_as_it_was_given(tmp_path):
+    with pytest.raises(NasvitEdgeError) as caught:
+        go(HistoryRequest(path=tmp_path / "my history.jsonl"))
+    words = shlex.split(re.search("nasvit-edge (.*)", str(caught.value))[1])
+    assert words[-1] == str(tmp_path / "my history.jsonl")
+    assert unknown(words) == []
