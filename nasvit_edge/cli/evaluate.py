@@ -66,8 +66,12 @@ def evaluate(
             help="How images are prepared: published (as trained: by the space's image size) or deployed (straight to the subnet's resolution)."
         ),
     ] = PUBLISHED,
-    seed: options.Seed = 0,
-    threads: options.Threads = 1,
+    seed: Annotated[
+        int | None, typer.Option(min=0, show_default="0", help="Of random:N; same seed, same subnets.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=256, show_default="1", help="Of an exported file's runtime.")
+    ] = None,
     space: Annotated[
         str | None, typer.Option(help="The space of the supernet, or the TOML of a space of your own.")
     ] = None,
@@ -85,6 +89,7 @@ def evaluate(
         "--calibration-images": calibration_images,
         "--workers": workers,
         "--out": out,
+        "--seed": seed,
     }
     if (artifact is None) == (supernet is None):
         raise NasvitEdgeError(
@@ -96,13 +101,15 @@ def evaluate(
         if given:
             raise NasvitEdgeError(f"{given[0]} is for evaluate --supernet WEIGHTS, not for an exported file")
         assert artifact is not None
-        own_options = {"threads": threads, "space_path": space, "split": split or "test"}
+        own_options = {"threads": threads or 1, "space_path": space, "split": split or "test"}
         _artifact(artifact, own_options | both, as_json)
         return
+    if threads is not None:
+        raise NasvitEdgeError(f"--threads {threads} is for an exported file; with --supernet give --workers")
     given_values = {
         name.strip("-").replace("-", "_"): value for name, value in own.items() if value is not None
     }
-    asked = {"supernet": supernet, "space": space, "seed": seed, "split": split or "validation"} | both
+    asked = {"supernet": supernet, "space": space, "split": split or "validation"} | both
     _supernet(asked | given_values, as_json)
 
 

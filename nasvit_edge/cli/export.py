@@ -9,7 +9,7 @@ import typer
 
 from nasvit_edge.cli import options
 from nasvit_edge.cli.output import note, print_json, print_table, waiting
-from nasvit_edge.errors import ExportError
+from nasvit_edge.errors import ExportError, NasvitEdgeError
 from nasvit_edge.export import arithmetic
 
 COLUMNS = [
@@ -81,6 +81,8 @@ def export(
     """
     from nasvit_edge.flows import export as flow
 
+    if uncalibrated and calibrate is not None:
+        raise NasvitEdgeError(f"--uncalibrated and --calibrate {calibrate} contradict each other: give one")
     request = flow.Request(
         result=result,
         space=space,

@@ -10,6 +10,7 @@ import typer
 from nasvit_edge.cli import options
 from nasvit_edge.cli.output import note, print_json, print_table, progress, progresses
 from nasvit_edge.cli.tables import show_validation
+from nasvit_edge.errors import NasvitEdgeError
 
 if TYPE_CHECKING:
     from nasvit_edge.flows.profile import Request
@@ -39,7 +40,9 @@ def profile(
     sample: Annotated[
         _Text, typer.Option(help="Measure a part (20%) and estimate the rest, until --sample-error.")
     ] = None,
-    sample_error: Annotated[str, typer.Option(help="The error of estimates to reach.")] = "5%",
+    sample_error: Annotated[
+        _Text, typer.Option(show_default="5%", help="The error of estimates to reach, with --sample.")
+    ] = None,
     validate: Annotated[
         int | None, typer.Option(min=4, max=10_000, help="Then measure whole subnets against predictions.")
     ] = None,
@@ -84,6 +87,12 @@ def profile(
     from nasvit_edge.transport.connect import Ways
     from nasvit_edge.units import seconds, share
 
+    if sample is None and sample_error is not None:
+        raise NasvitEdgeError(
+            f"--sample-error {sample_error} is for --sample 20%: give that too, or leave it out"
+        )
+    if sample is not None and again:
+        raise NasvitEdgeError("--again measures everything, and --sample a part: leave out one of the two")
     request = flow.Request(
         space=space,
         devices=tuple(device or ("host",)),
@@ -95,7 +104,7 @@ def profile(
             name=name,
             seed=seed,
             again=again,
-            sample=None if sample is None else Sample(share=share(sample), error=share(sample_error)),
+            sample=None if sample is None else Sample(share=share(sample), error=share(sample_error or "5%")),
         ),
         ways=Ways(
             lock_clocks=lock_clocks,

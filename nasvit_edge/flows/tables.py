@@ -115,6 +115,11 @@ def subnet_of(text: Path, space: str | None) -> tuple[SearchSpace, SubnetConfig]
     return loaded, loaded.config_from(raw)
 
 
+def holds_space(subnet: Path) -> bool:
+    """Whether a file says which space its subnet is of, as results do."""
+    return files.read_json(subnet, "subnet").get("kind") == "search result"
+
+
 def predict(subnet: Path, asked: Asked, space: str | None, note: Note) -> dict[str, Any]:
     """The latency of a subnet with its interval, and where the numbers come from."""
     loaded, config = subnet_of(subnet, space)
@@ -128,7 +133,7 @@ def predict(subnet: Path, asked: Asked, space: str | None, note: Note) -> dict[s
         "coverage": made.coverage,
         "table": table.path.name,
         **{key: table.raw[key] for key in ("device", "runtime", "threads", "precision")},
-        "filled": dict(answer.filled),
+        "filled": dict(answer.filled) | ({} if space or holds_space(subnet) else {"space": loaded.name}),
         "config": json.loads(json.dumps(config.to_dict())),
         "ops": [
             {
