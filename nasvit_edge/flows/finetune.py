@@ -12,7 +12,7 @@ from nasvit_edge import data_sets, files, ops, sizes
 from nasvit_edge.data_sets.names import some
 from nasvit_edge.errors import CheckpointError, NasvitEdgeError
 from nasvit_edge.flows.subject import Subject, subject_of
-from nasvit_edge.searching.result import sealed
+from nasvit_edge.searching.result import sealed, weights_digest
 from nasvit_edge.space import SearchSpace, space_toml
 
 if TYPE_CHECKING:
@@ -226,6 +226,7 @@ def _result(
         saved.setting,
         space=found["space"],
         supernet=found["supernet"],
+        supernet_sha256=weights_digest(found["supernet"]),
         calibration=request.data,
         labels_in_order=False,  # they are called as its folders now
         accuracy_source=f"measured on {found['validation']} after fine-tuning",

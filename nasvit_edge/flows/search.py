@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from nasvit_edge.searching.baseline import same_macs
 from nasvit_edge.searching.evolution import MEASURED_EFFORT, Effort, State
 from nasvit_edge.searching.images import ImageAccuracy
 from nasvit_edge.searching.population import genes
-from nasvit_edge.searching.result import Setting, to_json
+from nasvit_edge.searching.result import Setting, to_json, weights_digest
 from nasvit_edge.searching.search import Problem, SearchResult, solve
 from nasvit_edge.searching.stages import described
 from nasvit_edge.space import SearchSpace, has_weights, load_space, space_toml
@@ -248,6 +247,7 @@ def _setting(
     return Setting(
         space=request.space,
         supernet=request.supernet,
+        supernet_sha256=weights_digest(request.supernet),
         calibration=request.data if request.supernet else None,
         labels_in_order=request.in_order,
         accuracy_source=_told(accuracy),
@@ -324,12 +324,9 @@ def _of_other_weights(predictor: AccuracyPredictor, supernet: str | None) -> boo
     """Whether the predictor says which weights it is of, and `supernet` has others."""
     if predictor.weights_sha256 is None or supernet is None:
         return False
-    shipped = {path.stem: path for path in files.data("weights").glob("*.safetensors")}
-    path, key = files.file_and_key(supernet)
-    with contextlib.suppress(NasvitEdgeError):  # `random`, or no such file: told where weights are needed
-        found = files.sha256(shipped.get(path, Path(path)))
-        return (found, key) != (predictor.weights_sha256, predictor.weights_key)
-    return False
+    _, key = files.file_and_key(supernet)
+    found = weights_digest(supernet)
+    return found is not None and (found, key) != (predictor.weights_sha256, predictor.weights_key)
 
 
 def measured_accuracy(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nasvit_edge.errors import NasvitEdgeError
-from nasvit_edge.searching.result import SavedResult, read_result
+from nasvit_edge.searching.result import SavedResult, read_result, weights_digest
 from nasvit_edge.space import SearchSpace, SubnetConfig, load_space, read_config
 
 
@@ -48,4 +48,16 @@ def subject_of(
     if weights is None:
         saved.refuse(result, "supernet")
         raise NasvitEdgeError(f"{str(result)!r} was searched with a predictor, without weights: add {more}")
+    if supernet is None:
+        _refuse_changed(result, saved, weights)
     return Subject(saved.space, weights, saved.config, saved)
+
+
+def _refuse_changed(result: Path, saved: SavedResult, weights: str) -> None:
+    """NasvitEdgeError where the weights' file is another than the one that was searched."""
+    told, found = saved.setting.supernet_sha256, weights_digest(weights)
+    if told is not None and found is not None and found != told:
+        raise NasvitEdgeError(
+            f"{str(result)!r} was searched with other weights ({told[:8]}) than {weights!r} holds now ({found[:8]}): search again, or, if you "
+            f"mean these, add --supernet {weights}"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import re
 import shlex
@@ -41,6 +42,7 @@ class Setting:
     interpolate: bool  # ops without an entry are estimated
     tables: Sequence[Mapping[str, str]]  # every table: `name`, `path`, `sha256`
     labels_in_order: bool = False  # of class folders whose names do not say which label they are
+    supernet_sha256: str | None = None  # of the weights' file; None where there is none
     filled: Mapping[str, Any] = field(
         default_factory=dict
     )  # what was left out, and what it was filled in with
@@ -61,6 +63,17 @@ def describe(candidate: Candidate) -> dict[str, Any]:
         "bytes": candidate.bytes,
         "peak_bytes": candidate.peak_bytes,
     }
+
+
+def weights_digest(supernet: str | None) -> str | None:
+    """The SHA-256 of a supernet's file, or of shipped weights; None of generic ones, and where there is no such file."""
+    if supernet is None:
+        return None
+    shipped = {path.stem: path for path in files.data("weights").glob("*.safetensors")}
+    path, _ = files.file_and_key(supernet)
+    with contextlib.suppress(NasvitEdgeError):  # told where weights are needed
+        return files.sha256(shipped.get(path, Path(path)))
+    return None
 
 
 def to_json(result: SearchResult, setting: Setting) -> dict[str, Any]:
@@ -181,6 +194,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "tables": (list,),
     "labels_in_order": (bool,),
     "filled": (dict,),
+    "supernet_sha256": (str, type(None)),
 }
 
 
@@ -192,7 +206,12 @@ def _kept(values: Any) -> dict[str, list[int]]:
 
 
 def _setting(values: dict[str, Any]) -> Setting:
-    values = {"labels_in_order": False, "filled": {}, **values}  # which older files do not say
+    values = {
+        "labels_in_order": False,
+        "filled": {},
+        "supernet_sha256": None,
+        **values,
+    }  # which older files do not say
     for name in Setting.__slots__:
         if not isinstance(values[name], _KINDS.get(name, (str,))):
             raise ValueError(f"setting {name!r} is {values[name]!r}")

@@ -16,6 +16,7 @@ from nasvit_edge.flows import benchmark, cache, doctor, explain, export, finetun
 from nasvit_edge.flows import search as searching
 from nasvit_edge.flows.answering import Asked
 from nasvit_edge.flows.limits import Wanted
+from nasvit_edge.flows.subject import subject_of
 from nasvit_edge.flows.tables import predict
 from nasvit_edge.latency import load_table
 from nasvit_edge.profile import run as profiling
@@ -160,3 +161,18 @@ def test_a_subnet_of_one_is_tuned_and_predicted_by_its_table(home):
     told = predict(home / "tuned" / "result.json", Asked(), None, quiet)
     assert told["table"].endswith("mine-3c.json")
     assert load_space(found["space"]).name.startswith("mine-3c-subnet-")
+
+
+def test_weights_that_changed_since_the_search_are_not_taken_for_those(home, tmp_path):
+    """By content: the file is at the same place, and is another."""
+    weights = home / "run3" / "supernet.safetensors"
+    kept = weights.read_bytes()
+    try:
+        shutil.copy(home / "run5" / "supernet.safetensors", weights)
+        with pytest.raises(NasvitEdgeError, match="was searched with other weights") as caught:
+            subject_of(home / "3.json", None, None, None)
+        assert f"--supernet {weights}" in one_line(caught)
+        assert subject_of(home / "3.json", None, str(weights), None).supernet == str(weights)
+    finally:
+        weights.write_bytes(kept)
+    assert subject_of(home / "3.json", None, None, None).supernet == str(weights)
