@@ -126,6 +126,13 @@ def test_importing_a_module_imports_nothing_heavy(module, loaded):
     assert found.get(_name(module), errors) == []
 
 
+def test_the_command_line_starts_without_numbers():
+    """Numpy and what needs it takes longer to load than all else that `--help` needs."""
+    code = "import sys, nasvit_edge.cli; print([m for m in ('numpy', 'PIL', 'rich.progress') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_taking_a_subnet_from_a_supernet_loads_no_compiler():
     """It takes two seconds, at the start of export, verify, evaluate, profile and search."""
     code = """

@@ -9,7 +9,6 @@ import typer
 
 from nasvit_edge.cli import options
 from nasvit_edge.cli.output import note, note_unchecked, print_json, print_table, waiting
-from nasvit_edge.export import arithmetic
 
 
 def doctor(
@@ -34,6 +33,8 @@ def doctor(
     elif artifact:
         _print_placements(report["targets"])
         if report["arithmetic"] is not None:
+            from nasvit_edge.export import arithmetic
+
             note(arithmetic.line(report["arithmetic"], report["precision"]))
     else:
         rows = [[row["extra"], row["package"], row["state"]] for row in report["packages"]]

@@ -19,7 +19,6 @@ from nasvit_edge.cli.output import (
     waiting,
 )
 from nasvit_edge.errors import NasvitEdgeError
-from nasvit_edge.export import arithmetic
 from nasvit_edge.preparation import PUBLISHED
 from nasvit_edge.units import show_count
 
@@ -114,7 +113,7 @@ def evaluate(
 
 
 def _artifact(artifact: Path, values: dict[str, Any], as_json: bool) -> None:
-    from nasvit_edge.export import verification
+    from nasvit_edge.export import arithmetic, verification
 
     with waiting("evaluating"):
         report = verification.evaluate(artifact, note=note, **values)

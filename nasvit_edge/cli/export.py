@@ -10,7 +10,6 @@ import typer
 from nasvit_edge.cli import options
 from nasvit_edge.cli.output import note, print_json, print_table, waiting
 from nasvit_edge.errors import ExportError, NasvitEdgeError
-from nasvit_edge.export import arithmetic
 
 COLUMNS = [
     "artifact",
@@ -157,6 +156,8 @@ def verify(
 
 def _note_arithmetic(report: dict[str, Any]) -> None:
     if report["arithmetic"] is not None:
+        from nasvit_edge.export import arithmetic
+
         note(arithmetic.line(report["arithmetic"], report["precision"]))
 
 
@@ -214,6 +215,13 @@ def _print(report: dict[str, Any]) -> None:
         print_table(COLUMNS, [_row(report)])
 
 
+def _arithmetic(report: dict[str, Any]) -> str:
+    """A cell: the share in 8 bits."""
+    from nasvit_edge.export import arithmetic
+
+    return arithmetic.shown(report["arithmetic"], report["precision"])
+
+
 def _segmenter_row(report: dict[str, Any]) -> list[str]:
     drop = (report["scenes"] or {}).get("mean_iou_drop")
     return [
@@ -224,7 +232,7 @@ def _segmenter_row(report: dict[str, Any]) -> list[str]:
         "-" if report["snr_db"] is None else f"{report['snr_db']:.1f} dB",
         f"{report['pixels']:.3%}",
         "-" if drop is None else f"{-drop * 100:+.2f}",
-        arithmetic.shown(report["arithmetic"], report["precision"]),
+        _arithmetic(report),
         "passed" if report["passed"] else "FAILED",
         f"{report['bytes'] / 1e6:.2f} MB",
     ]
@@ -240,7 +248,7 @@ def _row(report: dict[str, Any]) -> list[str]:
         f"{report['snr_db']:.1f} dB",
         "-" if agreement is None else f"{agreement:.2%}",
         "-" if drop is None else f"{-drop * 100:+.2f} ({-high * 100:+.2f} to {-low * 100:+.2f})",
-        arithmetic.shown(report["arithmetic"], report["precision"]),
+        _arithmetic(report),
         "passed" if report["passed"] else "FAILED",
         f"{report['bytes'] / 1e6:.2f} MB",
     ]

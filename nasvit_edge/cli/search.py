@@ -263,4 +263,8 @@ def _show(result: dict[str, Any], out: Path, as_json: bool) -> None:
         sys.stdout.write(shown.plot(result))
     for line in shown.remarks(result):
         note(line)
+    for told in filter(None, result.get("outdated", ())):
+        note(
+            f"{told['share']:.1%} of this answer's time, by table {told['table']}, rests on {told['ops']} ops that are computed another way since"
+        )
     note(f"wrote {out}; next: {_export(result, out)}, or {command('explain', out)}")

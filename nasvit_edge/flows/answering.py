@@ -11,7 +11,8 @@ from nasvit_edge.errors import NasvitEdgeError, TableError
 from nasvit_edge.latency import LatencyTable, load_table
 from nasvit_edge.latency.selection import KEYS, Selected, Wanted, table_for
 from nasvit_edge.latency.table import HOST, refuse_other, selected_table
-from nasvit_edge.profile.trust import concerns
+from nasvit_edge.ops import lower
+from nasvit_edge.profile.trust import concerns, outdated, resting
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
 Note = Callable[[str], None]
@@ -145,6 +146,12 @@ def trusted(
         note(f"{'WARNING' if concern.serious else 'note'}: table {table.path.name}: {concern.text}")
     note(f"table {table.path.name}: {validity(table)}")
     return table
+
+
+def resting_on_changed(table: LatencyTable, config: SubnetConfig) -> dict[str, Any]:
+    """How many of a subnet's ops are computed another way since they were measured, and their share of its time; {} for none."""
+    keys = outdated(table, lower(table.space, config))
+    return {"table": table.path.name, "ops": len(keys), "share": resting(table, config, keys)} if keys else {}
 
 
 def validity(table: LatencyTable) -> str:

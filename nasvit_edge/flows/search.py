@@ -12,7 +12,7 @@ from nasvit_edge.data_sets import mask_check
 from nasvit_edge.data_sets.scenes import SceneSet
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.flows import progress
-from nasvit_edge.flows.answering import Asked, answering, trusted
+from nasvit_edge.flows.answering import Asked, answering, resting_on_changed, trusted
 from nasvit_edge.flows.limits import Wanted, choices, limits
 from nasvit_edge.hints import command
 from nasvit_edge.latency import LatencyTable
@@ -218,7 +218,10 @@ def content(prepared: Prepared, result: SearchResult) -> dict[str, Any]:
     """The content of a result file."""
     error, evaluator = prepared.setting.accuracy_uncertainty, prepared.problem.evaluator
     quality = getattr(prepared.problem.accuracy, "quality", "accuracy")
-    told = {} if quality == "accuracy" else {"quality": quality}
+    told: dict[str, Any] = {} if quality == "accuracy" else {"quality": quality}
+    changed = [resting_on_changed(table, result.best.config) for table in prepared.problem.tables]
+    if any(changed):
+        told["outdated"] = changed
     return (
         to_json(result, prepared.setting)
         | told

@@ -10,7 +10,7 @@ import pytest
 from conftest import TINY, one_line, space_of
 
 from nasvit_edge.errors import TableError
-from nasvit_edge.flows.answering import trusted
+from nasvit_edge.flows.answering import resting_on_changed, trusted
 from nasvit_edge.latency import load_table
 from nasvit_edge.ops import all_ops, lower
 from nasvit_edge.profile import graphs, trust
@@ -133,6 +133,12 @@ def test_a_search_is_told_how_much_rests_on_changed_ops_and_refused_only_beyond_
     notes = []
     trusted(load_table(table, space=SPACE), notes.append, [biggest])
     assert any(small in note and f"{shares[small]:.1%} of the time" in note for note in notes)
+    assert resting_on_changed(load_table(table, space=SPACE), biggest) == {
+        "table": table.name,
+        "ops": 1,
+        "share": pytest.approx(shares[small]),
+    }
+    assert resting_on_changed(load_table(table, space=SPACE), SPACE.smallest()).get("ops", 0) <= 1
     changed_since(table, large)
     with pytest.raises(TableError) as caught:
         trusted(load_table(table, space=SPACE), notes.append, [biggest])
