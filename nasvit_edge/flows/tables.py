@@ -12,6 +12,7 @@ from nasvit_edge.errors import NasvitEdgeError, TableError
 from nasvit_edge.flows.answering import Asked, answering, trusted, validity
 from nasvit_edge.latency import LatencyTable, load_table, nn_meter, table_name
 from nasvit_edge.latency.selection import found_tables
+from nasvit_edge.latency.table import refuse_overwriting
 from nasvit_edge.ops import lower
 from nasvit_edge.profile.refit import refitted
 from nasvit_edge.profile.trust import concerns
@@ -75,6 +76,7 @@ def import_table(kind: str, file: Path, device: str, space: SearchSpace, out: Pa
         raise TableError(f"device {device!r} cannot name an imported table; give a short name like pixel-1")
     content, report = nn_meter.imported(nn_meter.read(file), space, device)
     path = files.writable_folder(out) / table_name(device, "litert", 1, "fp32", space.name)
+    refuse_overwriting(path, space)
     files.write_json(path, content)
     return report | {"path": str(path), "device": device, "space": space.name}
 

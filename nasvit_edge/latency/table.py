@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from nasvit_edge import files
-from nasvit_edge.errors import TableError
+from nasvit_edge.errors import NasvitEdgeError, TableError
 from nasvit_edge.hints import command
 from nasvit_edge.latency.composition import Composition, Prediction
 from nasvit_edge.latency.context import PLAIN, SPLIT, Context, Parts
@@ -261,6 +261,17 @@ def refuse_namesake(path: Path, raw: dict[str, Any], space: SearchSpace) -> None
             f"latency table {str(path)!r} is of another space that is called {space.name!r}, too ({told or 'older'}, and this one has {wanted}); "
             "give one of the two a name of its own (name = ... in its TOML), or name another folder or table"
         )
+
+
+def refuse_overwriting(path: Path, space: SearchSpace) -> None:
+    """TableError where the file that would be written is the table of another space of that name; a damaged one is none."""
+    try:
+        raw = files.read_json(path, "latency table") if path.exists() else {}
+        sound = isinstance(raw.get("ops"), dict) and raw.get("schema") == SCHEMA
+    except NasvitEdgeError:
+        sound = False
+    if sound:
+        refuse_namesake(path, raw, space)
 
 
 def _composition(values: dict[str, Any] | None) -> Composition | None:

@@ -11,6 +11,7 @@ from typing import Any
 from nasvit_edge import files
 from nasvit_edge.errors import DeviceError, MeasurementError, NasvitEdgeError
 from nasvit_edge.latency import table_name
+from nasvit_edge.latency.table import refuse_overwriting
 from nasvit_edge.ops import all_ops
 from nasvit_edge.profile import canary, sampling
 from nasvit_edge.profile.journal import Journal, locked
@@ -91,6 +92,7 @@ def read_results(
         }
         content = table_content(waiting.space, plan, journal, sampled)
         _warn(content["canaries"], note)
+        refuse_overwriting(waiting.table, waiting.space)
         files.write_json(waiting.table, content | told)
         waiting.path.unlink(missing_ok=True)
         journal.remove()

@@ -16,7 +16,7 @@ from nasvit_edge import files
 from nasvit_edge.device import Device, load_device
 from nasvit_edge.errors import DeviceError, MeasurementError, MissingExtraError, NasvitEdgeError, require
 from nasvit_edge.latency import PRECISIONS, SCHEMA, check_choice, table_name
-from nasvit_edge.latency.table import parsed, refuse_namesake
+from nasvit_edge.latency.table import parsed, refuse_overwriting
 from nasvit_edge.ops import all_ops, ops_digest
 from nasvit_edge.profile import arithmetic, sampling
 from nasvit_edge.profile.canary import canaries
@@ -24,7 +24,7 @@ from nasvit_edge.profile.code import code_digest
 from nasvit_edge.profile.journal import Journal, locked
 from nasvit_edge.profile.models import EMPTY, Item, Models, format_for, op_items, subnet_items
 from nasvit_edge.profile.protocol import Protocol, load_protocol
-from nasvit_edge.profile.renewal import renewal
+from nasvit_edge.profile.renewal import Renewal, renewal
 from nasvit_edge.profile.session import OnProgress, Session
 from nasvit_edge.profile.summary import canary_report, composed, summaries
 from nasvit_edge.space import SearchSpace
@@ -142,23 +142,11 @@ def measure_table(
         locked(folder / f".{path.stem}.lock"),
         tempfile.TemporaryDirectory(prefix="nasvit-edge-") as temporary,
     ):
-        _refuse_namesake(path, space)
+        refuse_overwriting(path, space)
         about = _about(runner, note)
         if device.transport == "ssh" and runtime not in about["runtimes"]:
             raise missing_runtime(device, runtime)
-        plan = Plan(
-            device=choice.name or device.name,
-            runtime=runtime,
-            runtime_version=about["runtimes"].get(runtime),
-            threads=threads,
-            cores=device.cores or runner.cores(threads),
-            precision=precision,
-            space=space.name,
-            protocol=load_protocol(choice.protocol),
-            seed=choice.seed,
-            fingerprint=about["about"],
-            code=code_digest(),
-        )
+        plan = _plan(space, device, choice, runner, about)
         renewing = None if choice.again or choice.sample else renewal(path, space, plan)
         if renewing is not None:
             note(renewing.told(plan))
@@ -166,36 +154,50 @@ def measure_table(
         models = Models(space, runtime, Path(temporary), choice.seed, precision)
         session = _session(space, plan, models, journal, runner, on_progress)
         try:
-            if renewing is not None:
-                session.measure(renewing.items())
-                _check(session)
-            else:
-                sampled = _measure(space, plan, session, choice.sample, note)
+            content = _content(space, plan, session, choice.sample, renewing, note)
         except DeviceError as error:
             raise DeviceError(
                 f"{error}; {len(journal.entries)} finished measurements are kept, the same command continues"
             ) from None
         how = {"target": device.name, "transport": device.transport, "conditions": about["conditions"]}
         how["arithmetic"] = arithmetic.shares(models)
-        if renewing is not None:
-            found = summaries(journal.entries, plan.protocol)
-            content = renewing.content(plan, found, canary_report(journal.entries, plan.protocol))
-        else:
-            content = table_content(space, plan, journal, sampled)
         files.write_json(path, content | how)
         journal.remove()
     return path
 
 
-def _refuse_namesake(path: Path, space: SearchSpace) -> None:
-    """TableError where the file that would be written is the table of another space of that name; a damaged one is none."""
-    try:
-        raw = files.read_json(path, "latency table") if path.exists() else {}
-        sound = isinstance(raw.get("ops"), dict) and raw.get("schema") == SCHEMA
-    except NasvitEdgeError:
-        sound = False
-    if sound:
-        refuse_namesake(path, raw, space)
+def _plan(space: SearchSpace, device: Device, choice: Choice, runner: Runner, about: dict[str, Any]) -> Plan:
+    runtime, threads, precision = prepare(device, choice)
+    return Plan(
+        device=choice.name or device.name,
+        runtime=runtime,
+        runtime_version=about["runtimes"].get(runtime),
+        threads=threads,
+        cores=device.cores or runner.cores(threads),
+        precision=precision,
+        space=space.name,
+        protocol=load_protocol(choice.protocol),
+        seed=choice.seed,
+        fingerprint=about["about"],
+        code=code_digest(),
+    )
+
+
+def _content(
+    space: SearchSpace,
+    plan: Plan,
+    session: Session,
+    sample: Sample | None,
+    renewing: Renewal | None,
+    note: Note,
+) -> dict[str, Any]:
+    """Measure, and what the file says then: all of it, a sample, or what of an older file has to be measured again."""
+    if renewing is None:
+        return table_content(space, plan, session.journal, _measure(space, plan, session, sample, note))
+    session.measure(renewing.items())
+    _check(session)
+    entries = session.journal.entries
+    return renewing.content(plan, summaries(entries, plan.protocol), canary_report(entries, plan.protocol))
 
 
 def _require(device: Device, runtime: str) -> None:
