@@ -179,7 +179,17 @@ def save_supernet(supernet: Supernet, path: Path, metadata: Mapping[str, Any]) -
     told = {"nasvit_edge": json.dumps({**metadata, "scaling": supernet.scaling}, sort_keys=True)}
     if supernet.trained_on is not None:
         told[TRAINED_ON] = json.dumps(supernet.trained_on.to_json())
-    files.write_bytes(path, save(state, metadata=told))
+    files.write_bytes(path, _in_order(save(state, metadata=told)))
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same safetensors with its metadata in order of their keys; the library writes several in any order, a new one each time."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight bytes
+    return len(text).to_bytes(8, "little") + text + content[start:]
 
 
 def shipped_weights(sha256: str) -> str | None:

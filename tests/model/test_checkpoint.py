@@ -13,6 +13,7 @@ from held import load_tensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nasvit_edge.data_sets.trained_on import TrainedOn
 from nasvit_edge.errors import CheckpointError
 from nasvit_edge.model.checkpoint import load_supernet, random_supernet, save_supernet
 from nasvit_edge.model.published import published_names, published_state
@@ -178,6 +179,18 @@ def test_safetensors_round_trip(tmp_path, supernet):
     assert not again.training
     assert again.source["data"] == "fashion-mnist"
     assert len(str(again.source["sha256"])) == 64
+
+
+def test_the_same_weights_are_the_same_bytes_each_time(tmp_path, supernet):
+    """Resuming compares files; with two entries of metadata safetensors alone writes one order or the other."""
+    made = random_supernet(supernet.space)
+    made.trained_on = TrainedOn()
+    path, written = tmp_path / "ours.safetensors", set()
+    for _ in range(12):
+        save_supernet(made, path, {"kind": "trained"})
+        written.add(path.read_bytes())
+    assert len(written) == 1
+    assert same(load_supernet(path, made.space), made)
 
 
 def test_random_weights_stay_marked_through_a_file(tmp_path, supernet):
