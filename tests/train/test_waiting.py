@@ -141,9 +141,14 @@ def test_short_shared_memory_ends_a_run_before_it_starts_and_on_the_way(tmp_path
     ],
 )
 def test_a_lost_worker_is_an_error_that_names_its_reason(tiny, noise, number, reason, capfd):
+    before = signal.getsignal(signal.SIGQUIT)
+    signal.signal(
+        signal.SIGQUIT, signal.SIG_DFL
+    )  # a shell's background jobs ignore it, and their children do
     with loader(noise, tiny, workers=2) as made:
         taken = made.steps(0, 10**6)
         next(taken)
+        signal.signal(signal.SIGQUIT, before)
         os.kill(made._making.processes[1].pid, number)
         with pytest.raises(DataError, match=reason) as caught:
             list(taken)
