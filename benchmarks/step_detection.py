@@ -9,24 +9,32 @@ A series: log latency with noise between runs, single runs far off (10 to 50 % s
 import argparse
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 
-from nasvit_edge.benchmark.history import steps
+from nasvit_edge.benchmark.history import Point, steps
 
 LEAST, MOST = 30, 200  # runs of a series
 NEAR = 2  # runs that a step may be off
 
 
-@dataclass(frozen=True)
-class Figure:
-    """What the detection needs of a point."""
-
-    value: float
-    metric: str = "latency_p50"
-    low: float | None = None
-    high: float | None = None
+WHERE = Point(
+    utc="",
+    git_sha=None,
+    uuid="",
+    device="",
+    runtime="",
+    runtime_version="",
+    threads=1,
+    precision="",
+    artifact="",
+    metric="latency_p50",
+    value=0.0,
+    low=None,
+    high=None,
+    sha256="",
+)
 
 
 def simulated(rng, count, *, step=0.0, place=0, noise=0.02, outliers=0.03, drift=0.0, likeness=0.0):
@@ -42,7 +50,7 @@ def simulated(rng, count, *, step=0.0, place=0, noise=0.02, outliers=0.03, drift
 
 def ours(values):
     """The steps of `nasvit-edge report history`."""
-    return steps([Figure(float(value)) for value in values])  # type: ignore[misc]  # all that it reads
+    return steps([replace(WHERE, value=float(value)) for value in values])
 
 
 def pelt(model, clipped):

@@ -371,23 +371,18 @@ def budgets(scene: Scene) -> Kind:
     return Kind("budgets", content, toml_to(path), [[*reading, f"--markdown={scene.work}/c.md"]], ("schema",))
 
 
+def _search(scene: Scene, out: Path | str, *more: str) -> list[str]:
+    """A short search of the shipped space."""
+    words = ["search", "--space", "nano", "--latency", "50ms", "--table", str(_table(scene)), *more]
+    return [*words, "--population", "4", "--generations", "1", "--out", str(out)]
+
+
 def predictors(scene: Scene) -> Kind:
     from nasvit_edge import files
 
     path = scene.work / "accuracy.json"
     content = json.loads(files.data("accuracy", "nano.json").read_text())
-    search = [
-        "search",
-        "--space",
-        "nano",
-        "--latency",
-        "50ms",
-        "--table",
-        str(_table(scene)),
-        "--accuracy",
-        str(path),
-    ]
-    search += ["--population", "4", "--generations", "1", "--out", str(scene.work / "found.json")]
+    search = _search(scene, scene.work / "found.json", "--accuracy", str(path))
     explain = ["explain", "search.json", "--table", str(_table(scene)), "--accuracy", str(path)]
     return Kind("accuracy predictor", content, json_to(path), [search, explain])
 
@@ -708,18 +703,7 @@ def prepared(root: Path) -> Scene:
 
     space = load_space("nano")
     files_write(scene.work / "config.json", json.dumps(space.smallest().to_dict()))
-    search = [
-        "search",
-        "--space",
-        "nano",
-        "--latency",
-        "50ms",
-        "--table",
-        str(_table(scene)),
-        "--out",
-        "search.json",
-    ]
-    assert command([*search, "--population", "4", "--generations", "1"])[0] == 0
+    assert command(_search(scene, "search.json"))[0] == 0
     out = ["--format", "onnx", "--out", str(root / "kept" / "model.onnx"), "--no-cache", "--uncalibrated"]
     assert (
         command(["export", "--space", "nano", "--supernet", "nano", "--config", "config.json", *out])[0] == 0

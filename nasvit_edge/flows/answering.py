@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import NasvitEdgeError, TableError
 from nasvit_edge.latency import LatencyTable, load_table
-from nasvit_edge.latency.selection import KEYS, Selected, Wanted, table_for
+from nasvit_edge.latency.selection import KEYS, USUAL, Selected, Wanted, found_tables, heading, table_for
 from nasvit_edge.latency.table import HOST, refuse_other, selected_table
 from nasvit_edge.ops import lower
 from nasvit_edge.profile.trust import concerns, outdated, resting
@@ -71,14 +71,14 @@ def answering(
         return Answering(_whole(table, asked, note))
     name, own = _own(asked.file_name())
     device = {} if asked.device else {"device": name}
-    wanted = wanted.filled({"device": name}) if not asked.device else _at(wanted, name)
+    wanted = replace(wanted, device=name)
     try:
         found = table_for(wanted, space, own, given=asked.file_name())
     except TableError as missing:
         if on_profile is None or name != "host":
-            _known(asked.file_name(), missing)
+            raise
         note(f"{missing}; measuring it now, once")
-        found = _measured(wanted.filled(HOST), wanted, space, note, on_profile)
+        found = _measured(wanted, space, note, on_profile)
     if found.told():
         note(f"table {found.path.name}: {found.told()}")
     table = _whole(selected_table(found, space), asked, note)
@@ -86,35 +86,28 @@ def answering(
 
 
 def _own(name: str) -> tuple[str, Mapping[str, Any] | None]:
-    """A device's name, and what it is measured with unless a command says otherwise; None of an imported table's device."""
+    """A device's name, and what it is measured with unless a command says otherwise; None of an imported table's device.
+
+    Raises:
+        DeviceError: no device and no table is called so.
+    """
     try:
         device = load_device(name)
     except NasvitEdgeError:
+        if not any(heading(path).get("device") == name for path in found_tables()):
+            raise
         return name, None
     own = {"runtime": device.runtimes[0], "threads": device.threads, "precision": device.precision}
     return device.name, own
 
 
-def _at(wanted: Wanted, name: str) -> Wanted:
-    return Wanted(device=name, **wanted.given())
-
-
-def _known(name: str, missing: TableError) -> None:
-    """Raises why there is no table: where none is of the device, that the device is unknown."""
-    if "; of " not in str(missing) and "several" not in str(missing):
-        load_device(name)
-    raise missing
-
-
-def _measured(
-    usual: Wanted, wanted: Wanted, space: SearchSpace, note: Note, on_profile: OnProgress | None
-) -> Selected:
+def _measured(wanted: Wanted, space: SearchSpace, note: Note, on_profile: OnProgress) -> Selected:
     from nasvit_edge.profile.run import profile
 
-    assert on_profile is not None
-    path = profile(space, "host", protocol="default", on_progress=on_profile, note=note, **usual.given())
-    left_out = {key: value for key, value in usual.given().items() if key not in wanted.given()}
-    return Selected(path, left_out, "as host is measured unless a command says otherwise")
+    choice = wanted.filled(HOST).given()
+    path = profile(space, "host", protocol="default", on_progress=on_profile, note=note, **choice)
+    left_out = {key: value for key, value in choice.items() if key not in wanted.given()}
+    return Selected(path, left_out, USUAL.format("host"))
 
 
 def _whole(table: LatencyTable, asked: Asked, note: Note) -> LatencyTable:

@@ -18,6 +18,7 @@ from nasvit_edge.hints import command
 from nasvit_edge.latency.names import PRECISIONS, RUNTIMES, check_choice
 from nasvit_edge.space import SearchSpace, families
 
+USUAL = "as {} is measured unless a command says otherwise"
 KEYS = ("runtime", "threads", "precision")
 _NAME = re.compile(rf"-({'|'.join(map(re.escape, RUNTIMES))})-([1-9]\d*)t-({'|'.join(PRECISIONS)})-")
 
@@ -98,7 +99,7 @@ def table_for(
     usual = None if own is None else wanted.filled(own)
     for path in meeting:
         if usual is not None and _meets(path, usual.given()):
-            return _selected(path, wanted, f"as {device} is measured unless a command says otherwise")
+            return _selected(path, wanted, USUAL.format(device))
     if device != "host" and len({path.name for path in meeting}) == 1:
         return _selected(meeting[0], wanted, f"of the only table of {device} for {space.name} that fits")
     raise TableError(_nothing(wanted, space, usual, meeting, of_device, given or device))

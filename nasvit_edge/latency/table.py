@@ -196,23 +196,25 @@ def refuse_other(table: LatencyTable, wanted: Wanted) -> None:
             )
 
 
-def _again(path: Path) -> str:
+def _again(path: Path, space: SearchSpace | None) -> str:
     """The command that measures the table of a file's name again."""
     told = heading(path)
-    return command("profile", **(told if told.get("space") in space_names() else {}))
+    known = told.get("space") in space_names()
+    own = space.given if space is not None else told.get("space") if known else "SPACE.toml"
+    return command("profile", **told | {"space": own})
 
 
 def _read(path: Path, space: SearchSpace | None) -> LatencyTable:
     raw = files.read_json(path, "latency table")
     if raw.get("schema") != SCHEMA:
         raise TableError(
-            f"latency table {str(path)!r} has schema {raw.get('schema')!r}; this version reads schema {SCHEMA}: measure it again: {_again(path)}"
+            f"latency table {str(path)!r} has schema {raw.get('schema')!r}; this version reads schema {SCHEMA}: measure it again: {_again(path, space)}"
         )
     try:
         return parsed(path, raw, space)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise TableError(
-            f"latency table {str(path)!r} is damaged ({type(error).__name__}: {error}); measure it again: {_again(path)}"
+            f"latency table {str(path)!r} is damaged ({type(error).__name__}: {error}); measure it again: {_again(path, space)}"
         ) from None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from nasvit_edge.ops import all_ops, lower
 from nasvit_edge.profile.models import Item, subnet_id
 from nasvit_edge.profile.refit import refitted
 from nasvit_edge.profile.trust import other_machine, outdated
+from nasvit_edge.profile.validate import FEWEST
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
 if TYPE_CHECKING:
@@ -74,9 +76,22 @@ class Renewal:
                 {"config": entry["config"]} | found.get(_id(self.table.space, entry), entry)
                 for entry in raw["subnets"]
             ],
+            "validation": self._still_valid(raw.get("validation")),
             "renewed": [*(raw.get("renewed") or ()), told],
         }
         return refitted(parsed(self.table.path, made, self.table.space)).raw
+
+    def _still_valid(self, validation: Any) -> Any:
+        """What was measured of subnets without a changed op; None where that is too little to say anything."""
+        if not isinstance(validation, dict):
+            return None
+        space, changed = self.table.space, set(self.keys)
+        kept = [
+            entry
+            for entry in validation.get("subnets") or ()
+            if not changed & {op.key() for op in lower(space, space.config_from(entry["config"]))}
+        ]
+        return validation | {"subnets": kept} if len(kept) >= FEWEST else None
 
 
 def renewal(path: Path, space: SearchSpace, plan: Plan) -> Renewal | None:
@@ -89,8 +104,8 @@ def renewal(path: Path, space: SearchSpace, plan: Plan) -> Renewal | None:
         subnets = [(entry, space.config_from(entry["config"])) for entry in table.raw["subnets"]]
     except (NasvitEdgeError, KeyError, TypeError):
         return None
-    wanted = asdict(plan)
-    if any(_plain(table.raw.get(key)) != _plain(wanted[key]) for key in _SAME) or table.estimates:
+    wanted = json.loads(json.dumps(asdict(plan)))  # as a file has it: tuples are lists
+    if any(table.raw.get(key) != wanted[key] for key in _SAME) or table.estimates:
         return None
     if other_machine(table, plan.fingerprint) is not None:
         return None
@@ -108,10 +123,3 @@ def _entry(raw: Mapping[str, Any], found: Mapping[str, Any], key: str) -> Any:
 
 def _id(space: SearchSpace, entry: Mapping[str, Any]) -> str:
     return subnet_id(space.config_from(entry["config"]))
-
-
-def _plain(value: Any) -> Any:
-    """As JSON has it."""
-    if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value

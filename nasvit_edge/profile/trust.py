@@ -17,8 +17,9 @@ from nasvit_edge.space import SubnetConfig
 
 _RUNTIME_PACKAGES = {"onnxruntime": ("onnxruntime",), "litert": ("ai-edge-litert", "tflite-runtime")}
 _MACHINE = ("board", "soc", "architecture", "cores")  # another one of these is another machine
-# The largest share of a prediction's time that may be of graphs that changed: changes of lowering moved an op by up to half
-# of its time (docs/speed.md), so this much is off by 5 % at worst, within the 90 % interval of the shipped tables (7 to 10 %).
+# The largest share of a prediction's time that may be of graphs that changed. An entry of the older lowering was up to half as much
+# again as the newer one's (4.7 for 3.1 ms a block, docs/speed.md), so this much is off by about 5 %, within the half-width of the
+# shipped tables' 90 % intervals (4 to 12 %).
 OUTDATED_MOST = 0.10
 _STATE = ("os", "governor", "highest_clock_mhz")
 

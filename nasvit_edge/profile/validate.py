@@ -21,6 +21,7 @@ from nasvit_edge.space import SubnetConfig
 from nasvit_edge.transport.job import Runner
 
 _DRAWN = 2000  # subnets to choose from, for an even spread over latency
+FEWEST = 4  # whole subnets
 _BAND = 1.2  # subnets within this factor of one another form a narrow band
 _Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -61,8 +62,8 @@ def validate(
         DeviceError: the table is of another device than this machine.
         MeasurementError: a subnet could not be measured.
     """
-    if count < 4:
-        raise NasvitEdgeError(f"{count} subnets validate nothing; give at least 4")
+    if count < FEWEST:
+        raise NasvitEdgeError(f"{count} subnets validate nothing; give at least {FEWEST}")
     subnets = validation_subnets(table, count, seed)
     taken = measure_subnets(table, subnets, seed, on_progress, runner=runner, device=device)
     measured = [[one.median_ms for one in taken[config]] for config in subnets]

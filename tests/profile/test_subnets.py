@@ -79,7 +79,7 @@ def test_this_machine_is_compared_with_the_table_before_its_runner_starts(monkey
 NAMES = ("device", "target", "runtime", "precision", "space")
 
 
-@given(st.sampled_from(NAMES), st.sampled_from(["/tmp/x.toml", "../x", "-x", "a b", "$(x)", "", "a/b", 7]))
+@given(st.sampled_from(NAMES), st.sampled_from(["/x.toml", "../x", "-x", "a b", "$(x)", "", "a/b", 7]))
 def test_what_is_no_name_is_refused_where_a_table_has_a_name(key, planted):
     raw = MADE.raw | {"space": "nano", "ops": {k: {"median_ms": v} for k, v in MADE.ops_ms.items()}}
     raw |= {"call_ms": 0.1}
