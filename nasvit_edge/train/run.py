@@ -186,7 +186,7 @@ def space_for(
     """`space` with the classes of the data as its labels, where they are not its labels already."""
     classes = data_sets.classes(data, space)
     if keeps_labels(classes, space):
-        return replace(space, name=name or space.name)
+        return replace(space, name=name, origin="") if name else space
     note(f"space {space.name!r} takes the {len(classes)} classes of the data ({some(classes, 3)})")
     made = space.for_classes(classes, name=name)
     note(
