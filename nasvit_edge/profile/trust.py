@@ -126,12 +126,11 @@ def outdated(table: LatencyTable, ops: Iterable[Op]) -> list[str]:
     """
     if table.raw.get("code") == code_digest() or not importlib.util.find_spec("torch"):
         return []
-    today = Graphs(table.raw["runtime"], table.raw["precision"])
+    entries = table.raw.get("ops") or {}  # a table that was made up has none
     wanted = {op.key() for op in ops}
-    own = [
-        op for op in all_ops(table.space) if op.key() in wanted
-    ]  # equal ones by the name that was measured
-    changed = [op.key() for op in own if _differs(table.raw["ops"].get(op.key()), op, today)]
+    own = [op for op in all_ops(table.space) if op.key() in wanted]  # by the name that was measured
+    today = Graphs(table.raw["runtime"], table.raw["precision"])
+    changed = [op.key() for op in own if _differs(entries.get(op.key()), op, today)]
     today.keep()
     return changed
 
