@@ -101,6 +101,15 @@ class Device:
             serial=self.serial if serial is None else serial,
         )
 
+    def program_sha256(self) -> str | None:
+        """The SHA-256 of a program of one's own; None of the shipped one, which the tool's version tells.
+
+        Raises:
+            NasvitEdgeError: it cannot be read.
+        """
+        own = self.transport in ("local", "ssh") and not self.runner.is_relative_to(files.shipped("devices"))
+        return files.sha256(self.runner) if own else None
+
     def with_secrets(self) -> Device:
         """With environment variables in place of `$NAME`; tables never see these values.
 
@@ -174,6 +183,11 @@ def _shipped() -> list[Path]:
     return sorted(files.shipped("devices").glob("*/device.toml"))
 
 
+def shipped_runner() -> Path:
+    """The program that measures on the host and on boards."""
+    return files.shipped("devices") / "host" / "runner.py"
+
+
 def parse_device(table: dict[str, Any], path: Path) -> Device:
     """Check a `device.toml`; DeviceError names file and key."""
     known = _REQUIRED | {key: kind for key, kind in _OPTIONAL.items() if key in table}
@@ -185,8 +199,7 @@ def parse_device(table: dict[str, Any], path: Path) -> Device:
     values = {key: value for key, value in table.items() if key not in ("schema", "runner")}
     for key in ("runtimes", "cores"):
         values[key] = tuple(values.get(key, ()))
-    shipped = files.shipped("devices") / "host" / "runner.py"
-    runner = (path.parent / table["runner"]).resolve() if "runner" in table else shipped
+    runner = (path.parent / table["runner"]).resolve() if "runner" in table else shipped_runner()
     if table["transport"] == "pull" and "client" not in table:
         raise DeviceError(f"device {str(path)!r}: key 'client' is missing; transport 'pull' needs it")
     return Device(**values, runner=runner, path=path)

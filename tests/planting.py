@@ -13,8 +13,10 @@ import copy
 import csv
 import hashlib
 import io
+import itertools
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -754,29 +756,37 @@ def pages(scene: Scene) -> list[str]:
     for path in scene.work.glob("*"):
         if path.suffix in (".html", ".md", ".xml"):
             text = path.read_text(errors="replace")
+            text = without_code(text) if path.suffix == ".md" else text
             bad = [mark for mark in (SCRIPT, 'href="javascript:', "](javascript:", "](file:") if mark in text]
             found += [f"{path.name} holds {mark}" for mark in bad]
             path.unlink()
     return found
 
 
-def contents(kind: Kind, values: list[str], thorough: bool) -> Iterator[tuple[str, Any, int | None]]:
-    """What was planted where, the content, and how many of the commands read it (None: all)."""
+def without_code(text: str) -> str:
+    """Markdown without blocks and spans of code, in which everything is text."""
+    return re.sub(r"(`+)[^`]+\1(?!`)", "", re.sub(r"(?ms)^```.*?^```", "", text))
+
+
+def contents(kind: Kind, values: list[str], thorough: bool) -> Iterator[tuple[str, Any, slice]]:
+    """What was planted where, the content, and which of the commands read it.
+
+    Thorough: every value in every leaf is read by one command, each in its turn, so that a leaf meets all of them.
+    """
+    every, quick = slice(None), slice(kind.quick)
+    turns = (slice(n, n + 1) for n in itertools.cycle(range(len(kind.commands))))
     for text in values if thorough else values[:4]:
-        yield f"every text = {text!r}", everywhere(kind.content, text, kind.fixed), None
+        yield f"every text = {text!r}", everywhere(kind.content, text, kind.fixed), every
         if isinstance(kind.content, dict):
             added = {key: text for key in ADDED if key not in kind.content}
-            yield f"added keys = {text!r}", kind.content | added, kind.quick
+            yield f"added keys = {text!r}", kind.content | added, quick
     for at, value in leaves(kind.content, (), kind.fixed):
         if not thorough and not isinstance(value, str):
             continue
         for text in values if thorough else values[:1]:
             where = ".".join(map(str, at))[-80:]
-            yield (
-                f"{where} = {text!r}",
-                planted(kind.content, at, text),
-                (kind.quick or None) if thorough else kind.quick,
-            )
+            what = f"{where} = {text!r}"
+            yield what, planted(kind.content, at, text), next(turns) if thorough else quick
 
 
 def main(root: Path, thorough: bool) -> dict[str, Any]:
@@ -800,12 +810,12 @@ def main(root: Path, thorough: bool) -> dict[str, Any]:
 
 def observed(kind: Kind, scene: Scene, watch: Watch, thorough: bool) -> Iterator[list[str]]:
     """What was not expected of each command on each planted file."""
-    for what, content, most in contents(kind, scene.values(), thorough):
+    for what, content, which in contents(kind, scene.values(), thorough):
         try:
             kind.write(content)
         except (TypeError, ValueError, AttributeError, KeyError, UnicodeError):
             continue  # no file can hold it
-        for words in kind.commands[:most]:
+        for words in kind.commands[which]:
             watch.taken()
             code, said = command(words)
             bad = [*watch.taken(), *pages(scene)]

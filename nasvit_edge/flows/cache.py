@@ -43,7 +43,7 @@ def export_key(
         "weights": _weights(supernet),
         "space": repr(space),
         "config": config.to_dict(),
-        "data": None if calibration is None else calibration.digest(),
+        "data": None if calibration is None else calibration.key(),
         "format": asdict(form),
         "options": [options.precision, options.batch, options.uncalibrated],
         "output": dense.output_of(space, options.output),
@@ -98,7 +98,7 @@ def accuracy_store(space: SearchSpace, supernet: str, source: ImageAccuracy) -> 
     parts = {
         "space": repr(space),
         "weights": _weights(supernet),
-        "calibration": source.calibration.digest(),
+        "calibration": source.calibration.key(),
         "images": source.validation.digest(),
         "code": _code(),
     }

@@ -61,6 +61,7 @@ class _Plan:
     calibrate: str | None
     extra: dict[str, Any]
     in_order: bool = False
+    images_sha256: str | None = None  # of those that the search calibrated on
 
 
 def export(request: Request, note: Callable[[str], None]) -> dict[str, Any]:
@@ -84,6 +85,8 @@ def export(request: Request, note: Callable[[str], None]) -> dict[str, Any]:
     if plan.supernet.startswith("random"):
         note("RANDOM WEIGHTS: this file has no accuracy; it is for tests and timing")
     supernet, calibration = _loaded(plan, request.uncalibrated, note)
+    if calibration is not None and request.calibrate is None:
+        _refuse_other_images(plan, calibration)
     if "note" in supernet.source:
         note(str(supernet.source["note"]))
     key = cache.export_key(plan.space, plan.supernet, plan.config, calibration, form, options)
@@ -106,6 +109,15 @@ def _loaded(plan: _Plan, uncalibrated: bool, note: Note) -> tuple[Supernet, Cali
     return supernet, calibration_for(supernet, plan.calibrate, note=note)
 
 
+def _refuse_other_images(plan: _Plan, calibration: Calibration) -> None:
+    """ExportError where the images that the search calibrated on are others now."""
+    if plan.images_sha256 not in (None, found := calibration.digest()):
+        raise ExportError(
+            f"the search calibrated on other images ({str(plan.images_sha256)[:8]}) than {plan.calibrate!r} holds now ({found[:8]}): search "
+            f"again, or, if you mean these, add --calibrate {plan.calibrate}"
+        )
+
+
 def _make(
     plan: _Plan,
     supernet: Supernet,
@@ -125,6 +137,7 @@ def _make(
         for remark in calibration.remarks(supernet):
             note(remark)
         calibrated(subnet, calibration)
+        subnet.calibration = (subnet.calibration or {}) | {"sha256": calibration.digest()}
         searched = plan.extra.get("search")
         recalled.compare(subnet, plan.calibrate or "", searched, note, in_order=plan.in_order)
     if options.precision == "int8":
@@ -192,7 +205,8 @@ def _planned(request: Request, form: Format, note: Callable[[str], None]) -> _Pl
     if calibrate is None and not request.uncalibrated and request.result is not None:
         saved.refuse(request.result, "calibration")
     in_order = request.in_order or (saved.is_own and setting.labels_in_order)
-    return _Plan(subject.space, subject.supernet, subject.config, calibrate, extra, in_order)
+    images = setting.calibration_sha256
+    return _Plan(subject.space, subject.supernet, subject.config, calibrate, extra, in_order, images)
 
 
 def _setting(saved: Any) -> dict[str, Any]:

@@ -228,6 +228,7 @@ def _result(
         supernet=found["supernet"],
         supernet_sha256=weights_digest(found["supernet"]),
         calibration=request.data,
+        calibration_sha256=None,
         labels_in_order=False,  # they are called as its folders now
         accuracy_source=f"measured on {found['validation']} after fine-tuning",
         accuracy=None,

@@ -252,6 +252,7 @@ def _setting(
         supernet=request.supernet,
         supernet_sha256=weights_digest(request.supernet),
         calibration=request.data if request.supernet else None,
+        calibration_sha256=accuracy.calibration.digest() if isinstance(accuracy, ImageAccuracy) else None,
         labels_in_order=request.in_order,
         accuracy_source=_told(accuracy),
         accuracy_uncertainty=accuracy.uncertainty,

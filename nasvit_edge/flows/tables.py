@@ -35,8 +35,7 @@ def _row(path: Path) -> dict[str, Any]:
         return {"path": str(path), "error": str(error)}
     keys = ("device", "runtime", "threads", "precision", "space", "provenance", "date")
     validation = raw.get("validation")
-    mape = validation.get("mape") if isinstance(validation, dict) else None
-    mape = mape if isinstance(mape, int | float) else None
+    mape = _figure(validation, "mape")
     return {key: raw.get(key) for key in keys} | {"path": str(path), "ops": len(raw["ops"]), "mape": mape}
 
 
@@ -90,13 +89,18 @@ def refit(tables: Sequence[LatencyTable]) -> list[dict[str, Any]]:
 
 
 def _change(before: LatencyTable, after: LatencyTable) -> dict[str, Any]:
-    errors = [table.raw.get("composition") or {} for table in (before, after)]
-    checks = [table.raw.get("validation") or {} for table in (before, after)]
+    pair = (before.raw, after.raw)
     return {
         "table": after.path.name,
-        "errors": [found.get("error") for found in errors],
-        "mapes": [found.get("mape") for found in checks],
+        "errors": [_figure(raw.get("composition"), "error") for raw in pair],
+        "mapes": [_figure(raw.get("validation"), "mape") for raw in pair],
     }
+
+
+def _figure(found: Any, key: str) -> float | None:
+    """A number of a table's part; None where it has none."""
+    value = found.get(key) if isinstance(found, dict) else None
+    return value if isinstance(value, int | float) else None
 
 
 def subnet_of(text: Path, space: str | None) -> tuple[SearchSpace, SubnetConfig]:

@@ -26,6 +26,7 @@ from nasvit_edge.hints import command
 from nasvit_edge.latency.composition import Composition, Prediction
 from nasvit_edge.latency.context import PLAIN, SPLIT, Context, Parts
 from nasvit_edge.latency.estimate import Estimate, estimate, features
+from nasvit_edge.latency.names import PRECISIONS
 from nasvit_edge.latency.selection import KEYS, Selected, Wanted, heading, table_for
 from nasvit_edge.ops import all_ops, lower, op_keys, ops_digest
 from nasvit_edge.space import SearchSpace, SubnetConfig, families, known_space, load_space, space_names
@@ -223,6 +224,8 @@ def parsed(path: Path, raw: dict[str, Any], space: SearchSpace | None) -> Latenc
     for key in ("device", "runtime", "precision", "space"):  # they stand in names of files and in commands
         _name(raw[key], key)
     _name(raw.get("target", "host"), "target")
+    if raw["precision"] not in PRECISIONS:
+        raise ValueError(f"'precision' is {raw['precision']!r}")
     if type(raw["threads"]) is not int or raw["threads"] < 1:
         raise ValueError(f"'threads' is {raw['threads']!r}")
     space = space or known_space(raw["space"])

@@ -27,7 +27,17 @@ from nasvit_edge.space import SearchSpace, SubnetConfig
 if TYPE_CHECKING:
     from nasvit_edge.profile.run import Plan
 
-_SAME = ("device", "runtime", "runtime_version", "threads", "precision", "space", "protocol", "seed")
+_SAME = (
+    "device",
+    "runtime",
+    "runtime_version",
+    "threads",
+    "precision",
+    "space",
+    "protocol",
+    "seed",
+    "program_sha256",
+)
 _MOST = 0.5  # of the ops: beyond, all is measured anew
 AROUND_S = 0.3  # around each measurement: loading, and the canaries' share
 
@@ -97,7 +107,7 @@ class Renewal:
 def renewal(path: Path, space: SearchSpace, plan: Plan) -> Renewal | None:
     """What of the table of this plan is to be measured again; None where that is all of it, or nothing at all.
 
-    It is all where there is no table, or one of another machine, runtime's version, protocol or seed, or a sampled one.
+    It is all where there is no table, or one of another machine, program, runtime's version, protocol or seed, or a sampled one.
     """
     try:
         table = load_table(path, space=space)

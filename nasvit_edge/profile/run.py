@@ -51,6 +51,7 @@ class Plan:
     seed: int
     fingerprint: dict[str, Any]
     code: str
+    program_sha256: str | None = None  # of a program of one's own on the device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +181,7 @@ def _plan(space: SearchSpace, device: Device, choice: Choice, runner: Runner, ab
         seed=choice.seed,
         fingerprint=about["about"],
         code=code_digest(),
+        program_sha256=device.program_sha256(),
     )
 
 

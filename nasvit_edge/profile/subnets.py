@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nasvit_edge import files
-from nasvit_edge.device import Device, known_device
+from nasvit_edge.device import Device, known_device, shipped_runner
 from nasvit_edge.errors import DeviceError, MeasurementError
 from nasvit_edge.latency import LatencyTable
 from nasvit_edge.profile.conversion import convert_all
@@ -98,12 +97,20 @@ def device_of(table: LatencyTable, given: Device | None = None) -> Device:
     other = other_machine(table) if _is_this_machine(device) else None
     if other is not None:
         raise _not_here(table, other)
+    program = device.program_sha256()
+    told = table.raw.get("program_sha256", program)  # older tables do not say
+    if told != program:
+        raise _not_here(table, f"its program was {_told(told)} and is {_told(program)} now")
     return device
+
+
+def _told(program: str | None) -> str:
+    return "the shipped one" if program is None else f"{program[:8]} of one's own"
 
 
 def _is_this_machine(device: Device) -> bool:
     """Whether the host's runner measures; another program may stand for any board."""
-    return device.transport == "local" and device.runner == files.shipped("devices") / "host" / "runner.py"
+    return device.transport == "local" and device.runner == shipped_runner()
 
 
 def _same_device(table: LatencyTable, runner: Runner) -> None:

@@ -43,6 +43,7 @@ class Setting:
     tables: Sequence[Mapping[str, str]]  # every table: `name`, `path`, `sha256`
     labels_in_order: bool = False  # of class folders whose names do not say which label they are
     supernet_sha256: str | None = None  # of the weights' file; None where there is none
+    calibration_sha256: str | None = None  # of the images that were calibrated on; None where none were
     filled: Mapping[str, Any] = field(
         default_factory=dict
     )  # what was left out, and what it was filled in with
@@ -195,6 +196,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "labels_in_order": (bool,),
     "filled": (dict,),
     "supernet_sha256": (str, type(None)),
+    "calibration_sha256": (str, type(None)),
 }
 
 
@@ -210,6 +212,7 @@ def _setting(values: dict[str, Any]) -> Setting:
         "labels_in_order": False,
         "filled": {},
         "supernet_sha256": None,
+        "calibration_sha256": None,
         **values,
     }  # which older files do not say
     for name in Setting.__slots__:

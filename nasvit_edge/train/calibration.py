@@ -61,9 +61,13 @@ class Calibration:
         return len(self.images)
 
     def digest(self) -> str:
+        """Of the images, whatever they are called (SHA-256)."""
+        return self.images.digest()
+
+    def key(self) -> str:
         """Of the images and of how they are varied."""
         how = json.dumps([self.recipe.to_dict(), space_toml(self.space)], sort_keys=True)
-        return hashlib.sha256(f"{self.images.digest()} {how}".encode()).hexdigest()
+        return hashlib.sha256(f"{self.digest()} {how}".encode()).hexdigest()
 
     def remarks(self, supernet: Supernet) -> list[str]:
         """What a user should know of these images before trusting what comes of them; nothing where all is well."""

@@ -139,6 +139,34 @@ def test_a_file_moved_to_another_machine_verifies_and_says_its_space(home, count
     assert read_space(inside, "here").classes == count
 
 
+def _again(home, out, calibrate=None):
+    """Exports the result of the space of three classes."""
+    asked = dict.fromkeys(("space", "supernet", "config"))
+    how = {"format_name": "onnx", "precision": "fp32", "overwrite": True, "uncalibrated": False}
+    request = export.Request(result=home / "3.json", calibrate=calibrate, out=out, **asked, **how)
+    return export.export(request, quiet)
+
+
+def test_images_that_changed_since_the_search_are_not_taken_for_those(home, tmp_path):
+    """By content: the files are called as they were."""
+    photo = home / "photos3" / "train" / "kind 0" / "0.png"
+    kept = photo.read_bytes()
+    try:
+        shutil.copy(home / "photos5" / "train" / "kind 4" / "1.png", photo)
+        with pytest.raises(NasvitEdgeError, match="calibrated on other images") as caught:
+            _again(home, tmp_path / "m.onnx")
+        assert "--calibrate photos3" in one_line(caught).replace(f"{home}/", "")
+        assert _again(home, tmp_path / "m.onnx", str(home / "photos3"))["passed"]
+    finally:
+        photo.write_bytes(kept)
+    assert _again(home, tmp_path / "m.onnx")["passed"]
+
+
+def test_an_exported_file_says_which_images_it_was_calibrated_on(home):
+    told = json.loads(verification.open_artifact(home / "3.onnx").metadata["calibration"])
+    assert told["sha256"] == json.loads((home / "3.json").read_text())["setting"]["calibration_sha256"]
+
+
 def test_neither_answers_for_the_other(home):
     three, five = (home / f"run{count}" / "space.toml" for count in COUNTS)
     table = home / "latency_tables" / "host-onnxruntime-1t-fp32-mine-3c.json"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up import COMPOSITION, table
 
-from nasvit_edge.device import load_device
+from nasvit_edge.device import device_names, load_device
 from nasvit_edge.errors import DeviceError, NasvitEdgeError
 from nasvit_edge.latency.table import parsed
 from nasvit_edge.profile.subnets import device_of, measure_subnets
@@ -67,6 +67,25 @@ def test_a_device_of_the_user_is_known_by_name(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     lab(tmp_path / "nasvit-edge" / "devices")
     assert device_of(of("lab")).runner == tmp_path / "nasvit-edge" / "devices" / "runner.py"
+
+
+def test_another_program_does_not_answer_for_the_table_s(tmp_path):
+    device = load_device(str(lab(tmp_path)))
+    table = of("lab", program_sha256=device.program_sha256())
+    assert device_of(table, device) is device
+    (tmp_path / "runner.py").write_text("print(1)")
+    with pytest.raises(DeviceError, match=r"its program was .* of one's own") as error:
+        device_of(table, device)
+    one_line(error)
+    with pytest.raises(DeviceError, match="its program was the shipped one"):
+        device_of(of("lab", program_sha256=None), device)
+    assert device_of(of("lab"), device) is device  # an older table does not say
+
+
+def test_shipped_devices_have_no_program_of_one_s_own():
+    assert {name: load_device(name).program_sha256() for name in device_names()} == dict.fromkeys(
+        device_names()
+    )
 
 
 def test_this_machine_is_compared_with_the_table_before_its_runner_starts(monkeypatch):
