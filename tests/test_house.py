@@ -23,6 +23,7 @@ FLOORS = [
         "files",
         "digests",
         "seals",
+        "records",
         "hints",
         "processes",
         "toml_table",
