@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import hashlib
 import json
 import math
@@ -21,6 +21,7 @@ from nasvit_edge.errors import NasvitEdgeError
 
 LFS, PAGE = "a Git LFS pointer", "a web page"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP)  # file systems of some clusters: nothing can be told
 _PACKAGE = Path(__file__).resolve().parent
 _MARKS = (
     (b"\xff\xfe", "utf-16-le", "text in UTF-16, as PowerShell's > writes it"),
@@ -232,22 +233,24 @@ def patience(seconds: float = 60.0) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(path: Path, busy: str, kind: type[NasvitEdgeError] = NasvitEdgeError) -> Iterator[None]:
-    """Hold `path` as a lock; an error with the text `busy` where another process holds it."""
+    """Hold `path` as a lock; an error with the text `busy` where another process holds it.
+
+    The file stays: where it was removed, somebody who has it open already and somebody who makes it anew would both hold it.
+    """
+    from filelock import FileLock, Timeout  # as long to load as all else that `--help` needs
+
+    lock = FileLock(path, thread_local=False)
     try:
-        stream = path.open("w")
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise kind(busy) from None
     except OSError as error:
-        raise NasvitEdgeError(f"cannot write {str(path)!r}: {error.strerror}") from None
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise kind(busy) from None
-        except OSError:
-            pass  # a file system without locks, as of some clusters: nothing can be told
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+        if error.errno not in _NO_LOCKS:
+            raise NasvitEdgeError(f"cannot write {str(path)!r}: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _read_text(path: Path, what: str) -> str:

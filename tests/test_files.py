@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -281,21 +283,59 @@ def test_an_empty_or_missing_folder_is_named(tmp_path):
 
 def test_a_lock_is_held_by_one_and_free_afterwards(tmp_path):
     path = tmp_path / "run.lock"
-    with files.locked(path, "busy"):
-        with pytest.raises(NasvitEdgeError, match="busy"), files.locked(path, "busy"):
-            raise AssertionError("held twice")
-        assert path.exists()  # the loser leaves it to its owner
-    with files.locked(path, "busy"):
-        pass
-    assert not path.exists()
+    for _ in range(2):
+        with files.locked(path, "busy"):
+            with pytest.raises(NasvitEdgeError, match="busy"), files.locked(path, "busy"):
+                raise AssertionError("held twice")
+            assert path.exists()  # the loser leaves it to its owner
 
 
-def test_where_the_file_system_has_no_locks_nothing_is_refused(tmp_path, monkeypatch):
+def test_whoever_opened_a_lock_before_it_was_released_and_whoever_comes_then_never_hold_it_both(
+    tmp_path, monkeypatch
+):
+    """Between opening the file and locking it, somebody else may hold and release the lock."""
+    path, real, opened, go = tmp_path / "run.lock", fcntl.flock, threading.Event(), threading.Event()
+
+    def slow(stream, how):
+        if threading.current_thread().name == "slow":
+            opened.set()
+            go.wait(10)
+        return real(stream, how)
+
+    inside, left = threading.Event(), threading.Event()
+
+    def second():
+        with files.locked(path, "busy"):
+            inside.set()
+            left.wait(10)
+
+    monkeypatch.setattr(fcntl, "flock", slow)
+    thread = threading.Thread(target=second, name="slow")
+    with files.locked(path, "busy"):
+        thread.start()
+        assert opened.wait(10)
+    go.set()
+    assert inside.wait(10)
+    with pytest.raises(NasvitEdgeError, match="busy"), files.locked(path, "busy"):
+        raise AssertionError("held twice")
+    left.set()
+    thread.join(10)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP])
+@pytest.mark.filterwarnings("ignore:flock not supported")
+def test_where_the_file_system_has_no_locks_nothing_is_refused(tmp_path, monkeypatch, code):
     def unsupported(*_):
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(files.fcntl, "flock", unsupported)
+    monkeypatch.setattr(fcntl, "flock", unsupported)
     with files.locked(tmp_path / "run.lock", "busy"):
+        pass
+
+
+def test_a_lock_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "a").write_text("")
+    with pytest.raises(NasvitEdgeError, match="cannot write"), files.locked(tmp_path / "a" / "x", "busy"):
         pass
 
 

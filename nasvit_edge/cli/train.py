@@ -118,12 +118,12 @@ def train(
 
 
 def _show_estimate(request: Any, as_json: bool) -> None:
-    from nasvit_edge.train.estimate import of_request
+    from nasvit_edge.flows.train import dry_run
 
     if os.environ.get("RANK", "0") != "0":  # under torchrun the first process tells for all
         return
     with progress("looking at the data") as show:
-        report = of_request(request, show, note)
+        report = dry_run(request, show, note)
     for line in report["masks"]:
         note(line)
     if as_json:

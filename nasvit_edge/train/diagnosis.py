@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Protocol
 
 import torch
+from torch import nn
 
 from nasvit_edge.errors import TrainingError
+from nasvit_edge.space import SearchSpace
 from nasvit_edge.train.merge import Gradient, Merged
+from nasvit_edge.train.recipe import Recipe
 from nasvit_edge.train.step import Passed
-
-if TYPE_CHECKING:
-    from nasvit_edge.train.loop import Trainer
 
 _SMOOTHING = 0.98  # of the loss that is watched
 _WORSE = 1.5  # times the loss of guessing
@@ -22,6 +23,33 @@ class DivergedError(TrainingError):
     """A run whose loss or gradients are of no use any more."""
 
 
+class Checkpoints(Protocol):
+    """What is kept of a run."""
+
+    def paths(self) -> list[Path]:
+        """The newest first."""
+
+
+class Run(Protocol):
+    """What a watch knows of a run."""
+
+    space: SearchSpace
+    recipe: Recipe
+    step: int
+    per_epoch: int
+
+    @property
+    def supernet(self) -> nn.Module:
+        """What is trained."""
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """Of this run."""
+
+    def rate(self) -> float:
+        """The learning rate of the step."""
+
+
 class Watch:
     """Called with every step's losses and gradients before they are used; raises DivergedError with a diagnosis.
 
@@ -29,7 +57,7 @@ class Watch:
     above 1.5 times that of guessing (the logarithm of the number of classes), once the warm-up is over.
     """
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Run) -> None:
         self.trainer = trainer
         self.guessing = math.log(max(2, trainer.space.classes))
         self.smoothed = self.guessing

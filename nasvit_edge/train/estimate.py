@@ -10,16 +10,15 @@ import os
 import random
 import shutil
 import statistics
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from nasvit_edge import data_sets, ops
+from nasvit_edge import ops
 from nasvit_edge.errors import DataError
 from nasvit_edge.model.supernet import Supernet
-from nasvit_edge.space import SearchSpace, SubnetConfig, load_space
+from nasvit_edge.space import SearchSpace, SubnetConfig
 from nasvit_edge.train import pixels
 from nasvit_edge.train.recipe import Recipe
 from nasvit_edge.train.step import sandwich
@@ -27,7 +26,7 @@ from nasvit_edge.train.trial import QUICK, bearable, measure, scaled
 from nasvit_edge.units import show_bytes, show_count, show_seconds
 
 if TYPE_CHECKING:
-    from nasvit_edge.train.run import Request
+    pass
 
 _SAMPLES = 200  # random subnets for the mean
 
@@ -85,44 +84,6 @@ def estimate(
     found["memory_bytes"] = _memory_of(device)
     found["free_bytes"] = shutil.disk_usage(_existing(out)).free
     return found
-
-
-def of_request(
-    request: Request,
-    on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
-    note: Callable[[str], None] = lambda text: None,
-) -> dict[str, Any]:
-    """The estimate of what `nasvit-edge train` is asked for; `shown` has it as text, for people, and `masks` what is in them."""
-    from nasvit_edge.train import shrinking
-    from nasvit_edge.train.run import masks_checked, space_for
-
-    settings = request.settings
-    space = space_for(load_space(request.space), request.data, note)
-    images, validation = data_sets.training_splits(request.data, space, note=note)
-    masks = list(masks_checked(images, validation, space, on_progress))
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    how = {"threads": settings.threads, "bf16": settings.bf16, "device": device}
-    line = shrinking.told(images, space, request.recipe, how)
-    if line:
-        note(line)
-    found = estimate(
-        space,
-        request.recipe,
-        len(images),
-        threads=settings.threads,
-        bf16=settings.bf16,
-        processes=int(os.environ.get("WORLD_SIZE", "1")),  # torchrun's
-        keep=settings.keep,
-        out=settings.out,
-        device=device,
-    )
-    return found | {
-        "space": space.name,
-        "data": images.name,
-        "recipe": request.recipe.name,
-        "masks": masks,
-        "shown": shown(found),
-    }
 
 
 def shown(found: dict[str, Any]) -> list[list[str]]:

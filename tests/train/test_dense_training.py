@@ -20,12 +20,12 @@ from nasvit_edge.data_sets import training_splits
 from nasvit_edge.data_sets.scenes import load_scenes
 from nasvit_edge.errors import CheckpointError, DataError, NasvitEdgeError
 from nasvit_edge.flows import search
+from nasvit_edge.flows.train import dry_run
 from nasvit_edge.model.checkpoint import load_supernet, random_supernet, save_supernet
 from nasvit_edge.model.evaluate import accuracy, calibrated, confusion, score, subnet_accuracy, tally
 from nasvit_edge.model.subnet import fold, materialise
 from nasvit_edge.space import load_space
 from nasvit_edge.train import calibration
-from nasvit_edge.train.estimate import of_request
 from nasvit_edge.train.initial import started
 from nasvit_edge.train.loop import Settings
 from nasvit_edge.train.recipe import chosen, load_recipe
@@ -291,7 +291,7 @@ def test_validation_masks_of_only_255_are_an_error_before_training_and_in_a_dry_
     toml, without_classes, tmp_path
 ):
     asked = request(toml, without_classes, tmp_path / "out", *SHORT)
-    for function in (run, of_request):
+    for function in (run, dry_run):
         with pytest.raises(DataError, match=NO_CLASS) as caught:
             function(asked)
         assert "masks of scenes val (3 images)" in one_line(caught)
@@ -324,7 +324,7 @@ def test_measuring_in_a_search_or_for_a_predictor_looks_at_the_masks_first(toml,
 
 @pytest.mark.slow
 def test_the_dry_run_tells_what_is_in_the_masks(toml, data, tmp_path):
-    told = of_request(request(toml, data, tmp_path / "out", "run.batch_size=2"))["masks"]
+    told = dry_run(request(toml, data, tmp_path / "out", "run.batch_size=2"))["masks"]
     assert [line.partition(",")[0] for line in told] == [
         "masks of scenes train (24 images)",
         "masks of scenes val (6 images)",
