@@ -22,8 +22,8 @@ from nasvit_edge.latency import load_table
 from nasvit_edge.profile.run import Choice, measure_table
 from nasvit_edge.profile.validate import validate
 from nasvit_edge.space import load_space
-from nasvit_edge.transport.connect import Ways
 from nasvit_edge.transport.pull import pull_runner
+from nasvit_edge.transport.ways import Ways
 
 NAME = "phone.test"
 FLAGS = (

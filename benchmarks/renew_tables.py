@@ -11,7 +11,7 @@ from pathlib import Path
 from nasvit_edge import files
 from nasvit_edge.latency import load_table
 from nasvit_edge.ops import all_ops, ops_digest
-from nasvit_edge.profile.graphs import Graphs
+from nasvit_edge.profile.kept_graphs import Graphs
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Rules of the house: floors, light imports, short files, shipped data that parses."""
+"""Rules of the house: floors, no circles, light imports, short files, shipped data that parses. Each test lists all offenders."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 import nasvit_edge
 from nasvit_edge import files
@@ -61,6 +59,7 @@ HEAVY = (
     "vl_convert",
     "plotext",
 )
+MOST_LINES = 400
 TORCH_ALLOWED = ("model", "train")
 MODULES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py") if "shipped" not in p.parts)
 DATA_FOLDERS = [PACKAGE / "data", *(files.shipped(name) for name in ("devices", "export", "latency_tables"))]
@@ -84,14 +83,41 @@ def _imported_units(module: Path) -> set[str]:
     return units
 
 
-@pytest.mark.parametrize(
-    "module", [m for m in MODULES if m.name != "__init__.py" or len(m.parts) > 1], ids=str
-)
-def test_a_module_imports_only_from_floors_below(module):
-    unit = _unit(module)
-    assert unit in ORDER, f"{unit} has no floor: give it one in this test"
-    above = {u for u in _imported_units(module) - {unit} if u in ORDER and ORDER.index(u) > ORDER.index(unit)}
-    assert not above
+def test_modules_import_only_from_floors_below():
+    offenders = []
+    for module in (m for m in MODULES if str(m) != "__init__.py"):
+        unit, used = _unit(module), _imported_units(module)
+        assert unit in ORDER, f"{unit} has no floor: give it one in this test"
+        above = {u for u in used - {unit} if u in ORDER and ORDER.index(u) > ORDER.index(unit)}
+        offenders += [f"{module} imports {u}" for u in sorted(above)]
+    assert offenders == []
+
+
+def _name(module: Path) -> str:
+    return ".".join(["nasvit_edge", *module.with_suffix("").parts]).removesuffix(".__init__")
+
+
+NAMES = {_name(module): module for module in MODULES}
+
+
+def _imported(module: Path) -> set[str]:
+    """The modules of ours that a module imports anywhere in it, in functions and for types as well."""
+    found = set()
+    for node in ast.walk(ast.parse((PACKAGE / module).read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in NAMES else node.module for name in inner}
+    return found & set(NAMES)
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """What imports nothing that is left is taken away until nothing can be: what stays is in circles, or imports them."""
+    left = {name: _imported(module) - {name} for name, module in NAMES.items()}
+    while free := [name for name, used in left.items() if not used & left.keys()]:
+        left = {name: used for name, used in left.items() if name not in free}
+    while used := [name for name in left if not any(name in others for others in left.values())]:
+        left = {name: others for name, others in left.items() if name not in used}
+    assert sorted(left) == []
 
 
 LIGHT = [m for m in MODULES if _unit(m) not in TORCH_ALLOWED]
@@ -109,22 +135,20 @@ for name in names:
 """
 
 
-def _name(module: Path) -> str:
-    return ".".join(["nasvit_edge", *module.with_suffix("").parts]).removesuffix(".__init__")
+def test_importing_a_module_imports_nothing_heavy():
+    """All of them into one interpreter; where that brings something heavy, each into one of its own."""
+    names = [_name(module) for module in LIGHT]
+    code = "import importlib, json, sys; [importlib.import_module(name) for name in json.loads(sys.argv[2])]"
+    code += "; print([m for m in json.loads(sys.argv[1]) if m in sys.modules])"
+    asked = [sys.executable, "-c", code, json.dumps(HEAVY), json.dumps(names)]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", (done.stderr, _heavy(names))
 
 
-@pytest.fixture(scope="module")
-def loaded():
-    """Module -> what heavy it brings with it, each imported into an interpreter of its own."""
-    asked = json.dumps([HEAVY, [_name(module) for module in LIGHT]])
-    done = subprocess.run([sys.executable, "-c", FRESH, asked], capture_output=True, text=True, check=False)
-    return dict(json.loads(line) for line in done.stdout.splitlines()), done.stderr
-
-
-@pytest.mark.parametrize("module", LIGHT, ids=str)
-def test_importing_a_module_imports_nothing_heavy(module, loaded):
-    found, errors = loaded
-    assert found.get(_name(module), errors) == []
+def _heavy(names: list[str]) -> dict[str, list[str]]:
+    asked = [sys.executable, "-c", FRESH, json.dumps([HEAVY, names])]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return {name: found for name, found in map(json.loads, done.stdout.splitlines()) if found}
 
 
 def test_the_command_line_starts_without_numbers():
@@ -149,27 +173,22 @@ print("torch._dynamo" in sys.modules)
     assert done.stdout.strip() == "False"
 
 
-@pytest.mark.parametrize("module", MODULES, ids=str)
-def test_no_module_is_longer_than_four_hundred_lines(module):
-    lines = len((PACKAGE / module).read_text().splitlines())
-    assert lines <= 400
+def test_no_module_is_longer_than_four_hundred_lines():
+    lines = {str(module): len((PACKAGE / module).read_text().splitlines()) for module in MODULES}
+    assert {module: count for module, count in lines.items() if count > MOST_LINES} == {}
 
 
 def _shipped(suffix: str) -> list[Path]:
     return sorted(path for folder in DATA_FOLDERS for path in folder.rglob(f"*{suffix}"))
 
 
-@pytest.mark.parametrize("path", _shipped(".toml"), ids=lambda p: f"{p.parent.name}/{p.name}")
-def test_every_shipped_toml_parses(path):
-    assert files.read_toml(path, "shipped file")
-    if path.parent.name == "spaces":
-        assert load_space(path).name == path.stem
-
-
-@pytest.mark.parametrize("path", _shipped(".json"), ids=lambda p: f"{p.parent.name}/{p.name}")
-def test_every_shipped_json_parses(path):
-    assert files.read_json(path, "shipped file")
-
-
-def test_shipped_folders_are_found():
+def test_every_shipped_toml_and_json_parses():
+    found = [files.read_toml(path, "shipped file") for path in _shipped(".toml")]
+    found += [files.read_json(path, "shipped file") for path in _shipped(".json")]
+    assert all(found)
     assert len(_shipped(".toml")) >= 3
+
+
+def test_every_shipped_space_is_called_as_its_file_is():
+    spaces = [path for path in _shipped(".toml") if path.parent.name == "spaces"]
+    assert [load_space(path).name for path in spaces] == [path.stem for path in spaces]

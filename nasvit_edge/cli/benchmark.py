@@ -69,7 +69,7 @@ def benchmark(
     from nasvit_edge.benchmark.report import make_report
     from nasvit_edge.benchmark.verdicts import Rule
     from nasvit_edge.flows import benchmark as flow
-    from nasvit_edge.transport.connect import Ways
+    from nasvit_edge.transport.ways import Ways
     from nasvit_edge.units import seconds as parsed
 
     request = flow.Request(

@@ -83,7 +83,7 @@ def check(
     """
     from nasvit_edge.device import load_device
     from nasvit_edge.flows.devices import checked
-    from nasvit_edge.transport.connect import Ways
+    from nasvit_edge.transport.ways import Ways
     from nasvit_edge.units import seconds
 
     device = load_device(name).at(address, serial)

@@ -84,7 +84,7 @@ def profile(
     """
     from nasvit_edge.flows import profile as flow
     from nasvit_edge.profile.run import Choice, Sample
-    from nasvit_edge.transport.connect import Ways
+    from nasvit_edge.transport.ways import Ways
     from nasvit_edge.units import seconds, share
 
     if sample is None and sample_error is not None:

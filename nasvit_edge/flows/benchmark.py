@@ -33,8 +33,9 @@ from nasvit_edge.export.artifact import (
 from nasvit_edge.export.formats import format_of
 from nasvit_edge.latency import RUNTIMES, load_table
 from nasvit_edge.space import SearchSpace, load_space
-from nasvit_edge.transport.connect import Note, Ways, connect
+from nasvit_edge.transport.connect import connect
 from nasvit_edge.transport.job import OnProgress, Runner
+from nasvit_edge.transport.ways import Note, Ways
 
 _TARGETS = {  # runtime -> a word in the name of the placement that is about it
     "litert": "XNNPACK",

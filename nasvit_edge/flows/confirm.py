@@ -23,8 +23,9 @@ from nasvit_edge.searching.limits import Limit
 from nasvit_edge.searching.result import describe
 from nasvit_edge.searching.search import Candidate, SearchResult
 from nasvit_edge.space import SubnetConfig
-from nasvit_edge.transport.connect import Ways, connect
+from nasvit_edge.transport.connect import connect
 from nasvit_edge.transport.job import Runner
+from nasvit_edge.transport.ways import Ways
 from nasvit_edge.units import show_ms
 
 _ROUNDS = 6

@@ -11,7 +11,8 @@ from nasvit_edge.device import Device, device_names, load_device
 from nasvit_edge.errors import DeviceError, NasvitEdgeError
 from nasvit_edge.latency.selection import found_tables, heading
 from nasvit_edge.profile.protocol import load_protocol
-from nasvit_edge.transport.connect import Step, Ways, check
+from nasvit_edge.transport.connect import check
+from nasvit_edge.transport.ways import Step, Ways
 
 
 def listed() -> list[dict[str, Any]]:

@@ -15,8 +15,9 @@ from nasvit_edge.latency import LatencyTable, load_table
 from nasvit_edge.profile import sustained, validate
 from nasvit_edge.profile.run import Choice, measure_table, prepare
 from nasvit_edge.space import load_space
-from nasvit_edge.transport.connect import Note, Ways, connect
+from nasvit_edge.transport.connect import connect
 from nasvit_edge.transport.job import OnProgress, Runner
+from nasvit_edge.transport.ways import Note, Ways
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

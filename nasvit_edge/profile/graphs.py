@@ -6,21 +6,14 @@ converters are not part of it: tables and files of models keep them beside it.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import importlib.metadata
-import re
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nasvit_edge import files
-from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.export.artifact import versions
 from nasvit_edge.export.formats import node_prefix
 from nasvit_edge.latency import RUNTIMES
 from nasvit_edge.ops import Op
-from nasvit_edge.profile.code import conversion_digest
 
 if TYPE_CHECKING:
     from torch import fx, nn
@@ -82,50 +75,3 @@ def named_block(block: nn.Module, op: Op, precision: str) -> nn.Module:
     if precision == "fp32":
         return block
     return torch.nn.Sequential(OrderedDict({node_prefix(op.name): block})).eval()
-
-
-class Graphs:
-    """The hashes of ops' graphs as the code makes them now, kept in the user's cache: building an op takes a while."""
-
-    def __init__(self, runtime: str, precision: str) -> None:
-        from platformdirs import user_cache_path
-
-        self.runtime, self.precision, self.new = runtime, precision, False
-        kind = "fp32" if precision == "fp32" else "named"
-        name = f"{conversion_digest()}-{runtime}-{kind}-torch-{importlib.metadata.version('torch')}.json"
-        self.path = user_cache_path("nasvit-edge") / "graphs" / name
-        try:
-            found = files.read_json(self.path, "kept hashes", 2)["graphs"]
-        except (NasvitEdgeError, KeyError):
-            found = {}
-        self.known = dict(_lists(found))
-
-    def of(self, op: Op) -> Sequence[str]:
-        """The hash of an op's graph, and those that tables have for it that were made before."""
-        key = op.key()
-        if key not in self.known:
-            self.known[key] = hashes(op, self.runtime, self.precision)
-            self.new = True
-        return self.known[key]
-
-    def keep(self) -> None:
-        """Write what is new; a cache that cannot be written to is no error."""
-        if self.new:
-            with contextlib.suppress(NasvitEdgeError, OSError):
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                files.write_json(self.path, {"schema": 2, "graphs": self.known})
-
-
-def hashes(op: Op, runtime: str, precision: str) -> list[str]:
-    """`graph_hash` and `former_hashes` of an op."""
-    from nasvit_edge.profile.models import format_for, op_module
-
-    module, shape = op_module(op, format_for(runtime).layout), (1, *op.in_shape())
-    named = named_block(module, op, precision)
-    return [graph_hash(module, shape), *former_hashes(named, shape, runtime)]
-
-
-def _lists(found: Any) -> Iterator[tuple[str, Sequence[str]]]:
-    for key, listed in found.items() if isinstance(found, dict) else ():
-        if isinstance(listed, list) and listed and all(re.fullmatch(_HASH, str(one)) for one in listed):
-            yield key, listed

@@ -12,20 +12,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.latency import LatencyTable, load_table
 from nasvit_edge.latency.table import parsed
 from nasvit_edge.ops import all_ops, lower
 from nasvit_edge.profile.models import Item, subnet_id
+from nasvit_edge.profile.plan import Plan
 from nasvit_edge.profile.refit import refitted
 from nasvit_edge.profile.trust import other_machine, outdated
 from nasvit_edge.profile.validate import FEWEST
 from nasvit_edge.space import SearchSpace, SubnetConfig
-
-if TYPE_CHECKING:
-    from nasvit_edge.profile.run import Plan
 
 _SAME = (
     "device",

@@ -17,8 +17,9 @@ from nasvit_edge.profile import canary, sampling
 from nasvit_edge.profile.journal import Journal, locked
 from nasvit_edge.profile.models import EMPTY, subnet_items
 from nasvit_edge.profile.offline import SCHEMA, nonce, sealed
+from nasvit_edge.profile.plan import Plan
 from nasvit_edge.profile.protocol import Protocol
-from nasvit_edge.profile.run import Plan, table_content
+from nasvit_edge.profile.run import table_content
 from nasvit_edge.profile.summary import summaries
 from nasvit_edge.space import SearchSpace, known_space
 from nasvit_edge.transport.exchange import plain_values

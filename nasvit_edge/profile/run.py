@@ -23,35 +23,19 @@ from nasvit_edge.profile.canary import canaries
 from nasvit_edge.profile.code import code_digest
 from nasvit_edge.profile.journal import Journal, locked
 from nasvit_edge.profile.models import EMPTY, Item, Models, format_for, op_items, subnet_items
-from nasvit_edge.profile.protocol import Protocol, load_protocol
+from nasvit_edge.profile.plan import Plan
+from nasvit_edge.profile.protocol import load_protocol
 from nasvit_edge.profile.renewal import Renewal, renewal
 from nasvit_edge.profile.session import OnProgress, Session
 from nasvit_edge.profile.summary import canary_report, composed, summaries
 from nasvit_edge.space import SearchSpace
-from nasvit_edge.transport.connect import Ways, connect
+from nasvit_edge.transport.connect import connect
 from nasvit_edge.transport.job import Runner
 from nasvit_edge.transport.local import BUSY, missing_runtime
+from nasvit_edge.transport.ways import Ways
 
 _MORE = 0.1  # of the ops, added to a sample that is not good enough
 Note = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What is measured, and how; a journal of another plan is not continued."""
-
-    device: str
-    runtime: str
-    runtime_version: str | None
-    threads: int
-    cores: tuple[int, ...]
-    precision: str
-    space: str
-    protocol: Protocol
-    seed: int
-    fingerprint: dict[str, Any]
-    code: str
-    program_sha256: str | None = None  # of a program of one's own on the device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,8 +19,9 @@ from nasvit_edge.profile.models import Item, Models, subnet_id
 from nasvit_edge.profile.protocol import PROTOCOLS
 from nasvit_edge.profile.trust import other_machine
 from nasvit_edge.space import SubnetConfig
-from nasvit_edge.transport.connect import Ways, connect
+from nasvit_edge.transport.connect import connect
 from nasvit_edge.transport.job import Job, Runner
+from nasvit_edge.transport.ways import Ways
 
 PASSES = 2
 

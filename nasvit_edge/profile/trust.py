@@ -12,7 +12,7 @@ from nasvit_edge import files
 from nasvit_edge.latency import LatencyTable
 from nasvit_edge.ops import Op, all_ops, lower
 from nasvit_edge.profile.code import code_digest
-from nasvit_edge.profile.graphs import Graphs
+from nasvit_edge.profile.kept_graphs import Graphs
 from nasvit_edge.space import SubnetConfig
 
 _RUNTIME_PACKAGES = {"onnxruntime": ("onnxruntime",), "litert": ("ai-edge-litert", "tflite-runtime")}

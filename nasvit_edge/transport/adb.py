@@ -30,10 +30,10 @@ from nasvit_edge.transport.benchmark_tool import (
     figures,
     launches_script,
 )
-from nasvit_edge.transport.connect import Note, Step, Ways
 from nasvit_edge.transport.job import MODEL_SECONDS, Job, OnProgress, failed, measurement, one_by_one
 from nasvit_edge.transport.outputs import android
 from nasvit_edge.transport.outputs.delegation import OpTime, op_profile
+from nasvit_edge.transport.ways import Note, Step, Ways
 
 _ROOM = 0.8  # of the free space that models may take; more is copied one by one
 _TRIES = 3  # of a model during which the device broke off or got hot

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nasvit_edge.errors import DeviceError
-from nasvit_edge.transport.connect import Note
 from nasvit_edge.transport.outputs.android import Listed, listed
+from nasvit_edge.transport.ways import Note
 
 _SETTLE_S = 4.0  # a device that was just found may say `offline` or `authorizing` for so long
 _POLL_S = 0.5

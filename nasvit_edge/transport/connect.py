@@ -2,48 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 
 from nasvit_edge.device import Device
 from nasvit_edge.errors import require
 from nasvit_edge.transport.job import Runner
-
-Note = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ways:
-    """How a device is to be reached and treated, where the command says so.
-
-    Attributes:
-        lock_clocks: set the highest clocks for the measurement and restore them afterwards.
-        tls: serve by HTTPS with a self-signed certificate (`pull`).
-        interface: the address to serve on (`pull`).
-        port: to serve on; 0 takes a free one.
-        wait_s: how long to wait for a device that is away.
-        waiting: called again and again meanwhile; what it raises ends the wait.
-        web_runtime: a folder with onnxruntime-web's files, instead of fetching them.
-    """
-
-    lock_clocks: bool = False
-    tls: bool = False
-    interface: str | None = None
-    port: int = 0
-    wait_s: float = 600.0
-    waiting: Callable[[], None] = lambda: None
-    web_runtime: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One thing that was looked at: what was found and, where that is not enough, what to do."""
-
-    name: str
-    good: bool
-    found: str
-    todo: str = ""
+from nasvit_edge.transport.ways import Note, Step, Ways
 
 
 def connect(device: Device, ways: Ways, note: Note) -> AbstractContextManager[Runner]:

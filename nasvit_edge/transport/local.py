@@ -11,7 +11,6 @@ from typing import Any
 
 from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError, MeasurementError
-from nasvit_edge.transport.connect import Step
 from nasvit_edge.transport.job import (
     MODEL_SECONDS,
     Job,
@@ -22,6 +21,7 @@ from nasvit_edge.transport.job import (
     requests,
 )
 from nasvit_edge.transport.process import LineProcess
+from nasvit_edge.transport.ways import Step
 
 BUSY = 0.25  # cores that others may keep busy
 _INSTALL = {

@@ -13,11 +13,11 @@ from typing import Any
 from nasvit_edge import files
 from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError, NasvitEdgeError
-from nasvit_edge.transport.connect import Note, Step, Ways
 from nasvit_edge.transport.exchange import Conflict, Exchange, described
 from nasvit_edge.transport.job import MODEL_SECONDS, Job, OnProgress, one_by_one
 from nasvit_edge.transport.publish import SCHEMA, judged, published
 from nasvit_edge.transport.server import Request, Response, Server, json_response
+from nasvit_edge.transport.ways import Note, Step, Ways
 
 _CHECK_S = 120.0  # how long `check` waits for a device
 _KINDS = {

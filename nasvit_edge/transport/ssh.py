@@ -10,7 +10,6 @@ from typing import Any
 from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError
 from nasvit_edge.transport import jetson
-from nasvit_edge.transport.connect import Note, Step, Ways
 from nasvit_edge.transport.job import (
     MODEL_SECONDS,
     Job,
@@ -24,6 +23,7 @@ from nasvit_edge.transport.local import about_of, described
 from nasvit_edge.transport.outputs import trtexec
 from nasvit_edge.transport.remote_files import RemoteFiles
 from nasvit_edge.transport.ssh_link import SshLink, destination
+from nasvit_edge.transport.ways import Note, Step, Ways
 from nasvit_edge.units import show_bytes
 
 _ABOUT_S = 120.0

@@ -21,10 +21,10 @@ from typing import Any
 from nasvit_edge import files
 from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError, MeasurementError
-from nasvit_edge.transport.connect import Note, Ways
 from nasvit_edge.transport.job import failed
 from nasvit_edge.transport.process import LineProcess
 from nasvit_edge.transport.ssh_errors import Trouble, remote_trouble, trouble
+from nasvit_edge.transport.ways import Note, Ways
 
 _BOOT = (
     'import sys; sys.version_info < (3, 8) and sys.exit("Python %d.%d is too old" % sys.version_info[:2]); '

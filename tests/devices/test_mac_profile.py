@@ -18,8 +18,8 @@ from nasvit_edge.device import load_device
 from nasvit_edge.latency.table import parsed
 from nasvit_edge.ops import all_ops
 from nasvit_edge.profile.run import Choice, measure_table
-from nasvit_edge.transport.connect import Ways
 from nasvit_edge.transport.pull import pull_runner
+from nasvit_edge.transport.ways import Ways
 
 require_module("coremltools")
 

@@ -12,7 +12,7 @@ from conftest import TINIER, one_line
 from nasvit_edge.errors import DeviceError, NasvitEdgeError
 from nasvit_edge.flows import profile as flow
 from nasvit_edge.profile.run import Choice
-from nasvit_edge.transport.connect import Ways
+from nasvit_edge.transport.ways import Ways
 
 RUNNER = "import sys\nfor line in sys.stdin: print('nonsense', flush=True)\n"
 

@@ -16,9 +16,9 @@ from nasvit_edge.ops import all_ops, lower
 from nasvit_edge.profile import graphs, trust
 from nasvit_edge.profile import run as profiling
 from nasvit_edge.profile.code import code_digest
+from nasvit_edge.profile.plan import Plan
 from nasvit_edge.profile.protocol import PROTOCOLS
 from nasvit_edge.profile.renewal import renewal
-from nasvit_edge.profile.run import Plan
 from nasvit_edge.profile.trust import OUTDATED_MOST, outdated, resting
 
 pytest.importorskip("onnxruntime")

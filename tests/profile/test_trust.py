@@ -14,7 +14,8 @@ from nasvit_edge.flows.answering import trusted
 from nasvit_edge.latency.table import LatencyTable
 from nasvit_edge.ops import all_ops, lower
 from nasvit_edge.profile import graphs, trust
-from nasvit_edge.profile.graphs import Graphs, graph_hash
+from nasvit_edge.profile.graphs import graph_hash
+from nasvit_edge.profile.kept_graphs import Graphs
 from nasvit_edge.profile.models import op_module
 from nasvit_edge.profile.validate import validate
 

@@ -18,8 +18,8 @@ from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError
 from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.transport.adb import adb_runner
-from nasvit_edge.transport.connect import Ways
 from nasvit_edge.transport.job import Job
+from nasvit_edge.transport.ways import Ways
 
 pytest.importorskip("ai_edge_litert")
 GENERATIONS = ("old", "percentiles", "litert")

@@ -22,7 +22,7 @@ from nasvit_edge.device import load_device
 from nasvit_edge.errors import DeviceError
 from nasvit_edge.flows.devices import op_times
 from nasvit_edge.transport.adb import check_adb
-from nasvit_edge.transport.connect import Ways
+from nasvit_edge.transport.ways import Ways
 
 
 def test_clocks_are_fixed_and_the_screen_kept_on_for_the_measurement_only(phone):
@@ -114,7 +114,8 @@ import sys
 from pathlib import Path
 from nasvit_edge.device import parse_device
 from nasvit_edge.files import read_toml
-from nasvit_edge.transport.connect import Ways, connect
+from nasvit_edge.transport.connect import connect
+from nasvit_edge.transport.ways import Ways
 from nasvit_edge.transport.job import Job
 from nasvit_edge.transport.local import local_runner
 path = Path(sys.argv[1])

@@ -21,7 +21,7 @@ from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.profile.run import Choice, measure_table
 from nasvit_edge.space import load_space
 from nasvit_edge.transport import exchange, pull
-from nasvit_edge.transport.connect import Ways
+from nasvit_edge.transport.ways import Ways
 from nasvit_edge.transport.web_runtime import web_runtime
 
 STATE = "document.getElementById('state').dataset.state"

@@ -20,11 +20,12 @@ from nasvit_edge.latency import load_table
 from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.profile.run import Choice, measure_table
 from nasvit_edge.transport import exchange, web_runtime
-from nasvit_edge.transport.connect import Ways, check
+from nasvit_edge.transport.connect import check
 from nasvit_edge.transport.exchange import decoded, described
 from nasvit_edge.transport.job import Job
 from nasvit_edge.transport.publish import judged, published
 from nasvit_edge.transport.pull import address_of, invitation, pull_runner
+from nasvit_edge.transport.ways import Ways
 from nasvit_edge.transport.web_runtime import FILES
 
 

@@ -33,11 +33,12 @@ from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.profile.protocol import PROTOCOLS
 from nasvit_edge.profile.run import Choice, measure_table
 from nasvit_edge.profile.subnets import measure_subnets
-from nasvit_edge.transport.connect import Ways, check, connect
+from nasvit_edge.transport.connect import check, connect
 from nasvit_edge.transport.job import Job
 from nasvit_edge.transport.process import LineProcess
 from nasvit_edge.transport.ssh_errors import remote_trouble, trouble
 from nasvit_edge.transport.ssh_link import ssh_command
+from nasvit_edge.transport.ways import Ways
 
 pytest.importorskip("onnxruntime")
 SMALL = edited(
@@ -488,7 +489,8 @@ from pathlib import Path
 from conftest import space_of
 from nasvit_edge.device import load_device
 from nasvit_edge.profile.run import Choice, measure_table
-from nasvit_edge.transport.connect import Ways, connect
+from nasvit_edge.transport.connect import connect
+from nasvit_edge.transport.ways import Ways
 device = load_device(sys.argv[1])
 with connect(device, Ways(lock_clocks="lock" in sys.argv), print) as runner:
     measure_table(space_of(Path(sys.argv[2]).read_text()), device, runner, Choice(protocol="default"), out=Path(sys.argv[3]))

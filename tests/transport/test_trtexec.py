@@ -20,9 +20,10 @@ from nasvit_edge.latency.table import parsed
 from nasvit_edge.ops import all_ops
 from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.profile.run import measure_table, profile
-from nasvit_edge.transport.connect import Ways, check
+from nasvit_edge.transport.connect import check
 from nasvit_edge.transport.jetson import completed, number_types
 from nasvit_edge.transport.outputs.trtexec import read_report, read_run, read_times, version, windows
+from nasvit_edge.transport.ways import Ways
 
 RUN = """&&&& RUNNING TensorRT.trtexec [TensorRT v100300] # trtexec --loadEngine=m.engine
 [04/07/2025-23:59:50] [I] Timing trace has 2077 queries over 3.0039 s

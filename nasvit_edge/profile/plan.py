@@ -1,0 +1,26 @@
+"""What a profile is going to measure, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from nasvit_edge.profile.protocol import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is measured, and how; a journal of another plan is not continued."""
+
+    device: str
+    runtime: str
+    runtime_version: str | None
+    threads: int
+    cores: tuple[int, ...]
+    precision: str
+    space: str
+    protocol: Protocol
+    seed: int
+    fingerprint: dict[str, Any]
+    code: str
+    program_sha256: str | None = None  # of a program of one's own on the device
