@@ -13,7 +13,7 @@ from nasvit_edge.errors import DeviceError, TableError
 from nasvit_edge.flows.answering import trusted
 from nasvit_edge.latency.table import LatencyTable
 from nasvit_edge.ops import all_ops, lower
-from nasvit_edge.profile import graphs, trust
+from nasvit_edge.profile import kept_graphs, trust
 from nasvit_edge.profile.graphs import graph_hash
 from nasvit_edge.profile.kept_graphs import Graphs
 from nasvit_edge.profile.models import op_module
@@ -114,7 +114,7 @@ def test_hashes_of_graphs_are_kept_and_damaged_ones_made_again(tmp_path, monkeyp
     graph = first.of(op)
     first.keep()
     with monkeypatch.context() as without:
-        without.setattr(graphs, "hashes", lambda *a: pytest.fail("built again"))
+        without.setattr(kept_graphs, "hashes", lambda *a: pytest.fail("built again"))
         assert Graphs("onnxruntime", "fp32").of(op) == graph
     kept = next((tmp_path / "nasvit-edge" / "graphs").iterdir())
     for damage in (
@@ -127,7 +127,7 @@ def test_hashes_of_graphs_are_kept_and_damaged_ones_made_again(tmp_path, monkeyp
     ):
         kept.write_text(damage)
         assert Graphs("onnxruntime", "fp32").of(op) == graph
-    monkeypatch.setattr(graphs.files, "write_json", lambda *a: (_ for _ in ()).throw(OSError("full")))
+    monkeypatch.setattr(kept_graphs.files, "write_json", lambda *a: (_ for _ in ()).throw(OSError("full")))
     made = Graphs("onnxruntime", "fp32")
     made.of(op)
     made.keep()  # a full disk is no error here
