@@ -15,9 +15,10 @@ from scipy.optimize import nnls
 
 import nasvit_edge as ne
 from nasvit_edge import sizes
+from nasvit_edge.export.formats import format_for
 from nasvit_edge.latency import RUNTIMES
 from nasvit_edge.ops import lower
-from nasvit_edge.profile.models import Item, Models, format_for, mixed, subnet_id
+from nasvit_edge.profile.models import Item, Models, mixed, subnet_id
 
 
 def main() -> None:

@@ -8,10 +8,11 @@ Random generic weights; int8 ranges from generic images. Files that fail are cou
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from msgspec import structs
 
 import nasvit_edge as ne
 from nasvit_edge.export import parity, writing
@@ -42,11 +43,11 @@ def main() -> None:
                     calibration=parity.inputs(space, config.resolution, seed=1)[0],
                 )
                 limits = (
-                    {"int8": dataclasses.replace(form.thresholds["int8"], snr_db=None)}
+                    {"int8": structs.replace(form.thresholds["int8"], snr_db=None)}
                     if precision == "int8"
                     else {}
                 )
-                reporting = dataclasses.replace(form, thresholds={**form.thresholds, **limits})
+                reporting = structs.replace(form, thresholds={**form.thresholds, **limits})
                 with TemporaryDirectory() as folder:
                     path = Path(folder, f"m{form.suffix}")
                     started = time.perf_counter()

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nasvit_edge.errors import NasvitEdgeError
-from nasvit_edge.export.layers import Layer, layers
+from nasvit_edge.errors import NasvitEdgeError, VerifyError
+from nasvit_edge.export.formats import load_format
+from nasvit_edge.export.layers import Layer
 
 PRECISIONS = ("int8", "w8")  # that claim something of 8 bits
 
@@ -62,6 +63,21 @@ class Arithmetic:
             "int8_layers": len(self.weighted) - len(self.float_layers),
             "float_layers": [] if self.precision == "w8" else [layer.name for layer in self.float_layers],
         }
+
+
+def layers(path: Path, format_name: str) -> list[Layer]:
+    """The layers of a file (or folder) of a format, in its order.
+
+    Raises:
+        VerifyError: it is damaged.
+        MissingExtraError: what reads the format is not installed.
+    """
+    try:
+        return load_format(format_name).module().layers(path)
+    except NasvitEdgeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a damaged graph can break any step in any way
+        raise VerifyError(f"artifact {str(path)!r} is damaged: {type(error).__name__}") from None
 
 
 def arithmetic(path: Path, format_name: str, precision: str) -> Arithmetic | None:

@@ -21,7 +21,7 @@ from nasvit_edge.data_sets.trained_on import TrainedOn, from_json
 from nasvit_edge.device import cpu_features, cpu_model
 from nasvit_edge.errors import DataError, NasvitEdgeError, VerifyError
 from nasvit_edge.export import dense
-from nasvit_edge.export.formats import Content, Format, format_of
+from nasvit_edge.export.formats import Content, Format, format_names, format_of, load_format
 from nasvit_edge.ops import macs
 from nasvit_edge.space import SearchSpace, SubnetConfig, known_space, load_space, read_space, space_toml
 
@@ -32,18 +32,6 @@ SCHEMA = 2
 TRAINED_ON = "trained_on"  # of a sidecar
 MANIFEST = "Manifest.json"  # of a Core ML package
 _KINDS: dict[type, str] = {dict: "object", list: "list"}  # as JSON calls them
-_PACKAGES = (
-    "nasvit-edge",
-    "torch",
-    "onnx",
-    "onnxruntime",
-    "litert-torch",
-    "ai-edge-litert",
-    "ai-edge-quantizer",
-    "coremltools",
-    "tensorrt-rtx",
-    "numpy",
-)
 
 
 def describe(
@@ -90,7 +78,8 @@ def _text(value: Any) -> str:
 def versions() -> dict[str, str]:
     """The versions of everything that had a part in a file, and the processor it was checked on."""
     found = {"python": platform.python_version(), "cpu": cpu_model(), "cpu_features": cpu_features()}
-    for package in _PACKAGES:
+    ours = [p.distribution for name in format_names() for p in load_format(name).packages.values()]
+    for package in ("nasvit-edge", "torch", "numpy", *ours):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -125,7 +125,7 @@ class Check:
         found["top1_drop_interval"] = None if change is None else [-change.high, -change.low]
         found["arithmetic"] = None if self.arithmetic is None else self.arithmetic.to_dict()
         found["reproduction"] = None if self.reproduction is None else self.reproduction.to_dict(_finite)
-        limits = {name: getattr(self.threshold, name) for name in Threshold.__slots__}
+        limits = {name: getattr(self.threshold, name) for name in Threshold.__struct_fields__}
         if self.pixels is None:  # a classifier
             del limits["pixels"]
         else:

@@ -22,12 +22,23 @@ from nasvit_edge import files
 from nasvit_edge.errors import ExportError, NasvitEdgeError, VerifyError, require
 from nasvit_edge.export import dense, mil
 from nasvit_edge.export.formats import Recipe
+from nasvit_edge.export.mil_reading import layers, placements
 from nasvit_edge.export.parity import in_batches
 from nasvit_edge.export.quiet import quiet
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+__all__ = [
+    "convert",
+    "device_model",
+    "layers",
+    "placements",
+    "plain_runner",
+    "read_metadata",
+    "runner",
+    "write_metadata",
+]
 SUFFIX = ".mlpackage"
 RUNTIME = "coreml"
 _KEY = "nasvit_edge"  # of the user-defined metadata
@@ -59,6 +70,9 @@ def convert(module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = N
             path = Path(folder, f"model{SUFFIX}")
             model.save(str(path))
             return _reproducible(files.read_tree(path, "package"))
+
+
+device_model = convert
 
 
 def _converted(module: nn.Module, shape: tuple[int, ...], recipe: Recipe) -> Any:

@@ -1,38 +1,38 @@
-"""A format is a module of this package and a folder in `export/` with its `format.toml`."""
+"""A format is a module of this package, a folder in `export/` with its `format.toml`, and an extra.
+
+`Converter` is what the module has; of a format whose `chained` is true it has what `Chaining` lists besides.
+"""
 
 from __future__ import annotations
 
+import functools
 import importlib
-import math
+import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, cast
 
 import numpy as np
+from msgspec import Meta, field
 
-from nasvit_edge import files
-from nasvit_edge.errors import ExportError
+from nasvit_edge import files, records
+from nasvit_edge.errors import ExportError, MissingExtraError, require
+from nasvit_edge.latency.names import PRECISIONS, RUNTIMES, check_choice
+from nasvit_edge.records import Amount, Name, Share, Strict
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nasvit_edge.export.layers import Layer
+    from nasvit_edge.export.placement import Placement
 
 Content = bytes | dict[str, bytes]  # of a file, or of the files of a folder by relative path
-_KEYS: dict[str, type] = {
-    "schema": int,
-    "name": str,
-    "suffix": str,
-    "runtime": str,
-    "layout": str,
-    "dynamic_batch": bool,
-    "threshold": dict,
-}
-_LIMITS = {
-    *("error", "snr_db", "agreement", "top1_drop", "pixels", "int8_macs"),
-    *("reproduction", "reproduction_db", "reproduction_agreement"),
-}
+Run = Callable[[np.ndarray[Any, np.dtype[np.float32]]], np.ndarray[Any, np.dtype[np.float32]]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Threshold:
+class Threshold(Strict, frozen=True, kw_only=True):
     """What a file must keep to pass; None where a limit does not apply.
 
     Attributes:
@@ -48,15 +48,15 @@ class Threshold:
             signal-to-noise ratio to the logits at export, and lowest share of images with the class of then (of pixels `pixels`).
     """
 
-    error: float | None = None
-    snr_db: float | None = None
-    agreement: float | None = None
-    top1_drop: float | None = None
-    pixels: float | None = None
-    int8_macs: float | None = None
-    reproduction: float = 1e-3
-    reproduction_db: float | None = None
-    reproduction_agreement: float | None = None
+    error: Amount | None = None
+    snr_db: Amount | None = None
+    agreement: Share | None = None
+    top1_drop: Share | None = None
+    pixels: Share | None = None
+    int8_macs: Share | None = None
+    reproduction: Amount = 1e-3
+    reproduction_db: Amount | None = None
+    reproduction_agreement: Share | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,20 +82,114 @@ class Recipe:
     output: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
-    """What `format.toml` says; `thresholds` has one entry a precision."""
+class Converter(Protocol):
+    """The module of a format; `tests/export/test_formats.py` holds every one to it."""
 
-    name: str
-    suffix: str
-    runtime: str
-    layout: str
+    def convert(self, module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = None) -> Any:
+        """The content of an artifact of a folded module for inputs of `shape`, (B, 3, H, W)."""
+
+    def device_model(self, module: nn.Module, shape: tuple[int, ...], recipe: Recipe) -> Any:
+        """The model alone, as a device is given it to be timed."""
+
+    def write_metadata(self, model: Any, metadata: Mapping[str, str], /) -> Any:
+        """The content with metadata in it."""
+
+    def read_metadata(self, path: Path) -> dict[str, str]:
+        """What an artifact says of itself; VerifyError where it is damaged."""
+
+    def runner(self, path: Path, threads: int = 1) -> Run:
+        """Images (B, 3, H, W) -> logits (B, classes), or what else the model gives, as it is deployed."""
+
+    def plain_runner(self, path: Path, threads: int = 1) -> Run:
+        """As `runner`, of what the file holds, without what a runtime makes of it."""
+
+    def layers(self, path: Path) -> list[Layer]:
+        """What multiplies in an artifact."""
+
+    def placements(self, path: Path) -> list[Placement]:
+        """What targets make of an artifact."""
+
+
+class Chaining(Converter, Protocol):
+    """A module whose models are put together of those of ops, since converting a whole subnet takes half a minute."""
+
+    def chained(
+        self, models: Sequence[bytes], names: Sequence[str], sources: Sequence[int], recipe: Recipe
+    ) -> bytes:
+        """One model of those of its ops."""
+
+    def resized(self, model: bytes, shape: tuple[int, ...], recipe: Recipe) -> bytes:
+        """An op's model for another side."""
+
+
+class Package(Strict, frozen=True, kw_only=True):
+    """What pip calls a module, and which of our extras brings it."""
+
+    distribution: Name
+    extra: Name
+
+
+class Format(Strict, frozen=True, kw_only=True):
+    """What `format.toml` says.
+
+    Attributes:
+        suffix: of its files. `model`: where in an artifact that is a folder the model is that devices are given.
+        runtime: what runs it, unless another is asked for. `layout`: of images in a graph.
+        dynamic_batch: the batch axis can be left open.
+        packages: by module: the first one converts, the second one runs files on this machine.
+        graph_packages: distributions that decide what a converted op's graph is, besides our own code.
+        slow: converting an op takes about a second.
+        chained: the module is a `Chaining`.
+        thresholds: the limits of each precision.
+    """
+
+    schema: Literal[3]
+    name: Name
+    suffix: Annotated[str, Meta(pattern=r"^[.][a-z]+$(?!\n)", description="a file name's ending, as '.onnx'")]
+    runtime: Name
+    layout: Literal["NCHW", "NHWC"]
     dynamic_batch: bool
-    thresholds: Mapping[str, Threshold]
+    packages: Annotated[dict[str, Package], Meta(min_length=1)]
+    graph_packages: tuple[str, ...] = ()
+    model: str = ""
+    slow: bool = False
+    chained: bool = False
+    thresholds: dict[str, Threshold] = field(name="threshold")
 
-    def module(self) -> ModuleType:
-        """The code: `convert`, `write_metadata`, `read_metadata`, `runner`, `plain_runner`."""
-        return importlib.import_module(f"nasvit_edge.export.{self.name}")
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.thresholds if name not in PRECISIONS]
+        if unknown or "fp32" not in self.thresholds:
+            raise ValueError(
+                f"key 'threshold' has limits of {', '.join(self.thresholds)}; possible are {', '.join(PRECISIONS)}, fp32 among them"
+            )
+
+    def needs(self, *, here: bool) -> None:
+        """MissingExtraError where what converts is not installed or, `here`, what runs files."""
+        modules = list(self.packages.items())
+        for module, package in modules[1:2] if here else ():
+            require(module, package.extra)
+        module, package = modules[0]
+        if importlib.util.find_spec(module) is None:  # seconds to import
+            raise MissingExtraError(
+                f"{module} is not installed; run: pip install 'nasvit-edge[{package.extra}]'"
+            )
+
+    @property
+    def model_suffix(self) -> str:
+        """Of the model that devices are given."""
+        return Path(self.model).suffix or self.suffix
+
+    def model_in(self, artifact: Path) -> Path:
+        """The model that devices are given."""
+        return artifact / self.model if self.model else artifact
+
+    def module(self) -> Converter:
+        """The code."""
+        return cast(Converter, importlib.import_module(f"nasvit_edge.export.{self.name}"))
+
+    def chaining(self) -> Chaining:
+        """The code of a format that is `chained`."""
+        return cast(Chaining, self.module())
 
     def threshold(self, precision: str) -> Threshold:
         """The limits of a precision; ExportError lists the format's precisions."""
@@ -114,12 +208,18 @@ def load_format(name: str) -> Format:
     """A format by name; ExportError lists what there is."""
     if name not in format_names():
         raise ExportError(f"unknown format {name!r}; there are {', '.join(format_names())}")
-    path = files.shipped("export") / name / "format.toml"
-    table = files.read_table(path, "format", _KEYS)
-    limits = {precision: _threshold(limit, str(path)) for precision, limit in table["threshold"].items()}
-    return Format(
-        **{key: table[key] for key in _KEYS if key not in ("schema", "threshold")}, thresholds=limits
-    )
+    return _read(files.shipped("export") / name / "format.toml")
+
+
+@functools.cache
+def _read(path: Path) -> Format:
+    return records.read(Format, path, "format")
+
+
+def format_for(runtime: str) -> Format:
+    """The format that a runtime reads."""
+    check_choice("runtime", runtime, RUNTIMES)
+    return load_format(RUNTIMES[runtime])
 
 
 def format_of(suffix: str) -> Format:
@@ -135,13 +235,3 @@ def format_of(suffix: str) -> Format:
 def node_prefix(op_name: str) -> str:
     """How the names of an op's nodes begin in a traced graph: `mb3.1` -> `mb3_1_`."""
     return re.sub(r"\W", "_", op_name) + "_"
-
-
-def _threshold(limits: Any, path: str) -> Threshold:
-    unknown = sorted(set(limits) - _LIMITS) if isinstance(limits, dict) else [str(limits)]
-    if unknown:
-        raise ExportError(f"format {path!r}: unknown limit {unknown[0]!r}; there are {sorted(_LIMITS)}")
-    for key, value in limits.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise ExportError(f"format {path!r}: limit {key!r} is {value!r}, not a number")
-    return Threshold(**{key: float(value) for key, value in limits.items()})

@@ -18,12 +18,24 @@ from nasvit_edge.errors import VerifyError, require
 from nasvit_edge.export.formats import Recipe, node_prefix
 from nasvit_edge.export.onnx_external import external_files
 from nasvit_edge.export.onnx_graph import Graph
+from nasvit_edge.export.onnx_reading import layers, placements
 from nasvit_edge.export.parity import in_batches
 from nasvit_edge.export.quiet import quiet
 
 if TYPE_CHECKING:
     from torch import nn
 
+__all__ = [
+    "convert",
+    "device_model",
+    "layers",
+    "placements",
+    "plain_runner",
+    "read_metadata",
+    "runner",
+    "saturates",
+    "write_metadata",
+]
 SUFFIX = ".onnx"
 RUNTIME = "onnxruntime"
 _Array = np.ndarray[Any, np.dtype[np.float32]]
@@ -56,6 +68,9 @@ def convert(
     if recipe.precision == "int8":
         return _quantised(model, shape[0], recipe, for_tensorrt=for_tensorrt)
     return model
+
+
+device_model = convert
 
 
 def _quantised(model: bytes, batch: int, recipe: Recipe, *, for_tensorrt: bool) -> bytes:

@@ -24,8 +24,11 @@ import numpy as np
 
 from nasvit_edge import files
 from nasvit_edge.errors import ExportError, MissingExtraError, VerifyError, require
-from nasvit_edge.export import onnx
+from nasvit_edge.export import onnx, onnx_reading
 from nasvit_edge.export.formats import Recipe
+from nasvit_edge.export.layers import Layer
+from nasvit_edge.export.nvidia_parser import collecting_logger
+from nasvit_edge.export.placement import Placement
 from nasvit_edge.export.programs import PREPARE, shipped
 
 if TYPE_CHECKING:
@@ -50,6 +53,11 @@ def convert(module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = N
         return tree
 
 
+def device_model(module: nn.Module, shape: tuple[int, ...], recipe: Recipe) -> bytes:
+    """What a device is given: the typed ONNX model, from which it builds its engine."""
+    return onnx.convert(module, shape, recipe, for_tensorrt=True)
+
+
 def rtx_plan(model: bytes, capabilities: tuple[str, ...] = CAPABILITIES) -> bytes:
     """A TensorRT-RTX plan of an ONNX model for GPUs of the given compute capabilities; no GPU is needed.
 
@@ -58,7 +66,7 @@ def rtx_plan(model: bytes, capabilities: tuple[str, ...] = CAPABILITIES) -> byte
         MissingExtraError: tensorrt-rtx is not installed.
     """
     trt = require("tensorrt_rtx", "tensorrt")
-    logger = _collecting_logger(trt)
+    logger = collecting_logger(trt)
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
@@ -73,33 +81,6 @@ def rtx_plan(model: bytes, capabilities: tuple[str, ...] = CAPABILITIES) -> byte
     if plan is None:
         raise ExportError(f"TensorRT cannot build the model: {' '.join(logger.lines)[:300]}")
     return bytes(plan)
-
-
-def refused_nodes(model: bytes) -> list[tuple[str, str, str]]:
-    """(layer, op, why) of the nodes that NVIDIA's parser refuses; empty where it takes the whole model."""
-    trt = require("tensorrt_rtx", "tensorrt")
-    logger = _collecting_logger(trt)
-    network = trt.Builder(logger).create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, logger)
-    if parser.parse(model):
-        return []
-    errors = [parser.get_error(i) for i in range(parser.num_errors)]
-    return [
-        (e.node_name() or "model", e.node_operator() or "-", e.desc().splitlines()[0][:120]) for e in errors
-    ]
-
-
-def _collecting_logger(trt: Any) -> Any:
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.lines: list[str] = []
-
-        def log(self, severity: Any, text: str) -> None:
-            if severity <= trt.ILogger.Severity.ERROR:
-                self.lines.append(text)
-
-    return Logger()
 
 
 def write_metadata(tree: dict[str, bytes], metadata: Mapping[str, str]) -> dict[str, bytes]:
@@ -141,3 +122,13 @@ def runner(path: Path, threads: int = 1) -> Callable[[_Array], _Array]:
 def plain_runner(path: Path, threads: int = 1) -> Callable[[_Array], _Array]:
     """As `runner`, of what the typed ONNX model holds without its rounding."""
     return onnx.plain_runner(path / MODEL, threads)
+
+
+def layers(path: Path) -> list[Layer]:
+    """Those of the typed ONNX model."""
+    return onnx_reading.layers(path / MODEL)
+
+
+def placements(path: Path) -> list[Placement]:
+    """NVIDIA's own parser is asked, where it is installed."""
+    return onnx_reading.placements(path / MODEL)

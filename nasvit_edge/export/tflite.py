@@ -10,7 +10,7 @@ import json
 import tempfile
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +18,29 @@ import numpy as np
 
 from nasvit_edge import files
 from nasvit_edge.errors import ExportError, VerifyError, require
+from nasvit_edge.export import tflite_graph
 from nasvit_edge.export.formats import Recipe, node_prefix
 from nasvit_edge.export.parity import in_batches
 from nasvit_edge.export.quiet import quiet
+from nasvit_edge.export.tflite_reading import layers, placements
 
 if TYPE_CHECKING:
     from torch import nn
 
     from nasvit_edge.model.subnet import Subnet
 
+__all__ = [
+    "chained",
+    "convert",
+    "device_model",
+    "layers",
+    "placements",
+    "plain_runner",
+    "read_metadata",
+    "resized",
+    "runner",
+    "write_metadata",
+]
 SUFFIX = ".tflite"
 RUNTIME = "litert"
 _METADATA = "metadata.json"
@@ -51,6 +65,22 @@ def convert(module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = N
     recipe = recipe or Recipe()
     with quiet():
         return at_precision(_float_model(_named(module), shape), shape[0], recipe)
+
+
+device_model = convert
+
+
+def chained(models: Sequence[bytes], names: Sequence[str], sources: Sequence[int], recipe: Recipe) -> bytes:
+    """One model of those of its ops, in floating point, at the precision of the recipe."""
+    with quiet():
+        return at_precision(tflite_graph.chain(models, names, sources), 1, recipe)
+
+
+def resized(model: bytes, shape: tuple[int, ...], recipe: Recipe) -> bytes:
+    """An op's model, in floating point, for inputs of another `shape` (B, C, H, W), at the precision of the recipe."""
+    batch, channels, height, width = shape
+    with quiet():
+        return at_precision(tflite_graph.resized(model, (batch, height, width, channels)), 1, recipe)
 
 
 def _named(module: nn.Module) -> nn.Module:

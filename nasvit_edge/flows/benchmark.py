@@ -21,7 +21,7 @@ from nasvit_edge.data_sets import once, split_to_judge
 from nasvit_edge.data_sets.splits import ALL
 from nasvit_edge.device import Device, load_device
 from nasvit_edge.errors import NasvitEdgeError
-from nasvit_edge.export import arithmetic, tensorrt
+from nasvit_edge.export import arithmetic
 from nasvit_edge.export.artifact import (
     Artifact,
     digest,
@@ -36,14 +36,6 @@ from nasvit_edge.space import SearchSpace, load_space
 from nasvit_edge.transport.connect import connect
 from nasvit_edge.transport.job import OnProgress, Runner
 from nasvit_edge.transport.ways import Note, Ways
-
-_TARGETS = {  # runtime -> a word in the name of the placement that is about it
-    "litert": "XNNPACK",
-    "litert-gpu": "GPU delegate",
-    "tensorrt": "parser",
-    "coreml": "Core ML",
-    "coreml-ne": "Core ML",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +194,7 @@ def _entry(path: Path, name: str, request: Request, device: Device) -> Entry:
             f"device {device.name!r} does not run {path.name!r} by {request.runtime or form.runtime}; "
             f"it has {', '.join(device.runtimes)}"
         )
-    model = path / tensorrt.MODEL if form.name == "tensorrt" else None  # the device builds its engine from it
+    model = form.model_in(path) if form.model else None  # the device builds its engine from it
     return Entry(name=name, path=path, runtime=runtime, model=model, facts=_facts(path, runtime))
 
 
@@ -230,12 +222,7 @@ def _facts(path: Path, runtime: str) -> dict[str, Any]:
 
 def _fallback(artifact: Artifact, runtime: str) -> int | None:
     """How many ops the runtime's delegate or parser would not take; None where there is none to ask."""
-    from nasvit_edge.export.placement import placements
-
-    wanted = _TARGETS.get(runtime)
-    if wanted is None:
-        return None
-    found = [p for p in placements(artifact.path) if wanted in p.target]
+    found = [p for p in artifact.form.module().placements(artifact.path) if runtime in p.runtimes]
     return len(found[0].outside) if found else None
 
 

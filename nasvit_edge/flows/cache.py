@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasvit_edge import files
+from nasvit_edge import files, records
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.export import artifact, dense
 from nasvit_edge.export.formats import Content, Format
@@ -44,7 +43,7 @@ def export_key(
         "space": repr(space),
         "config": config.to_dict(),
         "data": None if calibration is None else calibration.key(),
-        "format": asdict(form),
+        "format": records.content(form),
         "options": [options.precision, options.batch, options.uncalibrated],
         "output": dense.output_of(space, options.output),
         "searched": (options.extra or {}).get("search", {}).get("accuracy"),  # stands in the file's metadata

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nasvit_edge.export import arithmetic
-from nasvit_edge.latency import RUNTIMES
+from nasvit_edge.export.formats import format_of
 from nasvit_edge.profile.models import Item, Models, subnet_id
 
 
@@ -17,8 +17,7 @@ def shares(models: Models) -> dict[str, dict[str, Any]] | None:
     found = {}
     for name, config in (("smallest", space.smallest()), ("largest", space.largest())):
         path, _ = models.path(Item(subnet_id(config), config=config))
-        form = "onnx" if path.suffix == ".onnx" else RUNTIMES[models.runtime]
-        made = arithmetic.arithmetic(path, form, models.precision)
+        made = arithmetic.arithmetic(path, format_of(path.suffix).name, models.precision)
         assert made is not None
         found[name] = made.shares()
     return found

@@ -11,8 +11,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from nasvit_edge.export.artifact import versions
-from nasvit_edge.export.formats import node_prefix
-from nasvit_edge.latency import RUNTIMES
+from nasvit_edge.export.formats import format_for, node_prefix
 from nasvit_edge.ops import Op
 
 if TYPE_CHECKING:
@@ -62,10 +61,7 @@ def _is_default(node: fx.Node, key: str, value: Any) -> bool:
 
 def converters(runtime: str) -> list[str]:
     """What makes a runtime's files from graphs, with versions; nothing where that is our own code."""
-    names = {"tflite": ("litert-torch", "torch"), "coreml": ("coremltools", "torch")}.get(
-        RUNTIMES[runtime], ()
-    )
-    return [f"{name} {versions().get(name)}" for name in names]
+    return [f"{name} {versions().get(name)}" for name in format_for(runtime).graph_packages]
 
 
 def named_block(block: nn.Module, op: Op, precision: str) -> nn.Module:

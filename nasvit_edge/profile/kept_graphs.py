@@ -10,10 +10,11 @@ from typing import Any
 
 from nasvit_edge import files
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.export.formats import format_for
 from nasvit_edge.ops import Op
 from nasvit_edge.profile.code import conversion_digest
 from nasvit_edge.profile.graphs import former_hashes, graph_hash, named_block
-from nasvit_edge.profile.models import format_for, op_module
+from nasvit_edge.profile.models import op_module
 
 _HASH = "[0-9a-f]{24}"
 

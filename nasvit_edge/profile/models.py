@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nasvit_edge import files
-from nasvit_edge.export.formats import Content, Format, Recipe, load_format, node_prefix
-from nasvit_edge.latency import RUNTIMES, check_choice
+from nasvit_edge.export.formats import Content, Format, Recipe, format_for, node_prefix
 from nasvit_edge.ops import (
     Classifier,
     Labels,
@@ -94,12 +93,6 @@ def mixed(space: SearchSpace, rng: random.Random) -> SubnetConfig:
     return space.from_choices(values)
 
 
-def format_for(runtime: str) -> Format:
-    """The format that a runtime reads."""
-    check_choice("runtime", runtime, RUNTIMES)
-    return load_format(RUNTIMES[runtime])
-
-
 @dataclass(slots=True)
 class Models:
     """Makes model files for a runtime in `folder`; slow conversions are kept in the user's cache."""
@@ -115,11 +108,11 @@ class Models:
     @property
     def is_slow(self) -> bool:
         """Whether the conversion of an op takes about a second."""
-        return self._format in ("tflite", "coreml") or self.precision == "int8"
+        return self._format.slow or self.precision == "int8"
 
     @property
-    def _format(self) -> str:
-        return RUNTIMES[self.runtime]
+    def _format(self) -> Format:
+        return format_for(self.runtime)
 
     def takes_a_second(self, item: Item) -> bool:
         """Whether the conversion of an item does."""
@@ -140,9 +133,9 @@ class Models:
         path = self._file(item, form, graph)
         if not path.exists():
             module = module or self._module(item, form.layout)[0]
-            template = None if item.op is None or self._format != "tflite" else template_of(item.op)
+            template = None if item.op is None or not form.chained else template_of(item.op)
             if template is None or template == item.op:
-                content = self._converted(form, module, shape, self._recipe(item, shape))
+                content: Content = form.module().device_model(module, shape, self._recipe(item, shape))
             else:
                 content = self._resized(template, item, shape)
             if isinstance(content, dict):
@@ -151,36 +144,17 @@ class Models:
                 files.write_bytes(path, content)
         return path, graph
 
-    def _converted(self, form: Format, module: nn.Module, shape: tuple[int, ...], recipe: Recipe) -> Content:
-        """The model alone: of a TensorRT artifact the typed ONNX model, from which the device builds its engine."""
-        if form.name == "tensorrt":
-            from nasvit_edge.export import onnx
-
-            return onnx.convert(module, shape, recipe, for_tensorrt=True)
-        content: Content = form.module().convert(module, shape, recipe)
-        return content
-
     def _resized(self, template: Op, item: Item, shape: tuple[int, ...]) -> bytes:
         """An op's graph from that of the same op on another side."""
-        from nasvit_edge.export.quiet import quiet
-        from nasvit_edge.export.tflite import at_precision
-        from nasvit_edge.export.tflite_graph import resized
-
         floats = replace(self, precision="fp32")
         model, _ = floats.path(Item(template.key(), op=template))
-        with quiet():
-            made = resized(model.read_bytes(), (1, *shape[2:], shape[1]))
-            return at_precision(made, 1, self._recipe(item, shape))
+        return self._format.chaining().resized(model.read_bytes(), shape, self._recipe(item, shape))
 
     def _chained(self, item: Item) -> bool:
-        """Whole subnets for LiteRT are put together from their ops: converting one takes half a minute."""
-        return self._format == "tflite" and item.config is not None
+        """Whether an item is a whole subnet that is put together from its ops."""
+        return self._format.chained and item.config is not None
 
     def _chain(self, item: Item, form: Format) -> tuple[Path, str]:
-        from nasvit_edge.export.quiet import quiet
-        from nasvit_edge.export.tflite import at_precision
-        from nasvit_edge.export.tflite_graph import chain
-
         assert item.config is not None
         ops = lower(self.space, item.config)
         floats = replace(self, precision="fp32")
@@ -190,9 +164,9 @@ class Models:
         path = self._file(item, form, graph)
         if not path.exists():
             names = [("_" if self.space.is_dense else "") + node_prefix(op.name) for op in ops]
-            whole = chain([part.read_bytes() for part, _ in made], names, sources(ops))
-            with quiet():
-                files.write_bytes(path, at_precision(whole, 1, self._recipe(item, (1, *ops[0].in_shape()))))
+            recipe = self._recipe(item, (1, *ops[0].in_shape()))
+            parts = [part.read_bytes() for part, _ in made]
+            files.write_bytes(path, form.chaining().chained(parts, names, sources(ops), recipe))
         return path, graph
 
     def is_kept(self, item: Item) -> bool:
@@ -217,7 +191,7 @@ class Models:
 
     def parts(self, item: Item) -> list[Item]:
         """What has to be converted for an item: itself, or the ops that it is put together from."""
-        if self._format != "tflite":
+        if not self._format.chained:
             return [item]
         ops = [item.op] if item.op is not None else lower(self.space, item.config) if item.config else []
         if self.precision != "fp32" and item.op is not None:
@@ -225,7 +199,7 @@ class Models:
         return [Item(t.key(), op=t) for t in map(template_of, ops)]
 
     def _file(self, item: Item, form: Format, graph: str) -> Path:
-        suffix = ".onnx" if form.name == "tensorrt" else form.suffix
+        suffix = form.model_suffix
         if not self.is_slow or item.config is not None:  # quick to make, or as large as all its ops
             return self.folder / f"{graph}-{self.precision}{suffix}"
         from platformdirs import user_cache_path

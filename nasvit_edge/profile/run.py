@@ -14,7 +14,8 @@ from typing import Any
 
 from nasvit_edge import files
 from nasvit_edge.device import Device, load_device
-from nasvit_edge.errors import DeviceError, MeasurementError, MissingExtraError, NasvitEdgeError, require
+from nasvit_edge.errors import DeviceError, MeasurementError, NasvitEdgeError
+from nasvit_edge.export.formats import format_for
 from nasvit_edge.latency import PRECISIONS, SCHEMA, check_choice, table_name
 from nasvit_edge.latency.table import parsed, refuse_overwriting
 from nasvit_edge.ops import all_ops, ops_digest
@@ -22,7 +23,7 @@ from nasvit_edge.profile import arithmetic, sampling
 from nasvit_edge.profile.canary import canaries
 from nasvit_edge.profile.code import code_digest
 from nasvit_edge.profile.journal import Journal, locked
-from nasvit_edge.profile.models import EMPTY, Item, Models, format_for, op_items, subnet_items
+from nasvit_edge.profile.models import EMPTY, Item, Models, op_items, subnet_items
 from nasvit_edge.profile.plan import Plan
 from nasvit_edge.profile.protocol import load_protocol
 from nasvit_edge.profile.renewal import Renewal, renewal
@@ -105,7 +106,7 @@ def prepare(device: Device, choice: Choice) -> tuple[str, int, str]:
         raise NasvitEdgeError(
             f"a sample of {choice.sample.share:%} is none; give more than 0% and at most 100%"
         )
-    _require(device, runtime)
+    format_for(runtime).needs(here=device.transport == "local")
     return runtime, choice.threads or device.threads, precision
 
 
@@ -184,19 +185,6 @@ def _content(
     _check(session)
     entries = session.journal.entries
     return renewing.content(plan, summaries(entries, plan.protocol), canary_report(entries, plan.protocol))
-
-
-def _require(device: Device, runtime: str) -> None:
-    """What this machine needs: the converter, and the runtime where it measures itself."""
-    form = format_for(runtime)
-    if device.transport == "local":
-        require("onnxruntime" if form.name == "onnx" else "ai_edge_litert.interpreter", form.name)
-    converters = {"onnx": "onnx", "tensorrt": "onnx", "tflite": "litert_torch", "coreml": "coremltools"}
-    if importlib.util.find_spec(converters[form.name]) is None:  # seconds to import
-        extra = "onnx" if form.name == "tensorrt" else form.name
-        raise MissingExtraError(
-            f"{converters[form.name]} is not installed; run: pip install 'nasvit-edge[{extra}]'"
-        )
 
 
 def _about(runner: Runner, note: Note) -> dict[str, Any]:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import one_line, only_user_errors
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from typer.testing import CliRunner
 
 from nasvit_edge.errors import VerifyError
 from nasvit_edge.export import artifact, parity, verification, writing
 from nasvit_edge.export.advice import advice
-from nasvit_edge.export.arithmetic import Arithmetic, arithmetic, line, shown, told
+from nasvit_edge.export.arithmetic import Arithmetic, arithmetic, layers, line, shown, told
 from nasvit_edge.export.formats import Recipe, Threshold, load_format
-from nasvit_edge.export.layers import layers
 from nasvit_edge.export.writing import Options
 from nasvit_edge.flows import benchmark, doctor
 from nasvit_edge.flows.export import report
@@ -68,7 +67,7 @@ def _found(content, folder, precision="int8"):
 
 
 def _export(supernet, subnet, images, folder, threshold=LIMIT, **options):
-    form = replace(ONNX, thresholds={"int8": threshold})
+    form = structs.replace(ONNX, thresholds={"int8": threshold})
     asked = Options(precision="int8", calibration=images, uncalibrated=True, overwrite=True, **options)
     return writing.export(supernet, subnet, form, folder / "m.onnx", asked)
 
@@ -122,7 +121,7 @@ def test_a_net_of_which_too_little_is_left_in_int8_is_refused_with_the_reason(
     supernet, subnet, images, tmp_path
 ):
     with pytest.raises(VerifyError, match="--force") as caught:
-        _export(supernet, subnet, images, tmp_path, replace(LIMIT, snr_db=200))
+        _export(supernet, subnet, images, tmp_path, structs.replace(LIMIT, snr_db=200))
     said = str(caught.value)
     assert one_line(caught)
     assert "of the MACs of its layers are in int8 (at least 80%)" in said
@@ -148,7 +147,7 @@ def test_a_weak_net_is_called_one(subnet, monkeypatch):
 def test_by_force_such_a_file_is_kept_and_marked_and_its_check_goes_on_failing(
     supernet, subnet, images, tmp_path
 ):
-    made = _export(supernet, subnet, images, tmp_path, replace(LIMIT, snr_db=40), force=True)
+    made = _export(supernet, subnet, images, tmp_path, structs.replace(LIMIT, snr_db=40), force=True)
     assert not made.check.passed
     assert made.check.snr_db >= 40  # the best that keeping layers gives
     path = tmp_path / "m.onnx"

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from nasvit_edge.errors import ExportError, VerifyError
-from nasvit_edge.export import coreml, onnx, placement, tflite, writing
-from nasvit_edge.export.formats import format_names, load_format
+from nasvit_edge.export import coreml, onnx, tflite, tflite_reading, writing
+from nasvit_edge.export.formats import format_names, format_of, load_format
 from nasvit_edge.export.writing import Options
+from nasvit_edge.flows import doctor
 from nasvit_edge.model.checkpoint import load_supernet
 from nasvit_edge.model.subnet import materialise
 from nasvit_edge.space import load_space
@@ -23,6 +24,10 @@ class SixAxes(torch.nn.Module):
         return (wide * wide.mean(1, keepdim=True)).reshape(1, 32)
 
 
+def placements(path):
+    return format_of(path.suffix).module().placements(path)
+
+
 @pytest.mark.parametrize("name", format_names())
 def test_every_op_of_a_subnet_has_a_place(name, tmp_path):
     net = load_supernet("nano", SPACE)
@@ -30,7 +35,7 @@ def test_every_op_of_a_subnet_has_a_place(name, tmp_path):
     form = load_format(name)
     path = tmp_path / f"m{form.suffix}"
     writing.export(net, subnet, form, path, Options(uncalibrated=True))
-    for found in placement.placements(path):
+    for found in placements(path):
         assert found.ops > 50
         assert found.outside == (), found.target
 
@@ -38,16 +43,16 @@ def test_every_op_of_a_subnet_has_a_place(name, tmp_path):
 def test_an_op_that_the_gpu_delegate_lacks_is_named_with_its_layer(tmp_path):
     path = tmp_path / "m.tflite"
     path.write_bytes(tflite.convert(torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Softplus()), (1, 4)))
-    known = placement.gpu_ops()
-    kinds = {op.name for op in placement.tflite_ops(path)}
-    _, gpu = placement.placements(path)
+    known = tflite_reading.gpu_ops()
+    kinds = {op.name for op in tflite_reading.tflite_ops(path)}
+    _, gpu = placements(path)
     assert {o.op for o in gpu.outside} == kinds - known
 
 
 def test_more_than_four_axes_are_too_many_for_the_gpu_delegate(tmp_path):
     model = tmp_path / "m.tflite"
     model.write_bytes(tflite.convert(SixAxes(), (1, 32)))
-    assert any("6 axes" in o.why for o in placement.placements(model)[1].outside)
+    assert any("6 axes" in o.why for o in placements(model)[1].outside)
 
 
 def test_more_than_five_axes_do_not_convert_to_core_ml():
@@ -58,7 +63,7 @@ def test_more_than_five_axes_do_not_convert_to_core_ml():
 def test_nvidias_parser_is_asked(tmp_path):
     path = tmp_path / "m.onnx"
     path.write_bytes(onnx.convert(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1)), (1, 3, 8, 8)))
-    (found,) = placement.placements(path)
+    (found,) = placements(path)
     assert found.asked
     assert found.ops == 1
 
@@ -67,9 +72,9 @@ def test_a_damaged_file_is_one_line(tmp_path):
     path = tmp_path / "m.tflite"
     path.write_bytes(b"\x00" * 100)
     with pytest.raises(VerifyError, match="damaged"):
-        placement.placements(path)
+        placements(path)
 
 
 def test_the_environment_names_every_extra():
-    found = {row["extra"] for row in placement.environment()}
+    found = {row["extra"] for row in doctor.packages()}
     assert {"onnx", "tflite", "coreml", "tensorrt", "train"} <= found

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from nasvit_edge import data_sets
 from nasvit_edge.errors import ExportError, NasvitEdgeError, VerifyError
 from nasvit_edge.export import artifact, references, sensitivity, verification, writing
+from nasvit_edge.export.arithmetic import layers
 from nasvit_edge.export.formats import Recipe, load_format
-from nasvit_edge.export.layers import layers
 from nasvit_edge.export.writing import Options
 from nasvit_edge.model.checkpoint import load_supernet
 from nasvit_edge.model.evaluate import calibrated

@@ -1,0 +1,97 @@
+"""What an ONNX file holds: its layers, and what NVIDIA's parser takes of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from nasvit_edge import files
+from nasvit_edge.errors import MissingExtraError, VerifyError, require
+from nasvit_edge.export.layers import Layer
+from nasvit_edge.export.nvidia_parser import refused_nodes
+from nasvit_edge.export.placement import Outside, Placement
+
+_LAYERS, _PRODUCT = ("Conv", "Gemm", "MatMul"), "MatMul"
+
+
+def layers(path: Path) -> list[Layer]:
+    """Convolutions, linear layers and products, in the file's order."""
+    return list(_layers(files.read_bytes(path, "artifact")))
+
+
+def placements(path: Path) -> list[Placement]:
+    """NVIDIA's own parser is asked, where it is installed."""
+    onnx = require("onnx", "onnx")
+    content = files.read_bytes(path, "artifact")
+    try:
+        nodes = list(onnx.load_from_string(content).graph.node)
+    except Exception as error:  # noqa: BLE001 - protobuf's own error classes differ by version
+        raise VerifyError(f"artifact {str(path)!r} is damaged: {type(error).__name__}") from None
+    target = "NVIDIA's ONNX parser"
+    try:
+        refused = refused_nodes(content)
+    except MissingExtraError as error:
+        return [Placement(target, len(nodes), (), False, f"not asked: {error}", ("tensorrt",))]
+    outside = tuple(Outside(node, op, why) for node, op, why in refused)
+    return [Placement(f"{target} (asked here)", len(nodes), outside, True, "", ("tensorrt",))]
+
+
+def _layers(content: bytes) -> Iterator[Layer]:
+    """8-bit is what comes out of a DequantizeLinear of 8 bits, and goes into a QuantizeLinear alone."""
+    onnx = require("onnx", "onnx")
+    graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(content)).graph
+    known = _OnnxValues(onnx, graph)
+    for node in graph.node:
+        if node.op_type not in _LAYERS:
+            continue
+        left, right, out = node.input[0], node.input[1], node.output[0]
+        depth = (
+            math.prod(known.shapes[right][1:])
+            if node.op_type == "Conv"
+            else known.shapes[left][-1 - _transposed(node)]
+        )
+        held = known.is_8bit(right)
+        yield Layer(
+            name=node.name or out,
+            macs=math.prod(known.shapes[out]) * depth,
+            product=node.op_type == _PRODUCT,
+            int8=held and known.is_8bit(left) and known.becomes_8bit(out),
+            weights_8bit=held,
+        )
+
+
+def _transposed(node: Any) -> int:
+    """1 where a Gemm takes its first factor transposed."""
+    return next((int(a.i) for a in node.attribute if a.name == "transA"), 0)
+
+
+class _OnnxValues:
+    """Shapes (an open axis counts as 1) and kinds of the values of a graph."""
+
+    def __init__(self, onnx: Any, graph: Any) -> None:
+        types = onnx.TensorProto
+        self.small = (types.INT8, types.UINT8)
+        held = [*graph.value_info, *graph.input, *graph.output]
+        tensors = {value.name: value.type.tensor_type for value in held}
+        self.shapes = {name: [d.dim_value or 1 for d in t.shape.dim] for name, t in tensors.items()}
+        self.kinds = {name: t.elem_type for name, t in tensors.items()}
+        for constant in graph.initializer:
+            self.shapes[constant.name], self.kinds[constant.name] = list(constant.dims), constant.data_type
+        self.makers = {out: node for node in graph.node for out in node.output}
+        self.takers: dict[str, list[str]] = {}
+        for node in graph.node:
+            for name in node.input:
+                self.takers.setdefault(name, []).append(node.op_type)
+
+    def is_8bit(self, name: str) -> bool:
+        """Whether a value is 8-bit integers, scaled."""
+        maker = self.makers.get(name)
+        if maker is None or maker.op_type != "DequantizeLinear":
+            return False
+        return self.kinds.get(maker.input[0]) in self.small
+
+    def becomes_8bit(self, name: str) -> bool:
+        """Whether all that take a value take it as 8-bit integers."""
+        return set(self.takers.get(name, [""])) == {"QuantizeLinear"}
