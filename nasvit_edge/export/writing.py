@@ -170,10 +170,10 @@ def _attempts(
     return min(tried, key=lambda pair: _shortfall(pair[0].check))
 
 
-def _shortfall(check: Check) -> tuple[bool, bool, bool, float]:
+def _shortfall(check: Check) -> tuple[bool, bool, bool, float, float]:
     """Less is better."""
     exact = bool(check.inexact())
-    return (not check.passed, bool(check.doubts()), exact, check.top1_drop or 0.0)
+    return (not check.passed, bool(check.doubts()), exact, check.top1_drop or 0.0, -(check.snr_db or 0.0))
 
 
 def _recipe(subnet: Subnet, options: Options, output: str) -> Recipe:

@@ -11,13 +11,15 @@ import time
 from pathlib import Path
 
 import pytest
+from commands import run
 
 from nasvit_edge import files
 
 PROGRAM = [sys.executable, "-m", "nasvit_edge.cli"]
 
 
-def run(*arguments, cwd=None, **environment):
+def program(*arguments, cwd=None, **environment):
+    """The program itself, in a process of its own: what takes seconds a command."""
     made = subprocess.run(
         [*PROGRAM, *map(str, arguments)],
         capture_output=True,
@@ -56,11 +58,11 @@ def table_of(space_name, path, each_ms=1.0):
 
 def test_help_comes_fast():
     """In 0.3 s; where the machine is slow, in twice what Python and typer take by themselves."""
-    run("--help")
+    program("--help")
     took, bare = [], []
     for _ in range(5):
         start = time.perf_counter()
-        assert run("--help").returncode == 0
+        assert program("--help").returncode == 0
         middle = time.perf_counter()
         subprocess.run([sys.executable, "-c", "import typer, rich.console"], check=True)
         took.append(middle - start)
@@ -383,7 +385,10 @@ def test_a_name_that_is_no_text_is_printed_on_stdout():
 
 def test_the_program_runs_as_a_module():
     assert Path(__file__).exists()
-    assert run("--version").stdout.strip()
+    assert program("--version").stdout.strip()
+    made = program("search", "--latency", "20")
+    assert made.returncode == 2
+    assert "latency" in one_error(made)
 
 
 def test_a_table_that_does_not_say_where_it_was_measured_is_refused_unless_named(tmp_path):
