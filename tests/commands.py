@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from typing import Any, NamedTuple
+from unittest import mock
 
 from typer.testing import CliRunner
 
@@ -18,6 +20,7 @@ class Done(NamedTuple):
 
 def run(*arguments: Any, cwd: Any = ".", **environment: str) -> Done:
     """What `nasvit-edge ARGUMENTS` ends with in a folder; what it prints is not a terminal's."""
-    with contextlib.chdir(cwd):
-        done = CliRunner().invoke(app, list(map(str, arguments)), env=environment, catch_exceptions=False)
+    words = ["nasvit-edge", *map(str, arguments)]
+    with contextlib.chdir(cwd), mock.patch.object(sys, "argv", words):
+        done = CliRunner().invoke(app, words[1:], env=environment, catch_exceptions=False)
     return Done(done.exit_code, done.stdout, done.stderr)
