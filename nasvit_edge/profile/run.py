@@ -28,6 +28,7 @@ from nasvit_edge.profile.renewal import Renewal, renewal
 from nasvit_edge.profile.session import OnProgress, Session
 from nasvit_edge.profile.summary import canary_report, composed, summaries
 from nasvit_edge.space import SearchSpace
+from nasvit_edge.transport.answers import Description
 from nasvit_edge.transport.connect import Ways, connect
 from nasvit_edge.transport.job import Runner
 from nasvit_edge.transport.local import BUSY, missing_runtime
@@ -145,7 +146,7 @@ def measure_table(
     ):
         refuse_overwriting(path, space)
         about = _about(runner, note)
-        if device.transport == "ssh" and runtime not in about["runtimes"]:
+        if device.transport == "ssh" and runtime not in about.runtimes:
             raise missing_runtime(device, runtime)
         plan = _plan(space, device, choice, runner, about)
         renewing = None if choice.again or choice.sample else renewal(path, space, plan)
@@ -160,26 +161,30 @@ def measure_table(
             raise DeviceError(
                 f"{error}; {len(journal.entries)} finished measurements are kept, the same command continues"
             ) from None
-        how = {"target": device.name, "transport": device.transport, "conditions": about["conditions"]}
+        how: dict[str, Any] = {
+            "target": device.name,
+            "transport": device.transport,
+            "conditions": about.conditions,
+        }
         how["arithmetic"] = arithmetic.shares(models)
         files.write_json(path, content | how)
         journal.remove()
     return path
 
 
-def _plan(space: SearchSpace, device: Device, choice: Choice, runner: Runner, about: dict[str, Any]) -> Plan:
+def _plan(space: SearchSpace, device: Device, choice: Choice, runner: Runner, about: Description) -> Plan:
     runtime, threads, precision = prepare(device, choice)
     return Plan(
         device=choice.name or device.name,
         runtime=runtime,
-        runtime_version=about["runtimes"].get(runtime),
+        runtime_version=about.runtimes.get(runtime),
         threads=threads,
         cores=device.cores or runner.cores(threads),
         precision=precision,
         space=space.name,
         protocol=load_protocol(choice.protocol),
         seed=choice.seed,
-        fingerprint=about["about"],
+        fingerprint=about.about,
         code=code_digest(),
         program_sha256=device.program_sha256(),
     )
@@ -215,10 +220,10 @@ def _require(device: Device, runtime: str) -> None:
         )
 
 
-def _about(runner: Runner, note: Note) -> dict[str, Any]:
+def _about(runner: Runner, note: Note) -> Description:
     """What the runner says of its device; warns where the device is busy."""
     answer = runner.about()
-    busy = answer["busy_cores"]
+    busy = answer.busy_cores
     if busy is not None and busy > BUSY:
         note(f"other work keeps {busy:.1f} cores of the device busy: expect slow and scattered latencies")
     return answer

@@ -19,6 +19,7 @@ from nasvit_edge.profile.models import Item, Models, subnet_id
 from nasvit_edge.profile.protocol import PROTOCOLS
 from nasvit_edge.profile.trust import other_machine
 from nasvit_edge.space import SubnetConfig
+from nasvit_edge.transport.answers import Failure
 from nasvit_edge.transport.connect import Ways, connect
 from nasvit_edge.transport.job import Job, Runner
 
@@ -68,10 +69,10 @@ def measure_subnets(
             for item in rng.sample(items, len(items)):
                 runner.fresh()
                 answer = runner.measure(_job(item, prepared[item.id][0], raw, cores, seed))
-                if "error" in answer:
-                    raise MeasurementError(f"subnet {item.id} could not be measured: {answer['error']}")
+                if isinstance(answer, Failure):
+                    raise MeasurementError(f"subnet {item.id} could not be measured: {answer.error}")
                 assert item.config is not None
-                taken[item.config].append(_visit(answer["samples_us"]))
+                taken[item.config].append(_visit(answer.samples_us))
                 done = sum(map(len, taken.values()))
                 on_progress(done, passes * len(items), f"{what}, pass {turn + 1}")
     return taken
@@ -114,7 +115,7 @@ def _is_this_machine(device: Device) -> bool:
 
 
 def _same_device(table: LatencyTable, runner: Runner) -> None:
-    other = other_machine(table, runner.about()["about"])
+    other = other_machine(table, runner.about().about)
     if other is not None:
         raise _not_here(table, other)
 
@@ -123,7 +124,7 @@ def _not_here(table: LatencyTable, why: str) -> DeviceError:
     return DeviceError(f"subnets of table {table.path.name!r} cannot be measured here: {why}")
 
 
-def _visit(samples_us: Any) -> Visit:
+def _visit(samples_us: Sequence[float]) -> Visit:
     median, p90 = np.quantile(np.asarray(samples_us, np.float64) / 1e3, [0.5, 0.9])
     return Visit(float(median), float(p90))
 

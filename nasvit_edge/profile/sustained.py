@@ -16,7 +16,9 @@ from nasvit_edge.profile.conversion import convert_all
 from nasvit_edge.profile.models import Item, Models, subnet_id
 from nasvit_edge.profile.protocol import load_protocol
 from nasvit_edge.profile.summary import digits
+from nasvit_edge.records import content
 from nasvit_edge.space import SubnetConfig
+from nasvit_edge.transport.answers import Failure, Measurement
 from nasvit_edge.transport.job import MODEL_SECONDS, Job, OnProgress, Runner
 
 SHORTEST_S = 2.0
@@ -49,20 +51,18 @@ def sustain(
         on_progress(0, 1, f"sustained: one subnet for {seconds:g} s")
         answer = runner.measure(_job(item, path, raw, runner, seconds, seed), MODEL_SECONDS)
         on_progress(1, 1, "sustained")
-    if "error" in answer:
+    if isinstance(answer, Failure):
         raise MeasurementError(
-            f"the sustained run failed: {answer['error']}; run it again: {table.profiling(sustained=f'{seconds:g}s')}"
+            f"the sustained run failed: {answer.error}; run it again: {table.profiling(sustained=f'{seconds:g}s')}"
         )
-    windows = answer.get("windows") or []
+    windows = answer.windows or ()
     if not windows or windows[-1][0] < 0.9 * seconds:
         reached = windows[-1][0] if windows else 0.0
         raise MeasurementError(
             f"the sustained run ended after {reached:.0f} of {seconds:g} s; run it again: {table.profiling(sustained=f'{seconds:g}s')}"
         )
     return (
-        report(windows, seconds)
-        | {"config": config.to_dict(), "flags": answer.get("flags", [])}
-        | _states(answer)
+        report(windows, seconds) | {"config": config.to_dict(), "flags": list(answer.flags)} | _states(answer)
     )
 
 
@@ -127,7 +127,6 @@ def _job(item: Item, model: str, raw: dict[str, Any], runner: Runner, seconds: f
     )
 
 
-def _states(answer: dict[str, Any]) -> dict[str, Any]:
-    return (
-        {"state": [answer["before"], answer["after"]]} if answer.get("before") and answer.get("after") else {}
-    )
+def _states(answer: Measurement) -> dict[str, Any]:
+    told = (answer.before, answer.after)
+    return {"state": [content(state) for state in told]} if None not in told else {}

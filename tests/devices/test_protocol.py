@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from reference_coreml import DEVICES, SCHEMA, SPACE, faults
 
 from nasvit_edge.profile.models import Item, Models
+from nasvit_edge.records import content
+from nasvit_edge.transport import answers as replies
 from nasvit_edge.transport import job as jobs
 from nasvit_edge.transport.publish import published
 
@@ -30,7 +32,7 @@ def test_every_reference_leads_somewhere_and_every_definition_is_used():
 
 
 def test_flags_are_those_that_tables_know():
-    assert set(SCHEMA["$defs"]["flags"]["items"]["enum"]) == set(jobs.FLAGS)
+    assert set(SCHEMA["$defs"]["flags"]["items"]["enum"]) == set(replies.FLAGS)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +122,7 @@ ANSWER = st.fixed_dictionaries(
         "first_ms": NUMBERS,
         "cpu_share": NUMBERS,
         "energy_mj": NUMBERS,
-        "flags": st.one_of(NUMBERS, st.lists(st.sampled_from([*jobs.FLAGS, "other"]), max_size=3)),
+        "flags": st.one_of(NUMBERS, st.lists(st.sampled_from([*replies.FLAGS, "other"]), max_size=3)),
         "windows": st.one_of(NUMBERS, st.lists(st.lists(st.floats(0.1, 9), max_size=3), max_size=3)),
         "before": STATE,
         "after": STATE,
@@ -131,8 +133,9 @@ ANSWER = st.fixed_dictionaries(
 
 @given(answer=ANSWER)
 def test_whatever_a_device_answers_what_is_taken_of_it_is_of_the_protocol(answer):
-    found = jobs.measurement(answer, "m")
-    assert not faults(found, "error" if "error" in found else "measurement")
+    found = replies.measurement(answer, "m")
+    kind = "error" if isinstance(found, replies.Failure) else "measurement"
+    assert not faults(content(found), kind)
 
 
 @pytest.mark.parametrize("kind", ["job", "measurement", "error", "description", "results", "bundle"])

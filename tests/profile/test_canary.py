@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasvit_edge.profile import canary
+from nasvit_edge.profile.journal import Entry
 from nasvit_edge.profile.protocol import load_protocol
 from nasvit_edge.profile.summary import canary_report, summaries
 from nasvit_edge.space import load_space
@@ -15,7 +16,7 @@ PROTOCOL = load_protocol("default")
 
 
 def entry(name, visit, reading, us):
-    return {"id": name, "visit": visit, "reading": reading, "samples_us": [us] * 12, "graph": "g"}
+    return Entry(id=name, visit=visit, reading=reading, samples_us=(us,) * 12, graph="g", runtime_version="1")
 
 
 def readings(speeds):

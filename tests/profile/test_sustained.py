@@ -10,6 +10,7 @@ from conftest import TINY, one_line, only_user_errors, space_of
 from hypothesis import given
 from hypothesis import strategies as st
 from made_up import table
+from msgspec.structs import replace
 
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import MeasurementError, NasvitEdgeError, TableError
@@ -17,8 +18,10 @@ from nasvit_edge.latency import load_table
 from nasvit_edge.profile import sustained
 from nasvit_edge.profile.run import profile
 from nasvit_edge.space import load_space
-from nasvit_edge.transport.job import failed
+from nasvit_edge.transport.answers import Failure, Measurement
 from nasvit_edge.transport.local import local_runner
+
+RUN = Measurement(id="m", samples_us=(1.0,), runtime_version="1")
 
 
 def silent(done, total, detail):
@@ -62,7 +65,7 @@ class Ended:
         return ()
 
     def measure(self, job, _timeout_s=0.0):
-        return self.answer | {"id": job.id}
+        return replace(self.answer, id=job.id)
 
 
 @pytest.fixture
@@ -77,9 +80,9 @@ def unmeasured():
 @pytest.mark.parametrize(
     ("answer", "match"),
     [
-        (failed("m", "the runner died"), "the runner died"),
-        ({"samples_us": [1.0]}, "ended after 0 of 100 s"),
-        ({"samples_us": [1.0], "windows": [[1.0, 5.0], [30.0, 5.0]]}, "ended after 30 of 100 s"),
+        (Failure(id="m", error="the runner died"), "the runner died"),
+        (RUN, "ended after 0 of 100 s"),
+        (replace(RUN, windows=((1.0, 5.0), (30.0, 5.0))), "ended after 30 of 100 s"),
     ],
 )
 def test_a_run_that_was_cut_short_is_no_measurement(unmeasured, answer, match):
@@ -91,7 +94,7 @@ def test_a_run_that_was_cut_short_is_no_measurement(unmeasured, answer, match):
 
 def test_a_run_of_a_moment_is_refused(unmeasured):
     with pytest.raises(NasvitEdgeError, match="too short"):
-        sustained.sustain(unmeasured, Ended({}), 0.5, 0, silent)
+        sustained.sustain(unmeasured, Ended(RUN), 0.5, 0, silent)
 
 
 @given(
