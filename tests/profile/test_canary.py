@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from nasvit_edge.latency.file import State
 from nasvit_edge.profile import canary
 from nasvit_edge.profile.journal import Entry
 from nasvit_edge.profile.protocol import load_protocol
@@ -61,6 +63,7 @@ def test_where_nothing_else_is_left_it_counts_and_says_so():
 
 
 def test_preempted_and_throttled_measurements_are_flagged():
-    entries = [*readings([1, 1]), entry("op", 0, 0, 10.0) | {"cpu_share": 0.5}]
-    entries[-1] |= {"before": {"clocks_mhz": [2000]}, "after": {"clocks_mhz": [1200]}}
+    entries = [*readings([1, 1]), replace(entry("op", 0, 0, 10.0), cpu_share=0.5)]
+    before, after = State(clocks_mhz=(2000,)), State(clocks_mhz=(1200,))
+    entries[-1] = replace(entries[-1], before=before, after=after)
     assert summaries(entries, PROTOCOL)["op"]["flags"] == ["preempted", "throttled"]

@@ -33,7 +33,8 @@ from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.profile.protocol import PROTOCOLS
 from nasvit_edge.profile.run import Choice, measure_table
 from nasvit_edge.profile.subnets import measure_subnets
-from nasvit_edge.transport.answers import Failure, Measurement
+from nasvit_edge.records import content
+from nasvit_edge.transport.answers import Failure, Lost, Measurement
 from nasvit_edge.transport.connect import Ways, check, connect
 from nasvit_edge.transport.job import Job
 from nasvit_edge.transport.process import LineProcess
@@ -124,8 +125,8 @@ def told(server, device, ways=None):
 
     def checked(child, request, timeout_s):
         answer = real(child, valid("ssh_request", request), timeout_s)
-        if "lost" not in answer:
-            valid("ssh_answer", answer)
+        if not isinstance(answer, Lost):
+            valid("ssh_answer", content(answer))
         return answer
 
     with (
