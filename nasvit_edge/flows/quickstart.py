@@ -83,7 +83,7 @@ def _table(space: SearchSpace, folder: Path, note: Note, on_progress: OnProgress
         table = load_table(path)
         found = concerns(table, [space.smallest(), space.largest()])
         if not found:
-            note(f"using the latency table measured on {table.raw['date']}")
+            note(f"using the latency table measured on {table.file.date}")
             return table
         note(f"measuring again, not using the latency table here: {found[0].text}")
     note("measuring every op of the space on this machine (protocol quick)")

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from nasvit_edge import files
 from nasvit_edge.errors import DeviceError, MeasurementError, NasvitEdgeError
 from nasvit_edge.latency import table_name
+from nasvit_edge.latency.file import Canaries, Sampling
 from nasvit_edge.latency.table import refuse_overwriting
 from nasvit_edge.ops import all_ops
 from nasvit_edge.profile import canary, sampling
@@ -20,6 +23,7 @@ from nasvit_edge.profile.offline import SCHEMA, nonce, sealed
 from nasvit_edge.profile.protocol import Protocol
 from nasvit_edge.profile.run import Plan, table_content
 from nasvit_edge.profile.summary import summaries
+from nasvit_edge.records import write
 from nasvit_edge.space import SearchSpace, known_space
 from nasvit_edge.transport.answers import Answer, Description, Failure, about_of, checked, measured
 
@@ -85,11 +89,11 @@ def read_results(
             files.write_json(waiting.path, sealed(waiting.state))
         _nothing_missing(waiting, journal, failures)
         sampled = _sampled(waiting, journal, note)
-        told = {key: waiting.state[key] for key in ("target", "transport")} | {"conditions": about.conditions}
-        content = table_content(waiting.space, plan, journal, sampled)
-        _warn(content["canaries"], note)
+        told = {key: waiting.state[key] for key in ("target", "transport")}
+        made = table_content(waiting.space, plan, journal, sampled)
+        _warn(made.canaries, note)
         refuse_overwriting(waiting.table, waiting.space)
-        files.write_json(waiting.table, content | told)
+        write(waiting.table, replace(made, **told, conditions=about.conditions))
         waiting.path.unlink(missing_ok=True)
         journal.remove()
     return waiting.table
@@ -223,27 +227,28 @@ def _named(missing: dict[str, None], failures: dict[str, str]) -> Iterator[str]:
         yield f"{name}: {' '.join(failures[name].split())[:160]}" if name in failures else name
 
 
-def _sampled(waiting: _Waiting, journal: Journal, note: Note) -> dict[str, Any] | None:
+def _sampled(waiting: _Waiting, journal: Journal, note: Note) -> Sampling | None:
     """What the table says of the sample that the bundle was."""
     sample = waiting.state["sample"]
     if sample is None:
         return None
     ops, found = all_ops(waiting.space), summaries(journal.entries, waiting.protocol)
-    medians = {op.key(): found[op.key()]["median_ms"] for op in ops if op.key() in found}
+    medians = {op.key(): found[op.key()].median_ms for op in ops if op.key() in found}
     report = sampling.cross_validation(ops, medians)
-    counts = {"measured": len(medians), "ops": len(ops)}
     if report["error"] > sample["error"]:
         note(
             f"cross-validated error of the ops that were not measured: {report['error']:.1%}, more than {sample['error']:.1%}; "
             "for a better table write a bundle with a larger sample"
         )
-    return report | {"share": sample["share"], "target": sample["error"]} | counts
+    return Sampling(
+        **report, share=sample["share"], target=sample["error"], measured=len(medians), ops=len(ops)
+    )
 
 
-def _warn(canaries: dict[str, Any], note: Note) -> None:
+def _warn(canaries: Canaries | None, note: Note) -> None:
     """A device cannot be asked again what it measured while its speed changed."""
-    if canaries["set_aside"]:
+    if canaries is not None and canaries.set_aside:
         note(
-            f"{canaries['set_aside']} of {canaries['measured']} measurements were made while the device changed its speed "
-            f"(by up to {canaries['largest']:.0%}) and are set aside where there are others; run the bundle on a cool, quiet device"
+            f"{canaries.set_aside} of {canaries.measured} measurements were made while the device changed its speed "
+            f"(by up to {canaries.largest:.0%}) and are set aside where there are others; run the bundle on a cool, quiet device"
         )

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from nasvit_edge.latency.composition import Composition
-from nasvit_edge.latency.context import PLAIN, Parts, fit_context
-from nasvit_edge.latency.file import State
+from nasvit_edge.latency.context import PLAIN, Context, Parts, fit_context
+from nasvit_edge.latency.file import Canaries, OpEntry, State
 from nasvit_edge.latency.samples import pack
 from nasvit_edge.latency.table import LatencyTable
 from nasvit_edge.profile import canary
 from nasvit_edge.profile.journal import Entry
 from nasvit_edge.profile.protocol import Protocol
-from nasvit_edge.records import content
 from nasvit_edge.space import SubnetConfig
 from nasvit_edge.transport.answers import Measurement
 
@@ -25,7 +23,7 @@ _FITTED = 3  # subnets that a composition is fitted on, at least
 _CLOCK = 0.9  # of the clock before that should be left after
 
 
-def summaries(entries: Sequence[Entry], protocol: Protocol) -> dict[str, dict[str, Any]]:
+def summaries(entries: Sequence[Entry], protocol: Protocol) -> dict[str, OpEntry]:
     """Item id -> its entry of the table, from the measurements made while the canaries were steady."""
     factors = canary.factors(entries)
     grouped: dict[str, list[Entry]] = {}
@@ -40,7 +38,7 @@ def summaries(entries: Sequence[Entry], protocol: Protocol) -> dict[str, dict[st
     return found
 
 
-def _summary(entries: list[Entry], flags: set[str], protocol: Protocol) -> dict[str, Any]:
+def _summary(entries: list[Entry], flags: set[str], protocol: Protocol) -> OpEntry:
     """Median of the visits' medians; p90 and MAD over all samples; in ms."""
     visits = [np.array(entry.samples_us, np.float64) / 1e3 for entry in entries]
     samples = np.concatenate(visits)
@@ -48,20 +46,25 @@ def _summary(entries: list[Entry], flags: set[str], protocol: Protocol) -> dict[
     flags |= {flag for entry in entries for flag in flags_of(entry)}
     if _width(samples) > 2 * protocol.precision:
         flags.add("unsteady")
-    return (
-        {
-            "median_ms": digits(median),
-            "p90_ms": digits(max(median, float(np.quantile(samples, 0.9)))),
-            "mad_ms": digits(float(np.median(np.abs(samples - median)))),
-            "runs": int(sum(len(e.samples_us) * (e.inner or 1) for e in entries)),
-            "visits": len(entries),
-            "graph": entries[-1].graph,
-            "flags": sorted(flags),
-            "samples": [pack(entry.samples_us) for entry in entries],
-        }
-        | _states(entries)
-        | _energy(entries)
+    told = (entries[0].before, entries[-1].after)
+    energy = [entry.energy_mj for entry in entries if entry.energy_mj is not None]
+    return OpEntry(
+        median_ms=digits(median),
+        p90_ms=digits(max(median, float(np.quantile(samples, 0.9)))),
+        mad_ms=digits(float(np.median(np.abs(samples - median)))),
+        runs=sum(len(e.samples_us) * (e.inner or 1) for e in entries),
+        visits=len(entries),
+        graph=entries[-1].graph,
+        flags=tuple(sorted(flags)),
+        samples=tuple(pack(entry.samples_us) for entry in entries),
+        state=both(*told),
+        energy_mj=digits(float(np.median(energy))) if energy else None,
     )
+
+
+def both(before: State | None, after: State | None) -> tuple[State, State] | None:
+    """The states around a measurement, where the device told both."""
+    return None if before is None or after is None else (before, after)
 
 
 def flags_of(entry: Measurement) -> Iterable[str]:
@@ -79,18 +82,6 @@ def _clock(state: State | None, unknown: float) -> float:
     return max(state.clocks_mhz) if state is not None and state.clocks_mhz else unknown
 
 
-def _states(entries: Sequence[Entry]) -> dict[str, Any]:
-    """Clocks and temperature before the first and after the last visit, where the device told them."""
-    told = (entries[0].before, entries[-1].after)
-    return {"state": [content(state) for state in told]} if None not in told else {}
-
-
-def _energy(entries: Sequence[Entry]) -> dict[str, Any]:
-    """Millijoule an inference, where the device reads its power."""
-    told = [entry.energy_mj for entry in entries if entry.energy_mj is not None]
-    return {"energy_mj": digits(float(np.median(told)))} if told else {}
-
-
 def _width(samples: np.ndarray[Any, np.dtype[np.float64]]) -> float:
     """The relative width of the median's 95 % interval, by order statistics."""
     ordered, count = np.sort(samples), len(samples)
@@ -99,22 +90,24 @@ def _width(samples: np.ndarray[Any, np.dtype[np.float64]]) -> float:
     return float((ordered[high] - ordered[low]) / ordered[count // 2])
 
 
-def canary_report(entries: Sequence[Entry], protocol: Protocol) -> dict[str, Any]:
+def canary_report(entries: Sequence[Entry], protocol: Protocol) -> Canaries:
     """What the canaries said: readings, the largest deviation, and how many measurements were set aside."""
     factors = canary.factors(entries)
     apart = [e for e in entries if not e.id.startswith(canary.PREFIX)]
-    return {
-        "models": sorted({e.id for e in entries if e.id.startswith(canary.PREFIX)}),
-        "threshold": protocol.drift,
-        "readings": [round(factor, 4) for factor in factors.values()],
-        "largest": round(max((abs(f - 1) for f in factors.values()), default=0.0), 4),
-        "set_aside": sum(canary.drifted(e, factors, protocol.drift) for e in apart),
-        "measured": len(apart),
-    }
+    return Canaries(
+        models=tuple(sorted({e.id for e in entries if e.id.startswith(canary.PREFIX)})),
+        threshold=protocol.drift,
+        readings=tuple(round(factor, 4) for factor in factors.values()),
+        largest=round(max((abs(f - 1) for f in factors.values()), default=0.0), 4),
+        set_aside=sum(canary.drifted(e, factors, protocol.drift) for e in apart),
+        measured=len(apart),
+    )
 
 
-def composed(table: LatencyTable, subnets: Sequence[tuple[SubnetConfig, float]]) -> dict[str, Any]:
-    """`context` and `composition` of a table from whole subnets and their latencies in ms.
+def composed(
+    table: LatencyTable, subnets: Sequence[tuple[SubnetConfig, float]]
+) -> tuple[Context, Composition]:
+    """Context and composition of a table from whole subnets and their latencies in ms.
 
     A space of one or two subnets has nothing to fit: one factor for all, and an interval as of a fit without a subnet to spare.
     """
@@ -122,9 +115,8 @@ def composed(table: LatencyTable, subnets: Sequence[tuple[SubnetConfig, float]])
     measured = [ms for _, ms in subnets]
     if len(subnets) < _FITTED:
         factor = np.median([ms / PLAIN.sum_ms(part) for part, ms in zip(parts, measured, strict=True)])
-        return {"context": asdict(PLAIN), "composition": asdict(Composition(float(factor), 0.0, 0.0, 1.0))}
-    context, composition = fit_context(parts, measured)
-    return {"context": asdict(context), "composition": asdict(composition)}
+        return PLAIN, Composition(float(factor), 0.0, 0.0, 1.0)
+    return fit_context(parts, measured)
 
 
 def digits(ms: float) -> float:

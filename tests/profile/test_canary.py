@@ -49,21 +49,21 @@ def test_what_was_measured_in_a_slow_spell_does_not_count():
     entries = readings([1, 1, 1, 1.5, 1, 1])
     entries += [entry("op", 0, 0, 10.0), entry("op", 1, 2, 15.0), entry("op", 2, 4, 10.2)]
     made = summaries(entries, PROTOCOL)["op"]
-    assert made["visits"] == 2
-    assert np.isclose(made["median_ms"], 0.0101)
-    assert made["flags"] == []
+    assert made.visits == 2
+    assert np.isclose(made.median_ms, 0.0101)
+    assert made.flags == ()
     report = canary_report(entries, PROTOCOL)
-    assert report["set_aside"] == 1
-    assert report["measured"] == 3
+    assert report.set_aside == 1
+    assert report.measured == 3
 
 
 def test_where_nothing_else_is_left_it_counts_and_says_so():
     entries = [*readings([1, 1, 1.5, 1]), entry("op", 0, 1, 15.0)]
-    assert summaries(entries, PROTOCOL)["op"]["flags"] == ["drift"]
+    assert summaries(entries, PROTOCOL)["op"].flags == ("drift",)
 
 
 def test_preempted_and_throttled_measurements_are_flagged():
     entries = [*readings([1, 1]), replace(entry("op", 0, 0, 10.0), cpu_share=0.5)]
     before, after = State(clocks_mhz=(2000,)), State(clocks_mhz=(1200,))
     entries[-1] = replace(entries[-1], before=before, after=after)
-    assert summaries(entries, PROTOCOL)["op"]["flags"] == ["preempted", "throttled"]
+    assert summaries(entries, PROTOCOL)["op"].flags == ("preempted", "throttled")

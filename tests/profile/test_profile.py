@@ -76,9 +76,9 @@ def test_no_journal_or_lock_is_left(profiled):
 def test_a_prediction_is_near_what_was_measured_whole(profiled):
     """Loose on purpose: test machines are busy."""
     table = load_table(profiled, space=_toml(profiled.parent.parent))
-    for whole in table.raw["subnets"]:
-        predicted = table.predict(SPACE.config(**whole["config"])).ms
-        assert 0.3 < predicted / whole["median_ms"] < 3
+    for whole in table.file.subnets:
+        predicted = table.predict(SPACE.config(**whole.config)).ms
+        assert 0.3 < predicted / whole.median_ms < 3
 
 
 @pytest.mark.slow
@@ -192,12 +192,12 @@ def test_a_sample_is_measured_and_the_rest_estimated(tmp_path):
         nano, protocol="quick", out=tmp_path, sample=profiling.Sample(share=0.2, error=0.9), note=notes.append
     )
     table = load_table(path)
-    raw = table.raw
-    assert 0.2 * len(all_ops(nano)) - 1 <= len(raw["ops"]) < 0.5 * len(all_ops(nano))
-    assert set(raw["ops"]) | set(raw["estimates"]) == {op.key() for op in all_ops(nano)}
-    assert not set(raw["ops"]) & set(raw["estimates"])
-    assert raw["sampling"]["measured"] == len(raw["ops"])
-    assert 0 < raw["sampling"]["error"] <= 0.9
+    file = table.file
+    assert 0.2 * len(all_ops(nano)) - 1 <= len(file.ops) < 0.5 * len(all_ops(nano))
+    assert set(file.ops) | set(file.estimates) == {op.key() for op in all_ops(nano)}
+    assert not set(file.ops) & set(file.estimates)
+    assert file.sampling.measured == len(file.ops)
+    assert 0 < file.sampling.error <= 0.9
     assert table.predict(nano.largest()).coverage < 1
     assert any("cross-validated error" in text for text in notes)
 

@@ -105,7 +105,7 @@ def profiled(phone, text, folder, validated):
         path = measure_table(space, phone.device(), runner, choice, out=folder)
         found = load_table(path, space=toml)
         report = validate(found, 12, runner=runner) if validated else None
-    packed = [entry["samples"] for entry in (*found.raw["ops"].values(), *found.raw["subnets"])]
+    packed = [entry.samples for entry in (*found.file.ops.values(), *found.file.subnets)]
     first = [e for e in map(json.loads, kept) if not e["id"].startswith("canary:")]
     assert len(first) >= 5
     assert all(
@@ -124,16 +124,16 @@ def check_table(phone, text, tmp_path, record, validated=False):
     configs = [space.smallest(), space.largest(), *(space.sample(random.Random(i)) for i in range(10))]
     ratios = [table.predict(config).ms / host.predict(config).ms for config in configs]
     record("phone / host", f"{np.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
-    record("validation", report and (report["mape"], report["within_10"], report["repeat_mape"]))
+    record("validation", report and (report.mape, report.within_10, report.repeat_mape))
     assert 0.5 < np.median(ratios) < 2
-    assert report is None or report["mape"] < 0.3
-    for whole in table.raw["subnets"]:
-        assert 0.5 < table.predict(space.config(**whole["config"])).ms / whole["median_ms"] < 2
-    assert table.raw["runtime_version"].startswith("benchmark_model (")
-    assert table.raw["conditions"]["benchmark_model_sha256"] == sha256(phone.tool)
-    assert table.raw["fingerprint"]["soc"] == "Acme A1000"
-    assert table.raw["cores"] == [7]
-    assert table.raw["transport"] == "adb"
+    assert report is None or report.mape < 0.3
+    for whole in table.file.subnets:
+        assert 0.5 < table.predict(space.config(**whole.config)).ms / whole.median_ms < 2
+    assert table.file.runtime_version.startswith("benchmark_model (")
+    assert table.file.conditions["benchmark_model_sha256"] == sha256(phone.tool)
+    assert table.file.fingerprint["soc"] == "Acme A1000"
+    assert table.file.cores == (7,)
+    assert table.file.transport == "adb"
     assert phone.left() == []
 
 

@@ -98,10 +98,10 @@ def test_from_the_qr_code_to_a_table_over_a_name_that_is_no_secure_context(chrom
     assert "--tls" in text
     (tmp_path / "micro.toml").write_text(MICRO)
     table = load_table(str(path), space=str(tmp_path / "micro.toml"))
-    assert table.raw["runtime_version"] == "1.30.0"
+    assert table.file.runtime_version == "1.30.0"
     assert set(table.ops_ms) == {op.key() for op in all_ops(SPACE)}
     assert 0 < table.call_ms < table.predict(SPACE.largest()).ms
-    assert all("coarse clock" in entry["flags"] for entry in table.raw["ops"].values())
+    assert all("coarse clock" in entry.flags for entry in table.file.ops.values())
 
 
 def test_over_tls_the_page_is_isolated_and_has_threads(chromium, ops, monkeypatch):

@@ -125,12 +125,12 @@ def test_from_the_qr_code_to_a_table_with_a_device_that_vanishes_again_and_again
     (tmp_path / "micro.toml").write_text(MICRO)
     table = load_table(str(path), space=str(tmp_path / "micro.toml"))
     assert table.predict(SPACE.largest()).ms > 0
-    assert table.raw["fingerprint"] == ABOUT
-    assert table.raw["runtime_version"] == "1.30.0"
-    assert table.raw["transport"] == "pull"
+    assert table.file.fingerprint == ABOUT
+    assert table.file.runtime_version == "1.30.0"
+    assert table.file.transport == "pull"
     apart = [name for name in phone.measured if not name.startswith("canary:")]
-    assert len(apart) == table.raw["canaries"]["measured"]  # what was answered is there, and once
-    assert set(table.raw["ops"]) <= set(apart)
+    assert len(apart) == table.file.canaries.measured  # what was answered is there, and once
+    assert set(table.file.ops) <= set(apart)
 
 
 def scanned(text):

@@ -21,13 +21,13 @@ import pytest
 from conftest import TINY, edited, one_line, only_user_errors, require_tool, space_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import parsed_table
 from transport.sshd import Proxy, descendants, running_sshd, wait_until
 
 from nasvit_edge import files
 from nasvit_edge.benchmark.plan import Entry, Protocol
 from nasvit_edge.benchmark.session import measure
 from nasvit_edge.errors import DeviceError
-from nasvit_edge.latency.table import parsed
 from nasvit_edge.ops import all_ops
 from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.profile.protocol import PROTOCOLS
@@ -141,7 +141,7 @@ def test_a_space_is_measured_whole_and_nothing_is_left(server, tmp_path):
     with told(server, device) as (runner, _):
         path = measure_table(SPACE, device, runner, QUICK, out=tmp_path)
         raw = json.loads(path.read_text())
-        table = parsed(path, raw, SPACE)
+        table = parsed_table(path, raw, SPACE)
         config = SPACE.largest()
         whole = measure_subnets(table, [config], 0, runner=runner)[config]
     assert sorted(raw["ops"]) == sorted(op.key() for op in all_ops(SPACE))

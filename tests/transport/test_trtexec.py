@@ -10,13 +10,13 @@ import pytest
 from conftest import one_line, only_user_errors
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up import parsed_table
 from transport.sshd import running_sshd, wait_until
 from transport.standins import JETSON_CLOCKS, NO_SUDO, NVPMODEL, SUDO, TEGRASTATS, trtexec
 from transport.test_ssh import QUICK, SPACE, job, once, runners, start_profile, told
 
 from nasvit_edge import files
 from nasvit_edge.errors import MeasurementError
-from nasvit_edge.latency.table import parsed
 from nasvit_edge.ops import all_ops
 from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.profile.run import measure_table, profile
@@ -149,14 +149,14 @@ def test_a_table_of_tensorrt_predicts_as_one_of_the_host_does(board, tmp_path, r
     device = jetson(board)
     with told(board, device, Ways(wait_s=30, lock_clocks=True)) as (runner, _):
         raw = json.loads(measure_table(SPACE, device, runner, QUICK, out=tmp_path).read_text())
-        table = parsed(tmp_path / "t.json", raw, SPACE)
+        table = parsed_table(tmp_path / "t.json", raw, SPACE)
     assert sorted(raw["ops"]) == sorted(op.key() for op in all_ops(SPACE))
     assert raw["runtime_version"] == "10.3.0"
     for whole in raw["subnets"]:
         predicted = table.predict(SPACE.config(**whole["config"])).ms
         assert 0.4 < predicted / whole["median_ms"] < 2.5  # test machines are busy
     path = profile(SPACE, protocol="quick", out=tmp_path)  # the stand-in runs ONNX Runtime as the host does
-    host = parsed(path, json.loads(path.read_text()), SPACE)
+    host = parsed_table(path, json.loads(path.read_text()), SPACE)
     configs = [SPACE.config(**whole["config"]) for whole in raw["subnets"]]
     ratios = [table.predict(config).ms / host.predict(config).ms for config in configs]
     record_property("ratios", sorted(ratios))
