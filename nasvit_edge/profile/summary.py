@@ -64,7 +64,8 @@ def _summary(entries: list[Entry], flags: set[str], protocol: Protocol) -> OpEnt
 
 def both(before: State | None, after: State | None) -> tuple[State, State] | None:
     """The states around a measurement, where the device told both."""
-    return None if before is None or after is None else (before, after)
+    silent = State()
+    return None if before in (None, silent) or after in (None, silent) else (before, after)
 
 
 def flags_of(entry: Measurement) -> Iterable[str]:

@@ -185,11 +185,11 @@ def _trimmed(message: Message) -> Message:
     return message | {"flags": known} | states
 
 
-def _state(message: Message) -> Message | None:
-    """Of a state what is of its kind; None of nothing."""
+def _state(message: Message) -> Message:
+    """Of a state what is of its kind."""
     thermal = message.get("thermal")
     short = {"thermal": printable(thermal)[:40]} if isinstance(thermal, str) else {}
-    return fitting(State, message | short) or None
+    return fitting(State, message | short)
 
 
 def _contradicting(found: Measurement) -> str:

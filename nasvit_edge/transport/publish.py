@@ -18,7 +18,8 @@ from nasvit_edge.transport.answers import (
     Flag,
     Measurement,
     Message,
-    measurement,
+    checked,
+    measured,
     printable,
 )
 from nasvit_edge.transport.job import Job
@@ -79,9 +80,7 @@ def judged(answer: Message | Failure, job: Job) -> Answer:
         return answer
     if answer.get("id") != job.id:
         return _failed(job, f"the device answered for another model: {printable(answer.get('id'))[:80]!r}")
-    if "error" in answer:
-        return _failed(job, answer["error"])
-    found = measurement(answer, job.id)
+    found = measured(checked(answer, job.id), job.id)
     if isinstance(found, Failure):
         return _failed(job, found.error)
     if job.sustained_s and found.windows is None:
