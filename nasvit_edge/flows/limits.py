@@ -126,10 +126,6 @@ def _split(text: str) -> tuple[str | None, str]:
     return device or None, bound
 
 
-def _positive(value: object) -> bool:
-    return isinstance(value, int | float) and 0 < value < 1e9
-
-
 def choices(texts: Sequence[str], option: str) -> dict[str, list[int]]:
     """`["mb4.depth=3,4"]` -> {"mb4.depth": [3, 4]}."""
     found: dict[str, list[int]] = {}

@@ -54,10 +54,8 @@ class LocalRunner:
         if not self.takes_turns:
             return one_by_one(self, jobs)
         self.fresh()
-        answer, names = (
-            self.child.request(requests(jobs), len(jobs) * MODEL_SECONDS),
-            [job.id for job in jobs],
-        )
+        names = [job.id for job in jobs]
+        answer = self.child.request(requests(jobs), len(jobs) * MODEL_SECONDS)
         return [measured(own, name) for own, name in zip(in_turns(answer, names), names, strict=True)]
 
     def fresh(self) -> None:

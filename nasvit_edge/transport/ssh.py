@@ -52,11 +52,9 @@ class SshRunner:
         answer = self.link.ask({"id": "about", "ask": "about"}, _ABOUT_S)
         told = about_of(answer, self.device.name, SshDescription)
         runtimes = {name: trtexec.version(text) for name, text in told.runtimes.items()}
-        self.conditions = told.conditions | jetson.conditions(
-            told.board
-        )  # what measuring adds, the table says too
+        self.conditions = told.conditions | jetson.conditions(told.board)
         self.flags = jetson.flags(told.board, self.conditions)
-        self.told = replace(told, runtimes=runtimes, conditions=self.conditions)
+        self.told = replace(told, runtimes=runtimes, conditions=self.conditions)  # with what measuring adds
         self._say(self.conditions)
         return self.told
 
@@ -111,10 +109,8 @@ class SshRunner:
         return found
 
     def _taken_turns(self, jobs: Sequence[Job], paths: list[str]) -> list[Answer]:
-        answer, names = (
-            self.link.ask(requests(jobs, model=paths), len(jobs) * MODEL_SECONDS),
-            [job.id for job in jobs],
-        )
+        names = [job.id for job in jobs]
+        answer = self.link.ask(requests(jobs, model=paths), len(jobs) * MODEL_SECONDS)
         return [self._flagged(own, name) for own, name in zip(in_turns(answer, names), names, strict=True)]
 
     def _measured(self, job: Job, path: str, timeout_s: float) -> Answer:
