@@ -46,7 +46,6 @@ def _summary(entries: list[Entry], flags: set[str], protocol: Protocol) -> OpEnt
     flags |= {flag for entry in entries for flag in flags_of(entry)}
     if _width(samples) > 2 * protocol.precision:
         flags.add("unsteady")
-    told = (entries[0].before, entries[-1].after)
     energy = [entry.energy_mj for entry in entries if entry.energy_mj is not None]
     return OpEntry(
         median_ms=digits(median),
@@ -57,7 +56,7 @@ def _summary(entries: list[Entry], flags: set[str], protocol: Protocol) -> OpEnt
         graph=entries[-1].graph,
         flags=tuple(sorted(flags)),
         samples=tuple(pack(entry.samples_us) for entry in entries),
-        state=both(*told),
+        state=both(entries[0].before, entries[-1].after),
         energy_mj=digits(float(np.median(energy))) if energy else None,
     )
 
