@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Sequence
+from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
@@ -228,10 +229,13 @@ def fitting(kind: type[Record], value: Any) -> dict[str, Any]:
     """An object's fields that are of their kinds."""
     own = value if isinstance(value, dict) else {}
     return {
-        part.name: own[part.name]
-        for part in msgspec.structs.fields(kind)
-        if part.name in own and _fits(own[part.name], part.type)
+        name: own[name] for name, type_ in _fields(kind).items() if name in own and _fits(own[name], type_)
     }
+
+
+@cache  # annotations are texts, and slow to read
+def _fields(kind: type[Record]) -> dict[str, Any]:
+    return {field.name: field.type for field in msgspec.structs.fields(kind)}
 
 
 def _fits(value: Any, kind: Any) -> bool:
