@@ -15,7 +15,7 @@ from nasvit_edge.records import Amount, Count, Fact, Figure, Name, Number, Recor
 
 Schema = Literal[2]
 SCHEMA: Schema = 2
-Latency = Annotated[float, Meta(gt=0, le=1e300, description="a latency in ms, above 0")]
+Latency = Annotated[float, Meta(ge=1e-9, lt=1e9, description="a latency in ms, from 1e-9 to below 1e9")]
 
 
 def _written(value: Any) -> Any:
