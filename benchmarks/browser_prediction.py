@@ -73,19 +73,19 @@ def main(options):
         path = measure_table(space, device, runner, choice, out=Path(options.keep or out), note=note)
         table = load_table(str(path))
         found = validate(table, options.subnets, options.seed + 1, runner=runner)
-    canaries = table.raw["canaries"]
+    canaries = table.file.canaries
     print(
-        f"{len(table.ops_ms)} ops, {options.protocol}, {table.raw['conditions']}; "
-        f"canaries at most {canaries['largest']:.1%} off, {canaries['set_aside']} of {canaries['measured']} set aside; "
-        f"composition error {table.raw['composition']['error']:.1%}"
+        f"{len(table.ops_ms)} ops, {options.protocol}, {table.file.conditions}; "
+        f"canaries at most {canaries.largest:.1%} off, {canaries.set_aside} of {canaries.measured} set aside; "
+        f"composition error {table.composition.error:.1%}"
     )
     print(
-        f"{options.subnets} whole subnets: {found['within_10']:.0%} within 10 % (aim 90 %), {found['within_5']:.0%} within 5 %; "
-        f"mean error {found['mape']:.1%}, bias {found['bias']:+.1%}, largest {found['largest']:.1%}, "
-        f"noise between passes {found['repeat_mape']:.1%}, tau {found['tau']:.3f}"
+        f"{options.subnets} whole subnets: {found.within_10:.0%} within 10 % (aim 90 %), {found.within_5:.0%} within 5 %; "
+        f"mean error {found.mape:.1%}, bias {found.bias:+.1%}, largest {found.largest:.1%}, "
+        f"noise between passes {found.repeat_mape:.1%}, tau {found.tau:.3f}"
     )
-    for row in found["subnets"] if options.rows else ():
-        print(f"  predicted {row['predicted_ms']:.3f} ms, measured {row['measured_ms']}")
+    for row in found.subnets if options.rows else ():
+        print(f"  predicted {row.predicted_ms:.3f} ms, measured {row.measured_ms}")
 
 
 if __name__ == "__main__":

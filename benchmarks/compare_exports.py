@@ -78,7 +78,7 @@ def measure(runtime: str, paths: dict[str, Path], rounds: int) -> dict[str, list
         for seed in range(rounds):
             for name, path in paths.items():
                 job = _job(name, path, runtime, seed)
-                found[name].append(statistics.median(runner.measure(job)["samples_us"]) / 1e3)
+                found[name].append(statistics.median(runner.measure(job).samples_us) / 1e3)
     return found
 
 

@@ -27,15 +27,15 @@ from nasvit_edge.transport.local import fastest_cores, local_runner
 
 def measured(table, items, name):
     """Medians in ms by a protocol, in the order of `items`."""
-    raw, protocol = table.raw, load_protocol(name)
+    file, protocol = table.file, load_protocol(name)
     with tempfile.TemporaryDirectory() as folder, local_runner(load_device("host").runner) as runner:
         session = Session(
             protocol=protocol,
-            runtime=raw["runtime"],
-            threads=raw["threads"],
-            cores=fastest_cores(raw["threads"]),
+            runtime=file.runtime,
+            threads=file.threads,
+            cores=fastest_cores(file.threads),
             seed=0,
-            models=Models(table.space, raw["runtime"], Path(folder), 0, raw["precision"]),
+            models=Models(table.space, file.runtime, Path(folder), 0, file.precision),
             journal=Journal(Path(folder, "journal.jsonl"), {}),
             runner=runner,
             canaries=canaries(table.space),
@@ -43,7 +43,7 @@ def measured(table, items, name):
         )
         session.measure(items)
         found = summaries(session.journal.entries, protocol)
-    return np.array([found[item.id]["median_ms"] for item in items])
+    return np.array([found[item.id].median_ms for item in items])
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import nasvit_edge as ne
 from nasvit_edge import files
 from nasvit_edge.errors import TableError
 from nasvit_edge.latency import LatencyTable
+from nasvit_edge.latency.file import SCHEMA, OpEntry, TableFile
 from nasvit_edge.ops import all_ops
 from nasvit_edge.searching.accuracy import load_accuracy
 from nasvit_edge.searching.limits import Limit
@@ -60,9 +61,17 @@ def measured(space, name):
 
 def by_macs(space):
     """What a search needs where no latency is known: every op takes a ms a GMAC, so of equals the smaller one wins."""
-    ops = {op.key(): max(op.macs(), 1) / 1e9 for op in all_ops(space)}
-    raw = {"device": "none", "runtime": "onnxruntime", "threads": 1, "precision": "fp32"}
-    return LatencyTable(Path("macs"), space, ops, 0.0, None, raw)
+    file = TableFile(
+        schema=SCHEMA,
+        device="none",
+        runtime="onnxruntime",
+        threads=1,
+        precision="fp32",
+        space=space.name,
+        ops={op.key(): OpEntry(median_ms=max(op.macs(), 1) / 1e9) for op in all_ops(space)},
+        call_ms=0.0,
+    )
+    return LatencyTable.of(Path("macs"), space, file)
 
 
 def found(space, table, accuracy, limit, resolution):

@@ -25,6 +25,7 @@ import nasvit_edge as ne
 from nasvit_edge import files
 from nasvit_edge.export import onnx
 from nasvit_edge.model.subnet import fold, materialise
+from nasvit_edge.transport.answers import Measurement
 from nasvit_edge.transport.job import Job
 from nasvit_edge.transport.local import fastest_cores, local_runner
 
@@ -141,8 +142,8 @@ def measured(models, rounds: int):
         for turn in range(rounds):
             for name in rng.sample(list(models), len(models)):
                 answer = runner.measure(job(name, models[name], turn))
-                assert "error" not in answer, answer
-                found[name].append(statistics.median(answer["samples_us"]) / 1e3)
+                assert isinstance(answer, Measurement), answer
+                found[name].append(statistics.median(answer.samples_us) / 1e3)
             print(f"round {turn + 1} of {rounds}", flush=True)
     return found
 

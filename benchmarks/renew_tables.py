@@ -8,10 +8,13 @@ gets the digest of its space's ops.
 import argparse
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from nasvit_edge import files
 from nasvit_edge.latency import load_table
 from nasvit_edge.ops import all_ops, ops_digest
 from nasvit_edge.profile.kept_graphs import Graphs
+from nasvit_edge.records import write
 
 
 def main() -> None:
@@ -26,16 +29,16 @@ def main() -> None:
 def renewed(path: Path) -> tuple[int, int]:
     """Rewrite a table; how many of its ops have the graph that was measured, and how many another one."""
     table = load_table(path)
-    today, entries = Graphs(table.raw["runtime"], table.raw["precision"]), dict(table.raw["ops"])
+    today, entries = Graphs(table.file.runtime, table.file.precision), dict(table.file.ops)
     other = 0
     for op in all_ops(table.space):
         hashes, entry = today.of(op), entries.get(op.key())
-        if entry is not None and entry.get("graph") in hashes:
-            entries[op.key()] = entry | {"graph": hashes[0]}
+        if entry is not None and entry.graph in hashes:
+            entries[op.key()] = replace(entry, graph=hashes[0])
         else:
             other += 1
     today.keep()
-    files.write_json(path, table.raw | {"ops": entries, "ops_digest": ops_digest(table.space)})
+    write(path, replace(table.file, ops=entries, ops_digest=ops_digest(table.space)))
     return len(entries) - other, other
 
 

@@ -16,15 +16,15 @@ SUBNETS = 40
 
 def judged(found):
     """Each aim with the figure beside it."""
-    r = found["repeat_mape"]
+    r = found.repeat_mape
     wide = max(0.05, 2 * r)
-    errors = [abs(row["predicted_ms"] / (sum(row["measured_ms"]) / 2) - 1) for row in found["subnets"]]
+    errors = [abs(row.predicted_ms / (sum(row.measured_ms) / 2) - 1) for row in found.subnets]
     inside = sum(error <= wide for error in errors) / len(errors)
     return [
-        (f"MAPE {found['mape']:.2%} (aim {max(0.03, r + 0.015):.2%})", found["mape"] <= max(0.03, r + 0.015)),
-        (f"largest {found['largest']:.2%} (aim 10%)", found["largest"] <= 0.10),
+        (f"MAPE {found.mape:.2%} (aim {max(0.03, r + 0.015):.2%})", found.mape <= max(0.03, r + 0.015)),
+        (f"largest {found.largest:.2%} (aim 10%)", found.largest <= 0.10),
         (f"{inside:.0%} within {wide:.1%} (aim 90%)", inside >= 0.9),
-        (f"tau {found['tau']:.3f} (aim 0.97)", found["tau"] >= 0.97),
+        (f"tau {found.tau:.3f} (aim 0.97)", found.tau >= 0.97),
     ]
 
 
@@ -37,6 +37,6 @@ if __name__ == "__main__":
         found = validate(load_table(path), SUBNETS, options.seed)
         figures = "  ".join(f"{'ok  ' if well else 'MISS'} {text}" for text, well in judged(found))
         print(
-            f"{path}: repeat noise {found['repeat_mape']:.2%}  {figures}  in interval {found['inside_interval']:.0%}",
+            f"{path}: repeat noise {found.repeat_mape:.2%}  {figures}  in interval {found.inside_interval:.0%}",
             flush=True,
         )

@@ -21,12 +21,18 @@ from nasvit_edge.errors import NasvitEdgeError
 T = TypeVar("T")
 
 # every number has bounds: a type without them takes NaN, which TOML can say
-Positive = Annotated[float, Meta(gt=0, lt=1e10, description="a number above 0 and below 1e10")]
+_NUMBER = "a number above 0 and below 1e10"
+Positive = Annotated[float, Meta(gt=0, lt=1e10, description=_NUMBER)]
+Number = (  # a whole one stays one
+    Annotated[int, Meta(gt=0, lt=10**10, description=_NUMBER)]
+    | Annotated[float, Meta(gt=0, lt=1e10, description=_NUMBER)]
+)
 Share = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
 Figure = Annotated[float, Meta(ge=-1e300, le=1e300, description="a number")]
 Amount = Annotated[float, Meta(ge=0, le=1e300, description="a number that is not negative")]
 Count = Annotated[int, Meta(ge=1, le=2**53)]
 Whole = Annotated[int, Meta(ge=0, le=2**53)]
+Fact = str | bool | int | float | None  # one of the things that devices tell of themselves
 # `$` alone matches before a line's end, too
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)", description="64 hex digits")]
 Name = Annotated[
@@ -87,7 +93,14 @@ def parse(kind: type[T], value: Any, where: str) -> T:
 
 def content(record: Any) -> Any:
     """A record as JSON holds it."""
-    return msgspec.to_builtins(record)
+    return _lists(msgspec.to_builtins(record))
+
+
+def _lists(value: Any) -> Any:
+    """With lists, as JSON is read, in place of tuples."""
+    if isinstance(value, dict):
+        return {key: _lists(item) for key, item in value.items()}
+    return [_lists(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def write(path: Path, record: Any) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+from nasvit_edge import records
 from nasvit_edge.latency import Composition, LatencyTable
 from nasvit_edge.latency.context import PLAIN
-from nasvit_edge.latency.estimate import Estimate
+from nasvit_edge.latency.file import SCHEMA, Guess, OpEntry, TableFile
+from nasvit_edge.latency.table import parsed as parsed_file
 from nasvit_edge.ops import all_ops
 from nasvit_edge.searching.accuracy import parsed
 from nasvit_edge.searching.result import Setting
@@ -36,10 +38,28 @@ def table(space, seed=0, composition=None, context=PLAIN, estimated=0.0, precisi
     """About proportional to MACs, with noise; `estimated`: the share of ops that are estimates."""
     rng = random.Random(seed)
     ops = {op.key(): (0.01 + op.macs() / 1e7) * rng.uniform(0.7, 1.3) for op in all_ops(space)}
-    guesses = {key: Estimate(ms, 0.05) for key, ms in ops.items() if rng.random() < estimated}
-    measured = {key: ms for key, ms in ops.items() if key not in guesses}
-    raw = {"device": "host", "runtime": "onnxruntime", "precision": precision, "threads": 1}
-    return LatencyTable(Path("t"), space, measured, 0.005, composition, raw, context, guesses)
+    measured = {key: ms for key, ms in ops.items() if rng.random() >= estimated}
+    file = table_file(
+        space,
+        precision=precision,
+        ops={key: OpEntry(median_ms=ms) for key, ms in measured.items()},
+        estimates={key: Guess(median_ms=ms, error=0.05) for key, ms in ops.items() if key not in measured},
+        call_ms=0.005,
+        context=context,
+        composition=composition,
+    )
+    return LatencyTable.of(Path("t"), space, file)
+
+
+def table_file(space, **more):
+    """The file of a table of the host."""
+    told = {"device": "host", "runtime": "onnxruntime", "precision": "fp32", "threads": 1, "call_ms": 0.0}
+    return TableFile(**{"schema": SCHEMA, "space": space.name} | told | more)
+
+
+def parsed_table(path, raw, space):
+    """The table that a file with this content holds."""
+    return parsed_file(path, records.parse(TableFile, raw, "latency table"), space)
 
 
 def predictor(space, seed=0, saturation=0.5):

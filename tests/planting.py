@@ -588,6 +588,7 @@ def offline(scene: Scene, *, results: bool) -> Kind:
 
 def pulled(scene: Scene) -> Kind:
     """What a browser or phone posts, as the server takes it."""
+    from nasvit_edge.records import content as content_of
     from nasvit_edge.transport.exchange import described
     from nasvit_edge.transport.job import Job
     from nasvit_edge.transport.publish import judged
@@ -626,7 +627,7 @@ def pulled(scene: Scene) -> Kind:
     def read() -> None:
         content = held[-1]
         made = described(json.dumps(content["hello"]).encode()), judged(copy.deepcopy(content["result"]), job)
-        assert all(text.isprintable() for text in _texts(made)), made
+        assert all(text.isprintable() for text in _texts([content_of(part) for part in made])), made
 
     return Kind("what a device posts", {"hello": told, "result": answer}, held.append, [read], ())
 

@@ -148,7 +148,7 @@ def test_the_hint_of_a_missing_table_measures_the_very_table_that_was_asked_for(
     follow(caught.value)
     answer = answering(Asked(**given), own, quiet)
     wanted = Asked(**given).wanted()
-    assert {key: answer.table.raw[key] for key in wanted.given()} == wanted.given()
+    assert {key: getattr(answer.table.file, key) for key in wanted.given()} == wanted.given()
     assert trusted(answer.table, quiet).path == answer.table.path
     with pytest.raises(NasvitEdgeError) as caught:
         steady_factor(answer.table)
@@ -173,7 +173,7 @@ def test_the_hints_of_a_table_of_another_machine_or_schema_mend_it(own):
         with pytest.raises(NasvitEdgeError) as caught:
             trusted(answering(Asked(), own, quiet).table, quiet)
         follow(caught.value)
-        assert trusted(answering(Asked(), own, quiet).table, quiet).raw["schema"] == raw["schema"]
+        assert trusted(answering(Asked(), own, quiet).table, quiet).file.schema == raw["schema"]
 
 
 def test_the_hint_of_a_missing_history_writes_it_where_it_was_asked_for(tmp_path, monkeypatch):

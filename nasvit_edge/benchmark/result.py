@@ -20,7 +20,8 @@ from nasvit_edge import files
 from nasvit_edge.benchmark.accuracy import Accuracy, read_accuracy
 from nasvit_edge.benchmark.fields import count, share, text
 from nasvit_edge.errors import NasvitEdgeError
-from nasvit_edge.transport.job import FLAGS, is_positive, measurement
+from nasvit_edge.records import content
+from nasvit_edge.transport.answers import FLAGS, Failure, is_positive, measurement
 
 SCHEMA = 1
 KIND = "benchmark"
@@ -164,9 +165,10 @@ def _measured(entry: Any, artifacts: int) -> Measured:
 def _round(entry: Any) -> dict[str, Any]:
     if not isinstance(entry, dict):
         raise ValueError(f"{str(entry)[:40]!r} is no round")
-    found = measurement(entry, "round")
-    if "error" in found:
-        raise ValueError(found["error"])
+    told = measurement(entry, "round")
+    if isinstance(told, Failure):
+        raise ValueError(told.error)
+    found: dict[str, Any] = content(told)
     figures = [*found["samples_us"], *(value for value in found.values() if isinstance(value, float))]
     if min(figures) < _LEAST:
         raise ValueError(f"{min(figures)!r} is no latency")

@@ -8,6 +8,8 @@ from typing import Any
 from nasvit_edge.benchmark.plan import Entry, Protocol, turn, units
 from nasvit_edge.errors import MeasurementError
 from nasvit_edge.profile.summary import flags_of
+from nasvit_edge.records import content
+from nasvit_edge.transport.answers import Answer, Failure
 from nasvit_edge.transport.job import Job, OnProgress, Runner
 
 DISTURBED = ("throttled", "preempted", "screen off", "low power mode")  # such a round counts for nothing
@@ -57,7 +59,7 @@ def clean(entry: dict[str, Any]) -> bool:
     return not set(DISTURBED) & set(entry["flags"])
 
 
-def _answers(runner: Runner, jobs: list[Job]) -> list[dict[str, Any]]:
+def _answers(runner: Runner, jobs: list[Job]) -> list[Answer]:
     if len(jobs) > 1:
         return runner.together(jobs)
     runner.fresh()
@@ -70,14 +72,10 @@ def _clean(found: Rounds, unit: Sequence[int]) -> int:
     return len(set.intersection(*kept))
 
 
-def _round(answer: dict[str, Any], entry: Entry, number: int, position: int) -> dict[str, Any]:
-    if "error" in answer:
+def _round(answer: Answer, entry: Entry, number: int, position: int) -> dict[str, Any]:
+    if isinstance(answer, Failure):
         raise MeasurementError(
-            f"artifact {entry.name!r} could not be measured in round {number + 1}: {answer['error']}"
+            f"artifact {entry.name!r} could not be measured in round {number + 1}: {answer.error}"
         )
-    flags = sorted(set(flags_of(answer)))
-    return {key: value for key, value in answer.items() if key != "id"} | {
-        "round": number,
-        "position": position,
-        "flags": flags,
-    }
+    told = {key: value for key, value in content(answer).items() if key != "id"}
+    return told | {"round": number, "position": position, "flags": sorted(set(flags_of(answer)))}

@@ -151,14 +151,17 @@ def _show(tables: list[LatencyTable], as_json: bool) -> None:
 
 
 def _summary(table: LatencyTable) -> dict[str, Any]:
+    from nasvit_edge.records import content
+
     keys = ("device", "runtime", "threads", "precision", "composition", "sustained", "validation")
-    return {"table": str(table.path), "ops": len(table.ops_ms)} | {key: table.raw.get(key) for key in keys}
+    told = content(table.file)
+    return {"table": str(table.path), "ops": len(table.ops_ms)} | {key: told.get(key) for key in keys}
 
 
 def _print(table: LatencyTable) -> None:
     from nasvit_edge.units import show_ms
 
-    raw = table.raw
+    file = table.file
     rows = []
     for end, config in (("smallest", table.space.smallest()), ("largest", table.space.largest())):
         made = table.predict(config)
@@ -168,22 +171,22 @@ def _print(table: LatencyTable) -> None:
             else f"{show_ms(made.low_ms)} .. {show_ms(made.high_ms)}"
         )
         rows.append([end, show_ms(made.ms), interval])
-    what = f"{raw['runtime']} {raw.get('runtime_version') or ''}".strip()
+    what = f"{file.runtime} {file.runtime_version or ''}".strip()
     print_table(
         ["subnet", "predicted", "90 % interval"],
         rows,
-        f"{len(table.ops_ms)} ops on {raw['device']}, {what}, {raw['precision']}, {raw['threads']} thread(s)",
+        f"{len(table.ops_ms)} ops on {file.device}, {what}, {file.precision}, {file.threads} thread(s)",
     )
-    drift = raw["canaries"]
-    note(
-        f"canaries: at most {drift['largest']:.1%} off; {drift['set_aside']} of {drift['measured']} measurements set aside"
-    )
-    warm = raw.get("sustained")
-    if warm:
+    drift, warm = file.canaries, file.sustained
+    if drift is not None:
         note(
-            f"sustained: {show_ms(warm['minute1_ms'])} in the first minute, {show_ms(warm['steady_ms'])} in the last quarter of "
-            f"{warm['seconds']:g} s (factor {warm['factor']:.3f}); search --steady keeps budgets when it is warm"
+            f"canaries: at most {drift.largest:.1%} off; {drift.set_aside} of {drift.measured} measurements set aside"
         )
-    if raw.get("validation"):
-        show_validation(raw["validation"])
+    if warm is not None:
+        note(
+            f"sustained: {show_ms(warm.minute1_ms)} in the first minute, {show_ms(warm.steady_ms)} in the last quarter of "
+            f"{warm.seconds:g} s (factor {warm.factor:.3f}); search --steady keeps budgets when it is warm"
+        )
+    if file.validation is not None:
+        show_validation(file.validation)
     note(f"table {table.path}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from nasvit_edge.cli import options
 from nasvit_edge.cli.errors import reported
 from nasvit_edge.cli.output import note, print_json, print_table, progress
 from nasvit_edge.hints import command
+
+if TYPE_CHECKING:
+    from nasvit_edge.latency.file import Validation
 
 Table = Annotated[
     str, typer.Argument(help="A table: its file, its name in `tables list`, or host:litert:2t.")
@@ -139,22 +142,24 @@ def validate(
     show_validation(found, as_json)
 
 
-def show_validation(found: dict[str, Any], as_json: bool = False) -> None:
+def show_validation(found: Validation, as_json: bool = False) -> None:
     """The report as a table."""
+    from nasvit_edge.records import content
+
     if as_json:
-        print_json(found)
+        print_json(content(found))
         return
     rows = [
-        ["mean error (MAPE)", f"{found['mape']:.2%}"],
-        ["machine's own repeat noise", f"{found['repeat_mape']:.2%}"],
-        ["bias", f"{found['bias']:+.2%}"],
-        ["largest error", f"{found['largest']:.2%}"],
-        ["within 5 % / 10 %", f"{found['within_5']:.0%} / {found['within_10']:.0%}"],
-        ["Kendall tau, all / narrow bands", f"{found['tau']:.3f} / {found['tau_bands']:.3f}"],
+        ["mean error (MAPE)", f"{found.mape:.2%}"],
+        ["machine's own repeat noise", f"{found.repeat_mape:.2%}"],
+        ["bias", f"{found.bias:+.2%}"],
+        ["largest error", f"{found.largest:.2%}"],
+        ["within 5 % / 10 %", f"{found.within_5:.0%} / {found.within_10:.0%}"],
+        ["Kendall tau, all / narrow bands", f"{found.tau:.3f} / {found.tau_bands:.3f}"],
     ]
-    if found["inside_interval"] is not None:
-        rows.append(["inside the 90 % interval", f"{found['inside_interval']:.0%}"])
-    print_table(["of predictions", "value"], rows, f"{found['count']} whole subnets, each measured twice")
+    if found.inside_interval is not None:
+        rows.append(["inside the 90 % interval", f"{found.inside_interval:.0%}"])
+    print_table(["of predictions", "value"], rows, f"{found.count} whole subnets, each measured twice")
 
 
 def refit(

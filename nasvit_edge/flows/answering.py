@@ -149,11 +149,10 @@ def resting_on_changed(table: LatencyTable, config: SubnetConfig) -> dict[str, A
 
 def validity(table: LatencyTable) -> str:
     """What is known of a table's predictions, in one line."""
-    found: Any = table.raw.get("validation")
-    try:
-        return (
-            f"predictions off by {found['mape']:.1%} on average over {found['count']} whole subnets "
-            f"({found['within_10']:.0%} within 10 %), which repeat within {found['repeat_mape']:.1%}"
-        )
-    except (TypeError, KeyError, ValueError):
+    found = table.file.validation
+    if found is None:
         return "predictions not validated (nasvit-edge tables validate)"
+    return (
+        f"predictions off by {found.mape:.1%} on average over {found.count} whole subnets "
+        f"({found.within_10:.0%} within 10 %), which repeat within {found.repeat_mape:.1%}"
+    )

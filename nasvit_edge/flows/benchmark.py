@@ -33,6 +33,7 @@ from nasvit_edge.export.artifact import (
 from nasvit_edge.export.formats import format_of
 from nasvit_edge.latency import RUNTIMES, load_table
 from nasvit_edge.space import SearchSpace, load_space
+from nasvit_edge.transport.answers import Description
 from nasvit_edge.transport.connect import connect
 from nasvit_edge.transport.job import OnProgress, Runner
 from nasvit_edge.transport.ways import Note, Ways
@@ -96,7 +97,7 @@ def _measured(
     on_progress: OnProgress,
 ) -> Result:
     about = runner.about()
-    entries = _predicted(entries, request, device, protocol, about["about"])
+    entries = _predicted(entries, request, device, protocol, about.about)
     entries = _with_accuracy(entries, request, once(note), on_progress)
     runner.bring([entry.file for entry in entries], on_progress)
     cores = device.cores or runner.cores(protocol.threads)
@@ -317,10 +318,10 @@ def _listed(entry: Entry, rounds: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _content(
-    request: Request, device: Device, protocol: Protocol, cores: Sequence[int], about: dict[str, Any]
+    request: Request, device: Device, protocol: Protocol, cores: Sequence[int], about: Description
 ) -> dict[str, Any]:
     own = ("rounds", "runs", "seconds", "most_seconds", "precision", "threads", "seed")
-    told = {key: about[key] for key in ("about", "conditions", "busy_cores")}
+    told = {key: getattr(about, key) for key in ("about", "conditions", "busy_cores")}
     return {
         "schema": SCHEMA,
         "kind": KIND,

@@ -81,11 +81,7 @@ def tail_factor(table: LatencyTable) -> float:
     Raises:
         TableError: the table holds no whole subnets with a p90.
     """
-    found = [
-        float(entry["p90_ms"]) / float(entry["median_ms"])
-        for entry in table.raw.get("subnets") or ()
-        if isinstance(entry, dict) and _positive(entry.get("p90_ms")) and _positive(entry.get("median_ms"))
-    ]
+    found = [entry.p90_ms / entry.median_ms for entry in table.file.subnets if entry.p90_ms is not None]
     if len(found) < 3:
         raise TableError(
             f"table {table.path.name!r} does not say how runs spread, so --latency-p90 cannot be predicted; use --latency"
@@ -128,10 +124,6 @@ def _split(text: str) -> tuple[str | None, str]:
     if sign and not device:
         raise NasvitEdgeError(f"latency {text!r} names no device before '='; for example: host:litert=5ms")
     return device or None, bound
-
-
-def _positive(value: object) -> bool:
-    return isinstance(value, int | float) and 0 < value < 1e9
 
 
 def choices(texts: Sequence[str], option: str) -> dict[str, list[int]]:

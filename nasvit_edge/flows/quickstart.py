@@ -22,6 +22,7 @@ from nasvit_edge.profile.trust import concerns, fingerprint
 from nasvit_edge.searching.result import read_result
 from nasvit_edge.searching.search import fastest
 from nasvit_edge.space import SearchSpace, load_space
+from nasvit_edge.transport.answers import Failure
 from nasvit_edge.transport.job import Job
 from nasvit_edge.transport.local import fastest_cores, local_runner
 
@@ -82,7 +83,7 @@ def _table(space: SearchSpace, folder: Path, note: Note, on_progress: OnProgress
         table = load_table(path)
         found = concerns(table, [space.smallest(), space.largest()])
         if not found:
-            note(f"using the latency table measured on {table.raw['date']}")
+            note(f"using the latency table measured on {table.file.date}")
             return table
         note(f"measuring again, not using the latency table here: {found[0].text}")
     note("measuring every op of the space on this machine (protocol quick)")
@@ -178,9 +179,9 @@ def _measure(artifacts: list[dict[str, Any]], on_progress: OnProgress) -> None:
                     seed=visit,
                 )
                 answer = runner.measure(job)
-                if "error" in answer:
-                    raise MeasurementError(f"{made['artifact']} could not be measured: {answer['error']}")
-                samples[made["path"]] += answer["samples_us"]
+                if isinstance(answer, Failure):
+                    raise MeasurementError(f"{made['artifact']} could not be measured: {answer.error}")
+                samples[made["path"]] += answer.samples_us
             on_progress(visit + 1, _VISITS, "measuring artifacts")
     for made in artifacts:
         taken = sorted(samples[made["path"]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from nasvit_edge.latency.table import refuse_overwriting
 from nasvit_edge.ops import lower
 from nasvit_edge.profile.refit import refitted
 from nasvit_edge.profile.trust import concerns
+from nasvit_edge.records import content, write
 from nasvit_edge.searching.result import read_result
 from nasvit_edge.space import SearchSpace, SubnetConfig, load_space
 
@@ -30,13 +32,12 @@ def listed() -> list[dict[str, Any]]:
 
 def _row(path: Path) -> dict[str, Any]:
     try:
-        raw = load_table(path).raw
+        file = load_table(path).file
     except NasvitEdgeError as error:
         return {"path": str(path), "error": str(error)}
     keys = ("device", "runtime", "threads", "precision", "space", "provenance", "date")
-    validation = raw.get("validation")
-    mape = _figure(validation, "mape")
-    return {key: raw.get(key) for key in keys} | {"path": str(path), "ops": len(raw["ops"]), "mape": mape}
+    mape = None if file.validation is None else file.validation.mape
+    return {key: getattr(file, key) for key in keys} | {"path": str(path), "ops": len(file.ops), "mape": mape}
 
 
 def found(name: str, space: str | None) -> LatencyTable:
@@ -49,19 +50,16 @@ def found(name: str, space: str | None) -> LatencyTable:
 
 def shown(table: LatencyTable) -> dict[str, Any]:
     """What a table says of itself, and what speaks against it here."""
-    raw = {k: v for k, v in table.raw.items() if k not in ("ops", "estimates", "subnets")}
-    if isinstance(raw.get("validation"), dict):
-        raw["validation"] = {k: v for k, v in raw["validation"].items() if k != "subnets"}
-    flags: dict[str, int] = {}
-    for entry in table.raw["ops"].values():
-        for flag in entry.get("flags") or ():
-            flags[str(flag)] = flags.get(str(flag), 0) + 1
+    told = {k: v for k, v in content(table.file).items() if k not in ("ops", "estimates", "subnets")}
+    if table.file.validation is not None:
+        del told["validation"]["subnets"]
+    flags = Counter(flag for entry in table.file.ops.values() for flag in entry.flags)
     ends = [table.space.smallest(), table.space.largest()]
-    return raw | {
+    return told | {
         "path": str(table.path),
         "measured": len(table.ops_ms),
         "estimated": len(table.estimates),
-        "flags": flags,
+        "flags": dict(flags),
         "concerns": [c.text for c in concerns(table, ends)],
         "validity": validity(table),
     }
@@ -73,10 +71,10 @@ def import_table(kind: str, file: Path, device: str, space: SearchSpace, out: Pa
         raise TableError(f"unknown kind of table {kind!r}; there is {', '.join(IMPORTERS)}")
     if not files.is_name(device) or device == "host":
         raise TableError(f"device {device!r} cannot name an imported table; give a short name like pixel-1")
-    content, report = nn_meter.imported(nn_meter.read(file), space, device)
+    made, report = nn_meter.imported(nn_meter.read(file), space, device)
     path = files.writable_folder(out) / table_name(device, "litert", 1, "fp32", space.name)
     refuse_overwriting(path, space)
-    files.write_json(path, content)
+    write(path, made)
     return report | {"path": str(path), "device": device, "space": space.name}
 
 
@@ -84,23 +82,17 @@ def refit(tables: Sequence[LatencyTable]) -> list[dict[str, Any]]:
     """Fit the composition of tables anew on their own subnets; nothing is written unless all can be fitted."""
     made = [refitted(table) for table in tables]
     for table in made:
-        files.write_json(table.path, table.raw)
+        write(table.path, table.file)
     return [_change(*pair) for pair in zip(tables, made, strict=True)]
 
 
 def _change(before: LatencyTable, after: LatencyTable) -> dict[str, Any]:
-    pair = (before.raw, after.raw)
+    pair = (before.file, after.file)
     return {
         "table": after.path.name,
-        "errors": [_figure(raw.get("composition"), "error") for raw in pair],
-        "mapes": [_figure(raw.get("validation"), "mape") for raw in pair],
+        "errors": [None if file.composition is None else file.composition.error for file in pair],
+        "mapes": [None if file.validation is None else file.validation.mape for file in pair],
     }
-
-
-def _figure(found: Any, key: str) -> float | None:
-    """A number of a table's part; None where it has none."""
-    value = found.get(key) if isinstance(found, dict) else None
-    return value if isinstance(value, int | float) else None
 
 
 def subnet_of(text: Path, space: str | None) -> tuple[SearchSpace, SubnetConfig]:
@@ -138,7 +130,7 @@ def predict(subnet: Path, asked: Asked, space: str | None, note: Note) -> dict[s
         "high_ms": made.high_ms,
         "coverage": made.coverage,
         "table": table.path.name,
-        **{key: table.raw[key] for key in ("device", "runtime", "threads", "precision")},
+        **{key: getattr(table.file, key) for key in ("device", "runtime", "threads", "precision")},
         "filled": dict(answer.filled) | ({} if space or holds_space(subnet) else {"space": loaded.name}),
         "config": json.loads(json.dumps(config.to_dict())),
         "ops": [

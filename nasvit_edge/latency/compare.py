@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nasvit_edge.errors import TableError
+from nasvit_edge.latency.file import TableFile
 from nasvit_edge.latency.table import LatencyTable
 
 _NEAR = 0.05  # ops this close to the common factor count as explained by it
@@ -45,7 +46,7 @@ def compare(first: LatencyTable, second: LatencyTable) -> dict[str, Any]:
         "one_factor": explained >= _EXPLAINED and alike,
         "only_first": len(first.ops_ms) - len(common),
         "only_second": len(second.ops_ms) - len(common),
-        "differs": _provenance(first.raw, second.raw),
+        "differs": _provenance(first.file, second.file),
     }
 
 
@@ -64,9 +65,9 @@ def _ratios(first: LatencyTable, second: LatencyTable, keys: list[str]) -> dict[
     }
 
 
-def _provenance(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
+def _provenance(first: TableFile, second: TableFile) -> list[str]:
     """What was different when they were measured, a line each."""
-    told = [_flat(raw) for raw in (first, second)]
+    told = [_flat(file) for file in (first, second)]
     return [
         f"{key}: {told[0].get(key)!r} and {told[1].get(key)!r}"
         for key in sorted(set(told[0]) | set(told[1]))
@@ -74,7 +75,7 @@ def _provenance(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     ]
 
 
-def _flat(raw: dict[str, Any]) -> dict[str, Any]:
+def _flat(file: TableFile) -> dict[str, Any]:
     keys = (
         "device",
         "runtime",
@@ -86,10 +87,5 @@ def _flat(raw: dict[str, Any]) -> dict[str, Any]:
         "tool_version",
         "code",
     )
-    protocol = raw.get("protocol")
-    machine = raw.get("fingerprint")
-    return (
-        {key: raw.get(key) for key in keys}
-        | {"protocol": protocol.get("name") if isinstance(protocol, dict) else protocol}
-        | (machine if isinstance(machine, dict) else {})
-    )
+    protocol = file.protocol.get("name") if isinstance(file.protocol, dict) else file.protocol
+    return {key: getattr(file, key) for key in keys} | {"protocol": protocol} | (file.fingerprint or {})

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.records import Amount
 
 COVERAGE = 0.9  # of the interval of a prediction
 _Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -37,10 +38,10 @@ class Prediction:
 class Composition:
     """ms = scale * sum_ms + per_op_ms * count + offset_ms; `error` is the relative half-width of the interval."""
 
-    scale: float
-    per_op_ms: float
-    offset_ms: float
-    error: float
+    scale: Amount
+    per_op_ms: Amount
+    offset_ms: Amount
+    error: Amount
 
     def predict(self, sum_ms: Any, op_count: Any) -> Prediction:
         """Arrays (or numbers) of sums and op counts to latencies with intervals, in ms."""

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from nasvit_edge.latency.composition import Composition, checked, conformal, fit, left_out
+from nasvit_edge.records import Amount
 
 _Array = np.ndarray[Any, np.dtype[np.float64]]
 SPLIT = "transformer"  # the kind with a factor of its own
@@ -38,10 +39,10 @@ class Context:
         block_ms: for each op of the kind `SPLIT`.
     """
 
-    factors: Mapping[str, float]
-    fits: float
-    spill_ms: float
-    block_ms: float = 0.0
+    factors: Mapping[str, Amount]
+    fits: Amount
+    spill_ms: Amount
+    block_ms: Amount = 0.0
 
     def sum_ms(self, parts: Parts) -> float:
         """The sum over a subnet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal, get_args
 
 from nasvit_edge.errors import NasvitEdgeError
 
@@ -18,7 +19,8 @@ RUNTIMES = {  # runtime (and what of the device it uses) -> the format of the fi
     "coreml-gpu": "coreml",  # CPU and GPU
     "coreml-cpu": "coreml",
 }
-PRECISIONS = ("fp32", "fp16", "int8", "w8")
+Precision = Literal["fp32", "fp16", "int8", "w8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 def table_name(device: str, runtime: str, threads: int, precision: str, space: str) -> str:

@@ -29,7 +29,7 @@ from nasvit_edge.latency.estimate import (
     mbconv_features,
     stem_features,
 )
-from nasvit_edge.latency.table import SCHEMA
+from nasvit_edge.latency.file import SCHEMA, Guess, Imported, OpEntry, TableFile
 from nasvit_edge.ops import Classifier, Head, MBConv, Op, Stem, TransformerBlock, all_ops, round8
 from nasvit_edge.space import SearchSpace
 
@@ -54,15 +54,13 @@ def read(path: Path) -> dict[str, float]:
     return table
 
 
-def imported(
-    table: dict[str, float], space: SearchSpace, device: str
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def imported(table: dict[str, float], space: SearchSpace, device: str) -> tuple[TableFile, dict[str, Any]]:
     """The content of a latency table, and a report: `entries`, `missing` by kind of op, `approximated`.
 
     Raises:
         TableError: no op of the space is in the table.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, OpEntry] = {}
     missing: dict[str, list[str]] = {}
     joined = 0
     for op in all_ops(space):
@@ -70,7 +68,7 @@ def imported(
         if ms is None:
             missing.setdefault(op.key().split("/", 1)[0], []).append(op.key())
         else:
-            found[op.key()] = {"median_ms": round(ms, 6), "flags": ["imported"]}
+            found[op.key()] = OpEntry(median_ms=round(ms, 6), flags=("imported",))
             joined += isinstance(op, TransformerBlock)
     if not found:
         raise TableError(f"the table has no op of space {space.name!r}")
@@ -82,36 +80,29 @@ def imported(
         "no whole network is in the table: predictions are plain sums, without interval",
     ]
     report = {"entries": len(found), "missing": missing, "approximated": approximated}
-    content = {
-        "schema": SCHEMA,
-        "kind": "latency table",
-        "provenance": "imported",
-        "source": SOURCE,
-        "unknown": ["threads", "delegate", "runtime_version", "clocks", "protocol"],
-        "device": device,
-        "runtime": "litert",
-        "runtime_version": None,
-        "threads": 1,
-        "precision": "fp32",
-        "space": space.name,
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "tool_version": importlib.metadata.version("nasvit-edge"),
-        "fingerprint": {},
-        "protocol": None,
-        "seed": 0,
-        "call_ms": 0.0,
-        "ops": found,
-        "estimates": derived,
-        "subnets": [],
-        "context": None,
-        "composition": None,
-        "validation": None,
-        "import": {
-            "entries": len(found),
-            "missing": {k: len(v) for k, v in missing.items()},
-            "approximated": approximated,
-        },
-    }
+    content = TableFile(
+        schema=SCHEMA,
+        provenance="imported",
+        source=SOURCE,
+        unknown=("threads", "delegate", "runtime_version", "clocks", "protocol"),
+        device=device,
+        runtime="litert",
+        threads=1,
+        precision="fp32",
+        space=space.name,
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        tool_version=importlib.metadata.version("nasvit-edge"),
+        fingerprint={},
+        seed=0,
+        call_ms=0.0,
+        ops=found,
+        estimates=derived,
+        imported=Imported(
+            entries=len(found),
+            missing={kind: len(keys) for kind, keys in missing.items()},
+            approximated=tuple(approximated),
+        ),
+    )
     return content, report
 
 
@@ -206,14 +197,14 @@ def _mbconv(kind: str, hw: int, cin: int, cout: int, e: int, s: int, k: int, se:
     return Features(kind, made.sizes, made.work)
 
 
-def _classifiers(table: dict[str, float], space: SearchSpace) -> dict[str, dict[str, float]]:
+def _classifiers(table: dict[str, float], space: SearchSpace) -> dict[str, Guess]:
     """Estimates for the classifiers from the heads, which end in the same kind of layer."""
     heads = {f: ms for key, ms in table.items() if (f := key_features(key)) and f.kind == "head"}
     if len(heads) < 4:
         return {}
     rate = head_rates(list(heads), list(heads.values()))
     return {
-        op.key(): {"median_ms": round(max(1e-4, rate * op.macs()), 6), "error": _DERIVED_ERROR}
+        op.key(): Guess(median_ms=round(max(1e-4, rate * op.macs()), 6), error=_DERIVED_ERROR)
         for op in all_ops(space)
         if isinstance(op, Classifier)
     }

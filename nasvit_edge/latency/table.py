@@ -14,24 +14,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace as changed
 
-from nasvit_edge import files
 from nasvit_edge.errors import NasvitEdgeError, TableError
 from nasvit_edge.hints import command
 from nasvit_edge.latency.composition import Composition, Prediction
 from nasvit_edge.latency.context import PLAIN, SPLIT, Context, Parts
 from nasvit_edge.latency.estimate import Estimate, estimate, features
-from nasvit_edge.latency.names import PRECISIONS
+from nasvit_edge.latency.file import TableFile
 from nasvit_edge.latency.selection import KEYS, Selected, Wanted, heading, table_for
 from nasvit_edge.ops import all_ops, lower, op_keys, ops_digest
+from nasvit_edge.records import RecordError, read
 from nasvit_edge.space import SearchSpace, SubnetConfig, families, known_space, load_space, space_names
 
-SCHEMA = 2
 WIDER = 2.0  # the 90 % error of an estimate is about twice its mean error
 
 
@@ -40,22 +40,42 @@ class LatencyTable:
     """The ops of one space on one device, runtime, thread count and precision.
 
     Attributes:
+        file: what its file holds, provenance included.
         ops_ms: op key -> measured (or imported) median latency in ms.
         estimates: op key -> estimate, for ops without a measurement.
-        call_ms: what calling an empty model takes; part of every op's latency, once in a subnet's.
-        context: what ops cost inside a network.
-        composition: None where no whole subnets were measured; then the ops are simply added.
-        raw: the file, provenance included.
     """
 
     path: Path
     space: SearchSpace
+    file: TableFile
     ops_ms: Mapping[str, float]
-    call_ms: float
-    composition: Composition | None
-    raw: dict[str, Any]
-    context: Context = PLAIN
-    estimates: Mapping[str, Estimate] = field(default_factory=dict)
+    estimates: Mapping[str, Estimate]
+
+    @classmethod
+    def of(cls, path: Path, space: SearchSpace, file: TableFile) -> LatencyTable:
+        """The table that a file holds."""
+        ops_ms = {key: entry.median_ms for key, entry in file.ops.items()}
+        estimates = {key: Estimate(guess.median_ms, guess.error) for key, guess in file.estimates.items()}
+        return cls(path, space, file, ops_ms, estimates)
+
+    def holding(self, **changes: Any) -> LatencyTable:
+        """This table with changes in its file."""
+        return LatencyTable.of(self.path, self.space, changed(self.file, **changes))
+
+    @property
+    def call_ms(self) -> float:
+        """What calling an empty model takes; part of every op's latency, once in a subnet's."""
+        return self.file.call_ms
+
+    @property
+    def context(self) -> Context:
+        """What ops cost inside a network."""
+        return self.file.context or PLAIN
+
+    @property
+    def composition(self) -> Composition | None:
+        """None where no whole subnets were measured; then the ops are simply added."""
+        return self.file.composition
 
     def predict(self, config: SubnetConfig) -> Prediction:
         """The latency of a subnet; TableError for an op without an entry or an estimate."""
@@ -77,16 +97,16 @@ class LatencyTable:
             return max(0.0, self.ops_ms[key] - self.call_ms)
         if key in self.estimates:
             return max(0.0, self.estimates[key].ms - self.call_ms)
-        what = "" if self.raw.get("provenance") == "imported" else f"measure it: {self.profiling()}, or "
+        what = "" if self.file.provenance == "imported" else f"measure it: {self.profiling()}, or "
         raise TableError(
             f"table {self.path.name!r} has no entry for op {key!r}; {what}estimate it with --interpolate"
         )
 
     def profiling(self, **more: Any) -> str:
         """The command that measures this table again; `more` are further options."""
-        told = {key: self.raw.get(key) for key in KEYS}
-        device = self.raw.get("target") or self.raw["device"]
-        name = self.raw["device"] if device != self.raw["device"] else None
+        told = {key: getattr(self.file, key) for key in KEYS}
+        device = self.file.target or self.file.device
+        name = self.file.device if device != self.file.device else None
         return command("profile", device=device, **told, space=self.space.given, name=name, **more)
 
     def interpolated(self) -> LatencyTable:
@@ -179,11 +199,11 @@ def selected_table(found: Selected, space: SearchSpace) -> LatencyTable:
     """The table of a selected file; TableError also where it is not what its name says."""
     table = _read(found.path, space)
     told = heading(found.path)
-    other = next((key for key in ("device", *KEYS) if told and table.raw[key] != told[key]), None)
+    other = next((key for key in ("device", *KEYS) if told and getattr(table.file, key) != told[key]), None)
     if other is not None:
         raise TableError(
             f"latency table {str(found.path)!r} is called as one of {other} {told[other]}, but holds measurements of "
-            f"{other} {table.raw[other]}; give it the name of what it holds, or name it: --table {found.path}"
+            f"{other} {getattr(table.file, other)}; give it the name of what it holds, or name it: --table {found.path}"
         )
     return table
 
@@ -191,9 +211,9 @@ def selected_table(found: Selected, space: SearchSpace) -> LatencyTable:
 def refuse_other(table: LatencyTable, wanted: Wanted) -> None:
     """TableError where a table that was named by its file is not what else was asked for."""
     for key, value in {"device": wanted.device, **wanted.given()}.items():
-        if value is not None and table.raw[key] != value:
+        if value is not None and getattr(table.file, key) != value:
             raise TableError(
-                f"table {table.path.name!r} is of {key} {table.raw[key]}, and --{key} {value} contradicts it: leave out one of the two"
+                f"table {table.path.name!r} is of {key} {getattr(table.file, key)}, and --{key} {value} contradicts it: leave out one of the two"
             )
 
 
@@ -206,60 +226,30 @@ def _again(path: Path, space: SearchSpace | None) -> str:
 
 
 def _read(path: Path, space: SearchSpace | None) -> LatencyTable:
-    raw = files.read_json(path, "latency table")
-    if raw.get("schema") != SCHEMA:
-        raise TableError(
-            f"latency table {str(path)!r} has schema {raw.get('schema')!r}; this version reads schema {SCHEMA}: measure it again: {_again(path, space)}"
-        )
     try:
-        return parsed(path, raw, space)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise TableError(
-            f"latency table {str(path)!r} is damaged ({type(error).__name__}: {error}); measure it again: {_again(path, space)}"
-        ) from None
+        file = read(TableFile, path, "latency table")
+    except RecordError as error:
+        raise TableError(f"{error}; measure it again: {_again(path, space)}") from None
+    return parsed(path, file, space)
 
 
-def parsed(path: Path, raw: dict[str, Any], space: SearchSpace | None) -> LatencyTable:
-    """A table from the content of its file."""
-    for key in ("device", "runtime", "precision", "space"):  # they stand in names of files and in commands
-        _name(raw[key], key)
-    _name(raw.get("target", "host"), "target")
-    if raw["precision"] not in PRECISIONS:
-        raise ValueError(f"'precision' is {raw['precision']!r}")
-    if type(raw["threads"]) is not int or raw["threads"] < 1:
-        raise ValueError(f"'threads' is {raw['threads']!r}")
-    space = space or known_space(raw["space"])
-    if raw["space"] not in families(space.name):
-        raise TableError(f"latency table {str(path)!r} is of space {raw['space']!r}, not {space.name!r}")
-    if not raw["ops"]:
-        raise ValueError("no ops")
-    if raw["space"] == space.name:
-        refuse_namesake(path, raw, space)
-    ops_ms = {key: _positive(entry["median_ms"], key) for key, entry in raw["ops"].items()}
-    call_ms = files.number(raw["call_ms"], "call_ms")
-    guesses = {
-        key: Estimate(_positive(e["median_ms"], key), files.number(e["error"], "error"))
-        for key, e in raw.get("estimates", {}).items()
-    }
-    return LatencyTable(
-        path,
-        space,
-        ops_ms,
-        call_ms,
-        _composition(raw.get("composition")),
-        raw,
-        _context(raw.get("context")),
-        guesses,
-    )
+def parsed(path: Path, file: TableFile, space: SearchSpace | None) -> LatencyTable:
+    """The table that a file holds, of this space; by default of the shipped one of its space's name."""
+    space = space or known_space(file.space)
+    if file.space not in families(space.name):
+        raise TableError(f"latency table {str(path)!r} is of space {file.space!r}, not {space.name!r}")
+    if file.space == space.name:
+        refuse_namesake(path, file, space)
+    return LatencyTable.of(path, space, file)
 
 
-def refuse_namesake(path: Path, raw: dict[str, Any], space: SearchSpace) -> None:
+def refuse_namesake(path: Path, file: TableFile, space: SearchSpace) -> None:
     """TableError where a table is of other ops than this space's, though both spaces are called alike.
 
     A table without a digest, of an earlier version, is known by ops that the space does not have.
     """
-    wanted, told = ops_digest(space), raw.get("ops_digest")
-    if told is None and op_keys(space) >= set(raw["ops"]):
+    wanted, told = ops_digest(space), file.ops_digest
+    if told is None and op_keys(space) >= set(file.ops):
         return
     if told != wanted:
         raise TableError(
@@ -271,38 +261,7 @@ def refuse_namesake(path: Path, raw: dict[str, Any], space: SearchSpace) -> None
 def refuse_overwriting(path: Path, space: SearchSpace) -> None:
     """TableError where the file that would be written is the table of another space of that name; a damaged one is none."""
     try:
-        raw = files.read_json(path, "latency table") if path.exists() else {}
-        sound = isinstance(raw.get("ops"), dict) and raw.get("schema") == SCHEMA
+        file = read(TableFile, path, "latency table")
     except NasvitEdgeError:
-        sound = False
-    if sound:
-        refuse_namesake(path, raw, space)
-
-
-def _composition(values: dict[str, Any] | None) -> Composition | None:
-    if values is None:
-        return None
-    return Composition(*(files.number(values[key], key) for key in Composition.__slots__))
-
-
-def _context(values: dict[str, Any] | None) -> Context:
-    if values is None:
-        return PLAIN
-    factors = {str(kind): files.number(factor, kind) for kind, factor in values["factors"].items()}
-    return Context(
-        factors,
-        files.number(values["fits"], "fits"),
-        files.number(values["spill_ms"], "spill_ms"),
-        files.number(values.get("block_ms", 0.0), "block_ms"),
-    )
-
-
-def _name(value: Any, what: str) -> None:
-    if not files.is_name(value):
-        raise ValueError(f"{what!r} is {str(value)[:64]!r}, which is no name")
-
-
-def _positive(value: Any, what: str) -> float:
-    if files.number(value, what) <= 0:
-        raise ValueError(f"{what!r} is {value!r}")
-    return float(value)
+        return
+    refuse_namesake(path, file, space)

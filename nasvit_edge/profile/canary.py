@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from nasvit_edge.ops import MBConv, Op, TransformerBlock, all_ops
+from nasvit_edge.profile.journal import Entry
 from nasvit_edge.profile.models import Item
 from nasvit_edge.space import SearchSpace
 
@@ -26,12 +26,12 @@ def canaries(space: SearchSpace) -> list[Item]:
     return [*items, Item(f"{PREFIX}smallest", config=space.smallest())]
 
 
-def factors(entries: Sequence[dict[str, Any]]) -> dict[int, float]:
+def factors(entries: Sequence[Entry]) -> dict[int, float]:
     """Reading -> how much slower than usual the machine was: the mean over canaries, relative to their medians."""
     readings: dict[str, dict[int, float]] = {}
     for entry in entries:
-        if entry["id"].startswith(PREFIX):
-            readings.setdefault(entry["id"], {})[entry["visit"]] = float(np.median(entry["samples_us"]))
+        if entry.id.startswith(PREFIX):
+            readings.setdefault(entry.id, {})[entry.visit] = float(np.median(entry.samples_us))
     logs: dict[int, list[float]] = {}
     for values in readings.values():
         usual = float(np.median(list(values.values())))
@@ -40,7 +40,7 @@ def factors(entries: Sequence[dict[str, Any]]) -> dict[int, float]:
     return {reading: math.exp(sum(values) / len(values)) for reading, values in sorted(logs.items())}
 
 
-def drifted(entry: dict[str, Any], found: dict[int, float], threshold: float) -> bool:
-    """Whether a reading before or after an entry was off: `entry["reading"]` is the one before it."""
-    near = (found.get(entry["reading"], 1.0), found.get(entry["reading"] + 1, 1.0))
+def drifted(entry: Entry, found: dict[int, float], threshold: float) -> bool:
+    """Whether a reading before or after an entry was off: `entry.reading` is the one before it."""
+    near = (found.get(entry.reading, 1.0), found.get(entry.reading + 1, 1.0))
     return any(abs(math.log(factor)) > math.log1p(threshold) for factor in near)

@@ -13,27 +13,49 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import asdict
+
 from nasvit_edge import files
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.records import RecordError, content, parse
+from nasvit_edge.transport.answers import Measurement
+
+
+class Entry(Measurement, frozen=True, kw_only=True):
+    """A measurement that is finished.
+
+    Attributes:
+        graph: hash of what was measured.
+        reading: the reading of the canaries before it; of a canary its own.
+    """
+
+    visit: int
+    reading: int
+    graph: str = ""
+
+    @classmethod
+    def of(cls, measured: Measurement, *, visit: int, reading: int, graph: str) -> Entry:
+        """The entry of a measurement."""
+        return cls(**asdict(measured), visit=visit, reading=reading, graph=graph)
 
 
 class Journal:
-    """`entries` are the finished measurements: dicts with `id`, `visit`, `samples_us`, and what else was told.
+    """`entries` are the finished measurements.
 
     `done` holds their (id, visit) pairs: what need not be measured again.
     """
 
     def __init__(self, path: Path, setup: dict[str, Any]) -> None:
         self.path, self.setup = path, json.loads(json.dumps(setup))  # as it is read again: tuples are lists
-        self.entries: list[dict[str, Any]] = []
+        self.entries: list[Entry] = []
         self._open()
-        self.done = {(entry["id"], entry["visit"]) for entry in self.entries}
+        self.done = {(entry.id, entry.visit) for entry in self.entries}
 
-    def add(self, entry: dict[str, Any]) -> None:
+    def add(self, entry: Entry) -> None:
         """Append one measurement and wait until it is on disk."""
-        self._write(json.dumps(entry) + "\n", "ab")
+        self._write(json.dumps(content(entry)) + "\n", "ab")
         self.entries.append(entry)
-        self.done.add((entry["id"], entry["visit"]))
+        self.done.add((entry.id, entry.visit))
 
     def remove(self) -> None:
         """The table is written: the journal has served."""
@@ -48,12 +70,12 @@ class Journal:
             raise NasvitEdgeError(f"journal {str(self.path)!r}: {error.strerror}") from None
         complete = [_object(line) for line in lines[:-1]]
         if complete and complete[0] == {"setup": self.setup}:
-            self.entries = [e for e in complete[1:] if e is not None and _is_entry(e)]
+            self.entries = [entry for entry in map(_entry, complete[1:]) if entry is not None]
         elif complete:  # measured another way: kept aside, not mixed in
             with contextlib.suppress(OSError):
                 self.path.replace(self.path.with_suffix(".old"))
-        content = [{"setup": self.setup}, *self.entries]
-        self._write("".join(json.dumps(value) + "\n" for value in content), "wb")
+        lines_now = [{"setup": self.setup}, *map(content, self.entries)]
+        self._write("".join(json.dumps(value) + "\n" for value in lines_now), "wb")
 
     def _write(self, text: str, mode: str) -> None:
         try:
@@ -84,16 +106,12 @@ def _object(line: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _is_entry(entry: dict[str, Any]) -> bool:
-    samples = entry.get("samples_us")
-    return (
-        isinstance(entry.get("id"), str)
-        and type(entry.get("visit")) is int
-        and type(entry.get("reading")) is int
-        and isinstance(samples, list)
-        and bool(samples)
-        and all(isinstance(s, int | float) and 0 < s < 1e10 for s in samples)
-    )
+def _entry(value: Any) -> Entry | None:
+    """An entry; None for a damaged line."""
+    try:
+        return parse(Entry, value, "journal")
+    except RecordError:
+        return None
 
 
 @contextlib.contextmanager

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+from msgspec.structs import replace
 
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.latency import LatencyTable, load_table
-from nasvit_edge.latency.table import parsed
+from nasvit_edge.latency.file import Canaries, OpEntry, Renewed, SubnetEntry, TableFile, Validation
 from nasvit_edge.ops import all_ops, lower
 from nasvit_edge.profile.models import Item, subnet_id
 from nasvit_edge.profile.plan import Plan
@@ -66,40 +66,38 @@ class Renewal:
             f"about {max(1, round(minutes))} min; {ops - len(self.keys)} stay (all again: --again)"
         )
 
-    def content(self, plan: Plan, found: Mapping[str, Any], canaries: Mapping[str, Any]) -> dict[str, Any]:
+    def content(self, plan: Plan, found: Mapping[str, OpEntry], canaries: Canaries) -> TableFile:
         """The table's file with what was measured, by item id, in place of what it replaces."""
-        raw = self.table.raw
-        told = {
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "tool_version": importlib.metadata.version("nasvit-edge"),
-            "code": plan.code,
-            "ops": list(self.keys),
-            "subnets": len(self.subnets),
-            "canaries": dict(canaries),
-        }
-        made = raw | {
-            "code": plan.code,
-            "ops": {op.key(): _entry(raw, found, op.key()) for op in all_ops(self.table.space)},
-            "subnets": [
-                {"config": entry["config"]} | found.get(_id(self.table.space, entry), entry)
-                for entry in raw["subnets"]
-            ],
-            "validation": self._still_valid(raw.get("validation")),
-            "renewed": [*(raw.get("renewed") or ()), told],
-        }
-        return refitted(parsed(self.table.path, made, self.table.space)).raw
+        file, space = self.table.file, self.table.space
+        told = Renewed(
+            date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            tool_version=importlib.metadata.version("nasvit-edge"),
+            code=plan.code,
+            ops=tuple(self.keys),
+            subnets=len(self.subnets),
+            canaries=canaries,
+        )
+        keys = [op.key() for op in all_ops(space)]
+        made = self.table.holding(
+            code=plan.code,
+            ops={key: found[key] if key in found else file.ops[key] for key in keys},
+            subnets=tuple(_subnet(space, found, entry) for entry in file.subnets),
+            validation=self._still_valid(file.validation),
+            renewed=(*file.renewed, told),
+        )
+        return refitted(made).file
 
-    def _still_valid(self, validation: Any) -> Any:
+    def _still_valid(self, validation: Validation | None) -> Validation | None:
         """What was measured of subnets without a changed op; None where that is too little to say anything."""
-        if not isinstance(validation, dict):
+        if validation is None:
             return None
         space, changed = self.table.space, set(self.keys)
-        kept = [
+        kept = tuple(
             entry
-            for entry in validation.get("subnets") or ()
-            if not changed & {op.key() for op in lower(space, space.config_from(entry["config"]))}
-        ]
-        return validation | {"subnets": kept} if len(kept) >= FEWEST else None
+            for entry in validation.subnets
+            if not changed & {op.key() for op in lower(space, space.config_from(entry.config))}
+        )
+        return replace(validation, subnets=kept) if len(kept) >= FEWEST else None
 
 
 def renewal(path: Path, space: SearchSpace, plan: Plan) -> Renewal | None:
@@ -109,11 +107,12 @@ def renewal(path: Path, space: SearchSpace, plan: Plan) -> Renewal | None:
     """
     try:
         table = load_table(path, space=space)
-        subnets = [(entry, space.config_from(entry["config"])) for entry in table.raw["subnets"]]
-    except (NasvitEdgeError, KeyError, TypeError):
+        subnets = [space.config_from(entry.config) for entry in table.file.subnets]
+    except NasvitEdgeError:
         return None
-    wanted = json.loads(json.dumps(asdict(plan)))  # as a file has it: tuples are lists
-    if any(table.raw.get(key) != wanted[key] for key in _SAME) or table.estimates:
+    wanted = asdict(plan)
+    same = all((getattr(table.file, key) or None) == (wanted[key] or None) for key in _SAME)
+    if not same or table.estimates or not subnets:
         return None
     if other_machine(table, plan.fingerprint) is not None:
         return None
@@ -121,13 +120,11 @@ def renewal(path: Path, space: SearchSpace, plan: Plan) -> Renewal | None:
     changed = set(outdated(table, ops)) | {op.key() for op in ops if op.key() not in table.ops_ms}
     if not changed or len(changed) > _MOST * len(ops):
         return None
-    touched = [config for _, config in subnets if any(op.key() in changed for op in lower(space, config))]
+    touched = [config for config in subnets if any(op.key() in changed for op in lower(space, config))]
     return Renewal(table, [op.key() for op in ops if op.key() in changed], touched)
 
 
-def _entry(raw: Mapping[str, Any], found: Mapping[str, Any], key: str) -> Any:
-    return found[key] if key in found else raw["ops"][key]
-
-
-def _id(space: SearchSpace, entry: Mapping[str, Any]) -> str:
-    return subnet_id(space.config_from(entry["config"]))
+def _subnet(space: SearchSpace, found: Mapping[str, OpEntry], entry: SubnetEntry) -> SubnetEntry:
+    """A subnet's entry, the new one where it was measured again."""
+    name = subnet_id(space.config_from(entry.config))
+    return SubnetEntry.of(entry.config, found[name]) if name in found else entry

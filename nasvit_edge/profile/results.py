@@ -8,23 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from nasvit_edge import files
 from nasvit_edge.errors import DeviceError, MeasurementError, NasvitEdgeError
 from nasvit_edge.latency import table_name
+from nasvit_edge.latency.file import Canaries, Sampling
 from nasvit_edge.latency.table import refuse_overwriting
 from nasvit_edge.ops import all_ops
 from nasvit_edge.profile import canary, sampling
-from nasvit_edge.profile.journal import Journal, locked
+from nasvit_edge.profile.journal import Entry, Journal, locked
 from nasvit_edge.profile.models import EMPTY, subnet_items
 from nasvit_edge.profile.offline import SCHEMA, nonce, sealed
 from nasvit_edge.profile.plan import Plan
 from nasvit_edge.profile.protocol import Protocol
 from nasvit_edge.profile.run import table_content
 from nasvit_edge.profile.summary import summaries
+from nasvit_edge.records import write
 from nasvit_edge.space import SearchSpace, known_space
-from nasvit_edge.transport.exchange import plain_values
-from nasvit_edge.transport.job import failed, measurement
-from nasvit_edge.transport.local import about_of
+from nasvit_edge.transport.answers import Answer, Description, Failure, about_of, checked, measured
 
 Note = Callable[[str], None]
 
@@ -49,11 +51,11 @@ class _Waiting:
         key = self.state["uuid"]
         return {nonce(key, index): tuple(row) for index, row in enumerate(self.state["asked"])}
 
-    def plan(self, about: dict[str, Any]) -> Plan:
+    def plan(self, about: Description) -> Plan:
         """The table's plan, now that the device is known."""
         told = self.state["plan"] | {"protocol": self.protocol, "cores": tuple(self.state["plan"]["cores"])}
-        version = about["runtimes"].get(told["runtime"])
-        return Plan(**told, runtime_version=version, fingerprint=about["about"])
+        version = about.runtimes.get(told["runtime"])
+        return Plan(**told, runtime_version=version, fingerprint=about.about)
 
 
 def read_results(
@@ -84,17 +86,15 @@ def read_results(
         if strange:
             note(f"{strange} answers of {path.name!r} are none to what the bundle asked; left out")
         if journal.entries and waiting.state["about"] is None:
-            waiting.state["about"] = about["about"]
+            waiting.state["about"] = about.about
             files.write_json(waiting.path, sealed(waiting.state))
         _nothing_missing(waiting, journal, failures)
         sampled = _sampled(waiting, journal, note)
-        told = {key: waiting.state[key] for key in ("target", "transport")} | {
-            "conditions": about["conditions"]
-        }
-        content = table_content(waiting.space, plan, journal, sampled)
-        _warn(content["canaries"], note)
+        told = {key: waiting.state[key] for key in ("target", "transport")}
+        made = table_content(waiting.space, plan, journal, sampled)
+        _warn(made.canaries, note)
         refuse_overwriting(waiting.table, waiting.space)
-        files.write_json(waiting.table, content | told)
+        write(waiting.table, replace(made, **told, conditions=about.conditions))
         waiting.path.unlink(missing_ok=True)
         journal.remove()
     return waiting.table
@@ -127,7 +127,7 @@ def _checked(kept: Path, key: str, space: SearchSpace | None) -> _Waiting:
     space = space or known_space(plan["space"])
     try:
         waiting = _Waiting(kept, state, space, Protocol(**plan["protocol"]))
-        waiting.plan({"runtimes": {}, "about": {}})
+        waiting.plan(Description(about={}))
     except TypeError:
         raise NasvitEdgeError(
             f"offline bundle's state {str(kept)!r} is of another version of nasvit-edge; remove it and {again}"
@@ -161,15 +161,14 @@ def _asks(space: SearchSpace, waiting: _Waiting) -> bool:
     return whole | {EMPTY} <= asked and (measured == ops or (waiting.state["sample"] and measured <= ops))
 
 
-def _description(given: dict[str, Any], path: Path) -> dict[str, Any]:
+def _description(given: dict[str, Any], path: Path) -> Description:
     told = given.get("description")
-    found = about_of(told if isinstance(told, dict) else {}, path.name)
-    return found | {key: plain_values(found[key]) for key in ("about", "runtimes", "conditions")}
+    return about_of(told if isinstance(told, dict) else {}, path.name, Description)
 
 
-def _same_device(waiting: _Waiting, about: dict[str, Any], path: Path) -> None:
+def _same_device(waiting: _Waiting, about: Description, path: Path) -> None:
     """One table is one device: partial results of two are never mixed."""
-    before, now = waiting.state["about"], about["about"]
+    before, now = waiting.state["about"], about.about
     if before is None or before == now:
         return
     keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
@@ -194,20 +193,19 @@ def _add(
         if (name, visit) in journal.done:
             continue
         found = _measured(answer, name, version)
-        if "error" in found:
-            failures[name] = str(found["error"])
+        if isinstance(found, Failure):
+            failures[name] = found.error
         else:
-            journal.add({**found, "visit": visit, "graph": graph, "reading": reading})
+            journal.add(Entry.of(found, visit=visit, graph=graph, reading=reading))
     return failures, strange
 
 
-def _measured(answer: dict[str, Any], name: str, version: str | None) -> dict[str, Any]:
-    if "error" in answer:
-        return failed(name, str(answer["error"])[:500])
-    found = measurement(answer, name)
-    if "error" not in found and version is not None and found["runtime_version"] != version:
-        return failed(name, f"measured with {found['runtime_version']!r}, the others with {version!r}")
-    return found
+def _measured(answer: dict[str, Any], name: str, version: str | None) -> Answer:
+    found = measured(checked(answer, name), name)
+    if isinstance(found, Failure) or version in (None, found.runtime_version):
+        return found
+    other = f"measured with {found.runtime_version!r}, the others with {version!r}"
+    return Failure(id=name, error=other)
 
 
 def _nothing_missing(waiting: _Waiting, journal: Journal, failures: dict[str, str]) -> None:
@@ -230,27 +228,28 @@ def _named(missing: dict[str, None], failures: dict[str, str]) -> Iterator[str]:
         yield f"{name}: {' '.join(failures[name].split())[:160]}" if name in failures else name
 
 
-def _sampled(waiting: _Waiting, journal: Journal, note: Note) -> dict[str, Any] | None:
+def _sampled(waiting: _Waiting, journal: Journal, note: Note) -> Sampling | None:
     """What the table says of the sample that the bundle was."""
     sample = waiting.state["sample"]
     if sample is None:
         return None
     ops, found = all_ops(waiting.space), summaries(journal.entries, waiting.protocol)
-    medians = {op.key(): found[op.key()]["median_ms"] for op in ops if op.key() in found}
+    medians = {op.key(): found[op.key()].median_ms for op in ops if op.key() in found}
     report = sampling.cross_validation(ops, medians)
-    counts = {"measured": len(medians), "ops": len(ops)}
     if report["error"] > sample["error"]:
         note(
             f"cross-validated error of the ops that were not measured: {report['error']:.1%}, more than {sample['error']:.1%}; "
             "for a better table write a bundle with a larger sample"
         )
-    return report | {"share": sample["share"], "target": sample["error"]} | counts
+    return Sampling(
+        **report, share=sample["share"], target=sample["error"], measured=len(medians), ops=len(ops)
+    )
 
 
-def _warn(canaries: dict[str, Any], note: Note) -> None:
+def _warn(canaries: Canaries | None, note: Note) -> None:
     """A device cannot be asked again what it measured while its speed changed."""
-    if canaries["set_aside"]:
+    if canaries is not None and canaries.set_aside:
         note(
-            f"{canaries['set_aside']} of {canaries['measured']} measurements were made while the device changed its speed "
-            f"(by up to {canaries['largest']:.0%}) and are set aside where there are others; run the bundle on a cool, quiet device"
+            f"{canaries.set_aside} of {canaries.measured} measurements were made while the device changed its speed "
+            f"(by up to {canaries.largest:.0%}) and are set aside where there are others; run the bundle on a cool, quiet device"
         )

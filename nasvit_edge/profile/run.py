@@ -7,16 +7,19 @@ import importlib.metadata
 import importlib.util
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from nasvit_edge import files
 from nasvit_edge.device import Device, load_device
 from nasvit_edge.errors import DeviceError, MeasurementError, NasvitEdgeError
 from nasvit_edge.export.formats import format_for
 from nasvit_edge.latency import PRECISIONS, SCHEMA, check_choice, table_name
+from nasvit_edge.latency.file import OpEntry, Sampling, SubnetEntry, TableFile
 from nasvit_edge.latency.table import parsed, refuse_overwriting
 from nasvit_edge.ops import all_ops, ops_digest
 from nasvit_edge.profile import arithmetic, sampling
@@ -29,7 +32,9 @@ from nasvit_edge.profile.protocol import load_protocol
 from nasvit_edge.profile.renewal import Renewal, renewal
 from nasvit_edge.profile.session import OnProgress, Session
 from nasvit_edge.profile.summary import canary_report, composed, summaries
+from nasvit_edge.records import write
 from nasvit_edge.space import SearchSpace
+from nasvit_edge.transport.answers import Description
 from nasvit_edge.transport.connect import connect
 from nasvit_edge.transport.job import Runner
 from nasvit_edge.transport.local import BUSY, missing_runtime
@@ -130,7 +135,7 @@ def measure_table(
     ):
         refuse_overwriting(path, space)
         about = _about(runner, note)
-        if device.transport == "ssh" and runtime not in about["runtimes"]:
+        if device.transport == "ssh" and runtime not in about.runtimes:
             raise missing_runtime(device, runtime)
         plan = _plan(space, device, choice, runner, about)
         renewing = None if choice.again or choice.sample else renewal(path, space, plan)
@@ -145,26 +150,25 @@ def measure_table(
             raise DeviceError(
                 f"{error}; {len(journal.entries)} finished measurements are kept, the same command continues"
             ) from None
-        how = {"target": device.name, "transport": device.transport, "conditions": about["conditions"]}
-        how["arithmetic"] = arithmetic.shares(models)
-        files.write_json(path, content | how)
+        how = {"target": device.name, "transport": device.transport, "conditions": about.conditions}
+        write(path, replace(content, **how, arithmetic=arithmetic.shares(models)))
         journal.remove()
     return path
 
 
-def _plan(space: SearchSpace, device: Device, choice: Choice, runner: Runner, about: dict[str, Any]) -> Plan:
+def _plan(space: SearchSpace, device: Device, choice: Choice, runner: Runner, about: Description) -> Plan:
     runtime, threads, precision = prepare(device, choice)
     return Plan(
         device=choice.name or device.name,
         runtime=runtime,
-        runtime_version=about["runtimes"].get(runtime),
+        runtime_version=about.runtimes.get(runtime),
         threads=threads,
         cores=device.cores or runner.cores(threads),
         precision=precision,
         space=space.name,
         protocol=load_protocol(choice.protocol),
         seed=choice.seed,
-        fingerprint=about["about"],
+        fingerprint=about.about,
         code=code_digest(),
         program_sha256=device.program_sha256(),
     )
@@ -177,7 +181,7 @@ def _content(
     sample: Sample | None,
     renewing: Renewal | None,
     note: Note,
-) -> dict[str, Any]:
+) -> TableFile:
     """Measure, and what the file says then: all of it, a sample, or what of an older file has to be measured again."""
     if renewing is None:
         return table_content(space, plan, session.journal, _measure(space, plan, session, sample, note))
@@ -187,10 +191,10 @@ def _content(
     return renewing.content(plan, summaries(entries, plan.protocol), canary_report(entries, plan.protocol))
 
 
-def _about(runner: Runner, note: Note) -> dict[str, Any]:
+def _about(runner: Runner, note: Note) -> Description:
     """What the runner says of its device; warns where the device is busy."""
     answer = runner.about()
-    busy = answer["busy_cores"]
+    busy = answer.busy_cores
     if busy is not None and busy > BUSY:
         note(f"other work keeps {busy:.1f} cores of the device busy: expect slow and scattered latencies")
     return answer
@@ -220,7 +224,7 @@ def _session(
 
 def _measure(
     space: SearchSpace, plan: Plan, session: Session, sample: Sample | None, note: Note
-) -> dict[str, Any] | None:
+) -> Sampling | None:
     """Measure everything, or as much as a sample needs; returns what the table says of the sample."""
     whole = [Item(EMPTY), *subnet_items(space, plan.protocol.subnets, plan.seed)]
     ops = all_ops(space)
@@ -239,12 +243,9 @@ def _measure(
             f"{len(chosen)} of {len(ops)} ops measured; cross-validated error of the others {report['error']:.1%}"
         )
         if report["error"] <= sample.error or len(chosen) == len(ops):
-            return report | {
-                "share": sample.share,
-                "target": sample.error,
-                "measured": len(chosen),
-                "ops": len(ops),
-            }
+            return Sampling(
+                **report, share=sample.share, target=sample.error, measured=len(chosen), ops=len(ops)
+            )
         count = min(len(ops), max(count, len(chosen)) + math.ceil(_MORE * len(ops)))
 
 
@@ -257,33 +258,30 @@ def _check(session: Session) -> None:
         )
 
 
-def _medians(ops: Any, found: dict[str, dict[str, Any]]) -> dict[str, float]:
-    return {op.key(): found[op.key()]["median_ms"] for op in ops if op.key() in found}
+def _medians(ops: Any, found: Mapping[str, OpEntry]) -> dict[str, float]:
+    return {op.key(): found[op.key()].median_ms for op in ops if op.key() in found}
 
 
-def table_content(
-    space: SearchSpace, plan: Plan, journal: Journal, sampled: dict[str, Any] | None
-) -> dict[str, Any]:
+def table_content(space: SearchSpace, plan: Plan, journal: Journal, sampled: Sampling | None) -> TableFile:
     """What the file of a table says, from a journal that holds all that was to be measured."""
     found = summaries(journal.entries, plan.protocol)
     ops = all_ops(space)
-    measured = {op.key(): found[op.key()] for op in ops if op.key() in found}
-    subnets = [i for i in subnet_items(space, plan.protocol.subnets, plan.seed) if i.config is not None]
-    raw = asdict(plan) | {
-        "schema": SCHEMA,
-        "kind": "latency table",
-        "provenance": "measured",
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "tool_version": importlib.metadata.version("nasvit-edge"),
-        "ops_digest": ops_digest(space),
-        "ops": measured,
-        "estimates": sampling.estimates(ops, _medians(ops, found)) if sampled else {},
-        "sampling": sampled,
-        "call_ms": found[EMPTY]["median_ms"],
-        "canaries": canary_report(journal.entries, plan.protocol),
-        "subnets": [{"config": i.config.to_dict()} | found[i.id] for i in subnets if i.config],
-        "validation": None,
-    }
-    adding = parsed(Path("new"), raw, space)
-    pairs = [(i.config, found[i.id]["median_ms"]) for i in subnets if i.config]
-    return raw | composed(adding, pairs)
+    items = subnet_items(space, plan.protocol.subnets, plan.seed)
+    subnets = [(item.config, found[item.id]) for item in items if item.config is not None]
+    file = TableFile(
+        schema=SCHEMA,
+        provenance="measured",
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        tool_version=importlib.metadata.version("nasvit-edge"),
+        ops_digest=ops_digest(space),
+        ops={op.key(): found[op.key()] for op in ops if op.key() in found},
+        estimates=sampling.estimates(ops, _medians(ops, found)) if sampled else {},
+        sampling=sampled,
+        call_ms=found[EMPTY].median_ms,
+        canaries=canary_report(journal.entries, plan.protocol),
+        subnets=tuple(SubnetEntry.of(config.to_dict(), entry) for config, entry in subnets),
+        **asdict(plan),
+    )
+    adding = parsed(Path("new"), file, space)
+    context, composition = composed(adding, [(config, entry.median_ms) for config, entry in subnets])
+    return replace(file, context=context, composition=composition)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nasvit_edge.latency.estimate import FEWEST, cross_validated, estimate, features
+from nasvit_edge.latency.file import Guess
 from nasvit_edge.ops import Op
 from nasvit_edge.profile.summary import digits
 
@@ -59,13 +60,13 @@ def cross_validation(ops: Sequence[Op], measured_ms: Mapping[str, float]) -> dic
     }
 
 
-def estimates(ops: Sequence[Op], measured_ms: Mapping[str, float]) -> dict[str, dict[str, float]]:
+def estimates(ops: Sequence[Op], measured_ms: Mapping[str, float]) -> dict[str, Guess]:
     """The table's `estimates` for ops without a measurement."""
     missing = [op for op in ops if op.key() not in measured_ms]
     known = {features(op): measured_ms[op.key()] for op in ops if op.key() in measured_ms}
     made = estimate(known, [features(op) for op in missing])
     return {
-        op.key(): {"median_ms": digits(e.ms), "error": round(e.error, 4)}
+        op.key(): Guess(median_ms=digits(e.ms), error=round(e.error, 4))
         for op, e in zip(missing, made, strict=True)
         if e is not None
     }

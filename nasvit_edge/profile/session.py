@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nasvit_edge.profile import canary
 from nasvit_edge.profile.conversion import convert_all
-from nasvit_edge.profile.journal import Journal
+from nasvit_edge.profile.journal import Entry, Journal
 from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.profile.protocol import Protocol
+from nasvit_edge.transport.answers import Answer, Failure, Measurement
 from nasvit_edge.transport.job import Runner
 
 OnProgress = Callable[[int, int, str], None]
@@ -68,7 +68,7 @@ class Session:
         steady: dict[str, int] = {}
         for entry in self.journal.entries:
             if not canary.drifted(entry, factors, self.protocol.drift):
-                steady[entry["id"]] = steady.get(entry["id"], 0) + 1
+                steady[entry.id] = steady.get(entry.id, 0) + 1
         least = (self.protocol.visits + 1) // 2  # the median of three is safe with two good ones
         return [i for i in items if steady.get(i.id, 0) < least and i.id not in self.failures]
 
@@ -88,12 +88,11 @@ class Session:
             if time.monotonic() - self.read_at > self.protocol.canary_seconds:
                 self._read_canaries()
             answer = self._ask(item)
-            if "error" in answer:
-                self.failures[item.id] = str(answer["error"])
+            if isinstance(answer, Failure):
+                self.failures[item.id] = answer.error
                 continue
             self.failures.pop(item.id, None)
-            _, graph = self.prepared[item.id]
-            self.journal.add({**answer, "visit": visit, "graph": graph, "reading": self.reading})
+            self._keep(answer, visit)
             done += 1
             self.on_progress(done, total, what)
         if items:
@@ -102,24 +101,20 @@ class Session:
 
     def _read_canaries(self) -> None:
         """Time the canaries once more."""
-        last = max(
-            (e["visit"] for e in self.journal.entries if e["id"].startswith(canary.PREFIX)), default=-1
-        )
+        visits = (e.visit for e in self.journal.entries if e.id.startswith(canary.PREFIX))
+        last = max(visits, default=-1)
         self.reading = last + 1
         for item in self.canaries:
             answer = self._ask(item)
-            if "error" not in answer:
-                self.journal.add(
-                    {
-                        **answer,
-                        "visit": self.reading,
-                        "graph": self.prepared[item.id][1],
-                        "reading": self.reading,
-                    }
-                )
+            if isinstance(answer, Measurement):
+                self._keep(answer, self.reading)
         self.read_at = time.monotonic()
 
-    def _ask(self, item: Item) -> dict[str, Any]:
+    def _keep(self, measured: Measurement, visit: int) -> None:
+        graph = self.prepared[measured.id][1]
+        self.journal.add(Entry.of(measured, visit=visit, graph=graph, reading=self.reading))
+
+    def _ask(self, item: Item) -> Answer:
         job = self.protocol.job(
             id=item.id,
             model=self.prepared[item.id][0],

@@ -7,18 +7,20 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from msgspec import UNSET
 
 from nasvit_edge.device import Device, known_device, shipped_runner
 from nasvit_edge.errors import DeviceError, MeasurementError
 from nasvit_edge.latency import LatencyTable
+from nasvit_edge.latency.file import TableFile
 from nasvit_edge.profile.conversion import convert_all
 from nasvit_edge.profile.models import Item, Models, subnet_id
 from nasvit_edge.profile.protocol import PROTOCOLS
 from nasvit_edge.profile.trust import other_machine
 from nasvit_edge.space import SubnetConfig
+from nasvit_edge.transport.answers import Failure
 from nasvit_edge.transport.connect import connect
 from nasvit_edge.transport.job import Job, Runner
 from nasvit_edge.transport.ways import Ways
@@ -57,22 +59,22 @@ def measure_subnets(
         with connect(device_of(table, device), Ways(), note) as found:
             return measure_subnets(table, subnets, seed, on_progress, passes, what, found)
     _same_device(table, runner)
-    raw, rng = table.raw, random.Random(seed)
+    file, rng = table.file, random.Random(seed)
     items = [Item(subnet_id(config), config=config) for config in dict.fromkeys(subnets)]
     taken: dict[SubnetConfig, list[Visit]] = {config: [] for config in subnets}
     with tempfile.TemporaryDirectory(prefix="nasvit-edge-") as temporary:
-        models = Models(table.space, raw["runtime"], Path(temporary), 0, raw["precision"])
+        models = Models(table.space, file.runtime, Path(temporary), 0, file.precision)
         prepared = convert_all(items, models, on_progress)
         runner.bring([Path(path) for path, _ in prepared.values()], on_progress)
-        cores = runner.cores(raw["threads"])
+        cores = runner.cores(file.threads)
         for turn in range(passes):
             for item in rng.sample(items, len(items)):
                 runner.fresh()
-                answer = runner.measure(_job(item, prepared[item.id][0], raw, cores, seed))
-                if "error" in answer:
-                    raise MeasurementError(f"subnet {item.id} could not be measured: {answer['error']}")
+                answer = runner.measure(_job(item, prepared[item.id][0], file, cores, seed))
+                if isinstance(answer, Failure):
+                    raise MeasurementError(f"subnet {item.id} could not be measured: {answer.error}")
                 assert item.config is not None
-                taken[item.config].append(_visit(answer["samples_us"]))
+                taken[item.config].append(_visit(answer.samples_us))
                 done = sum(map(len, taken.values()))
                 on_progress(done, passes * len(items), f"{what}, pass {turn + 1}")
     return taken
@@ -87,10 +89,10 @@ def device_of(table: LatencyTable, given: Device | None = None) -> Device:
     Raises:
         DeviceError: the table was imported, or its device is not known here or another one.
     """
-    if table.raw.get("provenance") == "imported":
+    if table.file.provenance == "imported":
         raise DeviceError(f"subnets of table {table.path.name!r} cannot be measured here: it was imported")
     try:
-        device = given or known_device(table.raw.get("target", "host"))
+        device = given or known_device(table.file.target or "host")
     except DeviceError as error:
         raise DeviceError(
             f"table {table.path.name!r}: {error}; where it is one of yours, give its file: --device FILE.toml"
@@ -99,8 +101,8 @@ def device_of(table: LatencyTable, given: Device | None = None) -> Device:
     if other is not None:
         raise _not_here(table, other)
     program = device.program_sha256()
-    told = table.raw.get("program_sha256", program)  # older tables do not say
-    if told != program:
+    told = table.file.program_sha256
+    if told is not UNSET and told != program:  # older tables do not say
         raise _not_here(table, f"its program was {_told(told)} and is {_told(program)} now")
     return device
 
@@ -115,7 +117,7 @@ def _is_this_machine(device: Device) -> bool:
 
 
 def _same_device(table: LatencyTable, runner: Runner) -> None:
-    other = other_machine(table, runner.about()["about"])
+    other = other_machine(table, runner.about().about)
     if other is not None:
         raise _not_here(table, other)
 
@@ -124,12 +126,12 @@ def _not_here(table: LatencyTable, why: str) -> DeviceError:
     return DeviceError(f"subnets of table {table.path.name!r} cannot be measured here: {why}")
 
 
-def _visit(samples_us: Any) -> Visit:
+def _visit(samples_us: Sequence[float]) -> Visit:
     median, p90 = np.quantile(np.asarray(samples_us, np.float64) / 1e3, [0.5, 0.9])
     return Visit(float(median), float(p90))
 
 
-def _job(item: Item, model: str, raw: dict[str, Any], cores: tuple[int, ...], seed: int) -> Job:
+def _job(item: Item, model: str, file: TableFile, cores: tuple[int, ...], seed: int) -> Job:
     return PROTOCOLS["thorough"].job(
-        id=item.id, model=model, runtime=raw["runtime"], threads=raw["threads"], cores=cores, seed=seed
+        id=item.id, model=model, runtime=file.runtime, threads=file.threads, cores=cores, seed=seed
     )

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from nasvit_edge.latency.composition import Composition
-from nasvit_edge.latency.context import PLAIN, Parts, fit_context
+from nasvit_edge.latency.context import PLAIN, Context, Parts, fit_context
+from nasvit_edge.latency.file import Canaries, OpEntry, State
 from nasvit_edge.latency.samples import pack
 from nasvit_edge.latency.table import LatencyTable
 from nasvit_edge.profile import canary
+from nasvit_edge.profile.journal import Entry
 from nasvit_edge.profile.protocol import Protocol
 from nasvit_edge.space import SubnetConfig
+from nasvit_edge.transport.answers import Measurement
 
 _SHARE = 0.9  # of a core that a measurement should have had
 _FITTED = 3  # subnets that a composition is fitted on, at least
 _CLOCK = 0.9  # of the clock before that should be left after
 
 
-def summaries(entries: Sequence[dict[str, Any]], protocol: Protocol) -> dict[str, dict[str, Any]]:
+def summaries(entries: Sequence[Entry], protocol: Protocol) -> dict[str, OpEntry]:
     """Item id -> its entry of the table, from the measurements made while the canaries were steady."""
     factors = canary.factors(entries)
-    grouped: dict[str, list[dict[str, Any]]] = {}
+    grouped: dict[str, list[Entry]] = {}
     for entry in entries:
-        if not entry["id"].startswith(canary.PREFIX):
-            grouped.setdefault(entry["id"], []).append(entry)
+        if not entry.id.startswith(canary.PREFIX):
+            grouped.setdefault(entry.id, []).append(entry)
     found = {}
     for name, measured in grouped.items():
         steady = [e for e in measured if not canary.drifted(e, factors, protocol.drift)]
@@ -36,51 +38,48 @@ def summaries(entries: Sequence[dict[str, Any]], protocol: Protocol) -> dict[str
     return found
 
 
-def _summary(entries: list[dict[str, Any]], flags: set[str], protocol: Protocol) -> dict[str, Any]:
+def _summary(entries: list[Entry], flags: set[str], protocol: Protocol) -> OpEntry:
     """Median of the visits' medians; p90 and MAD over all samples; in ms."""
-    visits = [np.array(entry["samples_us"], np.float64) / 1e3 for entry in entries]
+    visits = [np.array(entry.samples_us, np.float64) / 1e3 for entry in entries]
     samples = np.concatenate(visits)
     median = float(np.median([np.median(visit) for visit in visits]))
     flags |= {flag for entry in entries for flag in flags_of(entry)}
     if _width(samples) > 2 * protocol.precision:
         flags.add("unsteady")
-    return (
-        {
-            "median_ms": digits(median),
-            "p90_ms": digits(max(median, float(np.quantile(samples, 0.9)))),
-            "mad_ms": digits(float(np.median(np.abs(samples - median)))),
-            "runs": int(sum(len(e["samples_us"]) * e.get("inner", 1) for e in entries)),
-            "visits": len(entries),
-            "graph": entries[-1].get("graph", ""),
-            "flags": sorted(flags),
-            "samples": [pack(entry["samples_us"]) for entry in entries],
-        }
-        | _states(entries)
-        | _energy(entries)
+    energy = [entry.energy_mj for entry in entries if entry.energy_mj is not None]
+    return OpEntry(
+        median_ms=digits(median),
+        p90_ms=digits(max(median, float(np.quantile(samples, 0.9)))),
+        mad_ms=digits(float(np.median(np.abs(samples - median)))),
+        runs=sum(len(e.samples_us) * (e.inner or 1) for e in entries),
+        visits=len(entries),
+        graph=entries[-1].graph,
+        flags=tuple(sorted(flags)),
+        samples=tuple(pack(entry.samples_us) for entry in entries),
+        state=both(entries[0].before, entries[-1].after),
+        energy_mj=digits(float(np.median(energy))) if energy else None,
     )
 
 
-def flags_of(entry: Mapping[str, Any]) -> Iterable[str]:
-    """What a measurement says against itself: see `transport.job.FLAGS`."""
-    if entry.get("cpu_share", 1.0) < _SHARE:
+def both(before: State | None, after: State | None) -> tuple[State, State] | None:
+    """The states around a measurement, where the device told both."""
+    silent = State()
+    return None if before in (None, silent) or after in (None, silent) else (before, after)
+
+
+def flags_of(entry: Measurement) -> Iterable[str]:
+    """What a measurement says against itself: see `transport.answers.FLAGS`."""
+    if entry.cpu_share is not None and entry.cpu_share < _SHARE:
         yield "preempted"
-    yield from entry.get("flags") or ()
-    before = max((entry.get("before") or {}).get("clocks_mhz") or [0])
-    after = max((entry.get("after") or {}).get("clocks_mhz") or [before])
-    if after < _CLOCK * before:
+    yield from entry.flags
+    before = _clock(entry.before, 0)
+    if _clock(entry.after, before) < _CLOCK * before:
         yield "throttled"
 
 
-def _states(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Clocks and temperature before the first and after the last visit, where the device told them."""
-    told = (entries[0].get("before"), entries[-1].get("after"))
-    return {"state": list(told)} if all(told) else {}
-
-
-def _energy(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Millijoule an inference, where the device reads its power."""
-    told = [float(entry["energy_mj"]) for entry in entries if "energy_mj" in entry]
-    return {"energy_mj": digits(float(np.median(told)))} if told else {}
+def _clock(state: State | None, unknown: float) -> float:
+    """The highest clock that was told."""
+    return max(state.clocks_mhz) if state is not None and state.clocks_mhz else unknown
 
 
 def _width(samples: np.ndarray[Any, np.dtype[np.float64]]) -> float:
@@ -91,22 +90,24 @@ def _width(samples: np.ndarray[Any, np.dtype[np.float64]]) -> float:
     return float((ordered[high] - ordered[low]) / ordered[count // 2])
 
 
-def canary_report(entries: Sequence[dict[str, Any]], protocol: Protocol) -> dict[str, Any]:
+def canary_report(entries: Sequence[Entry], protocol: Protocol) -> Canaries:
     """What the canaries said: readings, the largest deviation, and how many measurements were set aside."""
     factors = canary.factors(entries)
-    apart = [e for e in entries if not e["id"].startswith(canary.PREFIX)]
-    return {
-        "models": sorted({e["id"] for e in entries if e["id"].startswith(canary.PREFIX)}),
-        "threshold": protocol.drift,
-        "readings": [round(factor, 4) for factor in factors.values()],
-        "largest": round(max((abs(f - 1) for f in factors.values()), default=0.0), 4),
-        "set_aside": sum(canary.drifted(e, factors, protocol.drift) for e in apart),
-        "measured": len(apart),
-    }
+    apart = [e for e in entries if not e.id.startswith(canary.PREFIX)]
+    return Canaries(
+        models=tuple(sorted({e.id for e in entries if e.id.startswith(canary.PREFIX)})),
+        threshold=protocol.drift,
+        readings=tuple(round(factor, 4) for factor in factors.values()),
+        largest=round(max((abs(f - 1) for f in factors.values()), default=0.0), 4),
+        set_aside=sum(canary.drifted(e, factors, protocol.drift) for e in apart),
+        measured=len(apart),
+    )
 
 
-def composed(table: LatencyTable, subnets: Sequence[tuple[SubnetConfig, float]]) -> dict[str, Any]:
-    """`context` and `composition` of a table from whole subnets and their latencies in ms.
+def composed(
+    table: LatencyTable, subnets: Sequence[tuple[SubnetConfig, float]]
+) -> tuple[Context, Composition]:
+    """Context and composition of a table from whole subnets and their latencies in ms.
 
     A space of one or two subnets has nothing to fit: one factor for all, and an interval as of a fit without a subnet to spare.
     """
@@ -114,9 +115,8 @@ def composed(table: LatencyTable, subnets: Sequence[tuple[SubnetConfig, float]])
     measured = [ms for _, ms in subnets]
     if len(subnets) < _FITTED:
         factor = np.median([ms / PLAIN.sum_ms(part) for part, ms in zip(parts, measured, strict=True)])
-        return {"context": asdict(PLAIN), "composition": asdict(Composition(float(factor), 0.0, 0.0, 1.0))}
-    context, composition = fit_context(parts, measured)
-    return {"context": asdict(context), "composition": asdict(composition)}
+        return PLAIN, Composition(float(factor), 0.0, 0.0, 1.0)
+    return fit_context(parts, measured)
 
 
 def digits(ms: float) -> float:

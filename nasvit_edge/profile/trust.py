@@ -10,6 +10,7 @@ from typing import Any
 
 from nasvit_edge import files
 from nasvit_edge.latency import LatencyTable
+from nasvit_edge.latency.file import OpEntry
 from nasvit_edge.ops import Op, all_ops, lower
 from nasvit_edge.profile.code import code_digest
 from nasvit_edge.profile.kept_graphs import Graphs
@@ -34,11 +35,11 @@ class Concern:
 
 def concerns(table: LatencyTable, configs: Iterable[SubnetConfig] = ()) -> list[Concern]:
     """What speaks against using `table` for `configs` on this machine."""
-    if table.raw.get("provenance") == "imported":
-        source = table.raw.get("source", "elsewhere")
+    if table.file.provenance == "imported":
+        source = table.file.source or "elsewhere"
         return [Concern(f"the table was imported ({source}), not measured by nasvit-edge", serious=False)]
     found = []
-    if table.raw.get("device") == "host":
+    if table.file.device == "host":
         found += _machine(table)
         found += _version(table)
     found += _graphs(table, configs)
@@ -69,11 +70,11 @@ def runtime_version(runtime: str) -> str | None:
 
 def other_machine(table: LatencyTable, here: dict[str, Any] | None = None) -> str | None:
     """Why the table is of another machine than `here` (a fingerprint; this one's without); None where it is of it."""
-    if table.raw.get("provenance") == "imported":
+    if table.file.provenance == "imported":
         return "it was imported, not measured"
-    told = table.raw.get("fingerprint")
+    told = table.file.fingerprint
     here = fingerprint() if here is None else here
-    if not isinstance(told, dict):
+    if told is None:
         return "it does not say where it was measured"
     other = [key for key in _MACHINE if told.get(key) != here.get(key)]
     listed = ", ".join(f"{key} {told.get(key)!r} there and {here.get(key)!r} here" for key in other)
@@ -84,7 +85,7 @@ def _machine(table: LatencyTable) -> list[Concern]:
     other = other_machine(table)
     if other is not None:
         return [Concern(other, serious=True)]
-    told, here = table.raw["fingerprint"], fingerprint()
+    told, here = table.file.fingerprint or {}, fingerprint()
     return [
         Concern(
             f"{key} was {told.get(key)!r} when it was measured and is {here.get(key)!r} now", serious=False
@@ -95,7 +96,7 @@ def _machine(table: LatencyTable) -> list[Concern]:
 
 
 def _version(table: LatencyTable) -> list[Concern]:
-    runtime, told = table.raw["runtime"], table.raw.get("runtime_version")
+    runtime, told = table.file.runtime, table.file.runtime_version
     here = runtime_version(runtime) if runtime in _RUNTIME_PACKAGES else None
     if here is None or here == told:
         return []
@@ -124,20 +125,18 @@ def outdated(table: LatencyTable, ops: Iterable[Op]) -> list[str]:
 
     Graphs are compared only where the code changed since: building them takes a while.
     """
-    if table.raw.get("code") == code_digest() or not importlib.util.find_spec("torch"):
+    if table.file.code == code_digest() or not importlib.util.find_spec("torch"):
         return []
-    entries = table.raw.get("ops") or {}  # a table that was made up has none
     wanted = {op.key() for op in ops}
     own = [op for op in all_ops(table.space) if op.key() in wanted]  # by the name that was measured
-    today = Graphs(table.raw["runtime"], table.raw["precision"])
-    changed = [op.key() for op in own if _differs(entries.get(op.key()), op, today)]
+    today = Graphs(table.file.runtime, table.file.precision)
+    changed = [op.key() for op in own if _differs(table.file.ops.get(op.key()), op, today)]
     today.keep()
     return changed
 
 
-def _differs(entry: Any, op: Op, today: Graphs) -> bool:
-    told = entry.get("graph") if isinstance(entry, dict) else None
-    return bool(told) and str(told) not in today.of(op)
+def _differs(entry: OpEntry | None, op: Op, today: Graphs) -> bool:
+    return entry is not None and bool(entry.graph) and entry.graph not in today.of(op)
 
 
 def resting(table: LatencyTable, config: SubnetConfig, keys: Collection[str]) -> float:

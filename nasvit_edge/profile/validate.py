@@ -9,14 +9,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
-from nasvit_edge import files
 from nasvit_edge.device import Device
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.latency import LatencyTable, Prediction
+from nasvit_edge.latency.file import Validated, Validation
 from nasvit_edge.profile.models import mixed
 from nasvit_edge.profile.subnets import measure_subnets
 from nasvit_edge.profile.summary import digits
+from nasvit_edge.records import write
 from nasvit_edge.space import SubnetConfig
 from nasvit_edge.transport.job import Runner
 
@@ -52,11 +54,8 @@ def validate(
     on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
     runner: Runner | None = None,
     device: Device | None = None,
-) -> dict[str, Any]:
+) -> Validation:
     """Measure `count` subnets, each in two fresh processes, one pass over all after the other.
-
-    Returns:
-        The report of `report`, with its subnets, date and seed.
 
     Raises:
         DeviceError: the table is of another device than this machine.
@@ -70,53 +69,54 @@ def validate(
     predicted = [table.predict(config) for config in subnets]
     rows = [row(*found) for found in zip(subnets, predicted, measured, strict=True)]
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return report(rows) | {"date": date, "seed": seed, "subnets": rows}
+    return replace(report(rows), date=date, seed=seed)
 
 
-def row(config: SubnetConfig, predicted: Prediction, measured_ms: Sequence[float]) -> dict[str, Any]:
+def row(config: SubnetConfig, predicted: Prediction, measured_ms: Sequence[float]) -> Validated:
     """A subnet of a report: what was predicted, and what each pass measured."""
     low, high = predicted.low_ms, predicted.high_ms
-    return {
-        "config": config.to_dict(),
-        "predicted_ms": digits(predicted.ms),
-        "low_ms": None if low is None else digits(low),
-        "high_ms": None if high is None else digits(high),
-        "measured_ms": [digits(ms) for ms in measured_ms],
-    }
+    return Validated(
+        config=config.to_dict(),
+        predicted_ms=digits(predicted.ms),
+        low_ms=None if low is None else digits(low),
+        high_ms=None if high is None else digits(high),
+        measured_ms=tuple(digits(ms) for ms in measured_ms),
+    )
 
 
-def report(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def report(rows: Sequence[Validated]) -> Validation:
     """Errors of predictions against the mean of the passes, beside how well the passes repeat each other.
 
     `mape`, `largest`, `within_5`, `within_10`, `repeat_mape` are fractions; `tau` is Kendall's over all
     subnets, `tau_bands` over pairs whose measured latencies are within a factor of 1.2 of each other.
     """
-    predicted = np.array([row["predicted_ms"] for row in rows])
-    passes = np.array([row["measured_ms"] for row in rows])
+    predicted = np.array([row.predicted_ms for row in rows])
+    passes = np.array([row.measured_ms for row in rows])
     measured = passes.mean(1)
     error = np.abs(predicted / measured - 1)
     inside = [
-        r["low_ms"] <= m <= r["high_ms"]
-        for r, m in zip(rows, measured, strict=True)
-        if r["low_ms"] is not None
+        row.low_ms <= ms <= row.high_ms
+        for row, ms in zip(rows, measured, strict=True)
+        if row.low_ms is not None and row.high_ms is not None
     ]
-    return {
-        "count": len(rows),
-        "mape": _digits(error.mean()),
-        "bias": _digits((predicted / measured - 1).mean()),
-        "largest": _digits(error.max()),
-        "within_5": _digits((error <= 0.05).mean()),
-        "within_10": _digits((error <= 0.10).mean()),
-        "tau": _digits(_tau(predicted, measured, math.inf)),
-        "tau_bands": _digits(_tau(predicted, measured, _BAND)),
-        "inside_interval": _digits(np.mean(inside)) if inside else None,
-        "repeat_mape": _digits(np.abs(passes[:, 0] / passes[:, -1] - 1).mean()),
-    }
+    return Validation(
+        count=len(rows),
+        mape=_digits(error.mean()),
+        bias=_digits((predicted / measured - 1).mean()),
+        largest=_digits(error.max()),
+        within_5=_digits((error <= 0.05).mean()),
+        within_10=_digits((error <= 0.10).mean()),
+        tau=_digits(_tau(predicted, measured, math.inf)),
+        tau_bands=_digits(_tau(predicted, measured, _BAND)),
+        inside_interval=_digits(np.mean(inside)) if inside else None,
+        repeat_mape=_digits(np.abs(passes[:, 0] / passes[:, -1] - 1).mean()),
+        subnets=tuple(rows),
+    )
 
 
-def store(table: LatencyTable, found: dict[str, Any]) -> None:
+def store(table: LatencyTable, found: Validation) -> None:
     """Write the report into the table's file."""
-    files.write_json(table.path, table.raw | {"validation": found})
+    write(table.path, replace(table.file, validation=found))
 
 
 def _tau(a: _Array, b: _Array, band: float) -> float:

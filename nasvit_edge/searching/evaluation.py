@@ -105,8 +105,8 @@ class Evaluator:
     ) -> None:
         self.genes, self.tables, self.accuracy = genes, tuple(tables), accuracy
         self.predictor = accuracy if isinstance(accuracy, AccuracyPredictor) else None
-        self.precision = str(tables[0].raw.get("precision", "fp32"))
-        self.form = RUNTIMES.get(str(tables[0].raw.get("runtime")), "onnx")
+        self.precision = tables[0].file.precision
+        self.form = RUNTIMES.get(tables[0].file.runtime, "onnx")
         self.activation_bytes = sizes.ACTIVATION_BYTES[self.precision]
         self.names = [f"{name} {i}" for i in range(len(tables)) for name in _PER_TABLE] + [*SIZES, "gain"]
         self.places = tuple(self._places())

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from nasvit_edge import files
 from nasvit_edge.device import Device
@@ -20,6 +20,7 @@ from nasvit_edge.errors import DeviceError, MeasurementError
 from nasvit_edge.transport.adb_client import Adb, AwayError, HungError
 from nasvit_edge.transport.adb_files import BATCH, Folder, parent_folder
 from nasvit_edge.transport.android import STATUS, Phone, clocks_script, state_of, state_script
+from nasvit_edge.transport.answers import Answer, Description, Failure, Measurement, measurement
 from nasvit_edge.transport.benchmark_tool import (
     GPU,
     LAUNCHES,
@@ -30,7 +31,7 @@ from nasvit_edge.transport.benchmark_tool import (
     figures,
     launches_script,
 )
-from nasvit_edge.transport.job import MODEL_SECONDS, Job, OnProgress, failed, measurement, one_by_one
+from nasvit_edge.transport.job import MODEL_SECONDS, Job, OnProgress, one_by_one
 from nasvit_edge.transport.outputs import android
 from nasvit_edge.transport.outputs.delegation import OpTime, op_profile
 from nasvit_edge.transport.ways import Note, Step, Ways
@@ -67,19 +68,19 @@ class AdbRunner:
         if not self.phone.taskset:
             self.note(f"device {self.adb.serial!r} has no taskset: Android chooses the cores")
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> Description:
         """What the device is and how it is now."""
         return self._steady(self._about)
 
-    def _about(self) -> dict[str, Any]:
+    def _about(self) -> Description:
         state = self.phone.state()
         extra = {"harness": "shell", "benchmark_model_sha256": self.tool.sha256}
-        return {
-            "about": self.phone.about(),
-            "busy_cores": self.phone.busy_cores(),
-            "runtimes": dict.fromkeys(self.device.runtimes, self.tool.version),
-            "conditions": self.phone.conditions(state) | extra,
-        }
+        return Description(
+            about=self.phone.about(),
+            busy_cores=self.phone.busy_cores(),
+            runtimes=dict.fromkeys(self.device.runtimes, self.tool.version),
+            conditions=self.phone.conditions(state) | extra,
+        )
 
     def cores(self, threads: int) -> tuple[int, ...]:
         """The fastest cores, as the device's sysfs tells; none where it does not, or has no taskset."""
@@ -100,13 +101,13 @@ class AdbRunner:
             self._steady(partial(self.folder.push, batch))
             on_progress(start + len(batch), len(names), "copying models to the device")
 
-    def measure(self, job: Job, timeout_s: float = MODEL_SECONDS) -> dict[str, Any]:
+    def measure(self, job: Job, timeout_s: float = MODEL_SECONDS) -> Answer:
         """Several launches, each a sample; again where the device broke off or began to throttle.
 
         Raises:
             DeviceError: the device is away, or too hot, for longer than `wait_s`.
         """
-        answer = failed(job.id, f"the device broke off {_TRIES} times during this model")
+        answer: Answer = Failure(id=job.id, error=f"the device broke off {_TRIES} times during this model")
         for attempt in range(_TRIES):
             try:
                 answer = self._attempt(job, timeout_s + job.sustained_s)
@@ -115,10 +116,10 @@ class AdbRunner:
                 continue
             except HungError as reason:
                 self._steady(self.folder.end_left_over)
-                return failed(job.id, str(reason))
+                return Failure(id=job.id, error=str(reason))
             except MeasurementError as reason:
-                return failed(job.id, str(reason))
-            self.hot = "throttled" in answer.get("flags", ())
+                return Failure(id=job.id, error=str(reason))
+            self.hot = isinstance(answer, Measurement) and "throttled" in answer.flags
             if not self.hot or job.sustained_s or attempt == _TRIES - 1:
                 return answer
         return answer
@@ -138,7 +139,7 @@ class AdbRunner:
 
         return self._steady(once)
 
-    def together(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    def together(self, jobs: Sequence[Job]) -> list[Answer]:
         """One after another."""
         return one_by_one(self, jobs)
 
@@ -172,7 +173,7 @@ class AdbRunner:
                 with contextlib.suppress(DeviceError):
                     self.adb.find()
 
-    def _attempt(self, job: Job, timeout_s: float) -> dict[str, Any]:
+    def _attempt(self, job: Job, timeout_s: float) -> Answer:
         """One measurement; waits first where the last one left the device hot."""
         if self.hot:
             self.phone.cool()

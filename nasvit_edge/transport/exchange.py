@@ -13,17 +13,16 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nasvit_edge import files
 from nasvit_edge.errors import DeviceError
-from nasvit_edge.transport.job import failed
+from nasvit_edge.transport import answers
+from nasvit_edge.transport.answers import Description, Failure, Message
 
 AWAY_S = 45.0  # without a sign of life: clients ask or beat at least every 20 s
 POLL_S = 20.0  # a question for a job waits so long
 FINISH_S = 3.0  # how long the device has to ask once more and be told that all is done
 GIVEN = 5  # times that one job is given before the model is to blame
-_TEXT, _ENTRIES = 300, 40
 
 
 class Conflict(Exception):  # noqa: N818 - an answer of the protocol
@@ -34,9 +33,9 @@ class Conflict(Exception):  # noqa: N818 - an answer of the protocol
 class Asked:
     """One job: `nonce` is new whenever a session begins, so that answers to an earlier one do not count."""
 
-    request: dict[str, Any]
+    request: Message
     files: Mapping[str, Path]
-    answer: asyncio.Future[dict[str, Any]]
+    answer: asyncio.Future[Message]
     nonce: str = ""
     asked_at: float = 0.0
     given: int = 0
@@ -51,7 +50,7 @@ class Exchange:
     who: str
     wait_s: float
     note: Callable[[str], None]
-    description: dict[str, Any] | None = None
+    description: Description | None = None
     session: str = ""
     install: str = ""
     asked: Asked | None = None
@@ -63,15 +62,15 @@ class Exchange:
 
     # what the device does
 
-    def hello(self, description: dict[str, Any]) -> str:
+    def hello(self, description: Description) -> str:
         """A new session; Conflict for another device than the one that is measured."""
         if self.description is not None:
-            if description["about"] != self.description["about"]:
+            if description.about != self.description.about:
                 raise Conflict("another device is measured; start the command anew to measure this one")
-            other = description["install"] and self.install and description["install"] != self.install
+            other = description.install and self.install and description.install != self.install
             if other and not self._is_away():
                 raise Conflict("another device of this kind is measured")
-        self.description, self.install = description, description["install"] or self.install
+        self.description, self.install = description, description.install or self.install
         self.session = secrets.token_urlsafe(16)
         if self.asked is not None and not self.asked.answer.done():
             self.asked.nonce = secrets.token_hex(16)
@@ -79,7 +78,7 @@ class Exchange:
         self._wake()
         return self.session
 
-    async def job(self, session: str) -> dict[str, Any] | None:
+    async def job(self, session: str) -> Message | None:
         """The job to do; None where there is none yet. Conflict for another session; `done` tells the end."""
         self._check(session)
         self.polls += 1
@@ -131,7 +130,7 @@ class Exchange:
 
     # what the runner does
 
-    async def first(self) -> dict[str, Any]:
+    async def first(self) -> Description:
         """The description of the device that came; DeviceError where none came."""
         start = _now()
         while self.description is None:
@@ -142,10 +141,8 @@ class Exchange:
             await self._pause()
         return self.description
 
-    async def ask(
-        self, request: dict[str, Any], sources: Mapping[str, Path], timeout_s: float
-    ) -> dict[str, Any]:
-        """The device's answer as it came, or an error of this model; DeviceError where the device is gone."""
+    async def ask(self, request: Message, sources: Mapping[str, Path], timeout_s: float) -> Message | Failure:
+        """The device's answer as it came, or why this model failed; DeviceError where the device is gone."""
         self.acknowledge()
         nonce = secrets.token_hex(16)
         asked = self.asked = Asked(
@@ -158,7 +155,7 @@ class Exchange:
             reason = None if asked.answer.done() else self._overdue(asked, timeout_s)
             if reason is not None:
                 self.asked = None
-                return failed(request["id"], reason)
+                return Failure(id=request["id"], error=reason)
             told = self._tell(told)
         return asked.answer.result()
 
@@ -239,7 +236,7 @@ class Exchange:
             await asyncio.wait_for(self._news.wait(), 0.25)
 
 
-def decoded(body: bytes) -> dict[str, Any] | None:
+def decoded(body: bytes) -> Message | None:
     """A JSON object of finite numbers; None for anything else."""
     try:
         value = files.loads(body)
@@ -248,39 +245,10 @@ def decoded(body: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def described(body: bytes) -> dict[str, Any] | None:
+def described(body: bytes) -> Description | None:
     """A description with only what it may hold, each of its kind; None where it is none."""
-    value = decoded(body)
-    about = plain_values(value.get("about")) if value else {}
-    if value is None or not about:
-        return None
-    busy, runtimes = value.get("busy_cores"), plain_values(value.get("runtimes"))
-    is_number = isinstance(busy, int | float) and not isinstance(busy, bool) and 0 <= busy < 1e4
-    return {
-        "about": about,
-        "busy_cores": busy if is_number else None,
-        "runtimes": {name: str(version) for name, version in runtimes.items()},
-        "conditions": plain_values(value.get("conditions")),
-        "install": printable(value.get("install") or "")[:64],
-    }
-
-
-def plain_values(value: Any) -> dict[str, Any]:
-    """The texts, numbers and truths of an object, cut to a sane size."""
-    if not isinstance(value, dict):
-        return {}
-    found: dict[str, Any] = {}
-    for key, item in list(value.items())[:_ENTRIES]:
-        if isinstance(item, str):
-            found[printable(key)] = printable(item)
-        elif item is None or (isinstance(item, bool | int | float) and abs(item) < 1e18):
-            found[printable(key)] = item
-    return found
-
-
-def printable(text: Any) -> str:
-    """Text from elsewhere as a terminal may show it."""
-    return "".join(c if c.isprintable() else " " for c in str(text)[:_TEXT])
+    found = answers.description(decoded(body) or {}, Description)
+    return found if found is not None and found.about else None
 
 
 def _now() -> float:

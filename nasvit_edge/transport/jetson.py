@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nasvit_edge.errors import MeasurementError
-from nasvit_edge.transport.job import failed
+from nasvit_edge.records import Fact
+from nasvit_edge.transport.answers import Failure, Message
 from nasvit_edge.transport.outputs import jetson, tegrastats, trtexec
 
 _UNLOCKED, _UNSTEADY = "unlocked clocks", "unsteady"
@@ -29,12 +30,12 @@ def number_types(model: Path) -> list[str]:
     return [name for name, has in (("fp16", halves), ("int8", quantised)) if has]
 
 
-def is_jetson(board: dict[str, Any]) -> bool:
+def is_jetson(board: Message) -> bool:
     """Whether the board has a Jetson's tools."""
     return any(name in board for name in ("nvpmodel", "jetson_clocks", "tegrastats"))
 
 
-def conditions(board: dict[str, Any]) -> dict[str, str | float | bool]:
+def conditions(board: Message) -> dict[str, Fact]:
     """The conditions that the tools' texts tell, by name; what they do not tell is left out."""
     texts = {name: str(board.get(name, "")) for name in ("nvpmodel", "jetson_clocks", "get_throttled")}
     found: dict[str, Any] = {
@@ -52,7 +53,7 @@ def conditions(board: dict[str, Any]) -> dict[str, str | float | bool]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def flags(board: dict[str, Any], found: dict[str, Any]) -> list[str]:
+def flags(board: Message, found: Message) -> list[str]:
     """What every measurement on the board is flagged with."""
     return [_UNLOCKED] if is_jetson(board) and found.get("clocks_locked") is not True else []
 
@@ -66,7 +67,7 @@ def _throttled(text: str) -> str | None:
     return ", ".join(name for bit, name in names.items() if bits & bit) or "no"
 
 
-def completed(answer: dict[str, Any], sustained: bool) -> dict[str, Any]:
+def completed(answer: Message, sustained: bool) -> Message | Failure:
     """An answer with what trtexec's and tegrastats' lines in it say: samples, windows, version, power, temperature."""
     found = {key: value for key, value in answer.items() if key not in ("trtexec", "tegrastats")}
     if "trtexec" in answer:
@@ -74,14 +75,14 @@ def completed(answer: dict[str, Any], sustained: bool) -> dict[str, Any]:
         try:
             found |= _timed(str(told.get("stdout", "")), told.get("times"), sustained)
         except MeasurementError as error:
-            return failed(str(answer.get("id")), str(error))
+            return Failure(id=str(answer.get("id")), error=str(error))
     readings = tegrastats.read_lines(_lines(answer.get("tegrastats")))
     return found | _power(readings, found.get("samples_us")) | _heat(readings, found)
 
 
-def _timed(text: str, times: Any, sustained: bool) -> dict[str, Any]:
+def _timed(text: str, times: Any, sustained: bool) -> Message:
     report, samples = trtexec.read_run(text, times)
-    found: dict[str, Any] = {"samples_us": samples, "runtime_version": report.version}
+    found: Message = {"samples_us": samples, "runtime_version": report.version}
     if report.unstable:
         found["flags"] = [_UNSTEADY]
     if sustained:
@@ -101,7 +102,7 @@ def _power(readings: list[tegrastats.Reading], samples_us: Any) -> dict[str, flo
     return {"power_mw": power_mw, "energy_mj": energy_mj} if math.isfinite(energy_mj) else {}
 
 
-def _heat(readings: list[tegrastats.Reading], found: dict[str, Any]) -> dict[str, Any]:
+def _heat(readings: list[tegrastats.Reading], found: Message) -> Message:
     """Temperature and clocks of the first and the last reading, where the runner told no state itself."""
     states = {}
     for key, reading in zip(("before", "after"), (readings[:1], readings[-1:]), strict=True):

@@ -7,19 +7,11 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from nasvit_edge.device import Device
-from nasvit_edge.errors import DeviceError, MeasurementError
-from nasvit_edge.transport.job import (
-    MODEL_SECONDS,
-    Job,
-    OnProgress,
-    answers,
-    measurement,
-    one_by_one,
-    requests,
-)
+from nasvit_edge.errors import DeviceError
+from nasvit_edge.transport.answers import Answer, Description, about_of, in_turns, measured
+from nasvit_edge.transport.job import MODEL_SECONDS, Job, OnProgress, one_by_one, requests
 from nasvit_edge.transport.process import LineProcess
 from nasvit_edge.transport.ways import Step
 
@@ -39,11 +31,12 @@ class LocalRunner:
         self.child = LineProcess(lambda: [sys.executable, "-u", str(program)])
         self.takes_turns = False  # until it says that it does
 
-    def about(self, timeout_s: float = 60.0) -> dict[str, Any]:
+    def about(self, timeout_s: float = 60.0) -> Description:
         """What this machine is; MeasurementError where the runner does not say."""
         answer = self.child.request({"id": "about", "ask": "about"}, timeout_s)
-        self.takes_turns = answer.get("turns") is True
-        return about_of(answer, str(self.program))
+        found = about_of(answer, str(self.program), Description)
+        self.takes_turns = found.turns
+        return found
 
     def cores(self, threads: int) -> tuple[int, ...]:
         """The fastest cores."""
@@ -52,21 +45,18 @@ class LocalRunner:
     def bring(self, models: Sequence[Path], on_progress: OnProgress) -> None:
         """Models are here already."""
 
-    def measure(self, job: Job, timeout_s: float = MODEL_SECONDS) -> dict[str, Any]:
-        """The runner's answer; one with `error` where the model, the runner or its output failed."""
-        answer = self.child.request(job.request(), timeout_s + job.sustained_s)
-        return answer if "error" in answer else measurement(answer, job.id)
+    def measure(self, job: Job, timeout_s: float = MODEL_SECONDS) -> Answer:
+        """The runner's measurement, or why the model, the runner or its output failed."""
+        return measured(self.child.request(job.request(), timeout_s + job.sustained_s), job.id)
 
-    def together(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    def together(self, jobs: Sequence[Job]) -> list[Answer]:
         """The answers of a runner that takes turns, or of jobs one by one."""
         if not self.takes_turns:
             return one_by_one(self, jobs)
         self.fresh()
+        names = [job.id for job in jobs]
         answer = self.child.request(requests(jobs), len(jobs) * MODEL_SECONDS)
-        return [
-            own if "error" in own else measurement(own, job.id)
-            for own, job in zip(answers(answer, jobs), jobs, strict=True)
-        ]
+        return [measured(own, name) for own, name in zip(in_turns(answer, names), names, strict=True)]
 
     def fresh(self) -> None:
         """End the child; the next request starts another."""
@@ -83,16 +73,16 @@ def check_local(device: Device) -> Iterator[Step]:
         yield from described(runner.about(), device)
 
 
-def described(answer: dict[str, Any], device: Device) -> Iterator[Step]:
+def described(told: Description, device: Device) -> Iterator[Step]:
     """What a runner says of its device, as steps."""
-    about, busy = answer["about"], answer["busy_cores"]
+    about, busy = told.about, told.busy_cores
     yield Step("device", True, ", ".join(str(about[k]) for k in ("board", "soc", "os") if k in about))
     for runtime in device.runtimes:
-        version = answer["runtimes"].get(runtime)
+        version = told.runtimes.get(runtime)
         yield Step(
             runtime, version is not None, version or "not there", "" if version else f"{_INSTALL[runtime]}"
         )
-    for name, value in answer["conditions"].items():
+    for name, value in told.conditions.items():
         yield Step(name, True, str(value))
     if busy is not None:
         quiet = busy <= BUSY
@@ -103,20 +93,6 @@ def described(answer: dict[str, Any], device: Device) -> Iterator[Step]:
 def missing_runtime(device: Device, runtime: str) -> DeviceError:
     """What to say where a device does not have a runtime."""
     return DeviceError(f"device {device.name!r} does not have {runtime}; {_INSTALL[runtime]}")
-
-
-def about_of(answer: dict[str, Any], who: str) -> dict[str, Any]:
-    """A runner's description of its device, each field of its kind; MeasurementError where it gave none."""
-    if not isinstance(answer.get("about"), dict):
-        reason = answer.get("error", "no description of the device")
-        raise MeasurementError(f"the runner {who!r} does not answer: {reason}")
-    busy, runtimes, conditions = (answer.get(key) for key in ("busy_cores", "runtimes", "conditions"))
-    return {
-        "about": answer["about"],
-        "busy_cores": busy if isinstance(busy, int | float) else None,
-        "runtimes": {str(k): str(v) for k, v in runtimes.items()} if isinstance(runtimes, dict) else {},
-        "conditions": conditions if isinstance(conditions, dict) else {},
-    }
 
 
 @contextlib.contextmanager

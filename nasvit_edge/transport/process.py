@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nasvit_edge.errors import MeasurementError
-from nasvit_edge.transport.job import failed, parsed
+from nasvit_edge.transport.answers import Failure, Lost, Message, garbage, parsed
 
 _END_S = 5.0  # what a child that was killed may take to be gone: one that the system holds is left to it
 
@@ -36,11 +36,8 @@ class LineProcess:
         self.lines: queue.Queue[str | None] = queue.Queue()
         self.pumps: list[threading.Thread] = []
 
-    def request(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-        """The answer; one with `error` where the model, the runner or its output failed.
-
-        `lost` is set where the child died or was given up, with its exit code or None.
-        """
+    def request(self, request: Message, timeout_s: float) -> Message | Failure:
+        """The answer, or why the model, the runner or its output failed; `Lost` where the child died or was given up."""
         if self.process is None or self.process.poll() is not None:
             self._start()
         assert self.process is not None
@@ -49,20 +46,21 @@ class LineProcess:
         try:
             _write(self.process.stdin.fileno(), json.dumps(request).encode() + b"\n", until)
             line = self.lines.get(timeout=max(0.0, until - time.monotonic()))
-        except (BrokenPipeError, queue.Empty) as problem:
-            slow = isinstance(problem, queue.Empty)
-            code = None if slow else self._exit_code()
+        except queue.Empty:
             self.close()
-            return failed(name, f"no answer in {timeout_s:g} s" if slow else "the runner died") | {
-                "lost": code
-            }
+            return Lost(id=name, error=f"no answer in {timeout_s:g} s", code=None)
+        except BrokenPipeError:
+            code = self._exit_code()
+            self.close()
+            return Lost(id=name, error="the runner died", code=code)
         if line is None:
             code = self._exit_code()
             self.close()
-            return failed(name, f"the runtime crashed (exit code {code})") | {"lost": code}
+            return Lost(id=name, error=f"the runtime crashed (exit code {code})", code=code)
         answer = parsed(line, name)
-        if answer.pop("garbage", False):
+        if answer is None:
             self.close()  # out of step: a fresh one
+            return garbage(line, name)
         return answer
 
     def _exit_code(self) -> int | None:

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from msgspec.structs import replace
+
 from nasvit_edge import files
-from nasvit_edge.transport.exchange import printable
-from nasvit_edge.transport.job import Job, failed, is_positive, measurement
+from nasvit_edge.latency.file import State
+from nasvit_edge.transport.answers import (
+    Answer,
+    Failure,
+    Flag,
+    Measurement,
+    Message,
+    checked,
+    measured,
+    printable,
+)
+from nasvit_edge.transport.job import Job
 
 SCHEMA = 1
 UNITS = {
@@ -23,7 +36,7 @@ _STEPS = 10  # of the clock that a sample must last at least; runners aim at 50
 _HOT = {"serious": 2, "critical": 3}
 
 
-def published(job: Job) -> tuple[dict[str, Any], dict[str, Path]]:
+def published(job: Job) -> tuple[Message, dict[str, Path]]:
     """The job's JSON object without a nonce, and its files by SHA-256."""
     model = Path(job.model)
     listed = model_files(model)
@@ -35,7 +48,7 @@ def published(job: Job) -> tuple[dict[str, Any], dict[str, Path]]:
     return request, {entry["sha256"]: root / entry["path"] for entry in listed}
 
 
-def model_files(model: Path) -> list[dict[str, Any]]:
+def model_files(model: Path) -> list[Message]:
     """The file, or those of the folder: relative path, bytes, sha256."""
     tree = (
         files.read_tree(model, "model") if model.is_dir() else {model.name: files.read_bytes(model, "model")}
@@ -46,7 +59,7 @@ def model_files(model: Path) -> list[dict[str, Any]]:
     ]
 
 
-def model_input(model: Path, seed: int) -> dict[str, Any]:
+def model_input(model: Path, seed: int) -> Message:
     """Name and shape of the model's one input."""
     if model.is_dir():
         from nasvit_edge.export import mil
@@ -61,26 +74,34 @@ def model_input(model: Path, seed: int) -> dict[str, Any]:
     return {"name": name, "shape": shape, "dtype": "float32", "fill": f"seed:{seed}"}
 
 
-def judged(answer: dict[str, Any], job: Job) -> dict[str, Any]:
-    """An answer with the right nonce as a measurement, flags added, or as an error of this model."""
+def judged(answer: Message | Failure, job: Job) -> Answer:
+    """An answer with the right nonce as a measurement, flags added, or as a failure of this model."""
+    if isinstance(answer, Failure):
+        return answer
     if answer.get("id") != job.id:
-        return failed(job.id, f"the device answered for another model: {printable(answer.get('id'))[:80]!r}")
-    if "error" in answer:
-        return failed(job.id, printable(answer["error"]))
-    found = measurement(answer, job.id)
-    if "error" in found:
-        return failed(job.id, printable(found["error"]))
-    found["runtime_version"] = printable(found["runtime_version"])
-    if job.sustained_s and "windows" not in found:
-        return failed(job.id, "the device told no windows of its sustained run")
-    step = answer.get("clock_us")
-    if is_positive(step) and median(found["samples_us"]) * found.get("inner", 1) < _STEPS * float(str(step)):
-        return failed(job.id, f"its samples are too short for its clock, which steps by {step:g} us")
-    flags = {*found.get("flags", ()), *_flags(found, step)}
-    return found | ({"flags": sorted(flags)} if flags else {})
+        return _failed(job, f"the device answered for another model: {printable(answer.get('id'))[:80]!r}")
+    found = measured(checked(answer, job.id), job.id)
+    if isinstance(found, Failure):
+        return _failed(job, found.error)
+    if job.sustained_s and found.windows is None:
+        return _failed(job, "the device told no windows of its sustained run")
+    step = found.clock_us or 0.0
+    if median(found.samples_us) * (found.inner or 1) < _STEPS * step:
+        return _failed(job, f"its samples are too short for its clock, which steps by {step:g} us")
+    flags = tuple(sorted({*found.flags, *_flags(found)}))
+    return replace(found, runtime_version=printable(found.runtime_version), flags=flags)
 
 
-def _flags(found: dict[str, Any], step: Any) -> set[str]:
-    before, after = (_HOT.get(str(found.get(key, {}).get("thermal")), 0) for key in ("before", "after"))
-    flags = {"throttled"} if after > before else set()
-    return flags | ({"coarse clock"} if is_positive(step) and step > _COARSE_US else set())
+def _failed(job: Job, reason: Any) -> Failure:
+    return Failure(id=job.id, error=printable(reason))
+
+
+def _flags(found: Measurement) -> Iterator[Flag]:
+    if _heat(found.after) > _heat(found.before):
+        yield "throttled"
+    if found.clock_us is not None and found.clock_us > _COARSE_US:
+        yield "coarse clock"
+
+
+def _heat(state: State | None) -> int:
+    return _HOT.get(str(state and state.thermal), 0)

@@ -8,11 +8,11 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from nasvit_edge import files
 from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError, NasvitEdgeError
+from nasvit_edge.transport.answers import Answer, Description
 from nasvit_edge.transport.exchange import Conflict, Exchange, described
 from nasvit_edge.transport.job import MODEL_SECONDS, Job, OnProgress, one_by_one
 from nasvit_edge.transport.publish import SCHEMA, judged, published
@@ -108,10 +108,9 @@ class PullRunner:
     ) -> None:
         self.device, self.server, self.exchange, self.waiting = device, server, exchange, waiting
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> Description:
         """What the device says it is; waits for it at first."""
-        found = self.server.run(self.exchange.first(), self.waiting)
-        return {key: value for key, value in found.items() if key != "install"}
+        return self.server.run(self.exchange.first(), self.waiting)
 
     def cores(self, threads: int) -> tuple[int, ...]:
         """The device decides."""
@@ -121,8 +120,8 @@ class PullRunner:
     def bring(self, models: Sequence[Path], on_progress: OnProgress) -> None:
         """Nothing: the device fetches a model when it is to be measured."""
 
-    def measure(self, job: Job, timeout_s: float = MODEL_SECONDS) -> dict[str, Any]:
-        """A checked measurement, or `id` and `error`.
+    def measure(self, job: Job, timeout_s: float = MODEL_SECONDS) -> Answer:
+        """A checked measurement, or why this model failed.
 
         Raises:
             DeviceError: the device was away for too long.
@@ -136,7 +135,7 @@ class PullRunner:
         answer = self.server.run(asking, self.waiting)
         return judged(answer, job)
 
-    def together(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    def together(self, jobs: Sequence[Job]) -> list[Answer]:
         """One after another."""
         return one_by_one(self, jobs)
 
@@ -151,9 +150,9 @@ class PullRunner:
             self.server.stop()
 
 
-def lack(about: dict[str, Any], runtime: str, threads: int) -> str | None:
+def lack(told: Description, runtime: str, threads: int) -> str | None:
     """Why a device cannot run these jobs; None where it can."""
-    known, conditions = about["runtimes"], about["conditions"]
+    known, conditions = told.runtimes, told.conditions
     if known and runtime not in known:
         hint = ""
         if runtime == "onnxruntime-webgpu":
@@ -293,12 +292,12 @@ def _runtime_step(ways: Ways) -> Step:
     return Step("files", True, f"onnxruntime-web {web_runtime.VERSION}, {kept}")
 
 
-def _device_steps(answer: dict[str, Any], device: Device) -> Iterator[Step]:
-    about, conditions = answer["about"], answer["conditions"]
+def _device_steps(told: Description, device: Device) -> Iterator[Step]:
+    about = told.about
     yield Step("device", True, ", ".join(f"{about[k]}" for k in ("board", "soc", "os") if k in about))
     for runtime in device.runtimes:
-        lacking = lack(answer, runtime, 1)
+        lacking = lack(told, runtime, 1)
         good = lacking is None or runtime != device.runtimes[0]  # the others are a bonus
-        yield Step(runtime, good, answer["runtimes"].get(runtime, "not there"), lacking or "")
-    for name, value in conditions.items():
+        yield Step(runtime, good, told.runtimes.get(runtime, "not there"), lacking or "")
+    for name, value in told.conditions.items():
         yield Step(name, True, str(value))

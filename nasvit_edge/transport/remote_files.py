@@ -6,10 +6,10 @@ import base64
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from nasvit_edge import files
 from nasvit_edge.errors import DeviceError
+from nasvit_edge.transport.answers import Failure, Message
 from nasvit_edge.transport.job import OnProgress
 from nasvit_edge.transport.ssh_link import SshLink
 from nasvit_edge.units import show_bytes
@@ -36,7 +36,7 @@ class RemoteFiles:
         self._look()
         missing = {self.name(path): path for path in models if self.name(path) not in self.there}
         needed = sum(path.stat().st_size for path in missing.values())
-        free = int(self.link.started.get("free_bytes", 0))
+        free = self.link.started.free_bytes if self.link.started else 0
         if missing and needed + _SPARE > free:
             if not self.one_by_one:
                 self.link.note(
@@ -55,16 +55,13 @@ class RemoteFiles:
         while not self.has(path):
             self._make_room()
             content, starts = files.read_bytes(path, "model"), self.link.starts
-            answer: dict[str, Any] = {}
-            for request in _parts(name, content):
-                answer = self.link.ask(request, _PART_S)
-                if "put" not in answer:
-                    break
-            if "put" in answer:
+            answers = (self.link.ask(request, _PART_S) for request in _parts(name, content))
+            problem = next((answer for answer in answers if isinstance(answer, Failure)), None)
+            if problem is None:
                 self._look()
                 self.there.add(name)
             elif self.link.starts == starts:  # else its folder may be another one now
-                raise self.error(str(answer.get("error")))
+                raise self.error(problem.error)
         return f"{self.link.folder}/{name}"
 
     def has(self, path: Path) -> bool:
@@ -76,7 +73,7 @@ class RemoteFiles:
         """Where the disk is small, what was measured goes before the next one comes."""
         if self.one_by_one and self.there:
             answer = self.link.ask({"id": "drop", "ask": "drop", "names": sorted(self.there)}, _PART_S)
-            if "dropped" in answer:
+            if not isinstance(answer, Failure):
                 self.there.clear()
 
     def name(self, path: Path) -> str:
@@ -91,7 +88,7 @@ class RemoteFiles:
         """What is there, after each start of the runner."""
         if self.starts != self.link.starts:
             self.starts = self.link.starts
-            self.there = set(self.link.started.get("files", ()))
+            self.there = set(self.link.started.files if self.link.started else ())
 
     def error(self, reason: str) -> DeviceError:
         """What to say of a file that could not be written."""
@@ -103,7 +100,7 @@ class RemoteFiles:
         return DeviceError(f"device {name!r}: a model could not be sent to {folder!r}: {reason}")
 
 
-def _parts(name: str, content: bytes) -> Iterator[dict[str, Any]]:
+def _parts(name: str, content: bytes) -> Iterator[Message]:
     """The requests that write a file."""
     for offset in range(0, max(1, len(content)), _PART):
         data = base64.b64encode(content[offset : offset + _PART]).decode()

@@ -5,21 +5,24 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+
+from msgspec.structs import replace
 
 from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError
+from nasvit_edge.records import Fact
 from nasvit_edge.transport import jetson
-from nasvit_edge.transport.job import (
-    MODEL_SECONDS,
-    Job,
-    OnProgress,
-    answers,
+from nasvit_edge.transport.answers import (
+    Answer,
+    Failure,
+    Message,
+    SshDescription,
+    about_of,
+    in_turns,
     measurement,
-    one_by_one,
-    requests,
 )
-from nasvit_edge.transport.local import about_of, described
+from nasvit_edge.transport.job import MODEL_SECONDS, Job, OnProgress, one_by_one, requests
+from nasvit_edge.transport.local import described
 from nasvit_edge.transport.outputs import trtexec
 from nasvit_edge.transport.remote_files import RemoteFiles
 from nasvit_edge.transport.ssh_link import SshLink, destination
@@ -39,31 +42,28 @@ class SshRunner:
         self.device, self.note = device, note
         self.link = SshLink(device, ways, note)
         self.files = RemoteFiles(self.link)
-        self.answer: dict[str, Any] = {}
-        self.board: dict[str, Any] = {}
-        self.conditions: dict[str, Any] = {}
+        self.told: SshDescription | None = None
+        self.conditions: dict[str, Fact] = {}
         self.flags: list[str] = []
         self.built: set[tuple[int, str]] = set()
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> SshDescription:
         """What the device is; its conditions are those of now."""
         answer = self.link.ask({"id": "about", "ask": "about"}, _ABOUT_S)
-        found = about_of(answer, self.device.name)
-        self.answer = answer
-        self.board = answer["board"] if isinstance(answer.get("board"), dict) else {}
-        found["conditions"] |= jetson.conditions(self.board)
-        found["runtimes"] = {name: trtexec.version(text) for name, text in found["runtimes"].items()}
-        self.conditions = found["conditions"]  # what measuring adds, the table says too
-        self.flags = jetson.flags(self.board, self.conditions)
+        told = about_of(answer, self.device.name, SshDescription)
+        runtimes = {name: trtexec.version(text) for name, text in told.runtimes.items()}
+        self.conditions = told.conditions | jetson.conditions(told.board)
+        self.flags = jetson.flags(told.board, self.conditions)
+        self.told = replace(told, runtimes=runtimes, conditions=self.conditions)  # with what measuring adds
         self._say(self.conditions)
-        return found
+        return self.told
 
-    def _say(self, conditions: dict[str, Any]) -> None:
+    def _say(self, conditions: dict[str, Fact]) -> None:
         """What makes latencies worth less."""
         name, wanted, mode = self.device.name, self.device.power_mode, conditions.get("power_mode")
         if wanted and mode != wanted:
             self.note(f"{name}: its power mode is {mode!r}, not {wanted!r}; see there: sudo nvpmodel -q")
-        refused = self.link.started.get("clocks_refused")
+        refused = self.link.started.clocks_refused if self.link.started else ""
         if refused:
             self.note(f"{name}: its clocks could not be locked ({refused}); {_NO_SUDO}")
         elif self.flags:
@@ -75,77 +75,69 @@ class SshRunner:
 
     def cores(self, threads: int) -> tuple[int, ...]:
         """The fastest cores, the last of equals; none where all are needed or the device does not say."""
-        if not self.answer:
-            self.about()
-        told = self.answer.get("cores_by_clock")
-        known = told if isinstance(told, list) and all(type(core) is int for core in told) else []
+        known = (self.told or self.about()).cores_by_clock
         return () if threads >= len(known) else tuple(sorted(known[:threads]))
 
     def bring(self, models: Sequence[Path], on_progress: OnProgress) -> None:
         """Send the models; DeviceError where they cannot be."""
         self.files.bring(models, on_progress)
 
-    def measure(self, job: Job, timeout_s: float = MODEL_SECONDS) -> dict[str, Any]:
-        """The device's answer; one with `error` where the model, the runtime or its output failed."""
+    def measure(self, job: Job, timeout_s: float = MODEL_SECONDS) -> Answer:
+        """The device's measurement, or why the model, the runtime or its output failed."""
         return self._with_models([job], lambda paths: [self._measured(job, paths[0], timeout_s)])[0]
 
-    def together(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    def together(self, jobs: Sequence[Job]) -> list[Answer]:
         """The answers of models that take turns; one by one where that is a tool's work, or there is no room for all."""
         tool = any(job.runtime == "tensorrt" for job in jobs)
-        if tool or self.files.one_by_one or self.answer.get("turns") is not True:
+        if tool or self.files.one_by_one or self.told is None or not self.told.turns:
             return one_by_one(self, jobs)
         self.fresh()
         return self._with_models(jobs, lambda paths: self._taken_turns(jobs, paths))
 
-    def _with_models(
-        self, jobs: Sequence[Job], ask: Callable[[list[str]], list[dict[str, Any]]]
-    ) -> list[dict[str, Any]]:
+    def _with_models(self, jobs: Sequence[Job], ask: Callable[[list[str]], list[Answer]]) -> list[Answer]:
         """The answers of models that are there, however often the device loses its folder on the way."""
         models = [Path(job.model) for job in jobs]
-        found: list[dict[str, Any]] = []
+        found: list[Answer] = []
         for _ in range(_LOSSES):
             paths, starts = [self.files.push(model) for model in models], self.link.starts
             found = ask(paths)
-            if any("no space left" in str(answer.get("error", "")) for answer in found):
+            failures = [answer.error for answer in found if isinstance(answer, Failure)]
+            if any("no space left" in error for error in failures):
                 raise self.files.error("no space left")
-            good = all("error" not in answer for answer in found)
-            if good or self.link.starts == starts or all(map(self.files.has, models)):
+            if not failures or self.link.starts == starts or all(map(self.files.has, models)):
                 break
         return found
 
-    def _taken_turns(self, jobs: Sequence[Job], paths: list[str]) -> list[dict[str, Any]]:
+    def _taken_turns(self, jobs: Sequence[Job], paths: list[str]) -> list[Answer]:
+        names = [job.id for job in jobs]
         answer = self.link.ask(requests(jobs, model=paths), len(jobs) * MODEL_SECONDS)
-        return [
-            own if "error" in own else self._flagged(own, job)
-            for own, job in zip(answers(answer, jobs), jobs, strict=True)
-        ]
+        return [self._flagged(own, name) for own, name in zip(in_turns(answer, names), names, strict=True)]
 
-    def _measured(self, job: Job, path: str, timeout_s: float) -> dict[str, Any]:
+    def _measured(self, job: Job, path: str, timeout_s: float) -> Answer:
         request = job.request(model=path)
         if job.runtime == "tensorrt":
             failure = self._build(request, path, Path(job.model))
             if failure is not None:
                 return failure
         answer = self.link.ask(request, timeout_s + job.sustained_s)
-        if "error" in answer:
+        if isinstance(answer, Failure):
             return answer
         if isinstance(answer.get("trtexec"), dict) and answer["trtexec"].get("flags"):
             self.conditions["trtexec_flags"] = str(answer["trtexec"]["flags"])[:400]
-        answer = jetson.completed(answer, sustained=job.sustained_s > 0)
-        if "error" in answer:
+        return self._flagged(jetson.completed(answer, sustained=job.sustained_s > 0), job.id)
+
+    def _flagged(self, answer: Message | Failure, name: str) -> Answer:
+        if isinstance(answer, Failure):
             return answer
-        return self._flagged(answer, job)
+        told = answer.get("flags")
+        return measurement(answer | {"flags": [*(told if isinstance(told, list) else []), *self.flags]}, name)
 
-    def _flagged(self, answer: dict[str, Any], job: Job) -> dict[str, Any]:
-        told = answer.get("flags") if isinstance(answer.get("flags"), list) else []
-        return measurement(answer | {"flags": [*(told or []), *self.flags]}, job.id)
-
-    def _build(self, request: dict[str, Any], path: str, model: Path) -> dict[str, Any] | None:
-        """Build the engine, once while it and the runner stay; the answer where that failed."""
+    def _build(self, request: Message, path: str, model: Path) -> Failure | None:
+        """Build the engine, once while it and the runner stay; why that failed."""
         if (self.link.starts, path) in self.built and not self.files.one_by_one:
             return None
         built = self.link.ask(request | {"ask": "build", "types": jetson.number_types(model)}, _BUILD_S)
-        if "error" in built:
+        if isinstance(built, Failure):
             return built
         self.built.add((self.link.starts, path))
         return None
@@ -180,12 +172,12 @@ def check_ssh(device: Device, ways: Ways) -> Iterator[Step]:
     try:
         with ssh_runner(device, ways, said.append) as runner:
             started = runner.link.started
+            assert started is not None
             yield Step("ssh", True, f"{destination(device)[0]} works without a password")
-            yield Step("python", True, f"{device.python or 'python3'} {started.get('python')}")
-            free = int(started.get("free_bytes", 0))
-            yield Step("folder", True, f"{started['folder']}, {show_bytes(free)} free")
+            yield Step("python", True, f"{device.python or 'python3'} {started.python}")
+            yield Step("folder", True, f"{started.folder}, {show_bytes(started.free_bytes)} free")
             found = runner.about()
-            if "numpy" in (runner.answer.get("missing") or ()):
+            if "numpy" in found.missing:
                 yield Step("numpy", False, "not there", "run there: python3 -m pip install numpy")
             yield from described(found, device)
     except DeviceError as error:

@@ -16,12 +16,15 @@ import socket
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from msgspec import Meta
 
 from nasvit_edge import files
 from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError, MeasurementError
-from nasvit_edge.transport.job import failed
+from nasvit_edge.records import Record, Whole
+from nasvit_edge.transport.answers import Failure, Lost, Message, fitted
 from nasvit_edge.transport.process import LineProcess
 from nasvit_edge.transport.ssh_errors import Trouble, remote_trouble, trouble
 from nasvit_edge.transport.ways import Note, Ways
@@ -65,6 +68,16 @@ _LOSSES = 3  # of the connection at one request, each time after it was back
 _PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 
 
+class Started(Record, frozen=True, kw_only=True):
+    """What the runner says when it is started."""
+
+    folder: Annotated[str, Meta(min_length=1)]
+    files: tuple[str, ...] = ()
+    free_bytes: Whole = 0
+    python: str = ""
+    clocks_refused: str = ""
+
+
 class _GoneError(Exception):
     """The child died before it was asked."""
 
@@ -74,7 +87,7 @@ class SshLink:
 
     Attributes:
         folder: the runner's, there; empty before the first start.
-        started: what the runner said at its last start: `folder`, `files`, `free_bytes`, `python`, `clocks_refused`.
+        started: what the runner said at its last start; None before the first.
         starts: how often it was started.
     """
 
@@ -83,27 +96,25 @@ class SshLink:
         self.command = ssh_command(device)
         self.said: deque[str] = deque(maxlen=20)
         self.child = LineProcess(self._command, self.said.append)
-        self.started: dict[str, Any] = {}
+        self.started: Started | None = None
         self.folder, self.starts, self._starting, self._asking = "", 0, False, False
 
-    def ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-        """The answer; one with `error` where the runner failed at it or did not answer in time.
+    def ask(self, request: Message, timeout_s: float) -> Message | Failure:
+        """The answer, or why the runner failed at it or did not answer in time.
 
         Raises:
             DeviceError: the device is away for longer than is waited for, or does not let us in any more.
         """
+        name = str(request["id"])
         for _ in range(_LOSSES):
             self._wait_until_there()
             answer = self._request(request, timeout_s)
-            if "lost" not in answer:
-                return answer
-            code = answer.pop("lost")
-            if code is None:
-                return answer  # it hangs; a new runner ends the old one
-            if code != 255:
-                return failed(str(request["id"]), f"the runner ended (exit code {code}): {self._last()}")
+            if not isinstance(answer, Lost) or answer.code is None:
+                return answer  # where it hangs, a new runner ends the old one
+            if answer.code != 255:
+                return Failure(id=name, error=f"the runner ended (exit code {answer.code}): {self._last()}")
             self.note(f"the connection to {self.device.name} was lost: connecting again")
-        return failed(str(request["id"]), f"the connection or the runner was lost {_LOSSES} times at it")
+        return Failure(id=name, error=f"the connection or the runner was lost {_LOSSES} times at it")
 
     def start(self) -> None:
         """Connect and start the runner; DeviceError where that does not work at once."""
@@ -124,23 +135,23 @@ class SshLink:
             if self._asking:
                 self.child.close()  # it is in the middle of something
             problem = None if self._alive() else self._start()
-            answer = {} if problem else self.child.request({"id": "end", "ask": "end"}, _START_S)
+            answer = None if problem else self.child.request({"id": "end", "ask": "end"}, _START_S)
         except (DeviceError, MeasurementError, _GoneError):
-            answer = {}
+            answer = None
         finally:
             self.child.close()
-        if not answer.get("ended"):
+        if not isinstance(answer, dict) or not answer.get("ended"):
             self.note(
                 f"the folder {self.folder!r} is still on {self.device.name}: a later profile uses or removes it"
             )
         self.folder = ""
 
-    def _request(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+    def _request(self, request: Message, timeout_s: float) -> Message | Failure:
         self._asking = True
         try:
             answer = self.child.request(request, timeout_s)
         except _GoneError:
-            answer = failed(str(request["id"]), "the runner died") | {"lost": 255}
+            answer = Lost(id=str(request["id"]), error="the runner died", code=255)
         self._asking = False
         return answer
 
@@ -179,22 +190,26 @@ class SshLink:
             answer = self.child.request(self._boot(), _START_S)
         finally:
             self._starting = False
-        if "folder" in answer:
-            self.started, self.folder = answer, str(answer["folder"])
+        if isinstance(answer, dict) and answer.get("folder"):
+            self.started = fitted(Started, answer | {"folder": str(answer["folder"])})
+            self.folder = self.started.folder
             self.starts += 1
             return None
         self.child.close()
-        return self._trouble(answer)
+        return self._trouble(
+            answer if isinstance(answer, Failure) else Failure(id="boot", error="it said nothing")
+        )
 
-    def _trouble(self, answer: dict[str, Any]) -> Trouble:
+    def _trouble(self, answer: Failure) -> Trouble:
         shown, host, user, known = destination(self.device)
-        if "lost" in answer and answer["lost"] is None:
-            return Trouble(str(answer["error"]), "see that it is not busy or out of memory", passes=True)
-        if answer.get("lost") == 255:
-            return trouble(list(self.said), host, user, shown, known)
-        if "lost" in answer:
-            return remote_trouble(answer["lost"], list(self.said), self.device.python or "python3", shown)
-        reason = str(answer.get("error", "it said nothing"))
+        match answer:
+            case Lost(code=None):
+                return Trouble(answer.error, "see that it is not busy or out of memory", passes=True)
+            case Lost(code=255):
+                return trouble(list(self.said), host, user, shown, known)
+            case Lost(code=int(code)):
+                return remote_trouble(code, list(self.said), self.device.python or "python3", shown)
+        reason = answer.error
         if "no space left" in reason:
             return Trouble(
                 "its disk is full",
@@ -221,7 +236,7 @@ class SshLink:
             raise _GoneError
         return self.command
 
-    def _boot(self) -> dict[str, Any]:
+    def _boot(self) -> Message:
         shipped = files.shipped("devices")
         own, other = ([(name, shipped / path) for name, path in listed] for listed in (_HOST, _MODULES))
         sources = [*own, ("runner", self.device.runner), *other]

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 from conftest import require_module
+from made_up import parsed_table
 from reference_coreml import SPACE, brief, bundle, mac, open_model
 
 from nasvit_edge.device import load_device
-from nasvit_edge.latency.table import parsed
 from nasvit_edge.ops import all_ops
 from nasvit_edge.profile.run import Choice, measure_table
 from nasvit_edge.transport.pull import pull_runner
@@ -37,7 +37,7 @@ def profiled(device, ways, client, folder, factory, on_progress):
         finally:
             client.close()
     raw = json.loads(path.read_text())
-    table = parsed(path, raw, SPACE)
+    table = parsed_table(path, raw, SPACE)
     assert set(table.ops_ms) == {op.key() for op in all_ops(SPACE)}
     assert table.predict(SPACE.smallest()).ms < table.predict(SPACE.largest()).ms
     assert (raw["target"], raw["transport"]) == ("mac", "pull")

@@ -8,15 +8,20 @@ import subprocess
 import sys
 
 import jsonschema
+import msgspec
 import pytest
 from conftest import require_module
 from hypothesis import given
 from hypothesis import strategies as st
 from reference_coreml import DEVICES, SCHEMA, SPACE, faults
 
+from nasvit_edge.latency.file import State
 from nasvit_edge.profile.models import Item, Models
+from nasvit_edge.records import content
+from nasvit_edge.transport import answers as replies
 from nasvit_edge.transport import job as jobs
 from nasvit_edge.transport.publish import published
+from nasvit_edge.transport.ssh_link import Started
 
 
 def test_the_schema_is_one():
@@ -30,7 +35,32 @@ def test_every_reference_leads_somewhere_and_every_definition_is_used():
 
 
 def test_flags_are_those_that_tables_know():
-    assert set(SCHEMA["$defs"]["flags"]["items"]["enum"]) == set(jobs.FLAGS)
+    assert set(SCHEMA["$defs"]["flags"]["items"]["enum"]) == set(replies.FLAGS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "record", "of_the_wire"),
+    [  # besides what is on the wire only: for the transport, or for a tool's output that is read before
+        ("measurement", replies.Measurement, {"nonce", "compile_ms", "tegrastats", "trtexec"}),
+        ("error", replies.Failure, {"nonce"}),
+        ("state", State, set()),
+        ("description", replies.Description, {"id", "nonce"}),
+        ("ssh_description", replies.SshDescription, {"id"}),
+    ],
+)
+def test_the_protocol_has_the_fields_of_the_records_and_no_others(kind, record, of_the_wire):
+    of_http = {"install"} if kind == "ssh_description" else set()
+    fields = {field.name for field in msgspec.structs.fields(record)}
+    assert set(SCHEMA["$defs"][kind]["properties"]) == fields - of_http | of_the_wire
+    needed = {field.name for field in msgspec.structs.fields(record) if field.required}
+    assert needed <= set(SCHEMA["$defs"][kind].get("required", ()))
+
+
+def test_a_runner_over_ssh_starts_with_what_the_record_holds():
+    (boot,) = (
+        part for part in SCHEMA["$defs"]["ssh_answer"]["anyOf"] if "folder" in part.get("properties", ())
+    )
+    assert set(boot["properties"]) == {field.name for field in msgspec.structs.fields(Started)} | {"id"}
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +110,8 @@ def test_what_the_hosts_runner_is_asked_and_answers_is_of_the_protocol(model):
     for answer, kind in zip(answers, kinds, strict=True):
         assert not faults(answer, kind)
         assert not faults(answer, "answer")
+    for answer in answers[1:3]:
+        assert content(replies.measurement(answer, "m")) == answer  # nothing is lost
     assert answers[2]["windows"]
     assert answers[0]["turns"] is True
     assert "error" in answers[4]["answers"][1]
@@ -120,7 +152,7 @@ ANSWER = st.fixed_dictionaries(
         "first_ms": NUMBERS,
         "cpu_share": NUMBERS,
         "energy_mj": NUMBERS,
-        "flags": st.one_of(NUMBERS, st.lists(st.sampled_from([*jobs.FLAGS, "other"]), max_size=3)),
+        "flags": st.one_of(NUMBERS, st.lists(st.sampled_from([*replies.FLAGS, "other"]), max_size=3)),
         "windows": st.one_of(NUMBERS, st.lists(st.lists(st.floats(0.1, 9), max_size=3), max_size=3)),
         "before": STATE,
         "after": STATE,
@@ -131,8 +163,9 @@ ANSWER = st.fixed_dictionaries(
 
 @given(answer=ANSWER)
 def test_whatever_a_device_answers_what_is_taken_of_it_is_of_the_protocol(answer):
-    found = jobs.measurement(answer, "m")
-    assert not faults(found, "error" if "error" in found else "measurement")
+    found = replies.measurement(answer, "m")
+    kind = "error" if isinstance(found, replies.Failure) else "measurement"
+    assert not faults(content(found), kind)
 
 
 @pytest.mark.parametrize("kind", ["job", "measurement", "error", "description", "results", "bundle"])

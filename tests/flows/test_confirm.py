@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 from conftest import TINY, one_line, space_of
@@ -23,7 +22,7 @@ from nasvit_edge.space import load_space
 
 NANO = load_space("nano")
 OTHER = table(NANO, 0, COMPOSITION)  # of a machine that does not say what it is
-MADE = replace(OTHER, raw=OTHER.raw | {"fingerprint": fingerprint()})
+MADE = OTHER.holding(fingerprint=fingerprint())
 PLAN = Plan(population=30, generations=10)
 
 

@@ -9,7 +9,7 @@ import pytest
 from made_up import COMPOSITION, SETTING, table
 
 import nasvit_edge as ne
-from nasvit_edge import files
+from nasvit_edge import files, records
 from nasvit_edge.errors import TableError
 from nasvit_edge.flows import explain as flow
 from nasvit_edge.flows import shown
@@ -27,15 +27,8 @@ def searched(tmp_path, monkeypatch):
     """A result file and its table's file."""
     monkeypatch.chdir(tmp_path)
     made = table(NASVIT, 0, COMPOSITION)
-    content = made.raw | {
-        "schema": 2,
-        "space": "nasvit",
-        "ops": {key: {"median_ms": ms} for key, ms in made.ops_ms.items()},
-        "call_ms": made.call_ms,
-        "composition": {name: getattr(COMPOSITION, name) for name in COMPOSITION.__slots__},
-    }
     path = tmp_path / "t.json"
-    path.write_text(json.dumps(content))
+    records.write(path, made.file)
     budget = 2 * made.predict(NASVIT.smallest()).ms
     result = search(
         NASVIT, made, ne.load_accuracy("nasvit"), budget, effort=Effort(population=40, generations=10)

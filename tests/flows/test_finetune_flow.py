@@ -17,6 +17,7 @@ import torch
 from conftest import TINY, edited, one_line, require_module
 from made_up import SETTING, table
 
+from nasvit_edge import records
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.export import verification
 from nasvit_edge.export.formats import load_format
@@ -168,11 +169,9 @@ def _searched(tmp_path):
     """A result file of the tiny space and its latency table, both in the working folder."""
     space = load_space("tiny.toml")
     made = table(space)
-    content = made.raw | {"schema": 2, "space": "tiny", "call_ms": made.call_ms}
-    content |= {"ops": {key: {"median_ms": ms} for key, ms in made.ops_ms.items()}}
     folder = tmp_path / "latency_tables"
     folder.mkdir()
-    (folder / "host-onnxruntime-1t-fp32-tiny.json").write_text(json.dumps(content))
+    records.write(folder / "host-onnxruntime-1t-fp32-tiny.json", made.file)
     setting = replace(SETTING, space="tiny.toml", supernet="random:1", calibration="bundled")
     best = {
         "config": space.largest().to_dict(),

@@ -15,6 +15,7 @@ from conftest import TINY, require_module
 from made_up import table
 from typer.testing import CliRunner
 
+from nasvit_edge import records
 from nasvit_edge.cli import app
 from nasvit_edge.flows import cache
 from nasvit_edge.searching.fitting import FEWEST
@@ -61,9 +62,7 @@ def folder(tmp_path_factory):
     space = load_space(root / "tiny.toml")
     (root / "small.json").write_text(json.dumps(space.smallest().to_dict()))
     made = table(space)
-    content = made.raw | {"schema": 2, "space": "tiny", "call_ms": made.call_ms}
-    content |= {"ops": {key: {"median_ms": ms} for key, ms in made.ops_ms.items()}}
-    (root / "table.json").write_text(json.dumps(content))
+    records.write(root / "table.json", made.file)
     return root
 
 

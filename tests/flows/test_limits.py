@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from conftest import TINY, one_line, only_user_errors, space_of
 from hypothesis import given
@@ -12,14 +10,16 @@ from made_up import COMPOSITION, table
 
 from nasvit_edge.errors import NasvitEdgeError, TableError
 from nasvit_edge.flows.limits import Wanted, choices, limits, tail_factor
+from nasvit_edge.latency.file import SubnetEntry, Sustained
 
 SPACE = space_of(TINY)
 TABLE = table(SPACE, 0, COMPOSITION)
-BESIDE = [{"median_ms": 1.0, "p90_ms": 1.0 + i / 100} for i in range(5)]
+BESIDE = tuple(SubnetEntry(config={}, median_ms=1.0, p90_ms=1.0 + i / 100) for i in range(5))
+WARM = Sustained(seconds=600.0, minute1_ms=1.0, steady_ms=1.25, factor=1.25)
 
 
 def spread(made):
-    return replace(made, raw=made.raw | {"subnets": BESIDE})
+    return made.holding(subnets=BESIDE)
 
 
 def test_each_option_becomes_one_limit():
@@ -60,7 +60,7 @@ def test_confidence_limits_the_upper_end_of_the_interval():
 
 
 def test_a_warm_device_tightens_budgets_by_what_it_slows_down():
-    warm = replace(TABLE, raw=TABLE.raw | {"sustained": {"factor": 1.25}})
+    warm = TABLE.holding(sustained=WARM)
     (limit,) = limits(Wanted(latency=["20ms"], steady=True), [warm], ["host"], "host")
     assert limit.factor == 1.25
     (limit,) = limits(Wanted(latency=["20ms"]), [warm], ["host"], "host")

@@ -69,7 +69,7 @@ def test_two_devices_are_measured_beside_each_other_and_each_gets_its_table(tmp_
     notes, shown, progress = recorded()
     made, failed = flow.go(request_of(devices=names), note=notes.append, progress=progress)
     assert not failed
-    assert {name: [t.raw["device"] for t in tables] for name, tables in made.items()} == {
+    assert {name: [t.file.device for t in tables] for name, tables in made.items()} == {
         names[0]: ["left"],
         names[1]: ["right"],
     }
@@ -98,10 +98,10 @@ def test_one_connection_measures_several_runtimes_validates_and_sustains(tmp_pat
     request = request_of(runtimes=["all"], validate=4, sustained_s=2.0)
     made, _ = flow.go(request, note=notes.append, progress=progress)
     tables = made["host"]
-    assert [t.raw["runtime"] for t in tables] == ["onnxruntime", "litert"]
+    assert [t.file.runtime for t in tables] == ["onnxruntime", "litert"]
     for table in tables:
-        assert table.raw["validation"]["count"] == 4
-        assert table.raw["sustained"]["factor"] > 0
+        assert table.file.validation.count == 4
+        assert table.file.sustained.factor > 0
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_measured(tmp_path, request_of):

@@ -9,9 +9,11 @@ import pytest
 from conftest import one_line
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up import table_file
 
 from nasvit_edge.errors import TableError
 from nasvit_edge.latency.compare import compare
+from nasvit_edge.latency.file import OpEntry
 from nasvit_edge.latency.table import LatencyTable
 from nasvit_edge.ops import all_ops
 from nasvit_edge.space import load_space
@@ -25,7 +27,12 @@ def table(factor=1.0, kinds=None, date="d"):
     for op in all_ops(SPACE):
         kind = op.key().split("/")[0]
         ops[op.key()] = (0.01 + op.macs() / 1e7) * rng.uniform(0.9, 1.1) * factor * (kinds or {}).get(kind, 1)
-    return LatencyTable(Path("t.json"), SPACE, ops, 0.0, None, {"date": date})
+    return of(ops, date=date)
+
+
+def of(ops_ms, **more):
+    entries = {key: OpEntry(median_ms=ms) for key, ms in ops_ms.items()}
+    return LatencyTable.of(Path("t.json"), SPACE, table_file(SPACE, ops=entries, **more))
 
 
 @given(factor=st.floats(0.2, 5))
@@ -46,7 +53,7 @@ def test_kinds_that_moved_apart_are_told_apart():
 
 
 def test_tables_without_a_common_op_cannot_be_compared():
-    other = LatencyTable(Path("u.json"), SPACE, {"x": 1.0}, 0.0, None, {})
+    other = of({"x": 1.0})
     with pytest.raises(TableError) as caught:
         compare(table(), other)
     assert "no op in common" in one_line(caught)

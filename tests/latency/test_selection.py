@@ -97,11 +97,11 @@ def test_several_tables_are_not_chosen_from_unless_one_is_the_devices_own(here):
     written(here, device="phone", runtime="litert", threads=2, precision="fp32")
     with pytest.raises(TableError, match="phone-litert-1t-fp32-nano, phone-litert-2t-fp32-nano"):
         asked(device="phone")
-    assert asked(device="phone", threads=2).table.raw["threads"] == 2
+    assert asked(device="phone", threads=2).table.file.threads == 2
     written(here, device="android", runtime="litert", threads=1, precision="fp32")
     written(here, device="android", runtime="litert-gpu", threads=1, precision="fp16")
     usual = asked(device="android")  # devices/android/device.toml
-    assert (usual.table.raw["runtime"], usual.table.raw["precision"]) == ("litert", "fp32")
+    assert (usual.table.file.runtime, usual.table.file.precision) == ("litert", "fp32")
 
 
 def test_a_device_that_is_left_out_is_the_usual_one_and_told(here):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from nasvit_edge import files
 from nasvit_edge.flows.answering import Asked, answering, trusted
+from nasvit_edge.latency.file import TableFile
 from nasvit_edge.latency.selection import heading
 from nasvit_edge.ops import op_keys
 from nasvit_edge.profile.trust import outdated
+from nasvit_edge.records import content, read, write
 from nasvit_edge.space import load_space
 
 SHIPPED = sorted(files.shipped("latency_tables").glob("*.json"))
@@ -28,6 +32,14 @@ def test_a_shipped_table_answers_by_its_device_runtime_threads_and_precision(pat
         made = table.predict(config)
         assert made.coverage == 1
         assert 0 < made.low_ms < made.ms < made.high_ms
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_table_is_written_as_it_was_read(path, tmp_path):
+    file = read(TableFile, path, "latency table")
+    assert content(file) == json.loads(path.read_text())
+    write(tmp_path / "again.json", file)
+    assert (tmp_path / "again.json").read_bytes() == path.read_bytes()
 
 
 @pytest.mark.slow

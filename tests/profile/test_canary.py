@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from nasvit_edge.latency.file import State
 from nasvit_edge.profile import canary
+from nasvit_edge.profile.journal import Entry
 from nasvit_edge.profile.protocol import load_protocol
 from nasvit_edge.profile.summary import canary_report, summaries
 from nasvit_edge.space import load_space
@@ -15,7 +18,7 @@ PROTOCOL = load_protocol("default")
 
 
 def entry(name, visit, reading, us):
-    return {"id": name, "visit": visit, "reading": reading, "samples_us": [us] * 12, "graph": "g"}
+    return Entry(id=name, visit=visit, reading=reading, samples_us=(us,) * 12, graph="g", runtime_version="1")
 
 
 def readings(speeds):
@@ -46,20 +49,21 @@ def test_what_was_measured_in_a_slow_spell_does_not_count():
     entries = readings([1, 1, 1, 1.5, 1, 1])
     entries += [entry("op", 0, 0, 10.0), entry("op", 1, 2, 15.0), entry("op", 2, 4, 10.2)]
     made = summaries(entries, PROTOCOL)["op"]
-    assert made["visits"] == 2
-    assert np.isclose(made["median_ms"], 0.0101)
-    assert made["flags"] == []
+    assert made.visits == 2
+    assert np.isclose(made.median_ms, 0.0101)
+    assert made.flags == ()
     report = canary_report(entries, PROTOCOL)
-    assert report["set_aside"] == 1
-    assert report["measured"] == 3
+    assert report.set_aside == 1
+    assert report.measured == 3
 
 
 def test_where_nothing_else_is_left_it_counts_and_says_so():
     entries = [*readings([1, 1, 1.5, 1]), entry("op", 0, 1, 15.0)]
-    assert summaries(entries, PROTOCOL)["op"]["flags"] == ["drift"]
+    assert summaries(entries, PROTOCOL)["op"].flags == ("drift",)
 
 
 def test_preempted_and_throttled_measurements_are_flagged():
-    entries = [*readings([1, 1]), entry("op", 0, 0, 10.0) | {"cpu_share": 0.5}]
-    entries[-1] |= {"before": {"clocks_mhz": [2000]}, "after": {"clocks_mhz": [1200]}}
-    assert summaries(entries, PROTOCOL)["op"]["flags"] == ["preempted", "throttled"]
+    entries = [*readings([1, 1]), replace(entry("op", 0, 0, 10.0), cpu_share=0.5)]
+    before, after = State(clocks_mhz=(2000,)), State(clocks_mhz=(1200,))
+    entries[-1] = replace(entries[-1], before=before, after=after)
+    assert summaries(entries, PROTOCOL)["op"].flags == ("preempted", "throttled")

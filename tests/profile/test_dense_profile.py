@@ -132,10 +132,10 @@ def profiled(tmp_path_factory):
 
 def test_a_table_has_the_decoder_and_whole_segmenters(profiled):
     assert set(profiled.ops_ms) == {op.key() for op in all_ops(SPACE)}
-    assert len(profiled.raw["subnets"]) >= 15
-    for whole in profiled.raw["subnets"]:  # loose on purpose: test machines are busy
-        predicted = profiled.predict(SPACE.config(**whole["config"]))
-        assert 0.3 < predicted.ms / whole["median_ms"] < 3
+    assert len(profiled.file.subnets) >= 15
+    for whole in profiled.file.subnets:  # loose on purpose: test machines are busy
+        predicted = profiled.predict(SPACE.config(**whole.config))
+        assert 0.3 < predicted.ms / whole.median_ms < 3
         assert predicted.coverage == 1
     assert set(profiled.parts(SPACE.smallest()).ms) >= KINDS
 

@@ -14,11 +14,11 @@ import pytest
 from conftest import one_line, only_user_errors, require_module
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import parsed_table
 from reference_coreml import BRIEF, SPACE, brief, bundle, faults, measured
 
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import DeviceError, MeasurementError, NasvitEdgeError
-from nasvit_edge.latency.table import parsed
 from nasvit_edge.ops import all_ops
 from nasvit_edge.profile import canary, offline, protocol
 from nasvit_edge.profile.canary import canaries
@@ -133,7 +133,7 @@ def test_results_make_the_table_and_nothing_is_left_over(folder, results):
         == ["iphone-coreml-1t-fp16-tiny.json"]
     )
     raw = json.loads(table.read_text())
-    loaded = parsed(table, raw, SPACE)
+    loaded = parsed_table(table, raw, SPACE)
     assert set(loaded.ops_ms) == {op.key() for op in all_ops(SPACE)}
     assert loaded.predict(SPACE.smallest()).ms < loaded.predict(SPACE.largest()).ms
     assert raw["fingerprint"] == results["description"]["about"]

@@ -24,7 +24,7 @@ from nasvit_edge.latency.samples import unpack
 from nasvit_edge.ops import all_ops
 from nasvit_edge.profile import run as profiling
 from nasvit_edge.profile.graphs import graph_hash
-from nasvit_edge.profile.journal import Journal, locked
+from nasvit_edge.profile.journal import Entry, Journal, locked
 from nasvit_edge.profile.models import composition_subnets, op_module
 from nasvit_edge.profile.protocol import PROTOCOLS, load_protocol
 from nasvit_edge.space import load_space
@@ -76,9 +76,9 @@ def test_no_journal_or_lock_is_left(profiled):
 def test_a_prediction_is_near_what_was_measured_whole(profiled):
     """Loose on purpose: test machines are busy."""
     table = load_table(profiled, space=_toml(profiled.parent.parent))
-    for whole in table.raw["subnets"]:
-        predicted = table.predict(SPACE.config(**whole["config"])).ms
-        assert 0.3 < predicted / whole["median_ms"] < 3
+    for whole in table.file.subnets:
+        predicted = table.predict(SPACE.config(**whole.config)).ms
+        assert 0.3 < predicted / whole.median_ms < 3
 
 
 @pytest.mark.slow
@@ -119,17 +119,21 @@ def test_two_profiles_of_one_table_do_not_mix(tmp_path):
         pass
 
 
+def entry(name, us):
+    return Entry(id=name, visit=0, reading=0, samples_us=(us,), runtime_version="1")
+
+
 def test_a_journal_of_the_same_setup_continues_whatever_json_makes_of_it(tmp_path):
     """Tuples come back as lists: the cores that a profile is pinned to are one."""
     setup = {"plan": {"cores": (1, 3), "seed": 0}}
-    Journal(tmp_path / "j.jsonl", setup).add({"id": "op", "visit": 0, "reading": 0, "samples_us": [1.0]})
+    Journal(tmp_path / "j.jsonl", setup).add(entry("op", 1.0))
     assert Journal(tmp_path / "j.jsonl", setup).done == {("op", 0)}
     assert not (tmp_path / "j.old").exists()
 
 
 def test_a_journal_of_another_setup_is_kept_aside(tmp_path):
     path = tmp_path / "j.jsonl"
-    Journal(path, {"runtime": "1"}).add({"id": "a", "visit": 0, "reading": 0, "samples_us": [1.0]})
+    Journal(path, {"runtime": "1"}).add(entry("a", 1.0))
     assert Journal(path, {"runtime": "1"}).done == {("a", 0)}
     assert Journal(path, {"runtime": "2"}).done == set()
     assert path.with_suffix(".old").exists()
@@ -140,7 +144,7 @@ def test_a_journal_cut_anywhere_keeps_its_whole_lines(tmp_path_factory, cut, gar
     path = tmp_path_factory.mktemp("journal") / "j.jsonl"
     journal = Journal(path, {"s": 1})
     for i in range(5):
-        journal.add({"id": f"op{i}", "visit": 0, "reading": 0, "samples_us": [1.0 + i]})
+        journal.add(entry(f"op{i}", 1.0 + i))
     content = path.read_bytes()
     path.write_bytes(content[:cut] + garbage)
     again = only_user_errors(Journal, path, {"s": 1})
@@ -188,12 +192,12 @@ def test_a_sample_is_measured_and_the_rest_estimated(tmp_path):
         nano, protocol="quick", out=tmp_path, sample=profiling.Sample(share=0.2, error=0.9), note=notes.append
     )
     table = load_table(path)
-    raw = table.raw
-    assert 0.2 * len(all_ops(nano)) - 1 <= len(raw["ops"]) < 0.5 * len(all_ops(nano))
-    assert set(raw["ops"]) | set(raw["estimates"]) == {op.key() for op in all_ops(nano)}
-    assert not set(raw["ops"]) & set(raw["estimates"])
-    assert raw["sampling"]["measured"] == len(raw["ops"])
-    assert 0 < raw["sampling"]["error"] <= 0.9
+    file = table.file
+    assert 0.2 * len(all_ops(nano)) - 1 <= len(file.ops) < 0.5 * len(all_ops(nano))
+    assert set(file.ops) | set(file.estimates) == {op.key() for op in all_ops(nano)}
+    assert not set(file.ops) & set(file.estimates)
+    assert file.sampling.measured == len(file.ops)
+    assert 0 < file.sampling.error <= 0.9
     assert table.predict(nano.largest()).coverage < 1
     assert any("cross-validated error" in text for text in notes)
 

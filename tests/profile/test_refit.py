@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import copy
-import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import parsed_table
+from msgspec.structs import asdict
 
 from nasvit_edge import files
 from nasvit_edge.errors import NasvitEdgeError, TableError
 from nasvit_edge.latency import load_table
-from nasvit_edge.latency.table import parsed
 from nasvit_edge.profile.refit import refitted
+from nasvit_edge.records import content
 
 SHIPPED = sorted(files.shipped("latency_tables").glob("*.json"))
 VALIDATED = "intel-xeon-6-167-onnxruntime-1t-fp32-nano"
@@ -27,11 +28,12 @@ def table():
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_table_is_fitted_by_todays_code(path):
     table = load_table(path)
-    if table.raw["provenance"] != "measured":
+    if table.file.provenance != "measured":
         return
     again = refitted(table)
     for part in ("context", "composition"):
-        assert flat(again.raw[part]) == pytest.approx(flat(table.raw[part]), rel=1e-3, abs=1e-6)
+        told, made = (flat(content(one.file)[part]) for one in (table, again))
+        assert made == pytest.approx(told, rel=1e-3, abs=1e-6)
 
 
 def flat(values):
@@ -43,27 +45,25 @@ def flat(values):
 
 
 def test_a_refit_keeps_every_measurement(table):
-    worse = table.raw | {"context": None, "composition": None}
-    again = refitted(parsed(table.path, worse, table.space)).raw
-    for key in set(table.raw) - {"context", "composition", "validation"}:
-        assert json.dumps(again[key]) == json.dumps(table.raw[key])
-    before, after = (raw["validation"]["subnets"] for raw in (table.raw, again))
-    assert [row["measured_ms"] for row in after] == [row["measured_ms"] for row in before]
-    assert again["validation"]["date"] == table.raw["validation"]["date"]
+    again = refitted(table.holding(context=None, composition=None)).file
+    for key in set(asdict(table.file)) - {"context", "composition", "validation"}:
+        assert getattr(again, key) == getattr(table.file, key)
+    before, after = (file.validation.subnets for file in (table.file, again))
+    assert [row.measured_ms for row in after] == [row.measured_ms for row in before]
+    assert again.validation.date == table.file.validation.date
 
 
 def test_a_stored_validation_follows_the_new_predictions(table):
-    bent = table.raw | {"composition": table.raw["composition"] | {"scale": 2.0}}
-    again = refitted(parsed(table.path, bent, table.space))
-    config = table.space.config_from(again.raw["validation"]["subnets"][0]["config"])
-    told = again.raw["validation"]["subnets"][0]["predicted_ms"]
+    again = refitted(table.holding(composition=replace(table.composition, scale=2.0)))
+    config = table.space.config_from(again.file.validation.subnets[0].config)
+    told = again.file.validation.subnets[0].predicted_ms
     assert told == pytest.approx(again.predict(config).ms, rel=1e-4)
-    assert again.raw["validation"]["mape"] < 0.1
+    assert again.file.validation.mape < 0.1
 
 
 def test_a_table_without_subnets_says_so(table):
     with pytest.raises(TableError, match=r"no whole subnets.*measure it again"):
-        refitted(parsed(table.path, table.raw | {"subnets": []}, table.space))
+        refitted(table.holding(subnets=()))
 
 
 @settings(deadline=None, max_examples=60)
@@ -79,7 +79,7 @@ def test_a_table_without_subnets_says_so(table):
     where=st.sampled_from(["subnets", "median_ms", "config", "validation", "rows", "measured_ms"]),
 )
 def test_damaged_subnets_are_an_error_or_give_finite_numbers(table, junk, where):
-    raw = copy.deepcopy({k: v for k, v in table.raw.items() if k != "ops"}) | {"ops": table.raw["ops"]}
+    raw = content(table.file)
     if where in ("subnets", "validation"):
         raw[where] = junk
     elif where in ("median_ms", "config"):
@@ -89,7 +89,7 @@ def test_damaged_subnets_are_an_error_or_give_finite_numbers(table, junk, where)
     else:
         raw["validation"]["subnets"][0][where] = junk
     try:
-        made = refitted(parsed(table.path, raw, table.space))
+        made = refitted(parsed_table(table.path, raw, table.space))
     except NasvitEdgeError:
         return
     assert 0 < made.predict(table.space.smallest()).ms < 1e9

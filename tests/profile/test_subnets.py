@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import one_line
 from hypothesis import given
 from hypothesis import strategies as st
-from made_up import COMPOSITION, table
+from made_up import COMPOSITION, parsed_table, table
 
 from nasvit_edge.device import device_names, load_device
 from nasvit_edge.errors import DeviceError, NasvitEdgeError
-from nasvit_edge.latency.table import parsed
 from nasvit_edge.profile.subnets import device_of, measure_subnets
 from nasvit_edge.profile.trust import fingerprint
 from nasvit_edge.profile.validate import validate
+from nasvit_edge.records import content
 from nasvit_edge.space import load_space
 
 MADE = table(load_space("nano"), 0, COMPOSITION)
@@ -31,7 +30,7 @@ runner = "runner.py"
 
 
 def of(target="host", **more):
-    return replace(MADE, raw=MADE.raw | {"target": target, "fingerprint": fingerprint()} | more)
+    return MADE.holding(**{"target": target, "fingerprint": fingerprint()} | more)
 
 
 def lab(folder: Path) -> Path:
@@ -100,8 +99,7 @@ NAMES = ("device", "target", "runtime", "precision", "space")
 
 @given(st.sampled_from(NAMES), st.sampled_from(["/x.toml", "../x", "-x", "a b", "$(x)", "", "a/b", 7]))
 def test_what_is_no_name_is_refused_where_a_table_has_a_name(key, planted):
-    raw = MADE.raw | {"space": "nano", "ops": {k: {"median_ms": v} for k, v in MADE.ops_ms.items()}}
-    raw |= {"call_ms": 0.1}
-    assert parsed(Path("t"), raw, None).space.name == "nano"
+    raw = content(MADE.file)
+    assert parsed_table(Path("t"), raw, None).space.name == "nano"
     with pytest.raises((NasvitEdgeError, ValueError), match=key):
-        parsed(Path("t"), raw | {key: planted}, None)
+        parsed_table(Path("t"), raw | {key: planted}, None)

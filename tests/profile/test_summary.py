@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
-
 import pytest
 from conftest import configs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import table
 
-from nasvit_edge.latency.composition import Composition
-from nasvit_edge.latency.context import Context
 from nasvit_edge.profile.summary import composed
 
 
@@ -22,8 +17,7 @@ def test_a_space_of_one_subnet_predicts_what_was_measured_with_a_wide_interval(t
     config = data.draw(configs(tiny))
     alone = tiny.only(config)
     made = table(alone)
-    found = json.loads(json.dumps(composed(made, [(alone.largest(), measured_ms)])))
-    context, composition = Context(**found["context"]), Composition(**found["composition"])
-    predicted = replace(made, composition=composition, context=context).predict(alone.largest())
+    context, composition = composed(made, [(alone.largest(), measured_ms)])
+    predicted = made.holding(composition=composition, context=context).predict(alone.largest())
     assert predicted.ms == pytest.approx(measured_ms)
     assert predicted.low_ms == pytest.approx(measured_ms / 2)

@@ -9,16 +9,21 @@ import pytest
 from conftest import TINY, one_line, only_user_errors, space_of
 from hypothesis import given
 from hypothesis import strategies as st
-from made_up import table
+from made_up import parsed_table, table
+from msgspec.structs import replace
 
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import MeasurementError, NasvitEdgeError, TableError
 from nasvit_edge.latency import load_table
+from nasvit_edge.latency.file import SubnetEntry
 from nasvit_edge.profile import sustained
 from nasvit_edge.profile.run import profile
+from nasvit_edge.records import content
 from nasvit_edge.space import load_space
-from nasvit_edge.transport.job import failed
+from nasvit_edge.transport.answers import Failure, Measurement
 from nasvit_edge.transport.local import local_runner
+
+RUN = Measurement(id="m", samples_us=(1.0,), runtime_version="1")
 
 
 def silent(done, total, detail):
@@ -39,14 +44,14 @@ def measured(tmp_path_factory):
 def test_the_host_runs_for_as_long_as_asked_and_the_table_keeps_it(measured):
     with local_runner(load_device("host").runner) as runner:
         found = sustained.sustain(measured, runner, 4.0, 0, silent)
-    assert found["windows"][-1][0] >= 3.6
-    assert found["minute1_ms"] > 0
-    assert found["factor"] == pytest.approx(found["steady_ms"] / found["minute1_ms"], rel=1e-3)
-    whole = {json.dumps(e["config"], sort_keys=True): e["median_ms"] for e in measured.raw["subnets"]}
-    assert 0.2 < found["minute1_ms"] / whole[json.dumps(found["config"], sort_keys=True)] < 5
+    assert found.windows[-1][0] >= 3.6
+    assert found.minute1_ms > 0
+    assert found.factor == pytest.approx(found.steady_ms / found.minute1_ms, rel=1e-3)
+    whole = {json.dumps(e.config, sort_keys=True): e.median_ms for e in measured.file.subnets}
+    assert 0.2 < found.minute1_ms / whole[json.dumps(found.config, sort_keys=True)] < 5
     sustained.store(measured, found)
     again = load_table(measured.path, space=measured.path.parent / "tiny.toml")
-    assert sustained.steady_factor(again) == max(1.0, found["factor"])
+    assert sustained.steady_factor(again) == max(1.0, found.factor)
 
 
 class Ended:
@@ -62,24 +67,22 @@ class Ended:
         return ()
 
     def measure(self, job, _timeout_s=0.0):
-        return self.answer | {"id": job.id}
+        return replace(self.answer, id=job.id)
 
 
 @pytest.fixture
 def unmeasured():
     """A table with one whole subnet, of made-up latency."""
     space = space_of(TINY)
-    made = table(space)
-    made.raw["subnets"] = [{"config": space.smallest().to_dict(), "median_ms": 1.0}]
-    return made
+    return table(space).holding(subnets=(SubnetEntry(config=space.smallest().to_dict(), median_ms=1.0),))
 
 
 @pytest.mark.parametrize(
     ("answer", "match"),
     [
-        (failed("m", "the runner died"), "the runner died"),
-        ({"samples_us": [1.0]}, "ended after 0 of 100 s"),
-        ({"samples_us": [1.0], "windows": [[1.0, 5.0], [30.0, 5.0]]}, "ended after 30 of 100 s"),
+        (Failure(id="m", error="the runner died"), "the runner died"),
+        (RUN, "ended after 0 of 100 s"),
+        (replace(RUN, windows=((1.0, 5.0), (30.0, 5.0))), "ended after 30 of 100 s"),
     ],
 )
 def test_a_run_that_was_cut_short_is_no_measurement(unmeasured, answer, match):
@@ -91,7 +94,7 @@ def test_a_run_that_was_cut_short_is_no_measurement(unmeasured, answer, match):
 
 def test_a_run_of_a_moment_is_refused(unmeasured):
     with pytest.raises(NasvitEdgeError, match="too short"):
-        sustained.sustain(unmeasured, Ended({}), 0.5, 0, silent)
+        sustained.sustain(unmeasured, Ended(RUN), 0.5, 0, silent)
 
 
 @given(
@@ -104,10 +107,10 @@ def test_a_device_that_slows_down_by_a_factor_has_that_factor(seconds, slowdown,
     times = [seconds * (i + 1) / count for i in range(count)]
     windows = [[s, 1000.0 * (slowdown if s > seconds / 2 else 1.0)] for s in times]
     found = sustained.report(windows, seconds)
-    assert found["minute1_ms"] == pytest.approx(1.0)
-    assert found["factor"] == pytest.approx(slowdown, rel=1e-3)
-    assert len(found["windows"]) <= 600
-    assert found["windows"] == sorted(found["windows"])
+    assert found.minute1_ms == pytest.approx(1.0)
+    assert found.factor == pytest.approx(slowdown, rel=1e-3)
+    assert len(found.windows) <= 600
+    assert list(found.windows) == sorted(found.windows)
 
 
 @given(
@@ -116,15 +119,21 @@ def test_a_device_that_slows_down_by_a_factor_has_that_factor(seconds, slowdown,
         st.floats(),
         st.text(max_size=3),
         st.booleans(),
-        st.dictionaries(st.just("factor"), st.floats()),
+        st.fixed_dictionaries(
+            dict.fromkeys(("seconds", "minute1_ms", "steady_ms"), st.just(1.0)) | {"factor": st.floats()}
+        ),
     )
 )
 def test_a_damaged_entry_is_a_clear_line_or_a_sane_factor(entry):
     made = table(load_space("nano"))
-    made.raw["sustained"] = entry
-    factor = only_user_errors(sustained.steady_factor, made)
+
+    def factor_of():
+        raw = content(made.file) | {"sustained": entry}
+        return sustained.steady_factor(parsed_table(made.path, raw, made.space))
+
+    factor = only_user_errors(factor_of)
     if isinstance(factor, str):
-        assert "--sustained 10m" in factor
+        assert "--sustained 10m" in factor or "'sustained" in factor
     else:
         assert 1.0 <= factor < 100
         assert math.isfinite(factor)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import TINY, one_line, space_of
+from made_up import table_file
 
 from nasvit_edge.errors import DeviceError, TableError
 from nasvit_edge.flows.answering import trusted
+from nasvit_edge.latency.file import OpEntry
 from nasvit_edge.latency.table import LatencyTable
 from nasvit_edge.ops import all_ops, lower
 from nasvit_edge.profile import kept_graphs, trust
@@ -25,24 +26,17 @@ SPACE = space_of(TINY)
 
 def table(**changes):
     ops = {
-        op.key(): {
-            "median_ms": 0.1,
-            "graph": graph_hash(op_module(op, "NCHW"), (1, *op.in_shape())),
-        }
+        op.key(): OpEntry(median_ms=0.1, graph=graph_hash(op_module(op, "NCHW"), (1, *op.in_shape())))
         for op in all_ops(SPACE)
     }
-    raw = {
-        "device": "host",
-        "runtime": "onnxruntime",
+    told = {
         "runtime_version": trust.runtime_version("onnxruntime"),
-        "threads": 1,
-        "precision": "fp32",
         "fingerprint": trust.fingerprint(),
         "code": trust.code_digest(),
         "provenance": "measured",
         "ops": ops,
     } | changes
-    return LatencyTable(Path("t.json"), SPACE, dict.fromkeys(ops, 0.1), 0.0, None, raw)
+    return LatencyTable.of(Path("t.json"), SPACE, table_file(SPACE, **told))
 
 
 def test_a_table_of_this_machine_and_code_raises_no_concern():
@@ -80,9 +74,9 @@ def test_another_governor_is_noted():
 
 
 def test_ops_that_are_computed_another_way_today_are_refused_only_where_much_of_the_time_rests_on_them():
-    ops = dict(table().raw["ops"])
+    ops = dict(table().file.ops)
     changed = next(key for key in ops if key.startswith("transformer"))
-    ops[changed] = {"median_ms": 0.1, "graph": "0" * 24}
+    ops[changed] = OpEntry(median_ms=0.1, graph="0" * 24)
     old = table(code="other", ops=ops)
     uses = {c: changed in {op.key() for op in trust.lower(SPACE, c)} for c in SPACE.all_configs()}
     assert trust.concerns(old, [next(c for c, used in uses.items() if not used)]) == []
@@ -104,7 +98,7 @@ def test_an_imported_table_says_so():
 
 def test_the_fingerprint_can_be_written():
     assert json.loads(json.dumps(trust.fingerprint()))["architecture"]
-    assert replace(table()).raw["fingerprint"] == trust.fingerprint()
+    assert table().file.fingerprint == trust.fingerprint()
 
 
 def test_hashes_of_graphs_are_kept_and_damaged_ones_made_again(tmp_path, monkeypatch):

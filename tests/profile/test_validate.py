@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from conftest import TINIER
@@ -12,6 +10,7 @@ from hypothesis import strategies as st
 
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.latency import load_table
+from nasvit_edge.latency.file import Validated
 from nasvit_edge.profile import run as profiling
 from nasvit_edge.profile import validate as validation
 from nasvit_edge.space import load_space
@@ -41,9 +40,9 @@ def test_a_real_validation_is_stored_in_the_table(table):
     found = validation.validate(made, 4, seed=1)
     validation.store(made, found)
     again = load_table(made.path, space=toml)
-    assert again.raw["validation"]["count"] == 4
-    assert {len(row["measured_ms"]) for row in again.raw["validation"]["subnets"]} == {2}
-    assert json.dumps(again.raw["ops"]) == json.dumps(made.raw["ops"])
+    assert again.file.validation.count == 4
+    assert {len(row.measured_ms) for row in again.file.validation.subnets} == {2}
+    assert again.file.ops == made.file.ops
 
 
 def test_three_subnets_validate_nothing(table):
@@ -60,29 +59,30 @@ def test_the_report_says_how_far_off_predictions_are(bias, noise, seed):
     rng = np.random.default_rng(seed)
     truth = rng.uniform(5, 60, 30)
     rows = [
-        {
-            "predicted_ms": t * (1 + bias),
-            "low_ms": t * 0.7,
-            "high_ms": t * 1.4,
-            "measured_ms": [t * (1 - noise), t * (1 + noise)],
-        }
+        Validated(
+            config={},
+            predicted_ms=t * (1 + bias),
+            low_ms=t * 0.7,
+            high_ms=t * 1.4,
+            measured_ms=(t * (1 - noise), t * (1 + noise)),
+        )
         for t in truth
     ]
     found = validation.report(rows)
-    assert found["mape"] == pytest.approx(abs(bias), abs=1e-3)
-    assert found["bias"] == pytest.approx(bias, abs=1e-3)
-    assert found["repeat_mape"] == pytest.approx(1 - (1 - noise) / (1 + noise), abs=1e-3)
-    assert found["tau"] == 1
-    assert found["inside_interval"] == 1
-    assert found["within_10"] == (abs(bias) <= 0.1)
+    assert found.mape == pytest.approx(abs(bias), abs=1e-3)
+    assert found.bias == pytest.approx(bias, abs=1e-3)
+    assert found.repeat_mape == pytest.approx(1 - (1 - noise) / (1 + noise), abs=1e-3)
+    assert found.tau == 1
+    assert found.inside_interval == 1
+    assert found.within_10 == (abs(bias) <= 0.1)
 
 
 def test_ranks_are_also_judged_among_near_neighbours():
     rows = [
-        {"predicted_ms": p, "low_ms": None, "high_ms": None, "measured_ms": [m, m]}
+        Validated(config={}, predicted_ms=p, measured_ms=(m, m))
         for p, m in ((10, 11), (11, 10), (50, 51), (51, 50))
     ]
     found = validation.report(rows)
-    assert found["tau_bands"] == -1
-    assert found["tau"] == pytest.approx(1 / 3, abs=1e-3)
-    assert found["inside_interval"] is None
+    assert found.tau_bands == -1
+    assert found.tau == pytest.approx(1 / 3, abs=1e-3)
+    assert found.inside_interval is None

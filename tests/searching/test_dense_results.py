@@ -11,7 +11,9 @@ from conftest import one_line, only_user_errors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import COMPOSITION, table
+from msgspec.structs import replace
 
+from nasvit_edge import records
 from nasvit_edge.errors import BudgetError, NasvitEdgeError
 from nasvit_edge.flows import explain, fitting, measured, shown, tables
 from nasvit_edge.flows import search as flow
@@ -35,15 +37,7 @@ def folder(tmp_path_factory):
     """A table, the CSV of an evaluation (mean IoU rises with MACs), and a predictor fitted to it."""
     made = tmp_path_factory.mktemp("dense")
     whole = table(DENSE, 0, COMPOSITION)
-    content = whole.raw | {
-        "schema": 2,
-        "space": DENSE.name,
-        "provenance": "imported",
-        "ops": {key: {"median_ms": ms} for key, ms in whole.ops_ms.items()},
-        "call_ms": whole.call_ms,
-        "composition": {name: getattr(COMPOSITION, name) for name in COMPOSITION.__slots__},
-    }
-    (made / "t.json").write_text(json.dumps(content))
+    records.write(made / "t.json", replace(whole.file, provenance="imported"))
     rng = random.Random(0)
     with (made / "miou.csv").open("w", newline="") as out:
         writer = csv.writer(out)

@@ -35,10 +35,12 @@ from nasvit_edge import files
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import DeviceError
 from nasvit_edge.latency import load_table
+from nasvit_edge.latency.file import State
 from nasvit_edge.latency.samples import pack
 from nasvit_edge.profile.run import Choice, measure_table
 from nasvit_edge.profile.validate import validate
 from nasvit_edge.transport.adb_client import Adb
+from nasvit_edge.transport.answers import Failure, Measurement
 from nasvit_edge.transport.local import local_runner
 
 
@@ -50,14 +52,14 @@ def test_a_model_is_timed_in_several_launches_by_each_generation(phone_of, model
         runner.bring([models["small"], models["large"]], lambda *_: None)
         small = runner.measure(job(models["small"], cores=(6, 7)))
         large = runner.measure(job(models["large"], cores=(6, 7)))
-    assert "error" not in small, small
-    assert len(small["samples_us"]) == len(large["samples_us"]) == 3
-    assert small["inner"] >= 10
-    assert np.median(small["samples_us"]) < np.median(large["samples_us"])
-    assert small["runtime_version"].startswith(
+    assert isinstance(small, Measurement), small
+    assert len(small.samples_us) == len(large.samples_us) == 3
+    assert small.inner >= 10
+    assert np.median(small.samples_us) < np.median(large.samples_us)
+    assert small.runtime_version.startswith(
         "benchmark_model (litert" if generation == "litert" else "benchmark_model (classic"
     )
-    assert small["before"] == {"clocks_mhz": [1500, 1500], "hottest_c": 41.5, "thermal": "0"}
+    assert small.before == State(clocks_mhz=(1500, 1500), hottest_c=41.5, thermal="0")
     assert set(small.get("flags", ())) <= {"coarse clock"}
     assert set((phone.state / "masks").read_text().split()) == {"c0"}
     assert phone.left() == []
@@ -65,7 +67,7 @@ def test_a_model_is_timed_in_several_launches_by_each_generation(phone_of, model
 
 def host_us(model):
     with local_runner(load_device("host").runner) as runner:
-        return float(np.median(runner.measure(job(model, seconds=0.03, most_seconds=0.1))["samples_us"]))
+        return float(np.median(runner.measure(job(model, seconds=0.03, most_seconds=0.1)).samples_us))
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
@@ -75,7 +77,7 @@ def test_its_figure_is_that_of_the_host_for_the_same_model(phone_of, model, gene
     with phone.runner() as runner:
         there, here = 1e9, 1e9
         for _ in range(8):  # other work only slows: the minima come closer with every turn
-            there, here = min(there, *runner.measure(job(model))["samples_us"]), min(here, host_us(model))
+            there, here = min(there, *runner.measure(job(model)).samples_us), min(here, host_us(model))
             if 0.6 < there / here < 1.7:
                 return
     pytest.fail(f"{there} us on the phone, {here} us on the host")
@@ -103,7 +105,7 @@ def profiled(phone, text, folder, validated):
         path = measure_table(space, phone.device(), runner, choice, out=folder)
         found = load_table(path, space=toml)
         report = validate(found, 12, runner=runner) if validated else None
-    packed = [entry["samples"] for entry in (*found.raw["ops"].values(), *found.raw["subnets"])]
+    packed = [entry.samples for entry in (*found.file.ops.values(), *found.file.subnets)]
     first = [e for e in map(json.loads, kept) if not e["id"].startswith("canary:")]
     assert len(first) >= 5
     assert all(
@@ -122,16 +124,16 @@ def check_table(phone, text, tmp_path, record, validated=False):
     configs = [space.smallest(), space.largest(), *(space.sample(random.Random(i)) for i in range(10))]
     ratios = [table.predict(config).ms / host.predict(config).ms for config in configs]
     record("phone / host", f"{np.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
-    record("validation", report and (report["mape"], report["within_10"], report["repeat_mape"]))
+    record("validation", report and (report.mape, report.within_10, report.repeat_mape))
     assert 0.5 < np.median(ratios) < 2
-    assert report is None or report["mape"] < 0.3
-    for whole in table.raw["subnets"]:
-        assert 0.5 < table.predict(space.config(**whole["config"])).ms / whole["median_ms"] < 2
-    assert table.raw["runtime_version"].startswith("benchmark_model (")
-    assert table.raw["conditions"]["benchmark_model_sha256"] == sha256(phone.tool)
-    assert table.raw["fingerprint"]["soc"] == "Acme A1000"
-    assert table.raw["cores"] == [7]
-    assert table.raw["transport"] == "adb"
+    assert report is None or report.mape < 0.3
+    for whole in table.file.subnets:
+        assert 0.5 < table.predict(space.config(**whole.config)).ms / whole.median_ms < 2
+    assert table.file.runtime_version.startswith("benchmark_model (")
+    assert table.file.conditions["benchmark_model_sha256"] == sha256(phone.tool)
+    assert table.file.fingerprint["soc"] == "Acme A1000"
+    assert table.file.cores == (7,)
+    assert table.file.transport == "adb"
     assert phone.left() == []
 
 
@@ -159,7 +161,7 @@ def test_a_folder_or_a_file_of_any_name_is_never_executed(phone, model, tmp_path
     odd.write_bytes(model.read_bytes())
     with phone.runner(folder=HOSTILE) as runner:
         runner.bring([odd], lambda *_: None)
-        assert "samples_us" in runner.measure(job(odd))
+        assert isinstance(runner.measure(job(odd)), Measurement)
         assert phone.left()
     assert phone.left() == []
     assert not list(tmp_path.rglob("pwned"))
@@ -201,7 +203,7 @@ def test_what_else_is_in_the_folder_stays(phone, model):
     kept = phone.root / "data/local/tmp/mine"
     kept.write_text("precious")
     with phone.runner(folder="/data/local/tmp") as runner:
-        assert "samples_us" in runner.measure(job(model))
+        assert isinstance(runner.measure(job(model)), Measurement)
     assert phone.left() == ["data/local/tmp/mine"]
 
 
@@ -209,19 +211,19 @@ def test_a_model_that_cannot_be_read_is_an_error_and_the_next_one_works(phone, m
     bad = tmp_path / "bad.tflite"
     bad.write_bytes(b"nothing")
     with phone.runner() as runner:
-        assert "Failed to load" in runner.measure(job(bad))["error"]
-        assert "No such file" in runner.measure(job(tmp_path / "none.tflite"))["error"]
-        assert "samples_us" in runner.measure(job(model))
+        assert "Failed to load" in runner.measure(job(bad)).error
+        assert "No such file" in runner.measure(job(tmp_path / "none.tflite")).error
+        assert isinstance(runner.measure(job(model)), Measurement)
 
 
 def test_a_model_that_hangs_is_given_up_and_leaves_no_process(phone, model):
     phone.adbd.environment["STAND_IN_HANG"] = "60"
     with phone.runner() as runner:
         runner.bring([model], lambda *_: None)
-        assert "no answer in 1 s" in runner.measure(job(model), timeout_s=1.0)["error"]
+        assert "no answer in 1 s" in runner.measure(job(model), timeout_s=1.0).error
         assert not processes(phone)
         phone.adbd.environment.pop("STAND_IN_HANG")
-        assert "samples_us" in runner.measure(job(model))
+        assert isinstance(runner.measure(job(model)), Measurement)
 
 
 # -- away ----------------------------------------------------------------------------------------------------
@@ -231,7 +233,7 @@ def test_unplugged_in_mid_push_it_goes_on(phone, models):
     phone.adbd.bytes_left, phone.adbd.away_s = models["large"].stat().st_size // 2 + 20_000, 0.5
     with phone.runner() as runner:
         runner.bring([models["large"], models["small"]], lambda *_: None)
-        assert "samples_us" in runner.measure(job(models["large"]))
+        assert isinstance(runner.measure(job(models["large"])), Measurement)
     assert any("is back" in note for note in phone.notes)
     assert phone.left() == []
 
@@ -240,7 +242,7 @@ def test_unplugged_in_mid_run_the_model_is_measured_again(phone, model):
     phone.adbd.drop_at, phone.adbd.away_s = "--graph", 0.5
     with phone.runner() as runner:
         answer = runner.measure(job(model))
-    assert len(answer["samples_us"]) == 3
+    assert len(answer.samples_us) == 3
     assert any("is back" in note for note in phone.notes)
     assert phone.left() == []
 
@@ -286,7 +288,7 @@ def test_two_devices_are_listed(phone, server, tmp_path, monkeypatch, model):
         assert second.serial in text
         monkeypatch.setenv("ANDROID_SERIAL", phone.adbd.serial)
         with phone.runner(serial="") as runner:
-            assert "samples_us" in runner.measure(job(model))
+            assert isinstance(runner.measure(job(model)), Measurement)
         server.adb("disconnect", second.serial)
 
 
@@ -323,7 +325,7 @@ def test_a_phone_without_room_for_all_models_gets_them_one_by_one(phone, models)
     with phone.runner() as runner:
         runner.bring(list(models.values()), lambda *_: None)
         for model in models.values():
-            assert "samples_us" in runner.measure(job(model))
+            assert isinstance(runner.measure(job(model)), Measurement)
             assert not [name for name in phone.left() if name.endswith(".tflite")]
 
 

@@ -21,7 +21,9 @@ from plugged import job, launches, model, models, phone, phone_of, processes, re
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import DeviceError
 from nasvit_edge.flows.devices import op_times
+from nasvit_edge.latency.file import State
 from nasvit_edge.transport.adb import check_adb
+from nasvit_edge.transport.answers import Failure, Measurement
 from nasvit_edge.transport.ways import Ways
 
 
@@ -29,7 +31,7 @@ def test_clocks_are_fixed_and_the_screen_kept_on_for_the_measurement_only(phone)
     with phone.runner(lock_clocks=True) as runner:
         assert (phone.state / "fixed").read_text() == "true\n"
         assert (phone.state / "stay_on_while_plugged_in").read_text() == "2\n"
-        assert runner.about()["conditions"]["clocks"] == "fixed performance mode"
+        assert runner.about().conditions["clocks"] == "fixed performance mode"
     assert (phone.state / "fixed").read_text() == "false\n"
     assert (phone.state / "stay_on_while_plugged_in").read_text() == "3\n"
 
@@ -37,7 +39,7 @@ def test_clocks_are_fixed_and_the_screen_kept_on_for_the_measurement_only(phone)
 def test_a_phone_that_cannot_fix_its_clocks_is_flagged(phone, model):
     (phone.state / "no_fixed").touch()
     with phone.runner(lock_clocks=True) as runner:
-        assert "unlocked clocks" in runner.measure(job(model))["flags"]
+        assert "unlocked clocks" in runner.measure(job(model)).flags
     assert any("no fixed performance mode" in note for note in phone.notes)
 
 
@@ -70,15 +72,15 @@ def test_a_model_during_which_the_phone_got_hot_is_measured_again(phone, model):
     with phone.runner(wait_s=1) as runner:
         (phone.state / "sequence").write_text("0\n0\n2\n0\n0\n0\n")
         assert "throttled" not in runner.measure(job(model)).get("flags", ())
-        assert runner.measure(job(model))["after"]["thermal"] == "0"
+        assert runner.measure(job(model)).after.thermal == "0"
 
 
 def test_a_phone_that_gets_hot_each_time_is_flagged(phone, model):
     with phone.runner(wait_s=1) as runner:
         (phone.state / "sequence").write_text("0\n0\n1\n" * 3 + "0\n")
         answer = runner.measure(job(model))
-        assert "throttled" in answer["flags"]
-        assert answer["after"]["thermal"] == "1"
+        assert "throttled" in answer.flags
+        assert answer.after.thermal == "1"
         assert "throttled" not in runner.measure(job(model)).get("flags", ())
 
 
@@ -87,7 +89,7 @@ def test_a_dark_screen_and_a_battery_saver_are_flagged_and_said_once(phone, mode
     (phone.state / "low_power").write_text("1\n")
     with phone.runner() as runner:
         for _ in range(2):
-            assert {"screen off", "low power mode"} <= set(runner.measure(job(model))["flags"])
+            assert {"screen off", "low power mode"} <= set(runner.measure(job(model)).flags)
     assert sum("its screen is off" in note for note in phone.notes) == 1
 
 
@@ -101,10 +103,10 @@ def test_a_phone_that_says_nothing_is_measured_all_the_same(phone, model):
     phone.adbd.shell_v2 = False
     with phone.runner() as runner:
         assert runner.cores(1) == ()
-        assert runner.about()["about"]["cores"] >= 1
+        assert runner.about().about["cores"] >= 1
         answer = runner.measure(job(model))
-    assert len(answer["samples_us"]) == 3
-    assert answer["before"] == {"clocks_mhz": [1500] * 8}
+    assert len(answer.samples_us) == 3
+    assert answer.before == State(clocks_mhz=(1500,) * 8)
     assert any("Android chooses the cores" in note for note in phone.notes)
     refused(phone, "its cores cannot be chosen", cores=(1,))
 
@@ -173,9 +175,9 @@ def test_a_gpu_counts_only_where_it_runs_the_whole_model(phone_of, model, genera
     with phone.runner() as runner:
         answer = runner.measure(job(model, runtime="litert-gpu"))
     if fine:
-        assert len(answer["samples_us"]) == 3
+        assert len(answer.samples_us) == 3
     else:
-        assert "the GPU does not run the whole model" in answer["error"]
+        assert "the GPU does not run the whole model" in answer.error
 
 
 @pytest.mark.parametrize("generation", ["percentiles", "litert"])
@@ -197,9 +199,9 @@ def test_a_user_gets_the_op_profile_of_a_file(phone_of, model, monkeypatch):
 def test_a_sustained_run_has_a_window_about_every_second(phone, model):
     with phone.runner() as runner:
         answer = runner.measure(job(model, sustained_s=2.0))
-    assert 1 <= len(answer["windows"]) <= 3  # a busy machine stretches them
-    assert answer["windows"][-1][0] >= 1
-    assert all(0.3 < us / np.median(answer["samples_us"]) < 3 for _, us in answer["windows"])
+    assert 1 <= len(answer.windows) <= 3  # a busy machine stretches them
+    assert answer.windows[-1][0] >= 1
+    assert all(0.3 < us / np.median(answer.samples_us) < 3 for _, us in answer.windows)
 
 
 # -- check ---------------------------------------------------------------------------------------------------

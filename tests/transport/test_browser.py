@@ -21,6 +21,7 @@ from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.profile.run import Choice, measure_table
 from nasvit_edge.space import load_space
 from nasvit_edge.transport import exchange, pull
+from nasvit_edge.transport.answers import Failure, Measurement
 from nasvit_edge.transport.ways import Ways
 from nasvit_edge.transport.web_runtime import web_runtime
 
@@ -83,8 +84,8 @@ def test_from_the_qr_code_to_a_table_over_a_name_that_is_no_secure_context(chrom
         assert url == runner.server.url
         browser.open(url.replace("127.0.0.1", "phone.test"))
         about = runner.about()
-        assert about["conditions"] == {"isolated": False, "secure": False}
-        assert about["runtimes"] == {"onnxruntime-web": "1.30.0"}
+        assert about.conditions == {"isolated": False, "secure": False}
+        assert about.runtimes == {"onnxruntime-web": "1.30.0"}
         path = measure_table(SPACE, load_device("browser"), runner, Choice(protocol="quick"), out=tmp_path)
         text = browser.value("document.body.innerText")
         ended = threading.Thread(target=runner.close)
@@ -97,10 +98,10 @@ def test_from_the_qr_code_to_a_table_over_a_name_that_is_no_secure_context(chrom
     assert "--tls" in text
     (tmp_path / "micro.toml").write_text(MICRO)
     table = load_table(str(path), space=str(tmp_path / "micro.toml"))
-    assert table.raw["runtime_version"] == "1.30.0"
+    assert table.file.runtime_version == "1.30.0"
     assert set(table.ops_ms) == {op.key() for op in all_ops(SPACE)}
     assert 0 < table.call_ms < table.predict(SPACE.largest()).ms
-    assert all("coarse clock" in entry["flags"] for entry in table.raw["ops"].values())
+    assert all("coarse clock" in entry.flags for entry in table.file.ops.values())
 
 
 def test_over_tls_the_page_is_isolated_and_has_threads(chromium, ops, monkeypatch):
@@ -108,22 +109,20 @@ def test_over_tls_the_page_is_isolated_and_has_threads(chromium, ops, monkeypatc
     notes = []
     with served(notes, tls=True) as runner, Chromium(chromium, pinned(runner.server)) as browser:
         browser.open(runner.server.url.replace("127.0.0.1", "phone.test"))
-        assert (
-            runner.about()["conditions"] | {"isolated": True, "secure": True} == runner.about()["conditions"]
-        )
+        assert runner.about().conditions | {"isolated": True, "secure": True} == runner.about().conditions
         one, two = (runner.measure(job(ops[-1], threads=threads, seconds=0.2)) for threads in (1, 2))
         for answer in (one, two):
-            assert "flags" not in answer
-            assert answer["clock_us"] <= 50
-            assert len(answer["samples_us"]) >= 10
-            assert answer["inner"] * sorted(answer["samples_us"])[0] >= 50 * answer["clock_us"] / 2
-        windows = runner.measure(job(ops[-1], sustained_s=2.1))["windows"]
+            assert answer.flags == ()
+            assert answer.clock_us <= 50
+            assert len(answer.samples_us) >= 10
+            assert answer.inner * sorted(answer.samples_us)[0] >= 50 * answer.clock_us / 2
+        windows = runner.measure(job(ops[-1], sustained_s=2.1)).windows
         assert len(windows) >= 2
         assert windows[-1][0] >= 2.1
         failing = ops[0].with_name("bad.onnx")
         failing.write_bytes(_not_a_model(ops[0]))
-        assert "error" in runner.measure(job(failing))
-        assert "samples_us" in runner.measure(job(ops[0]))
+        assert isinstance(runner.measure(job(failing)), Failure)
+        assert isinstance(runner.measure(job(ops[0])), Measurement)
 
 
 @pytest.mark.slow
@@ -132,9 +131,9 @@ def test_webgpu_is_measured_where_the_browser_has_an_adapter(chromium, ops):
     flags = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan")
     with Chromium(chromium, *flags) as browser, served([]) as runner:
         browser.open(runner.server.url)
-        assert runner.about()["runtimes"]["onnxruntime-webgpu"] == "1.30.0"
+        assert runner.about().runtimes["onnxruntime-webgpu"] == "1.30.0"
         answer = runner.measure(job(ops[0], runtime="onnxruntime-webgpu"))
-        assert len(answer["samples_us"]) >= 3
+        assert len(answer.samples_us) >= 3
 
 
 def _not_a_model(path):
@@ -158,7 +157,7 @@ def test_a_page_that_is_hidden_or_reloaded_measures_its_job_again(page, ops):
     _hide(browser, "false")
     browser.until(f"{STATE} === 'measuring'")
     browser.open(runner.server.url)
-    assert asking.result(20)["windows"]
+    assert asking.result(20).windows
 
 
 def _hide(browser, hidden):
@@ -187,4 +186,4 @@ def test_a_second_device_of_the_same_kind_is_told_so_and_the_first_goes_on(page,
         runner.measure(job(ops[0]))
         other.open(runner.server.url)
         other.until(f"{STATE} === 'waiting' && document.body.innerText.includes('Not this device now')")
-        assert "samples_us" in runner.measure(job(ops[0]))
+        assert isinstance(runner.measure(job(ops[0])), Measurement)

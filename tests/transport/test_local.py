@@ -19,7 +19,8 @@ from nasvit_edge.device import load_device
 from nasvit_edge.errors import MeasurementError
 from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.space import load_space
-from nasvit_edge.transport.job import Job, measurement, parsed
+from nasvit_edge.transport.answers import Failure, Measurement, measured, parsed
+from nasvit_edge.transport.job import Job
 from nasvit_edge.transport.local import fastest_cores, local_runner
 
 
@@ -40,7 +41,7 @@ def job(model, name="m"):
 
 def _answer(line):
     answer = parsed(line, "m")
-    return answer if "error" in answer else measurement(answer, "m")
+    return measured(answer, "m") if answer is not None else None
 
 
 def program(tmp_path, body):
@@ -54,9 +55,9 @@ def test_a_model_is_measured_as_often_as_asked(tmp_path):
     model, _ = Models(load_space("nano"), "onnxruntime", tmp_path).path(Item("empty"))
     with local_runner(load_device("host").runner) as runner:
         answer = runner.measure(job(model))
-        assert len(answer["samples_us"]) >= 10
-        assert min(answer["samples_us"]) > 0
-        assert {"load_ms", "first_ms", "inner", "runtime_version"} <= set(answer)
+        assert len(answer.samples_us) >= 10
+        assert min(answer.samples_us) > 0
+        assert None not in (answer.load_ms, answer.first_ms, answer.inner)
 
 
 def test_a_model_that_cannot_be_read_is_an_error_and_the_next_one_works(tmp_path):
@@ -64,8 +65,8 @@ def test_a_model_that_cannot_be_read_is_an_error_and_the_next_one_works(tmp_path
     (tmp_path / "bad.onnx").write_bytes(b"nothing")
     model, _ = Models(load_space("nano"), "onnxruntime", tmp_path).path(Item("empty"))
     with local_runner(load_device("host").runner) as runner:
-        assert "error" in runner.measure(job(tmp_path / "bad.onnx"))
-        assert "samples_us" in runner.measure(job(model))
+        assert isinstance(runner.measure(job(tmp_path / "bad.onnx")), Failure)
+        assert isinstance(runner.measure(job(model)), Measurement)
 
 
 def test_a_runtime_that_crashes_is_said_so_and_restarted(tmp_path):
@@ -81,21 +82,21 @@ def test_a_runtime_that_crashes_is_said_so_and_restarted(tmp_path):
         """,
     )
     with local_runner(path) as runner:
-        assert "crashed" in runner.measure(job("m", "crash"))["error"]
-        assert runner.measure(job("m", "fine"))["samples_us"] == [1.0]
+        assert "crashed" in runner.measure(job("m", "crash")).error
+        assert runner.measure(job("m", "fine")).samples_us == (1.0,)
 
 
 def test_a_runner_that_hangs_is_given_up(tmp_path):
     path = program(tmp_path, "import time\ntime.sleep(100)\n")
     with local_runner(path) as runner:
-        assert "no answer in 0.3 s" in runner.measure(job("m"), timeout_s=0.3)["error"]
+        assert "no answer in 0.3 s" in runner.measure(job("m"), timeout_s=0.3).error
 
 
 def test_a_runner_that_does_not_even_listen_is_given_up(tmp_path):
     path = program(tmp_path, "import time\ntime.sleep(100)\n")
     with local_runner(path) as runner:
         answer = runner.child.request({"id": "m", "much": "x" * 1_000_000}, 0.5)  # more than a pipe holds
-        assert "no answer in 0.5 s" in answer["error"]
+        assert "no answer in 0.5 s" in answer.error
 
 
 def test_a_request_of_any_length_arrives_whole(tmp_path):
@@ -113,7 +114,7 @@ def test_a_request_of_any_length_arrives_whole(tmp_path):
 def test_garbage_on_its_output_is_never_a_number(tmp_path):
     path = program(tmp_path, "import sys\nfor line in sys.stdin: print('12.5 ms', flush=True)\n")
     with local_runner(path) as runner:
-        assert "12.5 ms" in runner.measure(job("m"))["error"]
+        assert "12.5 ms" in runner.measure(job("m")).error
 
 
 @given(
@@ -143,18 +144,18 @@ def test_garbage_on_its_output_is_never_a_number(tmp_path):
 )
 def test_only_whole_answers_to_the_question_count(line):
     answer = _answer(line)
-    if "error" not in answer:
-        assert answer["id"] == "m"
-        assert answer["samples_us"]
-        assert all(0 < s < 1e10 for s in answer["samples_us"])
+    if isinstance(answer, Measurement):
+        assert answer.id == "m"
+        assert answer.samples_us
+        assert all(0 < s < 1e10 for s in answer.samples_us)
 
 
 def test_the_runner_says_what_the_machine_is():
     with local_runner(load_device("host").runner) as runner:
         answer = runner.about()
-    assert answer["about"]["architecture"]
-    assert answer["about"]["cores"] >= 1
-    assert answer["busy_cores"] is None or answer["busy_cores"] >= 0
+    assert answer.about["architecture"]
+    assert answer.about["cores"] >= 1
+    assert answer.busy_cores is None or answer.busy_cores >= 0
 
 
 def test_a_runner_that_says_nothing_of_itself_is_an_error(tmp_path):
@@ -174,9 +175,9 @@ def test_a_model_that_takes_the_runtime_down_is_an_error_and_the_next_one_works(
         shutil.copy(load_device("host").runner.with_name(name), tmp_path)
     model, _ = Models(load_space("nano"), "onnxruntime", tmp_path).path(Item("empty"))
     with local_runner(path) as runner:
-        assert "crashed" in runner.measure(job("crash.onnx"))["error"]
+        assert "crashed" in runner.measure(job("crash.onnx")).error
         pid = runner.child.process.pid
-        assert "samples_us" in runner.measure(job(model))
+        assert isinstance(runner.measure(job(model)), Measurement)
         assert runner.child.process.pid == pid
 
 
@@ -184,17 +185,17 @@ def test_a_killed_runner_is_started_again(tmp_path):
     pytest.importorskip("onnxruntime")
     model, _ = Models(load_space("nano"), "onnxruntime", tmp_path).path(Item("empty"))
     with local_runner(load_device("host").runner) as runner:
-        assert "samples_us" in runner.measure(job(model))
+        assert isinstance(runner.measure(job(model)), Measurement)
         runner.child.process.kill()
         runner.child.process.wait()
         answers = [runner.measure(job(model)) for _ in range(2)]
-        assert "samples_us" in answers[-1]
+        assert isinstance(answers[-1], Measurement)
 
 
 def test_a_clock_that_jumps_is_no_latency(tmp_path):
     body = "import json, sys\nfor line in sys.stdin: print(json.dumps({'id': 'm', 'samples_us': [5.0, -3.2e9], 'runtime_version': '1'}), flush=True)\n"
     with local_runner(program(tmp_path, body)) as runner:
-        assert "no latencies" in runner.measure(job("m"))["error"]
+        assert "no latencies" in runner.measure(job("m")).error
 
 
 def test_one_thread_gets_one_core_and_all_threads_get_none():

@@ -19,7 +19,9 @@ from nasvit_edge.errors import DeviceError, NasvitEdgeError
 from nasvit_edge.latency import load_table
 from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.profile.run import Choice, measure_table
+from nasvit_edge.records import content
 from nasvit_edge.transport import exchange, web_runtime
+from nasvit_edge.transport.answers import Failure, Measurement
 from nasvit_edge.transport.connect import check
 from nasvit_edge.transport.exchange import decoded, described
 from nasvit_edge.transport.job import Job
@@ -124,12 +126,12 @@ def test_from_the_qr_code_to_a_table_with_a_device_that_vanishes_again_and_again
     (tmp_path / "micro.toml").write_text(MICRO)
     table = load_table(str(path), space=str(tmp_path / "micro.toml"))
     assert table.predict(SPACE.largest()).ms > 0
-    assert table.raw["fingerprint"] == ABOUT
-    assert table.raw["runtime_version"] == "1.30.0"
-    assert table.raw["transport"] == "pull"
+    assert table.file.fingerprint == ABOUT
+    assert table.file.runtime_version == "1.30.0"
+    assert table.file.transport == "pull"
     apart = [name for name in phone.measured if not name.startswith("canary:")]
-    assert len(apart) == table.raw["canaries"]["measured"]  # what was answered is there, and once
-    assert set(table.raw["ops"]) <= set(apart)
+    assert len(apart) == table.file.canaries.measured  # what was answered is there, and once
+    assert set(table.file.ops) <= set(apart)
 
 
 def scanned(text):
@@ -176,7 +178,7 @@ def test_an_answer_is_acknowledged_only_when_the_next_is_asked_for(ways, model):
         phone = visitor(runner)
         asking = Asking(runner, job(model))
         thread, found = posted(phone, answer_to(phone.job()))
-        assert asking.result()["samples_us"] == [100.0, 101.0, 102.0]
+        assert asking.result().samples_us == (100.0, 101.0, 102.0)
         time.sleep(0.3)
         assert found == []  # not on disk yet, for all that the runner knows
         Asking(runner, job(model, "next"))
@@ -192,12 +194,12 @@ def test_an_answer_that_is_long_not_on_disk_is_sent_again_and_counts_once(ways, 
         asking = Asking(runner, job(model))
         told = phone.job()
         assert phone.post(answer_to(told)) == 503
-        assert asking.result()["samples_us"] == [100.0, 101.0, 102.0]
+        assert asking.result().samples_us == (100.0, 101.0, 102.0)
         assert phone.post(answer_to(told, [5.0])) == 503
         following = Asking(runner, job(model, "next"))
         assert phone.post(answer_to(told, [5.0])) == 409
         posted(phone, answer_to(phone.job(), [7.0]))
-        assert following.result()["samples_us"] == [7.0]
+        assert following.result().samples_us == (7.0,)
 
 
 def test_a_replayed_or_foreign_answer_never_counts(ways, model):
@@ -218,7 +220,7 @@ def test_a_replayed_or_foreign_answer_never_counts(ways, model):
             assert stranger.post(answer_to(told)) == 409
         assert asking.answer is None
         posted(phone, answer_to(told, [42.0]))
-        assert asking.result()["samples_us"] == [42.0]
+        assert asking.result().samples_us == (42.0,)
 
 
 def test_without_the_token_nothing_is_told_or_taken(ways, model):
@@ -246,7 +248,7 @@ def test_a_second_device_is_refused_and_the_first_goes_on(ways, model):
         assert twin.hello() == 409  # the same kind, but not the same one
         asking = Asking(runner, job(model))
         posted(phone, answer_to(phone.job()))
-        assert "samples_us" in asking.result()
+        assert isinstance(asking.result(), Measurement)
 
 
 def test_a_device_that_says_hello_again_gets_its_job_again_with_a_new_nonce(ways, model):
@@ -263,7 +265,7 @@ def test_a_device_that_says_hello_again_gets_its_job_again_with_a_new_nonce(ways
         assert phone.ask("POST", f"beat?session={old_session}")[0] == 409
         assert phone.ask("GET", f"job?session={old_session}")[0] == 409
         posted(phone, answer_to(again))
-        assert "samples_us" in asking.result()
+        assert isinstance(asking.result(), Measurement)
 
 
 def test_a_job_that_lasts_too_long_is_an_error_and_its_late_answer_does_not_count(ways, model):
@@ -271,11 +273,11 @@ def test_a_job_that_lasts_too_long_is_an_error_and_its_late_answer_does_not_coun
         phone = visitor(runner)
         asking = Asking(runner, job(model), timeout_s=0.4)
         late = phone.job()
-        assert "no answer in 0.4 s" in asking.result()["error"]
+        assert "no answer in 0.4 s" in asking.result().error
         assert phone.post(answer_to(late)) == 409
         following = Asking(runner, job(model, "next"))
         posted(phone, answer_to(phone.job()))
-        assert "samples_us" in following.result()
+        assert isinstance(following.result(), Measurement)
 
 
 def test_a_model_that_takes_the_device_down_each_time_is_an_error(ways, model):
@@ -286,7 +288,7 @@ def test_a_model_that_takes_the_device_down_each_time_is_an_error(ways, model):
         for _ in range(exchange.GIVEN + 1):
             phone.job()
             phone.hello()
-        assert "may crash the runtime" in asking.result()["error"]
+        assert "may crash the runtime" in asking.result().error
 
 
 def test_a_device_that_beats_is_not_away(ways, model):
@@ -299,7 +301,7 @@ def test_a_device_that_beats_is_not_away(ways, model):
             time.sleep(0.3)
             assert phone.ask("POST", f"beat?session={phone.session}")[0] == 204
         posted(phone, answer_to(told))
-        assert "samples_us" in asking.result()
+        assert isinstance(asking.result(), Measurement)
         assert not [text for text in notes if "away" in text]
 
 
@@ -411,11 +413,11 @@ def test_a_runtime_or_threads_that_the_device_lacks_are_said_in_one_line(ways, m
 def test_what_a_device_says_cannot_write_to_the_terminal(ways, model):
     with served(ways) as runner:
         phone = visitor(runner, about=ABOUT | {"board": "\x1b[2Jred\n"})
-        assert runner.about()["about"]["board"] == " [2Jred "
+        assert runner.about().about["board"] == " [2Jred "
         asking = Asking(runner, job(model))
         told = phone.job()
         posted(phone, {"id": told["id"], "nonce": told["nonce"], "error": "\x1b]0;x\x07 bad\nline"})
-        assert asking.result()["error"].isprintable()
+        assert asking.result().error.isprintable()
 
 
 json_values = st.recursive(
@@ -430,8 +432,8 @@ def test_any_body_is_read_or_refused(body):
     assert decoded(body) is None or isinstance(decoded(body), dict)
     found = described(body)
     if found is not None:
-        json.dumps(found, allow_nan=False)
-        assert found["about"]
+        json.dumps(content(found), allow_nan=False)
+        assert found.about
 
 
 @given(
@@ -442,11 +444,9 @@ def test_any_body_is_read_or_refused(body):
 def test_any_description_becomes_a_plain_one(value):
     found = described(json.dumps(value).encode())
     if found is not None:
-        assert json.dumps(found, allow_nan=False).isascii()
-        assert found["busy_cores"] is None or 0 <= found["busy_cores"] < 1e4
-        assert all(
-            isinstance(version, str) and version.isprintable() for version in found["runtimes"].values()
-        )
+        assert json.dumps(content(found), allow_nan=False).isascii()
+        assert found.busy_cores is None or 0 <= found.busy_cores < 1e4
+        assert all(isinstance(version, str) and version.isprintable() for version in found.runtimes.values())
 
 
 @given(
@@ -469,26 +469,26 @@ def test_any_description_becomes_a_plain_one(value):
 )
 def test_any_answer_is_a_measurement_or_an_error(answer, sustained):
     found = judged(answer, job("m", sustained_s=sustained))
-    assert found["id"] == "m"
-    if "error" in found:
-        assert found["error"].isprintable()
+    assert found.id == "m"
+    if isinstance(found, Failure):
+        assert found.error.isprintable()
     else:
-        assert all(0 < sample < 1e10 for sample in found["samples_us"])
-        assert set(found.get("flags", ())) <= {"throttled", "coarse clock"}
-        assert bool(sustained) <= ("windows" in found)
+        assert all(0 < sample < 1e10 for sample in found.samples_us)
+        assert set(found.flags) <= {"throttled", "coarse clock"}
+        assert bool(sustained) <= (found.windows is not None)
 
 
 def test_a_device_that_grew_hot_is_flagged_and_one_that_was_hot_before_is_not():
     hot = {"before": {"thermal": "nominal"}, "after": {"thermal": "serious"}}
-    assert judged(measured(**hot), job("m"))["flags"] == ["throttled"]
-    assert "flags" not in judged(measured(before=hot["after"], after=hot["after"]), job("m"))
-    assert judged(measured(flags=["low power mode"]), job("m"))["flags"] == ["low power mode"]
+    assert judged(measured(**hot), job("m")).flags == ("throttled",)
+    assert judged(measured(before=hot["after"], after=hot["after"]), job("m")).flags == ()
+    assert judged(measured(flags=["low power mode"]), job("m")).flags == ("low power mode",)
 
 
 def test_samples_that_are_too_short_for_the_clock_are_no_latencies():
-    assert judged(measured(clock_us=100.0, inner=60), job("m"))["flags"] == ["coarse clock"]
-    assert "too short" in judged(measured(clock_us=1000.0, inner=1), job("m"))["error"]
-    assert "flags" not in judged(measured(clock_us=5.0, inner=5), job("m"))
+    assert judged(measured(clock_us=100.0, inner=60), job("m")).flags == ("coarse clock",)
+    assert "too short" in judged(measured(clock_us=1000.0, inner=1), job("m")).error
+    assert judged(measured(clock_us=5.0, inner=5), job("m")).flags == ()
 
 
 def measured(**more):

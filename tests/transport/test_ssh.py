@@ -21,18 +21,20 @@ import pytest
 from conftest import TINY, edited, one_line, only_user_errors, require_tool, space_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import parsed_table
 from transport.sshd import Proxy, descendants, running_sshd, wait_until
 
 from nasvit_edge import files
 from nasvit_edge.benchmark.plan import Entry, Protocol
 from nasvit_edge.benchmark.session import measure
 from nasvit_edge.errors import DeviceError
-from nasvit_edge.latency.table import parsed
 from nasvit_edge.ops import all_ops
 from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.profile.protocol import PROTOCOLS
 from nasvit_edge.profile.run import Choice, measure_table
 from nasvit_edge.profile.subnets import measure_subnets
+from nasvit_edge.records import content
+from nasvit_edge.transport.answers import Failure, Lost, Measurement
 from nasvit_edge.transport.connect import check, connect
 from nasvit_edge.transport.job import Job
 from nasvit_edge.transport.process import LineProcess
@@ -124,8 +126,8 @@ def told(server, device, ways=None):
 
     def checked(child, request, timeout_s):
         answer = real(child, valid("ssh_request", request), timeout_s)
-        if "lost" not in answer:
-            valid("ssh_answer", answer)
+        if not isinstance(answer, Lost):
+            valid("ssh_answer", content(answer))
         return answer
 
     with (
@@ -140,7 +142,7 @@ def test_a_space_is_measured_whole_and_nothing_is_left(server, tmp_path):
     with told(server, device) as (runner, _):
         path = measure_table(SPACE, device, runner, QUICK, out=tmp_path)
         raw = json.loads(path.read_text())
-        table = parsed(path, raw, SPACE)
+        table = parsed_table(path, raw, SPACE)
         config = SPACE.largest()
         whole = measure_subnets(table, [config], 0, runner=runner)[config]
     assert sorted(raw["ops"]) == sorted(op.key() for op in all_ops(SPACE))
@@ -212,7 +214,7 @@ def test_a_server_that_stays_away_is_said_and_the_same_command_continues(server,
     assert len(finished) >= 5
     left = server.left()
     with told(server, device) as (runner, _):
-        assert runner.link.started["files"], "what was sent before is found again"
+        assert runner.link.started.files, "what was sent before is found again"
         assert left == [Path(runner.link.folder).name]
         seen = []
         progress = when(1, lambda: seen.extend(journal(tmp_path)))
@@ -383,7 +385,7 @@ def test_names_and_paths_are_never_executed(server, tmp_path, model, monkeypatch
     with told(server, device) as (runner, _):
         assert EVIL in runner.link.folder
         runner.bring([strange], lambda *a: None)
-        assert "samples_us" in runner.measure(job(strange, EVIL + "\n"))
+        assert isinstance(runner.measure(job(strange, EVIL + "\n")), Measurement)
     shutil.rmtree(server.home / "work")
     places = [tmp_path, server.home, server.root, server.bin, Path("/"), Path.cwd()]
     assert not [place for place in places if (place / "canary").exists()]
@@ -426,17 +428,17 @@ def test_a_runner_that_is_killed_is_started_again_and_measures_the_same_model(se
         for pid in runners(server):
             os.kill(pid, signal.SIGKILL)
         asking.join(30)
-        assert "samples_us" in answers[0]
+        assert isinstance(answers[0], Measurement)
         assert runner.link.starts == 2
 
 
 def test_a_model_that_hangs_or_is_none_is_an_error_and_the_next_one_works(server, model, tmp_path):
     (tmp_path / "bad.onnx").write_bytes(b"nothing")
     with told(server, server.device()) as (runner, _):
-        assert "error" in runner.measure(job(tmp_path / "bad.onnx"))
+        assert isinstance(runner.measure(job(tmp_path / "bad.onnx")), Failure)
         slow = runner.measure(job(model, seconds=60, most_seconds=60), timeout_s=1)
-        assert "no answer in 1 s" in slow["error"]
-        assert "samples_us" in runner.measure(job(model))
+        assert "no answer in 1 s" in slow.error
+        assert isinstance(runner.measure(job(model)), Measurement)
         assert len(runners(server)) == 1, "the one that hung has ended"
 
 
@@ -445,10 +447,11 @@ def test_models_take_turns(server, model, tmp_path):
     with told(server, server.device()) as (runner, _):
         runner.about()
         first, second = runner.together([job(model, "a"), job(model, "b")])
-        assert len(first["turns"]) == len(second["turns"]) >= 1
+        assert len(first.turns) == len(second.turns) >= 1
         good, bad = runner.together([job(model, "a"), job(tmp_path / "bad.onnx", "b")])
-        assert sum(good["turns"]) == len(good["samples_us"])
-        assert (bad["id"], "error" in bad) == ("b", True)
+        assert sum(good.turns) == len(good.samples_us)
+        assert isinstance(bad, Failure)
+        assert bad.id == "b"
 
 
 def test_where_the_runner_is_killed_models_that_took_turns_do_so_again(server, model):
@@ -464,17 +467,17 @@ def test_where_the_runner_is_killed_models_that_took_turns_do_so_again(server, m
         thread.start()
         found = runner.together([job(model, name, seconds=2, most_seconds=2) for name in "ab"])
         thread.join()
-        assert all("turns" in answer for answer in found)
+        assert all(answer.turns for answer in found)
         assert len(runners(server)) == 1, "no fork of the killed one is left"
 
 
 def test_a_sustained_run_gives_windows(server, model):
     with told(server, server.device()) as (runner, _):
         answer = runner.measure(job(model, sustained_s=2.0))
-    seconds = [at for at, _ in answer["windows"]]
+    seconds = [at for at, _ in answer.windows]
     assert len(seconds) == 2
     assert seconds[-1] == pytest.approx(2, abs=0.3)
-    assert min(answer["samples_us"]) <= min(us for _, us in answer["windows"])
+    assert min(answer.samples_us) <= min(us for _, us in answer.windows)
 
 
 def test_the_cores_are_the_devices_own(server):
@@ -533,7 +536,7 @@ def test_after_a_kill_the_runner_ends_and_its_folder_is_found_again(server, tmp_
     assert len(left) == 1
     device = server.device()
     with told(server, device) as (runner, _):
-        assert runner.link.started["files"]
+        assert runner.link.started.files
         assert [Path(runner.link.folder).name] == left
     assert server.left() == []
 
@@ -620,8 +623,8 @@ def test_a_device_that_is_lost_for_one_model_again_and_again_fails_that_model_on
         answer = runner.measure(job(model, seconds=5, most_seconds=5))
         killer.set()
         thread.join()
-        assert "lost 3 times" in answer["error"]
-        assert "samples_us" in runner.measure(job(model))
+        assert "lost 3 times" in answer.error
+        assert isinstance(runner.measure(job(model)), Measurement)
 
 
 def test_a_measurement_that_is_none_is_an_error(server, model, monkeypatch):
@@ -629,7 +632,7 @@ def test_a_measurement_that_is_none_is_an_error(server, model, monkeypatch):
         monkeypatch.setattr(runner.link, "ask", lambda request, timeout: {"id": "m", "samples_us": [-1.0]})
         runner.files.there.add(runner.files.name(Path(model)))
         runner.files.starts = runner.link.starts
-        assert "no latencies" in runner.measure(job(model))["error"]
+        assert "no latencies" in runner.measure(job(model)).error
 
 
 def test_a_benchmark_takes_turns_there_and_tells_load_and_memory(server, model):

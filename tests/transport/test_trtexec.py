@@ -10,16 +10,17 @@ import pytest
 from conftest import one_line, only_user_errors
 from hypothesis import given
 from hypothesis import strategies as st
+from made_up import parsed_table
 from transport.sshd import running_sshd, wait_until
 from transport.standins import JETSON_CLOCKS, NO_SUDO, NVPMODEL, SUDO, TEGRASTATS, trtexec
 from transport.test_ssh import QUICK, SPACE, job, once, runners, start_profile, told
 
 from nasvit_edge import files
 from nasvit_edge.errors import MeasurementError
-from nasvit_edge.latency.table import parsed
 from nasvit_edge.ops import all_ops
 from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.profile.run import measure_table, profile
+from nasvit_edge.transport.answers import Failure, Measurement
 from nasvit_edge.transport.connect import check
 from nasvit_edge.transport.jetson import completed, number_types
 from nasvit_edge.transport.outputs.trtexec import read_report, read_run, read_times, version, windows
@@ -109,7 +110,7 @@ def test_times_are_latencies_or_refused(times):
     if not isinstance(found, str):
         assert all(0 < us < 1e13 for _, us in found)
     answer = completed({"id": "m", "trtexec": {"stdout": RUN, "times": times}}, sustained=True)
-    assert "error" in answer or answer["samples_us"]
+    assert isinstance(answer, Failure) or answer["samples_us"]
 
 
 assert once  # a fixture of every test here too
@@ -149,14 +150,14 @@ def test_a_table_of_tensorrt_predicts_as_one_of_the_host_does(board, tmp_path, r
     device = jetson(board)
     with told(board, device, Ways(wait_s=30, lock_clocks=True)) as (runner, _):
         raw = json.loads(measure_table(SPACE, device, runner, QUICK, out=tmp_path).read_text())
-        table = parsed(tmp_path / "t.json", raw, SPACE)
+        table = parsed_table(tmp_path / "t.json", raw, SPACE)
     assert sorted(raw["ops"]) == sorted(op.key() for op in all_ops(SPACE))
     assert raw["runtime_version"] == "10.3.0"
     for whole in raw["subnets"]:
         predicted = table.predict(SPACE.config(**whole["config"])).ms
         assert 0.4 < predicted / whole["median_ms"] < 2.5  # test machines are busy
     path = profile(SPACE, protocol="quick", out=tmp_path)  # the stand-in runs ONNX Runtime as the host does
-    host = parsed(path, json.loads(path.read_text()), SPACE)
+    host = parsed_table(path, json.loads(path.read_text()), SPACE)
     configs = [SPACE.config(**whole["config"]) for whole in raw["subnets"]]
     ratios = [table.predict(config).ms / host.predict(config).ms for config in configs]
     record_property("ratios", sorted(ratios))
@@ -186,11 +187,11 @@ def test_each_generation_builds_and_times_with_its_own_flags(board, tmp_path, nu
     model = typed.path(Item("whole", config=SPACE.smallest()))[0]
     assert number_types(model) == (["fp16"] if precision == "fp16" else [])
     with told(board, jetson(board, tool=str(tool))) as (runner, _):
-        assert runner.about()["runtimes"]["tensorrt"] == version(f"v{number}")
+        assert runner.about().runtimes["tensorrt"] == version(f"v{number}")
         answer = runner.measure(job(model, runtime="tensorrt"))
-    assert answer["runtime_version"] == version(f"v{number}")
-    assert len(answer["samples_us"]) >= 10
-    assert answer["flags"] == ["unlocked clocks"]
+    assert answer.runtime_version == version(f"v{number}")
+    assert len(answer.samples_us) >= 10
+    assert answer.flags == ("unlocked clocks",)
 
 
 def test_an_engine_is_built_once(board, model):
@@ -208,9 +209,9 @@ def test_a_model_that_trtexec_refuses_is_an_error_with_its_line_and_the_next_one
     bad.write_bytes(b"nothing")
     with told(board, jetson(board)) as (runner, _):
         answer = runner.measure(job(bad, runtime="tensorrt"))
-        assert "trtexec did not build an engine" in answer["error"]
-        assert "Engine could not be created" in answer["error"]
-        assert "samples_us" in runner.measure(job(model, runtime="tensorrt"))
+        assert "trtexec did not build an engine" in answer.error
+        assert "Engine could not be created" in answer.error
+        assert isinstance(runner.measure(job(model, runtime="tensorrt")), Measurement)
 
 
 def test_a_sustained_run_gives_windows_power_and_temperature_and_unstable_times_are_flagged(board, model):
@@ -218,10 +219,10 @@ def test_a_sustained_run_gives_windows_power_and_temperature_and_unstable_times_
     with told(board, jetson(board, tool=str(tool))) as (runner, _):
         runner.about()
         answer = runner.measure(job(model, runtime="tensorrt", sustained_s=2.0))
-    assert [at for at, _ in answer["windows"]] == [1.0, 2.0]
-    assert answer["flags"] == ["unlocked clocks", "unsteady"]
-    assert answer["power_mw"] == 4673
-    assert answer["after"]["hottest_c"] == 56.656
+    assert [at for at, _ in answer.windows] == [1.0, 2.0]
+    assert answer.flags == ("unlocked clocks", "unsteady")
+    assert answer.power_mw == 4673
+    assert answer.after.hottest_c == 56.656
 
 
 def test_without_sudo_it_is_measured_and_flagged(board, model):
@@ -230,7 +231,7 @@ def test_without_sudo_it_is_measured_and_flagged(board, model):
         with told(board, jetson(board), Ways(lock_clocks=True)) as (runner, notes):
             runner.about()
             answer = runner.measure(job(model, runtime="tensorrt"))
-        assert "unlocked clocks" in answer["flags"]
+        assert "unlocked clocks" in answer.flags
         assert any("a password is required" in note for note in notes)
         assert clock(board) == 729600
     finally:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nasvit_edge.errors import MeasurementError
-from nasvit_edge.transport.job import is_positive
+from nasvit_edge.transport.answers import is_positive
 
 _NUMBER = r"([0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)"
 _STATUS = re.compile(r"^&&&& (PASSED|FAILED) TensorRT\.trtexec \[TensorRT v(\d{4,6})\]", re.M)
