@@ -20,6 +20,8 @@ from nasvit_edge.errors import NasvitEdgeError
 
 T = TypeVar("T")
 
+# control characters, what begins lines or turns them round, what is no text
+_UNPRINTED = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 # every number has bounds: a type without them takes NaN, which TOML can say
 Positive = Annotated[float, Meta(gt=0, lt=1e10, description="a number above 0 and below 1e10")]
 Share = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
@@ -39,7 +41,7 @@ Name = Annotated[
 Plain = Annotated[
     str,
     Meta(
-        pattern=r"^([^-\x00-\x1f\x7f][^\x00-\x1f\x7f]*)?$(?!\n)",
+        pattern=rf"^(?!-)[^{_UNPRINTED}]*$(?!\n)",
         description="it may not begin with '-' nor hold control characters",
     ),
 ]
@@ -81,7 +83,7 @@ def parse(kind: type[T], value: Any, where: str) -> T:
     try:
         return msgspec.convert(value, kind, strict=True)
     except (msgspec.ValidationError, RecursionError) as error:
-        key, text = _explained(kind, value, str(error))
+        key, text = _explained(kind, value, error)
         raise RecordError(f"{where}: {text}", key) from None
 
 
@@ -115,10 +117,13 @@ def _refuse_schema(kind: type[Any], value: Any, where: str) -> None:
 # -- what an error says -----------------------------------------------------------------------------
 
 
-def _explained(kind: type[Any], value: Any, text: str) -> tuple[str, str]:
+def _explained(kind: type[Any], value: Any, error: Exception) -> tuple[str, str]:
     """Key, and a line on it: which value, and what is possible."""
+    text = str(error)
     what, _, place = text.partition(" - at `$")
     keys = _keys(kind, value, re.findall(r"\.([^.\[\]`]+)|\[(\d+|\.\.\.)\]", place), text)
+    if error.__cause__ is not None:  # a record's own check, of several keys
+        return _spelled(keys), f"{_spelled(keys)}{': ' if keys else ''}{error.__cause__}"
     unknown = re.search(r"unknown field `(.*)`", what)
     missing = re.search(r"required field `(.*)`", what)
     found = unknown or missing

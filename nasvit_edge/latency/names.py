@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal, get_args
 
 from nasvit_edge.errors import NasvitEdgeError
 
+Runtime = Literal[
+    "litert",
+    "litert-gpu",
+    "onnxruntime",
+    "onnxruntime-web",
+    "onnxruntime-webgpu",
+    "tensorrt",
+    "coreml",
+    "coreml-ne",
+    "coreml-gpu",
+    "coreml-cpu",
+]
+Precision = Literal["fp32", "fp16", "int8", "w8"]
 RUNTIMES = {  # runtime (and what of the device it uses) -> the format of the files that it reads
     "litert": "tflite",
     "litert-gpu": "tflite",
@@ -18,7 +32,7 @@ RUNTIMES = {  # runtime (and what of the device it uses) -> the format of the fi
     "coreml-gpu": "coreml",  # CPU and GPU
     "coreml-cpu": "coreml",
 }
-PRECISIONS = ("fp32", "fp16", "int8", "w8")
+PRECISIONS = get_args(Precision)
 
 
 def table_name(device: str, runtime: str, threads: int, precision: str, space: str) -> str:
