@@ -2,7 +2,8 @@
 
 A record is a frozen `Record` (open: keys that a newer version adds are passed over) or `Strict` (for files that people write: an unknown
 key is an error). Ranges and choices stand in the types, as `Annotated[float, Meta(gt=0)]` and `Literal["a", "b"]`; a `description` in a `Meta` is what
-an error says is possible.
+an error says is possible. In a union no `tuple[A, B]` stands beside what has bounds: msgspec 0.22 reads beyond its own memory then
+(`tuple[A, ...]` with a length is read well).
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ def parse(kind: type[T], value: Any, where: str) -> T:
     except (msgspec.ValidationError, RecursionError) as error:
         key, text = _explained(kind, value, error)
         raise RecordError(f"{where}: {text}", key) from None
+    except UnicodeEncodeError as error:  # half of a pair, as JSON can say it
+        raise RecordError(f"{where}: {_short(error.object)} in it is no text in Unicode") from None
 
 
 def content(record: Any) -> Any:
@@ -195,9 +198,12 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+_HOLDERS = (inspect.StructType, inspect.DataclassType)
+
+
 def _fields(kind: Any) -> dict[str, inspect.Field]:
     found = kind if isinstance(kind, inspect.Type) else inspect.type_info(kind)
-    structs = [part for part in _parts(found) if isinstance(part, inspect.StructType)]
+    structs = [part for part in _parts(found) if isinstance(part, _HOLDERS)]
     return {field.encode_name: field for part in structs for field in part.fields}
 
 
@@ -220,7 +226,7 @@ def _parts(kind: inspect.Type) -> Iterator[inspect.Type]:
 
 
 def _inner(kind: inspect.Type, key: str | int) -> inspect.Type | None:
-    if isinstance(kind, inspect.StructType):
+    if isinstance(kind, _HOLDERS):
         return next((field.type for field in kind.fields if field.encode_name == key), None)
     if isinstance(kind, inspect.DictType):
         return kind.value_type

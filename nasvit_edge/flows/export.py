@@ -197,10 +197,12 @@ def _planned(request: Request, form: Format, note: Callable[[str], None]) -> _Pl
     setting = saved.setting
     if (form.runtime, request.precision) != (setting.runtime, setting.precision):
         note(
-            f"note: the predicted {saved.latency_ms:.3g} ms is for {setting.runtime} {setting.precision} on {setting.device}; "
+            f"note: the predicted {saved.best.latency_ms:.3g} ms is for {setting.runtime} {setting.precision} on {setting.device}; "
             f"it does not apply to {form.runtime} {request.precision}"
         )
-    extra = {"search": {"predicted_ms": saved.latency_ms, "accuracy": saved.accuracy, **_setting(saved)}}
+    extra = {
+        "search": {"predicted_ms": saved.best.latency_ms, "accuracy": saved.best.accuracy, **_setting(saved)}
+    }
     calibrate = request.calibrate or setting.calibration
     if calibrate is None and not request.uncalibrated and request.result is not None:
         saved.refuse(request.result, "calibration")
