@@ -250,12 +250,12 @@ def benchmarks(scene: Scene) -> Kind:
 
 
 def histories(scene: Scene) -> Kind:
-    from dataclasses import asdict
-
     from history_points import points
 
+    from nasvit_edge import records
+
     path = scene.work / "history.jsonl"
-    content = [asdict(point) | {"schema": 1} for point in points([1.0, 1.1, 1.2])]
+    content = [records.content(point) for point in points([1.0, 1.1, 1.2])]
 
     def write(lines: Any) -> None:
         files_write(path, "".join(json.dumps(line) + "\n" for line in lines))

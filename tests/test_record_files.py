@@ -9,14 +9,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import bench_results
 import pytest
 from conftest import only_user_errors
+from history_points import points
 from hypothesis import given
 from hypothesis import strategies as st
 from made_up import SETTING, result_of
 from msgspec import inspect
 
 from nasvit_edge import files, records
+from nasvit_edge.benchmark.budgets import BudgetFile
+from nasvit_edge.benchmark.history import read_history
+from nasvit_edge.benchmark.result import read_result as read_benchmark
 from nasvit_edge.device import parse_device
 from nasvit_edge.searching.result import read_result
 from nasvit_edge.space import load_space, space_toml
@@ -76,7 +81,29 @@ def _read_result(value: Any) -> Any:
     return read_result(written("r.json", value))
 
 
+def _history(value: Any) -> Any:
+    (point,) = read_history(written("h.jsonl", value))
+    return point
+
+
+BENCHMARK = bench_results.content(0, (0.0,), rounds=1, count=2, hits=[True, False, True])
+BENCHMARK["artifacts"][0] |= {
+    "predicted_ms": [1.0, 0.9, 1.1],
+    "fallback_ops": 0,
+    "int8_macs": 0.5,
+    "path": "a",
+}
+BUDGETS = {"device": "*", "latency_p50": "20ms", "size": {"max": "12MB", "level": "warn"}, "fallback_ops": 0}
+
+
 KINDS = {
+    "benchmark result": Kind(BENCHMARK, lambda value: read_benchmark(written("b.json", value))),
+    "history": Kind(records.content(points([10.0])[0]), _history, plain),
+    "budgets": Kind(
+        {"schema": 1, "budget": [BUDGETS, {"top1_drop": "1%", "fallback_ops": {"max": 3}}]},
+        lambda value: records.parse(BudgetFile, value, "a file"),
+        plain,
+    ),
     "search result": Kind(_result(), _read_result, lambda saved: plain(saved.file)),
     "device": Kind(
         files.read_toml(DEVICE, "device") | EXTRA, lambda value: parse_device(value, Path("a file"))
