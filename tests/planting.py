@@ -663,7 +663,7 @@ def caches(scene: Scene) -> Kind:
         files_write(cache.root() / "kept.jsonl", json.dumps(content["accuracy"]) + "\n")
 
     def read() -> None:
-        cache.restore(key, out, {})
+        cache.restore(key, out, None)
         list(_stored(cache.root() / "kept.jsonl", load_space("nano")))
 
     return Kind(

@@ -23,6 +23,7 @@ from nasvit_edge.benchmark.budgets import BudgetFile
 from nasvit_edge.benchmark.history import read_history
 from nasvit_edge.benchmark.result import read_result as read_benchmark
 from nasvit_edge.device import parse_device
+from nasvit_edge.export.sidecar import read_sidecar
 from nasvit_edge.searching.result import read_result
 from nasvit_edge.space import load_space, space_toml
 
@@ -81,6 +82,10 @@ def _read_result(value: Any) -> Any:
     return read_result(written("r.json", value))
 
 
+def _read_sidecar(value: Any) -> Any:
+    return read_sidecar(written("m.onnx.json", value).with_name("a file m.onnx"))
+
+
 def _history(value: Any) -> Any:
     (point,) = read_history(written("h.jsonl", value))
     return point
@@ -96,7 +101,21 @@ BENCHMARK["artifacts"][0] |= {
 BUDGETS = {"device": "*", "latency_p50": "20ms", "size": {"max": "12MB", "level": "warn"}, "fallback_ops": 0}
 
 
+SEARCHED = {"predicted_ms": 1.5, "accuracy": 0.9, "device": "host", "runtime": "onnxruntime", "threads": 1}
+SEARCHED |= {"precision": "fp32", "accuracy_source": "x", "accuracy_uncertainty": 0.01}
+SIDECAR = {"schema": 2, "format": "onnx", "precision": "fp32", "sha256": "0" * 64, "bytes": 9}
+SIDECAR |= {"reference_sha256": "1" * 64, "metadata": {"space": "nano"}, "check": {"passed": True}}
+SIDECAR |= {
+    "kept_in_float": ["a"],
+    "versions": {"numpy": "2"},
+    "forced": ["off"],
+    "trained_on": {"parts": []},
+}
+SIDECAR |= {"search": SEARCHED | {"table_sha256": "2" * 64}}
+
+
 KINDS = {
+    "sidecar": Kind(SIDECAR, _read_sidecar, plain),
     "benchmark result": Kind(BENCHMARK, lambda value: read_benchmark(written("b.json", value))),
     "history": Kind(records.content(points([10.0])[0]), _history, plain),
     "budgets": Kind(
