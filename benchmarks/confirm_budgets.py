@@ -41,13 +41,13 @@ def main() -> None:
         result = confirm.go(
             prepared, 0, Plan(), options.confirm, options.by, note=lambda text: print(f"  {text}", flush=True)
         )
-        best = result["best"]
+        best = result.best
         winners.append((budget, best, statistics.mean([before, timed(table, canary)])))
         print(
-            f"budget {budget:.2f} ms: {best['accuracy']:.2%}, predicted {best['latency_ms']:.2f} ms, confirmed median {best['median_ms']:.2f}, p90 {best['p90_ms']:.2f}",
+            f"budget {budget:.2f} ms: {best.accuracy:.2%}, predicted {best.latency_ms:.2f} ms, confirmed median {best.median_ms:.2f}, p90 {best.p90_ms:.2f}",
             flush=True,
         )
-    configs = [space.config(**best["config"]) for _, best, _ in winners]
+    configs = [best.config for _, best, _ in winners]
     again = measure_subnets(table, [*configs, canary], 1, passes=options.passes)
     now = statistics.median(visit.median_ms for visit in again[canary])
     kept = 0
@@ -59,7 +59,7 @@ def main() -> None:
         kept += median <= 1.03 * budget
         print(
             f"budget {budget:7.2f} ms: median {median:7.2f} ({median / budget - 1:+.1%} of the budget), p90 {p90:7.2f} "
-            f"(reported {best['p90_ms']:.2f}); canary {now / then - 1:+.1%} since"
+            f"(reported {best.p90_ms:.2f}); canary {now / then - 1:+.1%} since"
         )
     print(f"{kept} of {len(winners)} medians within the budget + 3 %")
 

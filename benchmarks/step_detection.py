@@ -9,9 +9,9 @@ A series: log latency with noise between runs, single runs far off (10 to 50 % s
 import argparse
 import math
 import time
-from dataclasses import replace
 
 import numpy as np
+from msgspec.structs import replace
 
 from nasvit_edge.benchmark.history import Point, steps
 
@@ -20,7 +20,7 @@ NEAR = 2  # runs that a step may be off
 
 
 WHERE = Point(
-    utc="",
+    utc="2026-01-01",
     git_sha=None,
     uuid="",
     device="",

@@ -4,40 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from nasvit_edge import files
+from msgspec import Meta, field
+from msgspec.structs import asdict, replace
+
+from nasvit_edge import files, records
 from nasvit_edge.errors import DeviceError
-from nasvit_edge.latency import PRECISIONS, RUNTIMES
+from nasvit_edge.latency.names import Precision, Runtime
+from nasvit_edge.records import Name, Plain, Strict
 
-SCHEMA = 2
-TRANSPORTS = ("local", "ssh", "adb", "pull")
-_REQUIRED: dict[str, type] = {
-    "schema": int,
-    "name": str,
-    "about": str,
-    "transport": str,
-    "runtimes": list,
-}
-_OPTIONAL: dict[str, type] = {
-    "runner": str,
-    "client": str,
-    "address": str,
-    "user": str,
-    "port": int,
-    "key": str,
-    "serial": str,
-    "folder": str,
-    "python": str,
-    "tool": str,
-    "tool_sha256": str,
-    "threads": int,
-    "precision": str,
-    "cores": list,
-    "power_mode": str,
-}
 _FEATURES = (
     *("sse4_1", "avx", "avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8"),
     *("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme"),
@@ -45,14 +22,13 @@ _FEATURES = (
 _FROM_ENVIRONMENT = ("address", "user", "key", "serial", "folder", "python", "tool")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
-    """A target: how it is reached (`transport`), which runtimes it has, and the program that runs on it.
+class DeviceFile(Strict, frozen=True, kw_only=True):
+    """What a `device.toml` says: how a target is reached (`transport`), which runtimes it has, and the program that runs on it.
 
     Attributes:
         runtimes: the first is the default.
-        runner: the program for `local` and `ssh`; the shipped one unless given.
-        client: who pulls jobs: `browser`, `iphone` or `mac`.
+        runner: the program for `local` and `ssh`, beside the file; the shipped one unless given.
+        client: who pulls jobs.
         address, user, port, key: of ssh, where `~/.ssh/config` does not say; for `pull` the address is the one to serve on.
         serial: of adb, where several devices are connected.
         folder: where files go on the device.
@@ -60,46 +36,64 @@ class Device:
         tool_sha256: what `tool` must be.
         threads, precision, cores: what is measured unless the command says otherwise; no cores: the fastest.
         power_mode: what `nvpmodel` should report; another one is said.
+    """
+
+    schema: Literal[2]
+    name: Name
+    about: str
+    transport: Literal["local", "ssh", "adb", "pull"]
+    runtimes: Annotated[tuple[Runtime, ...], Meta(min_length=1)]
+    program: Plain = field(default="", name="runner")
+    client: Literal["", "browser", "iphone", "mac"] = ""
+    address: Plain = ""
+    user: Plain = ""
+    port: Annotated[int, Meta(ge=0, le=65535, description="a whole number from 0 to 65535")] = 0
+    key: Plain = ""
+    serial: Plain = ""
+    folder: Plain = ""
+    python: Plain = ""
+    tool: Plain = ""
+    tool_sha256: Plain = ""
+    threads: Annotated[int, Meta(ge=1, le=256, description="a whole number from 1 to 256")] = 1
+    precision: Precision = "fp32"
+    cores: tuple[
+        Annotated[
+            int,
+            Meta(ge=0, lt=1024, description="numbers of cores, from 0"),
+        ],
+        ...,
+    ] = ()
+    power_mode: Plain = ""
+
+    def __post_init__(self) -> None:
+        if self.transport == "pull" and not self.client:
+            raise ValueError("key 'client' is missing; transport 'pull' needs it: browser, iphone or mac")
+
+
+class Device(DeviceFile, frozen=True, kw_only=True):
+    """A target, by its file.
+
+    Attributes:
         path: the TOML file.
     """
 
-    name: str
-    about: str
-    transport: str
-    runtimes: tuple[str, ...]
     path: Path
-    runner: Path = field(default=Path())
-    client: str = ""
-    address: str = ""
-    user: str = ""
-    port: int = 0
-    key: str = ""
-    serial: str = ""
-    folder: str = ""
-    python: str = ""
-    tool: str = ""
-    tool_sha256: str = ""
-    threads: int = 1
-    precision: str = "fp32"
-    cores: tuple[int, ...] = ()
-    power_mode: str = ""
+
+    @property
+    def runner(self) -> Path:
+        """The program for `local` and `ssh`."""
+        return (self.path.parent / self.program).resolve() if self.program else shipped_runner()
 
     def at(self, address: str | None, serial: str | None) -> Device:
         """At another address, or with another serial number; None leaves what the file says.
 
         Raises:
-            DeviceError: one that would be taken for an option.
+            RecordError: one that would be taken for an option.
         """
-        for what, text in (("address", address), ("serial", serial)):
-            if text is not None and not plain(text):
-                raise DeviceError(
-                    f"{what} {text!r} is none: it may not begin with '-' nor hold control characters"
-                )
-        return replace(
-            self,
-            address=self.address if address is None else address,
-            serial=self.serial if serial is None else serial,
-        )
+        given = {key: text for key, text in (("address", address), ("serial", serial)) if text is not None}
+        for key, text in given.items():
+            records.parse(Plain, text, f"--{key}")
+        return replace(self, **given)
 
     def program_sha256(self) -> str | None:
         """The SHA-256 of a program of one's own; None of the shipped one, which the tool's version tells.
@@ -116,8 +110,7 @@ class Device:
         Raises:
             DeviceError: a variable is not set.
         """
-        values: dict[str, Any] = {key: self._value(key) for key in _FROM_ENVIRONMENT}
-        return replace(self, **values)
+        return replace(self, **{key: self._value(key) for key in _FROM_ENVIRONMENT})
 
     def _value(self, key: str) -> str:
         text = str(getattr(self, key))
@@ -189,58 +182,9 @@ def shipped_runner() -> Path:
 
 
 def parse_device(table: dict[str, Any], path: Path) -> Device:
-    """Check a `device.toml`; DeviceError names file and key."""
-    known = _REQUIRED | {key: kind for key, kind in _OPTIONAL.items() if key in table}
-    files.checked_table(table, path, "device", known)
-    what = _wrong(table)
-    if what is not None:
-        key, possible = what
-        raise DeviceError(f"device {str(path)!r}: key {key!r} is {table[key]!r}; {possible}")
-    values = {key: value for key, value in table.items() if key not in ("schema", "runner")}
-    for key in ("runtimes", "cores"):
-        values[key] = tuple(values.get(key, ()))
-    runner = (path.parent / table["runner"]).resolve() if "runner" in table else shipped_runner()
-    if table["transport"] == "pull" and "client" not in table:
-        raise DeviceError(f"device {str(path)!r}: key 'client' is missing; transport 'pull' needs it")
-    return Device(**values, runner=runner, path=path)
-
-
-def _wrong(table: dict[str, Any]) -> tuple[str, str] | None:
-    """The first key whose value cannot be, and what is possible."""
-    listed = table["runtimes"]
-    checks = [
-        ("schema", table["schema"] == SCHEMA, f"this version reads schema {SCHEMA}"),
-        (
-            "name",
-            files.is_name(table["name"]),
-            "letters, digits, '.', '_' and '-' are possible",
-        ),
-        ("transport", table["transport"] in TRANSPORTS, f"there are {', '.join(TRANSPORTS)}"),
-        ("runtimes", bool(listed) and all(r in RUNTIMES for r in listed), f"there are {', '.join(RUNTIMES)}"),
-        ("precision", table.get("precision", "fp32") in PRECISIONS, f"there are {', '.join(PRECISIONS)}"),
-        ("threads", 0 < table.get("threads", 1) <= 256, "1 to 256 are possible"),
-        ("port", 0 <= table.get("port", 0) <= 65535, "0 to 65535 are possible"),
-        (
-            "cores",
-            all(type(c) is int and 0 <= c < 1024 for c in table.get("cores", [])),
-            "numbers of cores are possible",
-        ),
-        (
-            "client",
-            table.get("client", "") in ("", "browser", "iphone", "mac"),
-            "there are browser, iphone, mac",
-        ),
-    ]
-    checks += [
-        (key, plain(table.get(key, "")), "it may not begin with '-' nor hold control characters")
-        for key in (*_FROM_ENVIRONMENT, "tool_sha256", "power_mode")
-    ]
-    return next(((key, possible) for key, good, possible in checks if not good and key in table), None)
-
-
-def plain(text: str) -> bool:
-    """Whether a text can stand as an argument of its own: no option, no control characters."""
-    return not text.startswith("-") and text.isprintable()
+    """Check a `device.toml`; RecordError names file and key."""
+    file = records.parse(DeviceFile, table, f"device {str(path)!r}")
+    return Device(**asdict(file), path=path)
 
 
 def cpu_model() -> str:

@@ -2,7 +2,8 @@
 
 A record is a frozen `Record` (open: keys that a newer version adds are passed over) or `Strict` (for files that people write: an unknown
 key is an error). Ranges and choices stand in the types, as `Annotated[float, Meta(gt=0)]` and `Literal["a", "b"]`; a `description` in a `Meta` is what
-an error says is possible.
+an error says is possible. In a union no `tuple[A, B]` stands beside what has bounds: msgspec 0.22 reads beyond its own memory then
+(`tuple[A, ...]` with a length is read well).
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from nasvit_edge.errors import NasvitEdgeError
 
 T = TypeVar("T")
 
+# control characters, what begins lines or turns them round, what is no text
+_UNPRINTED = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 # every number has bounds: a type without them takes NaN, which TOML can say
 _NUMBER = "a number above 0 and below 1e10"
 Positive = Annotated[float, Meta(gt=0, lt=1e10, description=_NUMBER)]
@@ -45,7 +48,7 @@ Name = Annotated[
 Plain = Annotated[
     str,
     Meta(
-        pattern=r"^([^-\x00-\x1f\x7f][^\x00-\x1f\x7f]*)?$(?!\n)",
+        pattern=rf"^(?!-)[^{_UNPRINTED}]*$(?!\n)",
         description="it may not begin with '-' nor hold control characters",
     ),
 ]
@@ -87,8 +90,10 @@ def parse(kind: type[T], value: Any, where: str) -> T:
     try:
         return msgspec.convert(value, kind, strict=True)
     except (msgspec.ValidationError, RecursionError) as error:
-        key, text = _explained(kind, value, str(error))
+        key, text = _explained(kind, value, error)
         raise RecordError(f"{where}: {text}", key) from None
+    except UnicodeEncodeError as error:  # half of a pair, as JSON can say it
+        raise RecordError(f"{where}: {_short(error.object)} in it is no text in Unicode") from None
 
 
 def content(record: Any) -> Any:
@@ -128,10 +133,13 @@ def _refuse_schema(kind: type[Any], value: Any, where: str) -> None:
 # -- what an error says -----------------------------------------------------------------------------
 
 
-def _explained(kind: type[Any], value: Any, text: str) -> tuple[str, str]:
+def _explained(kind: type[Any], value: Any, error: Exception) -> tuple[str, str]:
     """Key, and a line on it: which value, and what is possible."""
+    text = str(error)
     what, _, place = text.partition(" - at `$")
     keys = _keys(kind, value, re.findall(r"\.([^.\[\]`]+)|\[(\d+|\.\.\.)\]", place), text)
+    if error.__cause__ is not None:  # a record's own check, of several keys
+        return _spelled(keys), f"{_spelled(keys)}{': ' if keys else ''}{error.__cause__}"
     unknown = re.search(r"unknown field `(.*)`", what)
     missing = re.search(r"required field `(.*)`", what)
     found = unknown or missing
@@ -203,9 +211,12 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+_HOLDERS = (inspect.StructType, inspect.DataclassType)
+
+
 def _fields(kind: Any) -> dict[str, inspect.Field]:
     found = kind if isinstance(kind, inspect.Type) else inspect.type_info(kind)
-    structs = [part for part in _parts(found) if isinstance(part, inspect.StructType)]
+    structs = [part for part in _parts(found) if isinstance(part, _HOLDERS)]
     return {field.encode_name: field for part in structs for field in part.fields}
 
 
@@ -228,7 +239,7 @@ def _parts(kind: inspect.Type) -> Iterator[inspect.Type]:
 
 
 def _inner(kind: inspect.Type, key: str | int) -> inspect.Type | None:
-    if isinstance(kind, inspect.StructType):
+    if isinstance(kind, _HOLDERS):
         return next((field.type for field in kind.fields if field.encode_name == key), None)
     if isinstance(kind, inspect.DictType):
         return kind.value_type

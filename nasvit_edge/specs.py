@@ -72,6 +72,12 @@ class SubnetConfig:
         """Plain JSON; the inverse of `space.config(**...)`."""
         return {"resolution": self.resolution} | {g: list(getattr(self, g)) for g in GENES}
 
+    def line(self) -> str:
+        """`r:192 w:16-16-24 d:1-2-3 k:3-5-3 e:1-4-4`."""
+        return f"r:{self.resolution} " + " ".join(
+            f"{g[0]}:{'-'.join(map(str, getattr(self, g)))}" for g in GENES
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Gene:

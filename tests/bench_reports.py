@@ -120,13 +120,16 @@ def nasty(draw: st.DrawFn) -> Report:
     """A report on a result whose every free text is nasty."""
     made = bench_results.content(6, (0.1, 0.0), rounds=3, count=10)
     made["device"] |= {"name": draw(NASTY), "about": draw(st.dictionaries(NASTY, JSON, max_size=3))}
-    made["device"]["conditions"] = draw(JSON)
+    made["device"]["conditions"] = draw(st.none() | st.dictionaries(NASTY, JSON, max_size=3))
     made["run"] |= {key: draw(NASTY) for key in ("uuid", "utc", "tool_version")}
-    made["run"] |= {key: draw(JSON) for key in ("git_sha", "git_dirty", "ci_url")}
-    made["protocol"] |= {key: draw(JSON) for key in ("cores", "order", "seconds", "seed")}
+    made["run"] |= {key: draw(st.none() | NASTY) for key in ("git_sha", "ci_url")}
+    made["run"]["git_dirty"] = draw(st.none() | st.booleans())
+    made["protocol"] |= {"order": draw(st.none() | NASTY), "seed": draw(st.none() | st.integers(-9, 9))}
+    made["protocol"]["cores"] = draw(st.none() | st.lists(st.integers(0, 99)))
+    made["protocol"]["seconds"] = draw(st.none() | st.floats(0, 1e300))
     for artifact in made["artifacts"]:
         artifact |= {key: draw(NASTY) for key in ("name", "runtime", "format", "precision", "sha256")}
-        artifact["path"] = draw(JSON)
+        artifact["path"] = draw(st.none() | NASTY)
         version = draw(NASTY)
         for entry in artifact["rounds"]:
             entry["runtime_version"] = version

@@ -12,7 +12,8 @@ from nasvit_edge.latency.file import SCHEMA, Guess, OpEntry, TableFile
 from nasvit_edge.latency.table import parsed as parsed_file
 from nasvit_edge.ops import all_ops
 from nasvit_edge.searching.accuracy import parsed
-from nasvit_edge.searching.result import Setting
+from nasvit_edge.searching.result import sealed
+from nasvit_edge.searching.saved import ResultFile, SavedCandidate, Setting, UsedTable
 
 COMPOSITION = Composition(1.2, 0.02, 0.1, 0.1)
 SETTING = Setting(
@@ -30,8 +31,43 @@ SETTING = Setting(
     table="host.json",
     table_sha256="0" * 64,
     interpolate=False,
-    tables=[{"name": "host", "path": "host.json", "sha256": "0" * 64}],
+    tables=(UsedTable(name="host", path="host.json", sha256="0" * 64),),
 )
+
+
+def result_of(setting, config, latency_ms, accuracy):
+    """A result file with a subnet alone."""
+    sizes = {"macs": 1, "parameters": 1, "bytes": 1, "peak_bytes": 1}
+    best = SavedCandidate(
+        config=config,
+        latency_ms=latency_ms,
+        low_ms=None,
+        high_ms=None,
+        coverage=1.0,
+        latencies_ms=(latency_ms,),
+        accuracy=accuracy,
+        **sizes,
+    )
+    return ResultFile(
+        schema=2,
+        kind="search result",
+        tool_version="1",
+        setting=setting,
+        seal=sealed(setting),
+        budget_ms=None,
+        limits=(),
+        seed=0,
+        method="exact",
+        evaluated=1,
+        gap=None,
+        status="predicted",
+        best=best,
+        front=(best,),
+        beyond=(),
+        genes={},
+        same_macs=None,
+        stages=(),
+    )
 
 
 def table(space, seed=0, composition=None, context=PLAIN, estimated=0.0, precision="fp32"):

@@ -250,12 +250,12 @@ def benchmarks(scene: Scene) -> Kind:
 
 
 def histories(scene: Scene) -> Kind:
-    from dataclasses import asdict
-
     from history_points import points
 
+    from nasvit_edge import records
+
     path = scene.work / "history.jsonl"
-    content = [asdict(point) | {"schema": 1} for point in points([1.0, 1.1, 1.2])]
+    content = [records.content(point) for point in points([1.0, 1.1, 1.2])]
 
     def write(lines: Any) -> None:
         files_write(path, "".join(json.dumps(line) + "\n" for line in lines))
@@ -664,7 +664,7 @@ def caches(scene: Scene) -> Kind:
         files_write(cache.root() / "kept.jsonl", json.dumps(content["accuracy"]) + "\n")
 
     def read() -> None:
-        cache.restore(key, out, {})
+        cache.restore(key, out, None)
         list(_stored(cache.root() / "kept.jsonl", load_space("nano")))
 
     return Kind(

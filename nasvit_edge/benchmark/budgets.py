@@ -18,19 +18,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from nasvit_edge import files
+from msgspec import Meta
+
+from nasvit_edge import records
 from nasvit_edge.benchmark.metrics import METRICS
 from nasvit_edge.benchmark.statistics import Estimate
 from nasvit_edge.benchmark.verdicts import Cell
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.records import Strict
 from nasvit_edge.units import latency_ms, share, size_bytes
 
-SCHEMA = 1
 FILTERS = ("device", "artifact", "format", "runtime", "precision")
-LEVELS = ("error", "warn")
-_READ: dict[str, Callable[[str], float]] = {
+_READ: dict[str, Callable[[Any], float]] = {
     "latency_p50": latency_ms,
     "latency_p90": latency_ms,
     "size": size_bytes,
@@ -43,6 +44,56 @@ DROPS = {
     "top1_drop": "top1",
     "mean_iou_drop": "mean_iou",
 }  # limits on how far an accuracy is below the baseline's
+_Level = Literal["error", "warn"]
+_Pattern = Annotated[str, Meta(description="a name is expected, * and ? are possible")]
+_Latency = Annotated[
+    str, Meta(description='a text with a unit is expected, as "20ms", or { max = ..., level = ... }')
+]
+_Size = Annotated[
+    str, Meta(description='a text with a unit is expected, as "12MB", or { max = ..., level = ... }')
+]
+_Drop = Annotated[
+    str, Meta(description='a text with a unit is expected, as "1%", or { max = ..., level = ... }')
+]
+_Ops = Annotated[int, Meta(ge=0, le=2**53, description="a count is expected, or { max = ..., level = ... }")]
+
+
+class Cap(Strict, frozen=True, kw_only=True):
+    """A limit with what a breach is."""
+
+    max: Annotated[str, Meta(description='a text with a unit is expected, as "20ms", "12MB", "1%"')]
+    level: _Level = "error"
+
+
+class CountCap(Strict, frozen=True, kw_only=True):
+    """The same of a count."""
+
+    max: _Ops
+    level: _Level = "error"
+
+
+class BudgetEntry(Strict, frozen=True, kw_only=True):
+    """A table [[budget]]: filters, all optional, and limits."""
+
+    device: _Pattern | None = None
+    artifact: _Pattern | None = None
+    format: _Pattern | None = None
+    runtime: _Pattern | None = None
+    precision: _Pattern | None = None
+    latency_p50: _Latency | Cap | None = None
+    latency_p90: _Latency | Cap | None = None
+    size: _Size | Cap | None = None
+    memory: _Size | Cap | None = None
+    top1_drop: _Drop | Cap | None = None
+    mean_iou_drop: _Drop | Cap | None = None
+    fallback_ops: _Ops | CountCap | None = None
+
+
+class BudgetFile(Strict, frozen=True, kw_only=True):
+    """A file of budgets."""
+
+    schema: Literal[1]
+    budget: tuple[BudgetEntry, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,55 +172,26 @@ def read_budgets(path: Path) -> list[Budget]:
     Raises:
         NasvitEdgeError: an unknown key, a limit without a unit, a level that does not exist.
     """
-    table = files.read_toml(path, "budgets")
-    entries = table.get("budget")
-    if set(table) != {"schema", "budget"} or table["schema"] != SCHEMA or not isinstance(entries, list):
-        raise NasvitEdgeError(
-            f"budgets {str(path)!r}: a file of budgets has schema = {SCHEMA} and tables [[budget]], and nothing else"
-        )
-    return [budget for number, entry in enumerate(entries, 1) for budget in _budgets(entry, number, path)]
+    file = records.read(BudgetFile, path, "budgets")
+    return [
+        budget
+        for number, entry in enumerate(file.budget, 1)
+        for budget in _budgets(entry, f"budgets {str(path)!r}, budget {number}")
+    ]
 
 
-def _budgets(entry: Any, number: int, path: Path) -> list[Budget]:
-    where = f"budgets {str(path)!r}, budget {number}"
-    if not isinstance(entry, dict):
-        raise NasvitEdgeError(f"{where} is no table")
-    for key in entry:
-        if key not in FILTERS and key not in _READ:
-            raise NasvitEdgeError(f"{where}: unknown key {key!r}; there are {', '.join((*FILTERS, *_READ))}")
-    filters = tuple((key, entry[key]) for key in FILTERS if key in entry)
-    for key, pattern in filters:
-        if not isinstance(pattern, str):
-            raise NasvitEdgeError(f"{where}: {key} is {pattern!r}; a name is expected, * and ? are possible")
-    made = [_budget(metric, entry[metric], filters, where) for metric in _READ if metric in entry]
-    if not made:
+def _budgets(entry: BudgetEntry, where: str) -> list[Budget]:
+    filters = tuple((key, pattern) for key in FILTERS if (pattern := getattr(entry, key)) is not None)
+    told = {metric: value for metric in _READ if (value := getattr(entry, metric)) is not None}
+    if not told:
         raise NasvitEdgeError(f"{where} has no limit; there are {', '.join(_READ)}")
-    return made
+    return [_budget(metric, value, filters, where) for metric, value in told.items()]
 
 
-def _budget(metric: str, value: Any, filters: tuple[tuple[str, str], ...], where: str) -> Budget:
-    level = "error"
-    if isinstance(value, dict):
-        unknown = set(value) - {"max", "level"}
-        if unknown or "max" not in value:
-            raise NasvitEdgeError(f"{where}: {metric} is {value!r}; possible is {{ max = ..., level = ... }}")
-        level, value = value.get("level", "error"), value["max"]
-    if level not in LEVELS:
-        raise NasvitEdgeError(f"{where}: {metric} has level {level!r}; there are {', '.join(LEVELS)}")
-    return Budget(metric, _limit(metric, value, where), level, filters)
-
-
-def _limit(metric: str, value: Any, where: str) -> float:
-    if metric == "fallback_ops":
-        if type(value) is not int or value < 0:
-            raise NasvitEdgeError(f"{where}: fallback_ops is {value!r}; a count is expected")
-        return float(value)
-    if not isinstance(value, str):
-        example = dict.fromkeys(DROPS, '"1%"') | {"size": '"12MB"', "memory": '"64MB"'}
-        told = example.get(metric, '"20ms"')
-        raise NasvitEdgeError(f"{where}: {metric} is {value!r}; a text with a unit is expected, as {told}")
+def _budget(metric: str, told: Any, filters: tuple[tuple[str, str], ...], where: str) -> Budget:
+    value, level = (told.max, told.level) if isinstance(told, Cap | CountCap) else (told, "error")
     try:
-        return _READ[metric](value)
+        return Budget(metric, _READ[metric](value), level, filters)
     except NasvitEdgeError as error:
         raise NasvitEdgeError(f"{where}: {metric}: {error}") from None
 

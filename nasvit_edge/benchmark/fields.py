@@ -19,10 +19,3 @@ def count(value: Any, low: int, high: int) -> int:
     if type(value) is not int or not low <= value <= high:
         raise ValueError(f"{str(value)[:40]!r} is no count from {low} to {high}")
     return value
-
-
-def share(value: Any) -> float:
-    """A fraction from 0 to 1; ValueError for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise ValueError(f"{str(value)[:40]!r} is no share from 0 to 1")
-    return float(value)

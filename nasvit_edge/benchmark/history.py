@@ -1,9 +1,4 @@
-"""The history of benchmarks: a line of JSON a figure and run, appended and never rewritten.
-
-schema                              1, in each line
-utc, git_sha, uuid                  of the run
-device, runtime, runtime_version, threads, precision, artifact, sha256 (of the file)
-metric, value, low, high            in ms, bytes, ops or a fraction; low and high are null where the interval is unknown
+"""The history of benchmarks: a line of JSON a figure and run (`Point`), appended and never rewritten.
 
 A history is one file that ends in .jsonl, or a folder with a file a device.
 """
@@ -20,49 +15,77 @@ import re
 import stat
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from nasvit_edge import files
+from msgspec import Meta
+
+from nasvit_edge import files, records
 from nasvit_edge.benchmark.metrics import METRICS
 from nasvit_edge.benchmark.report import Report
 from nasvit_edge.benchmark.result import Result
 from nasvit_edge.benchmark.steps import find_steps
 from nasvit_edge.benchmark.verdicts import Cell
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.records import Amount, RecordError, Strict
 
 SCHEMA = 1
 SUFFIX = ".jsonl"
 _LOCK_S = 30.0  # appending takes a moment
 _LATEST = 4_102_444_800  # the year 2100: a clock that says so is wrong
+# half a pair of surrogates is no text
+_Text = Annotated[
+    str, Meta(pattern=r"^[^\ud800-\udfff]{1,4096}$(?!\n)", description="a text of 1 to 4096 characters")
+]
+_Version = Annotated[
+    str, Meta(pattern=r"^[^\ud800-\udfff]{0,4096}$(?!\n)", description="a text of up to 4096 characters")
+]
 _BEGIN = b'{"artifact": "'  # of every line, as keys are sorted: what else has no end is no half line of ours
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
-    """A figure of an artifact in one run.
+class Point(Strict, frozen=True, kw_only=True, omit_defaults=False):
+    """A figure of an artifact in one run: a line of a history.
 
     Attributes:
-        utc: when, as ISO 8601. low, high: the interval; both None where it is unknown.
+        utc: when, as ISO 8601.
+        value, low, high: in ms, bytes, ops or a fraction; the interval's ends are both None where it is unknown.
         sha256: of the artifact's file.
     """
 
-    utc: str
-    git_sha: str | None
-    uuid: str
-    device: str
-    runtime: str
-    runtime_version: str
-    threads: int
-    precision: str
-    artifact: str
+    schema: Literal[1] = 1
+    utc: _Text
+    git_sha: _Text | None
+    uuid: _Text
+    device: _Text
+    runtime: _Text
+    runtime_version: _Version
+    threads: Annotated[int, Meta(ge=1, le=256)]
+    precision: _Text
+    artifact: _Text
     metric: str
-    value: float
-    low: float | None
-    high: float | None
-    sha256: str
+    value: Amount
+    low: Amount | None
+    high: Amount | None
+    sha256: _Text
+
+    def __post_init__(self) -> None:
+        if (self.low is None) != (self.high is None):
+            raise ValueError(f"the interval has one end, {self.low} to {self.high}")
+        if self.low is not None and self.high is not None and not self.low <= self.value <= self.high:
+            raise ValueError(
+                f"the value {self.value:g} is not between its ends, {self.low:g} and {self.high:g}"
+            )
+        if self.metric not in METRICS:
+            raise ValueError(f"key 'metric' is {self.metric[:40]!r}; possible are {', '.join(METRICS)}")
+        if not self._is_now():
+            raise ValueError(f"key 'utc' is {self.utc[:40]!r}; a moment from 1970 to 2100 is expected")
+
+    def _is_now(self) -> bool:
+        try:
+            return 0 <= self.moment < _LATEST
+        except (ValueError, OverflowError):
+            return False
 
     @property
     def moment(self) -> float:
@@ -74,9 +97,6 @@ class Point:
     def key(self) -> tuple[str, ...]:
         """What is equal for all points of a series; a new version of the runtime stays in it, and is marked."""
         return (self.device, self.runtime, str(self.threads), self.precision, self.artifact, self.metric)
-
-
-_KEYS = {field.name for field in fields(Point)} | {"schema"}
 
 
 def append(path: Path, report: Report) -> list[Path]:
@@ -133,9 +153,9 @@ def _run_of(report: Report, cell: Cell) -> Result:
 
 
 def _made(result: Result, cell: Cell) -> Point:
-    run, artifact, value = result.raw["run"], cell.artifact, cell.value
+    run, artifact, value = result.run, cell.artifact, cell.value
     bounded = math.isfinite(value.low) and math.isfinite(value.high)  # else there were too few rounds
-    about = {"utc": run["utc"], "git_sha": run.get("git_sha"), "uuid": run["uuid"]}
+    about = {"utc": run.utc, "git_sha": run.git_sha, "uuid": run.uuid}
     setting = {"threads": result.threads, "device": result.device, "metric": cell.metric.name}
     same = ("runtime", "runtime_version", "precision", "sha256")
     figures = {
@@ -144,12 +164,8 @@ def _made(result: Result, cell: Cell) -> Point:
         "high": value.high if bounded else None,
     }
     whole = {"schema": SCHEMA, "artifact": artifact.name} | about | setting | figures
-    try:
-        return _checked(whole | {name: getattr(artifact, name) for name in same})
-    except (TypeError, ValueError, OverflowError) as error:
-        raise NasvitEdgeError(
-            f"benchmark result {str(result.path)!r} cannot be kept in a history: {error}"
-        ) from None
+    where = f"benchmark result {str(result.path)!r} cannot be kept in a history"
+    return _checked(whole | {name: getattr(artifact, name) for name in same}, where)
 
 
 def _file(path: Path, device: str) -> Path:
@@ -198,8 +214,7 @@ def _identity(point: Point) -> tuple[object, ...]:
 
 
 def _line(point: Point) -> bytes:
-    entry = {"schema": SCHEMA} | asdict(point)
-    return json.dumps(entry, sort_keys=True, allow_nan=False).encode() + b"\n"
+    return json.dumps(records.content(point), sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
 @contextlib.contextmanager
@@ -271,55 +286,22 @@ def _half(line: bytes) -> bool:
 
 def _point(file: Path, number: int, line: bytes) -> Point:
     where = f"history {str(file)!r}, line {number}"
+    then = "delete the line, or bring the file back from a copy"
     try:
         entry = files.loads(line.decode())
-        if not isinstance(entry, dict):
-            raise ValueError("it is no JSON object")
-        schema = entry.get("schema")
-        if type(schema) is int and schema > SCHEMA:
-            raise NasvitEdgeError(
-                f"{where} has schema {schema}, this version reads {SCHEMA}; update nasvit-edge"
-            )
-        return _checked(entry)
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise NasvitEdgeError(
-            f"{where} is damaged ({str(error)[:120]}); delete the line, or bring the file back from a copy"
-        ) from None
+    except (ValueError, RecursionError) as error:
+        raise NasvitEdgeError(f"{where} is damaged ({str(error)[:120]}); {then}") from None
+    schema = entry.get("schema") if isinstance(entry, dict) else None
+    if type(schema) is int and schema > SCHEMA:
+        raise NasvitEdgeError(f"{where} has schema {schema}, this version reads {SCHEMA}; update nasvit-edge")
+    try:
+        return _checked(entry, where)
+    except RecordError as error:
+        raise RecordError(f"{error}; the line is damaged: {then}", error.key) from None
 
 
-def _checked(entry: dict[str, Any]) -> Point:
-    """A point of a line; TypeError, ValueError or OverflowError where it is none."""
-    for key in sorted(_KEYS ^ entry.keys()):
-        raise ValueError(f"key {key[:40]!r} is {'missing' if key in _KEYS else 'unknown'}")
-    if type(entry["schema"]) is not int or entry["schema"] != SCHEMA:
-        raise ValueError(f"schema is {str(entry['schema'])[:20]!r}")
-    own = {key: value for key, value in entry.items() if key != "schema"}
-    for key in ("utc", "uuid", "device", "runtime", "precision", "artifact", "sha256"):
-        _text(own[key], key)
-    _text(own["runtime_version"], "runtime_version", empty=True)
-    if own["git_sha"] is not None:
-        _text(own["git_sha"], "git_sha")
-    if type(own["threads"]) is not int or not 1 <= own["threads"] <= 256:
-        raise ValueError(f"threads is {str(own['threads'])[:20]!r}")
-    if own["metric"] not in METRICS:
-        raise ValueError(f"metric is {str(own['metric'])[:40]!r}; there are {', '.join(METRICS)}")
-    point = Point(**own | _figures(own))
-    if not 0 <= point.moment < _LATEST:
-        raise ValueError(f"utc is {point.utc!r}")
-    return point
-
-
-def _figures(own: dict[str, Any]) -> dict[str, float | None]:
-    value = files.number(own["value"], "value")
-    if own["low"] is None and own["high"] is None:
-        return {"value": value, "low": None, "high": None}
-    low, high = files.number(own["low"], "low"), files.number(own["high"], "high")
-    if not low <= value <= high:
-        raise ValueError(f"the value {value:g} is not between its ends, {low:g} and {high:g}")
-    return {"value": value, "low": low, "high": high}
-
-
-def _text(value: Any, key: str, *, empty: bool = False) -> None:
-    if not isinstance(value, str) or not (value or empty) or len(value) > 4096:
-        raise ValueError(f"{key} is {str(value)[:40]!r}")
-    value.encode()  # half a surrogate pair is no text: UnicodeEncodeError is a ValueError
+def _checked(entry: Any, where: str) -> Point:
+    """A point of a line, which says its schema."""
+    if isinstance(entry, dict) and "schema" not in entry:
+        raise RecordError(f"{where}: key 'schema' is missing", "schema")
+    return records.parse(Point, entry, where)

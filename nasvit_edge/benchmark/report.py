@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nasvit_edge import records
 from nasvit_edge.benchmark.budgets import Budget, Outcome, check_budgets
 from nasvit_edge.benchmark.metrics import METRICS, by_round, changes, spread
 from nasvit_edge.benchmark.result import Measured, Result
@@ -111,7 +112,9 @@ class Report:
             "trends": [_trend(trend) for trend in self.trends],
             "noise": [_noise(noise) for noise in self.noise],
             "remarks": list(self.remarks),
-            "runs": [{"path": str(r.path), "device": r.device} | r.raw["run"] for r in self.results],
+            "runs": [
+                {"path": str(r.path), "device": r.device} | records.content(r.run) for r in self.results
+            ],
         }
 
 
@@ -132,11 +135,7 @@ def make_report(
     Raises:
         NasvitEdgeError: the same run twice; a baseline of another device or runtime; a budget about nothing.
     """
-    twice = [
-        r
-        for i, r in enumerate(results)
-        if r.raw["run"]["uuid"] in {o.raw["run"]["uuid"] for o in results[:i]}
-    ]
+    twice = [r for i, r in enumerate(results) if r.run.uuid in {o.run.uuid for o in results[:i]}]
     if twice:
         raise NasvitEdgeError(
             f"{str(twice[0].path)!r} is of a run that was given already; give each result once"
@@ -246,8 +245,8 @@ def _remarks(results: Sequence[Result]) -> list[str]:
         disturbed = sum(bool(e["flags"]) for a in result.artifacts for e in a.rounds)
         if flags:
             told.append(f"{result.device}: {disturbed} rounds were flagged: {', '.join(flags)}")
-        busy = result.raw["device"].get("busy_cores")
-        if isinstance(busy, int | float) and busy > 0.25:
+        busy = result.measurer.busy_cores
+        if busy is not None and busy > 0.25:
             told.append(f"{result.device}: other work kept {busy:.1f} cores busy")
         told += [
             f"{a.name}: {a.int8_macs:.1%} of its MACs are in int8"

@@ -1,37 +1,107 @@
-"""Result files of `nasvit-edge benchmark`: all samples of all rounds, and what they were measured on.
-
-schema, kind        1, "benchmark"
-run                 uuid, utc, tool_version, git_sha, git_dirty, ci_url
-device              name, about (its fingerprint), conditions, busy_cores
-protocol            rounds, order, runs, seconds, most_seconds, precision, threads, seed, cores
-aa                  whether both sides are the same artifact
-complete, stopped   false and why, where it ended early
-artifacts           name, baseline (a place in this list or null), runtime, runtime_version, sha256, bytes, format,
-                    precision, ..., rounds: samples_us, load_ms, first_ms, warm_load_ms, memory_bytes, flags, before, after
-"""
+"""Result files of `nasvit-edge benchmark`: all samples of all rounds, and what they were measured on."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from nasvit_edge import files
+from msgspec import Meta
+from msgspec.structs import asdict
+
+from nasvit_edge import files, records
 from nasvit_edge.benchmark.accuracy import Accuracy, read_accuracy
-from nasvit_edge.benchmark.fields import count, share, text
+from nasvit_edge.benchmark.fields import count
 from nasvit_edge.errors import NasvitEdgeError
-from nasvit_edge.records import content
-from nasvit_edge.transport.answers import FLAGS, Failure, is_positive, measurement
+from nasvit_edge.records import Amount, Figure, Positive, Record, RecordError, Share, Whole, content
+from nasvit_edge.transport.answers import FLAGS, Failure, measurement
 
 SCHEMA = 1
 KIND = "benchmark"
 _DEVICE = ("board", "soc", "architecture", "cores")
 _MOST_ROUNDS, _MOST_ARTIFACTS = 1000, 1000
 _LEAST = 1e-9  # of a figure in ms, us or bytes
+_Text = Annotated[str, Meta(min_length=1, max_length=1 << 24, description="a text that is not empty")]
 
 
 class ResultError(NasvitEdgeError):
     """A file that is no result of `nasvit-edge benchmark`."""
+
+
+class Run(Record, frozen=True, kw_only=True, omit_defaults=False):
+    """When and of what a run was."""
+
+    uuid: _Text
+    utc: _Text
+    tool_version: _Text
+    git_sha: str | None = None
+    git_dirty: bool | None = None
+    ci_url: str | None = None
+
+
+class Measurer(Record, frozen=True, kw_only=True):
+    """The device that measured; `about` is its fingerprint, `busy_cores` what other work took before."""
+
+    name: _Text
+    about: dict[str, Any]
+    conditions: dict[str, Any] | None = None
+    busy_cores: Figure | None = None
+
+
+class SavedProtocol(Record, frozen=True, kw_only=True):
+    """How it was measured."""
+
+    rounds: Annotated[int, Meta(ge=1, le=_MOST_ROUNDS)]
+    threads: Annotated[int, Meta(ge=1, le=256)]
+    order: str | None = None
+    runs: Whole | None = None
+    seconds: Amount | None = None
+    most_seconds: Amount | None = None
+    precision: Amount | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    cores: tuple[Whole, ...] | None = None
+
+
+class SavedArtifact(Record, frozen=True, kw_only=True):
+    """An artifact of a file; see `Measured`.
+
+    Attributes:
+        rounds: samples_us, load_ms, first_ms, warm_load_ms, memory_bytes, flags, before, after.
+    """
+
+    name: _Text
+    baseline: Whole | None
+    runtime: _Text
+    sha256: _Text
+    bytes: Annotated[int, Meta(ge=1, le=1 << 50)]
+    format: _Text
+    precision: _Text
+    rounds: Annotated[tuple[dict[str, Any], ...], Meta(max_length=2 * _MOST_ROUNDS)]
+    accuracy: dict[str, Any] | None = None
+    predicted_ms: tuple[Positive, Positive, Positive] | None = None
+    fallback_ops: Annotated[int, Meta(ge=0, le=1 << 30)] | None = None
+    macs: Annotated[int, Meta(ge=1, le=1 << 60)] | None = None
+    int8_macs: Share | None = None
+    path: str | None = None
+
+
+class ResultFile(Record, frozen=True, kw_only=True):
+    """A result file.
+
+    Attributes:
+        aa: whether both sides are the same artifact.
+        complete, stopped: false and why, where it ended early.
+    """
+
+    schema: Literal[1]
+    kind: Literal["benchmark"]
+    run: Run
+    device: Measurer
+    protocol: SavedProtocol
+    aa: bool
+    complete: bool
+    stopped: str | None = None
+    artifacts: Annotated[tuple[SavedArtifact, ...], Meta(min_length=1, max_length=_MOST_ARTIFACTS)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +113,7 @@ class Measured:
         predicted_ms: value, low and high end, of the device's latency table; None without one.
         fallback_ops: how many ops the runtime's delegate or parser would not take; None where nobody can tell.
         int8_macs: the share of them that is in int8; None of a file that claims no 8 bits, or was measured by an older version.
+        path: as it was given; None in older files.
     """
 
     name: str
@@ -59,15 +130,15 @@ class Measured:
     fallback_ops: int | None
     macs: int | None
     int8_macs: float | None = None
+    path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A result file.
+    """A result, from its file.
 
     Attributes:
         key: what has to be equal for figures of two runs to be of one device.
-        raw: the whole content.
     """
 
     path: Path
@@ -76,17 +147,19 @@ class Result:
     aa: bool
     stopped: str | None
     artifacts: tuple[Measured, ...]
-    raw: dict[str, Any]
+    run: Run
+    measurer: Measurer
+    protocol: SavedProtocol
 
     @property
     def threads(self) -> int:
         """Of the runtime."""
-        return int(self.raw["protocol"]["threads"])
+        return self.protocol.threads
 
     @property
     def rounds(self) -> int:
         """How many were asked for."""
-        return int(self.raw["protocol"]["rounds"])
+        return self.protocol.rounds
 
 
 def read_result(path: Path) -> Result:
@@ -106,65 +179,35 @@ def read_result(path: Path) -> Result:
             f"benchmark result {str(path)!r} has schema {str(raw.get('schema'))[:20]!r}, this version reads {SCHEMA}; "
             "measure again with nasvit-edge benchmark"
         )
+    where = f"benchmark result {str(path)!r} is damaged"
     try:
-        return _result(path, raw)
+        return _result(path, records.parse(ResultFile, raw, where))
+    except RecordError as error:
+        raise ResultError(str(error)) from None
     except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
-        reason = f"{type(error).__name__} {error}"[:160]
-        raise ResultError(f"benchmark result {str(path)!r} is damaged: {reason}") from None
+        raise ResultError(f"{where}: {type(error).__name__} {error}"[:1000]) from None
 
 
-def _result(path: Path, raw: dict[str, Any]) -> Result:
-    run, device, protocol = raw["run"], raw["device"], raw["protocol"]
-    if not all(isinstance(part, dict) for part in (run, device, protocol)):
-        raise ValueError("'run', 'device' or 'protocol' is no object")
-    _texts(run, ("uuid", "utc", "tool_version"))
-    _texts(device, ("name",))
-    count(protocol["rounds"], 1, _MOST_ROUNDS)
-    count(protocol["threads"], 1, 256)
-    if not isinstance(device["about"], dict) or not isinstance(raw["aa"], bool):
-        raise ValueError("'about' or 'aa' is of another kind")
-    if not isinstance(raw["artifacts"], list) or not 0 < len(raw["artifacts"]) <= _MOST_ARTIFACTS:
-        raise ValueError("'artifacts' is no list of artifacts")
-    stopped = None if raw["complete"] is True else text(raw.get("stopped") or "for an unknown reason")
-    artifacts = tuple(_measured(entry, len(raw["artifacts"])) for entry in raw["artifacts"])
-    about = tuple(str(device["about"].get(key)) for key in _DEVICE)
-    return Result(path, device["name"], (device["name"], *about), raw["aa"], stopped, artifacts, raw)
+def _result(path: Path, file: ResultFile) -> Result:
+    device = file.device
+    stopped = None if file.complete else file.stopped or "for an unknown reason"
+    artifacts = tuple(_measured(entry, len(file.artifacts)) for entry in file.artifacts)
+    key = (device.name, *(str(device.about.get(key)) for key in _DEVICE))
+    return Result(path, device.name, key, file.aa, stopped, artifacts, file.run, device, file.protocol)
 
 
-def _measured(entry: Any, artifacts: int) -> Measured:
-    if not isinstance(entry, dict):
-        raise ValueError(f"{str(entry)[:40]!r} is no artifact")
-    _texts(entry, ("name", "runtime", "sha256", "format", "precision"))
-    baseline = entry["baseline"]
-    if baseline is not None:
-        count(baseline, 0, artifacts - 1)
-    rounds = entry["rounds"]
-    if not isinstance(rounds, list) or len(rounds) > 2 * _MOST_ROUNDS:
-        raise ValueError("'rounds' is no list of rounds")
-    kept = tuple(_round(round_) for round_ in rounds)
-    predicted = entry.get("predicted_ms")
-    fallback, macs = entry.get("fallback_ops"), entry.get("macs")
-    return Measured(
-        name=entry["name"],
-        baseline=baseline,
-        runtime=entry["runtime"],
-        runtime_version=kept[0]["runtime_version"] if kept else "",
-        sha256=entry["sha256"],
-        bytes=count(entry["bytes"], 1, 1 << 50),
-        format=entry["format"],
-        precision=entry["precision"],
-        rounds=kept,
-        accuracy=None if entry.get("accuracy") is None else read_accuracy(entry["accuracy"]),
-        predicted_ms=None if predicted is None else _three(predicted),
-        fallback_ops=None if fallback is None else count(fallback, 0, 1 << 30),
-        macs=None if macs is None else count(macs, 1, 1 << 60),
-        int8_macs=None if entry.get("int8_macs") is None else share(entry["int8_macs"]),
-    )
+def _measured(entry: SavedArtifact, artifacts: int) -> Measured:
+    if entry.baseline is not None:
+        count(entry.baseline, 0, artifacts - 1)
+    kept = tuple(_round(round_) for round_ in entry.rounds)
+    own = asdict(entry) | {
+        "rounds": kept,
+        "accuracy": None if entry.accuracy is None else read_accuracy(entry.accuracy),
+    }
+    return Measured(**own, runtime_version=kept[0]["runtime_version"] if kept else "")
 
 
-def _round(entry: Any) -> dict[str, Any]:
-    if not isinstance(entry, dict):
-        raise ValueError(f"{str(entry)[:40]!r} is no round")
+def _round(entry: dict[str, Any]) -> dict[str, Any]:
     told = measurement(entry, "round")
     if isinstance(told, Failure):
         raise ValueError(told.error)
@@ -180,14 +223,3 @@ def _round(entry: Any) -> dict[str, Any]:
         "position": count(entry["position"], 0, 1 << 30),
         "flags": flags,
     }
-
-
-def _three(value: Any) -> tuple[float, float, float]:
-    if not isinstance(value, list) or len(value) != 3 or not all(map(is_positive, value)):
-        raise ValueError("'predicted_ms' is no value with an interval")
-    return (float(value[0]), float(value[1]), float(value[2]))
-
-
-def _texts(table: dict[str, Any], keys: tuple[str, ...]) -> None:
-    for key in keys:
-        text(table[key])

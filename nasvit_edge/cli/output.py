@@ -9,9 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from nasvit_edge.specs import SubnetConfig
 from nasvit_edge.units import show_count, show_ms, show_seconds
+
+if TYPE_CHECKING:
+    from nasvit_edge.searching.saved import SavedCandidate
 
 _LINE_SECONDS = 10.0
 _WRAPPED = ("subnet", "found", "what to do", "about", "value")
@@ -131,25 +135,18 @@ def waiting(what: str) -> Iterator[None]:
 
 def show_config(config: dict[str, Any]) -> str:
     """A subnet in one line."""
-    parts = [
-        f"{name[0]}:{'-'.join(map(str, config[name]))}"
-        for name in ("width", "depth", "kernel_size", "expand_ratio")
-    ]
-    return f"r:{config['resolution']} " + " ".join(parts)
+    return SubnetConfig(**config).line()
 
 
-def candidate_row(candidate: dict[str, Any]) -> list[str]:
+def candidate_row(candidate: SavedCandidate) -> list[str]:
     """The cells of a subnet of a result file."""
-    interval = "-"
-    if candidate["low_ms"] is not None:
-        interval = f"{show_ms(candidate['low_ms'])} .. {show_ms(candidate['high_ms'])}"
     return [
-        show_config(candidate["config"]),
-        show_ms(candidate["latency_ms"]),
-        interval,
-        f"{candidate['accuracy']:.2%}",
-        show_count(candidate["macs"]),
-        show_count(candidate["parameters"]),
+        candidate.config.line(),
+        show_ms(candidate.latency_ms),
+        candidate.interval() or "-",
+        f"{candidate.accuracy:.2%}",
+        show_count(candidate.macs),
+        show_count(candidate.parameters),
     ]
 
 

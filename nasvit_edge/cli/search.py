@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,9 @@ from nasvit_edge.cli.output import (
 )
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.hints import command
+
+if TYPE_CHECKING:
+    from nasvit_edge.searching.saved import ResultFile
 
 _Text = str | None
 
@@ -100,7 +103,9 @@ def search(
     The most accurate subnet whose predicted latency meets the budget. Writes a result file that
     `export` reads.
     """
-    from nasvit_edge import files
+    from msgspec.structs import replace
+
+    from nasvit_edge import files, records
     from nasvit_edge.flows import search as flow
     from nasvit_edge.flows.limits import Wanted
     from nasvit_edge.searching.infeasible import InfeasibleError
@@ -148,8 +153,8 @@ def search(
     except InfeasibleError as error:
         _show_nearest(error, as_json)
         raise
-    result["command"] = ["nasvit-edge", *sys.argv[1:]]
-    files.write_json(out, result)
+    result = replace(result, command=("nasvit-edge", *sys.argv[1:]))
+    records.write(out, result)
     _pictures(result, html, png)
     _show(result, out, as_json)
 
@@ -167,7 +172,7 @@ def _refuse_idle(
             )
 
 
-def _found(request: Any, plan: Any, seed: int, confirm: tuple[int, str] | None) -> dict[str, Any]:
+def _found(request: Any, plan: Any, seed: int, confirm: tuple[int, Any] | None) -> ResultFile:
     """The result, searched for and, where that is asked for, measured."""
     from nasvit_edge.flows import confirm as confirming
     from nasvit_edge.flows import search as flow
@@ -188,11 +193,11 @@ def _found(request: Any, plan: Any, seed: int, confirm: tuple[int, str] | None) 
         return confirming.go(prepared, seed, plan, *confirm, on_progress=show, note=note)
 
 
-def _export(result: dict[str, Any], out: Path) -> str:
+def _export(result: ResultFile, out: Path) -> str:
     """The command that exports what was found; with what a predictor's search does not know."""
-    setting = result["setting"]
-    more = {} if setting["supernet"] else {"supernet": "WEIGHTS"}
-    more |= {} if setting["calibration"] else {"calibrate": "IMAGES"}
+    setting = result.setting
+    more = {} if setting.supernet else {"supernet": "WEIGHTS"}
+    more |= {} if setting.calibration else {"calibrate": "IMAGES"}
     return command("export", out, format="onnx", **more)
 
 
@@ -221,15 +226,16 @@ def explain(
 
     Why this subnet: what each stage takes and brings, and what the next change of each gene would cost and bring.
     """
+    from nasvit_edge import records
     from nasvit_edge.flows import explain as flow
 
     given = flow.Given(accuracy=accuracy, supernet=supernet, data=data)
     found = flow.explain(result, table, note, given)
     if as_json:
-        print_json(found)
+        print_json(records.content(found))
         return
     print_table(flow.STAGE_COLUMNS, flow.stage_rows(found), flow.headline(found))
-    if found["changes"]:  # a fine-tuned subnet's space has it alone
+    if found.changes:  # a fine-tuned subnet's space has it alone
         print_table(
             flow.change_columns(found), flow.change_rows(found), "one gene changed, the best trades first"
         )
@@ -237,7 +243,7 @@ def explain(
         note(line)
 
 
-def _pictures(result: dict[str, Any], html: Path | None, png: Path | None) -> None:
+def _pictures(result: ResultFile, html: Path | None, png: Path | None) -> None:
     from nasvit_edge.flows import shown
     from nasvit_edge.report import front
 
@@ -249,22 +255,23 @@ def _pictures(result: dict[str, Any], html: Path | None, png: Path | None) -> No
         note(f"wrote {png}")
 
 
-def _show(result: dict[str, Any], out: Path, as_json: bool) -> None:
+def _show(result: ResultFile, out: Path, as_json: bool) -> None:
+    from nasvit_edge import records
     from nasvit_edge.flows import shown
 
     if as_json:
-        print_json(result)
+        print_json(records.content(result))
     else:
-        columns = [shown.quality(result) if name == "accuracy" else name for name in CANDIDATE_COLUMNS]
-        print_table(columns, [candidate_row(result["best"])], shown.title(result))
+        columns = [result.quality if name == "accuracy" else name for name in CANDIDATE_COLUMNS]
+        print_table(columns, [candidate_row(result.best)], shown.title(result))
         near = shown.around(result)
         if near:
             print_table(columns, [candidate_row(c) for c in near], "beside it on the front")
         sys.stdout.write(shown.plot(result))
     for line in shown.remarks(result):
         note(line)
-    for told in filter(None, result.get("outdated", ())):
+    for told in (told for told in result.outdated if told.ops):
         note(
-            f"{told['share']:.1%} of this answer's time, by table {told['table']}, rests on {told['ops']} ops that are computed another way since"
+            f"{told.share:.1%} of this answer's time, by table {told.table}, rests on {told.ops} ops that are computed another way since"
         )
     note(f"wrote {out}; next: {_export(result, out)}, or {command('explain', out)}")

@@ -22,14 +22,13 @@ from nasvit_edge.device import cpu_features, cpu_model
 from nasvit_edge.errors import DataError, NasvitEdgeError, VerifyError
 from nasvit_edge.export import dense
 from nasvit_edge.export.formats import Content, Format, format_names, format_of, load_format
+from nasvit_edge.export.sidecar import Sidecar, read_sidecar, sidecar_path
 from nasvit_edge.ops import macs
 from nasvit_edge.space import SearchSpace, SubnetConfig, known_space, load_space, read_space, space_toml
 
 if TYPE_CHECKING:
     from nasvit_edge.model.subnet import Subnet
 
-SCHEMA = 2
-TRAINED_ON = "trained_on"  # of a sidecar
 MANIFEST = "Manifest.json"  # of a Core ML package
 _KINDS: dict[type, str] = {dict: "object", list: "list"}  # as JSON calls them
 
@@ -87,11 +86,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-def sidecar_path(path: Path) -> Path:
-    """`model.onnx` -> `model.onnx.json`."""
-    return path.with_name(f"{path.name}.json")
-
-
 def reference_path(path: Path) -> Path:
     """`model.onnx` -> `model.onnx.reference.safetensors`."""
     return path.with_name(f"{path.name}.reference.safetensors")
@@ -143,18 +137,18 @@ def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """An artifact with its metadata, and its sidecar, by which its hash was checked; empty where it was not there."""
+    """An artifact with its metadata, and its sidecar, by which its hash was checked; None where it was not there."""
 
     path: Path
     form: Format
     precision: str
     metadata: dict[str, str]
-    sidecar: dict[str, Any]
+    sidecar: Sidecar | None
 
     @property
     def checked(self) -> bool:
         """Whether the file is the one that its sidecar describes."""
-        return bool(self.sidecar)
+        return self.sidecar is not None
 
     def space(self, override: str | None = None) -> SearchSpace:
         """The search space it is from, which it holds; of an older file the shipped one of its name, or the `override`.
@@ -193,7 +187,7 @@ class Artifact:
         """The images that trained its weights: as its sidecar says, of shipped weights as they do; None where that is not known."""
         from nasvit_edge.model.checkpoint import shipped_trained_on
 
-        told = self.sidecar.get(TRAINED_ON)
+        told = None if self.sidecar is None else self.sidecar.trained_on
         if told is not None:
             try:
                 return from_json(told, f"sidecar of {str(self.path)!r}")
@@ -264,30 +258,29 @@ def open_artifact(path: Path, *, bare: bool = False) -> Artifact:
     """
     form = format_of(path.suffix)
     content = read_content(path)
-    side = sidecar_path(path)
+    side, sidecar = sidecar_path(path), None
     if bare and not side.exists():
-        metadata, sidecar = form.module().read_metadata(path), dict[str, Any]()
+        metadata = form.module().read_metadata(path)
         _check_metadata(metadata, f"artifact {str(path)!r}")
         precision = metadata.get("precision", "")
     else:
         beside(side, "sidecar", "the file's hash, the versions that wrote it and the outcome of its check")
-        sidecar = files.read_json(side, "sidecar", SCHEMA)
-        metadata, precision = _checked(sidecar, path, content, form), str(sidecar.get("precision"))
+        sidecar = read_sidecar(path)
+        metadata, precision = _checked(sidecar, path, content, form), sidecar.precision
     if precision not in form.thresholds:
         raise VerifyError(f"{'sidecar of ' if sidecar else ''}{str(path)!r}: unknown precision {precision!r}")
     return Artifact(path, form, precision, metadata, sidecar)
 
 
-def _checked(sidecar: dict[str, Any], path: Path, content: Content, form: Format) -> dict[str, str]:
+def _checked(sidecar: Sidecar, path: Path, content: Content, form: Format) -> dict[str, str]:
     """The metadata, of a file that is the sidecar's."""
-    metadata = sidecar.get("metadata")
-    _check_metadata(metadata, f"sidecar of {str(path)!r}")
-    if sidecar.get("bytes") != size_bytes(content) or sidecar.get("sha256") != digest(content):
+    _check_metadata(sidecar.metadata, f"sidecar of {str(path)!r}")
+    if sidecar.bytes != size_bytes(content) or sidecar.sha256 != digest(content):
         raise VerifyError(
             f"artifact {str(path)!r} is not the file that was exported (its hash differs); export again"
         )
     found: dict[str, str] = form.module().read_metadata(path)
-    if found != metadata:
+    if found != sidecar.metadata:
         raise VerifyError(
             f"artifact {str(path)!r}: the metadata inside differ from its sidecar; export again"
         )

@@ -148,7 +148,8 @@ def read_stored(artifact: Artifact, space: SearchSpace, config: SubnetConfig) ->
     path = reference_path(artifact.path)
     beside(path, "reference", "the answers that the file was checked against")
     content = files.read_bytes(path, "reference")
-    if hashlib.sha256(content).hexdigest() != artifact.sidecar.get("reference_sha256"):
+    told = None if artifact.sidecar is None else artifact.sidecar.reference_sha256
+    if hashlib.sha256(content).hexdigest() != told:
         raise VerifyError(f"reference {str(path)!r} is not the one that was exported; export again")
     inputs, real = parity.inputs(space, config.resolution)
     output = artifact.output(space)

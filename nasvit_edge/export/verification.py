@@ -69,7 +69,7 @@ def verify(
 def _reproduced(artifact: Artifact, stored: Stored, expected: Reference, given: Outputs) -> Reproduction:
     """What the file gives now against what it gave; plainly besides, on another processor or with other versions."""
     code, threshold = artifact.form.module(), artifact.form.thresholds[artifact.precision]
-    same = artifact.sidecar.get("versions") == versions()
+    same = artifact.sidecar is not None and artifact.sidecar.versions == versions()
     first = expected.inputs[: reproduction.PLAIN_INPUTS]
     if not same and stored.own.plain is not None:
         given = replace(given, plain=code.plain_runner(artifact.path)(first))

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nasvit_edge import data_sets, files
+from nasvit_edge import data_sets, files, records
 from nasvit_edge.errors import ExportError, VerifyError
 from nasvit_edge.export import arithmetic, artifact, dense, sensitivity
 from nasvit_edge.export.advice import advice
-from nasvit_edge.export.artifact import describe, digest, reference_path, sidecar_path, size_bytes, versions
+from nasvit_edge.export.artifact import describe, digest, reference_path, size_bytes, versions
 from nasvit_edge.export.checks import Check
 from nasvit_edge.export.formats import Content, Format, Recipe
 from nasvit_edge.export.references import Reference, Stored, reference
 from nasvit_edge.export.reproduction import PLAIN_INPUTS, Outputs, needs_care
+from nasvit_edge.export.sidecar import Searched, Sidecar, sidecar_path
 
 if TYPE_CHECKING:
     from nasvit_edge.model.subnet import Subnet
@@ -40,7 +41,7 @@ class Options:
         overwrite: replace an existing file.
         uncalibrated: export a subnet whose batch norm was not calibrated.
         force: keep a file that fails its check, marked in its metadata's sidecar.
-        extra: more entries for the sidecar.
+        search: what the search predicted, where there was one.
         output: what a segmenter gives: `labels` (None stands for them) or `logits`; None for a classifier.
     """
 
@@ -50,7 +51,7 @@ class Options:
     overwrite: bool = False
     uncalibrated: bool = False
     force: bool = False
-    extra: Mapping[str, Any] | None = None
+    search: Searched | None = None
     output: str | None = None
 
 
@@ -109,19 +110,18 @@ def export(
             f"the {form.name} file fails its check: {failures}; nothing was written (--force keeps it, marked){more}"
         )
     attempt = _with_plain(attempt, form, options, expected)
-    beside = _trained_on(supernet) | dict(options.extra or {})
-    _save(path, attempt, form, replace(options, extra=beside), expected, stats, kept)
+    _save(path, attempt, form, options, expected, stats, kept, _trained_on(supernet))
     return Written(attempt.check, kept)
 
 
-def _trained_on(supernet: Supernet) -> dict[str, Any]:
+def _trained_on(supernet: Supernet) -> dict[str, Any] | None:
     """What the sidecar says of the images that trained the weights; of shipped ones their hash says it (`Artifact.trained_on`)."""
     from nasvit_edge.model.checkpoint import shipped_weights
 
     sha256, known = supernet.source.get("sha256"), supernet.trained_on
     if known is None or sha256 is None or shipped_weights(str(sha256)):
-        return {}
-    return {artifact.TRAINED_ON: known.to_json()}
+        return None
+    return known.to_json()
 
 
 def checked_path(form: Format, path: Path, options: Options) -> Path:
@@ -234,11 +234,11 @@ def _accuracy(subnet: Subnet, expected: Reference, options: Options) -> str:
         images = data_sets.bundled("test", subnet.space)
         top1 = round(float((expected.choices == images.labels.numpy()).mean()), 4)
         return json.dumps({"top1": top1, "images": images.name, "of": "the fp32 subnet"}, sort_keys=True)
-    search = (options.extra or {}).get("search")
+    search = options.search
     if search and subnet.source.get("kind") != "random":
         told = {
-            "mean_iou" if subnet.space.is_dense else "top1": round(search["accuracy"], 4),
-            "of": f"the fp32 subnet, by {search['accuracy_source']}",
+            "mean_iou" if subnet.space.is_dense else "top1": round(search.accuracy, 4),
+            "of": f"the fp32 subnet, by {search.accuracy_source}",
         }
         return json.dumps(told, sort_keys=True)
     return "not measured"
@@ -252,22 +252,24 @@ def _save(
     expected: Reference,
     stats: Mapping[str, Any],
     kept: tuple[str, ...],
+    trained_on: dict[str, Any] | None,
 ) -> None:
     saved = Stored(stats, expected, attempt.own).to_bytes()
-    sidecar = {
-        "schema": artifact.SCHEMA,
-        "format": form.name,
-        "precision": options.precision,
-        "sha256": digest(attempt.content),
-        "bytes": size_bytes(attempt.content),
-        "reference_sha256": hashlib.sha256(saved).hexdigest(),
-        "metadata": attempt.metadata,
-        "check": attempt.check.to_dict() | {"seed": 0},
-        "kept_in_float": list(kept),
-        "versions": versions(),
-    }
-    if not attempt.check.passed:
-        sidecar["forced"] = attempt.check.failures()
+    sidecar = Sidecar(
+        schema=2,
+        format=form.name,
+        precision=options.precision,
+        sha256=digest(attempt.content),
+        bytes=size_bytes(attempt.content),
+        reference_sha256=hashlib.sha256(saved).hexdigest(),
+        metadata=attempt.metadata,
+        check=attempt.check.to_dict() | {"seed": 0},
+        kept_in_float=kept,
+        versions=versions(),
+        forced=() if attempt.check.passed else tuple(attempt.check.failures()),
+        trained_on=trained_on,
+        search=options.search,
+    )
     files.write_bytes(reference_path(path), saved)
     artifact.write_content(path, attempt.content)
-    files.write_json(sidecar_path(path), sidecar | dict(options.extra or {}))
+    records.write(sidecar_path(path), sidecar)

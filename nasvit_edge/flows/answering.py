@@ -13,6 +13,7 @@ from nasvit_edge.latency.selection import KEYS, USUAL, Selected, Wanted, found_t
 from nasvit_edge.latency.table import HOST, refuse_other, selected_table
 from nasvit_edge.ops import lower
 from nasvit_edge.profile.trust import concerns, outdated, resting
+from nasvit_edge.searching.saved import Outdated
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
 Note = Callable[[str], None]
@@ -141,10 +142,12 @@ def trusted(
     return table
 
 
-def resting_on_changed(table: LatencyTable, config: SubnetConfig) -> dict[str, Any]:
-    """How many of a subnet's ops are computed another way since they were measured, and their share of its time; {} for none."""
+def resting_on_changed(table: LatencyTable, config: SubnetConfig) -> Outdated:
+    """How many of a subnet's ops are computed another way since they were measured, and their share of its time."""
     keys = outdated(table, lower(table.space, config))
-    return {"table": table.path.name, "ops": len(keys), "share": resting(table, config, keys)} if keys else {}
+    if not keys:
+        return Outdated()
+    return Outdated(table=table.path.name, ops=len(keys), share=resting(table, config, keys))
 
 
 def validity(table: LatencyTable) -> str:

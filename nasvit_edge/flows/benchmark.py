@@ -27,10 +27,10 @@ from nasvit_edge.export.artifact import (
     digest,
     open_artifact,
     read_content,
-    sidecar_path,
     size_bytes,
 )
 from nasvit_edge.export.formats import format_of
+from nasvit_edge.export.sidecar import read_sidecar, sidecar_path
 from nasvit_edge.latency import RUNTIMES, load_table
 from nasvit_edge.space import SearchSpace, load_space
 from nasvit_edge.transport.answers import Description
@@ -205,12 +205,12 @@ def _facts(path: Path, runtime: str) -> dict[str, Any]:
         content = read_content(path)
         known = {"sha256": digest(content), "bytes": size_bytes(content), "precision": "unknown"}
         return known | {"format": format_of(path.suffix).name, "path": str(path)}
-    artifact = open_artifact(path)
+    artifact, sidecar = open_artifact(path), read_sidecar(path)
     told = arithmetic.told(path, artifact.form.name, artifact.precision)
     return {
         "path": str(path),
-        "sha256": artifact.sidecar["sha256"],
-        "bytes": artifact.sidecar["bytes"],
+        "sha256": sidecar.sha256,
+        "bytes": sidecar.bytes,
         "format": artifact.form.name,
         "precision": artifact.precision,
         "space": artifact.metadata["space"],

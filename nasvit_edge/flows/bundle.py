@@ -10,6 +10,7 @@ from nasvit_edge.errors import ExportError
 from nasvit_edge.export import artifact
 from nasvit_edge.export.artifact import open_artifact
 from nasvit_edge.export.programs import programs
+from nasvit_edge.export.sidecar import sidecar_path
 
 
 def bundle_path(path: Path, form_name: str) -> Path:
@@ -37,7 +38,7 @@ def write_bundle(path: Path) -> Path:
         name: data for name, data in programs(made.form.name, segments=segments).items() if name not in inside
     }
     about = {
-        artifact.sidecar_path(path).name: files.read_bytes(artifact.sidecar_path(path), "sidecar"),
+        sidecar_path(path).name: files.read_bytes(sidecar_path(path), "sidecar"),
         artifact.reference_path(path).name: files.read_bytes(artifact.reference_path(path), "reference"),
         "labels.txt": labels.encode(),
     }

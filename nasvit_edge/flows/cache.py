@@ -7,10 +7,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from nasvit_edge import files, records
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.export import artifact, dense
 from nasvit_edge.export.formats import Content, Format
+from nasvit_edge.export.sidecar import Searched, Sidecar, read_sidecar, sidecar_path
 from nasvit_edge.export.writing import Options
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
@@ -46,31 +49,33 @@ def export_key(
         "format": records.content(form),
         "options": [options.precision, options.batch, options.uncalibrated],
         "output": dense.output_of(space, options.output),
-        "searched": (options.extra or {}).get("search", {}).get("accuracy"),  # stands in the file's metadata
+        "searched": None
+        if options.search is None
+        else options.search.accuracy,  # stands in the file's metadata
         "versions": artifact.versions(),
         "code": _code(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
-def restore(key: str, path: Path, extra: dict[str, Any]) -> bool:
+def restore(key: str, path: Path, search: Searched | None) -> bool:
     """Copy a kept export to `path`; False where there is none, or it is damaged."""
     folder = root() / "exports" / key
     try:
         tree = files.read_tree(folder, "cache")
-        sidecar = json.loads(tree.pop(_SIDECAR))
+        sidecar = records.parse(Sidecar, json.loads(tree.pop(_SIDECAR)), "cache")
         reference = tree.pop(_REFERENCE)
         content: Content = {name.removeprefix(f"{_MODEL}/"): data for name, data in tree.items()}
         if set(tree) == {_MODEL}:
             content = tree[_MODEL]
-        whole = artifact.digest(content) == sidecar["sha256"]
-        if not whole or hashlib.sha256(reference).hexdigest() != sidecar["reference_sha256"]:
+        whole = artifact.digest(content) == sidecar.sha256
+        if not whole or hashlib.sha256(reference).hexdigest() != sidecar.reference_sha256:
             return False
     except (NasvitEdgeError, KeyError, ValueError, TypeError):
         return False
     files.write_bytes(artifact.reference_path(path), reference)
     artifact.write_content(path, content)
-    files.write_json(artifact.sidecar_path(path), sidecar | extra)
+    records.write(sidecar_path(path), replace(sidecar, search=search))
     return True
 
 
@@ -80,10 +85,9 @@ def keep(key: str, path: Path) -> None:
     model = (
         {_MODEL: content} if isinstance(content, bytes) else {f"{_MODEL}/{n}": c for n, c in content.items()}
     )
-    sidecar = json.loads(files.read_bytes(artifact.sidecar_path(path), "sidecar"))
-    sidecar.pop("search", None)  # of this call, not of the file
+    sidecar = replace(read_sidecar(path), search=None)  # which is of this call, not of the file
     rest = {
-        _SIDECAR: json.dumps(sidecar).encode(),
+        _SIDECAR: json.dumps(records.content(sidecar)).encode(),
         _REFERENCE: files.read_bytes(artifact.reference_path(path), "reference"),
     }
     try:

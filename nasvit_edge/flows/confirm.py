@@ -10,7 +10,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
+
+from msgspec import structs
 
 from nasvit_edge.device import Device, load_device
 from nasvit_edge.errors import BudgetError, NasvitEdgeError
@@ -21,6 +23,7 @@ from nasvit_edge.profile.subnets import Visit, device_of, measure_subnets
 from nasvit_edge.searching.infeasible import InfeasibleError
 from nasvit_edge.searching.limits import Limit
 from nasvit_edge.searching.result import describe
+from nasvit_edge.searching.saved import Confirmation, MeasuredCandidate, ResultFile
 from nasvit_edge.searching.search import Candidate, SearchResult
 from nasvit_edge.space import SubnetConfig
 from nasvit_edge.transport.connect import connect
@@ -37,7 +40,7 @@ class _Loop:
     """What was measured so far: config -> (what was predicted of it, visits)."""
 
     budget_ms: float
-    by: str
+    by: Literal["median", "p90"]
     taken: dict[SubnetConfig, tuple[Candidate, list[Visit]]] = field(default_factory=dict)
     rounds: int = 0
 
@@ -55,17 +58,17 @@ class _Loop:
         inside = [made for config, (made, _) in self.taken.items() if self.value(config) <= self.budget_ms]
         return max(inside, key=lambda made: (made.accuracy, -made.latency_ms), default=None)
 
-    def report(self) -> dict[str, Any]:
-        rows = [
-            {
-                **describe(made),
-                "median_ms": statistics.fmean(v.median_ms for v in visits),
-                "p90_ms": statistics.fmean(v.p90_ms for v in visits),
-                "inside": self.value(config) <= self.budget_ms,
-            }
-            for config, (made, visits) in self.taken.items()
-        ]
-        return {"by": self.by, "rounds": self.rounds, "factor": self.factor(), "subnets": rows}
+    def report(self) -> Confirmation:
+        rows = [self._row(made, visits) for made, visits in self.taken.values()]
+        return Confirmation(by=self.by, rounds=self.rounds, factor=self.factor(), subnets=tuple(rows))
+
+    def _row(self, made: Candidate, visits: list[Visit]) -> MeasuredCandidate:
+        measured = {
+            "median_ms": statistics.fmean(v.median_ms for v in visits),
+            "p90_ms": statistics.fmean(v.p90_ms for v in visits),
+        }
+        inside = self.value(made.config) <= self.budget_ms
+        return MeasuredCandidate(**structs.asdict(describe(made)) | measured, inside=inside)
 
 
 def go(
@@ -73,15 +76,15 @@ def go(
     seed: int,
     plan: Plan,
     count: int,
-    by: str = "p90",
+    by: Literal["median", "p90"] = "p90",
     *,
     on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
     note: Callable[[str], None] = lambda text: None,
-) -> dict[str, Any]:
+) -> ResultFile:
     """Search, measure the `count` best, correct, and repeat until the winner is measured within the budget.
 
     Returns:
-        The content of the result file, its status `confirmed`, `best` and `confirmation` with what was measured.
+        The result file, its status `confirmed`, `best` and `confirmation` with what was measured.
 
     Raises:
         BudgetError: nothing was measured within the budget.
@@ -106,7 +109,7 @@ def go(
 
 def _device(prepared: Prepared) -> Device:
     """The first table's device, by its file where that was given: `--device my.toml`."""
-    first = named(prepared.setting.tables[0]["name"])["device"]
+    first = named(prepared.setting.tables[0].name)["device"]
     given = load_device(first) if first.endswith(".toml") else None
     return device_of(prepared.problem.tables[0], given)
 
@@ -181,9 +184,9 @@ def _failed(loop: _Loop) -> BudgetError:
     )
 
 
-def _content(prepared: Prepared, result: SearchResult, loop: _Loop) -> dict[str, Any]:
+def _content(prepared: Prepared, result: SearchResult, loop: _Loop) -> ResultFile:
     report = loop.report()
     made = content(prepared, result)
-    own = next(row for row in report["subnets"] if row["config"] == made["best"]["config"])
-    made["best"] |= {"median_ms": own["median_ms"], "p90_ms": own["p90_ms"]}
-    return made | {"status": "confirmed", "confirmation": report, "budget_ms": loop.budget_ms}
+    own = next(row for row in report.subnets if row.config == made.best.config)
+    best = structs.replace(made.best, median_ms=own.median_ms, p90_ms=own.p90_ms)
+    return structs.replace(made, best=best, status="confirmed", confirmation=report, budget_ms=loop.budget_ms)

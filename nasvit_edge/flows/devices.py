@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ def _row(name: str) -> dict[str, Any]:
 
 def shown(device: Device) -> dict[str, Any]:
     """What the device's file says; environment variables stay names."""
-    found = {f.name: getattr(device, f.name) for f in fields(device)}
+    names = [name for name in Device.__struct_encode_fields__ if name != "schema"]
+    found = {name: getattr(device, name) for name in names}
     return {key: _plain(value) for key, value in found.items() if value not in ("", (), 0)}
 
 

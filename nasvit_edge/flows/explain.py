@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from nasvit_edge import files
 from nasvit_edge.errors import TableError
 from nasvit_edge.flows.search import MEASURED, Request, accuracy_source
-from nasvit_edge.flows.shown import quality
 from nasvit_edge.latency import LatencyTable, load_table
 from nasvit_edge.latency.selection import found_tables
 from nasvit_edge.searching.accuracy import predictor_path
 from nasvit_edge.searching.evaluation import Evaluator
 from nasvit_edge.searching.population import genes
 from nasvit_edge.searching.result import SavedResult, read_result
-from nasvit_edge.searching.stages import explained, grid
+from nasvit_edge.searching.stages import Change, Explained, ExplainedStage, explained, grid
 from nasvit_edge.units import show_count, show_ms
 
 STAGE_COLUMNS = ["stage", "blocks", "output", "latency", "of all", "parameters", "of all ", "brings"]
@@ -33,9 +34,7 @@ class Given:
     data: str | None = None
 
 
-def explain(
-    path: Path, table: Path | None, note: Callable[[str], None], given: Given = Given()
-) -> dict[str, Any]:
+def explain(path: Path, table: Path | None, note: Callable[[str], None], given: Given = Given()) -> Explained:
     """Stages and changes of the winner of a result file.
 
     Raises:
@@ -44,10 +43,13 @@ def explain(
     """
     saved = read_result(path)
     loaded = _table(saved, table, note)
-    evaluator = Evaluator(genes(saved.space, saved.genes), [loaded], _accuracy(path, saved, given, note))
-    found = explained(evaluator, saved.config)
-    told = {key: saved.raw[key] for key in ("quality",) if key in saved.raw}
-    return found | told | {"config": saved.config.to_dict(), "table": loaded.path.name, "result": str(path)}
+    evaluator = Evaluator(genes(saved.space, saved.file.genes), [loaded], _accuracy(path, saved, given, note))
+    return replace(
+        explained(evaluator, saved.config),
+        quality=saved.file.quality,
+        table=loaded.path.name,
+        result=str(path),
+    )
 
 
 def _table(saved: SavedResult, path: Path | None, note: Callable[[str], None]) -> LatencyTable:
@@ -79,83 +81,83 @@ def _accuracy(path: Path, saved: SavedResult, given: Given, note: Callable[[str]
     return accuracy_source(request, saved.space, note)
 
 
-def headline(found: dict[str, Any]) -> str:
+def headline(found: Explained) -> str:
     """One line above the stages."""
-    fixed = f"{show_ms(found['offset_ms'])} of it whatever the ops"
-    return f"predicted {show_ms(found['latency_ms'])} ({fixed}), {quality(found)} {found['accuracy']:.2%}"
+    fixed = f"{show_ms(found.offset_ms)} of it whatever the ops"
+    return f"predicted {show_ms(found.latency_ms)} ({fixed}), {found.quality} {found.accuracy:.2%}"
 
 
-def stage_rows(found: dict[str, Any]) -> list[list[str]]:
+def stage_rows(found: Explained) -> list[list[str]]:
     """A row a stage; what it brings is against its smallest choices."""
     return [
         [
-            stage["name"],
+            stage.name,
             blocks(stage),
             grid(stage),
-            show_ms(stage["latency_ms"]),
-            f"{stage['latency_share']:.1%}",
-            show_count(stage["parameters"]),
-            f"{stage['parameter_share']:.1%}",
-            f"{100 * stage['accuracy']:+.2f} points",
+            show_ms(stage.latency_ms),
+            f"{stage.latency_share:.1%}",
+            show_count(stage.parameters),
+            f"{stage.parameter_share:.1%}",
+            f"{100 * stage.accuracy:+.2f} points",
         ]
-        for stage in found["stages"]
+        for stage in found.stages
     ]
 
 
-def blocks(stage: dict[str, Any]) -> str:
+def blocks(stage: ExplainedStage) -> str:
     """`mbconv + 3 transformer`."""
     counted: dict[str, int] = {}
-    for block in stage["blocks"]:
+    for block in stage.blocks:
         counted[block] = counted.get(block, 0) + 1
     return " + ".join(kind if count == 1 else f"{count} {kind}" for kind, count in counted.items())
 
 
-def change_columns(found: dict[str, Any]) -> list[str]:
+def change_columns(found: Explained) -> list[str]:
     """The names above `change_rows`."""
-    return [quality(found) if name == "accuracy" else name for name in CHANGE_COLUMNS]
+    return [found.quality if name == "accuracy" else name for name in CHANGE_COLUMNS]
 
 
-def change_rows(found: dict[str, Any]) -> list[list[str]]:
+def change_rows(found: Explained) -> list[list[str]]:
     """A row a change: first those that take time, the most accuracy for a ms first."""
     return [
         [
-            change["gene"],
-            f"{change['from']} -> {change['to']}",
-            _signed(change["latency_ms"], show_ms),
-            f"{100 * change['accuracy']:+.3f} points",
+            change.gene,
+            f"{change.old} -> {change.new}",
+            _signed(change.latency_ms, show_ms),
+            f"{100 * change.accuracy:+.3f} points",
             f"{_rate(change):.3f}",
-            _signed(change["parameters"], show_count),
+            _signed(change.parameters, show_count),
         ]
-        for change in sorted(found["changes"], key=_order)
+        for change in sorted(found.changes, key=_order)
     ]
 
 
-def remarks(found: dict[str, Any]) -> list[str]:
+def remarks(found: Explained) -> list[str]:
     """The next step up and down, in words."""
-    up = [c for c in found["changes"] if c["latency_ms"] > 0 and c["accuracy"] > 0]
-    down = [c for c in found["changes"] if c["latency_ms"] < 0]
+    up = [c for c in found.changes if c.latency_ms > 0 and c.accuracy > 0]
+    down = [c for c in found.changes if c.latency_ms < 0]
     lines = []
     if up:
         lines.append(f"with more time first: {_said(max(up, key=_rate))}")
     if down:
         lines.append(f"to save time first: {_said(min(down, key=_rate))}")
-    free = [c for c in down if c["accuracy"] > 0]
+    free = [c for c in down if c.accuracy > 0]
     return [*lines, *(f"faster and better by the predictions, search again: {_said(c)}" for c in free)]
 
 
-def _order(change: dict[str, Any]) -> tuple[bool, float]:
-    grows = change["latency_ms"] > 0
+def _order(change: Change) -> tuple[bool, float]:
+    grows = change.latency_ms > 0
     return not grows, -_rate(change) if grows else _rate(change)
 
 
-def _rate(change: dict[str, Any]) -> float:
+def _rate(change: Change) -> float:
     """Points of accuracy for a ms."""
-    return float(100 * change["accuracy"] / change["latency_ms"]) if change["latency_ms"] else 0.0
+    return float(100 * change.accuracy / change.latency_ms) if change.latency_ms else 0.0
 
 
-def _said(change: dict[str, Any]) -> str:
-    moved = f"{change['gene']} {change['from']} -> {change['to']}"
-    return f"{moved} ({_signed(change['latency_ms'], show_ms)}, {100 * change['accuracy']:+.3f} points)"
+def _said(change: Change) -> str:
+    moved = f"{change.gene} {change.old} -> {change.new}"
+    return f"{moved} ({_signed(change.latency_ms, show_ms)}, {100 * change.accuracy:+.3f} points)"
 
 
 def _signed(value: float, show: Callable[[float], str]) -> str:

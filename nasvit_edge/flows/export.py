@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasvit_edge import files
 from nasvit_edge.data_sets.slices import Note
 from nasvit_edge.errors import ExportError
 from nasvit_edge.export import advice, arithmetic, artifact, dense, verification, writing
 from nasvit_edge.export.formats import Format, load_format
+from nasvit_edge.export.sidecar import Searched, read_sidecar
 from nasvit_edge.flows import bundle, cache, recalled
 from nasvit_edge.flows.subject import subject_of
 from nasvit_edge.space import SearchSpace, SubnetConfig
@@ -59,7 +59,7 @@ class _Plan:
     supernet: str
     config: SubnetConfig
     calibrate: str | None
-    extra: dict[str, Any]
+    search: Searched | None
     in_order: bool = False
     images_sha256: str | None = None  # of those that the search calibrated on
 
@@ -75,7 +75,7 @@ def export(request: Request, note: Callable[[str], None]) -> dict[str, Any]:
         overwrite=request.overwrite,
         uncalibrated=request.uncalibrated,
         force=request.force,
-        extra=plan.extra,
+        search=plan.search,
         output=request.output,
     )
     dense.output_of(plan.space, request.output)
@@ -90,7 +90,7 @@ def export(request: Request, note: Callable[[str], None]) -> dict[str, Any]:
     if "note" in supernet.source:
         note(str(supernet.source["note"]))
     key = cache.export_key(plan.space, plan.supernet, plan.config, calibration, form, options)
-    cached = request.use_cache and cache.restore(key, path, plan.extra)
+    cached = request.use_cache and cache.restore(key, path, plan.search)
     if not cached:
         _make(plan, supernet, calibration, form, path, options, note)
     if not cached and not request.force:
@@ -138,8 +138,7 @@ def _make(
             note(remark)
         calibrated(subnet, calibration)
         subnet.calibration = (subnet.calibration or {}) | {"sha256": calibration.digest()}
-        searched = plan.extra.get("search")
-        recalled.compare(subnet, plan.calibrate or "", searched, note, in_order=plan.in_order)
+        recalled.compare(subnet, plan.calibrate or "", plan.search, note, in_order=plan.in_order)
     if options.precision == "int8":
         options = replace(options, calibration=_range_images(plan))
     writing.export(supernet, subnet, form, path, options, note)
@@ -170,19 +169,19 @@ def verify(path: Path, *, weights: str | None, space: str | None, data: str | No
 
 def report(path: Path) -> dict[str, Any]:
     """What the sidecar of a written artifact says of its check."""
-    sidecar = files.read_json(artifact.sidecar_path(path), "sidecar", artifact.SCHEMA)
-    found = _report(path, sidecar["check"], sidecar.get("forced", []))
+    sidecar = read_sidecar(path)
+    found = _report(path, sidecar.check, list(sidecar.forced))
     if "arithmetic" not in found:  # an older version wrote it
         found["arithmetic"] = arithmetic.told(path, found["format"], found["precision"])
-    return found | {"kept_in_float": sidecar["kept_in_float"]}
+    return found | {"kept_in_float": list(sidecar.kept_in_float)}
 
 
 def _report(path: Path, check: dict[str, Any], failures: list[str]) -> dict[str, Any]:
-    sidecar = files.read_json(artifact.sidecar_path(path), "sidecar", artifact.SCHEMA)
+    sidecar = read_sidecar(path)
     return check | {
         "artifact": str(path),
-        "format": sidecar.get("format"),
-        "precision": sidecar.get("precision"),
+        "format": sidecar.format,
+        "precision": sidecar.precision,
         "failures": failures,
         "bytes": artifact.size_bytes(artifact.read_content(path)),
     }
@@ -193,25 +192,27 @@ def _planned(request: Request, form: Format, note: Callable[[str], None]) -> _Pl
     subject = subject_of(request.result, request.space, request.supernet, request.config, more)
     saved = subject.saved
     if saved is None:
-        return _Plan(subject.space, subject.supernet, subject.config, request.calibrate, {})
+        return _Plan(subject.space, subject.supernet, subject.config, request.calibrate, None)
     setting = saved.setting
     if (form.runtime, request.precision) != (setting.runtime, setting.precision):
         note(
-            f"note: the predicted {saved.latency_ms:.3g} ms is for {setting.runtime} {setting.precision} on {setting.device}; "
+            f"note: the predicted {saved.best.latency_ms:.3g} ms is for {setting.runtime} {setting.precision} on {setting.device}; "
             f"it does not apply to {form.runtime} {request.precision}"
         )
-    extra = {"search": {"predicted_ms": saved.latency_ms, "accuracy": saved.accuracy, **_setting(saved)}}
+    search = Searched(
+        predicted_ms=saved.best.latency_ms,
+        accuracy=saved.best.accuracy,
+        device=setting.device,
+        runtime=setting.runtime,
+        threads=setting.threads,
+        precision=setting.precision,
+        accuracy_source=setting.accuracy_source,
+        accuracy_uncertainty=setting.accuracy_uncertainty,
+        table_sha256=setting.table_sha256,
+    )
     calibrate = request.calibrate or setting.calibration
     if calibrate is None and not request.uncalibrated and request.result is not None:
         saved.refuse(request.result, "calibration")
     in_order = request.in_order or (saved.is_own and setting.labels_in_order)
     images = setting.calibration_sha256
-    return _Plan(subject.space, subject.supernet, subject.config, calibrate, extra, in_order, images)
-
-
-def _setting(saved: Any) -> dict[str, Any]:
-    names = [
-        *("device", "runtime", "threads", "precision", "accuracy_source", "accuracy_uncertainty"),
-        "table_sha256",
-    ]
-    return {name: getattr(saved.setting, name) for name in names}
+    return _Plan(subject.space, subject.supernet, subject.config, calibrate, search, in_order, images)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasvit_edge import data_sets, files, ops, sizes
+from msgspec import structs
+
+from nasvit_edge import data_sets, files, ops, records, sizes
 from nasvit_edge.data_sets.names import some
 from nasvit_edge.errors import CheckpointError, NasvitEdgeError
 from nasvit_edge.flows.subject import Subject, subject_of
 from nasvit_edge.searching.result import sealed, weights_digest
+from nasvit_edge.searching.saved import Finetuned, Origin, ResultFile
 from nasvit_edge.space import SearchSpace, space_toml
 
 if TYPE_CHECKING:
@@ -212,17 +215,17 @@ def _written(
     if is_first():
         files.write_json(out / "config.json", subject.config.to_dict())
         if subject.saved is not None:
-            files.write_json(out / "result.json", _result(request, subject, space, recipe, found))
+            records.write(out / "result.json", _result(request, subject, space, recipe, found))
     return found
 
 
 def _result(
     request: Request, subject: Subject, space: SearchSpace, recipe: Recipe, found: dict[str, Any]
-) -> dict[str, Any]:
+) -> ResultFile:
     """The search's result with the tuned subnet alone; its latency is the one predicted for its ops."""
     assert subject.saved is not None
     saved, config = subject.saved, subject.config
-    setting = replace(
+    setting = structs.replace(
         saved.setting,
         space=found["space"],
         supernet=found["supernet"],
@@ -234,20 +237,31 @@ def _result(
         accuracy=None,
         accuracy_sha256=None,
     )
-    best = saved.raw["best"] | {
-        "accuracy": found["after"]["fp32"],
-        "macs": ops.macs(space, config),
-        "parameters": sizes.config_parameters(space, config),
-    }
-    told = {
-        "from": {"result": str(request.result), "space": saved.setting.space, "supernet": subject.supernet},
-        "recipe": recipe.to_dict(),
-        "teacher": found["teacher"],
-        "before": found["before"],
-        "after": found["after"],
-        "quantised": request.quantise or None,
-        "latency_is_for_classes": saved.space.classes,
-    }
-    emptied: dict[str, Any] = {"front": [best], "beyond": [], "genes": {}, "gap": None, "same_macs": None}
-    own = {"space": space_toml(space), "best": best, "finetuned": told}
-    return saved.raw | emptied | sealed(setting) | own
+    best = structs.replace(
+        saved.best,
+        accuracy=found["after"]["fp32"],
+        macs=ops.macs(space, config),
+        parameters=sizes.config_parameters(space, config),
+    )
+    told = Finetuned(
+        origin=Origin(result=str(request.result), space=saved.setting.space, supernet=subject.supernet),
+        recipe=recipe.to_dict(),
+        teacher=found["teacher"],
+        before=found["before"],
+        after=found["after"],
+        quantised=request.quantise or None,
+        latency_is_for_classes=saved.space.classes,
+    )
+    return structs.replace(
+        saved.file,
+        setting=setting,
+        seal=sealed(setting),
+        best=best,
+        front=(best,),
+        beyond=(),
+        genes={},
+        gap=None,
+        same_macs=None,
+        space=space_toml(space),
+        finetuned=told,
+    )

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from nasvit_edge import files
+from nasvit_edge import files, records
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.searching.evaluation import Values
 from nasvit_edge.searching.evolution import Effort, State
-from nasvit_edge.searching.result import Setting
+from nasvit_edge.searching.saved import Setting
 from nasvit_edge.searching.search import Problem
 
 SCHEMA = 1
@@ -25,8 +25,8 @@ _SECONDS = 1.0  # between two writes: a search of a second writes nothing
 def identity(problem: Problem, setting: Setting, seed: int, effort: Effort) -> str:
     """A hash of all that decides how a search goes."""
     parts = {
-        "setting": asdict(setting),
-        "limits": [limit.to_dict() for limit in problem.limits],
+        "setting": records.content(setting),
+        "limits": records.content(problem.limits),
         "genes": [choices.tolist() for choices in problem.evaluator.genes.allowed],
         "effort": asdict(effort),
         "seed": seed,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nasvit_edge import data_sets, files, units
+from nasvit_edge import data_sets, files, records, units
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import MeasurementError, MissingExtraError, NasvitEdgeError
 from nasvit_edge.export import verification, writing
@@ -20,6 +20,7 @@ from nasvit_edge.latency import LatencyTable, load_table, table_name
 from nasvit_edge.profile.run import profile
 from nasvit_edge.profile.trust import concerns, fingerprint
 from nasvit_edge.searching.result import read_result
+from nasvit_edge.searching.saved import ResultFile
 from nasvit_edge.searching.search import fastest
 from nasvit_edge.space import SearchSpace, load_space
 from nasvit_edge.transport.answers import Failure
@@ -56,8 +57,8 @@ def quickstart(
         "budget_why": why,
         "machine": fingerprint(),
         "table": str(table.path.name),
-        "best": result["best"],
-        "evaluated": result["evaluated"],
+        "best": records.content(result.best),
+        "evaluated": result.evaluated,
         "artifacts": artifacts,
         "seconds": round(time.monotonic() - started, 1),
     }
@@ -105,7 +106,7 @@ def _budget(space: SearchSpace, table: LatencyTable, latency: str | None) -> tup
 
 def _search(
     table: LatencyTable, budget_ms: float, seed: int, out: Path, note: Note, on_progress: OnProgress
-) -> dict[str, Any]:
+) -> ResultFile:
     request = searching.Request(
         space=SPACE,
         wanted=Wanted(latency=(f"{budget_ms!r}ms",)),
@@ -117,7 +118,7 @@ def _search(
     prepared = searching.prepare(request, note, on_progress)
     note("searching; accuracy is measured on validation images after batch-norm calibration")
     result = searching.go(prepared, seed, on_progress=on_progress)
-    files.write_json(out / "search.json", result)
+    records.write(out / "search.json", result)
     return result
 
 
@@ -140,7 +141,7 @@ def _export(out: Path, note: Note, on_progress: OnProgress) -> list[dict[str, An
         check = verification.verify(path)
         if not check.passed:
             raise NasvitEdgeError(f"{path.name}: {'; '.join(check.failures())}")
-        made.append(_described(path, form.runtime, check.error, saved.latency_ms))
+        made.append(_described(path, form.runtime, check.error, saved.best.latency_ms))
         on_progress(index + 1, len(FORMATS), name)
     return made
 

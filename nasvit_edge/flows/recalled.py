@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from nasvit_edge import data_sets
 from nasvit_edge.data_sets.scenes import SceneSet
 from nasvit_edge.errors import DataError
+from nasvit_edge.export.sidecar import Searched
 
 if TYPE_CHECKING:
     from nasvit_edge.model.subnet import Subnet
@@ -20,7 +21,7 @@ _ERRORS = 3.0  # standard errors: by chance one export of a thousand
 def compare(
     subnet: Subnet,
     data: str,
-    search: Mapping[str, Any] | None,
+    search: Searched | None,
     note: Callable[[str], None],
     *,
     in_order: bool = False,
@@ -28,7 +29,7 @@ def compare(
     """Measure a calibrated subnet on validation images of `data` and say where it is far below the search's word.
 
     Args:
-        search: `accuracy`, `accuracy_uncertainty` and `accuracy_source` of the result file; None: there was none.
+        search: what the result file says; None: there was none.
         in_order: class folders whose names do not say which label they are take the labels in order.
 
     Returns:
@@ -44,17 +45,15 @@ def compare(
     return _judged(subnet, images, search, note)
 
 
-def _judged(
-    subnet: Subnet, images: data_sets.Images, search: Mapping[str, Any], note: Callable[[str], None]
-) -> float:
+def _judged(subnet: Subnet, images: data_sets.Images, search: Searched, note: Callable[[str], None]) -> float:
     from nasvit_edge.model.evaluate import accuracy
 
     part = images.take(images.name, slice(None, None, -(-len(images) // IMAGES)))
-    found, said = accuracy(subnet, part), float(search["accuracy"])
-    error = math.hypot(float(search["accuracy_uncertainty"]), math.sqrt(said * (1 - said) / len(part)))
+    found, said = accuracy(subnet, part), search.accuracy
+    error = math.hypot(search.accuracy_uncertainty, math.sqrt(said * (1 - said) / len(part)))
     if said - found > _ERRORS * error:
         note(
-            f"WARNING: top-1 is {found:.1%} on {len(part)} of {images.name}, the search had {said:.1%} ({search['accuracy_source']}): "
+            f"WARNING: top-1 is {found:.1%} on {len(part)} of {images.name}, the search had {said:.1%} ({search.accuracy_source}): "
             "the images to calibrate on or their preparation are not those of training; look at --calibrate, and at nasvit-edge evaluate --supernet"
         )
     return found

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from nasvit_edge import data_sets, files
 from nasvit_edge.data_sets import mask_check
 from nasvit_edge.data_sets.scenes import SceneSet
@@ -28,7 +30,8 @@ from nasvit_edge.searching.baseline import same_macs
 from nasvit_edge.searching.evolution import MEASURED_EFFORT, Effort, State
 from nasvit_edge.searching.images import ImageAccuracy
 from nasvit_edge.searching.population import genes
-from nasvit_edge.searching.result import Setting, to_json, weights_digest
+from nasvit_edge.searching.result import file_of, weights_digest
+from nasvit_edge.searching.saved import ResultFile, Setting, UsedTable
 from nasvit_edge.searching.search import Problem, SearchResult, solve
 from nasvit_edge.searching.stages import described
 from nasvit_edge.space import SearchSpace, has_weights, load_space, space_toml
@@ -176,8 +179,8 @@ def go(
     *,
     on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
     note: Callable[[str], None] = lambda text: None,
-) -> dict[str, Any]:
-    """Search and return the content of the result file."""
+) -> ResultFile:
+    """Search and return the result file."""
     return content(prepared, run(prepared, seed, plan, on_progress=on_progress, note=note))
 
 
@@ -214,23 +217,18 @@ def run(
     return result
 
 
-def content(prepared: Prepared, result: SearchResult) -> dict[str, Any]:
-    """The content of a result file."""
+def content(prepared: Prepared, result: SearchResult) -> ResultFile:
+    """The whole result file."""
     error, evaluator = prepared.setting.accuracy_uncertainty, prepared.problem.evaluator
-    quality = getattr(prepared.problem.accuracy, "quality", "accuracy")
-    told: dict[str, Any] = {} if quality == "accuracy" else {"quality": quality}
     changed = [resting_on_changed(table, result.best.config) for table in prepared.problem.tables]
-    if any(changed):
-        told["outdated"] = changed
-    return (
-        to_json(result, prepared.setting)
-        | told
-        | {
-            "space": space_toml(prepared.problem.space),
-            "genes": evaluator.genes.restricted(),
-            "same_macs": same_macs(prepared.problem, result.best, result.seed, error),
-            "stages": described(evaluator, result.best.config),
-        }
+    return structs.replace(
+        file_of(result, prepared.setting),
+        quality=getattr(prepared.problem.accuracy, "quality", "accuracy"),
+        outdated=tuple(changed) if any(told.ops for told in changed) else (),
+        space=space_toml(prepared.problem.space),
+        genes=evaluator.genes.restricted(),
+        same_macs=same_macs(prepared.problem, result.best, result.seed, error),
+        stages=described(evaluator, result.best.config),
     )
 
 
@@ -243,10 +241,10 @@ def _setting(
 ) -> Setting:
     measured, first = isinstance(accuracy, ImageAccuracy), tables[0]
     predictor = None if measured else request.accuracy or accuracy.name
-    listed = [
-        {"name": device or request.usual, "path": table.path.name, "sha256": files.sha256(table.path)}
+    listed = tuple(
+        UsedTable(name=device or request.usual, path=table.path.name, sha256=files.sha256(table.path))
         for device, table in zip(devices, tables, strict=True)
-    ]
+    )
     return Setting(
         space=request.space,
         supernet=request.supernet,
@@ -263,7 +261,7 @@ def _setting(
         threads=first.file.threads,
         precision=first.file.precision,
         table=first.path.name,
-        table_sha256=listed[0]["sha256"],
+        table_sha256=listed[0].sha256,
         interpolate=request.interpolate,
         tables=listed,
         filled=dict(filled),

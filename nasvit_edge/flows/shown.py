@@ -2,54 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from nasvit_edge.searching.limits import Limit
+from nasvit_edge.searching.saved import ResultFile, SameMacs, SavedCandidate
+from nasvit_edge.searching.search import Gap
 from nasvit_edge.units import show_bytes, show_ms
 
 _BESIDE = 3  # subnets shown on each side of the winner
 _WIDTH, _HEIGHT = 72, 16
 
 
-def title(result: dict[str, Any]) -> str:
+def title(result: ResultFile) -> str:
     """One line: what was asked, and whether the answer was measured."""
-    setting, best = result["setting"], result["best"]
-    asked = ", ".join(shown_limit(limit) for limit in result["limits"]) or "no limit"
-    what = f"best {setting['space']} subnet on {setting['device']} ({asked})"
-    if result["status"] == "confirmed":
-        return f"{what}: CONFIRMED, measured {show_ms(best['median_ms'])} (p90 {show_ms(best['p90_ms'])})"
+    setting, best = result.setting, result.best
+    limits = ", ".join(f"{limit.name} {limit.show(limit.bound)}" for limit in result.limits)
+    what = f"best {setting.space} subnet on {setting.device} ({limits or 'no limit'})"
+    if best.median_ms is not None and best.p90_ms is not None:
+        return f"{what}: CONFIRMED, measured {show_ms(best.median_ms)} (p90 {show_ms(best.p90_ms)})"
     return f"{what}: predicted, not measured (--confirm 5 measures)"
 
 
-def quality(result: dict[str, Any]) -> str:
-    """What a result's subnets are good at: accuracy, or mean IoU."""
-    return str(result.get("quality", "accuracy"))
-
-
-def shown_limit(limit: dict[str, Any]) -> str:
-    """`--latency host 20 ms`."""
-    own = Limit(quantity=limit["quantity"], bound=limit["bound"], name=limit["name"], factor=limit["factor"])
-    return f"{own.name} {own.show(own.bound)}"
-
-
-def around(result: dict[str, Any]) -> list[dict[str, Any]]:
+def around(result: ResultFile) -> list[SavedCandidate]:
     """Subnets beside the winner on the front: some that are faster, some a little beyond the budget."""
-    best = result["best"]
-    below = [c for c in result["front"] if c["latency_ms"] < best["latency_ms"]]
-    above = [c for c in [*result["front"], *result["beyond"]] if c["latency_ms"] > best["latency_ms"]]
+    best = result.best
+    below = [c for c in result.front if c.latency_ms < best.latency_ms]
+    above = [c for c in [*result.front, *result.beyond] if c.latency_ms > best.latency_ms]
     return [*_spread(below[::-1])[::-1], *_spread(above)]
 
 
-def _spread(candidates: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _spread(candidates: list[SavedCandidate]) -> list[SavedCandidate]:
     """A few from the beginning of a list, with steps between."""
     step = max(1, len(candidates) // (4 * _BESIDE))
     return candidates[step - 1 :: step][:_BESIDE]
 
 
-def plot(result: dict[str, Any]) -> str:
+def plot(result: ResultFile) -> str:
     """The front as a small picture of characters; empty where it is a point."""
     points, beyond = (
-        [(c["latency_ms"], 100 * c["accuracy"]) for c in result[k]] for k in ("front", "beyond")
+        [(c.latency_ms, 100 * c.accuracy) for c in listed] for listed in (result.front, result.beyond)
     )
     if len(points) < 2:
         return ""
@@ -58,62 +46,62 @@ def plot(result: dict[str, Any]) -> str:
     figure = plotext.figure  # the library's only one
     figure.clear()
     figure.theme("colorless")
-    best = [(result["best"]["latency_ms"], 100 * result["best"]["accuracy"])]
+    best = [(result.best.latency_ms, 100 * result.best.accuracy)]
     for listed, marker in ((points, "·"), (beyond, "+"), (best, "O")):
         if listed:
             figure.draw(figure.signal(*map(list, zip(*listed, strict=True)), marker=marker))
     figure.plot_size(_WIDTH, _HEIGHT)
-    figure.title(f"{quality(result)} (%) over predicted latency (ms)")
+    figure.title(f"{result.quality} (%) over predicted latency (ms)")
     text = str(plotext.uncolorize(figure.build()))
     lines = [line.rstrip() for line in text.rstrip().splitlines()]
     legend = "O the winner, · within the limits" + (", + with a little more time" if beyond else "")
     return "\n".join([*lines, f"     {legend}", ""])
 
 
-def remarks(result: dict[str, Any]) -> list[str]:
+def remarks(result: ResultFile) -> list[str]:
     """What a person should know about how good the answer is."""
-    found, best = [], result["best"]
-    if result["method"] == "exact":
+    found, best = [], result.best
+    if result.method == "exact":
         found.append("exact: no subnet of the space is predicted better within the limits")
-    elif result["gap"] is not None:
-        found.append(_gap(result["gap"], result["evaluated"]))
-    if result["status"] == "confirmed":
-        confirmation = result["confirmation"]
+    elif result.gap is not None:
+        found.append(_gap(result.gap, result.evaluated))
+    confirmation = result.confirmation
+    if confirmation is not None:
         found.append(
-            f"measured {len(confirmation['subnets'])} subnets in {confirmation['rounds']} rounds; "
-            f"their {confirmation['by']} was {confirmation['factor']:.3f} of what was predicted"
+            f"measured {len(confirmation.subnets)} subnets in {confirmation.rounds} rounds; "
+            f"their {confirmation.by} was {confirmation.factor:.3f} of what was predicted"
         )
-    if len(best["latencies_ms"]) > 1:
+    if len(best.latencies_ms) > 1:
         found.append(f"predicted latencies: {_latencies(result)}")
-    if result["same_macs"] is not None:
-        found.append(_same_macs(result["same_macs"], quality(result)))
-    sizes = f"file about {show_bytes(best['bytes'])}, activations {show_bytes(best['peak_bytes'])}"
+    if result.same_macs is not None:
+        found.append(_same_macs(result.same_macs, result.quality))
+    sizes = f"file about {show_bytes(best.bytes)}, activations {show_bytes(best.peak_bytes)}"
     return [*found, f"computed, not measured: {sizes}"]
 
 
-def _latencies(result: dict[str, Any]) -> str:
+def _latencies(result: ResultFile) -> str:
     """`8.00 ms on host, 57.3 ms on pixel-1`."""
-    pairs = zip(result["best"]["latencies_ms"], result["setting"]["tables"], strict=True)
-    return ", ".join(f"{show_ms(ms)} on {table['name']}" for ms, table in pairs)
+    pairs = zip(result.best.latencies_ms, result.setting.tables, strict=True)
+    return ", ".join(f"{show_ms(ms)} on {table.name}" for ms, table in pairs)
 
 
-def _gap(gap: dict[str, Any], evaluated: int) -> str:
-    same = gap["accuracy"] < 5e-6
+def _gap(gap: Gap, evaluated: int) -> str:
+    same = gap.accuracy < 5e-6
     winner = (
         "the winner is the exact optimum"
         if same
-        else f"the exact optimum is {100 * gap['accuracy']:.3f} points better"
+        else f"the exact optimum is {100 * gap.accuracy:.3f} points better"
     )
-    return f"{winner} of the predictions; the front covers {gap['hypervolume']:.2%} of the exact one ({evaluated:,} evaluated)"
+    return f"{winner} of the predictions; the front covers {gap.hypervolume:.2%} of the exact one ({evaluated:,} evaluated)"
 
 
-def _same_macs(same: dict[str, Any], what: str) -> str:
+def _same_macs(same: SameMacs, what: str) -> str:
     text = (
-        f"against random subnets of the same MACs: {same['better'] * 100:+.2f} points (predictor good to "
-        f"{same['accuracy_error'] * 100:.1f}), {same['faster']:.1%} faster"
+        f"against random subnets of the same MACs: {same.better * 100:+.2f} points (predictor good to "
+        f"{same.accuracy_error * 100:.1f}), {same.faster:.1%} faster"
     )
-    if same["latency_error"] is None:
+    if same.latency_error is None:
         return f"{text} (error of latencies unknown)"
-    gains = ((what, same["better_above"]), ("latency", same["faster_above"]))
+    gains = ((what, same.better_above), ("latency", same.faster_above))
     sure = ", ".join(name for name, above in gains if above)
-    return f"{text} (latency good to {same['latency_error']:.1%}); beyond these errors: {sure or 'neither'}"
+    return f"{text} (latency good to {same.latency_error:.1%}); beyond these errors: {sure or 'neither'}"

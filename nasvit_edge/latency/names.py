@@ -7,6 +7,19 @@ from typing import Literal, get_args
 
 from nasvit_edge.errors import NasvitEdgeError
 
+Runtime = Literal[
+    "litert",
+    "litert-gpu",
+    "onnxruntime",
+    "onnxruntime-web",
+    "onnxruntime-webgpu",
+    "tensorrt",
+    "coreml",
+    "coreml-ne",
+    "coreml-gpu",
+    "coreml-cpu",
+]
+Precision = Literal["fp32", "fp16", "int8", "w8"]
 RUNTIMES = {  # runtime (and what of the device it uses) -> the format of the files that it reads
     "litert": "tflite",
     "litert-gpu": "tflite",
@@ -19,7 +32,6 @@ RUNTIMES = {  # runtime (and what of the device it uses) -> the format of the fi
     "coreml-gpu": "coreml",  # CPU and GPU
     "coreml-cpu": "coreml",
 }
-Precision = Literal["fp32", "fp16", "int8", "w8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 

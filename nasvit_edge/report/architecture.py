@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from nasvit_edge.searching.saved import Stage
 from nasvit_edge.searching.stages import grid
 from nasvit_edge.units import show_count, show_ms
 
@@ -20,7 +22,7 @@ _COLOURS = {
 _TILE = 30  # pixels
 
 
-def architecture(altair: Any, stages: list[dict[str, Any]]) -> Any:
+def architecture(altair: Any, stages: Sequence[Stage]) -> Any:
     """The chart, from the `stages` of a result file."""
     order = [_label(stage) for stage in stages]
     height = _TILE * len(stages)
@@ -29,18 +31,18 @@ def architecture(altair: Any, stages: list[dict[str, Any]]) -> Any:
     return altair.hconcat(blocks, shares).resolve_scale(color="independent")
 
 
-def _label(stage: dict[str, Any]) -> str:
+def _label(stage: Stage) -> str:
     """`mb4 16x16x72`."""
-    return f"{stage['name']} {grid(stage)}"
+    return f"{stage.name} {grid(stage)}"
 
 
-def _blocks(altair: Any, stages: list[dict[str, Any]], order: list[str]) -> Any:
+def _blocks(altair: Any, stages: Sequence[Stage], order: list[str]) -> Any:
     tiles = [
         {"stage": _label(stage), "at": at, "block": block, "detail": _detail(stage, block)}
         for stage in stages
-        for at, block in enumerate(stage["blocks"])
+        for at, block in enumerate(stage.blocks)
     ]
-    present = {tile["block"]: _COLOURS[tile["block"]] for tile in tiles}
+    present = {block: _COLOURS[block] for stage in stages for block in stage.blocks}
     scale = altair.Scale(domain=list(present), range=list(present.values()))
     places = {
         "x": altair.X("at:O", title="blocks", axis=altair.Axis(labels=False, ticks=False)),
@@ -55,21 +57,21 @@ def _blocks(altair: Any, stages: list[dict[str, Any]], order: list[str]) -> Any:
     return drawn + chart.mark_text(color="white", fontSize=10).encode(**places, text="detail:N")
 
 
-def _detail(stage: dict[str, Any], block: str) -> str:
+def _detail(stage: Stage, block: str) -> str:
     """`k5 e4` for an inverted residual; nothing for what has no choices of its own."""
-    genes = stage["genes"]
+    genes = stage.genes
     return f"k{genes['kernel_size']} e{genes['expand_ratio']}" if block == "mbconv" else ""
 
 
-def _shares(altair: Any, stages: list[dict[str, Any]], order: list[str]) -> Any:
+def _shares(altair: Any, stages: Sequence[Stage], order: list[str]) -> Any:
     bars = []
     for stage in stages:
         own = {"stage": _label(stage)}
         bars.append(
-            own | {"of": "latency", "share": stage["latency_share"], "amount": show_ms(stage["latency_ms"])}
+            own | {"of": "latency", "share": stage.latency_share, "amount": show_ms(stage.latency_ms)}
         )
-        amount = show_count(stage["parameters"])
-        bars.append(own | {"of": "parameters", "share": stage["parameter_share"], "amount": amount})
+        amount = show_count(stage.parameters)
+        bars.append(own | {"of": "parameters", "share": stage.parameter_share, "amount": amount})
     return (
         altair.Chart(altair.Data(values=bars))
         .mark_bar()

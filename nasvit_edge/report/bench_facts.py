@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nasvit_edge import records
 from nasvit_edge.benchmark.report import Report
 from nasvit_edge.benchmark.result import Result
 from nasvit_edge.report.page import shown
@@ -47,15 +48,13 @@ def figure(text: str) -> str:
 
 def run_text(result: Result) -> str:
     """When and of what a run was, in a line of HTML."""
-    run = result.raw["run"]
-    told = [shown(str(run["utc"]).replace("T", " ").replace("+00:00", " UTC"), 40)]
-    if sha := run.get("git_sha"):
-        told.append(
-            f"commit {shown(str(sha)[:_SHA])}{' with changes' if run.get('git_dirty') is True else ''}"
-        )
+    run = result.run
+    told = [shown(run.utc.replace("T", " ").replace("+00:00", " UTC"), 40)]
+    if run.git_sha:
+        told.append(f"commit {shown(run.git_sha[:_SHA])}{' with changes' if run.git_dirty else ''}")
     told.append(f"{result.rounds} rounds")
-    url = run.get("ci_url")
-    if isinstance(url, str) and url.startswith(("https://", "http://")):
+    url = run.ci_url
+    if url is not None and url.startswith(("https://", "http://")):
         told.append(f'CI job <a href="{shown(url, 2000)}" rel="noopener noreferrer">{shown(url, 80)}</a>')
     return ", ".join(told)
 
@@ -66,21 +65,20 @@ def environment(report: Report) -> list[str]:
 
 
 def _device(result: Result) -> str:
-    device, run, protocol = result.raw["device"], result.raw["run"], result.raw["protocol"]
-    about, conditions = device["about"], device.get("conditions")
+    device, run = result.measurer, result.run
     rows = [
         ("device", result.device),
-        ("hardware", _told(about)),
-        ("conditions", _told(conditions)),
-        ("other work", _busy(device.get("busy_cores"))),
+        ("hardware", _told(device.about)),
+        ("conditions", _told(device.conditions)),
+        ("other work", _busy(device.busy_cores)),
         (
             "runtimes",
             ", ".join(sorted({f"{a.runtime} {a.runtime_version}".strip() for a in result.artifacts})),
         ),
-        ("protocol", _told(protocol)),
+        ("protocol", _told(records.content(result.protocol))),
         ("both sides are", "the same file (A/A)" if result.aa else ""),
         ("ended early", result.stopped or ""),
-        ("run", f"{run['uuid']}, nasvit-edge {run['tool_version']}"),
+        ("run", f"{run.uuid}, nasvit-edge {run.tool_version}"),
         ("result file", result.path.name),
     ]
     kept = [
@@ -100,13 +98,13 @@ def _told(values: Any, deep: int = 0) -> str:
 def _value(value: Any, deep: int) -> str:
     if isinstance(value, Mapping):
         return f"({_told(value, deep + 1)})"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return " ".join(_value(item, deep + 1) for item in value) if deep <= _DEEPEST else ""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _busy(value: Any) -> str:
-    return f"kept {value:.2f} cores busy" if isinstance(value, int | float) and 0 < value < 1e6 else ""
+def _busy(value: float | None) -> str:
+    return f"kept {value:.2f} cores busy" if value is not None and 0 < value < 1e6 else ""
 
 
 def _files(result: Result) -> str:

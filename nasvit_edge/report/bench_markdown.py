@@ -293,40 +293,39 @@ def _environment(report: Report) -> Section:
 
 def _facts(result: Result) -> list[tuple[str, str]]:
     """What a run says of itself, the most telling first."""
-    run, device, protocol = result.raw["run"], result.raw["device"], result.raw["protocol"]
-    dirty = " with changes that are not committed" if run.get("git_dirty") is True else ""
+    run, device, protocol = result.run, result.measurer, result.protocol
+    dirty = " with changes that are not committed" if run.git_dirty else ""
     runtimes = sorted({f"{a.runtime} {a.runtime_version}" for a in result.artifacts})
     facts = [
-        ("hardware", _listed(device["about"])),
-        ("conditions", _listed(device.get("conditions"))),
+        ("hardware", _listed(device.about)),
+        ("conditions", _listed(device.conditions)),
         ("runtimes", code(", ".join(runtimes), 200)),
-        ("threads", f"{result.threads}{_cores(protocol.get('cores'))}"),
-        ("rounds", f"{result.rounds}, in turns ({prose(protocol.get('order') or 'any order', 20)})"),
-        ("commit", f"{code(str(run['git_sha'])[:12])}{dirty}" if run.get("git_sha") else ""),
-        ("job", _link(run.get("ci_url"))),
-        ("measured", f"{code(run['utc'], 40)} by nasvit-edge {prose(run['tool_version'], 40)}"),
+        ("threads", f"{result.threads}{_cores(protocol.cores)}"),
+        ("rounds", f"{result.rounds}, in turns ({prose(protocol.order or 'any order', 20)})"),
+        ("commit", f"{code(run.git_sha[:12])}{dirty}" if run.git_sha else ""),
+        ("job", _link(run.ci_url)),
+        ("measured", f"{code(run.utc, 40)} by nasvit-edge {prose(run.tool_version, 40)}"),
         ("ended early", "" if result.stopped is None else prose(result.stopped)),
     ]
     return [(what, text) for what, text in facts if text]
 
 
-def _listed(table: Any) -> str:
-    if not isinstance(table, dict) or not table:
-        return ""
-    return ", ".join(f"{prose(key, 30)} {code(value, 80)}" for key, value in list(table.items())[:20])
+def _listed(table: dict[str, Any] | None) -> str:
+    listed = list((table or {}).items())[:20]
+    return ", ".join(f"{prose(key, 30)} {code(value, 80)}" for key, value in listed)
 
 
-def _cores(cores: Any) -> str:
-    if not isinstance(cores, list) or not cores:
+def _cores(cores: Sequence[int] | None) -> str:
+    if not cores:
         return ""
     return f" on core{'s' * (len(cores) > 1)} {prose(', '.join(map(str, cores[:64])), 100)}"
 
 
-def _link(url: Any) -> str:
+def _link(url: str | None) -> str:
     """A link, where the address is one that nothing can hide in; else text."""
     if url is None:
         return ""
-    if re.fullmatch(r"https?://[\w./:%?=-]{1,500}", str(url), re.ASCII):
+    if re.fullmatch(r"https?://[\w./:%?=-]{1,500}", url, re.ASCII):
         return f"[the run's page]({url})"
     return code(url, 200)
 

@@ -89,7 +89,7 @@ def _extra(group: Group, cell: Cell) -> str:
         lines.append(f"rounds: {result.rounds}")
     if cell.verdict is not None and cell.baseline is not None:
         lines.append(f"{cell.verdict}: {change_text(cell)} over {plain(cell.baseline.name)}")
-    lines.append(f"measured: {plain(result.raw['run']['utc'], 40)}")
+    lines.append(f"measured: {plain(result.run.utc, 40)}")
     return "\n".join(lines)
 
 

@@ -5,12 +5,15 @@ Both come from one Vega-Lite chart (altair); the page holds everything it needs,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nasvit_edge import records
 from nasvit_edge.errors import require
 from nasvit_edge.report import page
 from nasvit_edge.report.architecture import architecture
+from nasvit_edge.searching.saved import ResultFile, SavedCandidate
 from nasvit_edge.units import show_bytes, show_count, show_ms
 
 _INSIDE, _BEYOND, _WINNER, _MEASURED = "within the limits", "a little more time", "the winner", "measured"
@@ -18,18 +21,18 @@ _COLOURS = {_INSIDE: "#2b6cb0", _BEYOND: "#a0aec0", _WINNER: "#c53030", _MEASURE
 _TIPS = ("subnet", "latency", "interval", "accuracy", "MACs", "parameters", "file")
 
 
-def write_html(result: dict[str, Any], path: Path, title: str, remarks: list[str]) -> None:
-    """A page that shows a subnet where the pointer rests; `result` is the content of a result file.
+def write_html(result: ResultFile, path: Path, title: str, remarks: list[str]) -> None:
+    """A page that shows a subnet where the pointer rests.
 
     Raises:
         MissingExtraError: the extra `report` is not installed.
     """
-    facts = [("subnet", _subnet(result["best"])), ("predicted", _told(result["best"]))]
+    facts = [("subnet", result.best.config.line()), ("predicted", _told(result.best))]
     facts += [("notes" if i == 0 else "", remark) for i, remark in enumerate(remarks)]
-    page.write_page(path, title, facts, _chart(page.veiled(result)))
+    page.write_page(path, title, facts, _chart(_veiled(result)))
 
 
-def write_png(result: dict[str, Any], path: Path, title: str) -> None:
+def write_png(result: ResultFile, path: Path, title: str) -> None:
     """The same as a picture.
 
     Raises:
@@ -38,19 +41,23 @@ def write_png(result: dict[str, Any], path: Path, title: str) -> None:
     page.write_picture(path, title, _chart(result))
 
 
-def _chart(result: dict[str, Any]) -> Any:
+def _veiled(result: ResultFile) -> ResultFile:
+    return records.parse(ResultFile, page.veiled(records.content(result)), "result")
+
+
+def _chart(result: ResultFile) -> Any:
     altair = require("altair", "report")
     require("vl_convert", "report")
-    parts = [_front(altair, result), architecture(altair, result["stages"])]
+    parts = [_front(altair, result), architecture(altair, result.stages)]
     return altair.vconcat(*parts).resolve_scale(color="independent")
 
 
-def _front(altair: Any, result: dict[str, Any]) -> Any:
-    points = [*_points(result["front"], _INSIDE), *_points(result["beyond"], _BEYOND)]
-    best, measured = _points([result["best"]], _WINNER), _measured(result)
+def _front(altair: Any, result: ResultFile) -> Any:
+    points = [*_points(result.front, _INSIDE), *_points(result.beyond, _BEYOND)]
+    best, measured = _points([result.best], _WINNER), _measured(result)
     present = {p["what"]: _COLOURS[p["what"]] for p in [*points, *best, *measured]}
     x = altair.X("latency_ms:Q", title=_axis(result), scale=altair.Scale(zero=False))
-    quality = str(result.get("quality", "accuracy"))
+    quality = result.quality
     y = altair.Y("accuracy_percent:Q", title=f"{quality} (%)", scale=altair.Scale(zero=False))
     scale = altair.Scale(domain=list(present), range=list(present.values()))
     colour = altair.Color("what:N", title=None, scale=scale)
@@ -67,66 +74,55 @@ def _front(altair: Any, result: dict[str, Any]) -> Any:
         of(best).mark_point(size=180, filled=True, shape="diamond").encode(**places, tooltip=tips),
         of(measured).mark_point(size=70, shape="cross").encode(**places, tooltip=tips),
     ]
-    if result["best"]["low_ms"] is not None:
+    if result.best.low_ms is not None:
         layers.append(
             of(best).mark_rule(strokeWidth=2).encode(x="low_ms:Q", x2="high_ms:Q", y=y, color=colour)
         )
-    if result["budget_ms"] is not None:
-        budget = of([{"budget_ms": result["budget_ms"]}])
+    if result.budget_ms is not None:
+        budget = of([{"budget_ms": result.budget_ms}])
         layers.append(budget.mark_rule(strokeDash=[4, 4], color="#718096").encode(x="budget_ms:Q"))
     return altair.layer(*layers).properties(width=820, height=340).interactive()
 
 
-def _axis(result: dict[str, Any]) -> str:
-    setting = result["setting"]
-    threads = f"{setting['threads']} thread{'s' if setting['threads'] > 1 else ''}"
-    return f"predicted latency (ms): {setting['device']}, {setting['runtime']}, {threads}, {setting['precision']}"
+def _axis(result: ResultFile) -> str:
+    setting = result.setting
+    threads = f"{setting.threads} thread{'s' if setting.threads > 1 else ''}"
+    return f"predicted latency (ms): {setting.device}, {setting.runtime}, {threads}, {setting.precision}"
 
 
-def _points(candidates: list[dict[str, Any]], what: str) -> list[dict[str, Any]]:
+def _points(candidates: Sequence[SavedCandidate], what: str) -> list[dict[str, Any]]:
     return [
         {
             "what": what,
-            "latency_ms": c["latency_ms"],
-            "low_ms": c["low_ms"],
-            "high_ms": c["high_ms"],
-            "accuracy_percent": 100 * c["accuracy"],
-            "subnet": _subnet(c),
-            "latency": show_ms(c["latency_ms"]),
-            "interval": _interval(c),
-            "accuracy": f"{c['accuracy']:.2%}",
-            "MACs": show_count(c["macs"]),
-            "parameters": show_count(c["parameters"]),
-            "file": f"about {show_bytes(c['bytes'])}",
+            "latency_ms": c.latency_ms,
+            "low_ms": c.low_ms,
+            "high_ms": c.high_ms,
+            "accuracy_percent": 100 * c.accuracy,
+            "subnet": c.config.line(),
+            "latency": show_ms(c.latency_ms),
+            "interval": c.interval() or "unknown",
+            "accuracy": f"{c.accuracy:.2%}",
+            "MACs": show_count(c.macs),
+            "parameters": show_count(c.parameters),
+            "file": f"about {show_bytes(c.bytes)}",
         }
         for c in candidates
     ]
 
 
-def _measured(result: dict[str, Any]) -> list[dict[str, Any]]:
+def _measured(result: ResultFile) -> list[dict[str, Any]]:
     """Confirmed subnets at the median that was measured."""
-    rows = result.get("confirmation", {}).get("subnets", [])
+    rows = result.confirmation.subnets if result.confirmation else ()
     found = _points(rows, _MEASURED)
     for point, row in zip(found, rows, strict=True):
-        took = f"measured {show_ms(row['median_ms'])}, p90 {show_ms(row['p90_ms'])}"
+        took = f"measured {show_ms(row.median_ms)}, p90 {show_ms(row.p90_ms)}"
         point |= {
-            "latency_ms": row["median_ms"],
-            "latency": f"{took}; predicted {show_ms(row['latency_ms'])}",
+            "latency_ms": row.median_ms,
+            "latency": f"{took}; predicted {show_ms(row.latency_ms)}",
         }
     return found
 
 
-def _interval(c: dict[str, Any]) -> str:
-    return "unknown" if c["low_ms"] is None else f"{show_ms(c['low_ms'])} .. {show_ms(c['high_ms'])}"
-
-
-def _told(c: dict[str, Any]) -> str:
-    sizes = f"{show_count(c['macs'])} MACs, {show_count(c['parameters'])} parameters"
-    return f"{show_ms(c['latency_ms'])} (90 % interval {_interval(c)}), {c['accuracy']:.2%}, {sizes}"
-
-
-def _subnet(c: dict[str, Any]) -> str:
-    config = c["config"]
-    names = ("width", "depth", "kernel_size", "expand_ratio")
-    lists = " ".join(f"{name[0]}:{'-'.join(map(str, config[name]))}" for name in names)
-    return f"r:{config['resolution']} {lists}"
+def _told(c: SavedCandidate) -> str:
+    sizes = f"{show_count(c.macs)} MACs, {show_count(c.parameters)} parameters"
+    return f"{show_ms(c.latency_ms)} (90 % interval {c.interval() or 'unknown'}), {c.accuracy:.2%}, {sizes}"

@@ -166,11 +166,11 @@ def _about(report: Report, results: list[Result]) -> _Properties:
     """What was measured, and by which rule."""
     found = {"alpha": _number(report.rule.alpha), "min_effect": _number(report.rule.min_effect)}
     for result in results:
-        run = result.raw["run"]
-        own = {"tool_version": run["tool_version"], "git_sha": run.get("git_sha"), "url": run.get("ci_url")}
-        own |= {"run": run["uuid"], "threads": result.threads, "rounds": result.rounds}
+        run = result.run
+        own: dict[str, object] = {"tool_version": run.tool_version, "git_sha": run.git_sha, "url": run.ci_url}
+        own |= {"run": run.uuid, "threads": result.threads, "rounds": result.rounds}
         own |= {a.runtime: a.runtime_version for a in result.artifacts if a.runtime_version}
-        own |= {f"device.{key}": value for key, value in list(result.raw["device"]["about"].items())[:30]}
+        own |= {f"device.{key}": value for key, value in list(result.measurer.about.items())[:30]}
         found |= {plain(key): plain(value, 400) for key, value in own.items() if value not in (None, "")}
     return found
 
@@ -178,7 +178,7 @@ def _about(report: Report, results: list[Result]) -> _Properties:
 def _moment(result: Result) -> str | None:
     """When it was measured, as the format has it: UTC, without a zone."""
     try:
-        found = datetime.datetime.fromisoformat(result.raw["run"]["utc"])
+        found = datetime.datetime.fromisoformat(result.run.utc)
         utc = found if found.tzinfo is None else found.astimezone(datetime.UTC)
     except (ValueError, OverflowError):
         return None

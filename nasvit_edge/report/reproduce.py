@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
 
 from nasvit_edge import files
 from nasvit_edge.benchmark.metrics import METRICS
 from nasvit_edge.benchmark.plan import Protocol
 from nasvit_edge.benchmark.report import Report
-from nasvit_edge.benchmark.result import Result
+from nasvit_edge.benchmark.result import Result, SavedProtocol
 from nasvit_edge.benchmark.statistics import ALPHA, MIN_EFFECT
 from nasvit_edge.benchmark.verdicts import Rule, candidates
 from nasvit_edge.report.labels import plain
@@ -39,19 +38,18 @@ def _benchmark(result: Result) -> str:
     runtimes = {artifact.runtime for _, artifact in chosen}
     if len(runtimes) == 1:
         words.append(f"--runtime {_word(*runtimes)}")
-    words += [f"--rounds {result.rounds}", f"--threads {result.threads}", *_protocol(result.raw["protocol"])]
+    words += [f"--rounds {result.rounds}", f"--threads {result.threads}", *_protocol(result.protocol)]
     return " ".join([*words, f"--out {_word(result.path)}"])
 
 
-def _protocol(protocol: dict[str, Any]) -> list[str]:
+def _protocol(protocol: SavedProtocol) -> list[str]:
     """What is not as usual."""
     usual = Protocol()
-    seconds, seed = protocol.get("seconds"), protocol.get("seed")
     found = []
-    if isinstance(seconds, int | float) and 0 < seconds <= 600 and seconds != usual.seconds:
-        found.append(f"--seconds {seconds:g}")
-    if type(seed) is int and seed != usual.seed:
-        found.append(f"--seed {_word(seed)}")
+    if protocol.seconds and protocol.seconds <= 600 and protocol.seconds != usual.seconds:
+        found.append(f"--seconds {protocol.seconds:g}")
+    if protocol.seed is not None and protocol.seed != usual.seed:
+        found.append(f"--seed {_word(protocol.seed)}")
     return found
 
 
@@ -65,8 +63,8 @@ def _rule(rule: Rule) -> list[str]:
 
 
 def _path(result: Result, place: int) -> str:
-    path = result.raw["artifacts"][place].get("path")
-    return _word(path if isinstance(path, str) and path else result.artifacts[place].name)
+    artifact = result.artifacts[place]
+    return _word(artifact.path or artifact.name)
 
 
 def _word(value: object) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from nasvit_edge.searching.limits import violation
+from nasvit_edge.searching.saved import SameMacs
 from nasvit_edge.searching.search import Candidate, Problem
 
 _DRAWN = 20_000
@@ -14,13 +13,8 @@ _NEAR = 0.03  # MACs this near are the same
 _FEWEST = 30
 
 
-def same_macs(problem: Problem, best: Candidate, seed: int, accuracy_error: float) -> dict[str, Any] | None:
-    """The median of random subnets with the winner's MACs, within the limits on sizes; None where there are too few, or accuracy is measured.
-
-    Returns:
-        `count`, their median `latency_ms` and `accuracy`; `faster` (share) and `better` (fraction) are the winner's
-        gains; `latency_error` and `accuracy_error` what these are good to; `*_above` what of a gain is above that.
-    """
+def same_macs(problem: Problem, best: Candidate, seed: int, accuracy_error: float) -> SameMacs | None:
+    """The median of random subnets with the winner's MACs, within the limits on sizes; None where there are too few, or accuracy is measured."""
     evaluator = problem.evaluator
     if evaluator.predictor is None:
         return None
@@ -36,14 +30,14 @@ def same_macs(problem: Problem, best: Candidate, seed: int, accuracy_error: floa
     composition = problem.tables[0].composition
     latency_error = None if composition is None else composition.error
     faster, better = 1 - best.latency_ms / latency, best.accuracy - accuracy
-    return {
-        "count": len(near.macs),
-        "latency_ms": latency,
-        "accuracy": accuracy,
-        "faster": faster,
-        "better": better,
-        "latency_error": latency_error,
-        "accuracy_error": accuracy_error,
-        "faster_above": None if latency_error is None else max(0.0, faster - latency_error),
-        "better_above": max(0.0, better - accuracy_error),
-    }
+    return SameMacs(
+        count=len(near.macs),
+        latency_ms=latency,
+        accuracy=accuracy,
+        faster=faster,
+        better=better,
+        latency_error=latency_error,
+        accuracy_error=accuracy_error,
+        faster_above=None if latency_error is None else max(0.0, faster - latency_error),
+        better_above=max(0.0, better - accuracy_error),
+    )

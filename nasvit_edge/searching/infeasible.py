@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nasvit_edge import records
 from nasvit_edge.errors import BudgetError
 from nasvit_edge.searching.evaluation import Evaluator, Values
 from nasvit_edge.searching.exact import ExactError, smallest
@@ -48,7 +49,7 @@ class Reach:
         return f"the {which} reachable {kind} here is {self.limit.show(self.best)}"
 
     def to_dict(self) -> dict[str, Any]:
-        return self.limit.to_dict() | {"best": self.best, "possible": self.possible}
+        return {**records.content(self.limit), "best": self.best, "possible": self.possible}
 
 
 class InfeasibleError(BudgetError):

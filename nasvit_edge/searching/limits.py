@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta
 
+from nasvit_edge.records import Figure, Record
 from nasvit_edge.searching.evaluation import Floats, Values
 from nasvit_edge.units import show_bytes, show_count, show_ms
 
+_Quantity = Annotated[
+    str,
+    Meta(
+        pattern=r"^((latency|high) [0-9]{1,3}|macs|parameters|bytes|peak|accuracy)$(?!\n)",
+        description="possible are latency I, high I, macs, parameters, bytes, peak, accuracy",
+    ),
+]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limit:
+
+class Limit(Record, frozen=True, kw_only=True, omit_defaults=False):
     """One limit: `factor` times the quantity is at most `bound` (for `accuracy`: at least).
 
     Attributes:
@@ -23,10 +31,10 @@ class Limit:
         factor: from a median to another quantile.
     """
 
-    quantity: str
-    bound: float
+    quantity: _Quantity
+    bound: Figure
     name: str
-    factor: float = 1.0
+    factor: Figure = 1.0
 
     def value(self, values: Values) -> Floats:
         """(n,): what is limited, for a population."""
@@ -46,9 +54,6 @@ class Limit:
         if self.quantity.split()[0] in ("latency", "high"):
             return show_ms(value)
         return show_bytes(value) if self.quantity in ("bytes", "peak") else show_count(value)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"name": self.name, "quantity": self.quantity, "bound": self.bound, "factor": self.factor}
 
 
 def quantity(values: Values, name: str) -> Floats:

@@ -69,10 +69,10 @@ class Genes:
         found: _Keys = rows.astype(np.uint64) @ np.array(radix, np.uint64)
         return found
 
-    def restricted(self) -> dict[str, list[int]]:
+    def restricted(self) -> dict[str, tuple[int, ...]]:
         """Gene name -> the choices that are allowed, where these are not all."""
         return {
-            gene.name: [gene.choices[int(c)] for c in choices]
+            gene.name: tuple(gene.choices[int(c)] for c in choices)
             for gene, choices in zip(self.space.genes, self.allowed, strict=True)
             if len(choices) < len(gene.choices)
         }

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from nasvit_edge.latency import LatencyTable, Prediction, check_choice
+from nasvit_edge.records import Figure, Record
 from nasvit_edge.searching.evaluation import Evaluator, Floats, Values
 from nasvit_edge.searching.evolution import MEASURED_EFFORT, Effort, State, evolve
 from nasvit_edge.searching.exact import LITTLE_WORK, MOST_WORK, ExactError, exact_front, smallest
@@ -50,8 +51,7 @@ class Candidate:
     peak_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gap:
+class Gap(Record, frozen=True, kw_only=True, omit_defaults=False):
     """How far an evolutionary search is from the exact front, both within the limits.
 
     Attributes:
@@ -59,8 +59,8 @@ class Gap:
         hypervolume: the share of the exact front's that was reached.
     """
 
-    accuracy: float
-    hypervolume: float
+    accuracy: Figure
+    hypervolume: Figure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

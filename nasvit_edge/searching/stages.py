@@ -2,70 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from msgspec import field
+from msgspec.structs import asdict
 
 from nasvit_edge.ops import Classifier, Labels, Lateral, Op, lower
+from nasvit_edge.records import Record
 from nasvit_edge.searching.evaluation import Evaluator, Floats, Place, Values, place_of
 from nasvit_edge.searching.population import Rows
+from nasvit_edge.searching.saved import Stage
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
 DECODER = "decoder"  # of a dense space, what `evaluation` calls the last place
 
 
-def explained(evaluator: Evaluator, config: SubnetConfig) -> dict[str, Any]:
-    """Shares of stages and effects of changes, as JSON; accuracies by the evaluator's source.
+class ExplainedStage(Stage, frozen=True, kw_only=True):
+    """A stage with what it brings: what the subnet would lose of its accuracy with the stage's own genes at their smallest."""
 
-    Returns:
-        `stages`: see `described`, each with `accuracy`: what the subnet would lose (a fraction) with the
-        stage's own genes at their smallest. `changes`: one gene moved to the next choice: `gene`, `from`, `to`,
-        `latency_ms`, `accuracy`, `parameters`, `macs` (differences). `latency_ms`, `accuracy`: the subnet's own;
-        `offset_ms`: the part of its latency that is there whatever the ops.
+    accuracy: float
+
+
+class Change(Record, frozen=True, kw_only=True):
+    """A gene moved to the next choice, and by how much that changes the subnet."""
+
+    gene: str
+    old: int = field(name="from")
+    new: int = field(name="to")
+    latency_ms: float
+    accuracy: float
+    parameters: int
+    macs: int
+
+
+class Explained(Record, frozen=True, kw_only=True):
+    """Shares of stages and effects of changes; accuracies by the evaluator's source.
+
+    Attributes:
+        latency_ms, accuracy: the subnet's own. `offset_ms`: the part of its latency that is there whatever the ops.
+        quality: what accuracies are, where that is another.
     """
+
+    latency_ms: float
+    accuracy: float
+    offset_ms: float
+    stages: tuple[ExplainedStage, ...]
+    changes: tuple[Change, ...]
+    config: SubnetConfig
+    table: str = ""
+    result: str = ""
+    quality: str = "accuracy"
+
+
+def explained(evaluator: Evaluator, config: SubnetConfig) -> Explained:
+    """Why a subnet is what it is; each stage with what it brings."""
     row = evaluator.genes.rows([config])[0]
     without = [_smallest(evaluator, row, place) for place in evaluator.places]
     near, moves = _steps(evaluator, row)
     values = evaluator(np.concatenate([row[None], np.array(without, np.int8), near]))
     own, count = values[0], len(without)
-    stages = described(evaluator, config)
-    for stage, less in zip(stages, values.accuracy[1 : 1 + count], strict=True):
-        stage["accuracy"] = float(own.accuracy - less)
-    changes = [_change(move, own, values[1 + count + i]) for i, move in enumerate(moves)]
-    return {
-        "latency_ms": float(own.latency_ms[0]),
-        "accuracy": float(own.accuracy),
-        "offset_ms": evaluator.fixed_ms(0),
-        "stages": stages,
-        "changes": changes,
-    }
+    stages = zip(described(evaluator, config), values.accuracy[1 : 1 + count], strict=True)
+    return Explained(
+        latency_ms=float(own.latency_ms[0]),
+        accuracy=float(own.accuracy),
+        offset_ms=evaluator.fixed_ms(0),
+        stages=tuple(
+            ExplainedStage(**asdict(stage), accuracy=float(own.accuracy - less)) for stage, less in stages
+        ),
+        changes=tuple(_change(move, own, values[1 + count + i]) for i, move in enumerate(moves)),
+        config=config,
+    )
 
 
-def described(evaluator: Evaluator, config: SubnetConfig) -> list[dict[str, Any]]:
-    """The stages of a subnet in order, with what they take.
-
-    Returns:
-        For each: `name`, `blocks` (`mbconv`, `transformer`, ...), `side` (of its output; 1 for the head; of a dense space
-        [height, width]), `width`, `genes` (kind -> choice), `latency_ms` (by the first table, its part of what weights cost beyond the
-        cache included, what every subnet takes aside), `parameters`, `macs`, and `latency_share`, `parameter_share`.
-    """
+def described(evaluator: Evaluator, config: SubnetConfig) -> tuple[Stage, ...]:
+    """The stages of a subnet in order, with what they take."""
     row = evaluator.genes.rows([config])[0]
     sums = np.array([place.sums[_at(place, row)] for place in evaluator.places])
     latency = _latency(evaluator, sums)
     parameters, macs = (sums[:, evaluator.at(name)] for name in ("parameters", "macs"))
     total = latency.sum() + evaluator.fixed_ms(0)
-    return [
-        _shape(evaluator, config, place)
-        | {
-            "latency_ms": float(latency[i]),
-            "latency_share": float(latency[i] / total),
-            "parameters": int(parameters[i]),
-            "parameter_share": float(parameters[i] / parameters.sum()),
-            "macs": int(macs[i]),
-        }
+    return tuple(
+        Stage(
+            **_shape(evaluator, config, place),
+            latency_ms=float(latency[i]),
+            latency_share=float(latency[i] / total),
+            parameters=int(parameters[i]),
+            parameter_share=float(parameters[i] / parameters.sum()),
+            macs=int(macs[i]),
+        )
         for i, place in enumerate(evaluator.places)
-    ]
+    )
 
 
 def _latency(evaluator: Evaluator, sums: Floats) -> Floats:
@@ -86,7 +114,7 @@ def _shape(evaluator: Evaluator, config: SubnetConfig, place: Place) -> dict[str
     own = [(space.genes[column], column) for column in _own(evaluator, place)]
     return {
         "name": DECODER if isinstance(ops[-1], Labels) else place.name,
-        "blocks": [_kind(op) for op in ops],
+        "blocks": tuple(_kind(op) for op in ops),
         **_output(space, ops),
         "genes": {gene.kind: gene.choices[int(row[column])] for gene, column in own},
     }
@@ -96,17 +124,16 @@ def _output(space: SearchSpace, ops: Sequence[Op]) -> dict[str, Any]:
     """`side` and `width` of what a place gives on; of a dense space `side` is [height, width], a decoder's `width` the classes."""
     last = next(op for op in reversed(ops) if not isinstance(op, Classifier | Lateral))
     if isinstance(last, Labels):
-        return {"side": list(last.out_shape()), "width": last.classes}
+        return {"side": last.out_shape(), "width": last.classes}
     shape = last.out_shape()
-    side = list(shape[1:]) if space.is_dense else shape[1] if len(shape) > 1 else 1
+    side = shape[1:] if space.is_dense else shape[1] if len(shape) > 1 else 1
     return {"side": side, "width": shape[0]}
 
 
-def grid(stage: Mapping[str, Any]) -> str:
-    """`16x16x72`, from what `described` says of a stage."""
-    side = stage["side"]
-    height, width = side if isinstance(side, list) else (side, side)
-    return f"{height}x{width}x{stage['width']}"
+def grid(stage: Stage) -> str:
+    """`16x16x72`."""
+    height, width = (stage.side, stage.side) if isinstance(stage.side, int) else stage.side
+    return f"{height}x{width}x{stage.width}"
 
 
 def _own(evaluator: Evaluator, place: Place) -> list[int]:
@@ -143,14 +170,14 @@ def _steps(evaluator: Evaluator, row: Any) -> tuple[Rows, list[tuple[str, int, i
     return np.array(rows, np.int8).reshape(len(rows), len(row)), moves
 
 
-def _change(move: tuple[str, int, int], before: Values, after: Values) -> dict[str, Any]:
+def _change(move: tuple[str, int, int], before: Values, after: Values) -> Change:
     gene, old, new = move
-    return {
-        "gene": gene,
-        "from": old,
-        "to": new,
-        "latency_ms": float(after.latency_ms[0] - before.latency_ms[0]),
-        "accuracy": float(after.accuracy - before.accuracy),
-        "parameters": int(after.parameters - before.parameters),
-        "macs": int(after.macs - before.macs),
-    }
+    return Change(
+        gene=gene,
+        old=old,
+        new=new,
+        latency_ms=float(after.latency_ms[0] - before.latency_ms[0]),
+        accuracy=float(after.accuracy - before.accuracy),
+        parameters=int(after.parameters - before.parameters),
+        macs=int(after.macs - before.macs),
+    )

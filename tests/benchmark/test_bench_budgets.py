@@ -87,18 +87,25 @@ def test_what_was_not_measured_validly_cannot_keep_a_budget(tmp_path):
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("", "schema = 1"),
-        ("schema = 2\n[[budget]]\nsize = '1MB'", "schema = 1"),
-        ("schema = 1\nbudget = 3", "schema = 1"),
+        ("", "key 'schema' is missing"),
+        ("schema = 1", "key 'budget' is missing"),
+        ("schema = 2\n[[budget]]\nsize = '1MB'", "has schema 2; this version reads schema 1"),
+        ("schema = 1\nbudget = 3", "key 'budget' is 3; it has to be a list"),
         ("schema = 1\n[[budget]]", "has no limit"),
-        ("schema = 1\n[[budget]]\nlatency = '1ms'", "unknown key 'latency'"),
+        (
+            "schema = 1\n[[budget]]\nlatency = '1ms'",
+            r"key 'budget\[0\].latency' is unknown; possible are device, artifact",
+        ),
         ("schema = 1\n[[budget]]\nlatency_p50 = 20", "text with a unit"),
         ("schema = 1\n[[budget]]\nlatency_p50 = '20'", "latency_p50"),
-        ("schema = 1\n[[budget]]\nsize = { max = '1MB', level = 'fatal' }", "'fatal'"),
-        ("schema = 1\n[[budget]]\nsize = { level = 'warn' }", "possible is"),
+        (
+            "schema = 1\n[[budget]]\nsize = { max = '1MB', level = 'fatal' }",
+            r"key 'budget\[0\].size.level' is 'fatal'; possible are error, warn",
+        ),
+        ("schema = 1\n[[budget]]\nsize = { level = 'warn' }", r"key 'budget\[0\].size.max' is missing"),
         ("schema = 1\n[[budget]]\nfallback_ops = -1", "a count"),
         ("schema = 1\n[[budget]]\ndevice = 3\nsize = '1MB'", "a name is expected"),
-        ("schema = 1\nbudget = [1]", "no table"),
+        ("schema = 1\nbudget = [1]", r"key 'budget\[0\]' is 1; it has to be a table"),
     ],
 )
 def test_a_file_that_is_wrong_is_one_line(tmp_path, text, match):

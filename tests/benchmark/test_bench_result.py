@@ -118,5 +118,5 @@ def test_the_share_in_int8_is_a_share_and_may_be_missing(tmp_path):
         content = copy.deepcopy(GOOD)
         content["artifacts"][0]["int8_macs"] = wrong
         path.write_text(json.dumps(content))
-        with pytest.raises(ResultError, match="no share"):
+        with pytest.raises(ResultError, match="a number from 0 to 1"):
             read_result(path)

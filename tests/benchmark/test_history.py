@@ -21,6 +21,7 @@ from conftest import one_line, only_user_errors
 from history_points import points
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from nasvit_edge.benchmark import history
 from nasvit_edge.benchmark.history import Point, append, read_history, series
@@ -58,8 +59,8 @@ def test_what_was_appended_is_read_again_with_value_and_interval(made, tmp_path)
         point = found[cell.artifact.name, cell.metric.name]
         assert (point.value, point.low, point.high) == (cell.value.value, cell.value.low, cell.value.high)
         assert (point.runtime_version, point.threads, point.sha256) == ("1.30.0", 1, "0" * 64)
-        run = made.results[0].raw["run"]
-        assert (point.uuid, point.utc, point.git_sha) == (run["uuid"], run["utc"], run["git_sha"])
+        run = made.results[0].run
+        assert (point.uuid, point.utc, point.git_sha) == (run.uuid, run.utc, run.git_sha)
 
 
 def test_baselines_of_the_run_are_not_kept(made, lines):
@@ -232,8 +233,8 @@ def test_who_holds_the_lock_for_too_long_is_not_waited_for(made, tmp_path, monke
 def _append_forever(path: Path, made: Report, name: str) -> None:
     (result,) = made.results
     for number in range(10**6):
-        run = result.raw["run"] | {"uuid": f"{name}-{number}"}
-        append(path, replace(made, results=(replace(result, raw=result.raw | {"run": run}),)))
+        run = structs.replace(result.run, uuid=f"{name}-{number}")
+        append(path, replace(made, results=(replace(result, run=run),)))
 
 
 def test_a_kill_at_any_moment_leaves_whole_runs(made, tmp_path):
@@ -262,25 +263,25 @@ def _changed(line: bytes, **changes) -> bytes:
         ({"value": float("nan")}, "NaN is not a number"),
         ({"value": float("inf")}, "Infinity is not a number"),
         ({"low": float("-inf")}, "-Infinity is not a number"),
-        ({"value": -1.0}, "'value' is -1.0"),
-        ({"value": True}, "'value' is True"),
-        ({"value": "10"}, "'value' is '10'"),
-        ({"value": 10**400}, "too large"),
-        ({"low": None}, "'low' is None"),
+        ({"value": -1.0}, "key 'value' is -1.0; a number that is not negative"),
+        ({"value": True}, "key 'value' is True"),
+        ({"value": "10"}, "key 'value' is '10'"),
+        ({"value": 10**400}, "key 'value' is 1000"),
+        ({"low": None}, "the interval has one end"),
         ({"low": 1e9}, "is not between its ends"),
-        ({"metric": "speed"}, "metric is 'speed'; there are latency_p50"),
-        ({"metric": ["size"]}, "unhashable"),
-        ({"threads": 0}, "threads is '0'"),
-        ({"threads": 1.0}, "threads is '1.0'"),
-        ({"device": ""}, "device is ''"),
-        ({"device": "\ud800"}, "surrogates not allowed"),
-        ({"git_sha": 7}, "git_sha is '7'"),
-        ({"utc": "yesterday"}, "isoformat"),
-        ({"utc": "0001-01-01T00:00:00+23:00"}, "utc is"),
-        ({"utc": "9999-12-31T23:59:59-23:00"}, "utc is"),
-        ({"schema": 0}, "schema is '0'"),
-        ({"schema": "1"}, "schema is '1'"),
-        ({"schema": True}, "schema is 'True'"),
+        ({"metric": "speed"}, "key 'metric' is 'speed'; possible are latency_p50"),
+        ({"metric": ["size"]}, "key 'metric' is a list of 1"),
+        ({"threads": 0}, "key 'threads' is 0"),
+        ({"threads": 1.0}, "key 'threads' is 1.0"),
+        ({"device": ""}, "key 'device' is ''; a text of 1 to 4096 characters"),
+        ({"device": "\ud800"}, "key 'device' is '\\ud800'"),
+        ({"git_sha": 7}, "key 'git_sha' is 7"),
+        ({"utc": "yesterday"}, "key 'utc' is 'yesterday'; a moment from 1970 to 2100"),
+        ({"utc": "0001-01-01T00:00:00+23:00"}, "key 'utc' is"),
+        ({"utc": "9999-12-31T23:59:59-23:00"}, "key 'utc' is"),
+        ({"schema": 0}, "has schema 0; this version reads schema 1"),
+        ({"schema": "1"}, "has schema '1'"),
+        ({"schema": True}, "has schema True"),
         ({"note": 1}, "key 'note' is unknown"),
         ({"sha256": "gone"}, "key 'sha256' is missing"),
     ],
@@ -288,7 +289,7 @@ def _changed(line: bytes, **changes) -> bytes:
 def test_damage_names_file_and_line(lines, tmp_path, change, said):
     first, *rest = lines.splitlines(keepends=True)
     (tmp_path / "h.jsonl").write_bytes(first + _changed(rest[0], **change) + b"".join(rest[1:]))
-    with pytest.raises(NasvitEdgeError, match=r"h\.jsonl', line 2 is damaged") as caught:
+    with pytest.raises(NasvitEdgeError, match=r"h\.jsonl', line 2.* damaged.*delete the line") as caught:
         read_history(tmp_path / "h.jsonl")
     assert said in one_line(caught)
 
@@ -297,7 +298,9 @@ def test_damage_names_file_and_line(lines, tmp_path, change, said):
 def test_a_line_that_is_no_object_is_damage(lines, tmp_path, text):
     (tmp_path / "h.jsonl").write_bytes(lines + text)
     number = len(lines.splitlines()) + 1
-    assert f"line {number} is damaged" in only_user_errors(read_history, tmp_path / "h.jsonl")
+    said = only_user_errors(read_history, tmp_path / "h.jsonl")
+    assert f"line {number}" in said
+    assert "delete the line" in said
 
 
 def test_a_newer_schema_is_named(lines, tmp_path):
@@ -328,26 +331,6 @@ def test_a_damaged_history_is_points_or_one_line(made, lines, tmp_path_factory, 
         assert set(found) <= set(read_history(path))
 
 
-_json = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
-    max_leaves=4,
-)
-
-
-_keys = st.sampled_from([*Point.__dataclass_fields__, "schema"])
-
-
-@given(changes=st.dictionaries(_keys, _json, max_size=3))
-def test_a_line_of_any_values_is_a_point_or_one_line(lines, tmp_path_factory, changes):
-    path = tmp_path_factory.getbasetemp() / "values.jsonl"
-    path.write_bytes(_changed(lines.splitlines()[0], **changes))
-    found = only_user_errors(read_history, path)
-    if not isinstance(found, str):
-        assert all(0 <= point.value < float("inf") for point in found)
-        assert all(point.low is None or point.low <= point.value <= point.high for point in found)
-
-
 @given(content=st.binary(max_size=100))
 def test_any_other_file_is_one_line_or_nothing(content, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "foreign.jsonl"
@@ -370,7 +353,9 @@ def test_series_hold_every_point_once_in_order_of_time(when, seed):
     rng = random.Random(seed)
     hours = [rng.choice(["", "Z", "+05:30", "-08:00"]) for _ in when]
     listed = [
-        replace(p, utc=f"{w.isoformat()}{hour}", artifact=rng.choice("ab"), runtime_version=rng.choice("12"))
+        structs.replace(
+            p, utc=f"{w.isoformat()}{hour}", artifact=rng.choice("ab"), runtime_version=rng.choice("12")
+        )
         for p, w, hour in zip(points([1.0] * len(when)), when, hours, strict=True)
     ]
     found = series(listed)
@@ -383,4 +368,4 @@ def test_series_hold_every_point_once_in_order_of_time(when, seed):
 
 def test_a_point_is_what_others_build_on():
     names = "utc git_sha uuid device runtime runtime_version threads precision artifact metric value low high sha256"
-    assert list(Point.__dataclass_fields__) == names.split()
+    assert list(Point.__struct_fields__) == ["schema", *names.split()]

@@ -11,6 +11,7 @@ import pytest
 from history_points import points
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from nasvit_edge.benchmark.history import steps
 from nasvit_edge.benchmark.steps import LEAST, fit, levels
@@ -96,10 +97,7 @@ def test_fewer_than_six_runs_have_no_step():
 
 def test_runs_that_are_known_badly_make_no_step():
     values = [10.0] * 10 + [10.6] * 10
-    wide = points(values)
-    for i, point in enumerate(wide):
-        object.__setattr__(point, "low", values[i] / 1.3)
-        object.__setattr__(point, "high", values[i] * 1.3)
+    wide = [replace(p, low=p.value / 1.3, high=p.value * 1.3) for p in points(values)]
     assert steps(points(values)) == [10]
     assert steps(wide) == []
 

@@ -17,13 +17,15 @@ import pytest
 import yaml
 from comment_server import TOKEN, serving
 from conftest import require_program
+from made_up import SETTING, result_of
+from msgspec.structs import replace
 
+from nasvit_edge import records
 from nasvit_edge.benchmark.budgets import read_budgets
 from nasvit_edge.benchmark.history import read_history
 from nasvit_edge.export.artifact import sidecar_path
 from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.report.bench_markdown import MARKER
-from nasvit_edge.searching.result import SCHEMA, Setting
 from nasvit_edge.space import load_space
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -413,13 +415,10 @@ def _git(folder, *words):
 
 def _search_result():
     """A result of the bundled supernet: its smallest subnet."""
-    kinds = {"str": "x", "int": 1, "float": 0.0, "bool": False}
-    blank = {name: kinds.get(str(kind)) for name, kind in Setting.__annotations__.items()}
-    own = {"space": "nano", "supernet": "nano", "calibration": "bundled", "device": "host", "tables": []}
-    own |= {"runtime": "onnxruntime", "precision": "fp32", "accuracy_source": "measured"}
-    best = {"config": load_space("nano").smallest().to_dict(), "latency_ms": 1.0, "accuracy": 0.9}
-    found = {"schema": SCHEMA, "kind": "search result", "setting": blank | own}
-    return json.dumps(found | {"best": best, "front": [best], "limits": []})
+    own = {"space": "nano", "supernet": "nano", "calibration": "bundled", "accuracy": None}
+    setting = replace(SETTING, **own, accuracy_sha256=None, accuracy_source="measured")
+    made = result_of(setting, load_space("nano").smallest(), 1.0, 0.9)
+    return json.dumps(records.content(made) | {"seal": ""})
 
 
 @pytest.fixture

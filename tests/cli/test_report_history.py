@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import asdict, replace
 
 import bench_results
 import numpy as np
@@ -15,8 +14,10 @@ from conftest import require_tool
 from history_points import points
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from typer.testing import CliRunner
 
+from nasvit_edge import records
 from nasvit_edge.cli import app
 from nasvit_edge.report import history_page
 from nasvit_edge.report.history_line import BLOCKS, line_of, sparkline, summary
@@ -31,7 +32,7 @@ def call(path, *options):
 
 
 def written(path, *listed):
-    lines = [json.dumps({"schema": 1} | asdict(point)) for own in listed for point in own]
+    lines = [json.dumps(records.content(point)) for own in listed for point in own]
     path.write_text("".join(f"{line}\n" for line in lines))
     return path
 
@@ -148,7 +149,7 @@ def test_a_damaged_line_is_one_line(path):
     path.write_text(path.read_text() + "{}\n")
     made = call(path)
     assert made.exit_code == 2
-    assert re.search(r"error: history '.*h\.jsonl', line 63 is damaged", made.stderr)
+    assert re.search(r"error: history '.*h\.jsonl', line 63: .*the line is damaged", made.stderr)
 
 
 def test_names_cannot_speak_to_the_terminal(path):

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,7 +74,7 @@ class Thread:
 
 @pytest.mark.slow
 def test_a_profile_over_tls_goes_on_where_the_mac_was_stopped(tmp_path, tmp_path_factory):
-    device, seen = replace(load_device("mac"), address="127.0.0.1"), []
+    device, seen = load_device("mac").at("127.0.0.1", None), []
 
     def progress(done, total, detail):
         seen.extend([done] if detail == "measuring" else [])
@@ -126,7 +125,7 @@ class Process:
 
 @pytest.mark.slow
 def test_a_profile_of_a_program_that_is_killed_and_started_again_loses_nothing(tmp_path, tmp_path_factory):
-    device, client, seen = replace(load_device("mac"), address="127.0.0.1"), Process(), []
+    device, client, seen = load_device("mac").at("127.0.0.1", None), Process(), []
 
     def progress(done, total, detail):
         if detail == "measuring":

@@ -56,13 +56,13 @@ def test_however_wrong_the_table_is_the_winner_is_measured_within_the_budget(fac
     with pytest.MonkeyPatch.context() as monkeypatch:
         asked = machine(monkeypatch, factor, noise)
         found = confirm.go(prepared(budget), 0, PLAN, 5)
-    assert found["status"] == "confirmed"
-    assert found["best"]["p90_ms"] <= budget
-    assert found["budget_ms"] == budget
-    assert len(set(asked)) == len(asked) == len(found["confirmation"]["subnets"])
-    inside = [row for row in found["confirmation"]["subnets"] if row["inside"]]
-    assert found["best"]["accuracy"] == max(row["accuracy"] for row in inside)
-    assert found["confirmation"]["factor"] == pytest.approx(1.02 * factor, rel=noise + 1e-6)
+    assert found.status == "confirmed"
+    assert found.best.p90_ms <= budget
+    assert found.budget_ms == budget
+    assert len(set(asked)) == len(asked) == len(found.confirmation.subnets)
+    inside = [row for row in found.confirmation.subnets if row.inside]
+    assert found.best.accuracy == max(row.accuracy for row in inside)
+    assert found.confirmation.factor == pytest.approx(1.02 * factor, rel=noise + 1e-6)
 
 
 def test_a_faster_machine_than_the_table_s_gets_a_larger_subnet(monkeypatch):
@@ -70,8 +70,8 @@ def test_a_faster_machine_than_the_table_s_gets_a_larger_subnet(monkeypatch):
     best = []
     for factor in (0.7, 1.3):
         machine(monkeypatch, factor)
-        best.append(confirm.go(prepared(budget), 0, PLAN, 3, "median")["best"])
-    assert best[0]["accuracy"] > best[1]["accuracy"]
+        best.append(confirm.go(prepared(budget), 0, PLAN, 3, "median").best)
+    assert best[0].accuracy > best[1].accuracy
 
 
 def test_a_budget_that_nothing_was_measured_within_says_what_was_fastest(monkeypatch):
@@ -113,6 +113,6 @@ def test_a_real_machine_confirms(tmp_path):
     said = []
     ready = prepare(request, said.append, lambda *a: None)
     found = confirm.go(ready, 0, PLAN, 2, "median", note=said.append)
-    assert found["status"] == "confirmed"
-    assert found["best"]["median_ms"] <= budget
+    assert found.status == "confirmed"
+    assert found.best.median_ms <= budget
     assert any("round 1: measured 2" in line for line in said)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 from made_up import COMPOSITION, SETTING, table
+from msgspec.structs import replace
 
 import nasvit_edge as ne
 from nasvit_edge import files, records
@@ -15,7 +15,7 @@ from nasvit_edge.flows import explain as flow
 from nasvit_edge.flows import shown
 from nasvit_edge.searching.accuracy import predictor_path
 from nasvit_edge.searching.evolution import Effort
-from nasvit_edge.searching.result import to_json
+from nasvit_edge.searching.result import file_of, read_result
 from nasvit_edge.searching.search import search
 from nasvit_edge.space import load_space
 
@@ -36,7 +36,7 @@ def searched(tmp_path, monkeypatch):
     setting = replace(
         SETTING, table_sha256=files.sha256(path), accuracy_sha256=files.sha256(predictor_path("nasvit"))
     )
-    (tmp_path / "s.json").write_text(json.dumps(to_json(result, setting)))
+    records.write(tmp_path / "s.json", file_of(result, setting))
     return tmp_path / "s.json", path
 
 
@@ -45,8 +45,8 @@ def test_a_result_is_explained_by_stages_and_changes(searched):
     found = flow.explain(*searched, said.append)
     assert not said
     saved = json.loads(searched[0].read_text())["best"]
-    assert found["latency_ms"] == pytest.approx(saved["latency_ms"])
-    assert found["accuracy"] == pytest.approx(saved["accuracy"])
+    assert found.latency_ms == pytest.approx(saved["latency_ms"])
+    assert found.accuracy == pytest.approx(saved["accuracy"])
     assert len(flow.stage_rows(found)) == 9
     assert {len(row) for row in flow.stage_rows(found)} == {len(flow.STAGE_COLUMNS)}
     assert {len(row) for row in flow.change_rows(found)} == {len(flow.CHANGE_COLUMNS)}
@@ -74,16 +74,14 @@ def test_a_table_that_is_not_found_is_to_be_named(searched):
 
 
 def test_a_result_is_shown_in_words_and_characters(searched):
-    raw = json.loads(searched[0].read_text()) | {"same_macs": None, "stages": []}
-    assert "predicted, not measured" in shown.title(raw)
-    assert f"(latency {shown.show_ms(raw['budget_ms'])})" in shown.title(raw)
-    picture = shown.plot(raw)
+    result = read_result(searched[0]).file
+    assert "predicted, not measured" in shown.title(result)
+    assert f"(latency {shown.show_ms(result.budget_ms)})" in shown.title(result)
+    picture = shown.plot(result)
     assert picture.count("O") >= 1
     assert "\x1b" not in picture
     assert max(map(len, picture.splitlines())) <= 80
-    near = shown.around(raw)
-    latencies = [c["latency_ms"] for c in near]
+    latencies = [c.latency_ms for c in shown.around(result)]
     assert latencies == sorted(latencies)
-    assert any("exact" in line for line in shown.remarks(raw))
-    raw["front"] = raw["front"][:1]
-    assert shown.plot(raw) == ""
+    assert any("exact" in line for line in shown.remarks(result))
+    assert shown.plot(replace(result, front=result.front[:1])) == ""

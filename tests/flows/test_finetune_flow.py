@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, edited, one_line, require_module
-from made_up import SETTING, table
+from made_up import SETTING, result_of, table
+from msgspec import structs
 
 from nasvit_edge import records
 from nasvit_edge.errors import NasvitEdgeError
@@ -26,7 +27,7 @@ from nasvit_edge.flows import evaluate as evaluating
 from nasvit_edge.flows.answering import Asked
 from nasvit_edge.model.checkpoint import load_supernet, random_supernet, save_supernet
 from nasvit_edge.model.narrow import narrowed
-from nasvit_edge.searching.result import SCHEMA, read_result, sealed
+from nasvit_edge.searching.result import read_result
 from nasvit_edge.space import load_space, space_toml
 from nasvit_edge.train.finetune import taken
 
@@ -172,21 +173,10 @@ def _searched(tmp_path):
     folder = tmp_path / "latency_tables"
     folder.mkdir()
     records.write(folder / "host-onnxruntime-1t-fp32-tiny.json", made.file)
-    setting = replace(SETTING, space="tiny.toml", supernet="random:1", calibration="bundled")
-    best = {
-        "config": space.largest().to_dict(),
-        "latency_ms": made.predict(space.largest()).ms,
-        "accuracy": 0.5,
-    }
-    raw = {
-        "schema": SCHEMA,
-        "kind": "search result",
-        **sealed(setting),
-        "best": best,
-        "front": [best],
-        "limits": [],
-    }
-    (tmp_path / "search.json").write_text(json.dumps(raw))
+    setting = structs.replace(SETTING, space="tiny.toml", supernet="random:1", calibration="bundled")
+    records.write(
+        tmp_path / "search.json", result_of(setting, space.largest(), made.predict(space.largest()).ms, 0.5)
+    )
     return tmp_path / "search.json"
 
 
@@ -204,13 +194,13 @@ def test_a_result_becomes_a_result_that_is_predicted_by_the_same_table_and_expor
         )
     )
     saved = read_result(tmp_path / "tuned" / "result.json")
-    assert saved.accuracy == found["after"]["fp32"]
-    assert saved.raw["finetuned"]["from"]["supernet"] == "random:1"
+    assert saved.best.accuracy == found["after"]["fp32"]
+    assert saved.file.finetuned.origin.supernet == "random:1"
     here = str(tmp_path / "latency_tables" / "host-onnxruntime-1t-fp32-tiny.json")
     predicted = tables.predict(tmp_path / "tuned" / "result.json", Asked(table=here), None, lambda line: None)
-    assert predicted["ms"] == pytest.approx(saved.latency_ms)
+    assert predicted["ms"] == pytest.approx(saved.best.latency_ms)
     told = explain.explain(tmp_path / "tuned" / "result.json", Path(here), lambda line: None)
-    assert (told["changes"], told["accuracy"]) == ([], saved.accuracy)
+    assert (told.changes, told.accuracy) == ((), saved.best.accuracy)
     made = export.export(_export(found, None, "onnx", "fp32", tmp_path / "m.onnx"), lambda line: None)
     assert made["passed"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nasvit_edge import data_sets
+from nasvit_edge.export.sidecar import Searched
 from nasvit_edge.flows import recalled
 from nasvit_edge.model.checkpoint import load_supernet, random_supernet
 from nasvit_edge.model.evaluate import calibrated
@@ -12,7 +13,17 @@ from nasvit_edge.model.subnet import materialise
 from nasvit_edge.space import load_space
 
 NANO = load_space("nano")
-SEARCH = {"accuracy": 0.9, "accuracy_uncertainty": 0.009, "accuracy_source": "measured on 1,000 images"}
+SEARCH = Searched(
+    predicted_ms=1.0,
+    accuracy=0.9,
+    device="host",
+    runtime="onnxruntime",
+    threads=1,
+    precision="fp32",
+    accuracy_source="measured on 1,000 images",
+    accuracy_uncertainty=0.009,
+    table_sha256="0" * 64,
+)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import TINIER, edited, one_line, require_module
 
+from nasvit_edge import records
 from nasvit_edge.benchmark.plan import Protocol
 from nasvit_edge.errors import NasvitEdgeError, TableError
 from nasvit_edge.export import verification
@@ -76,7 +77,7 @@ def _made(root, count):
     )
     prepared = searching.prepare(request, quiet, quiet)
     plan = searching.Plan(population=4, generations=1)
-    (root / f"{count}.json").write_text(json.dumps(searching.go(prepared, 0, plan)))
+    records.write(root / f"{count}.json", searching.go(prepared, 0, plan))
     made = export.export(
         export.Request(
             result=root / f"{count}.json",
@@ -118,7 +119,7 @@ def test_what_was_exported_needs_no_space_any_more(home, count):
     assert doctor.examine(path)["checked"]
     told = predict(home / f"{count}.json", Asked(), None, quiet)
     assert told["table"].endswith(f"mine-{count}c.json")
-    assert explain.explain(home / f"{count}.json", None, quiet)["stages"]
+    assert explain.explain(home / f"{count}.json", None, quiet).stages
     protocol = Protocol(rounds=1, seconds=0.02, most_seconds=0.1)
     result = benchmark.run(
         benchmark.Request(artifacts=(path,), out=home / f"b{count}.json", protocol=protocol)

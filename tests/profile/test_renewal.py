@@ -154,13 +154,10 @@ def test_a_search_is_told_how_much_rests_on_changed_ops_and_refused_only_beyond_
     notes = []
     trusted(load_table(table, space=SPACE), notes.append, [biggest])
     assert any(small in note and f"{shares[small]:.1%} of the time" in note for note in notes)
-    assert resting_on_changed(load_table(table, space=SPACE), biggest) == {
-        "table": table.name,
-        "ops": 1,
-        "share": pytest.approx(shares[small]),
-    }
+    told = resting_on_changed(load_table(table, space=SPACE), biggest)
+    assert (told.table, told.ops, told.share) == (table.name, 1, pytest.approx(shares[small]))
     without = next(c for c in SPACE.all_configs() if small not in {op.key() for op in lower(SPACE, c)})
-    assert resting_on_changed(load_table(table, space=SPACE), without) == {}
+    assert resting_on_changed(load_table(table, space=SPACE), without).ops == 0
     changed_since(table, large)
     with pytest.raises(TableError) as caught:
         trusted(load_table(table, space=SPACE), notes.append, [biggest])

@@ -9,6 +9,7 @@ import json
 import re
 
 import bench_results
+import history_points
 import numpy as np
 import pytest
 from conftest import require_program
@@ -17,7 +18,6 @@ from hypothesis import strategies as st
 from transport.chromium import Chromium
 
 from nasvit_edge.benchmark.budgets import read_budgets
-from nasvit_edge.benchmark.history import Point
 from nasvit_edge.benchmark.report import make_report
 from nasvit_edge.benchmark.result import read_result
 from nasvit_edge.benchmark.verdicts import Rule
@@ -91,11 +91,11 @@ def runs(count, step=30, device="board", artifact="model0.onnx", runtime="onnxru
     for n in range(count):
         value = 10 * (1.2 if n >= step else 1.0) * float(np.exp(0.01 * rng.normal()))
         bounds = (None, None) if n % 7 == 0 else (0.98 * value, 1.02 * value)
-        about = (f"2026-{1 + n // 28:02d}-{1 + n % 28:02d}T10:00:00+00:00", f"{n + 1:x}" * 8, f"u{n}", device)
+        about = {"device": device, "artifact": artifact, "runtime": runtime, "git_sha": f"{n + 1:x}" * 8}
+        about |= {"utc": f"2026-{1 + n // 28:02d}-{1 + n % 28:02d}T10:00:00+00:00", "uuid": f"u{n}"}
         version = "1.30.0" if n > 10 else "1.29.0"
-        points.append(
-            Point(*about, runtime, version, 1, "fp32", artifact, "latency_p50", value, *bounds, "0" * 64)
-        )
+        own = dict(zip(("value", "low", "high"), (value, *bounds), strict=True))
+        points.extend(history_points.points([value], **about, **own, runtime_version=version))
     return points
 
 
@@ -304,7 +304,7 @@ def test_no_name_becomes_a_tag(tmp_path_factory, name, device, more):
     content = bench_results.content(1, (0.0,), rounds=3, count=10, device=device)
     content["artifacts"][1]["name"] = name
     content["device"] |= {"about": more, "conditions": more}
-    content["run"] |= {"ci_url": name, "git_sha": device, "git_dirty": more}
+    content["run"] |= {"ci_url": name, "git_sha": device}
     _, tags, charts = written(folder, make_report([result(folder, content)], Rule()))
     assert {tag for tag, _ in tags} <= TAGS
     assert [tag for tag, _ in tags].count("script") == 3
@@ -318,17 +318,17 @@ anything = st.recursive(
 
 
 @given(
-    conditions=anything,
-    run=st.dictionaries(st.sampled_from(["git_sha", "git_dirty", "ci_url"]), anything),
-    busy=anything,
+    conditions=st.none() | st.dictionaries(names, anything, max_size=3),
+    run=st.dictionaries(st.sampled_from(["git_sha", "ci_url"]), st.none() | names),
+    more=anything,
 )
 @settings(max_examples=25)
-def test_whatever_a_result_says_of_its_run_there_is_a_page(tmp_path_factory, conditions, run, busy):
+def test_whatever_a_result_says_of_its_run_there_is_a_page(tmp_path_factory, conditions, run, more):
     folder = tmp_path_factory.mktemp("x")
     content = bench_results.content(1, (0.0,), rounds=3, count=10)
     content["run"] |= run
     content["device"] |= {"conditions": conditions}
-    content["protocol"]["more"] = busy
+    content["protocol"]["more"] = more
     text, _, _ = written(folder, make_report([result(folder, content)], Rule()))
     assert "Environment" in text
 

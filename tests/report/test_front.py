@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
@@ -13,10 +12,12 @@ from conftest import require_tool
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import COMPOSITION, SETTING, predictor, table
+from msgspec.structs import asdict, replace
 
 from nasvit_edge.report import front
 from nasvit_edge.searching.evolution import Effort
-from nasvit_edge.searching.result import describe, to_json
+from nasvit_edge.searching.result import describe, file_of
+from nasvit_edge.searching.saved import Confirmation, MeasuredCandidate
 from nasvit_edge.searching.search import Problem, search
 from nasvit_edge.searching.stages import described
 from nasvit_edge.space import load_space
@@ -33,11 +34,17 @@ def result():
     budget = 2 * made.predict(NANO.smallest()).ms
     found = search(NANO, made, predictor(NANO), budget, effort=Effort(population=20, generations=4))
     problem = Problem(space=NANO, tables=(made,), accuracy=predictor(NANO))
-    rows = [describe(c) | {"median_ms": c.latency_ms, "p90_ms": 1.1 * c.latency_ms} for c in found.front[:2]]
-    return to_json(found, SETTING) | {
-        "stages": described(problem.evaluator, found.best.config),
-        "confirmation": {"subnets": rows},
-    }
+    rows = [
+        MeasuredCandidate(
+            **asdict(describe(c)) | {"median_ms": c.latency_ms, "p90_ms": 1.1 * c.latency_ms}, inside=True
+        )
+        for c in found.front[:2]
+    ]
+    return replace(
+        file_of(found, SETTING),
+        stages=described(problem.evaluator, found.best.config),
+        confirmation=Confirmation(by="p90", rounds=1, factor=1.0, subnets=tuple(rows)),
+    )
 
 
 def test_a_page_holds_all_it_needs(result, tmp_path):
@@ -94,14 +101,13 @@ def test_a_picture_is_a_picture(result, tmp_path):
     assert height > 800
 
 
-@pytest.mark.parametrize("change", [{"beyond": []}, {"budget_ms": None}, {"confirmation": {}}, "no interval"])
+@pytest.mark.parametrize(
+    "change", [{"beyond": ()}, {"budget_ms": None}, {"confirmation": None}, "no interval"]
+)
 def test_what_a_result_does_not_have_is_not_drawn(result, tmp_path, change):
-    values = json.loads(json.dumps(result))
     if change == "no interval":
-        values["best"]["low_ms"] = values["best"]["high_ms"] = None
-    else:
-        values |= change
-    front.write_png(values, tmp_path / "s.png", TITLE)
+        change = {"best": replace(result.best, low_ms=None, high_ms=None)}
+    front.write_png(replace(result, **change), tmp_path / "s.png", TITLE)
     assert Path(tmp_path / "s.png").stat().st_size > 10_000
 
 
@@ -110,6 +116,6 @@ def test_what_a_result_does_not_have_is_not_drawn(result, tmp_path, change):
 def test_no_name_breaks_out_of_the_page(result, tmp_path_factory, device):
     path = tmp_path_factory.mktemp("x") / "s.html"
     hostile = f"</script><script>alert(1)</script>{device}"
-    changed = result | {"setting": result["setting"] | {"device": hostile}}
+    changed = replace(result, setting=replace(result.setting, device=hostile))
     front.write_html(changed, path, hostile, [hostile])
     assert "<script>alert(1)</script>" not in path.read_text()

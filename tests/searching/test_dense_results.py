@@ -71,7 +71,7 @@ def result(request, folder):
     )
     prepared = flow.prepare(asked, quiet, quiet)
     found = flow.go(prepared, 0, flow.Plan(method=request.param, population=40, generations=10))
-    (folder / "search.json").write_text(json.dumps(found))
+    records.write(folder / "search.json", found)
     return found
 
 
@@ -83,23 +83,23 @@ def test_a_predictor_of_mean_iou_is_fitted_to_an_evaluation(folder):
 
 
 def test_a_segmenter_is_found_within_its_limits_and_told_in_mean_iou(result):
-    best = result["best"]
-    config = DENSE.config_from(best["config"])
-    assert best["macs"] == macs(DENSE, config) <= 400e6
-    assert best["peak_bytes"] <= 100e6
-    assert result["quality"] == "mean IoU"
+    best = result.best
+    config = DENSE.config_from(best.config.to_dict())
+    assert best.macs == macs(DENSE, config) <= 400e6
+    assert best.peak_bytes <= 100e6
+    assert result.quality == "mean IoU"
     assert "mean IoU (%) over predicted latency" in shown.plot(result)
-    assert [stage["name"] for stage in result["stages"]][-1] == "decoder"
-    blocks = [block for stage in result["stages"] for block in stage["blocks"]]
+    assert [stage.name for stage in result.stages][-1] == "decoder"
+    blocks = [block for stage in result.stages for block in stage.blocks]
     assert blocks.count("lateral") == len(DENSE.levels)
     assert len(blocks) == len(lower(DENSE, config))
 
 
 def test_the_latency_is_that_of_the_whole_segmenter(result, folder, tmp_path):
     subnet = tmp_path / "config.json"
-    subnet.write_text(json.dumps(result["best"]["config"]))
+    subnet.write_text(json.dumps(result.best.config.to_dict()))
     told = tables.predict(subnet, Asked(table=str(folder / "t.json")), DENSE.name, quiet)
-    assert told["ms"] == pytest.approx(result["best"]["latency_ms"])
+    assert told["ms"] == pytest.approx(result.best.latency_ms)
     assert [op["name"] for op in told["ops"]][-5:] == [
         *(f"lateral.{i}" for i in range(3)),
         "pixel_classifier",
@@ -112,11 +112,11 @@ def test_a_searched_segmenter_is_explained(result, folder):
     assert "mean IoU" in explain.headline(found)
     assert "mean IoU" in explain.change_columns(found)
     rows = explain.stage_rows(found)
-    height, width = DENSE.input_size(found["config"]["resolution"])
+    height, width = DENSE.input_size(found.config.resolution)
     assert rows[-1][:3] == ["decoder", "pixels + labels", f"{height}x{width}x{DENSE.classes}"]
     assert rows[1][1].endswith("+ lateral")
-    added = sum(stage["latency_ms"] for stage in found["stages"]) + found["offset_ms"]
-    assert added == pytest.approx(found["latency_ms"])
+    added = sum(stage.latency_ms for stage in found.stages) + found.offset_ms
+    assert added == pytest.approx(found.latency_ms)
 
 
 def test_pages_draw_the_decoder(result, tmp_path):

@@ -28,13 +28,13 @@ def test_stages_add_up(seed, spill):
     evaluator = Evaluator(genes(NASVIT), [made], ACCURACY)
     config = NASVIT.sample(random.Random(seed))
     stages = described(evaluator, config)
-    latency = sum(stage["latency_ms"] for stage in stages) + COMPOSITION.offset_ms
+    latency = sum(stage.latency_ms for stage in stages) + COMPOSITION.offset_ms
     assert latency == pytest.approx(made.predict(config).ms)
-    assert sum(stage["parameters"] for stage in stages) == sizes.config_parameters(NASVIT, config)
-    assert sum(stage["macs"] for stage in stages) == macs(NASVIT, config)
-    assert sum(len(stage["blocks"]) for stage in stages) == len(lower(NASVIT, config))
-    assert sum(stage["parameter_share"] for stage in stages) == pytest.approx(1)
-    assert [stage["width"] for stage in stages] == list(config.width)
+    assert sum(stage.parameters for stage in stages) == sizes.config_parameters(NASVIT, config)
+    assert sum(stage.macs for stage in stages) == macs(NASVIT, config)
+    assert sum(len(stage.blocks) for stage in stages) == len(lower(NASVIT, config))
+    assert sum(stage.parameter_share for stage in stages) == pytest.approx(1)
+    assert [stage.width for stage in stages] == list(config.width)
 
 
 @given(seed=st.integers(0, 1000))
@@ -44,26 +44,24 @@ def test_changes_are_the_differences_between_neighbours(seed):
     config = NASVIT.sample(random.Random(seed))
     found = explained(Evaluator(genes(NASVIT), [made], ACCURACY), config)
     by_name = {gene.name: gene for gene in NASVIT.genes}
-    for change in found["changes"]:
-        gene = by_name[change["gene"]]
+    for change in found.changes:
+        gene = by_name[change.gene]
         values = {g.name: get_gene(config, g) for g in NASVIT.genes}
-        assert values[gene.name] == change["from"]
-        assert abs(gene.choices.index(change["from"]) - gene.choices.index(change["to"])) == 1
-        other = NASVIT.from_choices(list((values | {gene.name: change["to"]}).values()))
-        assert change["latency_ms"] == pytest.approx(
-            made.predict(other).ms - made.predict(config).ms, abs=1e-9
-        )
-        assert change["accuracy"] == pytest.approx(ACCURACY(other) - ACCURACY(config), abs=1e-9)
-        assert change["macs"] == macs(NASVIT, other) - macs(NASVIT, config)
+        assert values[gene.name] == change.old
+        assert abs(gene.choices.index(change.old) - gene.choices.index(change.new)) == 1
+        other = NASVIT.from_choices(list((values | {gene.name: change.new}).values()))
+        assert change.latency_ms == pytest.approx(made.predict(other).ms - made.predict(config).ms, abs=1e-9)
+        assert change.accuracy == pytest.approx(ACCURACY(other) - ACCURACY(config), abs=1e-9)
+        assert change.macs == macs(NASVIT, other) - macs(NASVIT, config)
 
 
 def test_the_smallest_choices_bring_nothing_and_only_grow():
     found = explained(Evaluator(genes(NASVIT), [table(NASVIT)], ACCURACY), NASVIT.smallest())
-    assert {stage["accuracy"] for stage in found["stages"]} == {0}
-    assert all(change["to"] > change["from"] for change in found["changes"])
+    assert {stage.accuracy for stage in found.stages} == {0}
+    assert all(change.new > change.old for change in found.changes)
 
 
 def test_genes_that_a_search_kept_fixed_do_not_change():
     some = genes(NASVIT, {"mb4 depth": [3], "resolution": [192]})
     found = explained(Evaluator(some, [table(NASVIT)], ACCURACY), NASVIT.smallest())
-    assert not {"mb4 depth", "resolution"} & {change["gene"] for change in found["changes"]}
+    assert not {"mb4 depth", "resolution"} & {change.gene for change in found.changes}

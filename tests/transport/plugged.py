@@ -85,6 +85,7 @@ class Phone:
             "about": "test",
             "transport": "adb",
             "runtimes": ("litert", "litert-gpu"),
+            "schema": 2,
             "path": Path("test.toml"),
             "serial": self.adbd.serial,
             "tool": str(self.tool),

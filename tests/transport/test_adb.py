@@ -16,6 +16,7 @@ from adbd import Adbd, Server
 from conftest import one_line, require_program, space_of
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from plugged import (
     GENERATIONS,
     TEXT,
@@ -117,7 +118,7 @@ def profiled(phone, text, folder, validated):
 def check_table(phone, text, tmp_path, record, validated=False):
     """The phone's table against one of this machine, measured right after it."""
     table, report = profiled(phone, text, tmp_path, validated)
-    space, target = space_of(text), dataclasses.replace(load_device("host"), runtimes=("litert",))
+    space, target = space_of(text), structs.replace(load_device("host"), runtimes=("litert",))
     with local_runner(target.runner) as runner:
         path = measure_table(space, target, runner, Choice(protocol="quick"), out=tmp_path)
     host = load_table(path, space=tmp_path / "tiny.toml")
