@@ -54,7 +54,7 @@ def test_a_hot_phone_is_waited_for(phone, model):
 
     threading.Thread(target=cool_once_it_is_waited_for).start()
     with phone.runner(wait_s=20) as runner:
-        assert "throttled" not in runner.measure(job(model)).get("flags", ())
+        assert "throttled" not in runner.measure(job(model)).flags
     assert any("thermal status 2 (moderate, skin 34.4 C): waiting" in note for note in phone.notes)
 
 
@@ -71,7 +71,7 @@ def test_a_phone_that_stays_hot_is_refused(phone, model):
 def test_a_model_during_which_the_phone_got_hot_is_measured_again(phone, model):
     with phone.runner(wait_s=1) as runner:
         (phone.state / "sequence").write_text("0\n0\n2\n0\n0\n0\n")
-        assert "throttled" not in runner.measure(job(model)).get("flags", ())
+        assert "throttled" not in runner.measure(job(model)).flags
         assert runner.measure(job(model)).after.thermal == "0"
 
 
@@ -81,7 +81,7 @@ def test_a_phone_that_gets_hot_each_time_is_flagged(phone, model):
         answer = runner.measure(job(model))
         assert "throttled" in answer.flags
         assert answer.after.thermal == "1"
-        assert "throttled" not in runner.measure(job(model)).get("flags", ())
+        assert "throttled" not in runner.measure(job(model)).flags
 
 
 def test_a_dark_screen_and_a_battery_saver_are_flagged_and_said_once(phone, model):
