@@ -1,9 +1,10 @@
 """Plants paths, addresses, options and commands into files of every kind and runs what reads them, watched.
 
-    python tests/planting.py FOLDER [--all]
+    python tests/planting.py FOLDER [--all] [KIND ...]
 
 Every leaf of a file gets each planted value, one leaf at a time and all texts at once; of lists and ops one stands for
 all. Prints what was seen that was not expected, and how much was run, as JSON. `--all`: every value in every leaf.
+With words, only kinds of files that have one of them in their name.
 """
 
 from __future__ import annotations
@@ -790,7 +791,7 @@ def contents(kind: Kind, values: list[str], thorough: bool) -> Iterator[tuple[st
             yield what, planted(kind.content, at, text), next(turns) if thorough else quick
 
 
-def main(root: Path, thorough: bool) -> dict[str, Any]:
+def main(root: Path, thorough: bool, wanted: list[str]) -> dict[str, Any]:
     """What was not expected, how many commands read files of each kind, and what of the controls was noted."""
     scene = prepared(root)
     watch = Watch([scene.work, root / "cache", root / "tmp"], scene.trap)
@@ -798,6 +799,8 @@ def main(root: Path, thorough: bool) -> dict[str, Any]:
     watch.start()
     seen, runs = [], {}
     for kind in scene.kinds:
+        if wanted and not any(word in kind.name for word in wanted):
+            continue
         found = list(observed(kind, scene, watch, thorough))
         runs[kind.name] = len(found)
         told = [line for lines in found for line in lines]
@@ -868,4 +871,6 @@ if __name__ == "__main__":
     }
     tempfile.tempdir = None
     sys.dont_write_bytecode = True
-    sys.stdout.write(json.dumps(main(where, "--all" in sys.argv)))
+    sys.stdout.write(
+        json.dumps(main(where, "--all" in sys.argv, [word for word in sys.argv[2:] if word != "--all"]))
+    )
