@@ -34,7 +34,7 @@ def test_estimates_fill_what_was_not_measured():
     made = sampling.estimates(OPS, chosen)
     assert set(made) | set(chosen) == {op.key() for op in OPS}
     report = sampling.cross_validation(OPS, chosen)
-    real = [abs(made[op.key()]["median_ms"] / (0.02 + op.macs() / 1e7) - 1) for op in OPS if op.key() in made]
+    real = [abs(made[op.key()].median_ms / (0.02 + op.macs() / 1e7) - 1) for op in OPS if op.key() in made]
     assert sum(real) / len(real) < 0.03
     assert report["error"] < 0.05
 
