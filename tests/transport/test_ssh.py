@@ -22,6 +22,7 @@ from conftest import TINY, edited, one_line, only_user_errors, require_tool, spa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import parsed_table
+from msgspec import structs
 from transport.sshd import Proxy, descendants, running_sshd, wait_until
 
 from nasvit_edge import files
@@ -397,7 +398,7 @@ def test_names_and_paths_are_never_executed(server, tmp_path, model, monkeypatch
     python=st.text(max_size=20) | st.sampled_from([EVIL, "", "/usr/bin/python3"]),
 )
 def test_an_address_user_or_python_stays_one_word_or_is_refused(server, address, user, python):
-    device = dataclasses.replace(server.device(), address=address, user=user, python=python)
+    device = structs.replace(server.device(), address=address, user=user, python=python)
     command = only_user_errors(ssh_command, device)
     if isinstance(command, str):
         return
