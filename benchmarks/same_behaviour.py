@@ -126,7 +126,7 @@ def exports() -> dict[str, str]:
         for form in (onnx, tflite, coreml, tensorrt):
             layout = "NHWC" if form is tflite else "NCHW"
             subnet = ne.fold(ne.materialise(supernet, getattr(space, end)()), layout)
-            content = form.convert(subnet, (1, 3, *subnet.size))  # type: ignore[operator]
+            content = form.convert(subnet, (1, 3, *subnet.size))
             whole = {"": content} if isinstance(content, bytes) else content
             tree = {
                 name: data for name, data in whole.items() if not name.endswith("plan")
