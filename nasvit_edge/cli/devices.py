@@ -29,20 +29,19 @@ def list_devices(as_json: options.Json = False) -> None:
     The shipped devices and your own (a device.toml each in the folder that is named below the list).
     """
     from nasvit_edge.device import user_folder
-    from nasvit_edge.flows.devices import listed
+    from nasvit_edge.flows.devices import Listed, listed
+    from nasvit_edge.records import content
 
     rows = listed()
     if as_json:
-        print_json(rows)
+        print_json(content(rows))
         return
-    good = [row for row in rows if "error" not in row]
-    cells = [
-        [r["name"], r["transport"], ", ".join(r["runtimes"]), str(r["tables"]), r["about"]] for r in good
-    ]
+    good = [row for row in rows if isinstance(row, Listed)]
+    cells = [[r.name, r.transport, ", ".join(r.runtimes), str(r.tables), r.about] for r in good]
     print_table(["device", "transport", "runtimes", "tables", "about"], cells)
     for row in rows:
-        if "error" in row:
-            note(row["error"])
+        if not isinstance(row, Listed):
+            note(row.error)
     note(f"your own: {user_folder()}/NAME.toml, or --device FILE.toml")
 
 

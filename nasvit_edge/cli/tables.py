@@ -13,6 +13,7 @@ from nasvit_edge.cli.output import note, print_json, print_table, progress
 from nasvit_edge.hints import command
 
 if TYPE_CHECKING:
+    from nasvit_edge.flows.tables import Listed
     from nasvit_edge.latency.file import Validation
 
 Table = Annotated[
@@ -31,31 +32,25 @@ def list_tables(as_json: options.Json = False) -> None:
 
     Every table in ./latency_tables and among the shipped ones.
     """
-    from nasvit_edge.flows.tables import listed
+    from nasvit_edge.flows.tables import Listed, listed
+    from nasvit_edge.records import content
 
     rows = listed()
     if as_json:
-        print_json(rows)
+        print_json(content(rows))
         return
     columns = ["table", "space", "ops", "provenance", "measured on", "mean error"]
-    print_table(columns, [_row(row) for row in rows if "error" not in row])
+    print_table(columns, [_row(row) for row in rows if isinstance(row, Listed)])
     for row in rows:
-        if "error" in row:
-            note(row["error"])
+        if not isinstance(row, Listed):
+            note(row.error)
     if not rows:
         note("no latency table yet; measure one: nasvit-edge profile --device host --space nano")
 
 
-def _row(row: dict[str, Any]) -> list[str]:
-    error = "-" if row["mape"] is None else f"{row['mape']:.1%}"
-    return [
-        Path(row["path"]).stem,
-        row["space"],
-        str(row["ops"]),
-        str(row["provenance"]),
-        str(row["date"])[:10],
-        error,
-    ]
+def _row(row: Listed) -> list[str]:
+    error = "-" if row.mape is None else f"{row.mape:.1%}"
+    return [Path(row.path).stem, row.space, str(row.ops), str(row.provenance), str(row.date)[:10], error]
 
 
 def show(table: Table, space: SpaceOfTable = None, as_json: options.Json = False) -> None:

@@ -11,28 +11,46 @@ from nasvit_edge.device import Device, device_names, load_device
 from nasvit_edge.errors import DeviceError, NasvitEdgeError
 from nasvit_edge.latency.selection import found_tables, heading
 from nasvit_edge.profile.protocol import load_protocol
+from nasvit_edge.records import Record
 from nasvit_edge.transport.connect import check
 from nasvit_edge.transport.ways import Step, Ways
 
 
-def listed() -> list[dict[str, Any]]:
-    """Every device, or why its file cannot be read."""
+class Listed(Record, frozen=True, kw_only=True):
+    """A device; `tables` counts those that are found for it."""
+
+    name: str
+    transport: str
+    runtimes: tuple[str, ...]
+    tables: int
+    about: str
+
+
+class Unreadable(Record, frozen=True, kw_only=True):
+    """A device whose file cannot be read, and why."""
+
+    name: str
+    error: str
+
+
+def listed() -> list[Listed | Unreadable]:
+    """Every device that is known by name."""
     return [_row(name) for name in device_names()]
 
 
-def _row(name: str) -> dict[str, Any]:
+def _row(name: str) -> Listed | Unreadable:
     try:
         device = load_device(name)
     except NasvitEdgeError as error:
-        return {"name": name, "error": str(error)}
-    tables = [path for path in found_tables() if heading(path).get("device") == device.name]
-    return {
-        "name": name,
-        "transport": device.transport,
-        "runtimes": list(device.runtimes),
-        "tables": len(tables),
-        "about": device.about,
-    }
+        return Unreadable(name=name, error=str(error))
+    tables = sum(heading(path).get("device") == device.name for path in found_tables())
+    return Listed(
+        name=name,
+        transport=device.transport,
+        runtimes=device.runtimes,
+        tables=tables,
+        about=device.about,
+    )
 
 
 def shown(device: Device) -> dict[str, Any]:

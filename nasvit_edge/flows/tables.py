@@ -17,7 +17,7 @@ from nasvit_edge.latency.table import refuse_overwriting
 from nasvit_edge.ops import lower
 from nasvit_edge.profile.refit import refitted
 from nasvit_edge.profile.trust import concerns
-from nasvit_edge.records import content, write
+from nasvit_edge.records import Record, content, write
 from nasvit_edge.searching.result import read_result
 from nasvit_edge.space import SearchSpace, SubnetConfig, load_space
 
@@ -25,19 +25,41 @@ IMPORTERS = ("nn-meter",)
 Note = Callable[[str], None]
 
 
-def listed() -> list[dict[str, Any]]:
-    """Every table that is found, the own ones first; a damaged one with its error."""
+class Listed(Record, frozen=True, kw_only=True):
+    """A table; `ops` counts what was measured, `mape` is the mean error of its validation."""
+
+    path: str
+    device: str
+    runtime: str
+    threads: int
+    precision: str
+    space: str
+    provenance: str | None
+    date: str | None
+    ops: int
+    mape: float | None
+
+
+class Unreadable(Record, frozen=True, kw_only=True):
+    """A table that cannot be read, and why."""
+
+    path: str
+    error: str
+
+
+def listed() -> list[Listed | Unreadable]:
+    """Every table that is found, the own ones first."""
     return [_row(path) for path in found_tables()]
 
 
-def _row(path: Path) -> dict[str, Any]:
+def _row(path: Path) -> Listed | Unreadable:
     try:
         file = load_table(path).file
     except NasvitEdgeError as error:
-        return {"path": str(path), "error": str(error)}
+        return Unreadable(path=str(path), error=str(error))
     keys = ("device", "runtime", "threads", "precision", "space", "provenance", "date")
     mape = None if file.validation is None else file.validation.mape
-    return {key: getattr(file, key) for key in keys} | {"path": str(path), "ops": len(file.ops), "mape": mape}
+    return Listed(path=str(path), ops=len(file.ops), mape=mape, **{key: getattr(file, key) for key in keys})
 
 
 def found(name: str, space: str | None) -> LatencyTable:
