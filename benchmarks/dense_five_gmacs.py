@@ -36,7 +36,7 @@ def main() -> None:
     files.write_json(out / "proxy.json", proxy(space, ne.load_accuracy("nasvit")))
     accuracy = load_accuracy(out / "proxy.json", space)
     print(f"{accuracy.quality}: {accuracy.source}")
-    limit = Limit(quantity="macs", bound=count(options.macs), name="--macs")
+    limit = Limit.of("macs", count(options.macs), "--macs")
     for resolution in space.resolutions:
         try:
             best = found(space, table or by_macs(space), accuracy, limit, resolution)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import os
+import re
 import subprocess
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -215,10 +216,15 @@ def _facts(path: Path, runtime: str) -> dict[str, Any]:
         "precision": artifact.precision,
         "space": artifact.metadata["space"],
         "config": artifact.metadata["config"],
-        "macs": int(artifact.metadata["macs"]) if "macs" in artifact.metadata else None,
+        "macs": _count(artifact.metadata.get("macs", "")),
         "int8_macs": None if told is None else told["int8_macs"],
         "fallback_ops": _fallback(artifact, runtime),
     }
+
+
+def _count(text: str) -> int | None:
+    """A number that a file says of itself; None of what is none."""
+    return int(text) if re.fullmatch(r"[1-9][0-9]{0,17}", text) else None
 
 
 def _fallback(artifact: Artifact, runtime: str) -> int | None:

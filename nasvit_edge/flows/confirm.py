@@ -91,7 +91,7 @@ def go(
         DeviceError: the device of the first table is another one, or cannot be reached.
     """
     check_choice("--confirm-by", by, ("median", "p90"))
-    asked = [limit for limit in prepared.problem.limits if limit.quantity in ("latency 0", "high 0")]
+    asked = [limit for limit in prepared.problem.limits if _is_own(limit)]
     if not asked:
         raise NasvitEdgeError("--confirm measures a latency; give --latency as well")
     if prepared.steady:
@@ -157,10 +157,13 @@ def _search(
 def _corrected(limits: Sequence[Limit], loop: _Loop) -> tuple[Limit, ...]:
     if not loop.taken:
         return tuple(limits)
-    own = Limit(
-        quantity="latency 0", bound=loop.budget_ms, name="--latency", factor=loop.factor() * (1 + _MARGIN)
-    )
-    return (own, *(limit for limit in limits if limit.quantity not in ("latency 0", "high 0")))
+    own = Limit.latency(loop.budget_ms, name="--latency", factor=loop.factor() * (1 + _MARGIN))
+    return (own, *(limit for limit in limits if not _is_own(limit)))
+
+
+def _is_own(limit: Limit) -> bool:
+    """Whether it is of the latency on the first table's device, which is measured."""
+    return limit.quantity.is_time and limit.quantity.table == 0
 
 
 def _next(found: SearchResult | None, loop: _Loop, count: int) -> list[Candidate]:

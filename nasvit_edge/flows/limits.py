@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nasvit_edge import units
@@ -11,7 +11,7 @@ from nasvit_edge.errors import NasvitEdgeError, TableError
 from nasvit_edge.latency import LatencyTable
 from nasvit_edge.latency.composition import COVERAGE
 from nasvit_edge.profile.sustained import steady_factor
-from nasvit_edge.searching.limits import Limit
+from nasvit_edge.searching.limits import Kind, Limit, Quantity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +69,7 @@ def limits(
             )
     found += _sizes(wanted)
     if wanted.min_accuracy is not None:
-        found.append(
-            Limit(quantity="accuracy", bound=units.share(wanted.min_accuracy), name="--min-accuracy")
-        )
+        found.append(Limit.of("accuracy", units.share(wanted.min_accuracy), "--min-accuracy"))
     return tuple(found)
 
 
@@ -91,28 +89,27 @@ def tail_factor(table: LatencyTable) -> float:
 
 def _latency(table: LatencyTable, at: int, bound: float, name: str, tail: float, sure: bool) -> Limit:
     if not sure:
-        return Limit(quantity=f"latency {at}", bound=bound, name=name, factor=tail)
+        return Limit.latency(bound, at, name=name, factor=tail)
     if table.composition is None:
         raise TableError(
             f"table {table.path.name!r} knows no interval, so --confidence cannot be kept; use it without, or measure the device"
         )
     if table.estimates:
-        return Limit(quantity=f"high {at}", bound=bound, name=name, factor=tail)
-    return Limit(
-        quantity=f"latency {at}", bound=bound, name=name, factor=tail * (1 + table.composition.error)
-    )
+        return Limit(Quantity("high", at), bound, name, tail)
+    return Limit.latency(bound, at, name=name, factor=tail * (1 + table.composition.error))
 
 
 def _sizes(wanted: Wanted) -> list[Limit]:
-    found = []
-    for text, quantity, option, read in (
+    sizes: tuple[tuple[str | None, Kind, str, Callable[[str, str], float]], ...] = (
         (wanted.max_size, "bytes", "--max-size", units.size_bytes),
         (wanted.max_params, "parameters", "--max-params", units.count),
         (wanted.max_macs, "macs", "--max-macs", units.count),
         (wanted.max_memory, "peak", "--max-memory", units.size_bytes),
-    ):
+    )
+    found = []
+    for text, kind, option, read in sizes:
         if text is not None:
-            found.append(Limit(quantity=quantity, bound=read(text, option), name=option))
+            found.append(Limit.of(kind, read(text, option), option))
     if wanted.min_accuracy is not None:
         units.share(wanted.min_accuracy)
     return found

@@ -15,6 +15,7 @@ from nasvit_edge import files, records
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.searching.evaluation import Values
 from nasvit_edge.searching.evolution import Effort, State
+from nasvit_edge.searching.limits import SavedLimit
 from nasvit_edge.searching.saved import Setting
 from nasvit_edge.searching.search import Problem
 
@@ -26,7 +27,7 @@ def identity(problem: Problem, setting: Setting, seed: int, effort: Effort) -> s
     """A hash of all that decides how a search goes."""
     parts = {
         "setting": records.content(setting),
-        "limits": records.content(problem.limits),
+        "limits": [records.content(SavedLimit.of(limit)) for limit in problem.limits],
         "genes": [choices.tolist() for choices in problem.evaluator.genes.allowed],
         "effort": asdict(effort),
         "seed": seed,

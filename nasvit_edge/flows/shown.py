@@ -13,7 +13,9 @@ _WIDTH, _HEIGHT = 72, 16
 def title(result: ResultFile) -> str:
     """One line: what was asked, and whether the answer was measured."""
     setting, best = result.setting, result.best
-    limits = ", ".join(f"{limit.name} {limit.show(limit.bound)}" for limit in result.limits)
+    limits = ", ".join(
+        f"{limit.name} {limit.show(limit.bound)}" for limit in (saved.limit() for saved in result.limits)
+    )
     what = f"best {setting.space} subnet on {setting.device} ({limits or 'no limit'})"
     if best.median_ms is not None and best.p90_ms is not None:
         return f"{what}: CONFIRMED, measured {show_ms(best.median_ms)} (p90 {show_ms(best.p90_ms)})"

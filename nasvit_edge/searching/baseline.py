@@ -21,7 +21,7 @@ def same_macs(problem: Problem, best: Candidate, seed: int, accuracy_error: floa
     rows = evaluator.genes.random(np.random.default_rng(seed), _DRAWN)
     values = evaluator(rows)
     others = [
-        limit for limit in problem.limits if limit.quantity.split()[0] not in ("latency", "high", "accuracy")
+        limit for limit in problem.limits if not limit.quantity.is_time and limit.quantity.kind != "accuracy"
     ]
     near = values[(np.abs(values.macs / best.macs - 1) <= _NEAR) & (violation(values, others) <= 0)]
     if len(near.macs) < _FEWEST:

@@ -17,7 +17,7 @@ import numpy as np
 
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.searching.evaluation import Evaluator, Floats, Place, behind
-from nasvit_edge.searching.limits import Limit
+from nasvit_edge.searching.limits import Limit, Quantity
 from nasvit_edge.searching.pareto import TooMuchWorkError, Work, front
 from nasvit_edge.searching.population import Rows
 
@@ -84,27 +84,27 @@ def exact_front(
 
 def smallest(evaluator: Evaluator, limit: Limit) -> Rows:
     """The subnets among which the one is where the limited quantity is best (for accuracy: the largest)."""
-    if limit.quantity == "accuracy":
+    if limit.quantity.kind == "accuracy":
         if evaluator.predictor is None:
             raise ExactError("measured accuracies have no bound that is known before")
         return _solved(
             evaluator, [_Column(sums=evaluator.at("gain"), sign=-1.0, objective=True)], Work(np.inf)
         )
-    kind, *table = limit.quantity.split()
-    columns = _quantity(evaluator, "latency " + table[0] if table else kind, objective=True)
+    kind, table = limit.quantity
+    asked = Quantity("latency", table) if limit.quantity.is_time else Quantity(kind)
+    columns = _quantity(evaluator, asked, objective=True)
     return _solved(evaluator, _merged(columns), Work(np.inf))
 
 
 def _quantity(
-    evaluator: Evaluator, name: str, most: float = np.inf, *, objective: bool = False
+    evaluator: Evaluator, asked: Quantity, most: float = np.inf, *, objective: bool = False
 ) -> list[_Column]:
     """The costs that a quantity rises with; `most`: its cap."""
-    kind, *table = name.split()
-    if kind == "latency":
-        return _latency(evaluator, int(table[0]), most, objective=objective)
-    if kind == "peak":
+    if asked.kind == "latency":
+        return _latency(evaluator, asked.table, most, objective=objective)
+    if asked.kind == "peak":
         return _memory(evaluator, most / evaluator.activation_bytes, objective=objective)
-    return [_Column(sums=evaluator.at(name), cap=most, objective=objective)]
+    return [_Column(sums=evaluator.at(asked.kind), cap=most, objective=objective)]
 
 
 def _memory(evaluator: Evaluator, most: float, *, objective: bool) -> list[_Column]:
@@ -132,15 +132,15 @@ def _latency(
 
 
 def _limited(evaluator: Evaluator, limit: Limit) -> list[_Column]:
-    kind, *table = limit.quantity.split()
+    kind, table = limit.quantity
     if kind == "accuracy":  # on the front already
         return []
     most = limit.bound / limit.factor * _SLACK
     if kind == "high":
-        made = evaluator.tables[int(table[0])]
+        made = evaluator.tables[table]
         if made.estimates or made.composition is None:
             raise ExactError("the exact method cannot limit intervals of tables with estimates")
-        return _latency(evaluator, int(table[0]), most / (1 + made.composition.error))
+        return _latency(evaluator, table, most / (1 + made.composition.error))
     return _quantity(evaluator, limit.quantity, most)
 
 

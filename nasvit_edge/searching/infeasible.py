@@ -12,10 +12,11 @@ from nasvit_edge import records
 from nasvit_edge.errors import BudgetError
 from nasvit_edge.searching.evaluation import Evaluator, Values
 from nasvit_edge.searching.exact import ExactError, smallest
-from nasvit_edge.searching.limits import Limit, violation
+from nasvit_edge.searching.limits import Limit, SavedLimit, violation
 from nasvit_edge.searching.population import Rows
 from nasvit_edge.units import show_bytes, show_ms
 
+_CALLED = {"high": "upper latency", "peak": "activation memory", "bytes": "size"}
 _ROUNDS = 100  # of steps to a neighbour that is nearer
 
 
@@ -29,27 +30,18 @@ class Reach:
 
     @property
     def possible(self) -> bool:
-        worse = (
-            self.best < self.limit.bound
-            if self.limit.quantity == "accuracy"
-            else self.best > self.limit.bound
-        )
-        return not worse
+        least = self.limit.quantity.kind == "accuracy"
+        return not (self.best < self.limit.bound if least else self.best > self.limit.bound)
 
     def text(self) -> str:
         """`the smallest reachable latency here is 5.93 ms`."""
-        kind = (
-            self.limit.quantity.split()[0]
-            .replace("high", "upper latency")
-            .replace("peak", "activation memory")
-            .replace("bytes", "size")
-        )
+        kind = self.limit.quantity.kind
+        called = _CALLED.get(kind, kind) if kind != "accuracy" else self.quality
         which = "largest" if kind == "accuracy" else "smallest"
-        kind = self.quality if kind == "accuracy" else kind
-        return f"the {which} reachable {kind} here is {self.limit.show(self.best)}"
+        return f"the {which} reachable {called} here is {self.limit.show(self.best)}"
 
     def to_dict(self) -> dict[str, Any]:
-        return {**records.content(self.limit), "best": self.best, "possible": self.possible}
+        return {**records.content(SavedLimit.of(self.limit)), "best": self.best, "possible": self.possible}
 
 
 class InfeasibleError(BudgetError):
@@ -72,7 +64,7 @@ def reaches(evaluator: Evaluator, limits: Sequence[Limit]) -> list[Reach]:
             values = limit.value(evaluator(smallest(evaluator, limit)))
         except ExactError:
             continue
-        best = float(values.max() if limit.quantity == "accuracy" else values.min())
+        best = float(values.max() if limit.quantity.kind == "accuracy" else values.min())
         found.append(Reach(limit, best, getattr(evaluator.accuracy, "quality", "accuracy")))
     return found
 

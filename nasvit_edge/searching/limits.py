@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 from msgspec import Meta
@@ -12,59 +13,111 @@ from nasvit_edge.records import Figure, Record
 from nasvit_edge.searching.evaluation import Floats, Values
 from nasvit_edge.units import show_bytes, show_count, show_ms
 
-_Quantity = Annotated[
-    str,
-    Meta(
-        pattern=r"^((latency|high) [0-9]{1,3}|macs|parameters|bytes|peak|accuracy)$(?!\n)",
-        description="possible are latency I, high I, macs, parameters, bytes, peak, accuracy",
-    ),
-]
+Kind = Literal["latency", "high", "macs", "parameters", "bytes", "peak", "accuracy"]
+TIMES: tuple[Kind, ...] = ("latency", "high")
 
 
-class Limit(Record, frozen=True, kw_only=True, omit_defaults=False):
-    """One limit: `factor` times the quantity is at most `bound` (for `accuracy`: at least).
+class Quantity(NamedTuple):
+    """What is limited.
 
     Attributes:
-        quantity: `latency I` or `high I` (the upper end of the interval) of the table number I, in ms; `macs`,
-            `parameters`, `bytes` (of the exported file), `peak` (bytes of activations); or `accuracy`, a fraction.
+        kind: `latency`, or `high` (the upper end of its interval), in ms; `macs`, `parameters`, `bytes` (of the exported file), `peak`
+            (bytes of activations); or `accuracy`, a fraction.
+        table: of a latency, the number of the table.
+    """
+
+    kind: Kind
+    table: int = 0
+
+    @property
+    def is_time(self) -> bool:
+        """Whether it is a latency."""
+        return self.kind in TIMES
+
+    def of(self, values: Values) -> Floats:
+        """(n,): of a population."""
+        if self.kind == "latency":
+            return values.latency_ms[:, self.table]
+        if self.kind == "high":
+            return values.high_ms[:, self.table]
+        found: Floats = getattr(values, self.kind)
+        return found
+
+    def show(self, value: float) -> str:
+        """A value with its unit."""
+        if self.kind == "accuracy":
+            return f"{value:.2%}"
+        if self.is_time:
+            return show_ms(value)
+        return show_bytes(value) if self.kind in ("bytes", "peak") else show_count(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One limit: `factor` times the quantity is at most `bound` (of an accuracy: at least).
+
+    Attributes:
         name: what the user calls it: `--latency host`, `--max-size`.
         factor: from a median to another quantile.
     """
 
-    quantity: _Quantity
-    bound: Figure
+    quantity: Quantity
+    bound: float
     name: str
-    factor: Figure = 1.0
+    factor: float = 1.0
+
+    @staticmethod
+    def latency(ms: float, table: int = 0, *, name: str = "latency", factor: float = 1.0) -> Limit:
+        """At most so many ms on a table's device."""
+        return Limit(Quantity("latency", table), ms, name, factor)
+
+    @staticmethod
+    def of(kind: Kind, bound: float, name: str = "") -> Limit:
+        """Of a size, or an accuracy."""
+        return Limit(Quantity(kind), bound, name or kind)
 
     def value(self, values: Values) -> Floats:
         """(n,): what is limited, for a population."""
-        return self.factor * quantity(values, self.quantity)
+        return self.factor * self.quantity.of(values)
 
     def excess(self, values: Values) -> Floats:
         """(n,): by which share of the bound it is missed, 0 where it is kept."""
         value = self.value(values)
-        over = self.bound - value if self.quantity == "accuracy" else value - self.bound
+        over = self.bound - value if self.quantity.kind == "accuracy" else value - self.bound
         found: Floats = np.maximum(0.0, over) / max(self.bound, 1e-300)
         return found
 
     def show(self, value: float) -> str:
         """A value with its unit."""
-        if self.quantity == "accuracy":
-            return f"{value:.2%}"
-        if self.quantity.split()[0] in ("latency", "high"):
-            return show_ms(value)
-        return show_bytes(value) if self.quantity in ("bytes", "peak") else show_count(value)
+        return self.quantity.show(value)
 
 
-def quantity(values: Values, name: str) -> Floats:
-    """(n,): one quantity of a population."""
-    kind, *table = name.split()
-    if kind == "latency":
-        return values.latency_ms[:, int(table[0])]
-    if kind == "high":
-        return values.high_ms[:, int(table[0])]
-    found: Floats = getattr(values, kind)
-    return found
+class SavedLimit(Record, frozen=True, kw_only=True, omit_defaults=False):
+    """A limit as files have it: `latency 0` is the latency of the first table."""
+
+    quantity: Annotated[
+        str,
+        Meta(
+            pattern=r"^((latency|high) [0-9]{1,3}|macs|parameters|bytes|peak|accuracy)$(?!\n)",
+            description="possible are latency I, high I, macs, parameters, bytes, peak, accuracy",
+        ),
+    ]
+    bound: Figure
+    name: str
+    factor: Figure = 1.0
+
+    @staticmethod
+    def of(limit: Limit) -> SavedLimit:
+        """For a file."""
+        kind, table = limit.quantity
+        text = f"{kind} {table}" if limit.quantity.is_time else kind
+        return SavedLimit(quantity=text, bound=limit.bound, name=limit.name, factor=limit.factor)
+
+    def limit(self) -> Limit:
+        """As searches take it."""
+        kind, _, table = self.quantity.partition(" ")
+        assert kind in get_args(Kind)
+        return Limit(Quantity(cast(Kind, kind), int(table or 0)), self.bound, self.name, self.factor)
 
 
 def violation(values: Values, limits: Sequence[Limit]) -> Floats:

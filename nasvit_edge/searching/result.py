@@ -18,6 +18,7 @@ from nasvit_edge.data_sets import BUNDLED
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.records import RecordError
 from nasvit_edge.searching.accuracy import predictor_names
+from nasvit_edge.searching.limits import SavedLimit
 from nasvit_edge.searching.saved import ResultFile, SavedCandidate, Setting
 from nasvit_edge.searching.search import Candidate, SearchResult
 from nasvit_edge.space import SearchSpace, SubnetConfig, load_space, read_space, space_names
@@ -62,7 +63,7 @@ def file_of(result: SearchResult, setting: Setting) -> ResultFile:
         setting=setting,
         seal=sealed(setting),
         budget_ms=result.latency_ms,
-        limits=result.limits,
+        limits=tuple(map(SavedLimit.of, result.limits)),
         seed=result.seed,
         method=result.method,
         evaluated=result.evaluated,

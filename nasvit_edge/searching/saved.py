@@ -8,7 +8,7 @@ from msgspec import Meta, field
 
 from nasvit_edge.latency.names import Precision
 from nasvit_edge.records import Amount, Count, Figure, Record, Sha256, Whole
-from nasvit_edge.searching.limits import Limit
+from nasvit_edge.searching.limits import SavedLimit
 from nasvit_edge.searching.search import Gap
 from nasvit_edge.specs import SubnetConfig
 from nasvit_edge.units import show_ms
@@ -179,7 +179,7 @@ class ResultFile(Record, frozen=True, kw_only=True):
     setting: Setting
     seal: str | None = None
     budget_ms: Amount | None
-    limits: tuple[Limit, ...]
+    limits: tuple[SavedLimit, ...]
     seed: int
     method: str
     evaluated: Whole

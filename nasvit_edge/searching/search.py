@@ -18,13 +18,15 @@ from nasvit_edge.searching.evaluation import Evaluator, Floats, Values
 from nasvit_edge.searching.evolution import MEASURED_EFFORT, Effort, State, evolve
 from nasvit_edge.searching.exact import LITTLE_WORK, MOST_WORK, ExactError, exact_front, smallest
 from nasvit_edge.searching.infeasible import check_reachable, nothing_found
-from nasvit_edge.searching.limits import Limit, violation
+from nasvit_edge.searching.limits import Limit, Quantity, violation
 from nasvit_edge.searching.pareto import front, hypervolume
 from nasvit_edge.searching.population import Genes, Rows, genes
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
 Accuracy = Callable[[SubnetConfig], float]
 METHODS = ("evolutionary", "exact")
+
+LATENCY = Quantity("latency")  # of the first table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +111,7 @@ class Problem:
     @property
     def budget_ms(self) -> float | None:
         """The lowest limit on the first table's latency, as a predicted median."""
-        own = [limit.bound / limit.factor for limit in self.limits if limit.quantity == "latency 0"]
+        own = [limit.bound / limit.factor for limit in self.limits if limit.quantity == LATENCY]
         return min(own, default=None)
 
 
@@ -138,7 +140,7 @@ def search(
         TableError: a table does not cover an op of the space.
     """
     tables = (table,) if isinstance(table, LatencyTable) else tuple(table)
-    own = [] if latency_ms is None else [Limit(quantity="latency 0", bound=latency_ms, name="latency")]
+    own = [] if latency_ms is None else [Limit.latency(latency_ms)]
     problem = Problem(space=space, tables=tables, accuracy=accuracy, limits=(*own, *limits))
 
     def show(state: State) -> None:
@@ -206,14 +208,14 @@ def solve(
 def fastest(space: SearchSpace, table: LatencyTable) -> SubnetConfig:
     """The subnet with the lowest predicted latency."""
     evaluator = Evaluator(genes(space), [table], lambda config: 0.0)
-    rows = smallest(evaluator, Limit(quantity="latency 0", bound=np.inf, name="latency"))
+    rows = smallest(evaluator, Limit.latency(np.inf))
     latency = [table.predict(evaluator.genes.config(row)).ms for row in rows]
     return evaluator.genes.config(rows[int(np.argmin(latency))])
 
 
 def winner(limits: Sequence[Limit], values: Values) -> int:
     """The index of the most accurate (of equals the fastest); of the fastest where only an accuracy is asked for."""
-    if limits and all(limit.quantity == "accuracy" for limit in limits):
+    if limits and all(limit.quantity.kind == "accuracy" for limit in limits):
         return int(np.lexsort([-values.accuracy, values.latency_ms[:, 0]])[0])
     return int(np.lexsort([values.latency_ms[:, 0], -values.accuracy])[0])
 
@@ -264,9 +266,7 @@ def _beyond(problem: Problem) -> tuple[Candidate, ...]:
     if budget is None:
         return ()
     wider = [
-        limit
-        if limit.quantity != "latency 0"
-        else Limit(quantity="latency 0", bound=_BEYOND * budget, name=limit.name)
+        limit if limit.quantity != LATENCY else Limit.latency(_BEYOND * budget, name=limit.name)
         for limit in problem.limits
     ]
     rows = _exact(problem, must=False, limits=wider)

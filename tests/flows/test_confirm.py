@@ -27,7 +27,7 @@ PLAN = Plan(population=30, generations=10)
 
 
 def prepared(budget_ms, made=MADE):
-    limit = Limit(quantity="latency 0", bound=budget_ms, name="--latency")
+    limit = Limit.latency(budget_ms, name="--latency")
     problem = Problem(space=NANO, tables=(made,), accuracy=predictor(NANO), limits=(limit,))
     return Prepared(problem=problem, setting=SETTING)
 
@@ -82,7 +82,7 @@ def test_a_budget_that_nothing_was_measured_within_says_what_was_fastest(monkeyp
 
 
 def test_only_latencies_can_be_confirmed():
-    limit = Limit(quantity="parameters", bound=1e9, name="--max-params")
+    limit = Limit.of("parameters", 1e9, "--max-params")
     problem = Problem(space=NANO, tables=(MADE,), accuracy=predictor(NANO), limits=(limit,))
     with pytest.raises(NasvitEdgeError, match="give --latency as well"):
         confirm.go(Prepared(problem=problem, setting=SETTING), 0, PLAN, 3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from conftest import TINY, one_line, only_user_errors, space_of
 from hypothesis import given
@@ -11,6 +13,7 @@ from made_up import COMPOSITION, table
 from nasvit_edge.errors import NasvitEdgeError, TableError
 from nasvit_edge.flows.limits import Wanted, choices, limits, tail_factor
 from nasvit_edge.latency.file import SubnetEntry, Sustained
+from nasvit_edge.searching.limits import TIMES, Kind, Limit, Quantity, SavedLimit
 
 SPACE = space_of(TINY)
 TABLE = table(SPACE, 0, COMPOSITION)
@@ -35,7 +38,7 @@ def test_each_option_becomes_one_limit():
     wanted.check()
     assert wanted.devices("host") == ["host", "phone"]
     found = limits(wanted, [spread(TABLE)] * 2, ["host", "phone"], "host")
-    assert [(limit.quantity, limit.bound) for limit in found] == [
+    assert [(SavedLimit.of(limit).quantity, limit.bound) for limit in found] == [
         ("latency 0", 20.0),
         ("latency 1", 5.0),
         ("latency 0", 25.0),
@@ -54,7 +57,7 @@ def test_confidence_limits_the_upper_end_of_the_interval():
     assert found[0].factor == pytest.approx(1.1)
     estimated = table(SPACE, 0, COMPOSITION, estimated=0.5)
     found = limits(Wanted(latency=["20ms"], confidence="90%"), [estimated], ["host"], "host")
-    assert found[0].quantity == "high 0"
+    assert found[0].quantity == Quantity("high", 0)
     with pytest.raises(TableError, match="knows no interval"):
         limits(Wanted(latency=["20ms"], confidence="90%"), [table(SPACE)], ["host"], "host")
 
@@ -112,3 +115,10 @@ def test_genes_are_named_with_their_choices():
     }
     with pytest.raises(NasvitEdgeError, match=r"for example: mb4\.depth=3,4"):
         choices(["mb4.depth"], "--gene")
+
+
+@given(st.sampled_from(get_args(Kind)), st.integers(0, 99), st.floats(1e-6, 1e9), st.floats(1, 2))
+def test_a_limit_is_written_and_read_as_it_was(kind, table, bound, factor):
+    quantity = Quantity(kind, table if kind in TIMES else 0)
+    limit = Limit(quantity, bound, "--x", factor)
+    assert SavedLimit.of(limit).limit() == limit

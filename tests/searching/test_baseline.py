@@ -15,7 +15,7 @@ TABLE = table(NASVIT, 0, COMPOSITION)
 
 
 def solved():
-    budget = Limit(quantity="latency 0", bound=3 * TABLE.predict(NASVIT.smallest()).ms, name="--latency")
+    budget = Limit.latency(3 * TABLE.predict(NASVIT.smallest()).ms, name="--latency")
     problem = Problem(space=NASVIT, tables=(TABLE,), accuracy=predictor(NASVIT), limits=(budget,))
     return problem, solve(problem).best
 
@@ -34,11 +34,11 @@ def test_a_winner_is_compared_with_random_subnets_of_its_macs():
 def test_only_subnets_within_the_limits_on_sizes_are_ordinary():
     problem, best = solved()
     everything = same_macs(problem, best, 0, 0.004).count
-    limit = Limit(quantity="parameters", bound=float(best.parameters), name="--max-params")
+    limit = Limit.of("parameters", float(best.parameters), "--max-params")
     limited = Problem(space=NASVIT, tables=(TABLE,), accuracy=predictor(NASVIT), limits=(limit,))
     found = same_macs(limited, best, 0, 0.004)
     assert 30 <= found.count < everything
-    nothing = Limit(quantity="parameters", bound=1.0, name="--max-params")
+    nothing = Limit.of("parameters", 1.0, "--max-params")
     none = Problem(space=NASVIT, tables=(TABLE,), accuracy=predictor(NASVIT), limits=(nothing,))
     assert same_macs(none, best, 0, 0.004) is None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from nasvit_edge.latency import Context
 from nasvit_edge.ops import Lateral, lower, macs
 from nasvit_edge.searching.evaluation import Evaluator
 from nasvit_edge.searching.exact import exact_front, smallest
-from nasvit_edge.searching.limits import Limit, violation
+from nasvit_edge.searching.limits import SavedLimit, violation
 from nasvit_edge.searching.pareto import front
 from nasvit_edge.searching.population import genes
 from nasvit_edge.searching.search import plane
@@ -99,9 +100,9 @@ def test_limits_are_kept_to_exactly(seed, limited, share):
     everything = evaluator(evaluator.genes.all_rows())
     limits = []
     for name in limited:
-        limit = Limit(quantity=name, bound=1.0, name=name)
+        limit = SavedLimit(quantity=name, bound=1.0, name=name).limit()
         at = 1 - share if name == "accuracy" else share
-        limits.append(Limit(quantity=name, bound=float(np.quantile(limit.value(everything), at)), name=name))
+        limits.append(replace(limit, bound=float(np.quantile(limit.value(everything), at))))
 
     def points(values):
         found = plane(values[np.flatnonzero(violation(values, limits) <= 0)])
@@ -116,7 +117,7 @@ def test_limits_are_kept_to_exactly(seed, limited, share):
 @settings(max_examples=15)
 def test_the_best_reachable_value_is_that_of_brute_force(seed, name):
     evaluator = evaluator_of(TINY_DENSE, seed)
-    limit = Limit(quantity=name, bound=1.0, name=name)
+    limit = SavedLimit(quantity=name, bound=1.0, name=name).limit()
     everything, found = (
         limit.value(evaluator(rows)) for rows in (evaluator.genes.all_rows(), smallest(evaluator, limit))
     )

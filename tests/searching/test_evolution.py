@@ -117,9 +117,9 @@ def test_limits_that_exclude_each_other_name_what_binds_and_the_nearest_subnet()
     made, accuracy = table(NASVIT), ne.load_accuracy("nasvit")
     least = made.predict(fastest(NASVIT, made)).ms
     limits = (
-        Limit(quantity="latency 0", bound=1.05 * least, name="--latency"),
-        Limit(quantity="accuracy", bound=0.82, name="--min-accuracy"),
-        Limit(quantity="parameters", bound=1e9, name="--max-params"),
+        Limit.latency(1.05 * least, name="--latency"),
+        Limit.of("accuracy", 0.82, "--min-accuracy"),
+        Limit.of("parameters", 1e9, "--max-params"),
     )
     for method in ("evolutionary", "exact"):
         with pytest.raises(InfeasibleError, match="together; binding: ") as error:

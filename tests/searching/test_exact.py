@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import TINY, space_of
@@ -12,7 +14,7 @@ from made_up import COMPOSITION, predictor, table
 from nasvit_edge.latency import Context
 from nasvit_edge.searching.evaluation import Evaluator
 from nasvit_edge.searching.exact import ExactError, exact_front, smallest
-from nasvit_edge.searching.limits import Limit, violation
+from nasvit_edge.searching.limits import Limit, Quantity, SavedLimit, violation
 from nasvit_edge.searching.pareto import front
 from nasvit_edge.searching.population import genes
 from nasvit_edge.searching.search import plane
@@ -67,9 +69,9 @@ def test_limits_of_any_kind_are_kept_to_exactly(seed, limited, share, saturation
     everything = evaluator(evaluator.genes.all_rows())
     limits = []
     for name in limited:
-        limit = Limit(quantity=name, bound=1.0, name=name)
+        limit = SavedLimit(quantity=name, bound=1.0, name=name).limit()
         at = 1 - share if name == "accuracy" else share
-        limits.append(Limit(quantity=name, bound=float(np.quantile(limit.value(everything), at)), name=name))
+        limits.append(replace(limit, bound=float(np.quantile(limit.value(everything), at))))
     found, expected = exact(evaluator, limits), brute(evaluator, limits)
     assert found.shape == expected.shape
     assert np.allclose(found, expected, rtol=1e-9, atol=1e-12)
@@ -80,7 +82,7 @@ def test_limits_of_any_kind_are_kept_to_exactly(seed, limited, share, saturation
 def test_the_best_reachable_value_of_each_quantity_is_that_of_brute_force(seed, name):
     tables = [table(TINY_SPACE, seed, COMPOSITION, SPILLING), table(TINY_SPACE, seed + 1)]
     evaluator = Evaluator(genes(TINY_SPACE), tables, predictor(TINY_SPACE, seed))
-    limit = Limit(quantity=name, bound=1.0, name=name)
+    limit = SavedLimit(quantity=name, bound=1.0, name=name).limit()
     everything, found = (
         limit.value(evaluator(rows)) for rows in (evaluator.genes.all_rows(), smallest(evaluator, limit))
     )
@@ -99,4 +101,4 @@ def test_intervals_of_estimated_ops_cannot_be_limited_exactly():
         genes(TINY_SPACE), [table(TINY_SPACE, 0, COMPOSITION, estimated=0.5)], predictor(TINY_SPACE)
     )
     with pytest.raises(ExactError, match="tables with estimates"):
-        exact_front(evaluator, [Limit(quantity="high 0", bound=1e6, name="--latency")])
+        exact_front(evaluator, [Limit(Quantity("high"), 1e6, "--latency")])
