@@ -12,6 +12,7 @@ import pytest
 from conftest import one_line
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from nasvit_edge import data_sets
 from nasvit_edge.errors import ExportError, NasvitEdgeError, VerifyError
@@ -167,7 +168,7 @@ def test_int8_without_images_says_how(supernet, subnet, tmp_path):
 def test_a_failing_file_is_not_written_unless_forced(supernet, subnet, images, tmp_path, monkeypatch):
     form = load_format("onnx")
     strict = {"w8": type(form.thresholds["w8"])(snr_db=200.0)}
-    object.__setattr__(form, "thresholds", strict)
+    form = structs.replace(form, thresholds=strict)
     path = tmp_path / "m.onnx"
     with pytest.raises(VerifyError, match=r"dB \(at least 200\).*--force"):
         writing.export(supernet, subnet, form, path, Options(precision="w8"))
@@ -186,7 +187,7 @@ def test_sensitive_ops_are_kept_in_floating_point_until_the_file_passes(
         supernet, subnet, form, tmp_path / f"p{form.suffix}", Options(precision="int8", calibration=images)
     )
     limit = type(form.thresholds["int8"])(snr_db=plain.check.snr_db + 0.2)
-    object.__setattr__(form, "thresholds", {"int8": limit})
+    form = structs.replace(form, thresholds={"int8": limit})
     path = tmp_path / f"m{form.suffix}"
     notes = []
     made = writing.export(

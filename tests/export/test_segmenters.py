@@ -17,11 +17,12 @@ from conftest import configs, one_line, only_user_errors
 from dense_spaces import CONFIG, SPACE
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from torch.nn import functional as F
 
 from nasvit_edge.errors import ExportError, NasvitEdgeError, VerifyError
 from nasvit_edge.export import artifact, coreml, dense, mil, parity, tflite, verification, writing
-from nasvit_edge.export.formats import Recipe, load_format
+from nasvit_edge.export.formats import Recipe, Threshold, load_format
 from nasvit_edge.export.writing import Options
 from nasvit_edge.model.blocks import LabelsBlock, LateralBlock
 from nasvit_edge.model.checkpoint import random_supernet
@@ -220,7 +221,7 @@ def test_labels_at_a_multiple_of_their_size_are_repeated(shape, factor, seed):
 
 def test_a_failing_file_is_not_written_unless_forced(tmp_path):
     form = load_format("onnx")
-    object.__setattr__(form, "thresholds", {"w8": type(form.thresholds["w8"])(pixels=1.5)})
+    form = structs.replace(form, thresholds={"w8": Threshold(pixels=1.5)})
     path = tmp_path / "m.onnx"
     with pytest.raises(VerifyError, match=r"supernet's label at .* of \d+ pixels .*--force") as caught:
         _written(path, form, "w8")

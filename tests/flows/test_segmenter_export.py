@@ -15,6 +15,7 @@ from conftest import one_line, require_module
 from dense_spaces import CONFIG, SPACE
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from typer.testing import CliRunner
 
 from nasvit_edge import files
@@ -24,7 +25,7 @@ from nasvit_edge.data_sets import prepare_image
 from nasvit_edge.data_sets.scenes import load_scenes
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.export import artifact, dense, verification
-from nasvit_edge.export.formats import load_format
+from nasvit_edge.export.formats import Threshold, load_format
 from nasvit_edge.flows import cache, export
 from nasvit_edge.model.checkpoint import load_supernet
 from nasvit_edge.model.evaluate import calibrated, confusion
@@ -168,7 +169,7 @@ def test_a_drop_of_mean_iou_fails_the_check(model, home, monkeypatch):
     worse = {"mean_iou_drop": 0.02}
     monkeypatch.setattr(export.verification.scene_checks, "compared", lambda *a, **o: real(*a, **o) | worse)
     form = load_format("onnx")
-    object.__setattr__(form, "thresholds", {"fp32": type(form.thresholds["fp32"])(top1_drop=0.01)})
+    form = structs.replace(form, thresholds={"fp32": Threshold(top1_drop=0.01)})
     monkeypatch.setattr(artifact, "format_of", lambda suffix: form)
     check = export.verification.verify(path, space_path=str(home / "space.toml"), data=str(home / "scenes"))
     assert any("mean IoU is 2.00 points lower (at most 1)" in line for line in check.failures())
