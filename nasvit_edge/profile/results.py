@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from nasvit_edge import files
+from nasvit_edge import files, records
 from nasvit_edge.errors import DeviceError, MeasurementError, NasvitEdgeError
 from nasvit_edge.latency import table_name
 from nasvit_edge.latency.file import Canaries, Sampling
@@ -24,7 +24,7 @@ from nasvit_edge.profile.plan import Plan
 from nasvit_edge.profile.protocol import Protocol
 from nasvit_edge.profile.run import table_content
 from nasvit_edge.profile.summary import summaries
-from nasvit_edge.records import write
+from nasvit_edge.records import Amount, Fact, Record, Share, write
 from nasvit_edge.space import SearchSpace, known_space
 from nasvit_edge.transport.answers import Answer, Description, Failure, about_of, checked, measured
 
@@ -116,6 +116,16 @@ def _waiting(given: dict[str, Any], path: Path, folder: Path, space: SearchSpace
     )
 
 
+class _Sampled(Record, frozen=True, kw_only=True):
+    share: Share
+    error: Amount
+
+
+class _Told(Record, frozen=True, kw_only=True):
+    about: dict[str, Fact] | None
+    sample: _Sampled | None
+
+
 def _checked(kept: Path, key: str, space: SearchSpace | None) -> _Waiting:
     """A bundle's state, whole, of this version and of this space."""
     state = files.read_json(kept, "offline bundle's state", SCHEMA)
@@ -125,9 +135,12 @@ def _checked(kept: Path, key: str, space: SearchSpace | None) -> _Waiting:
     plan = state["plan"]
     _check_names(plan | {"target": state["target"]}, kept)
     space = space or known_space(plan["space"])
+    where = f"offline bundle's state {str(kept)!r} is damaged"
+    records.parse(_Told, {key: state[key] for key in ("about", "sample")}, where)
     try:
         waiting = _Waiting(kept, state, space, Protocol(**plan["protocol"]))
         waiting.plan(Description(about={}))
+        records.parse(Protocol, plan["protocol"], where)
     except TypeError:
         raise NasvitEdgeError(
             f"offline bundle's state {str(kept)!r} is of another version of nasvit-edge; remove it and {again}"
