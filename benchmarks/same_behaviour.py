@@ -28,32 +28,6 @@ SEARCHED = {
     "nasvit": "intel-xeon-6-167-onnxruntime-1t-fp32-nasvit",
 }
 BUDGETS = 20
-TINY = """
-schema = 1
-name = "tiny"
-resolutions = [8, 12]
-classes = 2
-mean = [0.5, 0.5, 0.5]
-std = [0.25, 0.25, 0.25]
-[attention]
-window = 4
-[stem]
-width = [8]
-kernel_size = 3
-stride = 1
-[[stage]]
-name = "mb1"
-kind = "hybrid"
-width = [16, 24]
-depth = [1, 2]
-kernel_size = [3]
-expand_ratio = [2, 3]
-se = true
-stride = 2
-[head]
-width = [16]
-expand_ratio = 2
-"""
 
 
 def main() -> None:
@@ -141,19 +115,18 @@ def training() -> str:
     """The weights after 20 steps on noise."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "tiny.toml").write_text(TINY)
         rng = np.random.default_rng(0)
         for split, count in (("train", 20), ("val", 4)):
             for kind in ("a", "b"):
                 own = folder / "data" / split / kind
                 own.mkdir(parents=True)
                 for place in range(count):
-                    Image.fromarray(rng.integers(0, 255, (12, 12, 3), np.uint8)).save(own / f"{place}.png")
+                    Image.fromarray(rng.integers(0, 255, (28, 28, 3), np.uint8)).save(own / f"{place}.png")
         out = folder / "run"
         words = [
             "train",
             "--space",
-            str(folder / "tiny.toml"),
+            "nano",
             "--data",
             str(folder / "data"),
             "--out",

@@ -20,25 +20,14 @@ import numpy as np
 
 from nasvit_edge import files
 from nasvit_edge.errors import ExportError, NasvitEdgeError, VerifyError, require
-from nasvit_edge.export import dense, mil
+from nasvit_edge.export import dense, mil, mil_reading
 from nasvit_edge.export.formats import Recipe
-from nasvit_edge.export.mil_reading import layers, placements
 from nasvit_edge.export.parity import in_batches
 from nasvit_edge.export.quiet import quiet
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = [
-    "convert",
-    "device_model",
-    "layers",
-    "placements",
-    "plain_runner",
-    "read_metadata",
-    "runner",
-    "write_metadata",
-]
 SUFFIX = ".mlpackage"
 RUNTIME = "coreml"
 _KEY = "nasvit_edge"  # of the user-defined metadata
@@ -73,6 +62,7 @@ def convert(module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = N
 
 
 device_model = convert
+layers, placements = mil_reading.layers, mil_reading.placements
 
 
 def _converted(module: nn.Module, shape: tuple[int, ...], recipe: Recipe) -> Any:

@@ -15,27 +15,16 @@ import numpy as np
 
 from nasvit_edge import files
 from nasvit_edge.errors import VerifyError, require
+from nasvit_edge.export import onnx_reading
 from nasvit_edge.export.formats import Recipe, node_prefix
 from nasvit_edge.export.onnx_external import external_files
 from nasvit_edge.export.onnx_graph import Graph
-from nasvit_edge.export.onnx_reading import layers, placements
 from nasvit_edge.export.parity import in_batches
 from nasvit_edge.export.quiet import quiet
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = [
-    "convert",
-    "device_model",
-    "layers",
-    "placements",
-    "plain_runner",
-    "read_metadata",
-    "runner",
-    "saturates",
-    "write_metadata",
-]
 SUFFIX = ".onnx"
 RUNTIME = "onnxruntime"
 _Array = np.ndarray[Any, np.dtype[np.float32]]
@@ -71,6 +60,7 @@ def convert(
 
 
 device_model = convert
+layers, placements = onnx_reading.layers, onnx_reading.placements
 
 
 def _quantised(model: bytes, batch: int, recipe: Recipe, *, for_tensorrt: bool) -> bytes:

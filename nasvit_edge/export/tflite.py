@@ -18,29 +18,16 @@ import numpy as np
 
 from nasvit_edge import files
 from nasvit_edge.errors import ExportError, VerifyError, require
-from nasvit_edge.export import tflite_graph
+from nasvit_edge.export import tflite_graph, tflite_reading
 from nasvit_edge.export.formats import Recipe, node_prefix
 from nasvit_edge.export.parity import in_batches
 from nasvit_edge.export.quiet import quiet
-from nasvit_edge.export.tflite_reading import layers, placements
 
 if TYPE_CHECKING:
     from torch import nn
 
     from nasvit_edge.model.subnet import Subnet
 
-__all__ = [
-    "chained",
-    "convert",
-    "device_model",
-    "layers",
-    "placements",
-    "plain_runner",
-    "read_metadata",
-    "resized",
-    "runner",
-    "write_metadata",
-]
 SUFFIX = ".tflite"
 RUNTIME = "litert"
 _METADATA = "metadata.json"
@@ -68,6 +55,7 @@ def convert(module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = N
 
 
 device_model = convert
+layers, placements = tflite_reading.layers, tflite_reading.placements
 
 
 def chained(models: Sequence[bytes], names: Sequence[str], sources: Sequence[int], recipe: Recipe) -> bytes:
