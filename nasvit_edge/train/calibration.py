@@ -56,13 +56,15 @@ class Calibration:
         self.images, self.recipe, self.space = images, recipe, space
         self.name = f"{images.name}, varied as recipe {recipe.name} does"
         self._made: list[Tensor] | None = None
+        self._digest = ""
 
     def __len__(self) -> int:
         return len(self.images)
 
     def digest(self) -> str:
-        """Of the images, whatever they are called (SHA-256)."""
-        return self.images.digest()
+        """Of the images, whatever they are called (SHA-256); read once."""
+        self._digest = self._digest or self.images.digest()
+        return self._digest
 
     def key(self) -> str:
         """Of the images and of how they are varied."""
