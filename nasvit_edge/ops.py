@@ -298,6 +298,7 @@ def _block(
     )
 
 
+@functools.lru_cache(maxsize=8)  # a command asks for those of one space several times
 def all_ops(space: SearchSpace) -> tuple[Op, ...]:
     """Every distinct op of every subnet of `space`, in a stable order.
 

@@ -8,6 +8,7 @@ an error says is possible. In a union no `tuple[A, B]` stands beside what has bo
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,15 +120,21 @@ def schema(*kinds: type[Any]) -> dict[str, Any]:
     return dict(found)
 
 
-def _refuse_schema(kind: type[Any], value: Any, where: str) -> None:
+def _refuse_schema(kind: Any, value: Any, where: str) -> None:
     field = getattr(kind, "__annotations__", {}).get("schema")
     if field is None or not isinstance(value, dict) or "schema" not in value:
         return
-    literal = _fields(kind)["schema"].type
-    assert isinstance(literal, inspect.LiteralType)
-    (reads,), told = literal.values, value["schema"]
+    reads, told = _schema_read(kind), value["schema"]
     if type(told) is not int or told != reads:
         raise RecordError(f"{where} has schema {told!r}; this version reads schema {reads}", "schema")
+
+
+@functools.cache  # the library walks the whole type anew, which takes as long as to read a small file
+def _schema_read(kind: Any) -> Any:
+    literal = _fields(kind)["schema"].type
+    assert isinstance(literal, inspect.LiteralType)
+    (reads,) = literal.values
+    return reads
 
 
 # -- what an error says -----------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.testing
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
@@ -28,6 +30,9 @@ if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 ):  # a shell's background job: children would ignore Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# the command line, which does not change, is built once: that takes longer than most commands
+typer.testing._get_command = functools.cache(typer.testing._get_command)
 
 GOLDEN = Path(__file__).parent / "golden"
 
