@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 PROGRAM = "nasvit-edge"
+# what only the user has stands in capitals
+DATA, WEIGHTS, RESULT, MODEL, SPACE = "DATA", "WEIGHTS", "RESULT", "MODEL", "SPACE"
 
 
 def command(*words: object, **options: Any) -> str:

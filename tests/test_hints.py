@@ -111,6 +111,26 @@ def test_a_built_command_exists_with_its_options(where, words):
     assert unknown(words) == [], where
 
 
+def test_no_error_or_note_writes_a_command_by_hand():
+    """`hints.command` quotes it and leaves nothing out of what the request had."""
+    spoken = (
+        (path, node)
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Raise)
+        or (isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("note", "command"))
+    )
+    texts = (
+        f"{path.relative_to(PACKAGE)}:{part.lineno}: {found[1]}"
+        for path, node in spoken
+        for part in ast.walk(node)
+        if isinstance(part, ast.Constant) and isinstance(part.value, str)
+        for found in SAID.finditer(part.value)
+        if found[1].split()[0] not in PROSE
+    )
+    assert list(texts) == []
+
+
 def follow(error):
     """Run what an error suggests, in this process, as a user would type it."""
     said = re.search(r"nasvit-edge [^;]*?(?=; |, or |$)", str(error))[0]

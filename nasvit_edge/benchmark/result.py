@@ -13,6 +13,7 @@ from nasvit_edge import files, records
 from nasvit_edge.benchmark.accuracy import Accuracy, read_accuracy
 from nasvit_edge.benchmark.fields import count
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.hints import MODEL, command
 from nasvit_edge.records import Amount, Figure, Positive, Record, RecordError, Share, Whole, content
 from nasvit_edge.transport.answers import FLAGS, Failure, measurement
 
@@ -172,12 +173,12 @@ def read_result(path: Path) -> Result:
     if raw.get("kind") != KIND:
         raise ResultError(
             f"{str(path)!r} is no benchmark result (its kind is {str(raw.get('kind'))[:40]!r}); "
-            "run: nasvit-edge benchmark ARTIFACT --out FILE"
+            "run: " + command("benchmark", MODEL, out="benchmark.json")
         )
     if raw.get("schema") != SCHEMA:
         raise ResultError(
             f"benchmark result {str(path)!r} has schema {str(raw.get('schema'))[:20]!r}, this version reads {SCHEMA}; "
-            "measure again with nasvit-edge benchmark"
+            "measure again: " + command("benchmark", MODEL, out=path)
         )
     where = f"benchmark result {str(path)!r} is damaged"
     try:

@@ -19,7 +19,7 @@ from nasvit_edge.cli.output import (
     show_config,
 )
 from nasvit_edge.errors import NasvitEdgeError
-from nasvit_edge.hints import command
+from nasvit_edge.hints import DATA, WEIGHTS, command
 
 if TYPE_CHECKING:
     from nasvit_edge.searching.saved import ResultFile
@@ -196,8 +196,8 @@ def _found(request: Any, plan: Any, seed: int, confirm: tuple[int, Any] | None) 
 def _export(result: ResultFile, out: Path) -> str:
     """The command that exports what was found; with what a predictor's search does not know."""
     setting = result.setting
-    more = {} if setting.supernet else {"supernet": "WEIGHTS"}
-    more |= {} if setting.calibration else {"calibrate": "IMAGES"}
+    more = {} if setting.supernet else {"supernet": WEIGHTS}
+    more |= {} if setting.calibration else {"calibrate": DATA}
     return command("export", out, format="onnx", **more)
 
 

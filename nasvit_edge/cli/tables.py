@@ -10,7 +10,6 @@ import typer
 from nasvit_edge.cli import options
 from nasvit_edge.cli.errors import reported
 from nasvit_edge.cli.output import note, print_json, print_table, progress
-from nasvit_edge.hints import command
 
 if TYPE_CHECKING:
     from nasvit_edge.flows.tables import Listed
@@ -44,8 +43,6 @@ def list_tables(as_json: options.Json = False) -> None:
     for row in rows:
         if not isinstance(row, Listed):
             note(row.error)
-    if not rows:
-        note("no latency table yet; measure one: nasvit-edge profile --device host --space nano")
 
 
 def _row(row: Listed) -> list[str]:
@@ -193,6 +190,7 @@ def import_table(
     Convert a published block table, and say what it lacks and what was approximated.
     """
     from nasvit_edge.flows.tables import import_table as convert
+    from nasvit_edge.flows.tables import searching
     from nasvit_edge.space import load_space
 
     report = convert(kind, file, device, load_space(space), out)
@@ -203,9 +201,7 @@ def import_table(
     note(f"{report['entries']} ops of {space} are in the table; missing: {missing or 'none'}")
     for line in report["approximated"]:
         note(f"approximated: {line}")
-    note(
-        f"wrote {report['path']}; next: {command('search', device=device, space=space, latency='80ms', interpolate=True)}"
-    )
+    note(f"wrote {report['path']}; next: {searching(Path(report['path']), space)}")
 
 
 def predict(

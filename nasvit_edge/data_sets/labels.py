@@ -14,6 +14,7 @@ from pathlib import Path
 
 from nasvit_edge.data_sets.names import numeric, some
 from nasvit_edge.errors import DataError
+from nasvit_edge.hints import RESULT, command
 from nasvit_edge.space import SearchSpace
 
 IMAGENET = "imagenet-1k"
@@ -174,5 +175,5 @@ def _foreign(data: str, found: Sequence[str], rest: Sequence[str], space: Search
     return (
         f"images {data!r} have {len(found)} classes; space {space.name!r} has {space.classes} ({some(names)}), and "
         f"{some(rest)} {'is' if len(rest) == 1 else 'are'} none of them; rename the folders as the labels are, or give a model "
-        "these classes first: nasvit-edge finetune"
+        f"these classes first: {command('finetune', RESULT, data=data, out='runs/finetuned')}"
     )

@@ -296,6 +296,6 @@ def beside(path: Path, kind: str, holds: str) -> None:
     """NasvitEdgeError where a file that belongs beside an artifact is missing: what it is, and how to get it."""
     if not path.exists():
         raise NasvitEdgeError(
-            f"{kind} {str(path)!r} is missing: it holds {holds}, and is written beside the model by `nasvit-edge export` "
-            "(and into its bundle). Copy it from there, or export again; `evaluate` and `doctor` do without it"
+            f"{kind} {str(path)!r} is missing: it holds {holds}, and is written beside the model (and into its bundle) "
+            "when it is exported. Copy it from there, or export again; `evaluate` and `doctor` do without it"
         )

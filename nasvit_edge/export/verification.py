@@ -24,6 +24,7 @@ from nasvit_edge.export.artifact import Artifact, open_artifact, versions
 from nasvit_edge.export.checks import Check
 from nasvit_edge.export.references import Reference, Stored, read_stored, reference
 from nasvit_edge.export.reproduction import Outputs, Reproduction
+from nasvit_edge.hints import command
 from nasvit_edge.preparation import PUBLISHED
 from nasvit_edge.space import SearchSpace
 
@@ -46,7 +47,8 @@ def verify(
     artifact.check_facts(space, config)
     if data is not None and not space.is_dense:
         raise NasvitEdgeError(
-            f"{str(path)!r} is a classifier, and scenes are for segmenters: run `nasvit-edge evaluate {path.name} --data FOLDER`"
+            f"{str(path)!r} is a classifier, and --data takes labelled scenes for segmenters; leave it out: "
+            + command("verify", path, space=space_path, supernet=weights)
         )
     stored = read_stored(artifact, space, config)
     threshold = artifact.form.thresholds[artifact.precision]

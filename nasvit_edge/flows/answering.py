@@ -8,6 +8,7 @@ from typing import Any
 
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import NasvitEdgeError, TableError
+from nasvit_edge.hints import command
 from nasvit_edge.latency import LatencyTable, load_table
 from nasvit_edge.latency.selection import KEYS, USUAL, Selected, Wanted, found_tables, heading, table_for
 from nasvit_edge.latency.table import HOST, refuse_other, selected_table
@@ -154,7 +155,7 @@ def validity(table: LatencyTable) -> str:
     """What is known of a table's predictions, in one line."""
     found = table.file.validation
     if found is None:
-        return "predictions not validated (nasvit-edge tables validate)"
+        return f"predictions not validated ({command('tables', 'validate', table.path, space=table.space.given)})"
     return (
         f"predictions off by {found.mape:.1%} on average over {found.count} whole subnets "
         f"({found.within_10:.0%} within 10 %), which repeat within {found.repeat_mape:.1%}"

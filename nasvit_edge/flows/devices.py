@@ -9,6 +9,7 @@ from typing import Any
 
 from nasvit_edge.device import Device, device_names, load_device
 from nasvit_edge.errors import DeviceError, NasvitEdgeError
+from nasvit_edge.hints import RESULT, command
 from nasvit_edge.latency.selection import found_tables, heading
 from nasvit_edge.profile.protocol import load_protocol
 from nasvit_edge.records import Record
@@ -90,7 +91,8 @@ def op_times(
         )
     if not artifact.is_file():
         raise DeviceError(
-            f"model {str(artifact)!r} is no file; export one: nasvit-edge export --format tflite"
+            f"model {str(artifact)!r} is no file; export one: "
+            + command("export", RESULT, format="tflite", out=artifact)
         )
     from nasvit_edge.transport.adb import adb_runner
 

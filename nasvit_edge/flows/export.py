@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasvit_edge.data_sets.slices import Note
-from nasvit_edge.errors import ExportError
+from nasvit_edge.errors import ExportError, VerifyError
 from nasvit_edge.export import advice, arithmetic, artifact, dense, verification, writing
 from nasvit_edge.export.formats import Format, load_format
 from nasvit_edge.export.sidecar import Searched, read_sidecar
 from nasvit_edge.flows import bundle, cache, recalled
 from nasvit_edge.flows.subject import subject_of
+from nasvit_edge.hints import DATA, command
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
 if TYPE_CHECKING:
@@ -92,11 +94,28 @@ def export(request: Request, note: Callable[[str], None]) -> dict[str, Any]:
     key = cache.export_key(plan.space, plan.supernet, plan.config, calibration, form, options)
     cached = request.use_cache and cache.restore(key, path, plan.search)
     if not cached:
-        _make(plan, supernet, calibration, form, path, options, note)
+        with _advised(request, plan):
+            _make(plan, supernet, calibration, form, path, options, note)
     if not cached and not request.force:
         cache.keep(key, path)
     folder = str(bundle.write_bundle(path)) if request.bundle else None
     return report(path) | {"cached": cached, "bundle": folder}
+
+
+@contextlib.contextmanager
+def _advised(request: Request, plan: _Plan) -> Iterator[None]:
+    """An int8 file that fails its check is failed with the command that trains its subnet for 8 bits."""
+    try:
+        yield
+    except VerifyError as error:
+        if request.precision != "int8" or plan.supernet.startswith("random"):
+            raise
+        words = [] if request.result is None else [request.result]
+        what = {"space": request.space, "supernet": request.supernet, "config": request.config}
+        tuned = command(
+            "finetune", *words, **what, data=plan.calibrate or DATA, quantise="int8", out="runs/int8"
+        )
+        raise VerifyError(f"{error}: {tuned}") from None
 
 
 def _loaded(plan: _Plan, uncalibrated: bool, note: Note) -> tuple[Supernet, Calibration | None]:
@@ -138,7 +157,9 @@ def _make(
             note(remark)
         calibrated(subnet, calibration)
         subnet.calibration = (subnet.calibration or {}) | {"sha256": calibration.digest()}
-        recalled.compare(subnet, plan.calibrate or "", plan.search, note, in_order=plan.in_order)
+        recalled.compare(
+            subnet, plan.calibrate or "", plan.search, note, weights=plan.supernet, in_order=plan.in_order
+        )
     if options.precision == "int8":
         options = replace(options, calibration=_range_images(plan))
     writing.export(supernet, subnet, form, path, options, note)

@@ -10,10 +10,13 @@ from typing import Any
 
 from nasvit_edge import files
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.hints import DATA, WEIGHTS, command
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
 _COLUMNS = ("config", "accuracy")
-_FORM = "give the CSV or JSON that `nasvit-edge evaluate --supernet W --data D --subnets random:200` makes"
+_FORM = "give the CSV that this makes: " + command(
+    "evaluate", supernet=WEIGHTS, data=DATA, subnets="random:200", out="measured.csv"
+)
 _LONGEST = 1_000_000  # characters of a CSV cell
 
 

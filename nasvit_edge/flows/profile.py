@@ -53,7 +53,7 @@ def bundle(request: Request, path: Path, on_progress: OnProgress) -> str:
     )
     return (
         f"wrote {made.path}: {made.jobs} jobs with {made.models} models, about {max(1, round(made.minutes))} min on the device; "
-        f"then: {command('profile', device=device.name, space=request.space, results='result.json')}"
+        f"then: {command('profile', device=device.name, space=request.space, results='result.json', out=request.out)}"
     )
 
 

@@ -10,6 +10,7 @@ from nasvit_edge import data_sets
 from nasvit_edge.data_sets.scenes import SceneSet
 from nasvit_edge.errors import DataError
 from nasvit_edge.export.sidecar import Searched
+from nasvit_edge.hints import command
 
 if TYPE_CHECKING:
     from nasvit_edge.model.subnet import Subnet
@@ -24,12 +25,14 @@ def compare(
     search: Searched | None,
     note: Callable[[str], None],
     *,
+    weights: str,
     in_order: bool = False,
 ) -> float | None:
     """Measure a calibrated subnet on validation images of `data` and say where it is far below the search's word.
 
     Args:
         search: what the result file says; None: there was none.
+        weights: where the subnet's are from.
         in_order: class folders whose names do not say which label they are take the labels in order.
 
     Returns:
@@ -42,10 +45,13 @@ def compare(
     except DataError:  # calibration needs no labels; these have none, or others
         return None
     assert not isinstance(images, SceneSet)
-    return _judged(subnet, images, search, note)
+    look = command("evaluate", supernet=weights, space=subnet.space.given, data=data, subnets="min,max")
+    return _judged(subnet, images, search, look, note)
 
 
-def _judged(subnet: Subnet, images: data_sets.Images, search: Searched, note: Callable[[str], None]) -> float:
+def _judged(
+    subnet: Subnet, images: data_sets.Images, search: Searched, look: str, note: Callable[[str], None]
+) -> float:
     from nasvit_edge.model.evaluate import accuracy
 
     part = images.take(images.name, slice(None, None, -(-len(images) // IMAGES)))
@@ -54,6 +60,6 @@ def _judged(subnet: Subnet, images: data_sets.Images, search: Searched, note: Ca
     if said - found > _ERRORS * error:
         note(
             f"WARNING: top-1 is {found:.1%} on {len(part)} of {images.name}, the search had {said:.1%} ({search.accuracy_source}): "
-            "the images to calibrate on or their preparation are not those of training; look at --calibrate, and at nasvit-edge evaluate --supernet"
+            f"the images to calibrate on or their preparation are not those of training; look at --calibrate, and at {look}"
         )
     return found

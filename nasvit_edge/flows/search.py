@@ -16,7 +16,7 @@ from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.flows import progress
 from nasvit_edge.flows.answering import Asked, answering, resting_on_changed, trusted
 from nasvit_edge.flows.limits import Wanted, choices, limits
-from nasvit_edge.hints import command
+from nasvit_edge.hints import DATA, WEIGHTS, command
 from nasvit_edge.latency import LatencyTable
 from nasvit_edge.searching.accuracy import (
     AccuracyPredictor,
@@ -36,6 +36,7 @@ from nasvit_edge.searching.search import Problem, SearchResult, solve
 from nasvit_edge.searching.stages import described
 from nasvit_edge.space import SearchSpace, has_weights, load_space, space_toml
 
+_FITTED = "accuracy.json"  # where a suggested fit writes
 MEASURED = "measured"  # --accuracy measured: on images, also where a predictor is shipped
 
 
@@ -292,6 +293,12 @@ def _with_weights(request: Request, space: SearchSpace) -> Request:
     return request
 
 
+def _fitting(request: Request) -> str:
+    """The command that fits a predictor for what is searched."""
+    weights, images = request.supernet or WEIGHTS, request.data or DATA
+    return command("accuracy", "fit", space=request.space, supernet=weights, data=images, out=_FITTED)
+
+
 def accuracy_source(
     request: Request,
     space: SearchSpace,
@@ -307,14 +314,13 @@ def accuracy_source(
         return measured_accuracy(request, space, note, on_progress)
     if name is None and space.is_dense:
         raise NasvitEdgeError(
-            f"no {quality_of(space)} for space {space.name!r}: no predictor is shipped for it; fit one: nasvit-edge accuracy fit "
-            f"--space {request.space} --supernet W --data D --out miou.json, then add --accuracy miou.json "
-            "(or measure while searching: --supernet W --data D)"
+            f"no {quality_of(space)} for space {space.name!r}: no predictor is shipped for it; fit one: "
+            f"{_fitting(request)}, then add --accuracy {_FITTED} (or measure while searching, with --supernet and --data)"
         )
     if name is None:
         raise NasvitEdgeError(
-            f"no accuracy for space {space.name!r}: give weights and images (--supernet W --data D) or a predictor "
-            f"(--accuracy FILE.json, made by nasvit-edge accuracy fit); predictors are shipped for {', '.join(predictor_names())}"
+            f"no accuracy for space {space.name!r}: predictors are shipped for {', '.join(predictor_names())}; give weights and images "
+            f"(--supernet, --data), or a predictor: {_fitting(request)}, then add --accuracy {_FITTED}"
         )
     predictor = load_accuracy(name, space=space)
     if predictor.space != space.name:

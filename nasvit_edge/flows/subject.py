@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.hints import DATA, command
 from nasvit_edge.searching.result import SavedResult, read_result, weights_digest
 from nasvit_edge.space import SearchSpace, SubnetConfig, load_space, read_config
 
@@ -37,7 +38,15 @@ def subject_of(
     if result is None:
         if space is None or supernet is None or config is None:
             raise NasvitEdgeError(
-                "give a result file of `nasvit-edge search`, or all of --space, --supernet and --config"
+                "give a result file, or all of --space, --supernet and --config; a search writes one: "
+                + command(
+                    "search",
+                    space=space,
+                    supernet=supernet,
+                    data=supernet and DATA,
+                    latency="20ms",
+                    out="search.json",
+                )
             )
         loaded = load_space(space)
         return Subject(loaded, supernet, read_config(config, loaded), None)

@@ -11,6 +11,7 @@ from typing import Any
 from nasvit_edge import files
 from nasvit_edge.errors import NasvitEdgeError, TableError
 from nasvit_edge.flows.answering import Asked, answering, trusted, validity
+from nasvit_edge.hints import command
 from nasvit_edge.latency import LatencyTable, load_table, nn_meter, table_name
 from nasvit_edge.latency.selection import found_tables
 from nasvit_edge.latency.table import refuse_overwriting
@@ -98,6 +99,14 @@ def import_table(kind: str, file: Path, device: str, space: SearchSpace, out: Pa
     refuse_overwriting(path, space)
     write(path, made)
     return report | {"path": str(path), "device": device, "space": space.name}
+
+
+def searching(path: Path, space: str) -> str:
+    """The command that searches an imported table for what lies between the latencies of its ends."""
+    table = load_table(path, space=space).interpolated()
+    ends = [table.predict(config).ms for config in (table.space.smallest(), table.space.largest())]
+    latency = f"{sum(ends) / 2:.3g}ms"
+    return command("search", device=table.file.device, space=space, latency=latency, interpolate=True)
 
 
 def refit(tables: Sequence[LatencyTable]) -> list[dict[str, Any]]:

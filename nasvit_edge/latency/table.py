@@ -22,7 +22,7 @@ import numpy as np
 from msgspec.structs import replace as changed
 
 from nasvit_edge.errors import NasvitEdgeError, TableError
-from nasvit_edge.hints import command
+from nasvit_edge.hints import SPACE, command
 from nasvit_edge.latency.composition import Composition, Prediction
 from nasvit_edge.latency.context import PLAIN, SPLIT, Context, Parts
 from nasvit_edge.latency.estimate import Estimate, estimate, features
@@ -221,7 +221,7 @@ def _again(path: Path, space: SearchSpace | None) -> str:
     """The command that measures the table of a file's name again."""
     told = heading(path)
     known = told.get("space") in space_names()
-    own = space.given if space is not None else told.get("space") if known else "SPACE.toml"
+    own = space.given if space is not None else told.get("space") if known else SPACE
     return command("profile", **told | {"space": own})
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from nasvit_edge import files
 from nasvit_edge.errors import DataError
-from nasvit_edge.hints import command
+from nasvit_edge.hints import DATA, command
 from nasvit_edge.train.conflicts import FILE, block, stride
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -83,6 +83,13 @@ class Conflicts:
         )
 
 
+def _training(run: Path) -> str:
+    """The command that trains as the run did, with the meter; beside a run that is there."""
+    space = run / "space.toml"
+    out = run.with_name(f"{run.name}-conflicts") if space.exists() else run
+    return command("train", space=space if space.exists() else None, data=DATA, conflicts=True, out=out)
+
+
 def read_conflicts(run: Path) -> Conflicts:
     """The meter's file of a run's folder (or the file itself).
 
@@ -95,9 +102,7 @@ def read_conflicts(run: Path) -> Conflicts:
         with path.open("rb") as stream:
             places, steps, cosines = _read(stream, str(path))
     except FileNotFoundError:
-        raise DataError(
-            f"run {str(run)!r} has no {FILE}; {command('train', conflicts=True, out=run)} writes one"
-        ) from None
+        raise DataError(f"run {str(run)!r} has no {FILE}; one that has: {_training(run)}") from None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise DataError(f"conflicts {str(path)!r}: {getattr(error, 'strerror', None) or error}") from None
     about = path.parent / "recipe.json"

@@ -20,7 +20,7 @@ import numpy as np
 
 from nasvit_edge import files
 from nasvit_edge.errors import NasvitEdgeError, SpaceError
-from nasvit_edge.hints import command
+from nasvit_edge.hints import DATA, WEIGHTS, command
 from nasvit_edge.space import Gene, SearchSpace, SubnetConfig, get_gene, is_shipped, known_space
 
 SCHEMA = 1
@@ -156,7 +156,7 @@ def load_accuracy(name: str | Path, space: SearchSpace | None = None) -> Accurac
     if space is not None and space.name == raw.get("space") and _of_another(path, raw, space):
         raise NasvitEdgeError(
             f"accuracy predictor {str(path)!r} is for another space that is called {space.name!r}, too; fit one for this: "
-            + command("accuracy", "fit", space=space.given, supernet="W", data="D", out="own.json")
+            + command("accuracy", "fit", space=space.given, supernet=WEIGHTS, data=DATA, out="own.json")
         )
     try:
         return parsed(path.stem, raw, space)

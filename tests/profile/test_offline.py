@@ -7,18 +7,23 @@ import hashlib
 import itertools
 import json
 import random
+import shlex
 import shutil
 import zipfile
+from pathlib import Path
 
 import pytest
-from conftest import one_line, only_user_errors, require_module
+from commands import run
+from conftest import TINIER, one_line, only_user_errors, require_module
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import parsed_table
-from reference_coreml import BRIEF, SPACE, brief, bundle, faults, measured
+from reference_coreml import BRIEF, SPACE, brief, bundle, faults, mac, measured, open_model
 
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import DeviceError, MeasurementError, NasvitEdgeError
+from nasvit_edge.flows import profile as profiling
+from nasvit_edge.hints import PROGRAM
 from nasvit_edge.ops import all_ops
 from nasvit_edge.profile import canary, offline, protocol
 from nasvit_edge.profile.canary import canaries
@@ -350,3 +355,17 @@ def test_what_a_device_says_of_itself_is_short_plain_text(results, folder):
     assert raw["fingerprint"]["board"].isprintable()
     assert len(raw["fingerprint"]["board"]) <= 300
     assert raw["conditions"] == {"a b": "c d"}
+
+
+def test_a_bundle_names_the_command_that_takes_its_results(tmp_path_factory, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.toml").write_text(TINIER)
+    request = profiling.Request(
+        space="tiny.toml", devices=("iphone",), choice=Choice(protocol="quick"), out=Path("my tables")
+    )
+    with brief(tmp_path_factory):
+        said = profiling.bundle(request, Path("out.zip"), lambda *told: None)
+    assert mac().main(["--offline", "out.zip", "--out", "result.json"], open_model) == 0
+    words = shlex.split(said[said.index(PROGRAM) :])
+    assert run(*words[1:]).returncode == 0
+    assert list(Path("my tables").glob("iphone-*.json"))
