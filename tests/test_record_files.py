@@ -23,7 +23,7 @@ from nasvit_edge.benchmark.budgets import BudgetFile
 from nasvit_edge.benchmark.history import read_history
 from nasvit_edge.benchmark.result import read_result as read_benchmark
 from nasvit_edge.device import parse_device
-from nasvit_edge.export.sidecar import read_sidecar
+from nasvit_edge.export.sidecar import Checked, read_sidecar
 from nasvit_edge.searching.result import read_result
 from nasvit_edge.space import load_space, space_toml
 
@@ -91,6 +91,24 @@ def _history(value: Any) -> Any:
     return point
 
 
+def _check() -> Checked:
+    """With all figures, of a segmenter."""
+    shares = dict.fromkeys(("int8_macs", "int8_layer_macs", "weights_8bit_macs"), 0.9)
+    figures = dict.fromkeys(("error", "snr_db", "agreement", "top1", "top1_drop"), 0.5)
+    ious = {"mean_iou": 0.5, "pixel_accuracy": 0.7, "ious": {"sky": 0.5, "road": None}}
+    changes = dict.fromkeys(("change", "snr_db", "agreement", "plain_change"), 0.5)
+    told = {"data": "x", "images": 3, "masks": ["all sky"], "reference": ious, "mean_iou_drop": -0.1} | ious
+    more = {
+        "top1_drop_interval": [-0.1, 0.1],
+        "arithmetic": shares | {"layers": 3, "int8_layers": 2, "float_layers": ["a"]},
+        "reproduction": changes | {"same_machine": True, "saturates": False},
+        "doubts": ["few"],
+        "allowed": {"error": None, "snr_db": 30.0},
+    }
+    segmenter = {"pixels": 0.9, "pixel_count": 9, "scenes": told, "output": "labels"}
+    return records.parse(Checked, {"passed": True, "seed": 0} | figures | more | segmenter, "a file")
+
+
 BENCHMARK = bench_results.content(0, (0.0,), rounds=1, count=2, hits=[True, False, True])
 BENCHMARK["artifacts"][0] |= {
     "predicted_ms": [1.0, 0.9, 1.1],
@@ -104,7 +122,7 @@ BUDGETS = {"device": "*", "latency_p50": "20ms", "size": {"max": "12MB", "level"
 SEARCHED = {"predicted_ms": 1.5, "accuracy": 0.9, "device": "host", "runtime": "onnxruntime", "threads": 1}
 SEARCHED |= {"precision": "fp32", "accuracy_source": "x", "accuracy_uncertainty": 0.01}
 SIDECAR = {"schema": 2, "format": "onnx", "precision": "fp32", "sha256": "0" * 64, "bytes": 9}
-SIDECAR |= {"reference_sha256": "1" * 64, "metadata": {"space": "nano"}, "check": {"passed": True}}
+SIDECAR |= {"reference_sha256": "1" * 64, "metadata": {"space": "nano"}, "check": plain(_check())}
 SIDECAR |= {
     "kept_in_float": ["a"],
     "versions": {"numpy": "2"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,12 +15,14 @@ from nasvit_edge.cli.output import (
     print_json,
     print_table,
     progress,
-    show_config,
     waiting,
 )
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.preparation import PUBLISHED
 from nasvit_edge.units import show_count
+
+if TYPE_CHECKING:
+    from nasvit_edge.flows.evaluate import Row
 
 
 @options.with_weights_key
@@ -117,25 +119,25 @@ def _artifact(artifact: Path, values: dict[str, Any], as_json: bool) -> None:
 
     with waiting("evaluating"):
         report = verification.evaluate(artifact, note=note, **values)
-    note_unchecked(artifact, report)
+    note_unchecked(artifact, report.checked)
     if as_json:
         print_json(report)
         return
-    if report["arithmetic"] is not None:
-        note(arithmetic.line(report["arithmetic"], report["precision"]))
-    if "mean_iou" in report:
+    if report.arithmetic is not None:
+        note(arithmetic.line(report.arithmetic, report.precision))
+    if isinstance(report, verification.OnScenes):
         print_scenes(report)
-        note(report["trained_on"]["told"])
+        note(report.trained_on.told)
         return
     row = [
-        report["artifact"],
-        report["data"],
-        f"{report['correct']} of {report['images']}",
-        f"{report['accuracy']:.2%}",
+        report.artifact,
+        report.data,
+        f"{report.correct} of {report.images}",
+        f"{report.accuracy:.2%}",
     ]
     print_table(["artifact", "images", "correct", "top-1"], [row])
-    note(f"images prepared as {report['chain']}")
-    note(report["trained_on"]["told"])
+    note(f"images prepared as {report.chain}")
+    note(report.trained_on.told)
 
 
 def _supernet(values: dict[str, Any], as_json: bool) -> None:
@@ -151,9 +153,9 @@ def _supernet(values: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(report)
     else:
-        metrics = ["mean IoU", "pixels"] if "majority" in report else ["top-1"]
+        metrics = ["mean IoU", "pixels"] if isinstance(report, flow.OfScenes) else ["top-1"]
         print_table(
-            ["about", "subnet", "MACs", "parameters", *metrics], [_row(row) for row in report["subnets"]]
+            ["about", "subnet", "MACs", "parameters", *metrics], [_row(row) for row in report.subnets]
         )
     for line in flow.remarks(report):
         note(line)
@@ -161,7 +163,9 @@ def _supernet(values: dict[str, Any], as_json: bool) -> None:
         note(f"wrote {request.out}")
 
 
-def _row(row: dict[str, Any]) -> list[str]:
-    sizes = [show_count(row[key]) for key in ("macs", "parameters")]
-    shares = [f"{row[key]:.2%}" for key in ("accuracy", "pixel_accuracy") if key in row]
-    return [row["name"], show_config(row["config"]), *sizes, *shares]
+def _row(row: Row) -> list[str]:
+    from nasvit_edge.flows.evaluate import SceneRow
+
+    shares = [row.accuracy, row.pixel_accuracy] if isinstance(row, SceneRow) else [row.accuracy]
+    sizes = [show_count(row.macs), show_count(row.parameters)]
+    return [row.name, row.config.line(), *sizes, *(f"{share:.2%}" for share in shares)]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nasvit_edge.cli import options
 from nasvit_edge.cli.output import note, print_json, print_table, waiting
 from nasvit_edge.errors import ExportError, NasvitEdgeError
+
+if TYPE_CHECKING:
+    from nasvit_edge.export.sidecar import Scenes
+    from nasvit_edge.flows.export import Report
 
 COLUMNS = [
     "artifact",
@@ -107,14 +111,14 @@ def export(
         return
     _print(report)
     _note_arithmetic(report)
-    if report["kept_in_float"]:
-        note(f"kept in floating point: {', '.join(report['kept_in_float'])}")
-    for failure in report["failures"]:
+    if report.kept_in_float:
+        note(f"kept in floating point: {', '.join(report.kept_in_float)}")
+    for failure in report.failures:
         note(f"KEPT BY --force, FAILS ITS CHECK: {failure}")
     _note_doubts(report)
-    if report["bundle"]:
-        note(f"bundle: {report['bundle']}")
-    if report["cached"]:
+    if report.bundle:
+        note(f"bundle: {report.bundle}")
+    if report.cached:
         note("from the cache; --no-cache makes it anew")
 
 
@@ -141,41 +145,41 @@ def verify(
     else:
         _print(report)
         note(
-            f"checked on {report['inputs']} inputs, {report['real_images']} of them real images; reference: {report['reference']}"
+            f"checked on {report.inputs} inputs, {report.real_images} of them real images; reference: {report.reference}"
         )
         _note_arithmetic(report)
-        if report.get("scenes"):
-            print_scenes(report["scenes"])
+        if report.scenes:
+            print_scenes(report.scenes)
         _note_reproduction(report)
-        for failure in report["failures"]:
+        for failure in report.failures:
             note(f"FAILS: {failure}")
         _note_doubts(report)
-    if not report["passed"]:
+    if not report.passed:
         raise SystemExit(1)
 
 
-def _note_arithmetic(report: dict[str, Any]) -> None:
-    if report["arithmetic"] is not None:
+def _note_arithmetic(report: Report) -> None:
+    if report.arithmetic is not None:
         from nasvit_edge.export import arithmetic
 
-        note(arithmetic.line(report["arithmetic"], report["precision"]))
+        note(arithmetic.line(report.arithmetic, report.precision))
 
 
-def _note_doubts(report: dict[str, Any]) -> None:
-    for doubt in report["doubts"]:
-        if doubt not in report["failures"]:
+def _note_doubts(report: Report) -> None:
+    for doubt in report.doubts:
+        if doubt not in report.failures:
             note(f"passes, but {doubt}")
 
 
-def _note_reproduction(report: dict[str, Any]) -> None:
+def _note_reproduction(report: Report) -> None:
     """Of a file from another processor or other versions, how near it is to what it gave there."""
-    found = report["reproduction"]
-    if found["same_machine"]:
+    found = report.reproduction
+    if found is None or found.same_machine:
         return
     near = [
-        None if found["snr_db"] is None else f"{min(found['snr_db'], 999):.1f} dB to its logits then",
-        None if found["agreement"] is None else f"the class it had then on {found['agreement']:.2%}",
-        None if found["plain_change"] is None else f"without rounding {found['plain_change']:.1e} off",
+        None if found.snr_db is None else f"{min(found.snr_db, 999):.1f} dB to its logits then",
+        None if found.agreement is None else f"the class it had then on {found.agreement:.2%}",
+        None if found.plain_change is None else f"without rounding {found.plain_change:.1e} off",
     ]
     note(f"exported on another processor, or by other versions: {', '.join(filter(None, near))}")
 
@@ -189,15 +193,15 @@ def batch_size(text: str) -> int | None:
     raise ExportError(f"--batch is {text!r}; it is a number from 1 to 1024, or dynamic")
 
 
-def print_scenes(found: dict[str, Any]) -> None:
+def print_scenes(found: Scenes) -> None:
     """A segmenter's mean IoU, pixel accuracy and classes' IoU, beside those of its supernet where they are known."""
-    exact = found["reference"]
-    columns = ["on " + found["data"], "file", *([] if exact is None else ["PyTorch"])]
+    exact = found.reference
+    columns = ["on " + found.data, "file", *([] if exact is None else ["PyTorch"])]
     sides = [found] if exact is None else [found, exact]
-    rows = [[name, *(_share(side[key]) for side in sides)] for name, key in _FIGURES.items()]
-    rows += [[f"IoU {name}", *(_share(side["ious"][name]) for side in sides)] for name in found["ious"]]
+    rows = [[name, *(_share(getattr(side, key)) for side in sides)] for name, key in _FIGURES.items()]
+    rows += [[f"IoU {name}", *(_share(side.ious[name]) for side in sides)] for name in found.ious]
     print_table(columns, rows)
-    for line in found["masks"]:
+    for line in found.masks:
         note(line)
 
 
@@ -208,47 +212,47 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.2%}"
 
 
-def _print(report: dict[str, Any]) -> None:
-    if "pixels" in report:
+def _print(report: Report) -> None:
+    if report.output:  # a segmenter
         print_table(SEGMENTER_COLUMNS, [_segmenter_row(report)])
     else:
         print_table(COLUMNS, [_row(report)])
 
 
-def _arithmetic(report: dict[str, Any]) -> str:
+def _arithmetic(report: Report) -> str:
     """A cell: the share in 8 bits."""
     from nasvit_edge.export import arithmetic
 
-    return arithmetic.shown(report["arithmetic"], report["precision"])
+    return arithmetic.shown(report.arithmetic, report.precision)
 
 
-def _segmenter_row(report: dict[str, Any]) -> list[str]:
-    drop = (report["scenes"] or {}).get("mean_iou_drop")
+def _segmenter_row(report: Report) -> list[str]:
+    drop = report.scenes.mean_iou_drop if report.scenes else None
     return [
-        str(report["artifact"]),
-        str(report["precision"]),
-        str(report["output"]),
-        "-" if report["error"] is None else f"{report['error']:.1e}",
-        "-" if report["snr_db"] is None else f"{report['snr_db']:.1f} dB",
-        f"{report['pixels']:.3%}",
+        str(report.artifact),
+        str(report.precision),
+        str(report.output),
+        "-" if report.error is None else f"{report.error:.1e}",
+        "-" if report.snr_db is None else f"{report.snr_db:.1f} dB",
+        f"{report.pixels:.3%}",
         "-" if drop is None else f"{-drop * 100:+.2f}",
         _arithmetic(report),
-        "passed" if report["passed"] else "FAILED",
-        f"{report['bytes'] / 1e6:.2f} MB",
+        "passed" if report.passed else "FAILED",
+        f"{report.bytes / 1e6:.2f} MB",
     ]
 
 
-def _row(report: dict[str, Any]) -> list[str]:
-    agreement, drop = report["agreement"], report["top1_drop"]
-    low, high = report["top1_drop_interval"] or (0.0, 0.0)
+def _row(report: Report) -> list[str]:
+    agreement, drop = report.agreement, report.top1_drop
+    low, high = report.top1_drop_interval or (0.0, 0.0)
     return [
-        str(report["artifact"]),
-        str(report["precision"]),
-        f"{report['error']:.1e}",
-        f"{report['snr_db']:.1f} dB",
+        str(report.artifact),
+        str(report.precision),
+        f"{report.error:.1e}",
+        f"{report.snr_db:.1f} dB",
         "-" if agreement is None else f"{agreement:.2%}",
         "-" if drop is None else f"{-drop * 100:+.2f} ({-high * 100:+.2f} to {-low * 100:+.2f})",
         _arithmetic(report),
-        "passed" if report["passed"] else "FAILED",
-        f"{report['bytes'] / 1e6:.2f} MB",
+        "passed" if report.passed else "FAILED",
+        f"{report.bytes / 1e6:.2f} MB",
     ]

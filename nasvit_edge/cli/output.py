@@ -33,17 +33,19 @@ def note(text: str) -> None:
     sys.stderr.write(f"{harmless(text)}\n")
 
 
-def note_unchecked(path: Path, report: dict[str, Any]) -> None:
+def note_unchecked(path: Path, checked: bool) -> None:
     """Where an artifact's sidecar was not there, that nothing was checked by it."""
-    if not report["checked"]:
+    if not checked:
         note(
             f"{path.name}.json, its sidecar, is not here: whether {path.name} is just the file that was exported was not checked"
         )
 
 
 def print_json(value: Any) -> None:
-    """A JSON result."""
-    sys.stdout.write(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    """A JSON result: a record, or what JSON holds."""
+    from nasvit_edge.records import content
+
+    sys.stdout.write(json.dumps(content(value), indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 def print_table(columns: list[str], rows: list[list[str]], title: str | None = None) -> None:

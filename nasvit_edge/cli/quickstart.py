@@ -31,5 +31,5 @@ def quickstart(
     if as_json:
         print_json(report)
         return
-    print_table(flow.COLUMNS, flow.rows(report), report["headline"])
+    print_table(flow.COLUMNS, flow.rows(report), report.headline)
     note(f"wrote {out / 'report.md'} and everything beside it")

@@ -9,9 +9,18 @@ import numpy as np
 
 from nasvit_edge.data_sets.masks import IGNORE
 from nasvit_edge.errors import DataError
+from nasvit_edge.records import Record, Share
 
 _Counts = np.ndarray[Any, np.dtype[np.int64]]
 _TOGETHER = 1 << 24  # pixels that are counted at once
+
+
+class Ious(Record, frozen=True, kw_only=True):
+    """Figures for people; the IoU of a class that does not occur is None."""
+
+    mean_iou: Share
+    pixel_accuracy: Share
+    ious: dict[str, Share | None]  # by the names of the classes
 
 
 class Confusion:
@@ -116,32 +125,16 @@ class Confusion:
                 f"no pixel of these masks has a class (all are {IGNORE}): nothing can be judged on them"
             )
 
-    def figures(self, names: Sequence[str]) -> dict[str, Any]:
-        """For people: `mean_iou`, `pixel_accuracy`, and `ious` by the names of the classes, None of those that do not occur.
+    def figures(self, names: Sequence[str]) -> Ious:
+        """By the names of the classes.
 
         Raises:
             DataError: no pixel was counted.
         """
-        return {
-            "mean_iou": self.mean_iou,
-            "pixel_accuracy": self.pixel_accuracy,
-            "ious": {name: _or_none(iou) for name, iou in zip(names, self.ious.tolist(), strict=True)},
+        ious = {
+            name: None if np.isnan(iou) else iou for name, iou in zip(names, self.ious.tolist(), strict=True)
         }
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON: the IoU of a class that does not occur is null, and so are all figures of no pixels."""
-        return {
-            "classes": self.classes,
-            "pixels": self.pixels,
-            "mean_iou": self.mean_iou if self.pixels else None,
-            "pixel_accuracy": self.pixel_accuracy if self.pixels else None,
-            "ious": [_or_none(iou) for iou in self.ious.tolist()],
-            "counts": self.counts.tolist(),
-        }
-
-
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else value
+        return Ious(mean_iou=self.mean_iou, pixel_accuracy=self.pixel_accuracy, ious=ious)
 
 
 def mean_iou(overlaps: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -19,12 +19,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec.structs import force_setattr
 
 from nasvit_edge import digests
 from nasvit_edge.data_sets.decoding import check_header, decode
 from nasvit_edge.data_sets.scenes import Files, SceneSet
 from nasvit_edge.data_sets.sets import FileSet, ImageSet, Marks, Paths, pixel_mark, pixel_marks
 from nasvit_edge.errors import DataError
+from nasvit_edge.records import Record
 
 Labelled = ImageSet | FileSet | SceneSet
 FILES, PIXELS = "files", "pixels"
@@ -110,8 +112,7 @@ def _same(one: Part, other: Part) -> bool:
     return one.kind == other.kind and np.array_equal(one.marks, other.marks)
 
 
-@dataclass(frozen=True, slots=True)
-class Overlap:
+class Overlap(Record, frozen=True, omit_defaults=False):
     """How many of `images` trained the weights.
 
     Attributes:
@@ -120,6 +121,7 @@ class Overlap:
         sets: their names.
         by_chance: how many would look as if they did.
         whole: whether all that trained the weights is known, and could be compared.
+        told: in a line.
     """
 
     images: int
@@ -128,26 +130,17 @@ class Overlap:
     sets: tuple[str, ...]
     by_chance: float
     whole: bool
+    told: str = ""
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "told", self._told())
 
     @property
     def some(self) -> bool:
         """Whether more of them trained the weights than look so by chance."""
         return bool(self.trained) and _chance(self.by_chance, self.trained or 0) < _SURE
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
-        return {
-            "images": self.images,
-            "trained": self.trained,
-            "of": self.of,
-            "sets": list(self.sets),
-            "by_chance": self.by_chance,
-            "whole": self.whole,
-            "told": self.told(),
-        }
-
-    def told(self) -> str:
-        """In a line."""
+    def _told(self) -> str:
         if self.trained is None:
             return "which images trained these weights is not known: if these did, this is no test accuracy"
         if self.some:

@@ -10,13 +10,24 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nasvit_edge.errors import NasvitEdgeError, VerifyError
 from nasvit_edge.export.formats import load_format
 from nasvit_edge.export.layers import Layer
+from nasvit_edge.records import Record, Share, Whole
 
 PRECISIONS = ("int8", "w8")  # that claim something of 8 bits
+
+
+class Shares(Record, frozen=True, kw_only=True):
+    """How much of a file is in 8 bits, as reports and sidecars have it: fractions of multiply-accumulates, and layers with weights."""
+
+    int8_macs: Share
+    int8_layer_macs: Share
+    weights_8bit_macs: Share
+    layers: Whole
+    int8_layers: Whole
+    float_layers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +67,11 @@ class Arithmetic:
         names = ("int8_macs", "int8_layer_macs", "weights_8bit_macs")
         return {name: round(getattr(self, name), 4) for name in names}
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
-        return self.shares() | {
-            "layers": len(self.weighted),
-            "int8_layers": len(self.weighted) - len(self.float_layers),
-            "float_layers": [] if self.precision == "w8" else [layer.name for layer in self.float_layers],
-        }
+    def record(self) -> Shares:
+        """Shares and layers."""
+        floats = () if self.precision == "w8" else tuple(layer.name for layer in self.float_layers)
+        layers, int8 = len(self.weighted), len(self.weighted) - len(self.float_layers)
+        return Shares(**self.shares(), layers=layers, int8_layers=int8, float_layers=floats)
 
 
 def layers(path: Path, format_name: str) -> list[Layer]:
@@ -92,35 +101,35 @@ def arithmetic(path: Path, format_name: str, precision: str) -> Arithmetic | Non
     return Arithmetic(precision, tuple(layers(path, format_name)))
 
 
-def told(path: Path, format_name: str, precision: str) -> dict[str, Any] | None:
-    """As JSON, where a file is described and not judged; None where it cannot be read here."""
+def told(path: Path, format_name: str, precision: str) -> Shares | None:
+    """Where a file is described and not judged; None where it cannot be read here."""
     try:
         found = arithmetic(path, format_name, precision)
     except NasvitEdgeError:
         return None
-    return None if found is None else found.to_dict()
+    return None if found is None else found.record()
 
 
-def shown(figures: dict[str, Any] | None, precision: str) -> str:
+def shown(figures: Shares | None, precision: str) -> str:
     """The share in a table: of w8 of the weights, since it computes in floating point."""
     if figures is None:
         return "-"
     if precision == "w8":
-        return f"weights {figures['weights_8bit_macs']:.1%}"
-    return f"{figures['int8_macs']:.1%}"
+        return f"weights {figures.weights_8bit_macs:.1%}"
+    return f"{figures.int8_macs:.1%}"
 
 
-def line(figures: dict[str, Any] | None, precision: str) -> str:
+def line(figures: Shares | None, precision: str) -> str:
     """The same in words; empty of a file that claims no 8 bits."""
     if figures is None:
         return ""
     if precision == "w8":
-        return f"8-bit weights in layers of {figures['weights_8bit_macs']:.1%} of the MACs; computed in floating point"
-    products = figures["int8_layer_macs"] - figures["int8_macs"] > 0.05
+        return f"8-bit weights in layers of {figures.weights_8bit_macs:.1%} of the MACs; computed in floating point"
+    products = figures.int8_layer_macs - figures.int8_macs > 0.05
     more = "; attention's products, which have no weights, are in floating point" if products else ""
     return (
-        f"{figures['int8_macs']:.1%} of the MACs are in int8: {figures['int8_layers']} of {figures['layers']} layers with weights "
-        f"({figures['int8_layer_macs']:.1%} of theirs){more}"
+        f"{figures.int8_macs:.1%} of the MACs are in int8: {figures.int8_layers} of {figures.layers} layers with weights "
+        f"({figures.int8_layer_macs:.1%} of theirs){more}"
     )
 
 

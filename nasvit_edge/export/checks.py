@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from msgspec.structs import asdict, replace
 
 from nasvit_edge.export import dense
 from nasvit_edge.export.arithmetic import Arithmetic
 from nasvit_edge.export.formats import Threshold
 from nasvit_edge.export.reproduction import Reproduction
+from nasvit_edge.export.sidecar import Checked, Scenes
 from nasvit_edge.paired import Estimate
 
 GATE_ALPHA = 0.05  # chance of failing a file whose top-1 is lower by just what is allowed
@@ -44,7 +46,7 @@ class Check:
     images: int = 0
     pixels: float | None = None
     pixel_count: int = 0
-    scenes: Mapping[str, Any] | None = None
+    scenes: Scenes | None = None
     arithmetic: Arithmetic | None = None
     reproduction: Reproduction | None = None
 
@@ -113,27 +115,35 @@ class Check:
             found.append(
                 f"has the supernet's label at {self.pixels:.2%} of {self.pixel_count} pixels (at least {limit.pixels:.2%})"
             )
-        drop = self.scenes["mean_iou_drop"] if self.scenes else None
+        drop = self.scenes.mean_iou_drop if self.scenes else None
         if limit.top1_drop is not None and drop is not None and drop > limit.top1_drop:
             found.append(f"mean IoU is {drop * 100:.2f} points lower (at most {limit.top1_drop * 100:g})")
         return found
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON; a figure that is not finite becomes 1e9 or -1e9."""
-        found = {name: _finite(getattr(self, name)) for name in _FIGURES}
-        change = self.top1_change
-        found["top1_drop_interval"] = None if change is None else [-change.high, -change.low]
-        found["arithmetic"] = None if self.arithmetic is None else self.arithmetic.to_dict()
-        found["reproduction"] = None if self.reproduction is None else self.reproduction.to_dict(_finite)
-        limits = {name: getattr(self.threshold, name) for name in Threshold.__struct_fields__}
-        if self.pixels is None:  # a classifier
+    def record(self) -> Checked:
+        """As a file has it."""
+        change, limits = self.top1_change, asdict(self.threshold)
+        if self.pixels is None:
             del limits["pixels"]
-        else:
-            output = dense.LABELS if self.error is None else dense.LOGITS
-            found |= {"pixels": self.pixels, "pixel_count": self.pixel_count, "scenes": self.scenes}
-            found["output"] = output
-        found["doubts"] = self.doubts()
-        return found | {"allowed": limits, "passed": self.passed, "reference": self.reference}
+        found = Checked(
+            passed=self.passed,
+            reference=self.reference,
+            **{name: _finite(getattr(self, name)) for name in _FIGURES},
+            top1_drop_interval=None if change is None else (-change.high, -change.low),
+            arithmetic=None if self.arithmetic is None else self.arithmetic.record(),
+            reproduction=None if self.reproduction is None else self.reproduction.record(_finite),
+            doubts=tuple(self.doubts()),
+            allowed=limits,
+        )
+        if self.pixels is None:  # a classifier
+            return found
+        return replace(
+            found,
+            pixels=self.pixels,
+            pixel_count=self.pixel_count,
+            scenes=self.scenes,
+            output=dense.LABELS if self.error is None else dense.LOGITS,
+        )
 
 
 def _finite(value: Any) -> Any:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from nasvit_edge.records import Record
 
 
-@dataclass(frozen=True, slots=True)
-class Outside:
+class Outside(Record, frozen=True):
     """A layer that a target would not take, and why."""
 
     layer: str
@@ -15,8 +13,7 @@ class Outside:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(Record, frozen=True):
     """What one target makes of an artifact.
 
     Attributes:
@@ -28,16 +25,5 @@ class Placement:
     ops: int
     outside: tuple[Outside, ...]
     asked: bool
-    note: str = ""
+    note: str
     runtimes: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
-        rows = [{"layer": o.layer, "op": o.op, "why": o.why} for o in self.outside]
-        return {
-            "target": self.target,
-            "ops": self.ops,
-            "asked": self.asked,
-            "note": self.note,
-            "outside": rows,
-        }

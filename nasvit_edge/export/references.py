@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from nasvit_edge import data_sets, files
 from nasvit_edge.errors import VerifyError
 from nasvit_edge.export import dense, parity
+from nasvit_edge.export.arithmetic import Arithmetic
 from nasvit_edge.export.artifact import Artifact, beside, reference_path
 from nasvit_edge.export.checks import GATE_ALPHA, Check
 from nasvit_edge.export.formats import Threshold
@@ -43,16 +44,10 @@ class Reference:
     output: str = ""
 
     def check(
-        self, run: _Run, space: SearchSpace, threshold: Threshold, kind: str, **more: Any
+        self, run: _Run, space: SearchSpace, threshold: Threshold, kind: str, arithmetic: Arithmetic | None
     ) -> tuple[Check, Outputs]:
         """Run a file on everything; the outcome, and what the file gave."""
         given, found = run(self.inputs), None
-        if self.output:
-            more |= self._pixels(given)
-        if self.choices is not None and (threshold.agreement is not None or threshold.top1_drop is not None):
-            images = data_sets.bundled("test", space)
-            found = parity.choices(run, images, space, self.inputs.shape[-2])
-            more |= _on_images(found, self.choices, images.labels.numpy())
         labels_only = self.output == dense.LABELS
         check = Check(
             error=None if labels_only else parity.relative_error(given, self.logits),
@@ -61,31 +56,36 @@ class Reference:
             inputs=len(self.inputs),
             real_images=self.real_images,
             reference=kind,
-            **more,
+            arithmetic=arithmetic,
         )
+        if self.output:
+            check = self._with_pixels(check, given)
+        if self.choices is not None and (threshold.agreement is not None or threshold.top1_drop is not None):
+            images = data_sets.bundled("test", space)
+            found = parity.choices(run, images, space, self.inputs.shape[-2])
+            check = _with_images(check, found, self.choices, images.labels.numpy())
         return check, Outputs(given, found)
 
-    def _pixels(self, found: _Array) -> dict[str, Any]:
+    def _with_pixels(self, check: Check, found: _Array) -> Check:
         """How many pixels have the supernet's label."""
         size = (self.inputs.shape[-2], self.inputs.shape[-1])
         labels: np.ndarray[Any, Any] = found
         if self.output == dense.LOGITS:
             whole = found.shape == self.logits.shape and np.isfinite(found).all()
             labels = dense.labels_of(found, size) if whole else np.empty(0, np.int32)
-        return {
-            "pixels": dense.agreement(labels, self.logits, size),
-            "pixel_count": len(self.inputs) * size[0] * size[1],
-        }
+        count = len(self.inputs) * size[0] * size[1]
+        return replace(check, pixels=dense.agreement(labels, self.logits, size), pixel_count=count)
 
 
-def _on_images(found: _Choices, expected: _Choices, labels: _Choices) -> dict[str, Any]:
+def _with_images(check: Check, found: _Choices, expected: _Choices, labels: _Choices) -> Check:
     change, _, _ = compare_hits(expected == labels, found == labels, GATE_ALPHA)
-    return {
-        "agreement": float((found == expected).mean()),
-        "top1_change": change,
-        "top1": float((found == labels).mean()),
-        "images": len(labels),
-    }
+    return replace(
+        check,
+        agreement=float((found == expected).mean()),
+        top1_change=change,
+        top1=float((found == labels).mean()),
+        images=len(labels),
+    )
 
 
 def reference(
@@ -124,7 +124,7 @@ class Stored:
         import torch
         from safetensors.torch import save
 
-        tensors: dict[str, Any] = {
+        tensors: dict[str, np.ndarray[Any, Any] | None] = {
             "logits": self.reference.logits,
             _own_name(self.reference.output): self.own.outputs,
             "choices": self.reference.choices,

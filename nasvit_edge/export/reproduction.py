@@ -7,6 +7,7 @@ pass. That is found by what the file gives plainly (`plain_runner` of its format
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 
 from nasvit_edge.export import parity
 from nasvit_edge.export.formats import Threshold
+from nasvit_edge.export.sidecar import Reproduced
 
 SAME_MACHINE = (
     1e-5  # of the logits' spread: what a file may change between two runs of one runtime on one processor
@@ -101,10 +103,9 @@ class Reproduction:
             f"its weights are not those that were exported: without rounding it is {self.plain_change:.2g} off (allowed {limit:.0e})"
         ]
 
-    def to_dict(self, number: Callable[[Any], Any]) -> dict[str, Any]:
-        """As JSON; `number` makes a figure one that JSON can hold."""
-        names = ("same_machine", "change", "snr_db", "agreement", "plain_change", "saturates")
-        return {name: number(getattr(self, name)) for name in names}
+    def record(self, number: Callable[[Any], Any]) -> Reproduced:
+        """As a file has it; `number` makes a figure one that JSON can hold."""
+        return Reproduced(**{name: number(getattr(self, name)) for name in Reproduced.__struct_fields__})
 
 
 def _elsewhere(threshold: Threshold) -> float:
@@ -120,22 +121,22 @@ def compared(
     now: Outputs, before: Outputs, threshold: Threshold, *, same_machine: bool, labels: bool, real: int = 0
 ) -> Reproduction:
     """`now` against `before`; `real` of the inputs are images, and `labels` says that outputs are labels of pixels."""
-    common: dict[str, Any] = {"same_machine": same_machine, "threshold": threshold, "labels": labels}
     both = now.plain is not None and before.plain is not None
     plain = _plain_change(now.plain, before.plain, labels) if both else None
+    made = functools.partial(
+        Reproduction, same_machine=same_machine, threshold=threshold, labels=labels, plain_change=plain
+    )
     if labels:
         moved = _moved(now.outputs, before.outputs)
-        return Reproduction(**common, change=moved, agreement=1 - moved, plain_change=plain)
+        return made(change=moved, agreement=1 - moved)
     agreement = None
     if now.choices is not None and before.choices is not None:
         agreement = 1 - _moved(now.choices, before.choices)
-    return Reproduction(
-        **common,
+    return made(
         change=parity.relative_error(now.outputs, before.outputs),
         snr_db=parity.snr_db(now.outputs, before.outputs, real),
         agreement=agreement,
         images=0 if now.choices is None else len(now.choices),
-        plain_change=plain,
     )
 
 

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec.structs import asdict
 
 from nasvit_edge.data_sets import mask_check
 from nasvit_edge.data_sets.confusion import Confusion
 from nasvit_edge.data_sets.scenes import load_scenes
 from nasvit_edge.export import dense, parity
+from nasvit_edge.export.sidecar import Scenes
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
 if TYPE_CHECKING:
@@ -30,11 +32,11 @@ def elastic(supernet: Supernet, config: SubnetConfig, statistics: Mapping[str, T
 
 def compared(
     run: _Run, exact: _Run | None, data: str, space: SearchSpace, config: SubnetConfig, split: str = "test"
-) -> dict[str, Any]:
+) -> Scenes:
     """What an artifact's outputs are worth on the scenes of `data`, at the masks' size; `exact` the same way.
 
     `run` gives labels or logits, `exact` logits: of them the labels are taken where `run` gives labels, so that only
-    what the artifact loses tells them apart. Shares are fractions; the IoU of a class that never occurs is None.
+    what the artifact loses tells them apart.
 
     Raises:
         DataError: folders that are no scenes of this space, masks that nothing can be judged on.
@@ -52,14 +54,14 @@ def compared(
             same = dense.labels_of(logits, (pixels.shape[2], pixels.shape[3])) if found.ndim == 3 else logits
             theirs.add(dense.at_size(same, size), truth)
     names = space.label_names()
-    return {
-        "data": scenes.name,
-        "images": len(scenes),
-        "masks": told,
-        **own.figures(names),
-        "reference": None if exact is None else theirs.figures(names),
-        "mean_iou_drop": None if exact is None else theirs.mean_iou - own.mean_iou,
-    }
+    return Scenes(
+        data=scenes.name,
+        images=len(scenes),
+        masks=tuple(told),
+        **asdict(own.figures(names)),
+        reference=None if exact is None else theirs.figures(names),
+        mean_iou_drop=None if exact is None else theirs.mean_iou - own.mean_iou,
+    )
 
 
 def overlaps(

@@ -13,23 +13,55 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec.structs import asdict
 
 from nasvit_edge import data_sets
 from nasvit_edge.data_sets.scenes import SceneSet, load_scenes
 from nasvit_edge.data_sets.sets import Images
 from nasvit_edge.data_sets.slices import Note, silent
+from nasvit_edge.data_sets.trained_on import Overlap
 from nasvit_edge.errors import NasvitEdgeError, VerifyError
 from nasvit_edge.export import arithmetic, dense, parity, reproduction, scene_checks
+from nasvit_edge.export.arithmetic import Shares
 from nasvit_edge.export.artifact import Artifact, open_artifact, versions
 from nasvit_edge.export.checks import Check
 from nasvit_edge.export.references import Reference, Stored, read_stored, reference
 from nasvit_edge.export.reproduction import Outputs, Reproduction
+from nasvit_edge.export.sidecar import Scenes
 from nasvit_edge.hints import command
 from nasvit_edge.preparation import PUBLISHED
+from nasvit_edge.records import Record
 from nasvit_edge.space import SearchSpace
 
 if TYPE_CHECKING:
     from nasvit_edge.model.supernet import Supernet
+
+
+class OnImages(Record, frozen=True, kw_only=True, omit_defaults=False):
+    """A classifier's top-1; `checked`: by its sidecar, `arithmetic` of a file that claims 8 bits."""
+
+    artifact: str
+    checked: bool
+    precision: str
+    arithmetic: Shares | None
+    split: str
+    trained_on: Overlap
+    data: str
+    chain: str
+    images: int
+    correct: int
+    accuracy: float
+
+
+class OnScenes(Scenes, frozen=True, kw_only=True, omit_defaults=False):
+    """A segmenter's figures; the rest as of `OnImages`."""
+
+    artifact: str
+    checked: bool
+    precision: str
+    arithmetic: Shares | None
+    split: str
+    trained_on: Overlap
 
 
 def verify(
@@ -60,12 +92,13 @@ def verify(
         expected = reference(supernet, space, config, stored.statistics, images=labelled, output=output)
         kind = "supernet"
     run = artifact.form.module().runner(path)
-    more: dict[str, Any] = {"arithmetic": arithmetic.arithmetic(path, artifact.form.name, artifact.precision)}
+    scenes = None
     if data is not None:
         exact = None if supernet is None else scene_checks.elastic(supernet, config, stored.statistics)
-        more["scenes"] = scene_checks.compared(run, exact, data, space, config)
-    check, given = expected.check(run, space, threshold, kind, **more)
-    return replace(check, reproduction=_reproduced(artifact, stored, expected, given))
+        scenes = scene_checks.compared(run, exact, data, space, config)
+    in_8_bits = arithmetic.arithmetic(path, artifact.form.name, artifact.precision)
+    check, given = expected.check(run, space, threshold, kind, in_8_bits)
+    return replace(check, scenes=scenes, reproduction=_reproduced(artifact, stored, expected, given))
 
 
 def _reproduced(artifact: Artifact, stored: Stored, expected: Reference, given: Outputs) -> Reproduction:
@@ -116,7 +149,7 @@ def evaluate(
     in_order: bool = False,
     split: str = "test",
     note: Note = silent,
-) -> dict[str, Any]:
+) -> OnImages | OnScenes:
     """The artifact's top-1 on labelled images (`bundled`, `fashion-mnist` or a folder), by its own runtime.
 
     `chain`, `in_order` and `note` are as in `hits`; `split` is as in `data_sets.split_to_judge`. The report says how many of the
@@ -132,23 +165,29 @@ def evaluate(
         return _on_scenes(artifact, space, data, threads, chosen)
     how = Judging(threads, space_path, chain, in_order, chosen)
     images, right = _hits(artifact, data, how, note)
-    name = images.name
+    return OnImages(
+        **_about(artifact, images, chosen),
+        data=images.name,
+        chain=chain,
+        images=len(right),
+        correct=int(right.sum()),
+        accuracy=int(right.sum()) / len(right),
+    )
+
+
+def _about(artifact: Artifact, images: Images | SceneSet, split: str) -> dict[str, Any]:
+    """What both kinds of evaluation say of a file."""
     return {
-        "artifact": path.name,
+        "artifact": artifact.path.name,
         "checked": artifact.checked,
-        "data": name,
-        "chain": chain,
-        "images": len(right),
-        "correct": int(right.sum()),
-        "accuracy": int(right.sum()) / len(right),
         "precision": artifact.precision,
-        "arithmetic": arithmetic.told(path, artifact.form.name, artifact.precision),
-        "split": chosen,
-        "trained_on": data_sets.overlap(artifact.trained_on(), images).to_dict(),
+        "arithmetic": arithmetic.told(artifact.path, artifact.form.name, artifact.precision),
+        "split": split,
+        "trained_on": data_sets.overlap(artifact.trained_on(), images),
     }
 
 
-def _on_scenes(artifact: Artifact, space: SearchSpace, data: str, threads: int, split: str) -> dict[str, Any]:
+def _on_scenes(artifact: Artifact, space: SearchSpace, data: str, threads: int, split: str) -> OnScenes:
     config = artifact.config(space)
     artifact.check_facts(space, config)
     run = artifact.form.module().runner(artifact.path, threads)
@@ -159,11 +198,7 @@ def _on_scenes(artifact: Artifact, space: SearchSpace, data: str, threads: int, 
         statistics = read_stored(artifact, space, config).statistics
         exact = scene_checks.elastic(supernet, config, statistics)
     found = scene_checks.compared(run, exact, data, space, config, split)
-    scenes = load_scenes(data, split, space)
-    found |= {"split": split, "trained_on": data_sets.overlap(artifact.trained_on(), scenes).to_dict()}
-    told = arithmetic.told(artifact.path, artifact.form.name, artifact.precision)
-    about = {"artifact": artifact.path.name, "checked": artifact.checked, "precision": artifact.precision}
-    return about | {"arithmetic": told} | found
+    return OnScenes(**asdict(found), **_about(artifact, load_scenes(data, split, space), split))
 
 
 def hits(

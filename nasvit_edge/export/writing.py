@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec import structs
 
 from nasvit_edge import data_sets, files, records
 from nasvit_edge.errors import ExportError, VerifyError
@@ -213,7 +214,7 @@ def _attempt(subnet: Subnet, form: Format, recipe: Recipe, options: Options, exp
         artifact.write_content(copy, content)
         threshold = form.threshold(recipe.precision)
         run = code.runner(copy)
-        check, own = expected.check(run, subnet.space, threshold, "supernet", arithmetic=found)
+        check, own = expected.check(run, subnet.space, threshold, "supernet", found)
     return _Attempt(content, metadata, check, own)
 
 
@@ -263,7 +264,7 @@ def _save(
         bytes=size_bytes(attempt.content),
         reference_sha256=hashlib.sha256(saved).hexdigest(),
         metadata=attempt.metadata,
-        check=attempt.check.to_dict() | {"seed": 0},
+        check=structs.replace(attempt.check.record(), seed=0),
         kept_in_float=kept,
         versions=versions(),
         forced=() if attempt.check.passed else tuple(attempt.check.failures()),

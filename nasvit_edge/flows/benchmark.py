@@ -217,7 +217,7 @@ def _facts(path: Path, runtime: str) -> dict[str, Any]:
         "space": artifact.metadata["space"],
         "config": artifact.metadata["config"],
         "macs": _count(artifact.metadata.get("macs", "")),
-        "int8_macs": None if told is None else told["int8_macs"],
+        "int8_macs": None if told is None else told.int8_macs,
         "fallback_ops": _fallback(artifact, runtime),
     }
 

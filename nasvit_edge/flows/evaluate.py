@@ -9,20 +9,26 @@ import json
 import random
 import re
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import field
+from msgspec.structs import asdict
 
 from nasvit_edge import data_sets, files, ops, sizes
 from nasvit_edge.data_sets import mask_check
 from nasvit_edge.data_sets.scenes import SceneSet
 from nasvit_edge.data_sets.slices import Note, silent
 from nasvit_edge.data_sets.splits import CALIBRATION_MOST, JUDGED
+from nasvit_edge.data_sets.trained_on import Overlap
 from nasvit_edge.errors import DataError, NasvitEdgeError, SpaceError
 from nasvit_edge.flows import evaluate_scenes
 from nasvit_edge.flows.cache import accuracy_store
+from nasvit_edge.flows.evaluate_scenes import Majority
 from nasvit_edge.preparation import PUBLISHED, checked_chain
+from nasvit_edge.records import Record
 from nasvit_edge.searching.images import ImageAccuracy, Source
 from nasvit_edge.space import SearchSpace, SubnetConfig, load_space, space_names
 
@@ -60,11 +66,84 @@ class Request:
     in_order: bool = False
 
 
+class Row(Record, frozen=True, kw_only=True):
+    """A subnet: what it is called, and its top-1 or mean IoU."""
+
+    name: str
+    config: SubnetConfig
+    accuracy: float
+    macs: int
+    parameters: int
+
+
+class SceneRow(Row, frozen=True, kw_only=True):
+    """A segmenter, with the figures of `Ious`."""
+
+    mean_iou: float
+    pixel_accuracy: float
+    ious: dict[str, float | None]
+
+
+class Spread(Record, frozen=True, kw_only=True):
+    """Accuracies of random subnets; `std`: the sample's standard deviation, None for one."""
+
+    count: int
+    mean: float
+    std: float | None
+    lowest: float
+    highest: float
+
+
+class Summary(Record, frozen=True, kw_only=True):
+    """Accuracies of the ends, and of the random subnets; what was not asked for is left out."""
+
+    smallest: float | None = None
+    largest: float | None = None
+    random: Spread | None = None
+
+
+class CalibratedOn(Record, frozen=True, kw_only=True):
+    """The images that each subnet was calibrated on."""
+
+    data: str
+    images: int
+
+
+class Evaluation(Record, frozen=True, kw_only=True, omit_defaults=False):
+    """What was measured, and on what."""
+
+    space: str
+    supernet: str
+    weights: Mapping[str, Any]  # where they are from
+    data: str
+    split: str
+    images: int
+    trained_on: Overlap
+    chain: str
+    calibration: CalibratedOn
+    remarks: tuple[str, ...]
+    seed: int
+    subnets: tuple[Row, ...]
+    summary: Summary
+    schema: int = SCHEMA
+    kind: str = "supernet evaluation"
+    tool_version: str = field(default_factory=lambda: importlib.metadata.version("nasvit-edge"))
+
+
+class OfScenes(Evaluation, frozen=True, kw_only=True):
+    """The same of segmenters; `masks`: what is in them, in lines."""
+
+    subnets: tuple[SceneRow, ...]
+    majority: Majority
+    masks: tuple[str, ...]
+    metric: str = "mean IoU"
+
+
 def evaluate(
     request: Request,
     on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
     note: Note = silent,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Measure and return the report; what was measured on validation images is kept in the cache.
 
     Raises:
@@ -81,10 +160,16 @@ def evaluate(
     if isinstance(source.validation, SceneSet):
         told = mask_check.checked(source.validation, space, on_progress=on_progress)
         found = evaluate_scenes.confusions(source, configs, on_progress)
-        report = _report(request, space, source, listed, [float(c.mean_iou) for c in found])
-        for row, confusion in zip(report["subnets"], found, strict=True):
-            row |= confusion.figures(space.label_names())
-        report |= {"metric": "mean IoU", "majority": evaluate_scenes.majority(found[0]), "masks": told}
+        plain = _report(request, space, source, listed, [float(c.mean_iou) for c in found])
+        names = space.label_names()
+        rows = [
+            SceneRow(**asdict(row), **asdict(confusion.figures(names)))
+            for row, confusion in zip(plain.subnets, found, strict=True)
+        ]
+        majority = evaluate_scenes.majority(found[0])
+        report: Evaluation = OfScenes(
+            **asdict(plain) | {"subnets": tuple(rows)}, majority=majority, masks=tuple(told)
+        )
     else:
         report = _report(request, space, source, listed, _measured(source, configs, on_progress))
     if request.out is not None and source.writes:
@@ -186,91 +271,101 @@ def _measured(
 
 def _report(
     request: Request, space: SearchSpace, source: ImageAccuracy, listed: _Named, accuracies: list[float]
-) -> dict[str, Any]:
+) -> Evaluation:
     rows = [
-        {
-            "name": name,
-            "config": config.to_dict(),
-            "accuracy": accuracy,
-            "macs": ops.macs(space, config),
-            "parameters": sizes.config_parameters(space, config),
-        }
+        Row(
+            name=name,
+            config=config,
+            accuracy=accuracy,
+            macs=ops.macs(space, config),
+            parameters=sizes.config_parameters(space, config),
+        )
         for (name, config), accuracy in zip(listed, accuracies, strict=True)
     ]
     calibration = source.calibration
-    return {
-        "schema": SCHEMA,
-        "kind": "supernet evaluation",
-        "tool_version": importlib.metadata.version("nasvit-edge"),
-        "space": space.name,
-        "supernet": request.supernet,
-        "weights": source.supernet.source,
-        "data": source.validation.name,
-        "split": request.split,
-        "images": len(source.validation),
-        "trained_on": data_sets.overlap(source.supernet.trained_on, source.validation).to_dict(),
-        "chain": request.chain,
-        "calibration": {"data": calibration.name, "images": len(calibration)},
-        "remarks": calibration.remarks(source.supernet),
-        "seed": request.seed,
-        "subnets": rows,
-        "summary": summary(rows),
-    }
+    return Evaluation(
+        space=space.name,
+        supernet=request.supernet,
+        weights=source.supernet.source,
+        data=source.validation.name,
+        split=request.split,
+        images=len(source.validation),
+        trained_on=data_sets.overlap(source.supernet.trained_on, source.validation),
+        chain=request.chain,
+        calibration=CalibratedOn(data=calibration.name, images=len(calibration)),
+        remarks=tuple(calibration.remarks(source.supernet)),
+        seed=request.seed,
+        subnets=tuple(rows),
+        summary=summary(rows),
+    )
 
 
-def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The ends, and mean and spread of the random subnets (the sample's standard deviation; None for one)."""
-    by_name = {
-        name: [row["accuracy"] for row in rows if row["name"] == name] for name in ("smallest", "largest")
-    }
-    found: dict[str, Any] = {name: values[0] for name, values in by_name.items() if values}
-    random_ones = [row["accuracy"] for row in rows if row["name"] == "random"]
-    if random_ones:
-        found["random"] = {
-            "count": len(random_ones),
-            "mean": statistics.fmean(random_ones),
-            "std": statistics.stdev(random_ones) if len(random_ones) > 1 else None,
-            "lowest": min(random_ones),
-            "highest": max(random_ones),
-        }
-    return found
+def summary(rows: Sequence[Row]) -> Summary:
+    """The ends, and mean and spread of the random subnets."""
+    named = {row.name: row.accuracy for row in reversed(rows)}
+    return Summary(
+        smallest=named.get("smallest"),
+        largest=named.get("largest"),
+        random=_spread([row.accuracy for row in rows if row.name == "random"]),
+    )
 
 
-def to_csv(report: dict[str, Any]) -> str:
+def _spread(values: list[float]) -> Spread | None:
+    if not values:
+        return None
+    std = statistics.stdev(values) if len(values) > 1 else None
+    mean = statistics.fmean(values)
+    return Spread(count=len(values), mean=mean, std=std, lowest=min(values), highest=max(values))
+
+
+def to_csv(report: Evaluation) -> str:
     """A line a subnet; the config as JSON."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["subnet", "accuracy", "macs", "parameters", "config"])
-    for row in report["subnets"]:
-        config = json.dumps(row["config"], sort_keys=True)
-        writer.writerow([row["name"], row["accuracy"], row["macs"], row["parameters"], config])
+    for row in report.subnets:
+        config = json.dumps(row.config.to_dict(), sort_keys=True)
+        writer.writerow([row.name, row.accuracy, row.macs, row.parameters, config])
     return text.getvalue()
 
 
-def _on_what(report: dict[str, Any]) -> str:
-    images, calibration = report["images"], report["calibration"]
-    error = (0.9 * 0.1 / images) ** 0.5
+def _on_what(report: Evaluation) -> str:
+    error = (0.9 * 0.1 / report.images) ** 0.5
     return (
-        f"on {report['data']} ({images} images, prepared as {report['chain']}; a standard error is about {100 * error:.1f} points), "
-        f"each calibrated on {calibration['data']}"
+        f"on {report.data} ({report.images} images, prepared as {report.chain}; a standard error is about {100 * error:.1f} points), "
+        f"each calibrated on {report.calibration.data}"
     )
 
 
-def remarks(report: dict[str, Any]) -> list[str]:
+def remarks(report: Evaluation) -> list[str]:
     """What the table does not say: on what, and how good it can be."""
-    found = report["summary"]
-    lines = evaluate_scenes.lines(report) if "majority" in report else [_on_what(report)]
-    lines.append(report["trained_on"]["told"])
-    if "random" in found:
-        spread = found["random"]
-        deviation = "" if spread["std"] is None else f", standard deviation {100 * spread['std']:.2f} points"
+    lines = _of_scenes(report) if isinstance(report, OfScenes) else [_on_what(report)]
+    lines.append(report.trained_on.told)
+    if spread := report.summary.random:
+        deviation = "" if spread.std is None else f", standard deviation {100 * spread.std:.2f} points"
         lines.append(
-            f"{spread['count']} random subnets (seed {report['seed']}): mean {spread['mean']:.2%}{deviation}, "
-            f"{spread['lowest']:.2%} to {spread['highest']:.2%}"
+            f"{spread.count} random subnets (seed {report.seed}): mean {spread.mean:.2%}{deviation}, "
+            f"{spread.lowest:.2%} to {spread.highest:.2%}"
         )
-    if "note" in report["weights"]:
-        lines.append(report["weights"]["note"])
-    lines += report["remarks"]
-    if report["weights"].get("kind") == "random":
+    if "note" in report.weights:
+        lines.append(report.weights["note"])
+    lines += report.remarks
+    if report.weights.get("kind") == "random":
         lines.append("RANDOM WEIGHTS: these accuracies mean nothing")
     return lines
+
+
+def _of_scenes(report: OfScenes) -> list[str]:
+    """The baseline, and the classes of the best subnet."""
+    best = max(report.subnets, key=lambda row: row.accuracy)
+    classes = ", ".join(
+        f"{name} {'does not occur' if value is None else format(value, '.0%')}"
+        for name, value in best.ious.items()
+    )
+    base = report.majority
+    return [
+        *report.masks,
+        f"on {report.data}, each calibrated on {report.calibration.data}",
+        f"every pixel by the most frequent class: mean IoU {base.accuracy:.2%}, pixel accuracy {base.pixel_accuracy:.1%}",
+        f"IoU of the best one's classes: {classes}",
+    ]

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nasvit_edge.data_sets.confusion import Confusion
 from nasvit_edge.data_sets.scenes import SceneSet
+from nasvit_edge.records import Record
 from nasvit_edge.space import SubnetConfig
 
 if TYPE_CHECKING:
     from nasvit_edge.searching.images import ImageAccuracy
+
+
+class Majority(Record, frozen=True, kw_only=True):
+    """A baseline: mean IoU and the share of pixels."""
+
+    accuracy: float
+    pixel_accuracy: float
 
 
 def confusions(
@@ -31,24 +39,8 @@ def confusions(
     return found
 
 
-def majority(confusion: Confusion) -> dict[str, float]:
+def majority(confusion: Confusion) -> Majority:
     """What calling every pixel by the most frequent class of these scenes would score."""
     truth = confusion.counts.sum(1)
     share = float(truth.max() / max(1, truth.sum()))
-    return {"accuracy": share / max(1, int(np.count_nonzero(truth))), "pixel_accuracy": share}
-
-
-def lines(report: dict[str, Any]) -> list[str]:
-    """What the table does not say: the baseline, and the classes of the best subnet."""
-    best = max(report["subnets"], key=lambda row: row["accuracy"])
-    classes = ", ".join(
-        f"{name} {'does not occur' if value is None else format(value, '.0%')}"
-        for name, value in best["ious"].items()
-    )
-    base, calibration = report["majority"], report["calibration"]
-    return [
-        *report["masks"],
-        f"on {report['data']}, each calibrated on {calibration['data']}",
-        f"every pixel by the most frequent class: mean IoU {base['accuracy']:.2%}, pixel accuracy {base['pixel_accuracy']:.1%}",
-        f"IoU of the best one's classes: {classes}",
-    ]
+    return Majority(accuracy=share / max(1, int(np.count_nonzero(truth))), pixel_accuracy=share)

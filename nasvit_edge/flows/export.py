@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import UNSET, UnsetType, structs
 
 from nasvit_edge.data_sets.slices import Note
 from nasvit_edge.errors import ExportError, VerifyError
 from nasvit_edge.export import advice, arithmetic, artifact, dense, verification, writing
 from nasvit_edge.export.formats import Format, load_format
-from nasvit_edge.export.sidecar import Searched, read_sidecar
+from nasvit_edge.export.sidecar import Checked, Searched, read_sidecar
 from nasvit_edge.flows import bundle, cache, recalled
 from nasvit_edge.flows.subject import subject_of
 from nasvit_edge.hints import DATA, command
@@ -66,7 +68,25 @@ class _Plan:
     images_sha256: str | None = None  # of those that the search calibrated on
 
 
-def export(request: Request, note: Callable[[str], None]) -> dict[str, Any]:
+class Report(Checked, frozen=True, kw_only=True):
+    """A check, and of which file; what follows `bytes` of one that was just exported.
+
+    Attributes:
+        cached: it was made before.
+        bundle: the folder with its programs.
+    """
+
+    artifact: str
+    format: str
+    precision: str
+    failures: tuple[str, ...]
+    bytes: int
+    kept_in_float: tuple[str, ...] | UnsetType = UNSET
+    cached: bool | UnsetType = UNSET
+    bundle: str | UnsetType | None = UNSET
+
+
+def export(request: Request, note: Callable[[str], None]) -> Report:
     """Write an artifact and return its report."""
     form = load_format(request.format_name)
     plan = _planned(request, form, note)
@@ -99,7 +119,7 @@ def export(request: Request, note: Callable[[str], None]) -> dict[str, Any]:
     if not cached and not request.force:
         cache.keep(key, path)
     folder = str(bundle.write_bundle(path)) if request.bundle else None
-    return report(path) | {"cached": cached, "bundle": folder}
+    return structs.replace(report(path), cached=cached, bundle=folder)
 
 
 @contextlib.contextmanager
@@ -182,30 +202,32 @@ def _range_images(plan: _Plan) -> np.ndarray[Any, Any]:
     return np.concatenate([batch.numpy() for batch, _ in batches])
 
 
-def verify(path: Path, *, weights: str | None, space: str | None, data: str | None = None) -> dict[str, Any]:
+def verify(path: Path, *, weights: str | None, space: str | None, data: str | None = None) -> Report:
     """Repeat an artifact's check and return the report; a segmenter's on the labelled scenes of `data` besides."""
     check = verification.verify(path, weights=weights, space_path=space, data=data)
-    return _report(path, check.to_dict(), check.failures())
+    return _report(path, check.record(), check.failures())
 
 
-def report(path: Path) -> dict[str, Any]:
+def report(path: Path) -> Report:
     """What the sidecar of a written artifact says of its check."""
     sidecar = read_sidecar(path)
-    found = _report(path, sidecar.check, list(sidecar.forced))
-    if "arithmetic" not in found:  # an older version wrote it
-        found["arithmetic"] = arithmetic.told(path, found["format"], found["precision"])
-    return found | {"kept_in_float": list(sidecar.kept_in_float)}
+    check = sidecar.check
+    if check.arithmetic is None:  # an older version wrote it
+        told = arithmetic.told(path, sidecar.format, sidecar.precision)
+        check = structs.replace(check, arithmetic=told)
+    return structs.replace(_report(path, check, sidecar.forced), kept_in_float=sidecar.kept_in_float)
 
 
-def _report(path: Path, check: dict[str, Any], failures: list[str]) -> dict[str, Any]:
+def _report(path: Path, check: Checked, failures: Sequence[str]) -> Report:
     sidecar = read_sidecar(path)
-    return check | {
-        "artifact": str(path),
-        "format": sidecar.format,
-        "precision": sidecar.precision,
-        "failures": failures,
-        "bytes": artifact.size_bytes(artifact.read_content(path)),
-    }
+    return Report(
+        **structs.asdict(check),
+        artifact=str(path),
+        format=sidecar.format,
+        precision=sidecar.precision,
+        failures=tuple(failures),
+        bytes=artifact.size_bytes(artifact.read_content(path)),
+    )
 
 
 def _planned(request: Request, form: Format, note: Callable[[str], None]) -> _Plan:

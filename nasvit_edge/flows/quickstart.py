@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.util
 import statistics as stats
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+
+from msgspec import structs
 
 from nasvit_edge import data_sets, files, records, units
 from nasvit_edge.device import load_device
@@ -19,8 +20,9 @@ from nasvit_edge.flows.limits import Wanted
 from nasvit_edge.latency import LatencyTable, load_table, table_name
 from nasvit_edge.profile.run import profile
 from nasvit_edge.profile.trust import concerns, fingerprint
+from nasvit_edge.records import Fact, Record
 from nasvit_edge.searching.result import read_result
-from nasvit_edge.searching.saved import ResultFile
+from nasvit_edge.searching.saved import ResultFile, SavedCandidate
 from nasvit_edge.searching.search import fastest
 from nasvit_edge.space import SearchSpace, load_space
 from nasvit_edge.transport.answers import Failure
@@ -35,10 +37,49 @@ Note = Callable[[str], None]
 OnProgress = Callable[[int, int, str], None]
 
 
-def quickstart(
-    out: Path, latency: str | None, seed: int, *, note: Note, on_progress: OnProgress
-) -> dict[str, Any]:
-    """Run everything into `out` and return the report's numbers.
+class Exported(Record, frozen=True, kw_only=True):
+    """An artifact.
+
+    Attributes:
+        error: largest difference of a logit from the elastic supernet's, over the spread of its logits.
+        predicted_ms: None of a runtime that the table is not of.
+        correct: of `images` test images, `accuracy` as a fraction.
+    """
+
+    path: str
+    artifact: str
+    runtime: str
+    error: float | None
+    predicted_ms: float | None
+    bytes: int
+    correct: int
+    images: int
+    accuracy: float
+
+
+class Timed(Exported, frozen=True, kw_only=True):
+    """One that was measured: median and 90th percentile."""
+
+    measured_ms: float
+    p90_ms: float
+
+
+class Report(Record, frozen=True, kw_only=True):
+    """What was found; `machine` is its fingerprint, `table` a file's name, `best` of `evaluated` subnets."""
+
+    budget_ms: float
+    budget_why: str
+    machine: dict[str, Fact]
+    table: str
+    best: SavedCandidate
+    evaluated: int
+    artifacts: tuple[Timed, ...]
+    seconds: float
+    headline: str = ""
+
+
+def quickstart(out: Path, latency: str | None, seed: int, *, note: Note, on_progress: OnProgress) -> Report:
+    """Run everything into `out` and return the report.
 
     A table measured here earlier is used again, where machine and runtime are still the same.
     """
@@ -51,19 +92,18 @@ def quickstart(
     note(why)
     result = _search(table, budget_ms, seed, out, note, on_progress)
     artifacts = _export(out, note, on_progress)
-    _measure(artifacts, on_progress)
-    report = {
-        "budget_ms": budget_ms,
-        "budget_why": why,
-        "machine": fingerprint(),
-        "table": str(table.path.name),
-        "best": records.content(result.best),
-        "evaluated": result.evaluated,
-        "artifacts": artifacts,
-        "seconds": round(time.monotonic() - started, 1),
-    }
-    report["headline"] = _headline(report)
-    files.write_json(out / "report.json", report)
+    report = Report(
+        budget_ms=budget_ms,
+        budget_why=why,
+        machine=fingerprint(),
+        table=str(table.path.name),
+        best=result.best,
+        evaluated=result.evaluated,
+        artifacts=_measured(artifacts, on_progress),
+        seconds=round(time.monotonic() - started, 1),
+    )
+    report = structs.replace(report, headline=_headline(report))
+    records.write(out / "report.json", report)
     files.write_text(out / "report.md", markdown(report))
     return report
 
@@ -122,7 +162,7 @@ def _search(
     return result
 
 
-def _export(out: Path, note: Note, on_progress: OnProgress) -> list[dict[str, Any]]:
+def _export(out: Path, note: Note, on_progress: OnProgress) -> list[Exported]:
     """Calibrate, export in each format, verify and evaluate."""
     from nasvit_edge.model.checkpoint import load_supernet
     from nasvit_edge.model.evaluate import calibrated
@@ -146,88 +186,95 @@ def _export(out: Path, note: Note, on_progress: OnProgress) -> list[dict[str, An
     return made
 
 
-def _described(path: Path, runtime: str, error: float | None, predicted_ms: float) -> dict[str, Any]:
+def _described(path: Path, runtime: str, error: float | None, predicted_ms: float) -> Exported:
     report = verification.evaluate(path, data_sets.BUNDLED)
-    return {
-        "path": str(path),
-        "artifact": path.name,
-        "runtime": runtime,
-        "error": error,
-        "predicted_ms": predicted_ms if runtime == RUNTIME else None,
-        "bytes": path.stat().st_size,
-        "correct": report["correct"],
-        "images": report["images"],
-        "accuracy": report["accuracy"],
-    }
-
-
-def _measure(artifacts: list[dict[str, Any]], on_progress: OnProgress) -> None:
-    """Add the measured latency of each artifact, in turns and in fresh sessions."""
-    samples: dict[str, list[float]] = {a["path"]: [] for a in artifacts}
-    with local_runner(load_device(DEVICE).runner) as runner:
-        for visit in range(_VISITS):
-            for made in artifacts:
-                job = Job(
-                    id=made["path"],
-                    model=made["path"],
-                    runtime=made["runtime"],
-                    threads=1,
-                    cores=fastest_cores(1),
-                    runs=10,
-                    seconds=_SECONDS,
-                    most_seconds=10 * _SECONDS,
-                    precision=0.02,
-                    seed=visit,
-                )
-                answer = runner.measure(job)
-                if isinstance(answer, Failure):
-                    raise MeasurementError(f"{made['artifact']} could not be measured: {answer.error}")
-                samples[made["path"]] += answer.samples_us
-            on_progress(visit + 1, _VISITS, "measuring artifacts")
-    for made in artifacts:
-        taken = sorted(samples[made["path"]])
-        made["measured_ms"] = stats.median(taken) / 1e3
-        made["p90_ms"] = taken[int(0.9 * (len(taken) - 1))] / 1e3
-
-
-def _headline(report: dict[str, Any]) -> str:
-    first = report["artifacts"][0]
-    return (
-        f"{first['accuracy']:.1%} on test images at {units.show_ms(first['measured_ms'])} measured "
-        f"({units.show_ms(first['predicted_ms'])} predicted, budget {units.show_ms(report['budget_ms'])})"
+    assert isinstance(report, verification.OnImages)
+    return Exported(
+        path=str(path),
+        artifact=path.name,
+        runtime=runtime,
+        error=error,
+        predicted_ms=predicted_ms if runtime == RUNTIME else None,
+        bytes=path.stat().st_size,
+        correct=report.correct,
+        images=report.images,
+        accuracy=report.accuracy,
     )
 
 
-def rows(report: dict[str, Any]) -> list[list[str]]:
+def _measured(artifacts: Sequence[Exported], on_progress: OnProgress) -> tuple[Timed, ...]:
+    """The artifacts, measured in turns and in fresh sessions."""
+    samples: dict[str, list[float]] = {made.path: [] for made in artifacts}
+    with local_runner(load_device(DEVICE).runner) as runner:
+        for visit in range(_VISITS):
+            for made in artifacts:
+                answer = runner.measure(_job(made, visit))
+                if isinstance(answer, Failure):
+                    raise MeasurementError(f"{made.artifact} could not be measured: {answer.error}")
+                samples[made.path] += answer.samples_us
+            on_progress(visit + 1, _VISITS, "measuring artifacts")
+    return tuple(_timed(made, sorted(samples[made.path])) for made in artifacts)
+
+
+def _job(made: Exported, visit: int) -> Job:
+    return Job(
+        id=made.path,
+        model=made.path,
+        runtime=made.runtime,
+        threads=1,
+        cores=fastest_cores(1),
+        runs=10,
+        seconds=_SECONDS,
+        most_seconds=10 * _SECONDS,
+        precision=0.02,
+        seed=visit,
+    )
+
+
+def _timed(made: Exported, taken_us: Sequence[float]) -> Timed:
+    """With the figures of its samples, in order."""
+    p90_ms = taken_us[int(0.9 * (len(taken_us) - 1))] / 1e3
+    return Timed(**structs.asdict(made), measured_ms=stats.median(taken_us) / 1e3, p90_ms=p90_ms)
+
+
+def _headline(report: Report) -> str:
+    first = report.artifacts[0]
+    predicted = "-" if first.predicted_ms is None else units.show_ms(first.predicted_ms)
+    return (
+        f"{first.accuracy:.1%} on test images at {units.show_ms(first.measured_ms)} measured "
+        f"({predicted} predicted, budget {units.show_ms(report.budget_ms)})"
+    )
+
+
+def rows(report: Report) -> list[list[str]]:
     """The artifacts as table cells, in the order of `COLUMNS`."""
     return [
         [
-            made["artifact"],
-            f"{made['error']:.1e}",
-            "-" if made["predicted_ms"] is None else units.show_ms(made["predicted_ms"]),
-            units.show_ms(made["measured_ms"]),
-            units.show_ms(made["p90_ms"]),
-            f"{made['correct']} of {made['images']} ({made['accuracy']:.2%})",
-            f"{made['bytes'] / 1e6:.2f} MB",
+            made.artifact,
+            f"{made.error:.1e}",
+            "-" if made.predicted_ms is None else units.show_ms(made.predicted_ms),
+            units.show_ms(made.measured_ms),
+            units.show_ms(made.p90_ms),
+            f"{made.correct} of {made.images} ({made.accuracy:.2%})",
+            f"{made.bytes / 1e6:.2f} MB",
         ]
-        for made in report["artifacts"]
+        for made in report.artifacts
     ]
 
 
-def markdown(report: dict[str, Any]) -> str:
+def markdown(report: Report) -> str:
     """The report as Markdown."""
-    best = report["best"]
-    config = best["config"]
+    best = report.best
     lines = [
         "# nasvit-edge quickstart",
         "",
-        report["headline"],
+        report.headline,
         "",
-        f"- machine: {report['machine']['soc']}, {report['machine']['cores']} cores, {report['machine'].get('os', '')}",
-        f"- {report['budget_why']}",
-        f"- {report['evaluated']} subnets looked at; the best has {units.show_count(best['macs'])} MACs, "
-        f"{units.show_count(best['parameters'])} parameters, {best['accuracy']:.1%} on validation images",
-        f"- took {report['seconds']:.0f} s",
+        f"- machine: {report.machine['soc']}, {report.machine['cores']} cores, {report.machine.get('os', '')}",
+        f"- {report.budget_why}",
+        f"- {report.evaluated} subnets looked at; the best has {units.show_count(best.macs)} MACs, "
+        f"{units.show_count(best.parameters)} parameters, {best.accuracy:.1%} on validation images",
+        f"- took {report.seconds:.0f} s",
         "",
         "| " + " | ".join(COLUMNS) + " |",
         "|" + "---|" * len(COLUMNS),
@@ -239,7 +286,7 @@ def markdown(report: dict[str, Any]) -> str:
         "",
         "| gene | value |",
         "|---|---|",
-        *(f"| {name} | {value} |" for name, value in config.items()),
+        *(f"| {name} | {value} |" for name, value in best.config.to_dict().items()),
         "",
         "Next: `nasvit-edge search --latency 20ms` for the official ImageNet space, or `nasvit-edge train` for your own images.",
         "",

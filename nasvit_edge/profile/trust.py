@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from nasvit_edge import files
 from nasvit_edge.latency import LatencyTable
@@ -14,6 +13,7 @@ from nasvit_edge.latency.file import OpEntry
 from nasvit_edge.ops import Op, all_ops, lower
 from nasvit_edge.profile.code import code_digest
 from nasvit_edge.profile.kept_graphs import Graphs
+from nasvit_edge.records import Fact
 from nasvit_edge.space import SubnetConfig
 
 _RUNTIME_PACKAGES = {"onnxruntime": ("onnxruntime",), "litert": ("ai-edge-litert", "tflite-runtime")}
@@ -46,7 +46,7 @@ def concerns(table: LatencyTable, configs: Iterable[SubnetConfig] = ()) -> list[
     return found
 
 
-def fingerprint() -> dict[str, Any]:
+def fingerprint() -> dict[str, Fact]:
     """What this machine is, in the words of the host's runner."""
     path = files.shipped("devices") / "host" / "machine.py"
     spec = importlib.util.spec_from_file_location("nasvit_edge_host_machine", path)
@@ -54,7 +54,7 @@ def fingerprint() -> dict[str, Any]:
     assert spec.loader is not None
     machine = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(machine)
-    found: dict[str, Any] = machine.about()
+    found: dict[str, Fact] = machine.about()
     return found
 
 
@@ -68,7 +68,7 @@ def runtime_version(runtime: str) -> str | None:
     return None
 
 
-def other_machine(table: LatencyTable, here: dict[str, Any] | None = None) -> str | None:
+def other_machine(table: LatencyTable, here: Mapping[str, Fact] | None = None) -> str | None:
     """Why the table is of another machine than `here` (a fingerprint; this one's without); None where it is of it."""
     if table.file.provenance == "imported":
         return "it was imported, not measured"

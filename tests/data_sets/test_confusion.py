@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
@@ -84,15 +83,6 @@ def test_many_pixels_are_counted_in_pieces(pair):
         assert counted([pair]) == whole
     finally:
         module._TOGETHER = before
-
-
-@settings(max_examples=30)
-@given(st.lists(labelled(), max_size=3))
-def test_its_json_is_plain_and_its_counts_make_it_again(pairs):
-    found = counted(pairs)
-    told = json.loads(json.dumps(found.to_dict(), allow_nan=False))
-    assert Confusion(told["classes"], np.array(told["counts"])) == found
-    assert [i is None for i in told["ious"]] == np.isnan(found.ious).tolist()
 
 
 def test_counts_beyond_32_bits_are_exact():

@@ -105,12 +105,12 @@ def test_copies_are_found_whatever_they_are_called_and_changed_files_are_not(pho
         shutil.copy(path, tmp_path / "abcd"[i % 4] / f"other name {i}.png")
     found = overlap(known, _files(tmp_path))
     assert (found.trained, found.images, found.of, found.some, found.whole) == (8, 8, 80, True, True)
-    assert found.told() == "8 of 8 images trained these weights: this is no test accuracy"
+    assert found.told == "8 of 8 images trained these weights: this is no test accuracy"
     for path in tmp_path.rglob("*.png"):
         path.write_bytes(path.read_bytes() + b"\0")
     found = overlap(known, _files(tmp_path))
     assert (found.trained, found.some) == (0, False)
-    assert "none of the 8 images is among the 80 that trained these weights" in found.told()
+    assert "none of the 8 images is among the 80 that trained these weights" in found.told
 
 
 def test_decoded_images_are_known_by_their_files(photos):
@@ -173,7 +173,7 @@ def test_scenes_are_known_by_the_files_of_their_images_and_cut_as_for_training(t
 def test_sets_that_cannot_be_compared_are_told_as_unknown(photos):
     found = overlap(trained_on(_files(photos), TrainedOn()), _set())
     assert (found.trained, found.whole, found.of) == (None, False, 80)
-    assert "not known" in found.told()
+    assert "not known" in found.told
     assert overlap(None, _set()).trained is None
 
 
@@ -185,10 +185,10 @@ def test_what_trained_before_is_carried_on_and_what_is_not_known_of_it_told(phot
     assert _same(trained_on(_files(photos), both), both)  # again on the same
     later = trained_on(_files(photos), None)
     assert not later.whole
-    assert "of those that trained them before, not all are known" in overlap(later, _set(seed=2)).told() or (
+    assert "of those that trained them before, not all are known" in overlap(later, _set(seed=2)).told or (
         overlap(later, _set(seed=2)).trained is None
     )
-    assert overlap(TrainedOn(), _set()).told() == "no images trained these weights"
+    assert overlap(TrainedOn(), _set()).told == "no images trained these weights"
 
 
 @given(images=st.integers(1, 100_000), trained=st.integers(0, 100_000), of=st.integers(0, 2_000_000))

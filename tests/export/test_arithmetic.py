@@ -90,7 +90,7 @@ def test_all_is_in_int8_but_attentions_products(supernet, tmp_path, seed, for_te
     assert found.int8_macs == pytest.approx(1 - _products(config) / macs(SPACE, config))
     assert found.float_layers == []
     products = _products(config) > 0.05 * macs(SPACE, config)
-    assert ("attention's products" in line(found.to_dict(), "int8")) == products
+    assert ("attention's products" in line(found.record(), "int8")) == products
 
 
 @given(kept=st.sets(st.sampled_from([op.name for op in lower(SPACE, SPACE.smallest())])))
@@ -99,15 +99,15 @@ def test_what_is_kept_in_floating_point_is_not_counted(kept, subnet, images, tmp
     found = _found(_converted(subnet, images[:1], kept=tuple(sorted(kept))), tmp_path)
     floats = sum(op.macs() for op in subnet.ops if op.name in kept)
     assert found.int8_macs == pytest.approx(1 - floats / macs(SPACE, subnet.config))
-    listed = found.to_dict()
-    assert listed["layers"] - listed["int8_layers"] == len(listed["float_layers"])
-    assert bool(listed["float_layers"]) == bool(kept)
+    listed = found.record()
+    assert listed.layers - listed.int8_layers == len(listed.float_layers)
+    assert bool(listed.float_layers) == bool(kept)
 
 
 def test_weights_of_8_bits_are_not_int8_and_other_precisions_claim_nothing(subnet, images, tmp_path):
     w8 = _found(_converted(subnet, images, precision="w8"), tmp_path, "w8")
     assert (w8.int8_macs, w8.weights_8bit_macs) == (0, 1)
-    figures = w8.to_dict()
+    figures = w8.record()
     assert shown(figures, "w8") == "weights 100.0%"
     assert "floating point" in line(figures, "w8")
     for precision in ("fp32", "fp16"):
@@ -156,9 +156,9 @@ def test_by_force_such_a_file_is_kept_and_marked_and_its_check_goes_on_failing(
     )  # the best that keeping layers gives: how much, processors decide
     path = tmp_path / "m.onnx"
     told_of = report(path)
-    assert not told_of["passed"]
-    assert "in int8 (at least 80%)" in " ".join(told_of["failures"])
-    assert told_of["arithmetic"]["int8_layer_macs"] < 0.8
+    assert not told_of.passed
+    assert "in int8 (at least 80%)" in " ".join(told_of.failures)
+    assert told_of.arithmetic.int8_layer_macs < 0.8
     again = verification.verify(path)
     assert "in int8 (at least 80%)" in " ".join(again.failures())
 
@@ -186,7 +186,7 @@ def test_the_share_is_in_every_answer_about_the_file(exported):
     sidecar = json.loads(artifact.sidecar_path(exported).read_text())
     assert sidecar["check"]["arithmetic"]["int8_macs"] == 1
     for found in (report(exported), doctor.examine(exported), verification.evaluate(exported, "bundled")):
-        assert found["arithmetic"]["int8_layers"] == 23
+        assert found.arithmetic.int8_layers == 23
     assert benchmark._facts(exported, "onnxruntime")["int8_macs"] == 1
 
 
@@ -211,8 +211,8 @@ def test_a_file_of_an_older_version_is_read_and_its_figure_counted(exported, tmp
         "bytes": artifact.size_bytes(content),
     }
     artifact.sidecar_path(path).write_text(json.dumps(sidecar))
-    assert report(path)["arithmetic"]["int8_macs"] == 1
-    assert doctor.examine(path)["arithmetic"]["int8_macs"] == 1
+    assert report(path).arithmetic.int8_macs == 1
+    assert doctor.examine(path).arithmetic.int8_macs == 1
 
 
 @pytest.mark.parametrize("precision", ["int8", "w8", "fp32"])
@@ -253,5 +253,5 @@ def test_a_damaged_file_is_one_line_and_where_it_is_only_described_none(files, n
 
 
 def test_a_file_without_layers_has_no_share():
-    assert Arithmetic("int8", ()).to_dict()["int8_macs"] == 0
+    assert Arithmetic("int8", ()).int8_macs == 0
     assert np.isfinite(Arithmetic("int8", ()).int8_layer_macs)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from nasvit_edge import data_sets
 from nasvit_edge.errors import ExportError, NasvitEdgeError, VerifyError
@@ -63,8 +64,8 @@ def test_verify_repeats_the_check_against_the_supernet(written):
 
 def test_an_artifact_gets_the_same_images_right_as_the_subnet(written, subnet):
     report = verification.evaluate(written[0], "bundled")
-    assert report["images"] == data_sets.TEST_IMAGES
-    assert report["correct"] == correct(subnet, data_sets.bundled("test", SPACE))
+    assert report.images == data_sets.TEST_IMAGES
+    assert report.correct == correct(subnet, data_sets.bundled("test", SPACE))
 
 
 def test_the_file_says_what_it_is(written, subnet):
@@ -179,9 +180,9 @@ def test_a_file_alone_is_evaluated_and_examined_and_verification_says_what_is_mi
     alone = tmp_path / written[0].name
     alone.write_bytes(written[0].read_bytes())
     report, before = (verification.evaluate(path, "bundled") for path in (alone, written[0]))
-    assert (report.pop("checked"), before.pop("checked")) == (False, True)
-    assert report == before
-    assert doctor.examine(alone)["checked"] is False
+    assert (report.checked, before.checked) == (False, True)
+    assert report == replace(before, checked=False)
+    assert doctor.examine(alone).checked is False
     said = rf"sidecar '.*{alone.name}.json' is missing: it holds .* `nasvit-edge export`.*`evaluate` and `doctor`"
     with pytest.raises(NasvitEdgeError, match=said):
         verification.verify(alone)

@@ -76,5 +76,5 @@ def test_a_damaged_file_is_one_line(tmp_path):
 
 
 def test_the_environment_names_every_extra():
-    found = {row["extra"] for row in doctor.packages()}
+    found = {row.extra for row in doctor.packages()}
     assert {"onnx", "tflite", "coreml", "tensorrt", "train"} <= found

@@ -124,7 +124,7 @@ def test_accuracy_on_the_test_images_is_kept(written, subnet):
 
     images = data_sets.bundled("test", SPACE)
     exact = correct(subnet, images) / len(images)
-    assert verification.evaluate(path, "bundled")["accuracy"] >= exact - allowed - 1e-9
+    assert verification.evaluate(path, "bundled").accuracy >= exact - allowed - 1e-9
 
 
 def test_a_scaled_weight_fails_though_the_hash_is_right_and_another_processor_exported_it(written, tmp_path):

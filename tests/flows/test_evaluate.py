@@ -12,7 +12,7 @@ from conftest import TINY, one_line, only_user_errors, space_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasvit_edge import data_sets
+from nasvit_edge import data_sets, records
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.flows import cache
 from nasvit_edge.flows import evaluate as flow
@@ -45,15 +45,15 @@ def test_the_ends_and_random_subnets_are_measured_as_by_hand(tmp_path):
     calibration = calibration_for(supernet, "bundled", 64)
     rng = random.Random(3)
     configs = [NANO.smallest(), NANO.sample(rng)]
-    assert [row["config"] for row in found["subnets"]] == [c.to_dict() for c in configs]
-    assert found["subnets"][0]["accuracy"] == subnet_accuracy(supernet, configs[0], calibration, images)
-    assert (found["images"], found["calibration"]["images"], found["seed"]) == (2000, 64, 3)
-    assert found["weights"]["sha256"] == supernet.source["sha256"]
-    assert found["summary"]["random"]["count"] == 1
+    assert [row.config for row in found.subnets] == configs
+    assert found.subnets[0].accuracy == subnet_accuracy(supernet, configs[0], calibration, images)
+    assert (found.images, found.calibration.images, found.seed) == (2000, 64, 3)
+    assert found.weights["sha256"] == supernet.source["sha256"]
+    assert found.summary.random.count == 1
     rows = list(csv.DictReader(io.StringIO((tmp_path / "e.csv").read_text())))
     assert [json.loads(row["config"]) for row in rows] == [c.to_dict() for c in configs]
     assert "standard error" in flow.remarks(found)[0]
-    json.dumps(found, allow_nan=False)
+    json.dumps(records.content(found), allow_nan=False)
 
 
 def test_what_was_measured_for_a_search_is_not_measured_again(monkeypatch):
@@ -61,7 +61,7 @@ def test_what_was_measured_for_a_search_is_not_measured_again(monkeypatch):
     monkeypatch.setattr(
         "nasvit_edge.model.evaluate.subnet_accuracy", lambda *_: pytest.fail("measured again")
     )
-    assert flow.evaluate(_request(subnets="min"))["subnets"] == first["subnets"]
+    assert flow.evaluate(_request(subnets="min")).subnets == first.subnets
 
 
 def test_subnets_come_from_a_list_a_config_or_a_result(tmp_path):
@@ -139,7 +139,8 @@ def test_random_weights_are_told_apart(tmp_path):
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 @settings(max_examples=50)
 def test_the_summary_holds_for_any_accuracies(values):
-    rows = [{"name": "random", "accuracy": value} for value in values]
-    found = flow.summary(rows)["random"]
-    assert found["lowest"] - 1e-9 <= found["mean"] <= found["highest"] + 1e-9
-    assert (found["std"] is None) == (len(values) == 1)
+    config = NANO.smallest()
+    rows = [flow.Row(name="random", config=config, accuracy=v, macs=1, parameters=1) for v in values]
+    found = flow.summary(rows).random
+    assert found.lowest - 1e-9 <= found.mean <= found.highest + 1e-9
+    assert (found.std is None) == (len(values) == 1)

@@ -67,7 +67,7 @@ def test_the_second_export_comes_from_the_cache_and_is_the_same(name, request_fo
     started = time.perf_counter()
     again = export.export(request_for(name, overwrite=True), _quietly)
     assert time.perf_counter() - started < started - began
-    assert (first["cached"], again["cached"]) == (False, True)
+    assert (first.cached, again.cached) == (False, True)
     path = tmp_path / f"m{load_format(name).suffix}"
     assert artifact.read_content(path) == content
     assert verification.verify(path).passed
@@ -78,7 +78,7 @@ def test_another_subnet_precision_or_batch_is_not_served_from_the_cache(request_
     other = tmp_path / "other.json"
     other.write_text(json.dumps(SPACE.smallest().to_dict() | {"resolution": SPACE.resolutions[-1]}))
     for change in ({"config": other}, {"precision": "fp16"}, {"batch": 2}, {"uncalibrated": True}):
-        assert not export.export(request_for("onnx", overwrite=True, **change), _quietly)["cached"], change
+        assert not export.export(request_for("onnx", overwrite=True, **change), _quietly).cached, change
 
 
 def test_an_export_that_was_calibrated_on_replaced_images_is_made_anew(request_for, tmp_path):
@@ -89,14 +89,14 @@ def test_an_export_that_was_calibrated_on_replaced_images_is_made_anew(request_f
     for i in range(4):
         Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(folder / f"{i}.bmp")
     asked = {"calibrate": str(folder), "overwrite": True}
-    cached = [export.export(request_for("onnx", **asked), _quietly)["cached"] for _ in range(2)]
+    cached = [export.export(request_for("onnx", **asked), _quietly).cached for _ in range(2)]
     path, times = folder / "2.bmp", (folder / "2.bmp").stat()
     content = bytearray(path.read_bytes())
     content[-1] ^= 255
     path.write_bytes(content)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert path.stat().st_size == times.st_size
-    cached.append(export.export(request_for("onnx", **asked), _quietly)["cached"])
+    cached.append(export.export(request_for("onnx", **asked), _quietly).cached)
     assert cached == [False, True, False]
 
 
@@ -104,7 +104,7 @@ def test_a_damaged_cache_is_not_used(request_for):
     export.export(request_for("onnx"), _quietly)
     (model,) = cache.root().glob("exports/*/model")
     model.write_bytes(model.read_bytes()[:-1] + b"?")
-    assert not export.export(request_for("onnx", overwrite=True), _quietly)["cached"]
+    assert not export.export(request_for("onnx", overwrite=True), _quietly).cached
 
 
 def test_clearing_frees_what_showing_showed(request_for):
@@ -127,7 +127,7 @@ def test_clearing_frees_what_showing_showed(request_for):
 def test_a_bundle_holds_the_model_its_labels_and_programs_and_verifies(name, programs, request_for, tmp_path):
     report = export.export(request_for(name, bundle=True), _quietly)
     folder = tmp_path / f"m-{name}-bundle"
-    assert report["bundle"] == str(folder)
+    assert report.bundle == str(folder)
     assert (folder / "labels.txt").read_text().splitlines() == SPACE.label_names()
     assert (folder / "README.md").exists()
     assert all((folder / program).exists() for program in programs)

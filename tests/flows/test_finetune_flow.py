@@ -103,8 +103,8 @@ def test_a_subnet_learns_and_comes_out_as_a_supernet_of_its_own(four, tmp_path, 
     again = evaluating.evaluate(
         evaluating.Request(supernet=found["supernet"], data=four, subnets="max", workers=1)
     )
-    assert again["subnets"][0]["accuracy"] == found["after"]["fp32"]
-    assert again["space"] == space.name
+    assert again.subnets[0].accuracy == found["after"]["fp32"]
+    assert again.space == space.name
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_it_is_exported_verified_and_evaluated(four, tmp_path, subject, form, pr
     assert made["passed"] == check.passed
     assert check.passed or weak
     assert check.reference == "supernet"
-    assert verification.evaluate(path, four)["images"] == 24
+    assert verification.evaluate(path, four).images == 24
 
 
 def _export(found, data, form, precision, path) -> export.Request:

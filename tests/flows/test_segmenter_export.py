@@ -90,7 +90,7 @@ def model(request, home):
     """(an ONNX file with its bundle, its output)."""
     path = home / f"{request.param}.onnx"
     report = export.export(_request(home, path, output=request.param, bundle=True), _quietly)
-    assert report["passed"]
+    assert report.passed
     return path, request.param
 
 
@@ -107,14 +107,14 @@ def test_labels_are_the_default_and_another_output_is_not_served_from_the_cache(
     path = tmp_path / "m.onnx"
     for output, cached in ((None, None), ("labels", True), ("logits", None), ("logits", True)):
         report = export.export(_request(home, path, output=output), _quietly)
-        assert report["output"] == (output or "labels")
-        assert cached is None or report["cached"] == cached
+        assert report.output == (output or "labels")
+        assert cached is None or report.cached == cached
 
 
 def test_int8_takes_its_ranges_from_scenes(home, tmp_path):
     path = tmp_path / "m.onnx"
     report = export.export(_request(home, path, precision="int8"), _quietly)
-    assert report["passed"]
+    assert report.passed
     assert "scenes train" in artifact.open_artifact(path).metadata["calibration"]
 
 
@@ -166,8 +166,11 @@ def test_verify_compares_on_scenes_too_and_shows_it(model, home, monkeypatch):
 def test_a_drop_of_mean_iou_fails_the_check(model, home, monkeypatch):
     path, _ = model
     real = export.verification.scene_checks.compared
-    worse = {"mean_iou_drop": 0.02}
-    monkeypatch.setattr(export.verification.scene_checks, "compared", lambda *a, **o: real(*a, **o) | worse)
+
+    def worse(*given):
+        return structs.replace(real(*given), mean_iou_drop=0.02)
+
+    monkeypatch.setattr(export.verification.scene_checks, "compared", worse)
     form = load_format("onnx")
     form = structs.replace(form, thresholds={"fp32": Threshold(top1_drop=0.01)})
     monkeypatch.setattr(artifact, "format_of", lambda suffix: form)
@@ -197,7 +200,7 @@ def test_benchmark_judges_a_segmenter_on_scenes_and_a_damaged_copy_is_worse(mode
     path, _ = model
     other = tmp_path / "other.onnx"
     request = _request(home, other, supernet="random:4", output=model[1])
-    assert export.export(request, _quietly)["passed"]
+    assert export.export(request, _quietly).passed
     measure = ("benchmark", other, "--baseline", path, "--rounds", 3, "--seconds", 0.02, "--json")
     out = tmp_path / "benchmark.json"
     for space, said in (("nowhere.toml", "No such file"), ("nano", "no artifact is from it")):
@@ -208,8 +211,8 @@ def test_benchmark_judges_a_segmenter_on_scenes_and_a_damaged_copy_is_worse(mode
     base, candidate = read_result(out).artifacts
     for measured, file in ((base, path), (candidate, other)):
         report = export.verification.evaluate(file, str(home / "scenes"))
-        assert measured.accuracy.value == pytest.approx(report["mean_iou"], abs=1e-12)
-        assert measured.accuracy.data == report["data"]
+        assert measured.accuracy.value == pytest.approx(report.mean_iou, abs=1e-12)
+        assert measured.accuracy.data == report.data
     report = json.loads(_run("report", "bench", out, "--json").stdout)
     (cell,) = [cell for cell in report["cells"] if cell["metric"] == "mean_iou"]
     assert cell["change"][0] == pytest.approx(candidate.accuracy.value - base.accuracy.value, abs=1e-9)
@@ -231,7 +234,7 @@ def test_a_bundle_holds_the_programs_of_a_segmenter(name, program, home, tmp_pat
     form = load_format(name)
     report = export.export(_request(home, tmp_path / f"m{form.suffix}", name, bundle=True), _quietly)
     folder = tmp_path / f"m-{name}-bundle"
-    assert report["bundle"] == str(folder)
+    assert report.bundle == str(folder)
     assert (folder / program).exists()
     assert not [p for p in folder.iterdir() if p.stem.lower() == "classify" or p.suffix in (".js", ".html")]
     prepares = [p.name for p in (folder / program).parent.iterdir() if "prepare" in p.name.lower()]

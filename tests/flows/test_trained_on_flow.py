@@ -63,18 +63,18 @@ def _evaluated(path, home, **options):
 
 def test_an_exported_file_is_judged_on_what_training_held_out_and_says_so(home):
     found, said = _evaluated(home / "m.onnx", home)
-    assert (found["images"], found["split"]) == (HELD, "validation")
+    assert (found.images, found.split) == (HELD, "validation")
     assert "has no test images of its own: judged on those that training holds out of it" in said[0]
     assert f"{OF - HELD} of its {OF} images trained these weights" in said[0]
-    about = found["trained_on"]
-    assert (about["trained"], about["images"], about["of"]) == (0, HELD, OF - HELD)
-    assert about["by_chance"] == pytest.approx(HELD * (OF - HELD) / 2**32)
+    about = found.trained_on
+    assert (about.trained, about.images, about.of) == (0, HELD, OF - HELD)
+    assert about.by_chance == pytest.approx(HELD * (OF - HELD) / 2**32)
 
 
 def test_asked_for_all_it_tells_how_many_trained_the_weights(home):
     found, _ = _evaluated(home / "m.onnx", home, split="all")
-    assert found["images"] == OF
-    assert found["trained_on"]["told"] == "76 of 80 images trained these weights: this is no test accuracy"
+    assert found.images == OF
+    assert found.trained_on.told == "76 of 80 images trained these weights: this is no test accuracy"
 
 
 def test_a_moved_file_with_its_sidecar_still_knows_and_without_it_says_that_it_does_not(home, tmp_path):
@@ -87,18 +87,18 @@ def test_a_moved_file_with_its_sidecar_still_knows_and_without_it_says_that_it_d
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, folder / f"copy {i}.png")
     found, _ = _evaluated(moved, home, data=copies, split="all")
-    assert found["trained_on"]["trained"] == OF - HELD
+    assert found.trained_on.trained == OF - HELD
     artifact.sidecar_path(moved).unlink()
     found, said = _evaluated(moved, home, data=copies)
-    assert found["trained_on"]["trained"] is None
-    assert found["images"] == HELD  # as training would cut it: what is not known is not judged on
+    assert found.trained_on.trained is None
+    assert found.images == HELD  # as training would cut it: what is not known is not judged on
     assert "which images trained these weights is not known" in said[0]
 
 
 def test_other_images_are_not_cut(home, tmp_path):
     other = image_folders.make(tmp_path / "other", count=5, seed=7)
     found, _ = _evaluated(home / "m.onnx", home, data=other)
-    assert (found["images"], found["trained_on"]["trained"]) == (20, 0)
+    assert (found.images, found.trained_on.trained) == (20, 0)
 
 
 @pytest.mark.parametrize("value", [[], {}, "x", 3, {"bits": 32, "whole": True, "sets": [{}]}])
@@ -121,7 +121,7 @@ def test_a_sidecar_of_an_older_version_is_read(home, tmp_path):
     del sidecar["trained_on"]
     artifact.sidecar_path(path).write_text(json.dumps(sidecar))
     found, _ = _evaluated(path, home)
-    assert (found["trained_on"]["trained"], found["images"]) == (None, HELD)
+    assert (found.trained_on.trained, found.images) == (None, HELD)
 
 
 @pytest.mark.parametrize(("split", "images"), [("validation", HELD), ("test", HELD), ("all", OF)])
@@ -130,10 +130,10 @@ def test_evaluating_a_supernet_says_it_as_well(home, split, images):
     asked = {"supernet": str(home / "tuned" / "supernet.safetensors"), "data": str(home / "photos")}
     request = evaluating.Request(**asked, subnets="max", workers=1, split=split)
     report = evaluating.evaluate(request, note=said.append)
-    assert report["images"] == images
+    assert report.images == images
     trained = OF - HELD if split == "all" else 0
-    assert report["trained_on"]["trained"] == trained
-    assert report["trained_on"]["told"] in evaluating.remarks(report)
+    assert report.trained_on.trained == trained
+    assert report.trained_on.told in evaluating.remarks(report)
     assert any("judged on those that training holds out" in line for line in said) == (split == "test")
 
 

@@ -115,8 +115,8 @@ def test_what_was_exported_needs_no_space_any_more(home, count):
     path, data = home / f"{count}.onnx", str(home / f"photos{count}")
     check = verification.verify(path, weights=str(home / f"run{count}" / "supernet.safetensors"))
     assert (check.passed, check.reference) == (True, "supernet")
-    assert verification.evaluate(path, data)["images"] == 4 * count
-    assert doctor.examine(path)["checked"]
+    assert verification.evaluate(path, data).images == 4 * count
+    assert doctor.examine(path).checked
     told = predict(home / f"{count}.json", Asked(), None, quiet)
     assert told["table"].endswith(f"mine-{count}c.json")
     assert explain.explain(home / f"{count}.json", None, quiet).stages

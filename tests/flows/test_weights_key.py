@@ -172,7 +172,7 @@ def test_an_export_is_of_the_weights_that_were_named_and_verifies_with_them_only
     export.export(request_for(f"{two}::student", "s.onnx"), notes.append)
     made = export.export(request_for(f"{two}::teacher", "t.onnx"), notes.append)
     assert not made["cached"]
-    assert export.export(request_for(f"{two}::student", "again.onnx"), notes.append)["cached"]
+    assert export.export(request_for(f"{two}::student", "again.onnx"), notes.append).cached
     assert verification.verify(tmp_path / "s.onnx", weights=f"{two}::student").passed
     with pytest.raises(VerifyError, match="those under 'student'") as caught:
         verification.verify(tmp_path / "s.onnx", weights=f"{two}::teacher")
