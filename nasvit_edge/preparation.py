@@ -52,7 +52,7 @@ class Preparation:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON, what a model's metadata hold under `preparation`."""
-        return dataclasses.asdict(self)
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     @property
     def bytes_alone(self) -> dict[str, Any]:

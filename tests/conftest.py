@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import typer.testing
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
@@ -150,6 +151,20 @@ TINIER = edited(  # 18 ops and 32 subnets, for what is measured or converted who
     ("depth = [1, 2, 3]", "depth = [1, 2]"),
     ("width = [16, 32]", "width = [16]"),
 )
+
+
+def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that `make` fills once for all of pytest's processes; a test that changes what is in it copies it."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"shared-{name}"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            unfinished = folder.with_name(f"{folder.name}.unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+            make(unfinished)
+            unfinished.rename(folder)
+    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -12,19 +12,19 @@ import time
 
 import jsonschema
 import pytest
-from conftest import TINIER, space_of
+from conftest import TINIER, shared, space_of
+from filelock import FileLock
 
 from nasvit_edge import files
 from nasvit_edge.device import load_device
 from nasvit_edge.export import coreml
-from nasvit_edge.profile import offline, protocol, session
+from nasvit_edge.profile import conversion, offline, protocol, session
 from nasvit_edge.profile.run import Choice
 
 DEVICES = files.shipped("devices")
 SCHEMA = json.loads((DEVICES / "protocol.json").read_text())
 SPACE = space_of(TINIER)
 BRIEF = dataclasses.replace(protocol.PROTOCOLS["quick"], subnets=6, seconds=0.01, most_seconds=0.05)
-MADE = {}
 
 
 def open_model(path, units, feed):
@@ -64,36 +64,39 @@ def faults(value, kind):
 
 @contextlib.contextmanager
 def brief(factory):
-    """A protocol `quick` that is quicker, and whole subnets that are converted once."""
-    if "models" not in MADE:
-        MADE["models"] = factory.mktemp("models")
+    """A protocol `quick` that is quicker, and whole subnets that are converted once, without processes that load the converter."""
+    kept = shared(factory, "coreml-models", lambda folder: None)
     real = offline.convert_all
 
-    def kept(items, models, on_progress):
-        return real(items, dataclasses.replace(models, folder=MADE["models"]), on_progress)
+    def convert(items, models, on_progress):
+        with FileLock(kept / "lock"):
+            return real(items, dataclasses.replace(models, folder=kept), on_progress)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(protocol.PROTOCOLS, "quick", BRIEF)
-        patch.setattr(offline, "convert_all", kept)
-        patch.setattr(session, "convert_all", kept)
+        patch.setattr(conversion, "_FEW", 1000)
+        patch.setattr(offline, "convert_all", convert)
+        patch.setattr(session, "convert_all", convert)
         yield
 
 
 def bundle(factory):
-    """(zip, folder of the table to come, what `write_bundle` returned) of the tiny space, made once."""
-    if "bundle" not in MADE:
-        folder = factory.mktemp("bundle")
+    """(zip, folder of the table to come) of the tiny space, made once."""
+
+    def make(folder):
         with brief(factory):
             choice, device = Choice(protocol="quick"), load_device("iphone")
-            done = offline.write_bundle(SPACE, device, choice, folder / "out.zip", out=folder / "t")
-        MADE["bundle"] = (folder / "out.zip", folder / "t", done)
-    return MADE["bundle"]
+            offline.write_bundle(SPACE, device, choice, folder / "out.zip", out=folder / "t")
+
+    made = shared(factory, "coreml-bundle", make)
+    return made / "out.zip", made / "t"
 
 
 def measured(factory):
-    """(result file, exit code) of the bundle, run once by the program for the Mac."""
-    if "results" not in MADE:
-        path, _, _ = bundle(factory)
-        out = factory.mktemp("results") / "result.json"
-        MADE["results"] = (out, mac().main(["--offline", str(path), "--out", str(out)], open_model))
-    return MADE["results"]
+    """The result file of the bundle, run once by the program for the Mac."""
+    path, _ = bundle(factory)
+
+    def make(folder):
+        assert mac().main(["--offline", str(path), "--out", str(folder / "result.json")], open_model) == 0
+
+    return shared(factory, "coreml-results", make) / "result.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import io
 import math
@@ -15,6 +16,7 @@ import numpy as np
 from nasvit_edge import files
 from nasvit_edge.data_sets.sets import ImageSet
 from nasvit_edge.errors import DataError, require
+from nasvit_edge.preparation import Preparation
 from nasvit_edge.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -37,7 +39,12 @@ def has_bundled(space: SearchSpace) -> bool:
 
 def bundled(split: str, space: SearchSpace) -> ImageSet:
     """`calibration`, `validation` or `test`: Fashion-MNIST images that come with the package, as `space` has images."""
-    return bundled_as_stored(split).fitted(space.preparation())
+    return _bundled(split, space.preparation())
+
+
+@functools.lru_cache(maxsize=4)  # an export asks for the same ones six times
+def _bundled(split: str, preparation: Preparation) -> ImageSet:
+    return bundled_as_stored(split).fitted(preparation)
 
 
 def bundled_as_stored(split: str) -> ImageSet:

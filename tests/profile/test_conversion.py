@@ -8,11 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import one_line
+from conftest import TINIER, one_line, require_module, space_of
 
 from nasvit_edge.errors import ExportError
+from nasvit_edge.ops import all_ops
 from nasvit_edge.profile import conversion
-from nasvit_edge.profile.models import Item
+from nasvit_edge.profile.models import Item, Models
 
 
 class Hanging:
@@ -43,3 +44,17 @@ def test_a_converter_that_hangs_is_one_line_and_gone(tmp_path, monkeypatch):
     assert time.monotonic() - began < 20
     assert workers
     assert all(worker.returncode is not None for worker in workers)
+
+
+def test_workers_convert_what_is_read_again_here(tmp_path, monkeypatch):
+    require_module("onnx")
+    monkeypatch.setattr(conversion.os, "cpu_count", lambda: 1)
+    space, told = space_of(TINIER), []
+    models = Models(space, "onnxruntime", tmp_path)
+    items = [Item(op.key(), op=op) for op in all_ops(space)[:5]]
+    conversion._in_parallel(items, models, lambda *done: told.append(done))
+    assert [done for done, _, _ in told][-1] == len(items)
+    assert all(models.is_kept(item) for item in items)
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert {models.path(item)[0] for item in items} == set(written)
+    assert written == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
