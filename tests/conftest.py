@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import os
@@ -25,6 +26,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.profile.protocol import PROTOCOLS
 from nasvit_edge.space import SearchSpace, SubnetConfig, load_space, parse_space
 
 if (
@@ -179,6 +181,16 @@ def _own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The key of seals and devices of tests stay out of the developer's settings."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _brief_measurements() -> Iterator[None]:
+    """What tests profile with `quick` is measured for a moment, and not again where the machine is busy."""
+    quick = PROTOCOLS["quick"]
+    brief = dataclasses.replace(quick, seconds=0.0, precision=1.0, drift=100.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PROTOCOLS, "quick", brief)
         yield
 
 
