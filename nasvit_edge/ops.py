@@ -14,7 +14,7 @@ import functools
 import hashlib
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from nasvit_edge.pixel_ops import Labels as Labels
@@ -214,8 +214,9 @@ def lower(space: SearchSpace, config: SubnetConfig, size: tuple[int, int] | None
 
 
 def _walk(space: SearchSpace, config: SubnetConfig, size: tuple[int, int]) -> Iterator[Op]:
+    chosen = space.chosen(config)
     op: Op = Stem(
-        channels=config.width[0],
+        channels=chosen[0]["width"],
         kernel_size=space.stem.kernel_size,
         stride=space.stem.stride,
         height=size[0],
@@ -224,8 +225,8 @@ def _walk(space: SearchSpace, config: SubnetConfig, size: tuple[int, int]) -> It
     yield op
     grids = {}
     for i, stage in enumerate(space.stages):
-        for block in range(config.depth[i]):
-            op = _block(space, stage, config, i, block, op.out_shape())
+        for block in range(chosen[i + 1]["depth"]):
+            op = _block(space, stage, chosen[i + 1], block, op.out_shape())
             yield op
         grids[i] = op.out_shape()
     if space.is_dense:
@@ -235,7 +236,7 @@ def _walk(space: SearchSpace, config: SubnetConfig, size: tuple[int, int]) -> It
     op = Head(
         in_channels=channels,
         expanded=round8(channels * space.head.expand_ratio),
-        features=config.width[-1],
+        features=chosen[-1]["width"],
         height=height,
         width=width,
     )
@@ -269,7 +270,7 @@ def _decoder(
 
 
 def _block(
-    space: SearchSpace, stage: StageSpec, config: SubnetConfig, i: int, block: int, shape: tuple[int, ...]
+    space: SearchSpace, stage: StageSpec, own: Mapping[str, int], block: int, shape: tuple[int, ...]
 ) -> Op:
     channels, height, width = shape
     if stage.hybrid and block > 0:
@@ -279,18 +280,18 @@ def _block(
             value_ratio=space.attention.value_ratio,
             height=height,
             width=width,
-            depth=config.depth[i],
+            depth=own["depth"],
             name=f"{stage.name}.{block}",
         )
     expands = stage.expands
-    expanded = round8(channels * config.expand_ratio[i]) if expands else channels
+    expanded = round8(channels * own["expand_ratio"]) if expands else channels
     return MBConv(
         in_channels=channels,
         expanded=expanded,
-        channels=config.width[i + 1],
+        channels=own["width"],
         expands=expands,
         squeezed=round8(expanded // 4) if stage.se else 0,
-        kernel_size=config.kernel_size[i],
+        kernel_size=own["kernel_size"],
         stride=stage.stride if block == 0 else 1,
         height=height,
         width=width,
@@ -302,37 +303,22 @@ def _block(
 def all_ops(space: SearchSpace) -> tuple[Op, ...]:
     """Every distinct op of every subnet of `space`, in a stable order.
 
-    An op depends on the resolution, its own stage's genes and the width before it, so one walk per
-    combination of those, with everything else smallest, meets them all.
+    An op depends on the genes of its place and the width that enters, so one walk per combination of those, with
+    everything else smallest, meets them all.
     """
     found: dict[Op, None] = {}
-    base = space.smallest()
     for resolution in space.resolutions:
-        for position in range(len(space.stages) + 2):
-            for config in _variants(space, base, resolution, position):
-                for op in lower(space, config):
-                    found.setdefault(op)
+        for place in range(len(space.parts)):
+            for config in _variants(space, resolution, place):
+                found |= dict.fromkeys(lower(space, config))
     return tuple(found)
 
 
-def _variants(
-    space: SearchSpace, base: SubnetConfig, resolution: int, position: int
-) -> Iterator[SubnetConfig]:
-    """All choices of the genes of one width position, its stage, and the width before it."""
-    near = [g for g in space.genes if _near(g.kind, g.index, position)]
-    for values in itertools.product(*(g.choices for g in near)):
-        chosen = {(g.kind, g.index): v for g, v in zip(near, values, strict=True)}
-        lists = {
-            kind: tuple(chosen.get((kind, i), v) for i, v in enumerate(getattr(base, kind)))
-            for kind in ("width", "depth", "kernel_size", "expand_ratio")
-        }
-        yield space.config(resolution=resolution, **lists)
-
-
-def _near(kind: str, index: int, position: int) -> bool:
-    if kind == "width":
-        return index in (position, position - 1)
-    return kind != "resolution" and index == position - 1
+def _variants(space: SearchSpace, resolution: int, place: int) -> Iterator[SubnetConfig]:
+    """All choices of what a place depends on, at one resolution."""
+    base, near = space.smallest(), space.near(place)
+    for values in itertools.product((resolution,), *(space.genes[n].choices for n in near[1:])):
+        yield space.varied(base, dict(zip(near, values, strict=True)))
 
 
 def macs(space: SearchSpace, config: SubnetConfig) -> int:

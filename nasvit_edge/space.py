@@ -2,6 +2,7 @@
 
 A space is a TOML file (`nasvit_edge/data/spaces/`, or a user's own). Lists follow the order of
 its stages: `width` is (stem, stages..., head), `depth`, `kernel_size` and `expand_ratio` are (stages...).
+Genes are declared in `specs.GENES`; where and how many a space has is read off what its parts list.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import math
 import random
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,16 @@ from nasvit_edge.preparation import (
     checked_chain,
     shorter_side,
 )
-from nasvit_edge.specs import GENES, AttentionSpec, HeadSpec, StageSpec, StemSpec
+from nasvit_edge.specs import (
+    GENES,
+    AttentionSpec,
+    HeadSpec,
+    Part,
+    StageSpec,
+    StemSpec,
+    listed_genes,
+    with_only,
+)
 from nasvit_edge.specs import Gene as Gene
 from nasvit_edge.specs import SubnetConfig as SubnetConfig
 from nasvit_edge.specs import get_gene as get_gene
@@ -67,7 +78,7 @@ class SearchSpace:
     genes: tuple[Gene, ...] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "genes", tuple(_genes(self)))
+        object.__setattr__(self, "genes", tuple(listed_genes(self.resolutions, self.parts)))
         if self.is_dense or not self.image_size:
             object.__setattr__(self, "image_size", max(self.resolutions))
         if self.is_dense or not self.crop_share:
@@ -75,20 +86,13 @@ class SearchSpace:
             share = 1.0 if whole else PUBLISHED_SHARE
             object.__setattr__(self, "crop_share", share)
 
-    def config(
-        self,
-        *,
-        resolution: int,
-        width: Sequence[int],
-        depth: Sequence[int],
-        kernel_size: Sequence[int],
-        expand_ratio: Sequence[int],
-    ) -> SubnetConfig:
-        """The subnet with these choices; SpaceError names the first one that the space does not have."""
-        chosen = {"width": width, "depth": depth, "kernel_size": kernel_size, "expand_ratio": expand_ratio}
-        for kind, values in chosen.items():
-            _check_list(self, kind, values)
-        config = SubnetConfig(resolution, *(tuple(chosen[kind]) for kind in GENES))
+    def config(self, *, resolution: int, **lists: Sequence[int]) -> SubnetConfig:
+        """The subnet with these choices, a list for each kind of gene; SpaceError names the first one that the space does not have."""
+        counts = self.counts
+        _check_keys(lists, counts, "config")
+        for kind, count in counts.items():
+            _check_list(self, kind, lists[kind], count)
+        config = SubnetConfig(resolution, **{kind: tuple(values) for kind, values in lists.items()})
         for gene in self.genes:
             value = get_gene(config, gene)
             if type(value) is not int or value not in gene.choices:
@@ -98,16 +102,45 @@ class SearchSpace:
 
     def config_from(self, values: Any, what: str = "config") -> SubnetConfig:
         """A config from untrusted JSON (the object of `to_dict`)."""
-        known = ("resolution", *GENES)
+        known = ("resolution", *self.counts)
         if not isinstance(values, dict):
             raise SpaceError(f"{what} is not an object with {', '.join(known)}")
-        for key in known:
-            if key not in values:
-                raise SpaceError(f"{what} has no {key!r}; it needs {', '.join(known)}")
-        for key in values:
-            if key not in known:
-                raise SpaceError(f"{what} has an unknown key {key!r}; it takes {', '.join(known)}")
+        _check_keys(values, known, what)
         return self.config(**values)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Kind of gene -> how many there are, which is the length of a config's list."""
+        return dict(Counter(gene.kind for gene in self.genes[1:]))
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Stem, stages, head: what has genes."""
+        return (self.stem, *self.stages, self.head)
+
+    def chosen(self, config: SubnetConfig) -> tuple[dict[str, int], ...]:
+        """For each of `parts` what a subnet has chosen, by the genes' keys."""
+        own: tuple[dict[str, int], ...] = tuple({} for _ in self.parts)
+        for gene in self.genes[1:]:
+            own[gene.place][gene.key] = get_gene(config, gene)
+        return own
+
+    def width_gene(self, place: int) -> int | None:
+        """The number of the gene that decides how wide a part is, and so what enters the next; None of a fixed one."""
+        found = (n for n, gene in enumerate(self.genes) if (gene.kind, gene.place) == ("width", place))
+        return next(found, None)
+
+    def near(self, place: int) -> tuple[int, ...]:
+        """The numbers of the genes that a part's ops depend on: resolution, the width that enters, its own."""
+        enters = self.width_gene(place - 1)
+        own = (n for n, gene in enumerate(self.genes) if gene.place == place)
+        return (0, *(() if enters is None else (enters,)), *own)
+
+    def varied(self, config: SubnetConfig, choices: Mapping[int, int]) -> SubnetConfig:
+        """`config` with other choices of some genes, which are given by number."""
+        return self.from_choices(
+            [choices.get(n, get_gene(config, gene)) for n, gene in enumerate(self.genes)]
+        )
 
     @property
     def is_dense(self) -> bool:
@@ -168,10 +201,10 @@ class SearchSpace:
 
     def from_choices(self, values: Sequence[int]) -> SubnetConfig:
         """The inverse of `[get_gene(config, gene) for gene in space.genes]`."""
-        lists: dict[str, list[int]] = {kind: [] for kind in ("resolution", *GENES)}
-        for gene, value in zip(self.genes, values, strict=True):
+        lists: dict[str, list[int]] = {kind: [] for kind in GENES}
+        for gene, value in zip(self.genes[1:], values[1:], strict=True):
             lists[gene.kind].append(value)
-        return SubnetConfig(lists["resolution"][0], *(tuple(lists[kind]) for kind in GENES))
+        return SubnetConfig(values[0], **{kind: tuple(chosen) for kind, chosen in lists.items()})
 
     def size(self) -> int:
         """The number of subnets."""
@@ -184,23 +217,15 @@ class SearchSpace:
 
     def only(self, config: SubnetConfig, *, name: str = "") -> SearchSpace:
         """The space that has this subnet alone: one choice per gene, the same ops; by default `NAME-subnet-HASH`."""
-        own = {gene.kind: getattr(config, gene.kind) for gene in self.genes[1:]}
-        stages = tuple(
-            replace(
-                stage,
-                width=own["width"][i + 1 : i + 2],
-                **{kind: own[kind][i : i + 1] for kind in GENES[1:]},
-            )
-            for i, stage in enumerate(self.stages)
-        )
+        own = self.chosen(config)
         return replace(
             self,
             name=name
             or f"{re.sub('-subnet(-[0-9a-f]{8})?$', '', self.name)}-subnet-{zlib.crc32(repr(config).encode()):08x}",
             resolutions=(config.resolution,),
-            stem=replace(self.stem, width=own["width"][:1]),
-            stages=stages,
-            head=replace(self.head, width=own["width"][-1:]),
+            stem=with_only(self.stem, own[0]),
+            stages=tuple(map(with_only, self.stages, own[1:])),
+            head=with_only(self.head, own[-1]),
         )
 
     def with_labels(self, labels: Sequence[str]) -> SearchSpace:
@@ -369,21 +394,18 @@ def _parse(root: TomlTable) -> SearchSpace:
     return space
 
 
-def _genes(space: SearchSpace) -> Iterator[Gene]:
-    yield Gene("resolution", 0, space.resolutions, "resolution")
-    yield Gene("width", 0, space.stem.width, "first_conv width")
-    for i, stage in enumerate(space.stages):
-        yield Gene("width", i + 1, stage.width, f"{stage.name} width")
-        yield Gene("depth", i, stage.depth, f"{stage.name} depth")
-        yield Gene("kernel_size", i, stage.kernel_size, f"{stage.name} kernel size")
-        yield Gene("expand_ratio", i, stage.expand_ratio, f"{stage.name} expand ratio")
-    yield Gene("width", len(space.stages) + 1, space.head.width, "last_conv width")
+def _check_keys(values: Collection[str], known: Collection[str], what: str) -> None:
+    for key in known:
+        if key not in values:
+            raise SpaceError(f"{what} has no {key!r}; it needs {', '.join(known)}")
+    for key in values:
+        if key not in known:
+            raise SpaceError(f"{what} has an unknown key {key!r}; it takes {', '.join(known)}")
 
 
-def _check_list(space: SearchSpace, kind: str, values: Any) -> None:
-    expected = len(space.stages) + (2 if kind == "width" else 0)
-    if not isinstance(values, list | tuple) or len(values) != expected:
-        raise SpaceError(f"{kind} is {values!r}; space {space.name!r} needs a list of {expected} numbers")
+def _check_list(space: SearchSpace, kind: str, values: Any, count: int) -> None:
+    if not isinstance(values, list | tuple) or len(values) != count:
+        raise SpaceError(f"{kind} is {values!r}; space {space.name!r} needs a list of {count} numbers")
 
 
 def read_config(path: Path, space: SearchSpace) -> SubnetConfig:

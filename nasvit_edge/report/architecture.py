@@ -7,6 +7,7 @@ from typing import Any
 
 from nasvit_edge.searching.saved import Stage
 from nasvit_edge.searching.stages import grid
+from nasvit_edge.specs import GENES
 from nasvit_edge.units import show_count, show_ms
 
 _COLOURS = {
@@ -20,6 +21,7 @@ _COLOURS = {
     "labels": "#718096",
 }
 _TILE = 30  # pixels
+_SHOWN = ("kernel_size", "expand_ratio")
 
 
 def architecture(altair: Any, stages: Sequence[Stage]) -> Any:
@@ -59,8 +61,8 @@ def _blocks(altair: Any, stages: Sequence[Stage], order: list[str]) -> Any:
 
 def _detail(stage: Stage, block: str) -> str:
     """`k5 e4` for an inverted residual; nothing for what has no choices of its own."""
-    genes = stage.genes
-    return f"k{genes['kernel_size']} e{genes['expand_ratio']}" if block == "mbconv" else ""
+    shown = [f"{GENES[kind]}{stage.genes[kind]}" for kind in _SHOWN if kind in stage.genes]
+    return " ".join(shown) if block == "mbconv" else ""
 
 
 def _shares(altair: Any, stages: Sequence[Stage], order: list[str]) -> Any:

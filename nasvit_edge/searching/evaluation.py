@@ -23,7 +23,7 @@ from nasvit_edge.latency.table import WIDER, rounded_ms
 from nasvit_edge.ops import Labels, Lateral, Op, lower
 from nasvit_edge.searching.accuracy import AccuracyPredictor
 from nasvit_edge.searching.population import Genes, Rows
-from nasvit_edge.space import Gene, SubnetConfig
+from nasvit_edge.space import SubnetConfig
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 _CHUNK = 8192  # rows at a time: what is gathered stays in the cache
@@ -39,7 +39,8 @@ class Place:
     """What one place (stem, stage or head) adds, for every combination of its genes.
 
     Attributes:
-        columns: the genes it depends on: resolution, width before, its own; as columns of a population.
+        columns: the genes it depends on: resolution, the width that enters, its own; as columns of a population.
+        enters, leaves: those of them that decide how wide its input and its output are; None where it is fixed.
         shape: how many choices each of these has.
         sums: (combinations, sums): what is added, in the order of `Evaluator.names`.
         peak: (combinations,): activation values alive at once, at most, beside those that wait for a decoder.
@@ -49,11 +50,18 @@ class Place:
 
     name: str
     columns: tuple[int, ...]
+    enters: int | None
+    leaves: int | None
     shape: tuple[int, ...]
     sums: Floats
     peak: Floats
     kept: Floats
     late: Floats
+
+    @property
+    def own(self) -> tuple[int, ...]:
+        """The columns of its own genes."""
+        return tuple(column for column in self.columns[1:] if column != self.enters)
 
     def strides(self) -> list[int]:
         return [math.prod(self.shape[i + 1 :]) for i in range(len(self.shape))]
@@ -184,46 +192,37 @@ class Evaluator:
     def _places(self) -> Iterator[Place]:
         space = self.genes.space
         known: dict[Op, Floats] = {}
-        for position, name in enumerate(["first_conv", *(s.name for s in space.stages), LAST]):
-            near = [(c, g) for c, g in enumerate(space.genes) if _near(g, position)]
-            shape = tuple(len(gene.choices) for _, gene in near)
+        for number, name in enumerate(["first_conv", *(s.name for s in space.stages), LAST]):
+            near = space.near(number)
+            shape = tuple(len(space.genes[n].choices) for n in near)
             if math.prod(shape) > _LARGEST:
                 raise SpaceError(
                     f"{name} of space {space.name!r} has {math.prod(shape):.1e} combinations of genes; search takes up to {_LARGEST:.0e}"
                 )
             sums, memory = np.zeros((math.prod(shape), len(self.names))), np.zeros((3, math.prod(shape)))
-            allowed = [set(self.genes.allowed[c].tolist()) for c, _ in near]
-            for row, choice in enumerate(itertools.product(*map(range, shape))):
-                if all(c in a for c, a in zip(choice, allowed, strict=True)):
-                    values = {gene: gene.choices[c] for (_, gene), c in zip(near, choice, strict=True)}
-                    sums[row], memory[:, row] = self._adds(known, position, name, values)
-            yield Place(name, tuple(c for c, _ in near), shape, sums, *memory)
+            allowed = [set(self.genes.allowed[n].tolist()) for n in near]
+            for row, picked in enumerate(itertools.product(*map(range, shape))):
+                if all(at in a for at, a in zip(picked, allowed, strict=True)):
+                    choices = {n: space.genes[n].choices[at] for n, at in zip(near, picked, strict=True)}
+                    sums[row], memory[:, row] = self._adds(known, number, name, choices)
+            widths = (space.width_gene(number - 1), space.width_gene(number))
+            yield Place(name, near, *widths, shape, sums, *memory)
 
     def _adds(
-        self, known: dict[Op, Floats], position: int, name: str, values: dict[Gene, int]
+        self, known: dict[Op, Floats], number: int, name: str, choices: dict[int, int]
     ) -> tuple[Floats, tuple[int, int, int]]:
         """The sums and the memory (`Place.peak`, `kept`, `late`) of the ops at one place, everything else smallest."""
         space = self.genes.space
-        base = space.smallest()
-        lists = {
-            kind: list(getattr(base, kind)) for kind in ("width", "depth", "kernel_size", "expand_ratio")
-        }
-        resolution = base.resolution
-        for gene, value in values.items():
-            if gene.kind == "resolution":
-                resolution = value
-            else:
-                lists[gene.kind][gene.index] = value
-        config = SubnetConfig(resolution, *(tuple(chosen) for chosen in lists.values()))
+        config = space.varied(space.smallest(), choices)
         ops = [op for op in lower(space, config) if place_of(op) == name]
         for op in ops:
             if op not in known:
                 known[op] = self._op(op)
         total: Floats = np.sum([known[op] for op in ops], 0)
         if self.predictor is not None:
-            own = {g.kind: v for g, v in values.items() if g.name.startswith(f"{name} ")}
-            total[-1] = self.predictor.stage_effect(resolution, name, own)
-        follows = space.is_dense and position - 2 in space.levels
+            own = {space.genes[n].key: c for n, c in choices.items() if space.genes[n].place == number}
+            total[-1] = self.predictor.stage_effect(config.resolution, name, own)
+        follows = space.is_dense and number - 2 in space.levels
         return total, _memory(ops, behind_level=follows)
 
     def _op(self, op: Op) -> Floats:
@@ -275,12 +274,3 @@ def _memory(ops: Sequence[Op], *, behind_level: bool) -> tuple[int, int, int]:
         own[0] -= math.prod(ops[0].in_shape())
     kept = sum(math.prod(op.in_shape()) for op in laterals)  # at most one
     return max(own), kept, sum(map(sizes.activations, laterals))
-
-
-def _near(gene: Gene, position: int) -> bool:
-    """Whether what happens at a position (0: stem, then stages, head) depends on the gene."""
-    if gene.kind == "resolution":
-        return True
-    if gene.kind == "width":
-        return gene.index in (position, position - 1)
-    return gene.index == position - 1

@@ -200,57 +200,67 @@ class _Run:
         start = np.zeros((1, len(self.genes.allowed)), np.int8)
         start[0, 0] = resolution
         ways = {0: _Ways(np.zeros((1, len(self.caps))), start)}
-        for i, place in enumerate(self.places):
-            own = place.columns[1 if i == 0 else 2 :]  # after the resolution and the width before
+        for i in range(len(self.places)):
             reached: dict[int, list[_Ways]] = {}
             for before, come in ways.items():
-                for width in self.genes.allowed[own[0]].tolist():
-                    choices, adds = self._choices(i, before, width)
-                    reached.setdefault(width, []).append(self._longer(come, own, width, choices, adds))
+                for width in self._widths(i, before):
+                    reached.setdefault(width, []).append(self._longer(come, i, before, width))
             ways = {width: self._kept(parts, *self.rest[i + 1][width]) for width, parts in reached.items()}
         return np.concatenate([way.rows for way in ways.values()])
 
+    def _widths(self, i: int, before: int) -> list[int]:
+        """The choices of the width behind a place, by what the width before it is; 0 stands for one that is fixed."""
+        place = self.places[i]
+        if place.leaves == place.enters:
+            return [before]
+        return [0] if place.leaves is None else self.genes.allowed[place.leaves].tolist()
+
     def _rest(self) -> list[dict[int, tuple[Floats, Floats]]]:
         """For each place and width before it, the least and the most that each cost still grows by to the end."""
-        places, allowed = self.places, self.genes.allowed
         none = np.zeros(len(self.caps))
-        ends = {int(w): (none, none) for w in allowed[places[-1].columns[2]]}
-        found: list[dict[int, tuple[Floats, Floats]]] = [{}] * len(places) + [ends]
-        for i in range(len(places) - 1, 0, -1):
-            found[i] = {}
-            for before in allowed[places[i - 1].columns[1 if i == 1 else 2]].tolist():
-                ways = []
-                for width in allowed[places[i].columns[2]].tolist():
-                    adds = self._all(i, before, width)[1]
-                    least, most = found[i + 1][width]
-                    ways.append((self._together(adds.min(0), least), self._together(adds.max(0), most)))
-                leasts, mosts = zip(*ways, strict=True)
-                found[i][before] = (np.min(leasts, 0), np.max(mosts, 0))
+        entered = [{0}]  # the widths before each place, and behind the last
+        for i in range(len(self.places)):
+            entered.append({width for before in entered[i] for width in self._widths(i, before)})
+        found: list[dict[int, tuple[Floats, Floats]]] = [dict.fromkeys(entered[-1], (none, none))]
+        for i in reversed(range(len(self.places))):
+            found.insert(0, {before: self._bounds(i, before, found[0]) for before in entered[i]})
         return found
+
+    def _bounds(
+        self, i: int, before: int, behind_it: dict[int, tuple[Floats, Floats]]
+    ) -> tuple[Floats, Floats]:
+        leasts, mosts = [], []
+        for width in self._widths(i, before):
+            adds, (least, most) = self._all(i, before, width)[1], behind_it[width]
+            leasts.append(self._together(adds.min(0), least))
+            mosts.append(self._together(adds.max(0), most))
+        return np.min(leasts, 0), np.max(mosts, 0)
 
     def _all(self, i: int, before: int, width: int) -> tuple[Rows, Floats]:
         """The choices (c, genes) of a place's other genes, and their costs (c, k)."""
-        allowed = [self.genes.allowed[c] for c in self.places[i].columns[2 if i == 0 else 3 :]]
-        table = self.costs[i][width] if i == 0 else self.costs[i][before][width]
+        place = self.places[i]
+        given = {place.enters: before, place.leaves: width}
+        table = self.costs[i][tuple(given.get(column, slice(None)) for column in place.columns[1:])]
+        allowed = [self.genes.allowed[column] for column in place.columns[1:] if column not in given]
         listed = list(itertools.product(*(a.tolist() for a in allowed)))
         made = np.array(listed, np.int8).reshape(len(listed), len(allowed))
         return made, table[tuple(made.T)] if len(allowed) else table[None]
 
-    def _choices(self, i: int, before: int, width: int) -> tuple[Rows, Floats]:
-        """Those that no other beats."""
-        made, adds = self._all(i, before, width)
-        keep = front(adds)
-        return made[keep], adds[keep]
-
-    def _longer(self, come: _Ways, own: Sequence[int], width: int, choices: Rows, adds: Floats) -> _Ways:
-        """Every way with every choice added."""
+    def _longer(self, come: _Ways, i: int, before: int, width: int) -> _Ways:
+        """Every way with every choice added that no other beats."""
+        choices, adds = self._all(i, before, width)
+        keep, place = front(adds), self.places[i]
+        choices, adds = choices[keep], adds[keep]
         count = len(come.costs) * len(adds)
         if count > MOST_WAYS:
             raise TooMuchWorkError
         costs = self._together(come.costs[:, None], adds[None]).reshape(count, adds.shape[1])
         rows = np.repeat(come.rows, len(adds), 0)
-        rows[:, own[0]] = width
-        rows[:, list(own[1:])] = np.tile(choices, (len(come.rows), 1))
+        if place.leaves is not None:
+            rows[:, place.leaves] = width
+        rows[:, [column for column in place.own if column != place.leaves]] = np.tile(
+            choices, (len(come.rows), 1)
+        )
         return _Ways(costs, rows)
 
     def _together(self, costs: Any, adds: Any) -> Any:

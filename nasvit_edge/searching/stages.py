@@ -111,12 +111,12 @@ def _at(place: Place, row: Any) -> int:
 def _shape(evaluator: Evaluator, config: SubnetConfig, place: Place) -> dict[str, Any]:
     space, row = evaluator.genes.space, evaluator.genes.rows([config])[0]
     ops = [op for op in lower(space, config) if place_of(op) == place.name]
-    own = [(space.genes[column], column) for column in _own(evaluator, place)]
+    own = [(space.genes[column], int(row[column])) for column in place.own]
     return {
         "name": DECODER if isinstance(ops[-1], Labels) else place.name,
         "blocks": tuple(_kind(op) for op in ops),
         **_output(space, ops),
-        "genes": {gene.kind: gene.choices[int(row[column])] for gene, column in own},
+        "genes": {gene.key: gene.choices[at] for gene, at in own},
     }
 
 
@@ -136,12 +136,6 @@ def grid(stage: Stage) -> str:
     return f"{height}x{width}x{stage.width}"
 
 
-def _own(evaluator: Evaluator, place: Place) -> list[int]:
-    """The columns of a place's own genes."""
-    names = [gene.name for gene in evaluator.genes.space.genes]
-    return [column for column in place.columns if names[column].startswith(f"{place.name} ")]
-
-
 def _kind(op: Op) -> str:
     """`mbconv`: as its key begins."""
     return op.key().split("/")[0]
@@ -150,7 +144,7 @@ def _kind(op: Op) -> str:
 def _smallest(evaluator: Evaluator, row: Any, place: Place) -> Any:
     """`row` with the place's own genes at their smallest allowed choice."""
     made = row.copy()
-    for column in _own(evaluator, place):
+    for column in place.own:
         made[column] = evaluator.genes.allowed[column][0]
     return made
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import TINY, require_module, space_of
+from msgspec import structs
 
 from nasvit_edge.ops import all_ops, lower
 from nasvit_edge.profile.models import Item, Models, op_module, subnet_id, template_of
@@ -77,7 +78,7 @@ def test_values_stay_in_range_through_a_long_chain():
     import torch
 
     space = load_space("nasvit")
-    config = replace(space.largest(), resolution=space.smallest().resolution)
+    config = structs.replace(space.largest(), resolution=space.smallest().resolution)
     values = torch.randn(
         1, 3, config.resolution, config.resolution, generator=torch.Generator().manual_seed(0)
     )

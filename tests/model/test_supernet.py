@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 
 import pytest
 import torch
 from conftest import TINY, configs, edited, one_line, space_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from nasvit_edge.errors import CheckpointError
 from nasvit_edge.model.blocks import build
@@ -156,7 +156,7 @@ def test_the_smallest_subnet_only_touches_leading_slices(tiny):
     ],
 )
 def test_a_config_of_another_space_is_refused(supernet, nano, gene, value):
-    config = dataclasses.replace(nano.largest(), **{gene: value})
+    config = structs.replace(nano.largest(), **{gene: value})
     for take in (lambda: supernet(images_for(config), config), lambda: materialise(supernet, config)):
         with pytest.raises(CheckpointError, match="the supernet of space 'nano'") as caught:
             take()
