@@ -283,7 +283,7 @@ def _block(
             depth=own["depth"],
             name=f"{stage.name}.{block}",
         )
-    expands = stage.expands
+    expands = bool(stage.expands)
     expanded = round8(channels * own["expand_ratio"]) if expands else channels
     return MBConv(
         in_channels=channels,

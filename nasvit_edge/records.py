@@ -147,7 +147,7 @@ def _explained(kind: type[Any], value: Any, error: Exception) -> tuple[str, str]
     keys = _keys(kind, value, re.findall(r"\.([^.\[\]`]+)|\[(\d+|\.\.\.)\]", place), text)
     if error.__cause__ is not None:  # a record's own check, of several keys
         return _spelled(keys), f"{_spelled(keys)}{': ' if keys else ''}{error.__cause__}"
-    unknown = re.search(r"unknown field `(.*)`", what)
+    unknown = re.search(r"unknown field `(.*)`", what, re.S)
     missing = re.search(r"required field `(.*)`", what)
     found = unknown or missing
     if found is not None:

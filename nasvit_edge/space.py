@@ -15,7 +15,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,6 @@ from nasvit_edge.specs import (
 from nasvit_edge.specs import Gene as Gene
 from nasvit_edge.specs import SubnetConfig as SubnetConfig
 from nasvit_edge.specs import get_gene as get_gene
-from nasvit_edge.toml_table import TomlTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -308,10 +307,23 @@ def space_names() -> list[str]:
 
 def parse_space(table: dict[str, Any], path: Path) -> SearchSpace:
     """Check every key of a space's TOML; SpaceError names file and key."""
-    try:
-        return _parse(TomlTable(table, ""))
-    except SpaceError as error:
-        raise SpaceError(f"space {str(path)!r}: {error}") from None
+    file = space_parts.read(table, path)
+    return SearchSpace(
+        name=file.name,
+        resolutions=file.resolutions,
+        stem=file.stem,
+        stages=file.stages,
+        head=file.head,
+        attention=file.attention,
+        classes=file.classes,
+        mean=file.mean,
+        std=file.std,
+        labels=file.labels,
+        aspect=(file.aspect[0], file.aspect[1]),
+        image_size=file.image_size or 0,
+        crop_share=file.crop_share or 0.0,
+        mask_values=file.mask_values or (),
+    )
 
 
 def read_space(text: object, where: str) -> SearchSpace:
@@ -324,74 +336,28 @@ def read_space(text: object, where: str) -> SearchSpace:
         raise SpaceError(f"space in {where!r} is not valid TOML: {error}") from None
 
 
-_PLAIN_HEAD = {"kind": "classifier", "expand_ratio": 0}  # what a file need not say
-
-
 def space_toml(space: SearchSpace) -> str:
     """The TOML of a space; `parse_space` reads it back as it was."""
     import tomli_w
 
-    values = asdict(space)
-    values["head"] = {key: value for key, value in values["head"].items() if value != _PLAIN_HEAD.get(key)}
-    if space.aspect == (1, 1):
-        del values["aspect"]
-    if space.is_dense:
-        del values["image_size"], values["crop_share"]
-    if not space.mask_values:
-        del values["mask_values"]
-    stages = list(map(_stage_values, space.stages, values.pop("stages")))
-    del values["genes"], values["origin"]
-    return tomli_w.dumps({"schema": 1, **values, "stage": stages})
-
-
-def _stage_values(spec: StageSpec, values: dict[str, Any]) -> dict[str, Any]:
-    hybrid, expands = values.pop("hybrid"), values.pop("expands")
-    if expands != (max(spec.expand_ratio) > 1):
-        values["expands"] = expands
-    return {"name": values.pop("name"), "kind": "hybrid" if hybrid else "mbconv", **values}
-
-
-def _parse(root: TomlTable) -> SearchSpace:
-    root.integer("schema", 1, 1)
-    attention = space_parts.attention(root.table("attention", {}))
-    stages = root.take("stage", list)
-    space = SearchSpace(
-        name=root.name("name"),
-        resolutions=root.choices("resolutions", 8, 4096),
-        stem=space_parts.stem(root.table("stem")),
-        stages=tuple(
-            space_parts.stage(TomlTable(s, f"stage[{i}]."), attention) for i, s in enumerate(stages)
-        ),
-        head=space_parts.head(root.table("head")),
-        attention=attention,
-        classes=root.integer("classes", 1, 1_000_000),
-        mean=root.three("mean", positive=False),
-        std=root.three("std", positive=True),
-        labels=space_parts.labels(root),
-        aspect=space_parts.aspect(root),
-        image_size=root.integer("image_size", 8, 4096, 0) if "image_size" in root.values else 0,
-        crop_share=space_parts.share(root),
-        mask_values=space_parts.mask_values(root),
+    file = space_parts.SpaceFile(
+        schema=1,
+        name=space.name,
+        resolutions=space.resolutions,
+        stem=space.stem,
+        stage=space.stages,
+        head=space.head,
+        attention=space.attention,
+        classes=space.classes,
+        mean=space.mean,
+        std=space.std,
+        labels=space.labels,
+        aspect=space.aspect,
+        image_size=None if space.is_dense else space.image_size,
+        crop_share=None if space.is_dense else space.crop_share,
+        mask_values=space.mask_values or None,
     )
-    root.done()
-    if space.is_dense and {"image_size", "crop_share"} & set(root.values):
-        raise SpaceError("keys 'image_size' and 'crop_share' are for classifiers; scenes are seen whole")
-    if not space.is_dense and space.mask_values:
-        raise SpaceError("key 'mask_values' is for segmenters, which have [head] kind = \"mlp\"")
-    if space.mask_values and len(space.mask_values) != space.classes:
-        raise SpaceError(
-            f"key 'mask_values' has {len(space.mask_values)} values for {space.classes} classes; give one for each class, in order"
-        )
-    names = [stage.name for stage in space.stages]
-    if not names or len(set(names)) != len(names):
-        raise SpaceError(f"key 'stage.name': {names!r} must be different names, at least one")
-    if any(r * space.aspect[0] % space.aspect[1] for r in space.resolutions):
-        raise SpaceError(
-            f"key 'aspect' is {list(space.aspect)!r}: the widths at resolutions {list(space.resolutions)!r} are no whole pixels"
-        )
-    if isinstance(space.labels, tuple) and len(space.labels) != space.classes:
-        raise SpaceError(f"key 'labels' has {len(space.labels)} names for {space.classes} classes")
-    return space
+    return tomli_w.dumps(space_parts.content(file))
 
 
 def _check_keys(values: Collection[str], known: Collection[str], what: str) -> None:

@@ -1,112 +1,186 @@
-"""The parts of a search space's TOML, checked key by key."""
+"""A search space's TOML as records, and what no type says of it."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, structs
 
 from nasvit_edge.errors import SpaceError
-from nasvit_edge.specs import AttentionSpec, HeadSpec, StageSpec, StemSpec
-from nasvit_edge.toml_table import TomlTable
+from nasvit_edge.records import RecordError, Strict, parse
+from nasvit_edge.specs import GENES, AttentionSpec, HeadSpec, Plain, StageSpec, StemSpec
 
-HEADS = ("classifier", "mlp")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # line breaks among them
-_LARGEST = {"width": 4096, "depth": 64, "kernel_size": 31, "expand_ratio": 32}
+_TAKEN = ("bfloat16", "first_conv", "last_conv", "classifier")  # a module's own, other parts
+# keys that are written even where they are as they need not be
+_ALWAYS = ("attention", "labels", "head_width", "value_ratio", "window")
+
+_Side = Annotated[int, Meta(ge=1, le=4096, description="[width, height], like [4, 3]")]
+_Pixels = Annotated[int, Meta(ge=8, le=4096, description="numbers from 8 to 4096, a list rising")]
+_Mean = Annotated[float, Meta(gt=-1e6, lt=1e6, description="three numbers")]
+_Std = Annotated[float, Meta(gt=0, lt=1e6, description="three positive numbers")]
+_MASKS = "the value of each class in masks, different numbers from 0 to 255"
 
 
-def attention(table: TomlTable) -> AttentionSpec:
-    spec = AttentionSpec(
-        head_width=table.integer("head_width", 1, 256, 8),
-        value_ratio=table.integer("value_ratio", 1, 16, 4),
-        window=table.integer("window", 1, 256, 18),
-    )
-    table.done()
-    return spec
+class SpaceFile(Strict, frozen=True, kw_only=True):
+    """A space's TOML."""
 
+    schema: Literal[1]
+    name: Plain
+    resolutions: Annotated[tuple[_Pixels, ...], Meta(min_length=1, description="a rising list of 8 to 4096")]
+    stem: StemSpec
+    head: HeadSpec
+    attention: AttentionSpec = AttentionSpec()
+    classes: Annotated[int, Meta(ge=1, le=1_000_000, description="a number from 1 to 1000000")]
+    mean: Annotated[tuple[_Mean, ...], Meta(min_length=3, max_length=3, description="three numbers")]
+    std: Annotated[tuple[_Std, ...], Meta(min_length=3, max_length=3, description="three positive numbers")]
+    labels: str | tuple[str, ...] = "numbers"
+    aspect: Annotated[
+        tuple[_Side, ...], Meta(min_length=2, max_length=2, description="[width, height], like [4, 3]")
+    ] = (1, 1)
+    image_size: _Pixels | None = None
+    crop_share: Annotated[float, Meta(ge=0.1, le=1, description="a number from 0.1 to 1")] | None = None
+    mask_values: (
+        Annotated[
+            tuple[Annotated[int, Meta(ge=0, le=255, description=_MASKS)], ...],
+            Meta(min_length=1, description=_MASKS),
+        ]
+        | None
+    ) = None
+    stage: Annotated[tuple[StageSpec, ...], Meta(min_length=1, description="at least one [[stage]]")]
 
-def stem(table: TomlTable) -> StemSpec:
-    width, kernel = (
-        table.choices("width", 1, _LARGEST["width"]),
-        table.odd("kernel_size", _LARGEST["kernel_size"]),
-    )
-    stride = table.integer("stride", 1, 4)
-    table.done()
-    return StemSpec(width=width, kernel_size=kernel, stride=stride)
-
-
-def stage(table: TomlTable, attention: AttentionSpec) -> StageSpec:
-    kind = table.take("kind", str)
-    if kind not in ("mbconv", "hybrid"):
-        raise SpaceError(f"key '{table.where}kind' is {kind!r}; it must be 'mbconv' or 'hybrid'")
-    kernels = table.choices("kernel_size", 1, _LARGEST["kernel_size"])
-    if any(k % 2 == 0 for k in kernels):
-        raise SpaceError(f"key '{table.where}kernel_size' is {list(kernels)!r}; kernels must be odd")
-    ratios = table.choices("expand_ratio", 1, _LARGEST["expand_ratio"])
-    expands = table.take("expands", bool, max(ratios) > 1)
-    if max(ratios) > 1 and not expands:
-        raise SpaceError(f"key '{table.where}expands' is False; an expand_ratio above 1 expands")
-    spec = StageSpec(
-        name=_stage_name(table),
-        hybrid=kind == "hybrid",
-        width=table.choices("width", 1, _LARGEST["width"], attention.head_width if kind == "hybrid" else 1),
-        depth=table.choices("depth", 1, _LARGEST["depth"]),
-        kernel_size=kernels,
-        expand_ratio=ratios,
-        se=table.take("se", bool),
-        stride=table.integer("stride", 1, 2),
-        expands=expands,
-    )
-    table.done()
-    return spec
-
-
-def head(table: TomlTable) -> HeadSpec:
-    kind = table.take("kind", str, "classifier")
-    if kind not in HEADS:
-        raise SpaceError(f"key '{table.where}kind' is {kind!r}; it must be {' or '.join(map(repr, HEADS))}")
-    width = table.choices("width", 1, 65536)
-    if kind == "classifier":
-        expand_ratio = table.integer("expand_ratio", 1, _LARGEST["expand_ratio"])
-        table.done()
-        return HeadSpec(width=width, expand_ratio=expand_ratio)
-    if len(width) > 1:  # all laterals would depend on it
-        raise SpaceError(f"key '{table.where}width' is {list(width)!r}; a decoder has one width")
-    table.done()
-    return HeadSpec(width=width, kind=kind)
-
-
-def aspect(root: TomlTable) -> tuple[int, int]:
-    sides = root.take("aspect", list, [1, 1])
-    if len(sides) != 2 or not all(type(side) is int and 0 < side <= 4096 for side in sides):
-        raise SpaceError(f"key 'aspect' is {sides!r}; it must be [width, height], like [4, 3]")
-    return (sides[0], sides[1])
-
-
-def share(root: TomlTable) -> float:
-    share = root.take("crop_share", (int, float), 0.0)
-    if "crop_share" in root.values and not 0.1 <= share <= 1:
-        raise SpaceError(f"key 'crop_share' is {share!r}; it must be 0.1 to 1")
-    return float(share)
-
-
-def mask_values(root: TomlTable) -> tuple[int, ...]:
-    values = root.take("mask_values", list, [])
-    good = all(type(value) is int and 0 <= value <= 255 for value in values)
-    if "mask_values" in root.values and not (values and good and len(set(values)) == len(values)):
-        raise SpaceError(
-            f"key 'mask_values' is {values!r}; it must be the value of each class in masks, different numbers from 0 to 255"
+    @property
+    def stages(self) -> tuple[StageSpec, ...]:
+        """With what they need not say."""
+        return tuple(
+            structs.replace(s, expands=max(s.expand_ratio) > 1) if s.expands is None else s
+            for s in self.stage
         )
-    return tuple(values)
 
 
-def labels(table: TomlTable) -> str | tuple[str, ...]:
-    labels = table.take("labels", (str, list), "numbers")
-    if isinstance(labels, str):
-        return labels
-    if not all(isinstance(name, str) for name in labels):
-        raise SpaceError(f"key 'labels' must be a list of names, not {labels!r}")
-    return checked_labels(labels, "key 'labels': ")
+def read(table: dict[str, Any], path: Path) -> SpaceFile:
+    """Check every key of a space's TOML; SpaceError names file and key."""
+    where = f"space {str(path)!r}"
+    try:
+        file = parse(SpaceFile, table, where)
+    except RecordError as error:
+        raise SpaceError(str(error)) from None
+    for key, wrong in _wrong(file):
+        raise SpaceError(f"{where}: key {key!r} {wrong}")
+    try:
+        if isinstance(file.labels, tuple):
+            checked_labels(file.labels, "key 'labels': ")
+    except SpaceError as error:
+        raise SpaceError(f"{where}: {error}") from None
+    return file
+
+
+def _wrong(file: SpaceFile) -> Iterator[tuple[str, str]]:
+    """Keys, and what is wrong with them."""
+    if not _rises(file.resolutions):
+        yield "resolutions", f"is {list(file.resolutions)!r}; it must be a rising list"
+    yield from _wrong_part("stem", file.stem)
+    for i, stage in enumerate(file.stages):
+        yield from _wrong_part(f"stage[{i}]", stage)
+        yield from _wrong_stage(f"stage[{i}]", stage, file.attention)
+    yield from _wrong_part("head", file.head)
+    yield from _wrong_head(file.head)
+    names = [stage.name for stage in file.stage]
+    if len(set(names)) != len(names):
+        yield "stage.name", f"is {names!r}; stages must have different names"
+    yield from _wrong_images(file)
+    yield from _wrong_classes(file)
+
+
+def _rises(values: Sequence[int]) -> bool:
+    return sorted(set(values)) == list(values)
+
+
+def _wrong_part(where: str, part: StemSpec | StageSpec | HeadSpec) -> Iterator[tuple[str, str]]:
+    for kind in GENES:
+        values = getattr(part, kind, None)
+        if isinstance(values, tuple) and not _rises(values):
+            yield f"{where}.{kind}", f"is {list(values)!r}; it must be a rising list"
+    kernels = getattr(part, "kernel_size", 1)
+    if any(k % 2 == 0 for k in (kernels if isinstance(kernels, tuple) else [kernels])):
+        shown = list(kernels) if isinstance(kernels, tuple) else kernels
+        yield f"{where}.kernel_size", f"is {shown!r}; kernels must be odd"
+
+
+def _wrong_stage(where: str, stage: StageSpec, attention: AttentionSpec) -> Iterator[tuple[str, str]]:
+    # a name for modules: with a digit, as `mb1`, so that it is none of a module's own attributes
+    if not re.search(r"[0-9]", stage.name) or stage.name in _TAKEN:
+        yield f"{where}.name", f"is {stage.name!r}; it must hold a digit, like 'mb1'"
+    if max(stage.expand_ratio) > 1 and not stage.expands:
+        yield f"{where}.expands", "is False; an expand_ratio above 1 expands"
+    if stage.hybrid and any(width % attention.head_width for width in stage.width):
+        of = f"multiples of the head_width, {attention.head_width}"
+        yield f"{where}.width", f"is {list(stage.width)!r}; the widths of attention are {of}"
+
+
+def _wrong_head(head: HeadSpec) -> Iterator[tuple[str, str]]:
+    if head.kind == "classifier" and not head.expand_ratio:
+        yield "head.expand_ratio", "is missing or 0; a classifier has one from 1 to 32"
+    if head.kind == "mlp" and len(head.width) > 1:  # all laterals would depend on it
+        yield "head.width", f"is {list(head.width)!r}; a decoder has one width"
+    if head.kind == "mlp" and head.expand_ratio:
+        yield "head.expand_ratio", "is unknown for a decoder, which does not expand"
+
+
+def _wrong_images(file: SpaceFile) -> Iterator[tuple[str, str]]:
+    if any(r * file.aspect[0] % file.aspect[1] for r in file.resolutions):
+        yield (
+            "aspect",
+            f"is {list(file.aspect)!r}: the widths at resolutions {list(file.resolutions)!r} are no whole pixels",
+        )
+    if file.head.kind != "classifier":
+        for key in ("image_size", "crop_share"):
+            if getattr(file, key) is not None:
+                yield key, "is for classifiers; scenes are seen whole"
+
+
+def _wrong_classes(file: SpaceFile) -> Iterator[tuple[str, str]]:
+    if isinstance(file.labels, tuple) and len(file.labels) != file.classes:
+        yield "labels", f"has {len(file.labels)} names for {file.classes} classes"
+    values = file.mask_values
+    if values is None:
+        return
+    if file.head.kind == "classifier":
+        yield "mask_values", 'is for segmenters, which have [head] kind = "mlp"'
+    elif len(set(values)) != len(values):
+        yield "mask_values", f"is {list(values)!r}; it must be {_MASKS}"
+    elif len(values) != file.classes:
+        yield (
+            "mask_values",
+            f"has {len(values)} values for {file.classes} classes; give one for each class, in order",
+        )
+
+
+def content(file: SpaceFile) -> dict[str, Any]:
+    """A space's TOML, without what need not be said."""
+    values = _said(file)
+    stages = values.pop("stage")
+    parts = {key: _said(values[key]) for key in ("stem", "head", "attention")}
+    return values | parts | {"stage": [_said_of_stage(stage) for stage in stages]}
+
+
+def _said(record: Any) -> dict[str, Any]:
+    """Key -> value, but for those that are as if they were left out."""
+    plain = {field.name: field.default for field in structs.fields(record)}
+    return {
+        key: value for key, value in structs.asdict(record).items() if key in _ALWAYS or value != plain[key]
+    }
+
+
+def _said_of_stage(stage: StageSpec) -> dict[str, Any]:
+    values = _said(stage)
+    if stage.expands == (max(stage.expand_ratio) > 1):
+        values.pop("expands", None)
+    return values
 
 
 def checked_labels(names: Sequence[str], where: str = "") -> tuple[str, ...]:
@@ -127,14 +201,6 @@ def checked_labels(names: Sequence[str], where: str = "") -> tuple[str, ...]:
         if first != number:
             raise SpaceError(f"{where}classes {first} and {number} are both named {name!r}; rename one")
     return tuple(names)
-
-
-def _stage_name(table: TomlTable) -> str:
-    """A name for modules: with a digit, as `mb1`, so that it is none of a module's own attributes."""
-    name = table.name("name")
-    if not re.search(r"[0-9]", name) or name in ("bfloat16", "first_conv", "last_conv", "classifier"):
-        raise SpaceError(f"key '{table.where}name' is {name!r}; it must hold a digit, like 'mb1'")
-    return name
 
 
 def foreign_labels(name: str, classes: int) -> list[str]:

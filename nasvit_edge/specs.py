@@ -4,45 +4,61 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
 
-from nasvit_edge.records import Record
+from msgspec import Meta
+from msgspec.structs import replace
+
+from nasvit_edge.records import Record, Strict
 
 # What a part may leave open, with the letter of `SubnetConfig.line`: where a part lists choices of it, that is a gene.
 # `SubnetConfig` has a list for each.
 GENES = {"width": "w", "depth": "d", "kernel_size": "k", "expand_ratio": "e"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StemSpec:
+_ODD = "odd numbers from 1 to 31, a list rising"
+Kernel = Annotated[int, Meta(ge=1, le=31, description=_ODD)]
+_Width = Annotated[int, Meta(ge=1, le=4096, description="numbers from 1 to 4096, a list rising")]
+_Depth = Annotated[int, Meta(ge=1, le=64, description="numbers from 1 to 64, a list rising")]
+_Ratio = Annotated[int, Meta(ge=1, le=32, description="numbers from 1 to 32, a list rising")]
+_HeadWidth = Annotated[int, Meta(ge=1, le=65536, description="numbers from 1 to 65536, a list rising")]
+SomeWidths = Annotated[tuple[_Width, ...], Meta(min_length=1, description="a rising list of 1 to 4096")]
+Plain = Annotated[
+    str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$(?!\n)", description="use letters, digits, - and _")
+]
+
+
+class StemSpec(Strict, frozen=True, kw_only=True):
     """The first convolution: k x k, batch norm, SiLU."""
 
-    width: tuple[int, ...]
-    kernel_size: int
-    stride: int
+    width: SomeWidths
+    kernel_size: Kernel
+    stride: Annotated[int, Meta(ge=1, le=4, description="1, 2, 3 or 4")]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageSpec:
-    """A stage; `hybrid` means one MBConv, then transformer blocks up to the active depth.
+class StageSpec(Strict, frozen=True, kw_only=True):
+    """A stage of blocks; `hybrid` means one MBConv, then transformer blocks up to the active depth.
 
     `expands`: whether its MBConvs have a 1x1 convolution first; where any choice of `expand_ratio` is above 1, they do.
     """
 
-    name: str
-    hybrid: bool
-    width: tuple[int, ...]
-    depth: tuple[int, ...]
-    kernel_size: tuple[int, ...]
-    expand_ratio: tuple[int, ...]
+    name: Plain
+    kind: Literal["mbconv", "hybrid"]
+    width: SomeWidths
+    depth: Annotated[tuple[_Depth, ...], Meta(min_length=1, description="a rising list of 1 to 64")]
+    kernel_size: Annotated[tuple[Kernel, ...], Meta(min_length=1, description="a rising list of odd numbers")]
+    expand_ratio: Annotated[tuple[_Ratio, ...], Meta(min_length=1, description="a rising list of 1 to 32")]
     se: bool
-    stride: int
-    expands: bool
+    stride: Annotated[int, Meta(ge=1, le=2, description="1 or 2")]
+    expands: bool | None = None
+
+    @property
+    def hybrid(self) -> bool:
+        return self.kind == "hybrid"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeadSpec:
+class HeadSpec(Strict, frozen=True, kw_only=True):
     """What comes behind the stages.
 
     Attributes:
@@ -50,18 +66,17 @@ class HeadSpec:
             pixels, each level 1x1 to `width` (one choice), resized, added, 1x1 to the classes.
     """
 
-    width: tuple[int, ...]
-    expand_ratio: int = 0
-    kind: str = "classifier"
+    width: Annotated[tuple[_HeadWidth, ...], Meta(min_length=1, description="a rising list of 1 to 65536")]
+    expand_ratio: Annotated[int, Meta(ge=0, le=32, description="a number from 1 to 32")] = 0
+    kind: Literal["classifier", "mlp"] = "classifier"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttentionSpec:
+class AttentionSpec(Strict, frozen=True, kw_only=True):
     """Widths per head and the side of the grid that the position tables are made for."""
 
-    head_width: int = 8
-    value_ratio: int = 4
-    window: int = 18
+    head_width: Annotated[int, Meta(ge=1, le=256, description="a number from 1 to 256")] = 8
+    value_ratio: Annotated[int, Meta(ge=1, le=16, description="a number from 1 to 16")] = 4
+    window: Annotated[int, Meta(ge=1, le=256, description="a number from 1 to 256")] = 18
 
 
 Part = StemSpec | StageSpec | HeadSpec

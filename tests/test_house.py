@@ -24,7 +24,6 @@ FLOORS = [
         "records",
         "hints",
         "processes",
-        "toml_table",
         "specs",
         "space_parts",
         "preparation",

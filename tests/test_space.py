@@ -145,7 +145,7 @@ def test_an_unknown_key_is_named_and_not_ignored(where, key):
     for step in where:
         inner = inner[step]
     inner[key] = 1
-    assert "unknown key" in _refused(table)
+    assert "is unknown" in _refused(table)
     assert repr(key)[1:-1] in _refused(table)
 
 
@@ -186,7 +186,8 @@ def test_an_unknown_key_is_named_and_not_ignored(where, key):
     ],
 )
 def test_a_bad_value_names_file_and_key(old, new, key):
-    assert f"'{key}'" in _refused(tomllib.loads(edited(TINY, (old, new))))
+    refused = _refused(tomllib.loads(edited(TINY, (old, new))))
+    assert re.search(rf"key '{re.escape(key)}(\[\d+\])?'|has {key} ", refused)
 
 
 @pytest.mark.parametrize("key", ["stem", "head", "attention"])
@@ -373,7 +374,7 @@ def test_values_of_masks_are_one_a_class_all_different_or_refused(values):
         assert space.only(space.smallest()).mask_values == space.mask_values
         assert space.with_labels(["a", "b"]).mask_values == ()
     else:
-        assert "'mask_values'" in _refused(table)
+        assert "'mask_values" in _refused(table)
 
 
 def test_a_space_says_nothing_of_masks_unless_its_values_are_listed_and_a_classifier_has_none():

@@ -12,6 +12,7 @@ import torch
 from conftest import one_line, only_user_errors
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from nasvit_edge.data_sets import ImageSet
@@ -259,7 +260,7 @@ def test_the_checkpoint_of_another_run_is_refused(tiny, images, tmp_path):
 def test_the_checkpoint_of_another_space_of_that_name_is_refused(tiny, images, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(tiny, images, tmp_path, on_step=interrupt_at(1))
-    wider = dataclasses.replace(tiny, head=dataclasses.replace(tiny.head, width=(16, 64)))
+    wider = dataclasses.replace(tiny, head=structs.replace(tiny.head, width=(16, 64)))
     with pytest.raises(CheckpointError) as caught:
         train(wider, images, tmp_path, resume=True)
     assert "space content" in one_line(caught)
