@@ -194,14 +194,14 @@ def _recipe(subnet: Subnet, options: Options, output: str) -> Recipe:
 
 
 def _attempt(subnet: Subnet, form: Format, recipe: Recipe, options: Options, expected: Reference) -> _Attempt:
-    from nasvit_edge.model.subnet import PixelLabels, fold
+    from nasvit_edge.model.subnet import PixelLabels, fold_for
 
     code = form.module()
     metadata = describe(subnet, form, recipe.precision, options.batch, recipe.output)
     metadata["accuracy"] = _accuracy(subnet, expected, options)
     if recipe.kept:
         metadata["kept_in_float"] = " ".join(recipe.kept)
-    folded = fold(subnet, form.layout)
+    folded = fold_for(subnet, form.runtime)
     module = PixelLabels(folded).eval() if recipe.output == dense.LABELS else folded
     model = code.convert(module, (options.batch or 1, 3, *subnet.size), recipe)
     with tempfile.TemporaryDirectory() as folder:

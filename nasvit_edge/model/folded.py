@@ -4,47 +4,43 @@ Batch norm goes into the convolution before it; layer scaling into the projectio
 affine part of a norm into the linear layers after it; q's 1/sqrt(D) into q; position table and first
 head-mixing bias into one constant per block; the second head-mixing bias, a constant added to every
 weight, becomes a multiple of the sum over v (which is N times cheaper than adding it).
+
+`folded` makes the module that ships, before a runtime's rewrites (`model/rewrites.py`); `folded_state` its weights,
+with gradients where training wants them.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nasvit_edge.model.blocks import MLP, ConvNorm, LabelsBlock, TransformerBlockModule, resized
+from nasvit_edge.model.blocks import ConvNorm, TransformerBlockModule, position_index
+from nasvit_edge.ops import TransformerBlock
 
-# Measured: well inside a second-level cache of 1-2 MB, and few enough slices not to cost anything themselves.
-SLICE_BYTES, MOST_SLICES = 700_000, 16
+State = Mapping[str, Tensor]
+EPS = 1e-5
 
 
 class FoldedAttention(nn.Module):
-    """Attention on an already normalised grid (B, C, H, W), its output already scaled.
+    """Attention on an already normalised grid (B, C, H, W), its output already scaled; queries in `slices` equal parts."""
 
-    Queries are taken a slice at a time where all (h, N, N) weights at once would leave the processor's
-    cache: every step between the two matrix products is then done on what is still at hand.
-    """
-
-    def __init__(self, block: TransformerBlockModule) -> None:
+    def __init__(self, op: TransformerBlock) -> None:
         super().__init__()
-        attention, norm = block.attention, block.norm1
-        op = block.op
+        c, v = op.channels, op.value_channels
         self.heads, self.grid = op.heads, (op.height, op.width)
-        self.tokens = op.height * op.width
-        self.slices = query_slices(op.heads, self.tokens)
-        self.query = _scaled(_after_norm(attention.query, norm), torch.tensor(op.head_width**-0.5))
-        self.key = _after_norm(attention.key, norm)
-        self.value = _after_norm(attention.value, norm)
-        self.value_conv = attention.value_conv
-        self.mix_logits = nn.Parameter(attention.mix_logits.weight.detach().clone()[None])  # (1, h, h)
-        for i, positions in enumerate(_mixed_positions(block).chunk(self.slices, 1)):
-            self.register_buffer(f"positions{i}", positions.flatten(1).contiguous())  # (h, N/slices * N)
-        self.mix_weights = nn.Parameter(attention.mix_weights.weight.detach().clone()[None])
-        self.weights_bias = nn.Parameter(attention.mix_weights.bias.detach().clone()[:, None, None])
-        self.act = attention.act
-        self.project = _scaled(attention.project, block.scales()[0].detach().flatten())
+        self.tokens, self.slices = op.height * op.width, 1
+        self.query, self.key, self.value = nn.Conv2d(c, c, 1), nn.Conv2d(c, c, 1), nn.Conv2d(c, v, 1)
+        self.value_conv = nn.Conv2d(v, v, 3, padding=1, groups=v, bias=False)
+        self.mix_logits = nn.Parameter(torch.empty(1, op.heads, op.heads))
+        self.register_buffer("positions0", torch.empty(op.heads, self.tokens**2))
+        self.mix_weights = nn.Parameter(torch.empty(1, op.heads, op.heads))
+        self.weights_bias = nn.Parameter(torch.empty(op.heads, 1, 1))
+        self.act = nn.SiLU()
+        self.project = nn.Conv2d(v, c, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         q = self.query(x).flatten(2).unflatten(1, (self.heads, -1)).transpose(2, 3)  # (B, h, N, D)
@@ -73,169 +69,141 @@ class FoldedAttention(nn.Module):
         return torch.matmul(weights.unflatten(2, grid), v)  # type: ignore[no-untyped-call]
 
 
-def query_slices(heads: int, tokens: int) -> int:
-    """Into how many equal slices the queries are cut: the fewest whose weights fit in SLICE_BYTES, within limits."""
-    possible = [n for n in range(1, MOST_SLICES + 1) if tokens % n == 0]
-    fitting = (n for n in possible if 4 * heads * tokens**2 <= n * SLICE_BYTES)
-    return next(fitting, possible[-1])
-
-
-def _mixed_positions(block: TransformerBlockModule) -> Tensor:
-    """Position bias and first mixing bias, mixed: (h, N, N)."""
-    mix = block.attention.mix_logits
-    positions = block.attention.positions().detach().double()  # (h, N, N)
-    mixed = torch.einsum("gh,hij->gij", mix.weight.detach().double(), positions)
-    return (mixed + mix.bias.detach().double()[:, None, None]).to(mix.weight.dtype)
+def group_norm(x: Tensor, _shape: tuple[int, ...]) -> Tensor:
+    """All values of a sample (B, C, H, W) together, as the unfolded block does it."""
+    return F.group_norm(x, 1, eps=EPS)
 
 
 class FoldedTransformer(nn.Module):
     """`TransformerBlockModule` with norms without affine part and scaling inside the projections."""
 
-    def __init__(self, block: TransformerBlockModule) -> None:
+    def __init__(self, op: TransformerBlock) -> None:
         super().__init__()
-        self.shape = block.op.in_shape()
-        scale = block.scales()[1].detach().flatten()
-        self.attention = FoldedAttention(block)
-        self.mlp1 = _fold_mlp(block.mlp1, block.norm2, scale)
-        self.mlp2 = _fold_mlp(block.mlp2, block.norm3, scale)
+        self.shape = op.in_shape()
+        self.norm: Callable[[Tensor, tuple[int, ...]], Tensor] = group_norm
+        self.attention = FoldedAttention(op)
+        self.mlp1, self.mlp2 = _mlp(op.channels), _mlp(op.channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attention(F.layer_norm(x, self.shape, eps=1e-5))
-        x = x + self.mlp2(F.layer_norm(x, self.shape, eps=1e-5))
-        out: Tensor = x + self.mlp1(F.layer_norm(x, self.shape, eps=1e-5))
+        x = x + self.attention(self.norm(x, self.shape))
+        x = x + self.mlp2(self.norm(x, self.shape))
+        out: Tensor = x + self.mlp1(self.norm(x, self.shape))
         return out
 
 
-class TokenTransformer(nn.Module):
-    """`FoldedTransformer` for channels-last runtimes: tokens (B, N, C), linear layers on the last axis.
+def _mlp(channels: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels, channels, 1), nn.SiLU(), nn.Conv2d(channels, channels, 1))
 
-    The transposes at its borders meet those of the convolutions around it and vanish in conversion.
+
+def folded(block: nn.Module) -> nn.Module:
+    """A folded copy of a block made by `blocks.build`; computed in double inside."""
+    made = _structure(block)
+    with torch.no_grad():
+        state = folded_state(block, block.state_dict(), torch.float64)
+        own = {name: value.clone(memory_format=torch.contiguous_format) for name, value in state.items()}
+    made.load_state_dict(own, assign=True)
+    return made
+
+
+def _structure(block: nn.Module) -> nn.Module:
+    """The folded module of a block, without its weights."""
+    with torch.device("meta"):
+        if isinstance(block, TransformerBlockModule):
+            return FoldedTransformer(block.op)
+        made = copy.deepcopy(block)
+        for name, child in block.named_children():
+            if isinstance(child, ConvNorm):
+                setattr(made, name, _with_bias(child.conv))
+    return made
+
+
+def _with_bias(conv: nn.Conv2d) -> nn.Conv2d:
+    sizes = (conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding)
+    return nn.Conv2d(*sizes, groups=conv.groups)  # type: ignore[arg-type]
+
+
+def folded_state(block: nn.Module, state: State, within: torch.dtype | None = None) -> dict[str, Tensor]:
+    """The entries of `folded(block)` from those of the block, `state`: with their gradients and in their type.
+
+    `within` is the type that is computed in, by default that of the entries.
     """
-
-    def __init__(self, block: FoldedTransformer) -> None:
-        super().__init__()
-        source = block.attention
-        self.attention = source
-        self.heads, self.grid, self.tokens = source.heads, source.grid, source.tokens
-        self.query, self.key, self.value = (_linear(m) for m in (source.query, source.key, source.value))
-        self.value_conv, self.project = source.value_conv, _linear(source.project)
-        bias = (
-            source.weights_bias.detach()
-            .flatten()
-            .repeat_interleave(source.value_conv.out_channels // source.heads)
-        )
-        self.register_buffer("weights_bias", bias)  # (4C,)
-        self.mlp1, self.mlp2 = (
-            nn.Sequential(_linear(m[0]), m[1], _linear(m[2])) for m in (block.mlp1, block.mlp2)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        t = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, N, C)
-        t = t + self.attend(_normalised(t))
-        t = t + self.mlp2(_normalised(t))
-        t = t + self.mlp1(_normalised(t))
-        out: Tensor = t.unflatten(1, self.grid).permute(0, 3, 1, 2)
-        return out
-
-    def attend(self, t: Tensor) -> Tensor:
-        """Attention on normalised tokens (B, N, C)."""
-        shape = (self.heads, -1)
-        q = self.query(t).unflatten(2, shape).transpose(1, 2)  # (B, h, N, D)
-        k = self.key(t).unflatten(2, shape).permute(0, 2, 3, 1)  # (B, h, D, N)
-        v = self.value(t).unflatten(1, self.grid).permute(0, 3, 1, 2)  # (B, 4C, H, W)
-        v = self.value_conv(v).permute(0, 2, 3, 1).flatten(1, 2)  # (B, N, 4C)
-        out = self.attention.attend(q, k, v.unflatten(2, shape).transpose(1, 2))  # (B, h, N, 4D)
-        out = out.transpose(1, 2).flatten(2) + v.sum(1, keepdim=True) * self.weights_bias
-        projected: Tensor = self.project(self.attention.act(out))
-        return projected
-
-
-class ChannelsLastLabels(nn.Module):
-    """`LabelsBlock` for channels-last runtimes: the largest of the last axis, so that nothing is transposed."""
-
-    def __init__(self, block: LabelsBlock) -> None:
-        super().__init__()
-        self.size = block.size
-
-    def forward(self, x: Tensor) -> Tensor:
-        return resized(x, self.size).permute(0, 2, 3, 1).argmax(3).to(torch.int32)
-
-
-def _normalised(t: Tensor) -> Tensor:
-    """(t - mean) / std over all N * C values of a sample, in the fewest steps a converter writes: (B, N, C)."""
-    centred = t - t.mean((1, 2), keepdim=True)
-    return centred * torch.rsqrt((centred * centred).mean((1, 2), keepdim=True) + 1e-5)
-
-
-def _linear(conv: nn.Module) -> nn.Linear:
-    """A 1x1 convolution as a linear layer on the last axis."""
-    assert isinstance(conv, nn.Conv2d)
-    linear = nn.utils.skip_init(nn.Linear, conv.in_channels, conv.out_channels)  # type: ignore[no-untyped-call]
-    linear.weight = nn.Parameter(conv.weight.detach()[:, :, 0, 0].contiguous())
-    linear.bias = nn.Parameter(_bias(conv).to(conv.weight.dtype))
-    assert isinstance(linear, nn.Linear)
-    return linear
-
-
-def fold_block(block: nn.Module, layout: str = "NCHW") -> nn.Module:
-    """A folded copy of a block made by `blocks.build`, written for runtimes that keep images as `layout`."""
     if isinstance(block, TransformerBlockModule):
-        folded_block = FoldedTransformer(copy.deepcopy(block))
-        return folded_block if layout == "NCHW" else TokenTransformer(folded_block)
-    if isinstance(block, LabelsBlock) and layout == "NHWC":
-        return ChannelsLastLabels(block)
-    folded = copy.deepcopy(block)
-    for name, child in block.named_children():
-        if isinstance(child, ConvNorm):
-            setattr(folded, name, fold_norm(child))
-    return folded
+        return dict(_transformer(block.op, state, within))
+    norms = {name: child.norm.eps for name, child in block.named_children() if isinstance(child, ConvNorm)}
+    inside = tuple(f"{name}." for name in norms)
+    made = {name: value for name, value in state.items() if not name.startswith(inside)}
+    for name, eps in norms.items():
+        weight, gain, shift, mean, var = (
+            state[f"{name}.{part}"].to(within)
+            for part in (
+                "conv.weight",
+                *(f"norm.{p}" for p in ("weight", "bias", "running_mean", "running_var")),
+            )
+        )
+        scale, dtype = gain / (var + eps).sqrt(), state[f"{name}.conv.weight"].dtype
+        made[f"{name}.weight"] = (weight * scale[:, None, None, None]).to(dtype)
+        made[f"{name}.bias"] = (shift - mean * scale).to(dtype)
+    return made
 
 
-def fold_norm(block: ConvNorm) -> nn.Conv2d:
-    """Convolution and batch norm (running statistics) as one convolution with bias; in double inside."""
-    conv, norm = block.conv, block.norm
-    if norm.running_mean is None or norm.running_var is None:
-        raise TypeError("this batch norm has no statistics to fold")
-    scale = norm.weight.detach().double() / (norm.running_var.double() + norm.eps).sqrt()
-    bias = norm.bias.detach().double() - norm.running_mean.double() * scale
-    return _conv_like(conv, conv.weight.detach().double() * scale[:, None, None, None], bias)
+def _transformer(
+    op: TransformerBlock, state: State, within: torch.dtype | None
+) -> Iterator[tuple[str, Tensor]]:
+    layer = _Layers(state, within)
+    factor = 8.0 / op.channels
+    a, m = state["scale_attention"] * factor, state["scale_mlp"] * factor
+    q = layer.after_norm("attention.query", "norm1")
+    yield from layer.named("attention.query", layer.scaled(*q, a.new_tensor(op.head_width**-0.5)))
+    for name in ("key", "value"):
+        yield from layer.named(f"attention.{name}", layer.after_norm(f"attention.{name}", "norm1"))
+    yield "attention.value_conv.weight", state["attention.value_conv.weight"]
+    yield from layer.named("attention.project", layer.scaled(*layer.own("attention.project"), a))
+    for mlp, norm in (("mlp1", "norm2"), ("mlp2", "norm3")):
+        yield from layer.named(f"{mlp}.0", layer.after_norm(f"{mlp}.inner", norm))
+        yield from layer.named(f"{mlp}.2", layer.scaled(*layer.own(f"{mlp}.outer"), m))
+    yield from _mixing(op, state, within)
 
 
-def _after_norm(conv: nn.Conv2d, norm: nn.GroupNorm) -> nn.Conv2d:
-    """A 1x1 convolution that has taken over the affine part of the norm before it."""
-    weight, gain = conv.weight.detach().double(), norm.weight.detach().double()
-    bias = _bias(conv) + weight[:, :, 0, 0] @ norm.bias.detach().double()
-    return _conv_like(conv, weight * gain[None, :, None, None], bias)
+class _Layers:
+    """1x1 convolutions of a block, as weight (C', C, 1, 1) and bias (C')."""
+
+    def __init__(self, state: State, within: torch.dtype | None) -> None:
+        self.state, self.within = state, within
+
+    def own(self, name: str) -> tuple[Tensor, Tensor]:
+        return self.state[f"{name}.weight"], self.state[f"{name}.bias"]
+
+    def after_norm(self, name: str, norm: str) -> tuple[Tensor, Tensor]:
+        """Having taken over the affine part of the norm before it."""
+        (weight, bias), (gain, shift) = map(self._wide, (self.own(name), self.own(norm)))
+        bias = bias + weight[:, :, 0, 0] @ shift
+        return self._narrow(weight * gain[None, :, None, None], bias)
+
+    def scaled(self, weight: Tensor, bias: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """With its outputs scaled: `scale` (C') or a scalar."""
+        weight, bias, scale = self._wide((weight, bias, scale))
+        return self._narrow(weight * scale.view(-1, 1, 1, 1), bias * scale)
+
+    def named(self, name: str, layer: tuple[Tensor, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        yield from zip((f"{name}.weight", f"{name}.bias"), layer, strict=True)
+
+    def _wide(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(tensor.to(self.within) for tensor in tensors)
+
+    def _narrow(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        dtype = self.state["scale_mlp"].dtype
+        return weight.to(dtype), bias.to(dtype)
 
 
-def _scaled(conv: nn.Conv2d, scale: Tensor) -> nn.Conv2d:
-    """The convolution with its outputs scaled: `scale` (C') or a scalar."""
-    wide = scale.double().expand(conv.out_channels)
-    return _conv_like(conv, conv.weight.detach().double() * wide[:, None, None, None], _bias(conv) * wide)
-
-
-def _fold_mlp(mlp: MLP, norm: nn.GroupNorm, scale: Tensor) -> nn.Sequential:
-    return nn.Sequential(_after_norm(mlp.inner, norm), mlp.act, _scaled(mlp.outer, scale))
-
-
-def _bias(conv: nn.Conv2d) -> Tensor:
-    if conv.bias is None:
-        return torch.zeros(conv.out_channels, dtype=torch.float64)
-    return conv.bias.detach().double()
-
-
-def _conv_like(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
-    folded = nn.utils.skip_init(  # type: ignore[no-untyped-call]
-        nn.Conv2d,
-        conv.in_channels,
-        conv.out_channels,
-        conv.kernel_size,
-        conv.stride,
-        conv.padding,
-        groups=conv.groups,
+def _mixing(op: TransformerBlock, state: State, within: torch.dtype | None) -> Iterator[tuple[str, Tensor]]:
+    """Position bias and first mixing bias, mixed, (h, N * N); and what mixes the heads."""
+    mix, bias, table = (
+        state[f"attention.{name}"].to(within)
+        for name in ("mix_logits.weight", "mix_logits.bias", "position_table")
     )
-    dtype = conv.weight.dtype
-    folded.weight = nn.Parameter(weight.to(dtype).contiguous())
-    folded.bias = nn.Parameter(bias.to(dtype).contiguous())
-    assert isinstance(folded, nn.Conv2d)
-    return folded
+    index = position_index(op.height, op.width).to(table.device)
+    positions = mix @ table.index_select(0, index).T + bias[:, None]
+    yield "attention.mix_logits", state["attention.mix_logits.weight"][None]
+    yield "attention.positions0", positions.to(state["attention.mix_logits.weight"].dtype)
+    yield "attention.mix_weights", state["attention.mix_weights.weight"][None]
+    yield "attention.weights_bias", state["attention.mix_weights.bias"][:, None, None]

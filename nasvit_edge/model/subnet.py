@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nasvit_edge.errors import DataError
 from nasvit_edge.model.blocks import build, run
-from nasvit_edge.model.folded import fold_block
+from nasvit_edge.model.rewrites import fold_block
 from nasvit_edge.model.supernet import Supernet, attach, stage_ops
 from nasvit_edge.ops import Op, lower
 from nasvit_edge.space import SearchSpace, SubnetConfig
@@ -98,11 +98,16 @@ def fold(subnet: Subnet, layout: str = "NCHW") -> Subnet:
 
     `layout` ("NCHW" or "NHWC") is how the runtime it is for keeps images; inputs are (B, 3, r, r) in both.
     """
+    return fold_for(subnet, "litert" if layout == "NHWC" else "onnxruntime")
+
+
+def fold_for(subnet: Subnet, runtime: str) -> Subnet:
+    """`fold`, and the rewrites of a runtime (`model/rewrites.py`)."""
     if subnet.folded:
         return copy.deepcopy(subnet)
     folded = Subnet(subnet.space, subnet.config, subnet.ops)
     for op, block in zip(subnet.ops, subnet.blocks(), strict=True):
-        attach(folded, op.name, fold_block(block, layout))
+        attach(folded, op.name, fold_block(block, runtime))
     folded.source, folded.calibration = dict(subnet.source), copy.deepcopy(subnet.calibration)
     folded.folded = True
     for parameter in folded.parameters():

@@ -15,6 +15,7 @@ _LOWERING = (
     "pixel_ops.py",
     "model/blocks.py",
     "model/folded.py",
+    "model/rewrites.py",
     "export/onnx.py",
     "export/onnx_graph.py",
     "export/tflite.py",

@@ -10,7 +10,6 @@ from typing import Any
 
 from nasvit_edge import files
 from nasvit_edge.errors import NasvitEdgeError
-from nasvit_edge.export.formats import format_for
 from nasvit_edge.ops import Op
 from nasvit_edge.profile.code import conversion_digest
 from nasvit_edge.profile.graphs import former_hashes, graph_hash, named_block
@@ -53,7 +52,7 @@ class Graphs:
 
 def hashes(op: Op, runtime: str, precision: str) -> list[str]:
     """`graph_hash` and `former_hashes` of an op."""
-    module, shape = op_module(op, format_for(runtime).layout), (1, *op.in_shape())
+    module, shape = op_module(op, runtime), (1, *op.in_shape())
     named = named_block(module, op, precision)
     return [graph_hash(module, shape), *former_hashes(named, shape, runtime)]
 

@@ -129,10 +129,10 @@ class Models:
             return self._file(item, form, self.known[item.id]), self.known[item.id]
         if self._chained(item):
             return self._chain(item, form)
-        graph, module, shape = self._graph(item, form)
+        graph, module, shape = self._graph(item)
         path = self._file(item, form, graph)
         if not path.exists():
-            module = module or self._module(item, form.layout)[0]
+            module = module or self._module(item)[0]
             template = None if item.op is None or not form.chained else template_of(item.op)
             if template is None or template == item.op:
                 content: Content = form.module().device_model(module, shape, self._recipe(item, shape))
@@ -175,16 +175,16 @@ class Models:
         if self._chained(item):
             return True
         if item.id not in self.known:
-            self._graph(item, form)
+            self._graph(item)
         return self._file(item, form, self.known[item.id]).exists()
 
-    def _graph(self, item: Item, form: Format) -> tuple[str, nn.Module | None, tuple[int, ...]]:
+    def _graph(self, item: Item) -> tuple[str, nn.Module | None, tuple[int, ...]]:
         """The hash of an item's graph, its module where it had to be built for that, and its input."""
         if item.config is not None:  # building one takes a second, and nobody compares these
             graph = hashlib.sha256(f"{self.space.name} {item.id} {self.seed}".encode()).hexdigest()[:24]
             self.known[item.id] = graph
             return graph, None, (1, 3, *self.space.input_size(item.config.resolution))
-        module, shape = self._module(item, form.layout)
+        module, shape = self._module(item)
         bare = next(module.children()) if item.op is not None and self.precision != "fp32" else module
         self.known[item.id] = graph_hash(bare, shape)
         return self.known[item.id], module, shape
@@ -219,19 +219,19 @@ class Models:
         values = np.random.default_rng(self.seed).normal(size=(4, *shape[1:])).astype(np.float32)
         return Recipe(precision="int8", calibration=values, output=output)
 
-    def _module(self, item: Item, layout: str) -> tuple[nn.Module, tuple[int, ...]]:
+    def _module(self, item: Item) -> tuple[nn.Module, tuple[int, ...]]:
         import torch
 
         if item.op is not None:
-            block = op_module(item.op, layout)
+            block = op_module(item.op, self.runtime)
             return named_block(block, item.op, self.precision), (1, *item.op.in_shape())
         if item.config is None:
             return torch.nn.Sequential(torch.nn.ReLU()), (1, 8)
         from nasvit_edge.model.checkpoint import random_supernet
-        from nasvit_edge.model.subnet import PixelLabels, fold, materialise
+        from nasvit_edge.model.subnet import PixelLabels, fold_for, materialise
 
         self.supernet = self.supernet or random_supernet(self.space, self.seed)
-        subnet = fold(materialise(self.supernet, item.config), layout)
+        subnet = fold_for(materialise(self.supernet, item.config), self.runtime)
         shape = (1, 3, *self.space.input_size(item.config.resolution))
         return PixelLabels(subnet).eval() if self.space.is_dense else subnet, shape
 
@@ -259,19 +259,19 @@ def template_of(op: Op) -> Op:
     return replace(op, height=_SIDE + op.height % 2, width=_SIDE + op.width % 2)
 
 
-def op_module(op: Op, layout: str = "NCHW") -> nn.Module:
+def op_module(op: Op, runtime: str = "onnxruntime") -> nn.Module:
     """The module that ships for an op: generic weights, folded; a resized lateral adds a constant where the sum so far would be."""
     import torch
 
     from nasvit_edge.model.blocks import build
     from nasvit_edge.model.checkpoint import fill_generic
-    from nasvit_edge.model.folded import fold_block
+    from nasvit_edge.model.rewrites import fold_block
 
     block = build(op)
     fill_generic(block)
     if not isinstance(op, Lateral):
         _damp(block)
-    folded = fold_block(block.eval(), layout)
+    folded = fold_block(block.eval(), runtime)
     if (
         not isinstance(op, Lateral) or op.out_shape()[1:] == op.in_shape()[1:]
     ):  # that of the finest level begins the sum

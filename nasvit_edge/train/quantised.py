@@ -11,17 +11,18 @@ to keep beside the weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasvit_edge.errors import TrainingError
-from nasvit_edge.model.blocks import ConvNorm, build, position_index, run
-from nasvit_edge.model.folded import fold_block, query_slices
+from nasvit_edge.model.blocks import build, run
+from nasvit_edge.model.folded import FoldedTransformer, folded_state
+from nasvit_edge.model.rewrites import fold_block, sliced
 from nasvit_edge.model.supernet import Supernet
-from nasvit_edge.ops import Classifier, Op, TransformerBlock, lower
+from nasvit_edge.ops import Classifier, Op, lower
 from nasvit_edge.space import SubnetConfig
 
 _SMALLEST = 1e-8  # step between two values
@@ -77,18 +78,25 @@ class _Block:
     """The folded module of an op, called with the unfolded weights."""
 
     def __init__(self, op: Op) -> None:
-        built = build(op)
-        self.op, self.folding = op, _folding(op, built)
+        self.op, self.built = op, build(op)
         self.names = {
-            n: v.shape for n, v in built.state_dict().items() if not n.endswith("num_batches_tracked")
+            n: v.shape for n, v in self.built.state_dict().items() if not n.endswith("num_batches_tracked")
         }
-        self.module = fold_block(built).requires_grad_(False)
+        self.module = fold_block(self.built).requires_grad_(False)
         self._weights = []
         for name, layer in self.module.named_modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 self._weights.append(f"{name}.weight")
                 layer.register_forward_pre_hook(lambda _, inputs: (rounded(inputs[0]),))
                 layer.register_forward_hook(lambda _module, _inputs, output: rounded(output))
+
+    def folding(self, state: _State) -> dict[str, Tensor]:
+        """The weights of the folded module from the unfolded ones, with their gradients."""
+        made = folded_state(self.built, state)
+        if isinstance(self.module, FoldedTransformer):
+            parts = sliced(made.pop("attention.positions0"), self.module.attention.slices)
+            made |= {f"attention.{name}": part for name, part in parts.items()}
+        return made
 
     def __call__(self, x: Tensor, state: _State) -> Tensor:
         folded = self.folding(state)
@@ -113,61 +121,3 @@ def rounded_weight(weight: Tensor) -> Tensor:
     return torch.fake_quantize_per_channel_affine(
         weight, steps, torch.zeros_like(steps, dtype=torch.int32), 0, -127, 127
     )
-
-
-def _folding(op: Op, built: nn.Module) -> Callable[[_State], dict[str, Tensor]]:
-    """From the entries of an op's module to those of its folded one, as `model/folded.py` makes them, with gradients."""
-    if isinstance(op, TransformerBlock):
-        return lambda state: dict(_transformer(op, state))
-    norms = [name for name, child in built.named_children() if isinstance(child, ConvNorm)]
-    return lambda state: _convolutions(state, norms)
-
-
-def _convolutions(state: _State, norms: list[str]) -> dict[str, Tensor]:
-    inside = tuple(f"{name}." for name in norms)
-    made = {name: value for name, value in state.items() if not name.startswith(inside)}
-    for name in norms:
-        scale = state[f"{name}.norm.weight"] / (state[f"{name}.norm.running_var"] + 1e-5).sqrt()
-        made[f"{name}.weight"] = state[f"{name}.conv.weight"] * scale[:, None, None, None]
-        made[f"{name}.bias"] = state[f"{name}.norm.bias"] - state[f"{name}.norm.running_mean"] * scale
-    return made
-
-
-def _transformer(op: TransformerBlock, state: _State) -> Iterator[tuple[str, Tensor]]:
-    factor = 8.0 / op.channels
-    a, m = state["scale_attention"] * factor, state["scale_mlp"] * factor
-    for name, scale in (("query", op.head_width**-0.5), ("key", 1.0), ("value", 1.0)):
-        yield from _layer(state, f"attention.{name}", f"attention.{name}", norm="norm1", scale=scale)
-    yield "attention.value_conv.weight", state["attention.value_conv.weight"]
-    yield from _layer(state, "attention.project", "attention.project", scale=a)
-    for mlp, norm in (("mlp1", "norm2"), ("mlp2", "norm3")):
-        yield from _layer(state, f"{mlp}.inner", f"{mlp}.0", norm=norm)
-        yield from _layer(state, f"{mlp}.outer", f"{mlp}.2", scale=m)
-    yield from _mixing(op, state)
-
-
-def _layer(
-    state: _State, source: str, target: str, *, norm: str = "", scale: Tensor | float = 1.0
-) -> Iterator[tuple[str, Tensor]]:
-    """A 1x1 convolution that takes over the affine part of the norm before it and a scale after it."""
-    weight, bias = state[f"{source}.weight"], state[f"{source}.bias"]
-    if norm:
-        bias = bias + weight[:, :, 0, 0] @ state[f"{norm}.bias"]
-        weight = weight * state[f"{norm}.weight"][None, :, None, None]
-    yield f"{target}.weight", weight * (scale[:, None, None, None] if isinstance(scale, Tensor) else scale)
-    yield f"{target}.bias", bias * scale
-
-
-def _mixing(op: TransformerBlock, state: _State) -> Iterator[tuple[str, Tensor]]:
-    mix, table = state["attention.mix_logits.weight"], state["attention.position_table"]
-    tokens = op.height * op.width
-    index = position_index(op.height, op.width).to(table.device)
-    positions = (
-        mix @ table.index_select(0, index).T + state["attention.mix_logits.bias"][:, None]
-    )  # (h, N * N)
-    yield "attention.mix_logits", mix[None]
-    yield "attention.mix_weights", state["attention.mix_weights.weight"][None]
-    yield "attention.weights_bias", state["attention.mix_weights.bias"][:, None, None]
-    slices = query_slices(op.heads, tokens)
-    for i, part in enumerate(positions.unflatten(1, (tokens, tokens)).chunk(slices, 1)):  # type: ignore[no-untyped-call]
-        yield f"attention.positions{i}", part.flatten(1)

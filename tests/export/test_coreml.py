@@ -19,7 +19,7 @@ from nasvit_edge.errors import VerifyError
 from nasvit_edge.export import artifact, coreml, mil, parity
 from nasvit_edge.export.formats import Recipe, load_format
 from nasvit_edge.model.checkpoint import load_supernet
-from nasvit_edge.model.folded import fold_block
+from nasvit_edge.model.rewrites import fold_block
 from nasvit_edge.model.subnet import fold, materialise, statistics
 from nasvit_edge.ops import all_ops
 from nasvit_edge.space import load_space

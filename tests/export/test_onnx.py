@@ -15,7 +15,7 @@ from nasvit_edge.export import onnx, parity
 from nasvit_edge.export.formats import Recipe, load_format
 from nasvit_edge.model.blocks import build, linear_weights, resized
 from nasvit_edge.model.checkpoint import fill_generic, random_supernet
-from nasvit_edge.model.folded import fold_block
+from nasvit_edge.model.rewrites import fold_block
 from nasvit_edge.model.subnet import fold, materialise, statistics
 from nasvit_edge.ops import all_ops
 from nasvit_edge.space import load_space

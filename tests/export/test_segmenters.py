@@ -26,7 +26,7 @@ from nasvit_edge.export.formats import Recipe, Threshold, load_format
 from nasvit_edge.export.writing import Options
 from nasvit_edge.model.blocks import LabelsBlock, LateralBlock
 from nasvit_edge.model.checkpoint import random_supernet
-from nasvit_edge.model.folded import fold_block
+from nasvit_edge.model.rewrites import fold_block
 from nasvit_edge.model.subnet import PixelLabels, fold, materialise
 from nasvit_edge.ops import Labels, Lateral
 from nasvit_edge.space import load_space

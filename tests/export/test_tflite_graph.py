@@ -28,7 +28,7 @@ def pair(tmp_path_factory):
     folder = tmp_path_factory.mktemp("chain")
     config = SPACE.largest()
     chained, _ = Models(SPACE, "litert", folder).path(Item(subnet_id(config), config=config))
-    ops = [op_module(op, "NHWC") for op in lower(SPACE, config)]
+    ops = [op_module(op, "litert") for op in lower(SPACE, config)]
     whole = folder / "whole.tflite"
     side = config.resolution
     whole.write_bytes(tflite.convert(torch.nn.Sequential(*ops).eval(), (1, 3, side, side)))
@@ -99,7 +99,7 @@ def test_a_resized_graph_is_that_of_a_conversion(tmp_path, space):
     for op in random.Random(0).sample(ops, 12):
         resized, _ = models.path(Item(op.key(), op=op))
         whole = tmp_path / "whole.tflite"
-        whole.write_bytes(tflite.convert(op_module(op, "NHWC"), (1, *op.in_shape())))
+        whole.write_bytes(tflite.convert(op_module(op, "litert"), (1, *op.in_shape())))
         assert operators(resized) == operators(whole), op.key()
         images = np.random.default_rng(0).normal(size=(1, *op.in_shape())).astype(np.float32)
         # folded constants of two modules of the same seed are the same numbers

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasvit_edge.errors import DataError
-from nasvit_edge.model import folded as folding
 from nasvit_edge.model.checkpoint import random_supernet
 from nasvit_edge.model.subnet import Subnet, calibrate, fold, materialise, statistics
 from nasvit_edge.model.supernet import Supernet
@@ -201,24 +200,3 @@ def test_an_unfolded_subnet_can_be_trained(supernet, nano):
     subnet = materialise(supernet, nano.largest()).train()
     subnet(_images(subnet.config, 4)).square().sum().backward()
     assert all(p.grad is not None for p in subnet.parameters())
-
-
-@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-def test_attention_by_slices_of_queries_is_attention(layout, supernet, nano, monkeypatch):
-    subnet = materialise(supernet, nano.largest())
-    images = _images(subnet.config)
-    with torch.no_grad():
-        whole = fold(subnet, layout)(images)
-        monkeypatch.setattr(folding, "SLICE_BYTES", 4_000)
-        sliced = fold(subnet, layout)
-        assert any(m.slices > 1 for m in sliced.modules() if isinstance(m, folding.FoldedAttention))
-        assert _apart(sliced(images), whole) < 1e-5
-
-
-@given(st.integers(1, 32), st.integers(1, 2000))
-def test_slices_of_queries_are_equal_few_and_no_more_than_needed(heads, tokens):
-    slices = folding.query_slices(heads, tokens)
-    fewer = [n for n in range(1, slices) if tokens % n == 0]
-    assert tokens % slices == 0
-    assert slices <= folding.MOST_SLICES
-    assert all(4 * heads * tokens**2 > n * folding.SLICE_BYTES for n in fewer)

@@ -12,7 +12,7 @@ import pytest
 
 from nasvit_edge import files
 from nasvit_edge.export import onnx, tflite, tflite_graph
-from nasvit_edge.model import blocks, checkpoint, folded
+from nasvit_edge.model import blocks, checkpoint, folded, rewrites
 from nasvit_edge.profile import code, models
 
 
@@ -23,7 +23,8 @@ from nasvit_edge.profile import code, models
         models.Models.path,
         blocks.build,
         checkpoint.fill_generic,
-        folded.fold_block,
+        folded.folded,
+        rewrites.fold_block,
         onnx.convert,
         tflite.convert,
         tflite_graph.chain,

@@ -26,7 +26,7 @@ SPACE = space_of(TINY)
 
 def table(**changes):
     ops = {
-        op.key(): OpEntry(median_ms=0.1, graph=graph_hash(op_module(op, "NCHW"), (1, *op.in_shape())))
+        op.key(): OpEntry(median_ms=0.1, graph=graph_hash(op_module(op), (1, *op.in_shape())))
         for op in all_ops(SPACE)
     }
     told = {
