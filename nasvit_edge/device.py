@@ -121,8 +121,9 @@ class Device(DeviceFile, frozen=True, kw_only=True):
             if (key, self.transport) == ("tool", "adb"):
                 instead = " (benchmark_model, from https://ai.google.dev/edge/litert/next/benchmark)"
             raise DeviceError(
-                f"device {self.name!r}: its {key} is in the environment variable {text[1:]!r}, which is not set; "
-                f"run: export {text[1:]}=...{instead}"
+                f"its {key} is in the environment variable {text[1:]!r}, which is not set",
+                f"run: export {text[1:]}=...{instead}",
+                device=self.name,
             )
         return os.environ[text[1:]]
 
@@ -138,7 +139,8 @@ def load_device(name: str) -> Device:
         return parse_device(files.read_toml(Path(name), "device"), Path(name))
     if name not in device_names():
         raise DeviceError(
-            f"unknown device {name!r}; there are {', '.join(device_names())}, or give the path of a device.toml"
+            f"unknown device {name!r}",
+            f"there are {', '.join(device_names())}, or give the path of a device.toml",
         )
     return _named(name)
 
@@ -151,7 +153,7 @@ def known_device(name: object) -> Device:
     """
     if not isinstance(name, str) or name not in device_names():
         raise DeviceError(
-            f"no device is called {str(name)[:64]!r} here; there are {', '.join(device_names())}"
+            f"no device is called {str(name)[:64]!r} here", f"there are {', '.join(device_names())}"
         )
     return _named(name)
 

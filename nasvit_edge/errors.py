@@ -22,9 +22,17 @@ from types import ModuleType
 
 
 class NasvitEdgeError(Exception):
-    """What happened, with which value, what is possible, and what to run next."""
+    """What happened, with which value; and, where that is said apart, what is possible or what to run next.
+
+    Attributes:
+        what, todo: the two; `str` joins them by a semicolon. `todo` is empty where `what` says all.
+    """
 
     exit_code = 2
+
+    def __init__(self, what: str, todo: str = "") -> None:
+        super().__init__(f"{what}; {todo}" if todo else what)
+        self.what, self.todo = what, todo
 
 
 class SpaceError(NasvitEdgeError):
@@ -54,7 +62,12 @@ class TrainingError(NasvitEdgeError):
 
 
 class DeviceError(NasvitEdgeError):
-    """A device that is unknown or not reachable."""
+    """A device that is unknown or not reachable; where its name is given apart, the text begins with it."""
+
+    def __init__(self, what: str, todo: str = "", *, device: str = "") -> None:
+        super().__init__(what, todo)
+        if device:
+            self.args = (f"device {device!r}: {self}",)
 
 
 class BudgetError(NasvitEdgeError):
@@ -91,9 +104,10 @@ def require(module: str, extra: str) -> ModuleType:
         top = module.split(".")[0]
         if isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] == top:
             raise MissingExtraError(
-                f"{top} is not installed; run: pip install 'nasvit-edge[{extra}]'"
+                f"{top} is not installed", f"run: pip install 'nasvit-edge[{extra}]'"
             ) from None
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise MissingExtraError(
-            f"{top} is installed but does not load ({reason}); run: pip install --force-reinstall 'nasvit-edge[{extra}]'"
+            f"{top} is installed but does not load ({reason})",
+            f"run: pip install --force-reinstall 'nasvit-edge[{extra}]'",
         ) from error

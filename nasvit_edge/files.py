@@ -232,8 +232,8 @@ def patience(seconds: float = 60.0) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(path: Path, busy: str, kind: type[NasvitEdgeError] = NasvitEdgeError) -> Iterator[None]:
-    """Hold `path` as a lock; an error with the text `busy` where another process holds it.
+def locked(path: Path, busy: NasvitEdgeError) -> Iterator[None]:
+    """Hold `path` as a lock; raises `busy` where another process holds it.
 
     The file stays: where it was removed, somebody who has it open already and somebody who makes it anew would both hold it.
     """
@@ -243,7 +243,7 @@ def locked(path: Path, busy: str, kind: type[NasvitEdgeError] = NasvitEdgeError)
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        raise kind(busy) from None
+        raise busy from None
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise NasvitEdgeError(f"cannot write {str(path)!r}: {error.strerror}") from None

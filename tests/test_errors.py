@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 
@@ -50,3 +51,12 @@ def test_errors_need_no_heavy_import():
     code = "import sys, nasvit_edge.errors; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("name", ["", "board"])
+def test_what_happened_and_what_to_do_are_known_apart_and_survive_another_process(name):
+    error = errors.DeviceError("it is full; very", "free some space", device=name)
+    for found in (error, pickle.loads(pickle.dumps(error))):
+        assert str(found) == ("device 'board': " if name else "") + "it is full; very; free some space"
+        assert (found.what, found.todo) == ("it is full; very", "free some space")
+    assert NasvitEdgeError("all is said").todo == ""

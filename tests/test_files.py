@@ -284,8 +284,8 @@ def test_an_empty_or_missing_folder_is_named(tmp_path):
 def test_a_lock_is_held_by_one_and_free_afterwards(tmp_path):
     path = tmp_path / "run.lock"
     for _ in range(2):
-        with files.locked(path, "busy"):
-            with pytest.raises(NasvitEdgeError, match="busy"), files.locked(path, "busy"):
+        with files.locked(path, NasvitEdgeError("busy")):
+            with pytest.raises(NasvitEdgeError, match="busy"), files.locked(path, NasvitEdgeError("busy")):
                 raise AssertionError("held twice")
             assert path.exists()  # the loser leaves it to its owner
 
@@ -305,18 +305,18 @@ def test_whoever_opened_a_lock_before_it_was_released_and_whoever_comes_then_nev
     inside, left = threading.Event(), threading.Event()
 
     def second():
-        with files.locked(path, "busy"):
+        with files.locked(path, NasvitEdgeError("busy")):
             inside.set()
             left.wait(10)
 
     monkeypatch.setattr(fcntl, "flock", slow)
     thread = threading.Thread(target=second, name="slow")
-    with files.locked(path, "busy"):
+    with files.locked(path, NasvitEdgeError("busy")):
         thread.start()
         assert opened.wait(10)
     go.set()
     assert inside.wait(10)
-    with pytest.raises(NasvitEdgeError, match="busy"), files.locked(path, "busy"):
+    with pytest.raises(NasvitEdgeError, match="busy"), files.locked(path, NasvitEdgeError("busy")):
         raise AssertionError("held twice")
     left.set()
     thread.join(10)
@@ -329,13 +329,16 @@ def test_where_the_file_system_has_no_locks_nothing_is_refused(tmp_path, monkeyp
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
-    with files.locked(tmp_path / "run.lock", "busy"):
+    with files.locked(tmp_path / "run.lock", NasvitEdgeError("busy")):
         pass
 
 
 def test_a_lock_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "a").write_text("")
-    with pytest.raises(NasvitEdgeError, match="cannot write"), files.locked(tmp_path / "a" / "x", "busy"):
+    with (
+        pytest.raises(NasvitEdgeError, match="cannot write"),
+        files.locked(tmp_path / "a" / "x", NasvitEdgeError("busy")),
+    ):
         pass
 
 

@@ -14,7 +14,7 @@ from nasvit_edge.latency.selection import found_tables, heading
 from nasvit_edge.profile.protocol import load_protocol
 from nasvit_edge.records import Record
 from nasvit_edge.transport.connect import check
-from nasvit_edge.transport.ways import Step, Ways
+from nasvit_edge.transport.ways import Step, Ways, failed
 
 
 class Listed(Record, frozen=True, kw_only=True):
@@ -70,7 +70,7 @@ def checked(device: Device, ways: Ways, note: Callable[[str], None] = lambda tex
     try:
         yield from check(device, ways, note)
     except NasvitEdgeError as error:
-        yield Step("reach", False, str(error))
+        yield failed("reach", error)
 
 
 def op_times(

@@ -118,5 +118,7 @@ def _entry(value: Any) -> Entry | None:
 def locked(path: Path) -> Iterator[None]:
     """Hold `path` as a lock, so that two profiles cannot write one table."""
     name = path.name.removesuffix(".lock").lstrip(".")
-    with files.locked(path, f"another nasvit-edge profile is writing {name!r} right now; wait for it"):
+    with files.locked(
+        path, NasvitEdgeError(f"another nasvit-edge profile is writing {name!r} right now", "wait for it")
+    ):
         yield

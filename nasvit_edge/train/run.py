@@ -98,8 +98,10 @@ def _alone(request: Request, ranks: World) -> Iterator[None]:
         yield
         return
     out = request.settings.out
-    busy = f"another process is training into {str(out)!r} right now; wait for it, or choose another --out"
-    with files.locked(out / "training.lock", busy, TrainingError):
+    busy = TrainingError(
+        f"another process is training into {str(out)!r} right now", "wait for it, or choose another --out"
+    )
+    with files.locked(out / "training.lock", busy):
         if not request.resume:
             refuse_old(out)
         yield

@@ -27,6 +27,7 @@ from nasvit_edge.transport.benchmark_tool import (
     NAME,
     Ended,
     Tool,
+    ToolError,
     ended,
     figures,
     launches_script,
@@ -34,7 +35,7 @@ from nasvit_edge.transport.benchmark_tool import (
 from nasvit_edge.transport.job import MODEL_SECONDS, Job, OnProgress, one_by_one
 from nasvit_edge.transport.outputs import android
 from nasvit_edge.transport.outputs.delegation import OpTime, op_profile
-from nasvit_edge.transport.ways import Note, Step, Ways
+from nasvit_edge.transport.ways import Note, Step, Ways, failed
 
 _ROOM = 0.8  # of the free space that models may take; more is copied one by one
 _TRIES = 3  # of a model during which the device broke off or got hot
@@ -63,7 +64,8 @@ class AdbRunner:
             self._come_back(reason)
         if self.device.cores and not self.phone.taskset:
             raise DeviceError(
-                f"device {self.adb.serial!r} has no taskset: its cores cannot be chosen; remove `cores` from device.toml"
+                f"device {self.adb.serial!r} has no taskset: its cores cannot be chosen",
+                "remove `cores` from device.toml",
             )
         if not self.phone.taskset:
             self.note(f"device {self.adb.serial!r} has no taskset: Android chooses the cores")
@@ -255,7 +257,7 @@ class AdbRunner:
             except (AwayError, HungError) as again:
                 reason = again
         raise DeviceError(
-            f"device {self.adb.serial!r} breaks off again and again: {reason}; try another cable or port"
+            f"device {self.adb.serial!r} breaks off again and again: {reason}", "try another cable or port"
         )
 
     def _steady(self, action: Callable[[], _Result]) -> _Result:
@@ -286,8 +288,8 @@ def _alone(serial: str) -> Iterator[None]:
     """Hold the device against other nasvit-edge processes on this machine: they would disturb each other."""
     name = hashlib.sha256(serial.encode()).hexdigest()[:16]
     path = Path(tempfile.gettempdir()) / f"nasvit-edge-{os.getuid()}-adb-{name}.lock"
-    busy = f"another nasvit-edge is measuring on device {serial!r} right now; wait for it"
-    with files.locked(path, busy, DeviceError):
+    busy = DeviceError(f"another nasvit-edge is measuring on device {serial!r} right now", "wait for it")
+    with files.locked(path, busy):
         yield
 
 
@@ -295,11 +297,13 @@ def check_adb(device: Device, ways: Ways) -> Iterator[Step]:
     """adb, the device, its state, the tool and whether it runs there."""
     notes: list[str] = []
     adb = Adb(device.serial, 0.0, notes.append)
+    reached = "adb"
     try:
         yield Step("adb", True, adb.version())
+        reached = "device"
         adb.find()
     except DeviceError as error:
-        yield _bad("device" if "not installed" not in str(error) else "adb", error)
+        yield failed(reached, error)
         return
     yield Step("device", True, f"{adb.serial} answers")
     phone = Phone(adb)
@@ -315,10 +319,7 @@ def check_adb(device: Device, ways: Ways) -> Iterator[Step]:
             room = runner.folder.free_bytes()
             yield Step("free space", room is not None, "unknown" if room is None else f"{room >> 20} MB")
     except DeviceError as error:
-        yield _bad(
-            "benchmark_model" if "benchmark_model" in str(error) or "`tool`" in str(error) else "device",
-            error,
-        )
+        yield failed("benchmark_model" if isinstance(error, ToolError) else "device", error)
 
 
 def _phone_steps(phone: Phone) -> Iterator[Step]:
@@ -339,11 +340,3 @@ def _phone_steps(phone: Phone) -> Iterator[Step]:
     )
     level = "unknown" if state.battery.level is None else f"{state.battery.level} %"
     yield Step("battery", not state.saving, level, "switch the battery saver off" if state.saving else "")
-
-
-def _bad(name: str, error: Exception) -> Step:
-    """An error as a step: what is before its last semicolon or colon, and what to do."""
-    found, _, todo = str(error).partition("; ")
-    if not todo:
-        found, _, todo = str(error).partition(": ")
-    return Step(name, False, found, todo)

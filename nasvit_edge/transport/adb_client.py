@@ -19,12 +19,17 @@ from nasvit_edge.transport.ways import Note
 _SETTLE_S = 4.0  # a device that was just found may say `offline` or `authorizing` for so long
 _POLL_S = 0.5
 _COMMAND_S = 60.0
-_TODO = {
-    "unauthorized": "has not allowed this computer: accept 'Allow USB debugging?' on its screen, then run the same command again",
-    "authorizing": "has not allowed this computer yet: accept 'Allow USB debugging?' on its screen, then run the same command again",
-    "offline": "is offline: unplug it and plug it in again, or run: adb reconnect offline",
-    "connecting": "is still connecting: unplug it and plug it in again, or run: adb reconnect offline",
-    "no permissions": "may not be opened by this user: apt install android-sdk-platform-tools-common (udev rules), then plug it in again",
+_ALLOW = "accept 'Allow USB debugging?' on its screen, then run the same command again"
+_AGAIN = "unplug it and plug it in again, or run: adb reconnect offline"
+_STATES = {  # what is wrong, and what to do
+    "unauthorized": ("has not allowed this computer", _ALLOW),
+    "authorizing": ("has not allowed this computer yet", _ALLOW),
+    "offline": ("is offline", _AGAIN),
+    "connecting": ("is still connecting", _AGAIN),
+    "no permissions": (
+        "may not be opened by this user",
+        "run: apt install android-sdk-platform-tools-common (udev rules), then plug it in again",
+    ),
 }
 
 
@@ -75,7 +80,7 @@ class Adb:
                 self.serial = _those(found, wanted)[0].serial
                 return
             if problem[1] not in ("offline", "authorizing", "connecting") or time.monotonic() > until:
-                raise DeviceError(problem[0])
+                raise problem[0]
             time.sleep(_POLL_S)
 
     def shell(self, command: str, timeout_s: float = _COMMAND_S) -> tuple[int, str]:
@@ -99,11 +104,13 @@ class Adb:
             return
         if "No space left" in output or "Disk quota" in output:
             raise DeviceError(
-                f"device {self.serial!r} is full: no space left in {target!r}; free some space on it, or give another `folder` in device.toml"
+                f"device {self.serial!r} is full: no space left in {target!r}",
+                "free some space on it, or give another `folder` in device.toml",
             )
         if any(word in output for word in ("Permission denied", "Read-only", "Not a directory")):
             raise DeviceError(
-                f"device {self.serial!r} takes no files in {target!r}: {_line(output)}; give another `folder` in device.toml"
+                f"device {self.serial!r} takes no files in {target!r}: {_line(output)}",
+                "give another `folder` in device.toml",
             )
         raise AwayError(f"device {self.serial!r} broke off while files were copied: {_line(output)}")
 
@@ -117,7 +124,7 @@ class Adb:
         """Wait for a device that went away; DeviceError where it stays away for `wait_s`."""
         self.note(f"{reason}; waiting up to {self.wait_s:g} s for it")
         until = time.monotonic() + self.wait_s
-        problem = ("is not connected", "")
+        problem = (DeviceError("is not connected"), "")
         while True:
             found = self._listed(self.serial, reconnect=True)
             here = _those(found, self.serial)
@@ -126,8 +133,9 @@ class Adb:
                 self.note(f"device {self.serial!r} is back")
                 return
             if time.monotonic() > until:
+                what, todo = problem[0].what, problem[0].todo
                 raise DeviceError(
-                    f"device {self.serial!r} did not come back in {self.wait_s:g} s: {problem[0]}"
+                    f"device {self.serial!r} did not come back in {self.wait_s:g} s: {what}", todo
                 )
             self.waiting()
             time.sleep(_POLL_S)
@@ -167,7 +175,7 @@ class Adb:
         program = shutil.which("adb")
         if program is None:
             raise DeviceError(
-                "adb is not installed; run: apt install adb (or put Android's platform-tools on PATH)"
+                "adb is not installed", "run: apt install adb (or put Android's platform-tools on PATH)"
             )
         try:
             done = subprocess.run(
@@ -184,10 +192,10 @@ class Adb:
         except subprocess.TimeoutExpired:
             if timeout_s:
                 raise
-            raise DeviceError(f"'adb {arguments[0]}' does not answer; run: adb kill-server") from None
+            raise DeviceError(f"'adb {arguments[0]}' does not answer", "run: adb kill-server") from None
         output = done.stdout.decode(errors="replace")
         if "cannot connect to daemon" in output or "failed to start daemon" in output:
-            raise DeviceError(f"adb's server does not run: {_line(output)}; run: adb kill-server")
+            raise DeviceError(f"adb's server does not run: {_line(output)}", "run: adb kill-server")
         return done.returncode, output
 
 
@@ -195,30 +203,24 @@ def _those(found: Sequence[Listed], wanted: str) -> list[Listed]:
     return [one for one in found if not wanted or one.serial == wanted]
 
 
-def _problem(found: Sequence[Listed], wanted: str) -> tuple[str, str] | None:
+def _problem(found: Sequence[Listed], wanted: str) -> tuple[DeviceError, str] | None:
     """Why there is no one device to use, with its state; None where there is."""
     those = _those(found, wanted)
     there = ", ".join(f"{one.serial} ({one.state})" for one in found)
     if not those and wanted:
-        return (
-            f"device {wanted!r} is not connected; there are: {there or 'none'}; plug it in, or run: adb devices",
-            "",
-        )
+        todo = f"there are: {there or 'none'}; plug it in, or run: adb devices"
+        return DeviceError(f"device {wanted!r} is not connected", todo), ""
     if not those:
-        return (
-            "no Android device is connected; plug one in, allow USB debugging (Settings, Developer options), then run: adb devices",
-            "",
-        )
+        todo = "plug one in, allow USB debugging (Settings, Developer options), then run: adb devices"
+        return DeviceError("no Android device is connected", todo), ""
     if len(those) > 1:
-        return (
-            f"several devices are connected: {there}; give one with --serial or as `serial` in device.toml, as in: --serial {those[0].serial}",
-            "",
-        )
+        todo = f"give one with --serial or as `serial` in device.toml, as in: --serial {those[0].serial}"
+        return DeviceError(f"several devices are connected: {there}", todo), ""
     one = those[0]
     if one.state == "device":
         return None
-    todo = _TODO.get(one.state, f"is in state {one.state!r}: start Android on it")
-    return f"device {one.serial!r} {todo}", one.state
+    what, todo = _STATES.get(one.state, (f"is in state {one.state!r}", "start Android on it"))
+    return DeviceError(f"device {one.serial!r} {what}", todo), one.state
 
 
 def _line(output: str) -> str:

@@ -25,7 +25,9 @@ def parent_folder(device: Device) -> str:
     folder = (device.folder or FOLDER).rstrip("/")
     if not folder.startswith("/") or ".." in folder.split("/"):
         raise DeviceError(
-            f"device {device.name!r}: folder {device.folder!r} is no absolute path below '/'; {FOLDER!r} serves on Android"
+            f"folder {device.folder!r} is no absolute path below '/'",
+            f"{FOLDER!r} serves on Android",
+            device=device.name,
         )
     return folder
 
@@ -61,8 +63,8 @@ class Folder:
         code, output = self.adb.shell(f"mkdir -p {self.quoted} && cd {self.quoted} && rm -f result result-*")
         if code:
             raise DeviceError(
-                f"device {self.adb.serial!r} cannot use folder {self.path!r}: {output.strip()[:120]!r}; "
-                "give another `folder` in device.toml"
+                f"device {self.adb.serial!r} cannot use folder {self.path!r}: {output.strip()[:120]!r}",
+                "give another `folder` in device.toml",
             )
         self.end_left_over()
         self.blind = self.adb.shell("command -v sha256sum")[0] != 0

@@ -29,6 +29,10 @@ _WINDOW_S = 1.0
 _NEEDED = ("graph", "num_threads", "num_runs", "min_secs", "max_secs", "warmup_runs", "warmup_min_secs")
 
 
+class ToolError(DeviceError):
+    """The user's program is not there, or not one that can be used."""
+
+
 @dataclass(slots=True)
 class Tool:
     """The user's program.
@@ -47,23 +51,25 @@ class Tool:
         """The program that a device names, checked against the hash that it names.
 
         Raises:
-            DeviceError: it is not there, or another one; says where to get it.
+            ToolError: it is not there, or another one; says where to get it.
         """
         if not device.tool:
-            raise DeviceError(
-                f"device {device.name!r} names no `tool`: {_get()}, and give its path as `tool` in device.toml"
+            raise ToolError(
+                f"device {device.name!r} names no `tool`",
+                f"{_get()}, and give its path as `tool` in device.toml",
             )
         path = Path(device.tool).expanduser()
         try:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
         except OSError as error:
-            raise DeviceError(
-                f"benchmark_model {str(path)!r}: {error.strerror}; {_get()}, and give its path as `tool` in device.toml"
+            raise ToolError(
+                f"benchmark_model {str(path)!r}: {error.strerror}",
+                f"{_get()}, and give its path as `tool` in device.toml",
             ) from None
         if device.tool_sha256 and device.tool_sha256.lower() != digest:
-            raise DeviceError(
-                f"benchmark_model {str(path)!r} has sha256 {digest}, not the {device.tool_sha256!r} of device {device.name!r}; "
-                "use the build that is meant, or correct `tool_sha256` in device.toml"
+            raise ToolError(
+                f"benchmark_model {str(path)!r} has sha256 {digest}, not the {device.tool_sha256!r} of device {device.name!r}",
+                "use the build that is meant, or correct `tool_sha256` in device.toml",
             )
         return cls(path, digest)
 
@@ -78,16 +84,18 @@ class Tool:
         return f"benchmark_model ({self.generation}) sha256:{self.sha256[:16]}"
 
     def take_usage(self, usage: str, code: int) -> None:
-        """Learn the flags from `--help`; DeviceError where that is no such program, or it does not run there."""
+        """Learn the flags from `--help`; ToolError where that is no such program, or it does not run there."""
         self.flags = known_flags(usage)
         missing = [name for name in _NEEDED if name not in self.flags]
         if missing:
             why = trouble(usage.splitlines())
-            raise DeviceError(
-                f"benchmark_model {str(self.path)!r} does not run on the device (exit code {code}: {why}); take the build for its processor: {_get()}"
-                if "graph" in missing
-                else f"benchmark_model {str(self.path)!r} has no flag --{missing[0]}: too old; {_get()}"
-            )
+            name = f"benchmark_model {str(self.path)!r}"
+            if "graph" in missing:
+                raise ToolError(
+                    f"{name} does not run on the device (exit code {code}: {why})",
+                    f"take the build for its processor: {_get()}",
+                )
+            raise ToolError(f"{name} has no flag --{missing[0]}: too old", _get())
 
     def arguments(self, job: Job, graph: str, result: str, profile: bool = False) -> list[str]:
         """The command line of a launch on the device.

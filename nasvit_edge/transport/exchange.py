@@ -136,7 +136,8 @@ class Exchange:
         while self.description is None:
             if _now() - start > self.wait_s:
                 raise DeviceError(
-                    f"no device came in {_shown(self.wait_s)}; run the command again and open the address it shows on the {self.who}"
+                    f"no device came in {_shown(self.wait_s)}",
+                    f"run the command again and open the address it shows on the {self.who}",
                 )
             await self._pause()
         return self.description
@@ -180,7 +181,8 @@ class Exchange:
         silent = self._silent_s()
         if silent > self.wait_s:
             raise DeviceError(
-                f"the {self.who} has been away for {_shown(silent)}; open the page or app on it and keep it there"
+                f"the {self.who} has been away for {_shown(silent)}",
+                "open the page or app on it and keep it there",
             )
         if self._is_away():
             return None

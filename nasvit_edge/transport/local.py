@@ -79,9 +79,7 @@ def described(told: Description, device: Device) -> Iterator[Step]:
     yield Step("device", True, ", ".join(str(about[k]) for k in ("board", "soc", "os") if k in about))
     for runtime in device.runtimes:
         version = told.runtimes.get(runtime)
-        yield Step(
-            runtime, version is not None, version or "not there", "" if version else f"{_INSTALL[runtime]}"
-        )
+        yield Step(runtime, version is not None, version or "not there", "" if version else _INSTALL[runtime])
     for name, value in told.conditions.items():
         yield Step(name, True, str(value))
     if busy is not None:
@@ -92,7 +90,7 @@ def described(told: Description, device: Device) -> Iterator[Step]:
 
 def missing_runtime(device: Device, runtime: str) -> DeviceError:
     """What to say where a device does not have a runtime."""
-    return DeviceError(f"device {device.name!r} does not have {runtime}; {_INSTALL[runtime]}")
+    return DeviceError(f"device {device.name!r} does not have {runtime}", _INSTALL[runtime])
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from nasvit_edge.transport.exchange import Conflict, Exchange, described
 from nasvit_edge.transport.job import MODEL_SECONDS, Job, OnProgress, one_by_one
 from nasvit_edge.transport.publish import SCHEMA, judged, published
 from nasvit_edge.transport.server import Request, Response, Server, json_response
-from nasvit_edge.transport.ways import Note, Step, Ways
+from nasvit_edge.transport.ways import Note, Step, Ways, failed
 
 _CHECK_S = 120.0  # how long `check` waits for a device
 _KINDS = {
@@ -237,12 +237,13 @@ def address_of(device: Device, ways: Ways) -> str:
         found = socket.getaddrinfo(told, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         raise DeviceError(
-            f"{told!r} is no address of this machine to serve on; this one has {_of_default_route()}"
+            f"{told!r} is no address of this machine to serve on", f"this one has {_of_default_route()}"
         ) from None
     address = str(found[0][4][0])
     if ipaddress.ip_address(address.split("%")[0]).is_unspecified:
         raise DeviceError(
-            f"{told!r} would serve on every network; give one address of this machine, as {_of_default_route()}"
+            f"{told!r} would serve on every network",
+            f"give one address of this machine, as {_of_default_route()}",
         )
     return address
 
@@ -253,7 +254,7 @@ def _of_default_route() -> str:
         probe.connect(("192.0.2.1", 9))  # reserved for documentation
         return str(probe.getsockname()[0])
     raise DeviceError(
-        "this machine has no network that a device could come by; give an address with --interface"
+        "this machine has no network that a device could come by", "give an address with --interface"
     )
 
 
@@ -279,8 +280,7 @@ def check_pull(device: Device, ways: Ways, note: Note = lambda text: None) -> It
             yield Step("serving", True, runner.server.url)
             yield from _device_steps(runner.about(), device)
     except NasvitEdgeError as error:
-        found, _, todo = str(error).partition("; ")
-        yield Step("device", False, found, todo)
+        yield failed("device", error)
 
 
 def _runtime_step(ways: Ways) -> Step:

@@ -95,9 +95,11 @@ class RemoteFiles:
         name, folder = self.link.device.name, self.link.folder
         if "no space left" in reason:
             return DeviceError(
-                f"device {name!r}: its disk is full, there is no space left in {folder!r}; free some there, or give another `folder` in device.toml"
+                f"its disk is full, there is no space left in {folder!r}",
+                "free some there, or give another `folder` in device.toml",
+                device=name,
             )
-        return DeviceError(f"device {name!r}: a model could not be sent to {folder!r}: {reason}")
+        return DeviceError(f"a model could not be sent to {folder!r}: {reason}", device=name)
 
 
 def _parts(name: str, content: bytes) -> Iterator[Message]:

@@ -121,7 +121,8 @@ class Server:
             self._listener.close()
             where = f"{self.address}:{self.port}" if self.port else self.address
             raise DeviceError(
-                f"cannot serve on {where!r}: {error.strerror}; give an address of this machine with --interface and a free port with --port"
+                f"cannot serve on {where!r}: {error.strerror}",
+                "give an address of this machine with --interface and a free port with --port",
             ) from None
         self._listener.listen(CONNECTIONS)
         self._listener.setblocking(False)
@@ -151,7 +152,7 @@ class Server:
                     return future.result(timeout=0)
                 waiting()
                 if not self._thread.is_alive():
-                    raise DeviceError("the server for the device has ended; run the same command again")
+                    raise DeviceError("the server for the device has ended", "run the same command again")
         except BaseException:
             future.cancel()
             raise

@@ -26,7 +26,7 @@ from nasvit_edge.transport.local import described
 from nasvit_edge.transport.outputs import trtexec
 from nasvit_edge.transport.remote_files import RemoteFiles
 from nasvit_edge.transport.ssh_link import SshLink, destination
-from nasvit_edge.transport.ways import Note, Step, Ways
+from nasvit_edge.transport.ways import Note, Step, Ways, failed
 from nasvit_edge.units import show_bytes
 
 _ABOUT_S = 120.0
@@ -181,7 +181,6 @@ def check_ssh(device: Device, ways: Ways) -> Iterator[Step]:
                 yield Step("numpy", False, "not there", "run there: python3 -m pip install numpy")
             yield from described(found, device)
     except DeviceError as error:
-        text, _, todo = str(error).removeprefix(f"device {device.name!r}: ").partition("; ")
-        yield Step("ssh", False, text, todo)
+        yield failed("ssh", error)
     for text in said:
         yield Step("note", False, text)

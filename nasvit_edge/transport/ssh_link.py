@@ -226,7 +226,7 @@ class SshLink:
         )
 
     def _error(self, problem: Trouble) -> DeviceError:
-        return DeviceError(f"device {self.device.name!r}: {problem}")
+        return DeviceError(problem.found, problem.todo, device=self.device.name)
 
     def _last(self) -> str:
         return repr(next((line.strip() for line in reversed(self.said) if line.strip()), "")[:200])
@@ -260,7 +260,7 @@ def ssh_command(device: Device) -> list[str]:
     """
     if shutil.which("ssh") is None:
         raise DeviceError(
-            f"device {device.name!r}: ssh is not installed here; run: sudo apt install openssh-client"
+            "ssh is not installed here", "run: sudo apt install openssh-client", device=device.name
         )
     options = [part for key, value in _OPTIONS.items() for part in ("-o", f"{key}={value}")]
     remote = shlex.join(["exec", device.python or "python3", "-u", "-c", _BOOT])
@@ -278,13 +278,13 @@ def _login(device: Device) -> list[str]:
         if bad:
             possible = "a path without '%' or '${'" if key == "key" else "letters, digits and .:_-"
             value = getattr(device, key)
-            raise DeviceError(f"device {device.name!r}: {key} is {value!r}; possible is {possible}")
+            raise DeviceError(f"{key} is {value!r}", f"possible is {possible}", device=device.name)
     found = ["-p", str(device.port)] if device.port else []
     found += ["-l", device.user] if device.user else []
     if device.key:
         path = Path(device.key).expanduser()
         if not path.is_file():
-            raise DeviceError(f"device {device.name!r}: key {device.key!r} is no file here")
+            raise DeviceError(f"key {device.key!r} is no file here", device=device.name)
         found += ["-i", str(path.absolute()), "-o", "IdentitiesOnly=yes"]
     return found
 

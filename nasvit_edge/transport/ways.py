@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from nasvit_edge.errors import NasvitEdgeError
+
 Note = Callable[[str], None]
 
 
@@ -39,3 +41,8 @@ class Step:
     good: bool
     found: str
     todo: str = ""
+
+
+def failed(name: str, error: NasvitEdgeError) -> Step:
+    """An error as a step."""
+    return Step(name, False, error.what, error.todo)

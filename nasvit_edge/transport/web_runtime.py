@@ -65,7 +65,8 @@ def unpacked(package: bytes) -> dict[str, bytes]:
     """The files of a package as npm serves it, checked against the hashes; DeviceError where it is another."""
     if base64.b64encode(hashlib.sha512(package).digest()).decode() != INTEGRITY:
         raise DeviceError(
-            f"what was fetched is not onnxruntime-web {VERSION} (its SHA-512 differs); try again, or give --web-runtime FOLDER"
+            f"what was fetched is not onnxruntime-web {VERSION} (its SHA-512 differs)",
+            "try again, or give --web-runtime FOLDER",
         )
     with tarfile.open(fileobj=io.BytesIO(package), mode="r:gz") as archive:
         found = {name: archive.extractfile(f"package/dist/{name}") for name in FILES}
@@ -79,8 +80,8 @@ def _given(folder: Path) -> dict[str, Path]:
         if {"ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"} <= set(found):
             return found
     raise DeviceError(
-        f"folder {str(folder)!r} does not hold onnxruntime-web (ort.wasm.min.js and the files beside it); "
-        f"run: npm pack onnxruntime-web@{VERSION}, and unpack it there"
+        f"folder {str(folder)!r} does not hold onnxruntime-web (ort.wasm.min.js and the files beside it)",
+        f"run: npm pack onnxruntime-web@{VERSION}, and unpack it there",
     )
 
 
@@ -97,8 +98,9 @@ def _fetched() -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise DeviceError(
-            f"onnxruntime-web {VERSION} cannot be fetched from {URL} ({reason}); where there is a network, run "
-            f"npm pack onnxruntime-web@{VERSION}, unpack it and give its folder with --web-runtime"
+            f"onnxruntime-web {VERSION} cannot be fetched from {URL} ({reason})",
+            "where there is a network, run "
+            f"npm pack onnxruntime-web@{VERSION}, unpack it and give its folder with --web-runtime",
         ) from None
 
 
