@@ -16,9 +16,9 @@ from scipy.optimize import nnls
 import nasvit_edge as ne
 from nasvit_edge import sizes
 from nasvit_edge.export.formats import format_for
-from nasvit_edge.latency import RUNTIMES
 from nasvit_edge.ops import lower
 from nasvit_edge.profile.models import Item, Models, mixed, subnet_id
+from nasvit_edge.runtimes import RUNTIMES
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
                         path, _ = models.path(Item(subnet_id(config), config=config))
                         rows.append(np.sum([sizes.contents(op) for op in lower(space, config)], 0))
                         real.append(sum(f.stat().st_size for f in [path, *path.rglob("*")] if f.is_file()))
-            report(RUNTIMES[runtime], precision, np.array(rows, float), np.array(real, float))
+            report(RUNTIMES[runtime].form, precision, np.array(rows, float), np.array(real, float))
 
 
 def report(form, precision, rows, real) -> None:

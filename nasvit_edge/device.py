@@ -12,8 +12,9 @@ from msgspec.structs import asdict, replace
 
 from nasvit_edge import files, records
 from nasvit_edge.errors import DeviceError
-from nasvit_edge.latency.names import Precision, Runtime
+from nasvit_edge.latency.names import Precision
 from nasvit_edge.records import Name, Plain, Strict
+from nasvit_edge.runtimes import RuntimeName
 
 _FEATURES = (
     *("sse4_1", "avx", "avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8"),
@@ -42,7 +43,7 @@ class DeviceFile(Strict, frozen=True, kw_only=True):
     name: Name
     about: str
     transport: Literal["local", "ssh", "adb", "pull"]
-    runtimes: Annotated[tuple[Runtime, ...], Meta(min_length=1)]
+    runtimes: Annotated[tuple[RuntimeName, ...], Meta(min_length=1)]
     program: Plain = field(default="", name="runner")
     client: Literal["", "browser", "iphone", "mac"] = ""
     address: Plain = ""
@@ -83,6 +84,11 @@ class Device(DeviceFile, frozen=True, kw_only=True):
     def runner(self) -> Path:
         """The program for `local` and `ssh`."""
         return (self.path.parent / self.program).resolve() if self.program else shipped_runner()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this machine measures."""
+        return self.transport == "local"
 
     def at(self, address: str | None, serial: str | None) -> Device:
         """At another address, or with another serial number; None leaves what the file says.

@@ -23,9 +23,9 @@ def test_what_is_said_of_a_file_s_words_holds():
     for word, path in (
         ("class Converter", "nasvit_edge/export/formats.py"),
         ("CONVERTERS", "nasvit_edge/export/__init__.py"),
-        ("RUNTIMES", "nasvit_edge/latency/names.py"),
-        ("Runtime = Literal", "nasvit_edge/latency/names.py"),
+        ("RUNTIMES", "nasvit_edge/runtimes.py"),
         ("class DeviceFile", "nasvit_edge/device.py"),
+        ("class Transport", "nasvit_edge/transport/ways.py"),
         ("class Runner", "nasvit_edge/transport/job.py"),
         ("class Strict", "nasvit_edge/records.py"),
         ("def lower", "nasvit_edge/ops.py"),

@@ -23,6 +23,7 @@ FLOORS = [
         "seals",
         "records",
         "hints",
+        "runtimes",
         "processes",
         "specs",
         "space_parts",

@@ -8,10 +8,10 @@ import pytest
 from conftest import require_module
 
 from nasvit_edge import sizes
-from nasvit_edge.latency import RUNTIMES
 from nasvit_edge.model.blocks import build
 from nasvit_edge.ops import all_ops, lower
 from nasvit_edge.profile.models import Item, Models, subnet_id
+from nasvit_edge.runtimes import RUNTIMES
 from nasvit_edge.space import load_space
 
 
@@ -56,7 +56,7 @@ def test_fewer_bits_make_a_smaller_file(form):
 )
 def test_computed_file_sizes_are_those_of_real_files(runtime, precision, tmp_path):
     """Not the smallest or largest, which the coefficients were fitted to."""
-    space, form = load_space("nano"), RUNTIMES[runtime]
+    space, form = load_space("nano"), RUNTIMES[runtime].form
     require_module({"onnx": "onnxruntime", "tflite": "litert_torch"}[form])
     config = space.sample(random.Random(5))
     path, _ = Models(space, runtime, tmp_path, 0, precision).path(Item(subnet_id(config), config=config))

@@ -19,8 +19,9 @@ from msgspec import Meta, field
 
 from nasvit_edge import files, records
 from nasvit_edge.errors import ExportError, MissingExtraError, require
-from nasvit_edge.latency.names import PRECISIONS, RUNTIMES, check_choice
+from nasvit_edge.latency.names import PRECISIONS, check_choice
 from nasvit_edge.records import Amount, Name, Share, Strict
+from nasvit_edge.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from torch import nn
@@ -219,7 +220,7 @@ def _read(path: Path) -> Format:
 def format_for(runtime: str) -> Format:
     """The format that a runtime reads."""
     check_choice("runtime", runtime, RUNTIMES)
-    return load_format(RUNTIMES[runtime])
+    return load_format(RUNTIMES[runtime].form)
 
 
 def format_of(suffix: str) -> Format:

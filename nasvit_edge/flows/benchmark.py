@@ -32,7 +32,8 @@ from nasvit_edge.export.artifact import (
 )
 from nasvit_edge.export.formats import format_of
 from nasvit_edge.export.sidecar import read_sidecar, sidecar_path
-from nasvit_edge.latency import RUNTIMES, load_table
+from nasvit_edge.latency import load_table
+from nasvit_edge.runtimes import RUNTIMES
 from nasvit_edge.space import SearchSpace, load_space
 from nasvit_edge.transport.answers import Description
 from nasvit_edge.transport.connect import connect
@@ -189,7 +190,7 @@ def _comparable(entries: Sequence[Entry]) -> None:
 
 def _entry(path: Path, name: str, request: Request, device: Device) -> Entry:
     form = format_of(path.suffix)
-    able = [runtime for runtime in device.runtimes if RUNTIMES[runtime] == form.name]
+    able = [runtime for runtime in device.runtimes if RUNTIMES[runtime].form == form.name]
     runtime = request.runtime or next(iter(able), None)
     if runtime not in able:
         raise NasvitEdgeError(

@@ -3,12 +3,11 @@
 from nasvit_edge.latency.composition import Composition, Prediction, fit_composition
 from nasvit_edge.latency.context import Context
 from nasvit_edge.latency.file import SCHEMA
-from nasvit_edge.latency.names import PRECISIONS, RUNTIMES, check_choice, table_name
+from nasvit_edge.latency.names import PRECISIONS, check_choice, table_name
 from nasvit_edge.latency.table import LatencyTable, load_table
 
 __all__ = [
     "PRECISIONS",
-    "RUNTIMES",
     "SCHEMA",
     "Composition",
     "Context",

@@ -12,6 +12,7 @@ from nasvit_edge.latency.composition import Composition
 from nasvit_edge.latency.context import Context
 from nasvit_edge.latency.names import Precision
 from nasvit_edge.records import Amount, Count, Fact, Figure, Name, Number, Record, Whole
+from nasvit_edge.runtimes import RuntimeName
 
 Schema = Literal[2]
 SCHEMA: Schema = 2
@@ -181,7 +182,7 @@ class TableFile(Record, frozen=True, kw_only=True):
     device: Name
     target: Name | None = None
     transport: str | None = None
-    runtime: Name
+    runtime: RuntimeName
     runtime_version: str | None = _written(None)
     threads: Count
     cores: tuple[Whole, ...] | None = None

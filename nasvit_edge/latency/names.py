@@ -7,31 +7,7 @@ from typing import Literal, get_args
 
 from nasvit_edge.errors import NasvitEdgeError
 
-Runtime = Literal[
-    "litert",
-    "litert-gpu",
-    "onnxruntime",
-    "onnxruntime-web",
-    "onnxruntime-webgpu",
-    "tensorrt",
-    "coreml",
-    "coreml-ne",
-    "coreml-gpu",
-    "coreml-cpu",
-]
 Precision = Literal["fp32", "fp16", "int8", "w8"]
-RUNTIMES = {  # runtime (and what of the device it uses) -> the format of the files that it reads
-    "litert": "tflite",
-    "litert-gpu": "tflite",
-    "onnxruntime": "onnx",
-    "onnxruntime-web": "onnx",
-    "onnxruntime-webgpu": "onnx",
-    "tensorrt": "tensorrt",
-    "coreml": "coreml",  # all compute units
-    "coreml-ne": "coreml",  # CPU and Neural Engine
-    "coreml-gpu": "coreml",  # CPU and GPU
-    "coreml-cpu": "coreml",
-}
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 

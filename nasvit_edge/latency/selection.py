@@ -15,7 +15,8 @@ from typing import Any
 from nasvit_edge import files
 from nasvit_edge.errors import TableError
 from nasvit_edge.hints import command
-from nasvit_edge.latency.names import PRECISIONS, RUNTIMES, check_choice
+from nasvit_edge.latency.names import PRECISIONS, check_choice
+from nasvit_edge.runtimes import RUNTIMES
 from nasvit_edge.space import SearchSpace, families
 
 USUAL = "as {} is measured unless a command says otherwise"

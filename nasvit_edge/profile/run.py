@@ -35,7 +35,7 @@ from nasvit_edge.profile.summary import canary_report, composed, summaries
 from nasvit_edge.records import write
 from nasvit_edge.space import SearchSpace
 from nasvit_edge.transport.answers import Description
-from nasvit_edge.transport.connect import connect
+from nasvit_edge.transport.connect import connect, transport_of
 from nasvit_edge.transport.job import Runner
 from nasvit_edge.transport.local import BUSY, missing_runtime
 from nasvit_edge.transport.ways import Ways
@@ -111,7 +111,7 @@ def prepare(device: Device, choice: Choice) -> tuple[str, int, str]:
         raise NasvitEdgeError(
             f"a sample of {choice.sample.share:%} is none; give more than 0% and at most 100%"
         )
-    format_for(runtime).needs(here=device.transport == "local")
+    format_for(runtime).needs(here=device.is_here)
     return runtime, choice.threads or device.threads, precision
 
 
@@ -135,7 +135,7 @@ def measure_table(
     ):
         refuse_overwriting(path, space)
         about = _about(runner, note)
-        if device.transport == "ssh" and runtime not in about.runtimes:
+        if transport_of(device).tells_runtimes and runtime not in about.runtimes:
             raise missing_runtime(device, runtime)
         plan = _plan(space, device, choice, runner, about)
         renewing = None if choice.again or choice.sample else renewal(path, space, plan)

@@ -113,7 +113,7 @@ def _told(program: str | None) -> str:
 
 def _is_this_machine(device: Device) -> bool:
     """Whether the host's runner measures; another program may stand for any board."""
-    return device.transport == "local" and device.runner == shipped_runner()
+    return device.is_here and device.runner == shipped_runner()
 
 
 def _same_device(table: LatencyTable, runner: Runner) -> None:

@@ -14,9 +14,9 @@ from nasvit_edge.ops import Op, all_ops, lower
 from nasvit_edge.profile.code import code_digest
 from nasvit_edge.profile.kept_graphs import Graphs
 from nasvit_edge.records import Fact
+from nasvit_edge.runtimes import RUNTIMES
 from nasvit_edge.space import SubnetConfig
 
-_RUNTIME_PACKAGES = {"onnxruntime": ("onnxruntime",), "litert": ("ai-edge-litert", "tflite-runtime")}
 _MACHINE = ("board", "soc", "architecture", "cores")  # another one of these is another machine
 # The largest share of a prediction's time that may be of graphs that changed. An entry of the older lowering was up to half as much
 # again as the newer one's (4.7 for 3.1 ms a block, docs/speed.md), so this much is off by about 5 %, within the half-width of the
@@ -58,16 +58,6 @@ def fingerprint() -> dict[str, Fact]:
     return found
 
 
-def runtime_version(runtime: str) -> str | None:
-    """The installed version of a runtime; None where it is not installed."""
-    for package in _RUNTIME_PACKAGES[runtime]:
-        try:
-            return importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return None
-
-
 def other_machine(table: LatencyTable, here: Mapping[str, Fact] | None = None) -> str | None:
     """Why the table is of another machine than `here` (a fingerprint; this one's without); None where it is of it."""
     if table.file.provenance == "imported":
@@ -97,7 +87,7 @@ def _machine(table: LatencyTable) -> list[Concern]:
 
 def _version(table: LatencyTable) -> list[Concern]:
     runtime, told = table.file.runtime, table.file.runtime_version
-    here = runtime_version(runtime) if runtime in _RUNTIME_PACKAGES else None
+    here = RUNTIMES[runtime].version()
     if here is None or here == told:
         return []
     return [Concern(f"it was measured with {runtime} {told}, and {here} is installed", serious=False)]

@@ -17,10 +17,11 @@ import numpy as np
 
 from nasvit_edge import sizes
 from nasvit_edge.errors import SpaceError
-from nasvit_edge.latency import RUNTIMES, LatencyTable
+from nasvit_edge.latency import LatencyTable
 from nasvit_edge.latency.context import SPLIT
 from nasvit_edge.latency.table import WIDER, rounded_ms
 from nasvit_edge.ops import Labels, Lateral, Op, lower
+from nasvit_edge.runtimes import RUNTIMES
 from nasvit_edge.searching.accuracy import AccuracyPredictor
 from nasvit_edge.searching.population import Genes, Rows
 from nasvit_edge.space import SubnetConfig
@@ -114,7 +115,7 @@ class Evaluator:
         self.genes, self.tables, self.accuracy = genes, tuple(tables), accuracy
         self.predictor = accuracy if isinstance(accuracy, AccuracyPredictor) else None
         self.precision = tables[0].file.precision
-        self.form = RUNTIMES.get(tables[0].file.runtime, "onnx")
+        self.form = RUNTIMES[tables[0].file.runtime].form
         self.activation_bytes = sizes.ACTIVATION_BYTES[self.precision]
         self.names = [f"{name} {i}" for i in range(len(tables)) for name in _PER_TABLE] + [*SIZES, "gain"]
         self.places = tuple(self._places())

@@ -35,7 +35,7 @@ from nasvit_edge.transport.benchmark_tool import (
 from nasvit_edge.transport.job import MODEL_SECONDS, Job, OnProgress, one_by_one
 from nasvit_edge.transport.outputs import android
 from nasvit_edge.transport.outputs.delegation import OpTime, op_profile
-from nasvit_edge.transport.ways import Note, Step, Ways, failed
+from nasvit_edge.transport.ways import Note, Step, Transport, Ways, failed
 
 _ROOM = 0.8  # of the free space that models may take; more is copied one by one
 _TRIES = 3  # of a model during which the device broke off or got hot
@@ -293,7 +293,7 @@ def _alone(serial: str) -> Iterator[None]:
         yield
 
 
-def check_adb(device: Device, ways: Ways) -> Iterator[Step]:
+def check_adb(device: Device, ways: Ways, note: Note = lambda text: None) -> Iterator[Step]:  # noqa: ARG001 - as of every transport
     """adb, the device, its state, the tool and whether it runs there."""
     notes: list[str] = []
     adb = Adb(device.serial, 0.0, notes.append)
@@ -340,3 +340,6 @@ def _phone_steps(phone: Phone) -> Iterator[Step]:
     )
     level = "unknown" if state.battery.level is None else f"{state.battery.level} %"
     yield Step("battery", not state.saving, level, "switch the battery saver off" if state.saving else "")
+
+
+TRANSPORT = Transport(connect=adb_runner, check=check_adb)

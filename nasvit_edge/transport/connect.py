@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 from nasvit_edge.device import Device
 from nasvit_edge.errors import require
 from nasvit_edge.transport.job import Runner
-from nasvit_edge.transport.ways import Note, Step, Ways
+from nasvit_edge.transport.ways import Note, Step, Transport, Ways
+
+_NEEDED = {"pull": ("h11", "devices")}  # a package, and the extra that brings it
+
+
+def transport_of(device: Device) -> Transport:
+    """How a device is reached, which is the module of that name; MissingExtraError where a package is missing."""
+    if device.transport in _NEEDED:
+        require(*_NEEDED[device.transport])
+    module = importlib.import_module(f"nasvit_edge.transport.{device.transport}")
+    found: Transport = module.TRANSPORT
+    return found
 
 
 def connect(device: Device, ways: Ways, note: Note) -> AbstractContextManager[Runner]:
@@ -17,23 +29,7 @@ def connect(device: Device, ways: Ways, note: Note) -> AbstractContextManager[Ru
     Raises:
         DeviceError: one line: what could not be reached, and what to do.
     """
-    device = device.with_secrets()
-    if device.transport == "local":
-        from nasvit_edge.transport.local import local_runner
-
-        return local_runner(device.runner)
-    if device.transport == "ssh":
-        from nasvit_edge.transport.ssh import ssh_runner
-
-        return ssh_runner(device, ways, note)
-    if device.transport == "adb":
-        from nasvit_edge.transport.adb import adb_runner
-
-        return adb_runner(device, ways, note)
-    require("h11", "devices")
-    from nasvit_edge.transport.pull import pull_runner
-
-    return pull_runner(device, ways, note)
+    return transport_of(device).connect(device.with_secrets(), ways, note)
 
 
 def check(device: Device, ways: Ways, note: Note = lambda text: None) -> Iterator[Step]:
@@ -41,20 +37,4 @@ def check(device: Device, ways: Ways, note: Note = lambda text: None) -> Iterato
 
     `note` takes what a person has to do meanwhile: the address that a phone opens.
     """
-    device = device.with_secrets()
-    if device.transport == "local":
-        from nasvit_edge.transport.local import check_local
-
-        return check_local(device)
-    if device.transport == "ssh":
-        from nasvit_edge.transport.ssh import check_ssh
-
-        return check_ssh(device, ways)
-    if device.transport == "adb":
-        from nasvit_edge.transport.adb import check_adb
-
-        return check_adb(device, ways)
-    require("h11", "devices")
-    from nasvit_edge.transport.pull import check_pull
-
-    return check_pull(device, ways, note)
+    return transport_of(device).check(device.with_secrets(), ways, note)

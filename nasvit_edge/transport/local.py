@@ -10,17 +10,13 @@ from pathlib import Path
 
 from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError
+from nasvit_edge.runtimes import RUNTIMES
 from nasvit_edge.transport.answers import Answer, Description, about_of, in_turns, measured
 from nasvit_edge.transport.job import MODEL_SECONDS, Job, OnProgress, one_by_one, requests
 from nasvit_edge.transport.process import LineProcess
-from nasvit_edge.transport.ways import Step
+from nasvit_edge.transport.ways import Note, Step, Transport, Ways
 
 BUSY = 0.25  # cores that others may keep busy
-_INSTALL = {
-    "onnxruntime": "run there: python3 -m pip install numpy onnxruntime",
-    "litert": "run there: python3 -m pip install numpy ai-edge-litert",
-    "tensorrt": "install NVIDIA's JetPack (apt install nvidia-jetpack), or give the path of trtexec as `tool`",
-}
 
 
 class LocalRunner:
@@ -79,7 +75,12 @@ def described(told: Description, device: Device) -> Iterator[Step]:
     yield Step("device", True, ", ".join(str(about[k]) for k in ("board", "soc", "os") if k in about))
     for runtime in device.runtimes:
         version = told.runtimes.get(runtime)
-        yield Step(runtime, version is not None, version or "not there", "" if version else _INSTALL[runtime])
+        yield Step(
+            runtime,
+            version is not None,
+            version or "not there",
+            "" if version else RUNTIMES[runtime].install,
+        )
     for name, value in told.conditions.items():
         yield Step(name, True, str(value))
     if busy is not None:
@@ -90,7 +91,7 @@ def described(told: Description, device: Device) -> Iterator[Step]:
 
 def missing_runtime(device: Device, runtime: str) -> DeviceError:
     """What to say where a device does not have a runtime."""
-    return DeviceError(f"device {device.name!r} does not have {runtime}", _INSTALL[runtime])
+    return DeviceError(f"device {device.name!r} does not have {runtime}", RUNTIMES[runtime].install)
 
 
 @contextlib.contextmanager
@@ -119,3 +120,14 @@ def _clock(core: int) -> int:
         return int(Path(f"/sys/devices/system/cpu/cpu{core}/cpufreq/cpuinfo_max_freq").read_text())
     except (OSError, ValueError):
         return 0
+
+
+def _connect(device: Device, ways: Ways, note: Note) -> contextlib.AbstractContextManager[LocalRunner]:  # noqa: ARG001 - as of every transport
+    return local_runner(device.runner)
+
+
+def _check(device: Device, ways: Ways, note: Note) -> Iterator[Step]:  # noqa: ARG001
+    return check_local(device)
+
+
+TRANSPORT = Transport(connect=_connect, check=_check)

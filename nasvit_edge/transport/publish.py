@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from nasvit_edge import files
 from nasvit_edge.latency.file import State
+from nasvit_edge.runtimes import RUNTIMES
 from nasvit_edge.transport.answers import (
     Answer,
     Failure,
@@ -25,12 +26,6 @@ from nasvit_edge.transport.answers import (
 from nasvit_edge.transport.job import Job
 
 SCHEMA = 1
-UNITS = {
-    "coreml": "all",
-    "coreml-ne": "cpuAndNeuralEngine",
-    "coreml-gpu": "cpuAndGPU",
-    "coreml-cpu": "cpuOnly",
-}
 _COARSE_US = 50.0
 _STEPS = 10  # of the clock that a sample must last at least; runners aim at 50
 _HOT = {"serious": 2, "critical": 3}
@@ -43,8 +38,9 @@ def published(job: Job) -> tuple[Message, dict[str, Path]]:
     root = model if model.is_dir() else model.parent
     request = job.request(model=model.name, cores=list(job.cores), schema=SCHEMA, files=listed)
     request["input"] = model_input(model, job.seed)
-    if job.runtime in UNITS:
-        request |= {"units": UNITS[job.runtime], "max_thermal": "nominal"}
+    units = RUNTIMES[job.runtime].units
+    if units is not None:
+        request |= {"units": units, "max_thermal": "nominal"}
     return request, {entry["sha256"]: root / entry["path"] for entry in listed}
 
 

@@ -17,7 +17,7 @@ from nasvit_edge.transport.exchange import Conflict, Exchange, described
 from nasvit_edge.transport.job import MODEL_SECONDS, Job, OnProgress, one_by_one
 from nasvit_edge.transport.publish import SCHEMA, judged, published
 from nasvit_edge.transport.server import Request, Response, Server, json_response
-from nasvit_edge.transport.ways import Note, Step, Ways, failed
+from nasvit_edge.transport.ways import Note, Step, Transport, Ways, failed
 
 _CHECK_S = 120.0  # how long `check` waits for a device
 _KINDS = {
@@ -301,3 +301,6 @@ def _device_steps(told: Description, device: Device) -> Iterator[Step]:
         yield Step(runtime, good, told.runtimes.get(runtime, "not there"), lacking or "")
     for name, value in told.conditions.items():
         yield Step(name, True, str(value))
+
+
+TRANSPORT = Transport(connect=pull_runner, check=check_pull)

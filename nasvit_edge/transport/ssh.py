@@ -26,7 +26,7 @@ from nasvit_edge.transport.local import described
 from nasvit_edge.transport.outputs import trtexec
 from nasvit_edge.transport.remote_files import RemoteFiles
 from nasvit_edge.transport.ssh_link import SshLink, destination
-from nasvit_edge.transport.ways import Note, Step, Ways, failed
+from nasvit_edge.transport.ways import Note, Step, Transport, Ways, failed
 from nasvit_edge.units import show_bytes
 
 _ABOUT_S = 120.0
@@ -166,7 +166,7 @@ def ssh_runner(device: Device, ways: Ways, note: Note) -> Iterator[SshRunner]:
         runner.close()
 
 
-def check_ssh(device: Device, ways: Ways) -> Iterator[Step]:
+def check_ssh(device: Device, ways: Ways, note: Note = lambda text: None) -> Iterator[Step]:  # noqa: ARG001 - as of every transport
     """What is reached and found on the way to a device."""
     said: list[str] = []
     try:
@@ -184,3 +184,6 @@ def check_ssh(device: Device, ways: Ways) -> Iterator[Step]:
         yield failed("ssh", error)
     for text in said:
         yield Step("note", False, text)
+
+
+TRANSPORT = Transport(connect=ssh_runner, check=check_ssh, tells_runtimes=True)

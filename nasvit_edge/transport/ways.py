@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+from nasvit_edge.device import Device
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.transport.job import Runner
 
 Note = Callable[[str], None]
 
@@ -46,3 +49,18 @@ class Step:
 def failed(name: str, error: NasvitEdgeError) -> Step:
     """An error as a step."""
     return Step(name, False, error.what, error.todo)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transport:
+    """How devices of one kind are reached; the module of that name has it as `TRANSPORT`.
+
+    Attributes:
+        connect: a runner on the device; on leaving, it has ended there and what it left or set is undone.
+        check: what is reached and found, step by step; ends after the first step that nothing can follow.
+        tells_runtimes: a runner says which runtimes its device has, before a model is sent.
+    """
+
+    connect: Callable[[Device, Ways, Note], AbstractContextManager[Runner]]
+    check: Callable[[Device, Ways, Note], Iterator[Step]]
+    tells_runtimes: bool = False

@@ -16,7 +16,7 @@ from reference_coreml import host as host_names
 from swift import enum_cases, function, nodes, structs, text, tree
 
 from nasvit_edge.device import load_device
-from nasvit_edge.transport.publish import UNITS
+from nasvit_edge.runtimes import RUNTIMES
 
 APP = DEVICES / "iphone"
 PROJECT = APP / "NasvitEdgeRunner.xcodeproj"
@@ -186,7 +186,7 @@ def test_units_and_thermal_states_are_those_of_the_protocol():
     properties = SCHEMA["$defs"]["job"]["properties"]
     assert enum_cases(MESSAGES, "Units") == properties["units"]["enum"]
     assert enum_cases(MESSAGES, "Thermal") == properties["max_thermal"]["enum"]
-    assert set(UNITS.values()) == set(properties["units"]["enum"])
+    assert {runtime.units for runtime in RUNTIMES.values()} - {None} == set(properties["units"]["enum"])
 
 
 def test_flags_and_runtimes_are_those_of_the_protocol():

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from nasvit_edge.errors import NasvitEdgeError, TableError
 from nasvit_edge.flows.answering import Asked, answering
-from nasvit_edge.latency import PRECISIONS, RUNTIMES, load_table, table_name
+from nasvit_edge.latency import PRECISIONS, load_table, table_name
 from nasvit_edge.latency.selection import KEYS, Wanted, heading, named, shown, table_for
 from nasvit_edge.ops import all_ops
+from nasvit_edge.runtimes import RUNTIMES
 from nasvit_edge.space import load_space
 
 SPACE = load_space("nano")

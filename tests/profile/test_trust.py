@@ -19,6 +19,7 @@ from nasvit_edge.profile.graphs import graph_hash
 from nasvit_edge.profile.kept_graphs import Graphs
 from nasvit_edge.profile.models import op_module
 from nasvit_edge.profile.validate import validate
+from nasvit_edge.runtimes import RUNTIMES
 
 pytest.importorskip("onnxruntime")
 SPACE = space_of(TINY)
@@ -30,7 +31,7 @@ def table(**changes):
         for op in all_ops(SPACE)
     }
     told = {
-        "runtime_version": trust.runtime_version("onnxruntime"),
+        "runtime_version": RUNTIMES["onnxruntime"].version(),
         "fingerprint": trust.fingerprint(),
         "code": trust.code_digest(),
         "provenance": "measured",
