@@ -31,11 +31,9 @@ def main() -> None:
         image = np.random.default_rng(0).standard_normal((1, 3, *size)).astype(np.float32)
         with tempfile.TemporaryDirectory() as folder:
             ways = {}
-            for way, native in (("Resize", True), ("matrix products", False)):
-                path = Path(folder, f"{native}.onnx")
-                path.write_bytes(
-                    onnx.convert(module, image.shape, Recipe(output="labels"), for_tensorrt=native)
-                )
+            for way, runtime in (("Resize", "tensorrt"), ("matrix products", "onnxruntime")):
+                path = Path(folder, f"{runtime}.onnx")
+                path.write_bytes(onnx.convert(module, image.shape, Recipe(output="labels"), runtime=runtime))
                 ways[way] = onnx.runner(path)
             times = {way: [] for way in ways}
             for _ in range(options.rounds):

@@ -31,7 +31,7 @@ _Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def convert(
-    module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = None, *, for_tensorrt: bool = False
+    module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = None, runtime: str = "onnxruntime"
 ) -> bytes:
     """An ONNX model (opset 17, IR version 8) of a folded module for inputs of `shape` (B, ...): `image` -> `logits`, both float32.
 
@@ -39,7 +39,7 @@ def convert(
 
     fp16 keeps constants and arithmetic in half precision (norms accumulate in single); w8 holds weights as
     8-bit integers with a scale per output channel; int8 quantises convolutions and linear layers with their
-    inputs (QDQ, ranges from `recipe.calibration`; symmetric and without quantised bias `for_tensorrt`, which also has resizes of its own). The bytes depend on
+    inputs (QDQ, ranges from `recipe.calibration`; as `runtime` takes them: `onnxruntime` or `tensorrt`). The bytes depend on
     module and recipe alone: no time stamps, paths or stack traces.
     """
     onnx = require("onnx", "onnx")
@@ -50,12 +50,12 @@ def convert(
     traced = torch.fx.symbolic_trace(module)
     with torch.no_grad():
         ShapeProp(traced).propagate(torch.zeros(shape))
-    graph = Graph(onnx, traced, recipe, for_tensorrt=for_tensorrt)
+    graph = Graph(onnx, traced, recipe, runtime)
     for node in traced.graph.nodes:
         graph.add(node)
     model = graph.finish(shape)
     if recipe.precision == "int8":
-        return _quantised(model, shape[0], recipe, for_tensorrt=for_tensorrt)
+        return _quantised(model, shape[0], recipe, runtime)
     return model
 
 
@@ -63,7 +63,7 @@ device_model = convert
 layers, placements = onnx_reading.layers, onnx_reading.placements
 
 
-def _quantised(model: bytes, batch: int, recipe: Recipe, *, for_tensorrt: bool) -> bytes:
+def _quantised(model: bytes, batch: int, recipe: Recipe, runtime: str) -> bytes:
     """The model with QDQ pairs around convolutions and linear layers, but not those of `recipe.kept`."""
     onnx = require("onnx", "onnx")
     with quiet():
@@ -84,7 +84,7 @@ def _quantised(model: bytes, batch: int, recipe: Recipe, *, for_tensorrt: bool) 
                 nodes_to_exclude=[n.name for n in proto.graph.node if n.name.startswith(kept)]
                 if kept
                 else [],
-                extra_options=_TENSORRT if for_tensorrt else {},
+                extra_options=_QUANTISED[runtime],
             )
             quantised = onnx.load(str(out))
     quantised.producer_name, quantised.producer_version = "nasvit-edge", ""
@@ -94,12 +94,14 @@ def _quantised(model: bytes, batch: int, recipe: Recipe, *, for_tensorrt: bool) 
 
 
 _INSIDE = "subnet_"  # where a segmenter with its labels keeps its ops
-# NVIDIA's parsers take symmetric 8-bit weights and activations, and no quantised bias.
-_TENSORRT = {
-    "QuantizeBias": False,
-    "AddQDQPairToWeight": True,
-    "ActivationSymmetric": True,
-    "WeightSymmetric": True,
+_QUANTISED: dict[str, dict[str, bool]] = {
+    "onnxruntime": {},
+    "tensorrt": {  # NVIDIA's parsers take symmetric 8-bit weights and activations, and no quantised bias
+        "QuantizeBias": False,
+        "AddQDQPairToWeight": True,
+        "ActivationSymmetric": True,
+        "WeightSymmetric": True,
+    },
 }
 
 

@@ -27,9 +27,9 @@ class Graph:
     """The ONNX graph being written as a recipe says; `values` maps a trace node to the name that holds it."""
 
     def __init__(
-        self, onnx: Any, traced: fx.GraphModule, recipe: Recipe, *, for_tensorrt: bool = False
+        self, onnx: Any, traced: fx.GraphModule, recipe: Recipe, runtime: str = "onnxruntime"
     ) -> None:
-        self.onnx, self.traced, self.for_tensorrt = onnx, traced, for_tensorrt
+        self.onnx, self.traced, self.calls = onnx, traced, _CALLS | CALLS[runtime]
         self.half, self.weights_8bit = recipe.precision == "fp16", recipe.precision == "w8"
         self.dynamic_batch, self.output_name = recipe.dynamic_batch, recipe.output or "logits"
         self.nodes: list[onnx.NodeProto] = []
@@ -53,7 +53,7 @@ class Graph:
             self._written(node, write, type(module).__name__, module)
         else:
             name = node.target if isinstance(node.target, str) else node.target.__name__
-            self._written(node, _CALLS.get(name), name)
+            self._written(node, self.calls.get(name), name)
 
     def _written(self, node: Node, write: Callable[..., str] | None, what: str, *args: Any) -> None:
         if write is None:
@@ -202,12 +202,17 @@ def _binary(kind: str) -> Callable[[Graph, Node], str]:
 
 
 def _layer_norm(graph: Graph, node: Node) -> str:
-    """With a bias of zeros, without which ONNX Runtime 1.15 to 1.17 abort; in a half-precision graph between casts.
+    """With a bias of zeros, without which ONNX Runtime 1.15 to 1.17 abort."""
+    return _normalised(graph, node, single=False)
 
-    ONNX Runtime before 1.20 normalises half precision to NaN or worse; TensorRT's graphs never get there.
-    """
+
+def _layer_norm_in_single(graph: Graph, node: Node) -> str:
+    """In a half-precision graph between casts: ONNX Runtime before 1.20 normalises half precision to NaN or worse."""
+    return _normalised(graph, node, single=graph.half)
+
+
+def _normalised(graph: Graph, node: Node, *, single: bool) -> str:
     shape = tuple(node.args[1])
-    single = graph.half and not graph.for_tensorrt
     named = {name: np.full(shape, value, np.float32) for name, value in (("ones", 1), ("zeros", 0))}
     constants = [
         graph.constant(f"{name}_" + "x".join(map(str, shape)), value, single=single)
@@ -276,25 +281,32 @@ def _softmax(graph: Graph, node: Node) -> str:
 
 
 def _interpolate(graph: Graph, node: Node) -> str:
-    """Bilinear, pixels taken at their centres; other ways of resizing are not lowered.
+    """By a Resize, pixels taken at their centres."""
+    x, centres = _bilinear(graph, node), "half_pixel"
+    inputs = [x, "", "", graph.sizes(node, x)]
+    return graph.emit("Resize", inputs, node, mode="linear", coordinate_transformation_mode=centres)
 
-    Columns, then rows, as matrix products: whole segmenters are up to 1.35 times as fast as by ONNX Runtime's Resize on a
-    CPU (`benchmarks/resize_lowering.py`). TensorRT has a layer of its own.
+
+def _interpolate_by_products(graph: Graph, node: Node) -> str:
+    """Columns, then rows, as matrix products.
+
+    Whole segmenters are up to 1.35 times as fast as by ONNX Runtime's Resize on a CPU (`benchmarks/resize_lowering.py`).
     """
     from nasvit_edge.model.blocks import linear_weights
 
-    how = node.kwargs
-    if how.get("mode") != "bilinear" or how.get("align_corners") or how.get("antialias"):
-        raise ExportError(f"ONNX: no lowering of {how.get('mode')!r} resizing (at {node.name!r})")
-    x = graph.operand(node.args[0])
-    if graph.for_tensorrt:
-        centres = "half_pixel"
-        inputs = [x, "", "", graph.sizes(node, x)]
-        return graph.emit("Resize", inputs, node, mode="linear", coordinate_transformation_mode=centres)
+    x = _bilinear(graph, node)
     (height, width), (tall, wide) = _shape(node.args[0])[-2:], _shape(node)[-2:]
     columns = graph.constant(f"columns_{width}_{wide}", linear_weights(width, wide).float().T)
     rows = graph.constant(f"rows_{height}_{tall}", linear_weights(height, tall).float())
     return graph.emit("MatMul", [rows, graph.emit("MatMul", [x, columns], node)], node)
+
+
+def _bilinear(graph: Graph, node: Node) -> str:
+    """What is resized; other ways of resizing are not lowered."""
+    how = node.kwargs
+    if how.get("mode") != "bilinear" or how.get("align_corners") or how.get("antialias"):
+        raise ExportError(f"ONNX: no lowering of {how.get('mode')!r} resizing (at {node.name!r})")
+    return graph.operand(node.args[0])
 
 
 def _argmax(graph: Graph, node: Node) -> str:
@@ -320,7 +332,6 @@ _CALLS: dict[str, Callable[..., str]] = {
     operator.add.__name__: _binary("Add"),
     operator.mul.__name__: _binary("Mul"),
     "matmul": _binary("MatMul"),
-    "layer_norm": _layer_norm,
     "avg_pool2d": _avg_pool,
     "mean": _reduce("ReduceMean"),
     "sum": _reduce("ReduceSum"),
@@ -330,7 +341,10 @@ _CALLS: dict[str, Callable[..., str]] = {
     "softmax": _softmax,
     "narrow": _narrow,
     "cat": _concat,
-    "interpolate": _interpolate,
     "argmax": _argmax,
     "to": _to,
+}
+CALLS: dict[str, dict[str, Callable[..., str]]] = {  # what is written for each runtime in a way of its own
+    "onnxruntime": {"layer_norm": _layer_norm_in_single, "interpolate": _interpolate_by_products},
+    "tensorrt": {"layer_norm": _layer_norm, "interpolate": _interpolate},
 }

@@ -44,7 +44,7 @@ _Array = np.ndarray[Any, np.dtype[np.float32]]
 
 def convert(module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = None) -> dict[str, bytes]:
     """The files of a folded module for images (B, 3, H, W), float32 at its borders in every precision."""
-    model = onnx.convert(module, shape, recipe, for_tensorrt=True)
+    model = onnx.convert(module, shape, recipe, RUNTIME)
     names = (*PROGRAMS, SEGMENT) if recipe and recipe.output else PROGRAMS
     tree = {MODEL: model} | {name: shipped(name, "tensorrt") for name in names}
     try:
@@ -55,7 +55,7 @@ def convert(module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = N
 
 def device_model(module: nn.Module, shape: tuple[int, ...], recipe: Recipe) -> bytes:
     """What a device is given: the typed ONNX model, from which it builds its engine."""
-    return onnx.convert(module, shape, recipe, for_tensorrt=True)
+    return onnx.convert(module, shape, recipe, RUNTIME)
 
 
 def rtx_plan(model: bytes, capabilities: tuple[str, ...] = CAPABILITIES) -> bytes:

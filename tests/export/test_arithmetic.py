@@ -78,12 +78,12 @@ def _products(config):
     return sum((o.height * o.width) ** 2 * (o.channels + o.value_channels + 2 * o.heads**2) for o in blocks)
 
 
-@pytest.mark.parametrize("for_tensorrt", [False, True])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "tensorrt"])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_all_is_in_int8_but_attentions_products(supernet, tmp_path, seed, for_tensorrt):
+def test_all_is_in_int8_but_attentions_products(supernet, tmp_path, seed, runtime):
     config = SPACE.sample(random.Random(seed))
     images = parity.inputs(SPACE, config.resolution, seed=1)[0][:2]
-    made = _converted(materialise(supernet, config), images, for_tensorrt=for_tensorrt)
+    made = _converted(materialise(supernet, config), images, runtime=runtime)
     found = _found(made, tmp_path)
     assert sum(layer.macs for layer in found.layers) == macs(SPACE, config)
     assert found.int8_layer_macs == 1

@@ -98,12 +98,12 @@ class Resized(torch.nn.Module):
         return torch.nn.functional.interpolate(x, (9, 12), mode="bilinear", align_corners=False)
 
 
-@pytest.mark.parametrize("for_tensorrt", [False, True], ids=["matrix products", "Resize"])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "tensorrt"], ids=["matrix products", "Resize"])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_a_resize_computes_what_torchs_does(for_tensorrt, batch, tmp_path):
+def test_a_resize_computes_what_torchs_does(runtime, batch, tmp_path):
     x = torch.randn(batch, 2, 5, 6)
     recipe = Recipe(dynamic_batch=batch == 3)
-    content = onnx.convert(Resized(), (1, 2, 5, 6), recipe, for_tensorrt=for_tensorrt)
+    content = onnx.convert(Resized(), (1, 2, 5, 6), recipe, runtime=runtime)
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
     found = onnx.runner(path)(x.numpy())
