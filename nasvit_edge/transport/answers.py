@@ -79,6 +79,14 @@ class Failure(Record, frozen=True, kw_only=True):
     error: str
 
 
+class Full(Failure, frozen=True, kw_only=True):
+    """The device's disk has no room."""
+
+
+class Garbled(Failure, frozen=True, kw_only=True):
+    """Something else was answered."""
+
+
 class Lost(Failure, frozen=True, kw_only=True):
     """The runner died, with this exit code, or was given up: None."""
 
@@ -124,6 +132,7 @@ class SshDescription(Description, frozen=True, kw_only=True):
 
 D = TypeVar("D", bound=Description)
 R = TypeVar("R", bound=Record)
+_NO_ROOM = "no space left"  # what runners (`devices/linux-ssh`, `devices/jetson`) say of a full disk
 
 
 def parsed(line: str, name: str) -> Message | Failure | None:
@@ -139,18 +148,21 @@ def checked(value: Any, name: str) -> Message | Failure:
     """An object that answers `name`, or why it is none."""
     if not isinstance(value, dict) or value.get("id") != name:
         return garbage(str(value), name)
-    return Failure(id=name, error=str(value["error"])[:500]) if "error" in value else value
+    if "error" not in value:
+        return value
+    error = str(value["error"])[:500]
+    return (Full if _NO_ROOM in error else Failure)(id=name, error=error)
 
 
 def garbage(text: str, name: str) -> Failure:
     """The answer to `name` where something else was answered."""
-    return Failure(id=name, error=f"the runner answered with {text[:80].strip()!r}")
+    return Garbled(id=name, error=f"the runner answered with {text[:80].strip()!r}")
 
 
 def in_turns(message: Message | Failure, names: Sequence[str]) -> list[Message | Failure]:
     """What was answered to `job.requests`, for each job."""
     if isinstance(message, Failure):
-        return [Failure(id=name, error=message.error) for name in names]
+        return [msgspec.structs.replace(message, id=name) for name in names]
     own = message.get("answers")
     if not isinstance(own, list) or len(own) != len(names):
         return [garbage(str(own), name) for name in names]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nasvit_edge import files
 from nasvit_edge.errors import DeviceError
-from nasvit_edge.transport.answers import Failure, Message
+from nasvit_edge.transport.answers import Failure, Full, Message
 from nasvit_edge.transport.job import OnProgress
 from nasvit_edge.transport.ssh_link import SshLink
 from nasvit_edge.units import show_bytes
@@ -61,7 +61,7 @@ class RemoteFiles:
                 self._look()
                 self.there.add(name)
             elif self.link.starts == starts:  # else its folder may be another one now
-                raise self.error(problem.error)
+                raise self.error(problem)
         return f"{self.link.folder}/{name}"
 
     def has(self, path: Path) -> bool:
@@ -90,16 +90,16 @@ class RemoteFiles:
             self.starts = self.link.starts
             self.there = set(self.link.started.files if self.link.started else ())
 
-    def error(self, reason: str) -> DeviceError:
+    def error(self, failure: Failure) -> DeviceError:
         """What to say of a file that could not be written."""
         name, folder = self.link.device.name, self.link.folder
-        if "no space left" in reason:
+        if isinstance(failure, Full):
             return DeviceError(
                 f"its disk is full, there is no space left in {folder!r}",
                 "free some there, or give another `folder` in device.toml",
                 device=name,
             )
-        return DeviceError(f"a model could not be sent to {folder!r}: {reason}", device=name)
+        return DeviceError(f"a model could not be sent to {folder!r}: {failure.error}", device=name)
 
 
 def _parts(name: str, content: bytes) -> Iterator[Message]:

@@ -15,6 +15,7 @@ from nasvit_edge.transport import jetson
 from nasvit_edge.transport.answers import (
     Answer,
     Failure,
+    Full,
     Message,
     SshDescription,
     about_of,
@@ -101,9 +102,10 @@ class SshRunner:
         for _ in range(_LOSSES):
             paths, starts = [self.files.push(model) for model in models], self.link.starts
             found = ask(paths)
-            failures = [answer.error for answer in found if isinstance(answer, Failure)]
-            if any("no space left" in error for error in failures):
-                raise self.files.error("no space left")
+            failures = [answer for answer in found if isinstance(answer, Failure)]
+            full = next((answer for answer in failures if isinstance(answer, Full)), None)
+            if full is not None:
+                raise self.files.error(full)
             if not failures or self.link.starts == starts or all(map(self.files.has, models)):
                 break
         return found

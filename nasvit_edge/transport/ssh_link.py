@@ -24,7 +24,7 @@ from nasvit_edge import files
 from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError, MeasurementError
 from nasvit_edge.records import Record, Whole
-from nasvit_edge.transport.answers import Failure, Lost, Message, fitted
+from nasvit_edge.transport.answers import Failure, Full, Garbled, Lost, Message, fitted
 from nasvit_edge.transport.process import LineProcess
 from nasvit_edge.transport.ssh_errors import Trouble, remote_trouble, trouble
 from nasvit_edge.transport.ways import Note, Ways
@@ -209,21 +209,16 @@ class SshLink:
                 return trouble(list(self.said), host, user, shown, known)
             case Lost(code=int(code)):
                 return remote_trouble(code, list(self.said), self.device.python or "python3", shown)
-        reason = answer.error
-        if "no space left" in reason:
-            return Trouble(
-                "its disk is full",
-                "free some space there, or give another `folder` in device.toml",
-                passes=False,
-            )
-        if "answered with" in reason:
-            todo = (
-                "its shell's start-up files may print only when somebody is there (case $- in *i*) ... esac)"
-            )
-            return Trouble(f"its shell prints something before commands: {reason[:160]}", todo, passes=False)
-        return Trouble(
-            f"there is no folder for files: {reason}", "give one as `folder` in device.toml", passes=False
-        )
+            case Full():
+                found = "its disk is full"
+                todo = "free some space there, or give another `folder` in device.toml"
+            case Garbled():
+                found = f"its shell prints something before commands: {answer.error[:160]}"
+                todo = "its shell's start-up files may print only when somebody is there (case $- in *i*) ... esac)"
+            case _:
+                found = f"there is no folder for files: {answer.error}"
+                todo = "give one as `folder` in device.toml"
+        return Trouble(found, todo, passes=False)
 
     def _error(self, problem: Trouble) -> DeviceError:
         return DeviceError(problem.found, problem.todo, device=self.device.name)
