@@ -45,16 +45,18 @@ class Lateral:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PixelClassifier:
-    """SiLU of the sum of the laterals, 1x1 conv to the classes: logits on the finest level's grid."""
+    """Activation of the sum of the laterals, 1x1 conv to the classes: logits on the finest level's grid."""
 
     channels: int
     classes: int
     height: int
     width: int
+    activation: str = "silu"
     name: str = field(default="pixel_classifier", compare=False)
 
     def key(self) -> str:
-        return f"pixels/{KEY_VERSION}:{self.height}x{self.width}:{self.channels}-{self.classes}"
+        more = "" if self.activation == "silu" else f":{self.activation}"
+        return f"pixels/{KEY_VERSION}:{self.height}x{self.width}:{self.channels}-{self.classes}{more}"
 
     def in_shape(self) -> tuple[int, ...]:
         return (self.channels, self.height, self.width)

@@ -52,17 +52,18 @@ def parameters(op: Op) -> int:
         case Stem():
             return op.weights() + 2 * op.channels
         case MBConv():
-            hidden = op.expanded if op.expands else op.in_channels
-            gate = op.squeezed + hidden if op.squeezed else 0
-            norms = 2 * ((hidden if op.expands else 0) + hidden + op.channels)
+            gate = op.squeezed + op.expanded if op.squeezed else 0
+            norms = 2 * (op.expanded * (op.expands + op.has_depthwise) + op.channels)
             return op.weights() + norms + gate
         case TransformerBlock():
             c, v, h = op.channels, op.value_channels, op.heads
-            linear = 2 * (c * c + c) + (c * v + v) + 9 * v + (v * c + c) + 4 * (c * c + c)
+            biases = (2 * c + v) * op.biased + c + op.mlps * (op.inner + c)
+            mixing = 2 * (h * h + h) * op.mixes
+            norms, scales = (1 + op.mlps) * 2 * c, 2 * c * op.scaled
             positions = (2 * op.height - 1) * (2 * op.width - 1) * h
-            return linear + positions + 2 * (h * h + h) + 3 * 2 * c + 2 * c
+            return op.token_weights() + biases + positions + mixing + norms + scales
         case Head():
-            return op.weights() + 2 * op.expanded
+            return op.weights() + 2 * op.expanded + op.features * op.biased
         case Classifier() | PixelClassifier():
             return op.weights() + op.classes
         case Lateral():
@@ -76,14 +77,19 @@ def activations(op: Op) -> int:
     match op:
         case MBConv():
             inputs, outputs = op.height * op.width, op.out_shape()[1] * op.out_shape()[2]
-            hidden = op.expanded if op.expands else op.in_channels
-            kept = op.in_channels * inputs  # for the shortcut
-            wide = hidden * (inputs + outputs) if op.expands else hidden * outputs
-            return kept + max(wide, (hidden + op.channels) * outputs)
+            own, wide = op.in_channels * inputs, op.expanded
+            if not op.has_project:
+                return own + op.channels * outputs
+            kept = own if op.shortcut else 0
+            # the input and what is made of it first, then what is made of that
+            first = wide * (inputs if op.expands and not op.fused else outputs)
+            second = wide * (inputs + outputs) if op.expands and not op.fused else 0
+            return max(own + first, kept + max(second, (wide + op.channels) * outputs))
         case TransformerBlock():
             tokens, c, v = op.height * op.width, op.channels, op.value_channels
             scores = op.heads * tokens**2
-            return c * tokens + max(2 * c * tokens + v * tokens + scores, v * tokens + 2 * scores)
+            attention = max(2 * c * tokens + v * tokens + scores, v * tokens + 2 * scores)
+            return c * tokens + max(attention, (c + op.inner) * tokens)
         case Head():
             return (op.in_channels + op.expanded) * op.height * op.width
         case Stem():
@@ -138,11 +144,12 @@ def contents(op: Op) -> tuple[int, int, int, int, int]:
     """
     if isinstance(op, TransformerBlock):
         positions = op.heads * (op.height * op.width) ** 2
-        channels = 8 * op.channels + 2 * op.value_channels
+        branches = op.channels * 4 + op.mlps * (op.channels + op.inner)
+        channels = branches + 2 * op.value_channels
         return op.weights() - positions, positions, channels, 1, 0
     match op:
         case MBConv():
-            channels = op.expanded * (2 if op.expands else 1) + op.squeezed + op.channels
+            channels = op.expanded * (op.expands + op.has_depthwise) + op.squeezed + op.channels
         case Head():
             channels = op.expanded + op.features
         case Classifier():

@@ -14,13 +14,17 @@ import random
 import re
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from nasvit_edge import files, space_parts
 from nasvit_edge.errors import SpaceError
+from nasvit_edge.genes import GENES, check_keys, check_lists, count, fixed, listed_genes, risen, with_only
+from nasvit_edge.genes import Gene as Gene
+from nasvit_edge.genes import SubnetConfig as SubnetConfig
+from nasvit_edge.genes import get_gene as get_gene
 from nasvit_edge.preparation import (
     DEPLOYED,
     PUBLISHED,
@@ -30,19 +34,7 @@ from nasvit_edge.preparation import (
     checked_chain,
     shorter_side,
 )
-from nasvit_edge.specs import (
-    GENES,
-    AttentionSpec,
-    HeadSpec,
-    Part,
-    StageSpec,
-    StemSpec,
-    listed_genes,
-    with_only,
-)
-from nasvit_edge.specs import Gene as Gene
-from nasvit_edge.specs import SubnetConfig as SubnetConfig
-from nasvit_edge.specs import get_gene as get_gene
+from nasvit_edge.specs import AttentionSpec, HeadSpec, Part, SqueezeSpec, StageSpec, StemSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +49,8 @@ class SearchSpace:
             0.875 (224 of 256) of larger ones.
         mask_values: of segmenters, the value that each class has in masks, in order; empty: what the data set's kind
             says, in folders of your own 0 to classes - 1.
+        activation: of parts that name none. `squeeze`: how squeeze-excitation is made.
+        widths_rise: whether only subnets are in it whose widths never fall from stem to last stage.
     """
 
     name: str
@@ -73,6 +67,9 @@ class SearchSpace:
     image_size: int = 0
     crop_share: float = 0.0
     mask_values: tuple[int, ...] = ()
+    activation: str = "silu"
+    squeeze: SqueezeSpec = field(default_factory=SqueezeSpec)
+    widths_rise: bool = False
     origin: str = field(default="", compare=False, repr=False)  # as it was given to `load_space`
     genes: tuple[Gene, ...] = field(init=False, compare=False, repr=False)
 
@@ -88,15 +85,21 @@ class SearchSpace:
     def config(self, *, resolution: int, **lists: Sequence[int]) -> SubnetConfig:
         """The subnet with these choices, a list for each kind of gene; SpaceError names the first one that the space does not have."""
         counts = self.counts
-        _check_keys(lists, counts, "config")
-        for kind, count in counts.items():
-            _check_list(self, kind, lists[kind], count)
+        check_keys(lists, counts, "config")
+        check_lists(lists, counts, self.name)
         config = SubnetConfig(resolution, **{kind: tuple(values) for kind, values in lists.items()})
         for gene in self.genes:
             value = get_gene(config, gene)
             if type(value) is not int or value not in gene.choices:
                 choices = " ".join(map(str, gene.choices))
                 raise SpaceError(f"{gene.name} is {value!r}; space {self.name!r} has {choices}")
+        for gene, value, least in zip(
+            self.genes, self.values(config), self.rising(self.values(config)), strict=True
+        ):
+            if value < least:
+                raise SpaceError(
+                    f"{gene.name} is {value!r}, less than the width before; those of space {self.name!r} rise"
+                )
         return config
 
     def config_from(self, values: Any, what: str = "config") -> SubnetConfig:
@@ -104,7 +107,7 @@ class SearchSpace:
         known = ("resolution", *self.counts)
         if not isinstance(values, dict):
             raise SpaceError(f"{what} is not an object with {', '.join(known)}")
-        _check_keys(values, known, what)
+        check_keys(values, known, what)
         return self.config(**values)
 
     @property
@@ -118,14 +121,19 @@ class SearchSpace:
         return (self.stem, *self.stages, self.head)
 
     def chosen(self, config: SubnetConfig) -> tuple[dict[str, int], ...]:
-        """For each of `parts` what a subnet has chosen, by the genes' keys."""
-        own: tuple[dict[str, int], ...] = tuple({} for _ in self.parts)
+        """For each of `parts` its numbers, fixed or chosen by a subnet, by the genes' keys."""
+        own = tuple(map(fixed, self.parts))
         for gene in self.genes[1:]:
             own[gene.place][gene.key] = get_gene(config, gene)
+        for place, part in enumerate(self.parts):
+            if part.width == "same":
+                own[place]["width"] = own[place - 1]["width"]
         return own
 
     def width_gene(self, place: int) -> int | None:
         """The number of the gene that decides how wide a part is, and so what enters the next; None of a fixed one."""
+        while 0 < place < len(self.parts) and self.parts[place].width == "same":
+            place -= 1
         found = (n for n, gene in enumerate(self.genes) if (gene.kind, gene.place) == ("width", place))
         return next(found, None)
 
@@ -137,14 +145,28 @@ class SearchSpace:
 
     def varied(self, config: SubnetConfig, choices: Mapping[int, int]) -> SubnetConfig:
         """`config` with other choices of some genes, which are given by number."""
-        return self.from_choices(
-            [choices.get(n, get_gene(config, gene)) for n, gene in enumerate(self.genes)]
-        )
+        values = [choices.get(n, value) for n, value in enumerate(self.values(config))]
+        return self.from_choices(self.rising(values))
+
+    def values(self, config: SubnetConfig) -> list[int]:
+        """The choice of each gene; `from_choices` is the inverse."""
+        return [get_gene(config, gene) for gene in self.genes]
+
+    def rising(self, values: Sequence[int]) -> list[int]:
+        """Choices of all genes, those of widths raised, where they have to rise, to the least that is no less than the one before."""
+        return risen(values, self.genes, self.ordered)
+
+    @property
+    def ordered(self) -> list[tuple[int | None, int]]:
+        """Where widths have to rise: for each in order the number of its gene, or None and what it is fixed at."""
+        places = range(len(self.parts) - 1) if self.widths_rise else ()
+        found = ((self.width_gene(place), self.parts[place].width) for place in places)
+        return [(n, width if isinstance(width, int) else 0) for n, width in found]
 
     @property
     def is_dense(self) -> bool:
         """Whether its subnets label pixels, not images."""
-        return self.head.kind != "classifier"
+        return self.head.kind == "mlp"
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -195,11 +217,11 @@ class SearchSpace:
         return self.from_choices([max(gene.choices) for gene in self.genes])
 
     def sample(self, rng: random.Random) -> SubnetConfig:
-        """Every gene uniform and independent."""
-        return self.from_choices([rng.choice(gene.choices) for gene in self.genes])
+        """Every gene uniform and independent; then widths rise where they have to."""
+        return self.from_choices(self.rising([rng.choice(gene.choices) for gene in self.genes]))
 
     def from_choices(self, values: Sequence[int]) -> SubnetConfig:
-        """The inverse of `[get_gene(config, gene) for gene in space.genes]`."""
+        """The subnet with these choices of all genes, unchecked."""
         lists: dict[str, list[int]] = {kind: [] for kind in GENES}
         for gene, value in zip(self.genes[1:], values[1:], strict=True):
             lists[gene.kind].append(value)
@@ -207,12 +229,13 @@ class SearchSpace:
 
     def size(self) -> int:
         """The number of subnets."""
-        return math.prod(len(gene.choices) for gene in self.genes)
+        return count([gene.choices for gene in self.genes], self.ordered)
 
     def all_configs(self) -> Iterator[SubnetConfig]:
         """Every subnet, for spaces small enough."""
         for values in itertools.product(*(gene.choices for gene in self.genes)):
-            yield self.from_choices(values)
+            if self.rising(values) == list(values):
+                yield self.from_choices(values)
 
     def only(self, config: SubnetConfig, *, name: str = "") -> SearchSpace:
         """The space that has this subnet alone: one choice per gene, the same ops; by default `NAME-subnet-HASH`."""
@@ -312,7 +335,7 @@ def parse_space(table: dict[str, Any], path: Path) -> SearchSpace:
         name=file.name,
         resolutions=file.resolutions,
         stem=file.stem,
-        stages=file.stages,
+        stages=file.stage,
         head=file.head,
         attention=file.attention,
         classes=file.classes,
@@ -323,6 +346,9 @@ def parse_space(table: dict[str, Any], path: Path) -> SearchSpace:
         image_size=file.image_size or 0,
         crop_share=file.crop_share or 0.0,
         mask_values=file.mask_values or (),
+        activation=file.activation,
+        squeeze=file.squeeze,
+        widths_rise=file.widths_rise,
     )
 
 
@@ -356,22 +382,11 @@ def space_toml(space: SearchSpace) -> str:
         image_size=None if space.is_dense else space.image_size,
         crop_share=None if space.is_dense else space.crop_share,
         mask_values=space.mask_values or None,
+        activation=space.activation,  # type: ignore[arg-type]
+        squeeze=space.squeeze,
+        widths_rise=space.widths_rise,
     )
     return tomli_w.dumps(space_parts.content(file))
-
-
-def _check_keys(values: Collection[str], known: Collection[str], what: str) -> None:
-    for key in known:
-        if key not in values:
-            raise SpaceError(f"{what} has no {key!r}; it needs {', '.join(known)}")
-    for key in values:
-        if key not in known:
-            raise SpaceError(f"{what} has an unknown key {key!r}; it takes {', '.join(known)}")
-
-
-def _check_list(space: SearchSpace, kind: str, values: Any, count: int) -> None:
-    if not isinstance(values, list | tuple) or len(values) != count:
-        raise SpaceError(f"{kind} is {values!r}; space {space.name!r} needs a list of {count} numbers")
 
 
 def read_config(path: Path, space: SearchSpace) -> SubnetConfig:

@@ -11,8 +11,18 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, structs
 
 from nasvit_edge.errors import SpaceError
+from nasvit_edge.genes import GENES, listed
 from nasvit_edge.records import RecordError, Strict, parse
-from nasvit_edge.specs import GENES, AttentionSpec, HeadSpec, Plain, StageSpec, StemSpec
+from nasvit_edge.specs import (
+    Activation,
+    AttentionSpec,
+    HeadSpec,
+    Part,
+    Plain,
+    SqueezeSpec,
+    StageSpec,
+    StemSpec,
+)
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # line breaks among them
 _TAKEN = ("bfloat16", "first_conv", "last_conv", "classifier")  # a module's own, other parts
@@ -51,24 +61,21 @@ class SpaceFile(Strict, frozen=True, kw_only=True):
         ]
         | None
     ) = None
+    activation: Activation = "silu"
+    squeeze: SqueezeSpec = SqueezeSpec()
+    widths_rise: bool = False
     stage: Annotated[tuple[StageSpec, ...], Meta(min_length=1, description="at least one [[stage]]")]
-
-    @property
-    def stages(self) -> tuple[StageSpec, ...]:
-        """With what they need not say."""
-        return tuple(
-            structs.replace(s, expands=max(s.expand_ratio) > 1) if s.expands is None else s
-            for s in self.stage
-        )
 
 
 def read(table: dict[str, Any], path: Path) -> SpaceFile:
-    """Check every key of a space's TOML; SpaceError names file and key."""
+    """Check every key of a space's TOML, and fill in what stages need not say; SpaceError names file and key."""
     where = f"space {str(path)!r}"
     try:
         file = parse(SpaceFile, table, where)
     except RecordError as error:
         raise SpaceError(str(error)) from None
+    stages = zip(file.stage, table["stage"], strict=True)
+    file = structs.replace(file, stage=tuple(_whole(file, stage, said) for stage, said in stages))
     for key, wrong in _wrong(file):
         raise SpaceError(f"{where}: key {key!r} {wrong}")
     try:
@@ -79,47 +86,107 @@ def read(table: dict[str, Any], path: Path) -> SpaceFile:
     return file
 
 
+def _whole(file: SpaceFile, stage: StageSpec, said: dict[str, Any]) -> StageSpec:
+    """A stage with what it need not say."""
+    if stage.expands is None:
+        stage = structs.replace(stage, expands=_most(stage.expand_ratio) > 1)
+    if not stage.hybrid:
+        return stage
+    own = {key: getattr(stage.attention, key) for key in said.get("attention", ())}
+    return structs.replace(stage, attention=structs.replace(file.attention, **own))
+
+
+def _numbers(values: Any) -> list[Any]:
+    """The numbers of a choice, one or in lists."""
+    return [n for value in values for n in _numbers(value)] if isinstance(values, tuple) else [values]
+
+
+def _most(values: Any) -> Any:
+    return max(_numbers(values))
+
+
 def _wrong(file: SpaceFile) -> Iterator[tuple[str, str]]:
     """Keys, and what is wrong with them."""
     if not _rises(file.resolutions):
         yield "resolutions", f"is {list(file.resolutions)!r}; it must be a rising list"
     yield from _wrong_part("stem", file.stem)
-    for i, stage in enumerate(file.stages):
+    for i, stage in enumerate(file.stage):
         yield from _wrong_part(f"stage[{i}]", stage)
-        yield from _wrong_stage(f"stage[{i}]", stage, file.attention)
+        yield from _wrong_stage(f"stage[{i}]", stage)
+        if stage.attention is not None:
+            yield from _wrong_attention(f"stage[{i}]", stage, stage.attention)
     yield from _wrong_part("head", file.head)
     yield from _wrong_head(file.head)
     names = [stage.name for stage in file.stage]
     if len(set(names)) != len(names):
         yield "stage.name", f"is {names!r}; stages must have different names"
+    if file.widths_rise:
+        yield from _wrong_order((file.stem, *file.stage))
     yield from _wrong_images(file)
     yield from _wrong_classes(file)
 
 
-def _rises(values: Sequence[int]) -> bool:
+def _rises(values: Sequence[Any]) -> bool:
     return sorted(set(values)) == list(values)
 
 
-def _wrong_part(where: str, part: StemSpec | StageSpec | HeadSpec) -> Iterator[tuple[str, str]]:
+def _wrong_part(where: str, part: Part) -> Iterator[tuple[str, str]]:
     for kind in GENES:
-        values = getattr(part, kind, None)
-        if isinstance(values, tuple) and not _rises(values):
-            yield f"{where}.{kind}", f"is {list(values)!r}; it must be a rising list"
+        values = listed(part, kind)
+        nested = isinstance(values, tuple) and isinstance(values[0], tuple)
+        for each in values if nested else (values,) if isinstance(values, tuple) else ():
+            if not isinstance(each, tuple) or any(isinstance(v, tuple) for v in each) or not each:
+                yield f"{where}.{kind}", "mixes numbers and lists; give one list, or a list for each block"
+            elif not _rises(each):
+                yield f"{where}.{kind}", f"is {list(each)!r}; it must be a rising list"
     kernels = getattr(part, "kernel_size", 1)
-    if any(k % 2 == 0 for k in (kernels if isinstance(kernels, tuple) else [kernels])):
-        shown = list(kernels) if isinstance(kernels, tuple) else kernels
-        yield f"{where}.kernel_size", f"is {shown!r}; kernels must be odd"
+    if any(k % 2 == 0 for k in _numbers(kernels)):
+        yield f"{where}.kernel_size", f"has {_numbers(kernels)!r}; kernels must be odd"
 
 
-def _wrong_stage(where: str, stage: StageSpec, attention: AttentionSpec) -> Iterator[tuple[str, str]]:
+def _wrong_stage(where: str, stage: StageSpec) -> Iterator[tuple[str, str]]:
     # a name for modules: with a digit, as `mb1`, so that it is none of a module's own attributes
     if not re.search(r"[0-9]", stage.name) or stage.name in _TAKEN:
         yield f"{where}.name", f"is {stage.name!r}; it must hold a digit, like 'mb1'"
-    if max(stage.expand_ratio) > 1 and not stage.expands:
+    if _most(stage.expand_ratio) > 1 and not stage.expands:
         yield f"{where}.expands", "is False; an expand_ratio above 1 expands"
-    if stage.hybrid and any(width % attention.head_width for width in stage.width):
-        of = f"multiples of the head_width, {attention.head_width}"
-        yield f"{where}.width", f"is {list(stage.width)!r}; the widths of attention are {of}"
+    if stage.form == "fused" and not stage.expands and stage.se is not False:
+        yield f"{where}.se", "must be false: a fused convolution that does not expand has no room for it"
+    for kind in ("kernel_size", "expand_ratio"):
+        values = getattr(stage, kind)
+        if isinstance(values, tuple) and isinstance(values[0], tuple):
+            if stage.hybrid:
+                yield f"{where}.{kind}", "has a list for each block; a hybrid stage has one MBConv"
+            elif len(values) < _most(stage.depth):
+                yield (
+                    f"{where}.{kind}",
+                    f"has {len(values)} lists; {_most(stage.depth)} blocks need one each",
+                )
+    if not stage.hybrid and stage.attention is not None:
+        yield f"{where}.attention", "is for hybrid stages"
+    if not stage.hybrid and not stage.counts_first:
+        yield f"{where}.counts_first", "is for hybrid stages"
+
+
+def _wrong_attention(where: str, stage: StageSpec, own: AttentionSpec) -> Iterator[tuple[str, str]]:
+    if stage.width == "same":
+        yield f"{where}.width", "is 'same'; a hybrid stage has widths of its own"
+    elif any(width % own.head_width for width in _numbers(stage.width)):
+        of = f"multiples of the head_width, {own.head_width}"
+        yield f"{where}.width", f"is {_numbers(stage.width)!r}; the widths of attention are {of}"
+
+
+def _wrong_order(parts: Sequence[Part]) -> Iterator[tuple[str, str]]:
+    """Every choice must be possible where no width falls."""
+    low = high = 0
+    for place, part in enumerate(parts):
+        own = _numbers(part.width) if part.width != "same" else [low, high]
+        if own[0] < low or own[-1] < high:
+            yield (
+                f"stage[{place - 1}].width",
+                f"is {own!r}; where widths rise, its least and its most may not be below those before, {low} and {high}",
+            )
+        low, high = own[0], own[-1]
 
 
 def _wrong_head(head: HeadSpec) -> Iterator[tuple[str, str]]:
@@ -127,8 +194,9 @@ def _wrong_head(head: HeadSpec) -> Iterator[tuple[str, str]]:
         yield "head.expand_ratio", "is missing or 0; a classifier has one from 1 to 32"
     if head.kind == "mlp" and len(head.width) > 1:  # all laterals would depend on it
         yield "head.width", f"is {list(head.width)!r}; a decoder has one width"
-    if head.kind == "mlp" and head.expand_ratio:
-        yield "head.expand_ratio", "is unknown for a decoder, which does not expand"
+    for key in ("expand_ratio", "bias"):
+        if head.kind != "classifier" and getattr(head, key):
+            yield f"head.{key}", 'is unknown; only kind = "classifier" has one'
 
 
 def _wrong_images(file: SpaceFile) -> Iterator[tuple[str, str]]:
@@ -137,7 +205,7 @@ def _wrong_images(file: SpaceFile) -> Iterator[tuple[str, str]]:
             "aspect",
             f"is {list(file.aspect)!r}: the widths at resolutions {list(file.resolutions)!r} are no whole pixels",
         )
-    if file.head.kind != "classifier":
+    if file.head.kind == "mlp":
         for key in ("image_size", "crop_share"):
             if getattr(file, key) is not None:
                 yield key, "is for classifiers; scenes are seen whole"
@@ -149,7 +217,7 @@ def _wrong_classes(file: SpaceFile) -> Iterator[tuple[str, str]]:
     values = file.mask_values
     if values is None:
         return
-    if file.head.kind == "classifier":
+    if file.head.kind != "mlp":
         yield "mask_values", 'is for segmenters, which have [head] kind = "mlp"'
     elif len(set(values)) != len(values):
         yield "mask_values", f"is {list(values)!r}; it must be {_MASKS}"
@@ -164,22 +232,26 @@ def content(file: SpaceFile) -> dict[str, Any]:
     """A space's TOML, without what need not be said."""
     values = _said(file)
     stages = values.pop("stage")
-    parts = {key: _said(values[key]) for key in ("stem", "head", "attention")}
-    return values | parts | {"stage": [_said_of_stage(stage) for stage in stages]}
+    parts = {key: _said(values[key]) for key in ("stem", "head", "attention", "squeeze") if key in values}
+    return values | parts | {"stage": [_said_of_stage(stage, file.attention) for stage in stages]}
 
 
 def _said(record: Any) -> dict[str, Any]:
     """Key -> value, but for those that are as if they were left out."""
     plain = {field.name: field.default for field in structs.fields(record)}
-    return {
-        key: value for key, value in structs.asdict(record).items() if key in _ALWAYS or value != plain[key]
-    }
+    values = structs.asdict(record).items()
+    return {k: value for k, value in values if value is not None and (k in _ALWAYS or value != plain[k])}
 
 
-def _said_of_stage(stage: StageSpec) -> dict[str, Any]:
+def _said_of_stage(stage: StageSpec, common: AttentionSpec) -> dict[str, Any]:
     values = _said(stage)
-    if stage.expands == (max(stage.expand_ratio) > 1):
+    if stage.expands == (_most(stage.expand_ratio) > 1):
         values.pop("expands", None)
+    if stage.attention is not None:
+        usual = structs.asdict(common)
+        own = {k: v for k, v in structs.asdict(stage.attention).items() if v != usual[k]}
+        values |= {"attention": own} if own else {}
+        values = {key: value for key, value in values.items() if key != "attention" or own}
     return values
 
 

@@ -1,57 +1,110 @@
-"""The parts of a search space, as its TOML has them (each field lists the choices), and of a subnet."""
+"""The parts of a search space, as its TOML has them: the grammar of blocks.
+
+What a part leaves open is a list of choices, which is a gene; a plain number is fixed.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
 from msgspec import Meta
-from msgspec.structs import replace
 
-from nasvit_edge.records import Record, Strict
+from nasvit_edge.records import Strict
 
-# What a part may leave open, with the letter of `SubnetConfig.line`: where a part lists choices of it, that is a gene.
-# `SubnetConfig` has a list for each.
-GENES = {"width": "w", "depth": "d", "kernel_size": "k", "expand_ratio": "e"}
-
-
-_ODD = "odd numbers from 1 to 31, a list rising"
-Kernel = Annotated[int, Meta(ge=1, le=31, description=_ODD)]
-_Width = Annotated[int, Meta(ge=1, le=4096, description="numbers from 1 to 4096, a list rising")]
-_Depth = Annotated[int, Meta(ge=1, le=64, description="numbers from 1 to 64, a list rising")]
-_Ratio = Annotated[int, Meta(ge=1, le=32, description="numbers from 1 to 32, a list rising")]
-_HeadWidth = Annotated[int, Meta(ge=1, le=65536, description="numbers from 1 to 65536, a list rising")]
-SomeWidths = Annotated[tuple[_Width, ...], Meta(min_length=1, description="a rising list of 1 to 4096")]
+Kernel = Annotated[int, Meta(ge=1, le=31, description="an odd number from 1 to 31, or a rising list")]
+Width = Annotated[int, Meta(ge=1, le=4096, description="a number from 1 to 4096, or a rising list")]
+_Depth = Annotated[int, Meta(ge=1, le=64, description="a number from 1 to 64, or a rising list")]
+_RATIO = "a number from 1 to 32, or a rising list"
+_Ratio = Annotated[int, Meta(ge=1, le=32, description=_RATIO)]
+_Fraction = Annotated[float, Meta(ge=1, le=32, description=_RATIO)]
+_Values = Annotated[int, Meta(ge=1, le=16, description="a number from 1 to 16, or a rising list")]
+_Few = Annotated[int, Meta(ge=1, le=4, description="a number from 1 to 4, or a rising list")]
+_HeadWidth = Annotated[int, Meta(ge=1, le=65536, description="a rising list of 1 to 65536")]
+_SOME = Meta(min_length=1, description="a number, or a rising list of at least one")
 Plain = Annotated[
     str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$(?!\n)", description="use letters, digits, - and _")
 ]
+Activation = Literal["silu", "hard_swish", "relu", "relu6", "gelu"]
 
 
 class StemSpec(Strict, frozen=True, kw_only=True):
-    """The first convolution: k x k, batch norm, SiLU."""
+    """The first convolution: k x k, batch norm, activation."""
 
-    width: SomeWidths
+    width: Width | Annotated[tuple[Width, ...], _SOME]
     kernel_size: Kernel
     stride: Annotated[int, Meta(ge=1, le=4, description="1, 2, 3 or 4")]
+    activation: Activation | None = None  # where a part names none, it is the space's
+
+
+class SqueezeSpec(Strict, frozen=True, kw_only=True):
+    """How squeeze-excitation is made.
+
+    Attributes:
+        of: what it is narrower than, `divisor` times: the `expanded` width inside the block, or its `input`.
+        rounded: whether to a multiple of 8.
+    """
+
+    of: Literal["expanded", "input"] = "expanded"
+    divisor: Annotated[int, Meta(ge=1, le=64, description="a number from 1 to 64")] = 4
+    rounded: bool = True
+    activation: Activation = "relu"
+    gate: Literal["hard_sigmoid", "sigmoid"] = "hard_sigmoid"
+
+
+class AttentionSpec(Strict, frozen=True, kw_only=True):
+    """Transformer blocks: attention, then MLPs, each added to what it is computed from.
+
+    Attributes:
+        head_width: q and k channels a head; v has `value_ratio` times as many.
+        window: side of the grid that position tables are made for.
+        mixing: whether heads are mixed by linear layers, before and behind the softmax.
+        norm: over all values of a `sample`, or of a `token`.
+        bias: of the layers that make q, k and v.
+        mlps, mlp_ratio: how many MLPs follow, and how much wider they are inside.
+        scaling: whether each branch is scaled by weights a channel.
+    """
+
+    head_width: Annotated[int, Meta(ge=1, le=256, description="a number from 1 to 256")] = 8
+    value_ratio: _Values | Annotated[tuple[_Values, ...], _SOME] = 4
+    window: Annotated[int, Meta(ge=1, le=256, description="a number from 1 to 256")] = 18
+    mixing: Literal["talking_heads", "none"] = "talking_heads"
+    norm: Literal["sample", "token"] = "sample"
+    bias: bool = True
+    mlps: _Few | Annotated[tuple[_Few, ...], _SOME] = 2
+    mlp_ratio: _Values | Annotated[tuple[_Values, ...], _SOME] = 1
+    scaling: bool = True
 
 
 class StageSpec(Strict, frozen=True, kw_only=True):
     """A stage of blocks; `hybrid` means one MBConv, then transformer blocks up to the active depth.
 
-    `expands`: whether its MBConvs have a 1x1 convolution first; where any choice of `expand_ratio` is above 1, they do.
+    Attributes:
+        width: `same`: tied to the width that enters.
+        kernel_size, expand_ratio: of MBConvs; lists in a list are each block's own.
+        expands: whether its MBConvs have a 1x1 convolution first; where any choice of `expand_ratio` is above 1, they do.
+        form: `inverted`: 1x1, depthwise k x k, 1x1; without `expands` that is a depthwise-separable convolution. `fused`:
+            k x k, 1x1; without `expands` it is a k x k convolution alone.
+        shortcut: `pooled` to every size and width, `identity` where both stay, or `none`.
+        last_activation: whether what is added has an activation, too.
+        counts_first: of a hybrid stage, whether its depth counts the MBConv.
+        attention: of a hybrid stage, what is not as in the space's.
     """
 
     name: Plain
     kind: Literal["mbconv", "hybrid"]
-    width: SomeWidths
-    depth: Annotated[tuple[_Depth, ...], Meta(min_length=1, description="a rising list of 1 to 64")]
-    kernel_size: Annotated[tuple[Kernel, ...], Meta(min_length=1, description="a rising list of odd numbers")]
-    expand_ratio: Annotated[tuple[_Ratio, ...], Meta(min_length=1, description="a rising list of 1 to 32")]
-    se: bool
+    width: Width | Literal["same"] | Annotated[tuple[Width, ...], _SOME]
+    depth: _Depth | Annotated[tuple[_Depth, ...], _SOME]
+    kernel_size: Kernel | Annotated[tuple[Kernel | tuple[Kernel, ...], ...], _SOME]
+    expand_ratio: _Ratio | _Fraction | Annotated[tuple[_Ratio | tuple[_Ratio, ...], ...], _SOME]
+    se: bool | Annotated[tuple[Literal[0, 1], ...], Meta(min_length=1, description="true, false or [0, 1]")]
     stride: Annotated[int, Meta(ge=1, le=2, description="1 or 2")]
     expands: bool | None = None
+    activation: Activation | None = None
+    form: Literal["inverted", "fused"] = "inverted"
+    shortcut: Literal["pooled", "identity", "none"] = "pooled"
+    last_activation: bool = False
+    counts_first: bool = True
+    attention: AttentionSpec | None = None
 
     @property
     def hybrid(self) -> bool:
@@ -62,95 +115,16 @@ class HeadSpec(Strict, frozen=True, kw_only=True):
     """What comes behind the stages.
 
     Attributes:
-        kind: `classifier`: 1x1 to `expand_ratio` times the input, pooling, 1x1 to `width`, classes. `mlp`: a decoder for
-            pixels, each level 1x1 to `width` (one choice), resized, added, 1x1 to the classes.
+        kind: `classifier`: 1x1 to `expand_ratio` times the input, pooling, 1x1 to `width`, classes. `pooled`: 1x1 to `width`,
+            pooling, classes. `mlp`: a decoder for pixels, each level 1x1 to `width` (one choice), resized, added, 1x1 to the classes.
+        bias: of a classifier's second 1x1.
     """
 
     width: Annotated[tuple[_HeadWidth, ...], Meta(min_length=1, description="a rising list of 1 to 65536")]
     expand_ratio: Annotated[int, Meta(ge=0, le=32, description="a number from 1 to 32")] = 0
-    kind: Literal["classifier", "mlp"] = "classifier"
-
-
-class AttentionSpec(Strict, frozen=True, kw_only=True):
-    """Widths per head and the side of the grid that the position tables are made for."""
-
-    head_width: Annotated[int, Meta(ge=1, le=256, description="a number from 1 to 256")] = 8
-    value_ratio: Annotated[int, Meta(ge=1, le=16, description="a number from 1 to 16")] = 4
-    window: Annotated[int, Meta(ge=1, le=256, description="a number from 1 to 256")] = 18
+    kind: Literal["classifier", "pooled", "mlp"] = "classifier"
+    activation: Activation | None = None
+    bias: bool = False
 
 
 Part = StemSpec | StageSpec | HeadSpec
-_Part = TypeVar("_Part", StemSpec, StageSpec, HeadSpec)
-
-
-class SubnetConfig(Record, frozen=True, repr_omit_defaults=True):
-    """One subnet of a space: for each kind of gene, the choices of the places that have it, in order.
-
-    Made and checked by `SearchSpace.config`.
-    """
-
-    resolution: int
-    width: tuple[int, ...] = ()
-    depth: tuple[int, ...] = ()
-    kernel_size: tuple[int, ...] = ()
-    expand_ratio: tuple[int, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON; the inverse of `space.config(**...)`."""
-        return {"resolution": self.resolution} | {kind: list(values) for kind, values in self._lists()}
-
-    def line(self) -> str:
-        """`r:192 w:16-16-24 d:1-2-3 k:3-5-3 e:1-4-4`."""
-        lists = (f"{GENES[kind]}:{'-'.join(map(str, values))}" for kind, values in self._lists())
-        return " ".join([f"r:{self.resolution}", *lists])
-
-    def __hash__(self) -> int:  # that of the library differs from run to run, and with it the order of a set
-        return hash((self.resolution, *(values for _, values in self._lists())))
-
-    def _lists(self) -> list[tuple[str, tuple[int, ...]]]:
-        return [(kind, getattr(self, kind)) for kind in GENES if getattr(self, kind)]
-
-
-@dataclass(frozen=True, slots=True)
-class Gene:
-    """One free choice of a space: `gene.kind` at position `gene.index` (of the whole list).
-
-    Attributes:
-        place: the part whose choice it is: 0 the stem, then the stages, the head; -1 the input (its resolution).
-        key: what it is called among its part's genes; its name begins with the part's.
-    """
-
-    kind: str
-    index: int
-    choices: tuple[int, ...]
-    name: str
-    place: int
-    key: str
-
-
-def listed_genes(resolutions: tuple[int, ...], parts: Sequence[Part]) -> Iterator[Gene]:
-    """The genes of a space: the resolution, then for stem, stages and head whatever they list choices of."""
-    yield Gene("resolution", 0, resolutions, "resolution", -1, "resolution")
-    counts: Counter[str] = Counter()
-    for place, part in enumerate(parts):
-        last = "first_conv" if isinstance(part, StemSpec) else "last_conv"
-        name = part.name if isinstance(part, StageSpec) else last
-        for kind in GENES:
-            choices = getattr(part, kind, None)
-            if isinstance(choices, tuple):
-                yield Gene(kind, counts[kind], choices, f"{name} {kind.replace('_', ' ')}", place, kind)
-                counts[kind] += 1
-
-
-def with_only(part: _Part, chosen: Mapping[str, int]) -> _Part:
-    """A part that lists one choice of each of its genes, which are given by key."""
-    changes: dict[str, Any] = {key: (choice,) for key, choice in chosen.items()}
-    return replace(part, **changes)
-
-
-def get_gene(config: SubnetConfig, gene: Gene) -> int:
-    """The choice of `gene` in `config`."""
-    if gene.kind == "resolution":
-        return config.resolution
-    value: int = getattr(config, gene.kind)[gene.index]
-    return value

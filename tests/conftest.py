@@ -129,7 +129,7 @@ def only_user_errors(function: Callable[..., Any], *arguments: Any, **options: A
 def configs(space: SearchSpace) -> st.SearchStrategy[SubnetConfig]:
     """Any subnet of a space, shrinking to the smallest."""
     return st.tuples(*(st.sampled_from(gene.choices) for gene in space.genes)).map(
-        lambda values: space.from_choices(list(values))
+        lambda values: space.from_choices(space.rising(values))
     )
 
 

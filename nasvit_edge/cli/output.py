@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasvit_edge.specs import SubnetConfig
+from nasvit_edge.genes import SubnetConfig
 from nasvit_edge.units import show_count, show_ms, show_seconds
 
 if TYPE_CHECKING:

@@ -194,6 +194,26 @@ def _hard_sigmoid(graph: Graph, node: Node, _module: nn.Module) -> str:
     return graph.emit("HardSigmoid", [graph.operand(node.args[0])], node, alpha=1 / 6, beta=0.5)
 
 
+def _hard_swish(graph: Graph, node: Node, module: nn.Module) -> str:
+    return graph.emit("Mul", [graph.operand(node.args[0]), _hard_sigmoid(graph, node, module)], node)
+
+
+def _relu6(graph: Graph, node: Node, _module: nn.Module) -> str:
+    return graph.emit("Clip", [graph.operand(node.args[0]), graph.operand(0), graph.operand(6)], node)
+
+
+def _sigmoid(graph: Graph, node: Node, _module: nn.Module) -> str:
+    return graph.emit("Sigmoid", [graph.operand(node.args[0])], node)
+
+
+def _gelu(graph: Graph, node: Node, _module: nn.Module) -> str:
+    """x / 2 * (1 + erf(x / sqrt 2)); an operator of its own came with opset 20."""
+    x = graph.operand(node.args[0])
+    erf = graph.emit("Erf", [graph.emit("Mul", [x, graph.operand(0.5**0.5)], node)], node)
+    half = graph.emit("Mul", [x, graph.operand(0.5)], node)
+    return graph.emit("Mul", [half, graph.emit("Add", [erf, graph.operand(1)], node)], node)
+
+
 def _binary(kind: str) -> Callable[[Graph, Node], str]:
     def write(graph: Graph, node: Node) -> str:
         return graph.emit(kind, [graph.operand(node.args[0]), graph.operand(node.args[1])], node)
@@ -220,7 +240,8 @@ def _normalised(graph: Graph, node: Node, *, single: bool) -> str:
     ]
     x = graph.operand(node.args[0])
     inputs = [graph.cast(x, node, "FLOAT") if single else x, *constants]
-    found = graph.emit("LayerNormalization", inputs, node, axis=1, epsilon=node.kwargs["eps"])
+    axis = len(_shape(node)) - len(shape)
+    found = graph.emit("LayerNormalization", inputs, node, axis=axis, epsilon=node.kwargs["eps"])
     return graph.cast(found, node, "FLOAT16") if single else found
 
 
@@ -262,6 +283,11 @@ def _transpose(graph: Graph, node: Node) -> str:
     order = list(range(len(_shape(node))))
     a, b = (int(axis) % len(order) for axis in node.args[1:3])
     order[a], order[b] = order[b], order[a]
+    return graph.emit("Transpose", [graph.operand(node.args[0])], node, perm=order)
+
+
+def _permute(graph: Graph, node: Node) -> str:
+    order = [int(axis) for axis in node.args[1:]]
     return graph.emit("Transpose", [graph.operand(node.args[0])], node, perm=order)
 
 
@@ -326,6 +352,10 @@ _MODULES: dict[str, Callable[..., str]] = {
     "Linear": _linear,
     "SiLU": _silu,
     "ReLU": _relu,
+    "ReLU6": _relu6,
+    "GELU": _gelu,
+    "Sigmoid": _sigmoid,
+    "Hardswish": _hard_swish,
     "Hardsigmoid": _hard_sigmoid,
 }
 _CALLS: dict[str, Callable[..., str]] = {
@@ -338,6 +368,7 @@ _CALLS: dict[str, Callable[..., str]] = {
     "flatten": _reshaped,
     "unflatten": _reshaped,
     "transpose": _transpose,
+    "permute": _permute,
     "softmax": _softmax,
     "narrow": _narrow,
     "cat": _concat,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,14 +59,16 @@ def features(op: Op) -> Features:
     """Kind, sizes and work of an op."""
     match op:
         case Stem():
-            return stem_features(op.height * op.width, op.channels, op.kernel_size, op.stride)
+            made = stem_features(op.height * op.width, op.channels, op.kernel_size, op.stride)
+            return replace(made, kind=f"stem{op.more()}")
         case MBConv():
             return mbconv_features(op)
         case TransformerBlock():
             return _transformer(op)
         case Head():
             area = op.height * op.width
-            return head_features(area, op.in_channels, op.expanded, op.features)
+            made = head_features(area, op.in_channels, op.expanded, max(1, op.features))
+            return replace(made, kind=f"head{op.more()}")
         case Classifier():
             macs = op.features * op.classes
             return Features("classifier", (op.features, op.classes), (macs, op.features, 1))
@@ -99,24 +101,26 @@ def head_features(area: int, channels: int, expanded: int, outputs: int) -> Feat
 
 
 def mbconv_features(op: MBConv) -> Features:
-    """Features of an MBConv, by whether it has squeeze-excitation and a 1x1 conv before."""
+    """Features of an MBConv, by whether it has squeeze-excitation and a 1x1 conv before, and by all else that its key says."""
     pixels = op.height * op.width
     out = op.out_shape()[1] * op.out_shape()[2]
     wide, project = op.expanded, op.projects_shortcut
+    fused = out * op.in_channels * op.kernel_size**2 * (wide if op.expands else op.channels)
     work = (
-        pixels * op.in_channels * wide * op.expands,
-        out * wide * op.kernel_size**2,
+        fused if op.fused else pixels * op.in_channels * wide * op.expands,
+        out * wide * op.kernel_size**2 * op.has_depthwise,
         out * wide * op.channels,
         pixels * wide * op.expands,
         out * wide,
         out * op.channels,
         wide * op.squeezed,
         out * op.in_channels * op.channels * project,
-        out * op.channels * (not project and op.stride == 1),
+        out * op.channels * (op.shortcut and not project and op.stride == 1),
         1,
     )
     sizes = (pixels, op.in_channels, wide, op.channels, op.kernel_size, op.stride, 1 + op.expands)
-    return Features(f"mbconv{'-se' if op.squeezed else ''}{'' if op.expands else '-1'}", sizes, work)
+    kind = f"mbconv{'-se' if op.squeezed else ''}{'' if op.expands else '-1'}{op.more()}"
+    return Features(kind, sizes, work)
 
 
 def _transformer(op: TransformerBlock) -> Features:
@@ -132,7 +136,10 @@ def _transformer(op: TransformerBlock) -> Features:
         tokens * v,
         1,
     )
-    return Features("transformer", (tokens, c, v), work)
+    if not op.more():
+        return Features("transformer", (tokens, c, v), work)
+    inner = (1 + op.mlps * op.inner, tokens * c * op.mlps * op.inner)
+    return Features("transformer-other", (tokens, c, v, inner[0]), (*work, inner[1]))
 
 
 class Estimator:

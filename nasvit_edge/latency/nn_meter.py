@@ -107,7 +107,9 @@ def imported(table: dict[str, float], space: SearchSpace, device: str) -> tuple[
 
 
 def op_ms(table: dict[str, float], op: Op) -> float | None:
-    """What the table says of an op; None where it says nothing."""
+    """What the table says of an op; None where it says nothing, as of any block that NASViT has not."""
+    if isinstance(op, Stem | MBConv | TransformerBlock | Head) and op.more():
+        return None
     match op:
         case Stem():
             key = f"firstconv_{op.height}_3_{op.channels}_{op.stride}_{op.kernel_size}_swish"

@@ -26,6 +26,18 @@ from nasvit_edge.ops import (
     TransformerBlock,
 )
 
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "silu": nn.SiLU,
+    "hard_swish": nn.Hardswish,
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "gelu": nn.GELU,
+}
+GATES: dict[str, type[nn.Module]] = {
+    "hard_sigmoid": nn.Hardsigmoid,
+    "sigmoid": nn.Sigmoid,
+}  # relu6(x + 3) / 6
+
 
 class ConvNorm(nn.Module):
     """Convolution without bias, padded to keep the grid at stride 1, then batch norm."""
@@ -47,7 +59,7 @@ class StemBlock(nn.Module):
         super().__init__()
         self.op = op
         self.body = ConvNorm(3, op.channels, op.kernel_size, op.stride)
-        self.act = nn.SiLU()
+        self.act = ACTIVATIONS[op.activation]()
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.act(self.body(x))
@@ -72,12 +84,12 @@ def grid_mean(x: Tensor, *, keepdim: bool = False) -> Tensor:
 class SqueezeExcite(nn.Module):
     """Scale each channel by a gate computed from its mean over the grid."""
 
-    def __init__(self, channels: int, squeezed: int) -> None:
+    def __init__(self, channels: int, squeezed: int, act: str, gate: str) -> None:
         super().__init__()
         self.reduce = nn.Conv2d(channels, squeezed, 1)
-        self.act = nn.ReLU()
+        self.act = ACTIVATIONS[act]()
         self.expand = nn.Conv2d(squeezed, channels, 1)
-        self.gate = nn.Hardsigmoid()  # relu6(x + 3) / 6
+        self.gate = GATES[gate]()
 
     def forward(self, x: Tensor) -> Tensor:
         mean = grid_mean(x, keepdim=True)  # (B, C, 1, 1)
@@ -109,23 +121,32 @@ class MBConvBlock(nn.Module):
         super().__init__()
         self.op = op
         project = op.projects_shortcut if project_shortcut is None else project_shortcut
-        self.expand: nn.Module | None = ConvNorm(op.in_channels, op.expanded) if op.expands else None
-        hidden = op.expanded if op.expands else op.in_channels
-        self.depthwise = ConvNorm(hidden, hidden, op.kernel_size, op.stride, groups=hidden)
-        self.se = SqueezeExcite(hidden, op.squeezed) if op.squeezed else None
-        self.project = ConvNorm(hidden, op.channels)
-        self.shortcut = Shortcut(op, project)
-        self.act = nn.SiLU()
+        k, stride, wide = op.kernel_size, op.stride, op.expanded
+        self.expand, self.depthwise = None, None
+        if op.fused and op.expands:
+            self.expand = ConvNorm(op.in_channels, wide, k, stride)
+        elif op.expands:
+            self.expand = ConvNorm(op.in_channels, wide)
+        if op.has_depthwise:
+            self.depthwise = ConvNorm(wide, wide, k, stride, groups=wide)
+        self.se = SqueezeExcite(wide, op.squeezed, *op.squeeze) if op.squeezed else None
+        whole = (op.in_channels, op.channels, k, stride)  # of a fused one that does not expand
+        self.project = ConvNorm(wide, op.channels) if op.has_project else ConvNorm(*whole)
+        self.shortcut = Shortcut(op, project) if op.shortcut or project else None
+        self.act = ACTIVATIONS[op.activation]()
 
     def forward(self, x: Tensor) -> Tensor:
         y = x
         if self.expand is not None:
             y = self.act(self.expand(y))
-        y = self.act(self.depthwise(y))
+        if self.depthwise is not None:
+            y = self.act(self.depthwise(y))
         if self.se is not None:
             y = self.se(y)
-        out: Tensor = self.project(y) + self.shortcut(x)
-        return out
+        out: Tensor = self.project(y)
+        if self.op.last_active:
+            out = self.act(out)
+        return out if self.shortcut is None else out + self.shortcut(x)
 
 
 class HeadMix(nn.Module):
@@ -145,21 +166,22 @@ class HeadMix(nn.Module):
 
 
 class Attention(nn.Module):
-    """Global attention with a position table and heads mixed before and after the softmax."""
+    """Global attention with a position table; heads may be mixed before and after the softmax."""
 
     def __init__(self, op: TransformerBlock) -> None:
         super().__init__()
         self.op = op
         c, v = op.channels, op.value_channels
-        self.query = nn.Conv2d(c, c, 1)
-        self.key = nn.Conv2d(c, c, 1)
-        self.value = nn.Conv2d(c, v, 1)
+        self.query = nn.Conv2d(c, c, 1, bias=op.biased)
+        self.key = nn.Conv2d(c, c, 1, bias=op.biased)
+        self.value = nn.Conv2d(c, v, 1, bias=op.biased)
         self.value_conv = nn.Conv2d(v, v, 3, padding=1, groups=v, bias=False)
         offsets = (2 * op.height - 1) * (2 * op.width - 1)
         self.position_table = nn.Parameter(torch.zeros(offsets, op.heads))
-        self.mix_logits = HeadMix(op.heads)
-        self.mix_weights = HeadMix(op.heads)
-        self.act = nn.SiLU()
+        if op.mixes:
+            self.mix_logits = HeadMix(op.heads)
+            self.mix_weights = HeadMix(op.heads)
+        self.act = ACTIVATIONS[op.activation]()
         self.project = nn.Conv2d(v, c, 1)
 
     def positions(self) -> Tensor:
@@ -174,7 +196,10 @@ class Attention(nn.Module):
         k = self.key(x).flatten(2).unflatten(1, (heads, -1))  # (B, h, D, N)
         v = self.value_conv(self.value(x)).flatten(2).unflatten(1, (heads, -1))  # (B, h, 4D, N)
         logits = (q * self.op.head_width**-0.5).transpose(2, 3) @ k + self.positions()  # (B, h, N, N)
-        weights = self.mix_weights(self.mix_logits(logits).softmax(-1))
+        if self.op.mixes:
+            weights = self.mix_weights(self.mix_logits(logits).softmax(-1))
+        else:
+            weights = logits.softmax(-1)
         out = (v @ weights.transpose(2, 3)).flatten(1, 2).unflatten(2, x.shape[2:])  # (B, 4C, H, W)
         if is_channels_last(x):
             out = out.contiguous(memory_format=torch.channels_last)  # else act's gradient mixes both formats
@@ -183,30 +208,51 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """C -> C, SiLU, C -> C on every token."""
+    """C -> inner, activation, inner -> C on every token."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, op: TransformerBlock) -> None:
         super().__init__()
-        self.inner = nn.Conv2d(channels, channels, 1)
-        self.act = nn.SiLU()
-        self.outer = nn.Conv2d(channels, channels, 1)
+        self.inner = nn.Conv2d(op.channels, op.inner, 1)
+        self.act = ACTIVATIONS[op.activation]()
+        self.outer = nn.Conv2d(op.inner, op.channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.outer(self.act(self.inner(x)))
         return out
 
 
+class TokenNorm(nn.LayerNorm):
+    """Layer norm of each token of (B, C, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def _norm(op: TransformerBlock) -> nn.Module:
+    return TokenNorm(op.channels, eps=1e-5) if op.by_token else nn.GroupNorm(1, op.channels, eps=1e-5)
+
+
 class TransformerBlockModule(nn.Module):
-    """(B, C, H, W) -> (B, C, H, W); `scale_*` are the active rows of the switchable layer scaling."""
+    """(B, C, H, W) -> (B, C, H, W); `scale_*` are the active rows of the switchable layer scaling.
+
+    `norm1` is attention's, `norm{i + 1}` that of `mlp{i}`; the MLP with the highest number is the first.
+    """
+
+    norm1: nn.GroupNorm
+    norm2: nn.GroupNorm
+    mlp1: MLP
 
     def __init__(self, op: TransformerBlock) -> None:
         super().__init__()
         self.op = op
-        self.norm1, self.norm2, self.norm3 = (nn.GroupNorm(1, op.channels, eps=1e-5) for _ in range(3))
+        for i in range(op.mlps + 1):
+            self.add_module(f"norm{i + 1}", _norm(op))
         self.attention = Attention(op)
-        self.mlp1, self.mlp2 = MLP(op.channels), MLP(op.channels)
-        self.scale_attention = nn.Parameter(torch.full((op.channels,), 1e-4))
-        self.scale_mlp = nn.Parameter(torch.full((op.channels,), 1e-4))
+        for i in range(op.mlps):
+            self.add_module(f"mlp{i + 1}", MLP(op))
+        if op.scaled:
+            self.scale_attention = nn.Parameter(torch.full((op.channels,), 1e-4))
+            self.scale_mlp = nn.Parameter(torch.full((op.channels,), 1e-4))
 
     def scales(self) -> tuple[Tensor, Tensor]:
         """a and m of the spec, (C, 1, 1): the stored rows times 8 / C."""
@@ -214,11 +260,12 @@ class TransformerBlockModule(nn.Module):
         return self.scale_attention[:, None, None] * factor, self.scale_mlp[:, None, None] * factor
 
     def forward(self, x: Tensor) -> Tensor:
-        a, m = self.scales()
+        a, m = self.scales() if self.op.scaled else (1.0, 1.0)
         x = x + a * self.attention(self.norm1(x))
-        x = x + m * self.mlp2(self.norm3(x))
-        out: Tensor = x + m * self.mlp1(self.norm2(x))
-        return out
+        for i in range(self.op.mlps, 0, -1):
+            branch = self.get_submodule(f"mlp{i}")(self.get_submodule(f"norm{i + 1}")(x))
+            x = x + (m * branch if self.op.scaled else branch)
+        return x
 
 
 class HeadBlock(nn.Module):
@@ -228,13 +275,12 @@ class HeadBlock(nn.Module):
         super().__init__()
         self.op = op
         self.expand = ConvNorm(op.in_channels, op.expanded)
-        self.features = nn.Linear(op.expanded, op.features, bias=False)
-        self.act = nn.SiLU()
+        self.features = nn.Linear(op.expanded, op.features, bias=op.biased) if op.features else None
+        self.act = ACTIVATIONS[op.activation]()
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled = grid_mean(self.act(self.expand(x)))  # (B, 6C); the batch axis stays at batch 1
-        out: Tensor = self.act(self.features(pooled))
-        return out
+        out = grid_mean(self.act(self.expand(x)))  # (B, 6C); the batch axis stays at batch 1
+        return out if self.features is None else self.act(self.features(out))
 
 
 class ClassifierBlock(nn.Module):
@@ -269,7 +315,7 @@ class PixelClassifierBlock(nn.Module):
 
     def __init__(self, op: PixelClassifier) -> None:
         super().__init__()
-        self.act = nn.SiLU()
+        self.act = ACTIVATIONS[op.activation]()
         self.linear = nn.Conv2d(op.channels, op.classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nasvit_edge.model.blocks import ConvNorm, TransformerBlockModule, position_index
+from nasvit_edge.model.blocks import ACTIVATIONS, ConvNorm, TransformerBlockModule, position_index
 from nasvit_edge.ops import TransformerBlock
 
 State = Mapping[str, Tensor]
@@ -32,14 +32,15 @@ class FoldedAttention(nn.Module):
         super().__init__()
         c, v = op.channels, op.value_channels
         self.heads, self.grid = op.heads, (op.height, op.width)
-        self.tokens, self.slices = op.height * op.width, 1
+        self.tokens, self.slices, self.mixes = op.height * op.width, 1, op.mixes
         self.query, self.key, self.value = nn.Conv2d(c, c, 1), nn.Conv2d(c, c, 1), nn.Conv2d(c, v, 1)
         self.value_conv = nn.Conv2d(v, v, 3, padding=1, groups=v, bias=False)
-        self.mix_logits = nn.Parameter(torch.empty(1, op.heads, op.heads))
         self.register_buffer("positions0", torch.empty(op.heads, self.tokens**2))
-        self.mix_weights = nn.Parameter(torch.empty(1, op.heads, op.heads))
-        self.weights_bias = nn.Parameter(torch.empty(op.heads, 1, 1))
-        self.act = nn.SiLU()
+        if op.mixes:
+            self.mix_logits = nn.Parameter(torch.empty(1, op.heads, op.heads))
+            self.mix_weights = nn.Parameter(torch.empty(1, op.heads, op.heads))
+            self.weights_bias = nn.Parameter(torch.empty(op.heads, 1, 1))
+        self.act = ACTIVATIONS[op.activation]()
         self.project = nn.Conv2d(v, c, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,8 +48,9 @@ class FoldedAttention(nn.Module):
         k = self.key(x).flatten(2).unflatten(1, (self.heads, -1))  # (B, h, D, N)
         v = self.value_conv(self.value(x)).flatten(2).unflatten(1, (self.heads, -1))  # (B, h, 4D, N)
         out = self.attend(q, k, v.transpose(2, 3)).transpose(2, 3)  # (B, h, 4D, N)
-        out = out + v.sum(3, keepdim=True) * self.weights_bias
-        out = out.flatten(1, 2).unflatten(2, self.grid)  # (B, 4C, H, W)
+        if self.mixes:
+            out = out + v.sum(3, keepdim=True) * self.weights_bias
+        out = out.flatten(1, 2).unflatten(2, self.grid)  # type: ignore[no-untyped-call]  # (B, 4C, H, W)
         projected: Tensor = self.project(self.act(out))
         return projected
 
@@ -63,10 +65,13 @@ class FoldedAttention(nn.Module):
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, index: int) -> Tensor:
         grid = (self.tokens // self.slices, self.tokens)
         logits = torch.matmul(q, k).flatten(2)  # (B, h, n * N), n queries
-        logits = torch.matmul(self.mix_logits, logits) + getattr(self, f"positions{index}")
+        if self.mixes:
+            logits = torch.matmul(self.mix_logits, logits)
+        logits = logits + getattr(self, f"positions{index}")
         weights = logits.unflatten(2, grid).softmax(-1)
-        weights = torch.matmul(self.mix_weights, weights.flatten(2))
-        return torch.matmul(weights.unflatten(2, grid), v)  # type: ignore[no-untyped-call]
+        if self.mixes:
+            weights = torch.matmul(self.mix_weights, weights.flatten(2)).unflatten(2, grid)  # type: ignore[no-untyped-call]
+        return torch.matmul(weights, v)
 
 
 def group_norm(x: Tensor, _shape: tuple[int, ...]) -> Tensor:
@@ -74,25 +79,32 @@ def group_norm(x: Tensor, _shape: tuple[int, ...]) -> Tensor:
     return F.group_norm(x, 1, eps=EPS)
 
 
+def token_norm(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The values of each token of (B, C, H, W) together."""
+    return F.layer_norm(x.permute(0, 2, 3, 1), shape[:1], eps=EPS).permute(0, 3, 1, 2)
+
+
 class FoldedTransformer(nn.Module):
     """`TransformerBlockModule` with norms without affine part and scaling inside the projections."""
 
     def __init__(self, op: TransformerBlock) -> None:
         super().__init__()
-        self.shape = op.in_shape()
-        self.norm: Callable[[Tensor, tuple[int, ...]], Tensor] = group_norm
+        self.shape, self.mlps, self.by_token = op.in_shape(), op.mlps, op.by_token
+        self.norm: Callable[[Tensor, tuple[int, ...]], Tensor] = token_norm if op.by_token else group_norm
         self.attention = FoldedAttention(op)
-        self.mlp1, self.mlp2 = _mlp(op.channels), _mlp(op.channels)
+        for i in range(op.mlps):
+            self.add_module(f"mlp{i + 1}", _mlp(op))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attention(self.norm(x, self.shape))
-        x = x + self.mlp2(self.norm(x, self.shape))
-        out: Tensor = x + self.mlp1(self.norm(x, self.shape))
-        return out
+        for i in range(self.mlps, 0, -1):
+            x = x + self.get_submodule(f"mlp{i}")(self.norm(x, self.shape))
+        return x
 
 
-def _mlp(channels: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(channels, channels, 1), nn.SiLU(), nn.Conv2d(channels, channels, 1))
+def _mlp(op: TransformerBlock) -> nn.Sequential:
+    inner, act = nn.Conv2d(op.channels, op.inner, 1), ACTIVATIONS[op.activation]()
+    return nn.Sequential(inner, act, nn.Conv2d(op.inner, op.channels, 1))
 
 
 def folded(block: nn.Module) -> nn.Module:
@@ -151,14 +163,15 @@ def _transformer(
 ) -> Iterator[tuple[str, Tensor]]:
     layer = _Layers(state, within)
     factor = 8.0 / op.channels
-    a, m = state["scale_attention"] * factor, state["scale_mlp"] * factor
+    one = state["attention.project.weight"].new_ones(1)
+    a, m = (state[f"scale_{of}"] * factor if op.scaled else one for of in ("attention", "mlp"))
     q = layer.after_norm("attention.query", "norm1")
     yield from layer.named("attention.query", layer.scaled(*q, a.new_tensor(op.head_width**-0.5)))
     for name in ("key", "value"):
         yield from layer.named(f"attention.{name}", layer.after_norm(f"attention.{name}", "norm1"))
     yield "attention.value_conv.weight", state["attention.value_conv.weight"]
     yield from layer.named("attention.project", layer.scaled(*layer.own("attention.project"), a))
-    for mlp, norm in (("mlp1", "norm2"), ("mlp2", "norm3")):
+    for mlp, norm in ((f"mlp{i}", f"norm{i + 1}") for i in range(1, op.mlps + 1)):
         yield from layer.named(f"{mlp}.0", layer.after_norm(f"{mlp}.inner", norm))
         yield from layer.named(f"{mlp}.2", layer.scaled(*layer.own(f"{mlp}.outer"), m))
     yield from _mixing(op, state, within)
@@ -171,7 +184,8 @@ class _Layers:
         self.state, self.within = state, within
 
     def own(self, name: str) -> tuple[Tensor, Tensor]:
-        return self.state[f"{name}.weight"], self.state[f"{name}.bias"]
+        weight = self.state[f"{name}.weight"]
+        return weight, self.state.get(f"{name}.bias", weight.new_zeros(len(weight)))
 
     def after_norm(self, name: str, norm: str) -> tuple[Tensor, Tensor]:
         """Having taken over the affine part of the norm before it."""
@@ -191,19 +205,18 @@ class _Layers:
         return tuple(tensor.to(self.within) for tensor in tensors)
 
     def _narrow(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        dtype = self.state["scale_mlp"].dtype
+        dtype = self.state["attention.project.weight"].dtype
         return weight.to(dtype), bias.to(dtype)
 
 
 def _mixing(op: TransformerBlock, state: State, within: torch.dtype | None) -> Iterator[tuple[str, Tensor]]:
-    """Position bias and first mixing bias, mixed, (h, N * N); and what mixes the heads."""
-    mix, bias, table = (
-        state[f"attention.{name}"].to(within)
-        for name in ("mix_logits.weight", "mix_logits.bias", "position_table")
-    )
-    index = position_index(op.height, op.width).to(table.device)
-    positions = mix @ table.index_select(0, index).T + bias[:, None]
-    yield "attention.mix_logits", state["attention.mix_logits.weight"][None]
-    yield "attention.positions0", positions.to(state["attention.mix_logits.weight"].dtype)
-    yield "attention.mix_weights", state["attention.mix_weights.weight"][None]
-    yield "attention.weights_bias", state["attention.mix_weights.bias"][:, None, None]
+    """Position bias (h, N * N), mixed as logits are where heads mix, with that bias; and what mixes them."""
+    table = state["attention.position_table"]
+    positions = table.to(within).index_select(0, position_index(op.height, op.width).to(table.device)).T
+    if op.mixes:
+        mix, bias = (state[f"attention.mix_logits.{part}"] for part in ("weight", "bias"))
+        positions = mix.to(within) @ positions + bias.to(within)[:, None]
+        yield "attention.mix_logits", mix[None]
+        yield "attention.mix_weights", state["attention.mix_weights.weight"][None]
+        yield "attention.weights_bias", state["attention.mix_weights.bias"][:, None, None]
+    yield "attention.positions0", positions.to(table.dtype)

@@ -6,9 +6,8 @@ So everything that works on supernets (training, calibration, export in every fo
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
-from nasvit_edge.model.supernet import Supernet
+from nasvit_edge.model.supernet import Supernet, leading
 from nasvit_edge.space import SubnetConfig
 
 
@@ -25,16 +24,7 @@ def narrowed(supernet: Supernet, config: SubnetConfig, *, name: str = "") -> Sup
     wide = supernet.state_dict()
     with torch.no_grad():
         for entry, value in narrow.state_dict().items():
-            value.copy_(_part(entry, wide[entry], value.shape))
+            value.copy_(leading(wide[entry], value.shape))
     narrow.trained_on = supernet.trained_on
     narrow.source = {**supernet.source, "narrowed": config.to_dict()}
     return narrow.eval()
-
-
-def _part(entry: str, wide: Tensor, shape: torch.Size) -> Tensor:
-    """The leading part with `shape`; kernels from the centre."""
-    if entry.endswith("depthwise.conv.weight"):
-        margin = (wide.shape[-1] - shape[-1]) // 2
-        kernel = slice(margin, margin + shape[-1])
-        return wide[: shape[0], :, kernel, kernel]
-    return wide[tuple(slice(0, n) for n in shape)]

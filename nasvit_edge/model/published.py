@@ -71,7 +71,7 @@ def _published_name(name: str, numbers: Mapping[str, int]) -> str:
     if rest in _PARTS:
         return f"{block}.{_PARTS[rest]}"
     part, leaf = rest.rsplit(".", 1)
-    return f"{block}.{_PARTS[part]}.{leaf}"
+    return f"{block}.{_PARTS.get(part, part)}.{leaf}"  # what no published one has keeps its name
 
 
 def published_state(supernet: Supernet) -> dict[str, Tensor]:

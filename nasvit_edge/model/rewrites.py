@@ -54,15 +54,18 @@ def sliced(positions: Tensor, slices: int) -> dict[str, Tensor]:
 
 def layer_norm(block: nn.Module) -> nn.Module:
     """Norms as one layer norm over all axes but the batch, which runtimes have and fuse."""
-    if isinstance(block, FoldedTransformer | TokenTransformer):
-        block.norm = _layer_norm
-    return block
+    return _normed(block, _layer_norm)
 
 
 def norm_in_steps(block: nn.Module) -> nn.Module:
     """Norms in the fewest steps a converter without such an operator writes; those it would write are more."""
-    if isinstance(block, FoldedTransformer | TokenTransformer):
-        block.norm = _in_steps
+    return _normed(block, _in_steps)
+
+
+def _normed(block: nn.Module, norm: Callable[[Tensor, tuple[int, ...]], Tensor]) -> nn.Module:
+    """With another norm; one of a token of (B, C, H, W) is over an axis in the middle, which these are not."""
+    if isinstance(block, TokenTransformer) or (isinstance(block, FoldedTransformer) and not block.by_token):
+        block.norm = norm
     return block
 
 
@@ -71,8 +74,8 @@ def _layer_norm(x: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def _in_steps(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """(x - mean) / std over all values of a sample."""
-    axes = tuple(range(1, 1 + len(shape)))
+    """(x - mean) / std over all values of a sample, or of a token of (B, N, C)."""
+    axes = (2,) if len(shape) == 1 else tuple(range(1, 1 + len(shape)))
     centred = x - x.mean(axes, keepdim=True)
     return centred * torch.rsqrt((centred * centred).mean(axes, keepdim=True) + EPS)
 
@@ -95,25 +98,25 @@ class TokenTransformer(nn.Module):
         source = block.attention
         self.attention = source
         self.heads, self.grid, self.tokens = source.heads, source.grid, source.tokens
-        self.shape, self.norm = (source.tokens, block.shape[0]), _layer_norm
+        self.shape = block.shape[:1] if block.by_token else (source.tokens, block.shape[0])
+        self.norm: Callable[[Tensor, tuple[int, ...]], Tensor] = _layer_norm
         self.query, self.key, self.value = (_linear(m) for m in (source.query, source.key, source.value))
         self.value_conv, self.project = source.value_conv, _linear(source.project)
-        bias = (
-            source.weights_bias.detach()
-            .flatten()
-            .repeat_interleave(source.value_conv.out_channels // source.heads)
-        )
-        self.register_buffer("weights_bias", bias)  # (4C,)
-        self.mlp1, self.mlp2 = (
-            nn.Sequential(_linear(m[0]), m[1], _linear(m[2])) for m in (block.mlp1, block.mlp2)
-        )
+        if source.mixes:
+            each = source.value_conv.out_channels // source.heads
+            bias = source.weights_bias.detach().flatten().repeat_interleave(each)
+            self.register_buffer("weights_bias", bias)  # (4C,)
+        self.mlps = block.mlps
+        for i in range(block.mlps):
+            inner, act, outer = block.get_submodule(f"mlp{i + 1}").children()
+            self.add_module(f"mlp{i + 1}", nn.Sequential(_linear(inner), act, _linear(outer)))
 
     def forward(self, x: Tensor) -> Tensor:
         t = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, N, C)
         t = t + self.attend(self.norm(t, self.shape))
-        t = t + self.mlp2(self.norm(t, self.shape))
-        t = t + self.mlp1(self.norm(t, self.shape))
-        out: Tensor = t.unflatten(1, self.grid).permute(0, 3, 1, 2)
+        for i in range(self.mlps, 0, -1):
+            t = t + self.get_submodule(f"mlp{i}")(self.norm(t, self.shape))
+        out: Tensor = t.unflatten(1, self.grid).permute(0, 3, 1, 2)  # type: ignore[no-untyped-call]
         return out
 
     def attend(self, t: Tensor) -> Tensor:
@@ -124,7 +127,9 @@ class TokenTransformer(nn.Module):
         v = self.value(t).unflatten(1, self.grid).permute(0, 3, 1, 2)  # (B, 4C, H, W)
         v = self.value_conv(v).permute(0, 2, 3, 1).flatten(1, 2)  # (B, N, 4C)
         out = self.attention.attend(q, k, v.unflatten(2, shape).transpose(1, 2))  # (B, h, N, 4D)
-        out = out.transpose(1, 2).flatten(2) + v.sum(1, keepdim=True) * self.weights_bias
+        out = out.transpose(1, 2).flatten(2)
+        if self.attention.mixes:
+            out = out + v.sum(1, keepdim=True) * self.weights_bias
         projected: Tensor = self.project(self.attention.act(out))
         return projected
 

@@ -191,18 +191,33 @@ def attach(root: nn.Module, name: str, block: nn.Module) -> None:
 
 
 def _elastic(op: Op, space: SearchSpace) -> nn.Module:
+    """The module of the largest op at a place, with what other sizes and depths need."""
+    stage = next((s for s in space.stages if s.name == op.name.partition(".")[0]), None)
     if isinstance(op, MBConv):
-        return MBConvBlock(op, project_shortcut=True)  # published supernets hold one everywhere
+        # published supernets hold one everywhere
+        pooled = stage is not None and stage.shortcut == "pooled"
+        return MBConvBlock(op, project_shortcut=True if pooled else None)
     block = build(op)
     if isinstance(op, TransformerBlock):
         assert isinstance(block, TransformerBlockModule)
-        rows = 1 + max(max(stage.depth) for stage in space.stages if stage.hybrid)
-        bank = torch.full((rows, SCALING_SWITCHES, op.channels), 1e-4)
-        block.scale_attention = nn.Parameter(bank.clone())
-        block.scale_mlp = nn.Parameter(bank.clone())
-        side = 2 * space.attention.window - 1
+        assert stage is not None
+        assert stage.attention is not None
+        if op.scaled:
+            bank = torch.full((_scaling_rows(space), SCALING_SWITCHES, op.channels), 1e-4)
+            block.scale_attention = nn.Parameter(bank.clone())
+            block.scale_mlp = nn.Parameter(bank.clone())
+        side = 2 * stage.attention.window - 1
         block.attention.position_table = nn.Parameter(torch.zeros(side * side, op.heads))
     return block
+
+
+def _scaling_rows(space: SearchSpace) -> int:
+    depths = (
+        own["depth"]
+        for own, stage in zip(space.chosen(space.largest())[1:], space.stages, strict=False)
+        if stage.hybrid
+    )
+    return 1 + max(depths)
 
 
 def _slice(name: str, largest: Tensor, shape: torch.Size, op: Op) -> Tensor:
@@ -214,10 +229,15 @@ def _slice(name: str, largest: Tensor, shape: torch.Size, op: Op) -> Tensor:
             return crop_positions(largest, op.height, op.width, op.heads)
     if largest.shape == shape:
         return largest
-    if name.endswith("depthwise.conv.weight"):
+    return leading(largest, shape)
+
+
+def leading(largest: Tensor, shape: torch.Size) -> Tensor:
+    """The leading part with `shape`; kernels from the centre."""
+    if len(shape) == 4:
         margin = (largest.shape[-1] - shape[-1]) // 2
         kernel = slice(margin, margin + shape[-1])
-        return largest[: shape[0], :, kernel, kernel]
+        return largest[: shape[0], : shape[1], kernel, kernel]
     return largest[tuple(slice(0, n) for n in shape)]
 
 
@@ -250,5 +270,6 @@ __all__ = [
     "crop_positions",
     "drop_statistics",
     "largest_ops",
+    "leading",
     "stage_ops",
 ]

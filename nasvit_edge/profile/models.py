@@ -90,7 +90,7 @@ def mixed(space: SearchSpace, rng: random.Random) -> SubnetConfig:
         low = rng.random() < 0.6
         pick = round(lean * (len(gene.choices) - 1)) if low else rng.randrange(len(gene.choices))
         values.append(gene.choices[pick])
-    return space.from_choices(values)
+    return space.from_choices(space.rising(values))
 
 
 @dataclass(slots=True)

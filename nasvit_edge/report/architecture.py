@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from nasvit_edge.genes import GENES
 from nasvit_edge.searching.saved import Stage
 from nasvit_edge.searching.stages import grid
-from nasvit_edge.specs import GENES
 from nasvit_edge.units import show_count, show_ms
 
 _COLOURS = {

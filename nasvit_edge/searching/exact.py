@@ -211,9 +211,21 @@ class _Run:
     def _widths(self, i: int, before: int) -> list[int]:
         """The choices of the width behind a place, by what the width before it is; 0 stands for one that is fixed."""
         place = self.places[i]
-        if place.leaves == place.enters:
+        if place.leaves is not None and place.leaves == place.enters:
             return [before]
-        return [0] if place.leaves is None else self.genes.allowed[place.leaves].tolist()
+        if place.leaves is None:
+            return [0]
+        least = self._least(i, before)
+        choices = self.genes.space.genes[place.leaves].choices
+        return [width for width in self.genes.allowed[place.leaves].tolist() if choices[width] >= least]
+
+    def _least(self, i: int, before: int) -> int:
+        """Which width one behind a place may not fall below."""
+        space = self.genes.space
+        if not 0 < i < len(space.ordered):
+            return 0
+        gene, fixed_at = space.ordered[i - 1]
+        return fixed_at if gene is None else space.genes[gene].choices[before]
 
     def _rest(self) -> list[dict[int, tuple[Floats, Floats]]]:
         """For each place and width before it, the least and the most that each cost still grows by to the end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nasvit_edge.errors import SpaceError
+from nasvit_edge.genes import count
 from nasvit_edge.space import SearchSpace, SubnetConfig, get_gene
 
 Rows = np.ndarray[Any, np.dtype[np.int8]]
@@ -48,17 +50,17 @@ class Genes:
         drawn = self._picked(rng.random(rows.shape))
         made = rows.copy()
         made[:, free] = np.where(hit, drawn[:, free], rows[:, free])
-        return made
+        return self.risen(made)
 
     def neighbours(self, rows: Rows) -> Rows:
         """Every subnet that differs from one of `rows` in one gene."""
-        made = []
+        made: list[Rows] = []
         for column, choices in enumerate(self.allowed):
             for choice in choices if len(choices) > 1 else []:
                 other = rows[rows[:, column] != choice]
                 other[:, column] = choice
                 made.append(other)
-        return np.concatenate(made) if made else rows[:0]
+        return self.only_rising(np.concatenate(made) if made else rows[:0])
 
     def keys(self, rows: Rows) -> _Keys:
         """One number a row, different for different subnets (of spaces with up to 1.8e19 of them)."""
@@ -79,15 +81,13 @@ class Genes:
 
     def size(self) -> int:
         """The number of subnets that are allowed."""
-        total = 1
-        for choices in self.allowed:
-            total *= len(choices)
-        return total
+        genes = zip(self.space.genes, self.allowed, strict=True)
+        return count([[gene.choices[int(c)] for c in choices] for gene, choices in genes], self.space.ordered)
 
     def all_rows(self) -> Rows:
         """Every allowed subnet, for spaces small enough."""
         grid = np.meshgrid(*self.allowed, indexing="ij")
-        return np.stack([axis.ravel() for axis in grid], 1).astype(np.int8)
+        return self.only_rising(np.stack([axis.ravel() for axis in grid], 1).astype(np.int8))
 
     def config(self, row: Any) -> SubnetConfig:
         """The subnet of one row."""
@@ -106,7 +106,24 @@ class Genes:
         for column, choices in enumerate(self.allowed):
             at = np.minimum((share[:, column] * len(choices)).astype(np.intp), len(choices) - 1)
             made[:, column] = choices[at]
-        return made
+        return self.risen(made)
+
+    def risen(self, rows: Rows) -> Rows:
+        """`rows` with widths raised, where they have to rise, to the least that is allowed and no less than the one before."""
+        least = np.zeros(len(rows), np.int64)
+        for column, fixed_at in self.space.ordered:
+            if column is None:
+                least[:] = fixed_at
+                continue
+            choices, allowed = np.array(self.space.genes[column].choices), self.allowed[column]
+            lowest = allowed[np.searchsorted(choices[allowed], least)]
+            rows[:, column] = np.maximum(rows[:, column], lowest)
+            least = choices[rows[:, column]]
+        return rows
+
+    def only_rising(self, rows: Rows) -> Rows:
+        """Those of `rows` that are of the space."""
+        return rows[(self.risen(rows.copy()) == rows).all(1)] if self.space.ordered else rows
 
 
 def genes(
@@ -130,8 +147,23 @@ def genes(
             found[name] = [c for c in found[name] if (c in values) == inside]
             if not found[name]:
                 raise SpaceError(f"no choice of {name} is left")
+    _leave_rising(space, found)
     allowed = [np.array([g.choices.index(c) for c in found[g.name]], np.int8) for g in space.genes]
     return Genes(space, tuple(allowed))
+
+
+def _leave_rising(space: SearchSpace, found: dict[str, list[int]]) -> None:
+    """Take out the widths that no others that are left can stand before or behind."""
+    own = [
+        (found[space.genes[n].name], space.genes[n].name) if n is not None else ([fixed_at], "a fixed width")
+        for n, fixed_at in space.ordered
+    ]
+    for (before, _), (after, name) in itertools.pairwise(own):
+        after[:] = [width for width in after if width >= min(before)]
+        if not after:
+            raise SpaceError(f"no choice of {name} is left: widths of space {space.name!r} rise")
+    for (before, _), (after, _) in reversed(list(itertools.pairwise(own))):
+        before[:] = [width for width in before if width <= max(after)]
 
 
 def _gene_name(space: SearchSpace, text: str) -> str:

@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
+from nasvit_edge.genes import SubnetConfig
 from nasvit_edge.latency.names import Precision
 from nasvit_edge.records import Amount, Count, Figure, Record, Sha256, Whole
 from nasvit_edge.searching.limits import SavedLimit
 from nasvit_edge.searching.search import Gap
-from nasvit_edge.specs import SubnetConfig
 from nasvit_edge.units import show_ms
 
 

@@ -146,7 +146,7 @@ def _smallest(evaluator: Evaluator, row: Any, place: Place) -> Any:
     made = row.copy()
     for column in place.own:
         made[column] = evaluator.genes.allowed[column][0]
-    return made
+    return evaluator.genes.risen(made[None])[0]
 
 
 def _steps(evaluator: Evaluator, row: Any) -> tuple[Rows, list[tuple[str, int, int]]]:
@@ -159,8 +159,9 @@ def _steps(evaluator: Evaluator, row: Any) -> tuple[Rows, list[tuple[str, int, i
         for step in (*smaller[-1:], *larger[:1]):
             made = row.copy()
             made[column] = step
-            rows.append(made)
-            moves.append((gene.name, gene.choices[at], gene.choices[step]))
+            if len(evaluator.genes.only_rising(made[None])):
+                rows.append(made)
+                moves.append((gene.name, gene.choices[at], gene.choices[step]))
     return np.array(rows, np.int8).reshape(len(rows), len(row)), moves
 
 

@@ -62,9 +62,12 @@ def _with_stages(file: WeightsFile, key: str | None, space: SearchSpace, seed: i
 
 def initialise(supernet: Supernet) -> None:
     """The training initialisation (spec section 2): framework defaults, the last batch norm of every
-    MBConv 0, position tables truncated normal with std 0.02, layer scaling 1e-4 (as built)."""
+    MBConv 0, position tables truncated normal with std 0.02, layer scaling 1e-4 (as built).
+
+    An MBConv that has not always a shortcut beside it stays as it is: 0 would be all that it gives."""
+    bypassed = tuple(f"{stage.name}." for stage in supernet.space.stages if stage.shortcut == "pooled")
     for name, parameter in supernet.named_parameters():
-        if name.endswith("project.norm.weight"):
+        if name.endswith("project.norm.weight") and name.startswith(bypassed):
             torch.nn.init.zeros_(parameter)
         elif name.endswith("position_table"):
             torch.nn.init.trunc_normal_(parameter, std=0.02)
