@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from nasvit_edge.export import onnx
-from nasvit_edge.export.formats import Recipe
+from nasvit_edge.export.formats import Conversion
 from nasvit_edge.model.checkpoint import load_supernet
 from nasvit_edge.model.subnet import PixelLabels, fold, materialise
 from nasvit_edge.space import load_space
@@ -33,7 +33,9 @@ def main() -> None:
             ways = {}
             for way, runtime in (("Resize", "tensorrt"), ("matrix products", "onnxruntime")):
                 path = Path(folder, f"{runtime}.onnx")
-                path.write_bytes(onnx.convert(module, image.shape, Recipe(output="labels"), runtime=runtime))
+                path.write_bytes(
+                    onnx.convert(module, image.shape, Conversion(output="labels"), runtime=runtime)
+                )
                 ways[way] = onnx.runner(path)
             times = {way: [] for way in ways}
             for _ in range(options.rounds):

@@ -10,7 +10,7 @@ import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class Interval:
     """A value with its two-sided interval of level 1 - 2 alpha."""
 
     value: float
@@ -22,7 +22,7 @@ def compare_hits(
     base: np.ndarray[Any, np.dtype[np.bool_]],
     candidate: np.ndarray[Any, np.dtype[np.bool_]],
     alpha: float,
-) -> tuple[Estimate, float, float]:
+) -> tuple[Interval, float, float]:
     """Candidate's share of hits less the base's, on the same images; chances as `larger_p` and `smaller_p`.
 
     Exact McNemar test; interval of Agresti and Min, Biometrics 57 (2001), 963-971 (half an image added to each cell).
@@ -37,4 +37,4 @@ def compare_hits(
     centre = (more - less) / count
     larger = float(stats.binom.sf(won - 1, lost + won, 0.5)) if lost + won else 1.0
     smaller = float(stats.binom.sf(lost - 1, lost + won, 0.5)) if lost + won else 1.0
-    return Estimate(middle, min(middle, centre - reach), max(middle, centre + reach)), larger, smaller
+    return Interval(middle, min(middle, centre - reach), max(middle, centre + reach)), larger, smaller

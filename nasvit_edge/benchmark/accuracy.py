@@ -12,10 +12,10 @@ import numpy as np
 from nasvit_edge.benchmark.fields import count, text
 from nasvit_edge.benchmark.statistics import compare_overlaps
 from nasvit_edge.data_sets.confusion import mean_iou
-from nasvit_edge.paired import Estimate, compare_hits
+from nasvit_edge.paired import Interval, compare_hits
 
 _MOST = 1 << 30  # images, classes
-_Change: TypeAlias = tuple[Estimate, float, float]
+_Change: TypeAlias = tuple[Interval, float, float]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from msgspec import Meta
 
 from nasvit_edge import records
 from nasvit_edge.benchmark.metrics import METRICS
-from nasvit_edge.benchmark.statistics import Estimate
+from nasvit_edge.benchmark.statistics import Interval
 from nasvit_edge.benchmark.verdicts import Cell
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.records import Strict
@@ -135,7 +135,7 @@ class Outcome:
     budget: Budget
     device: str
     artifact: str
-    value: Estimate | None
+    value: Interval | None
     status: str
     reason: str = ""
     runtime: str = ""
@@ -240,9 +240,9 @@ def _outcome(budget: Budget, about: Cell, cell: Cell | None) -> Outcome:
     return made(value, "too close", "the interval reaches beyond the limit; more rounds would tell")
 
 
-def _value(budget: Budget, cell: Cell) -> Estimate | None:
+def _value(budget: Budget, cell: Cell) -> Interval | None:
     """What is limited: of an accuracy how far it is below the baseline."""
     if budget.metric not in DROPS:
         return cell.value
     change = cell.change
-    return None if change is None else Estimate(0 - change.value, 0 - change.high, 0 - change.low)
+    return None if change is None else Interval(0 - change.value, 0 - change.high, 0 - change.low)

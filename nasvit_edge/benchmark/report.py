@@ -12,7 +12,7 @@ from nasvit_edge import records
 from nasvit_edge.benchmark.budgets import Budget, Outcome, check_budgets
 from nasvit_edge.benchmark.metrics import METRICS, by_round, changes, spread
 from nasvit_edge.benchmark.result import Measured, Result
-from nasvit_edge.benchmark.statistics import Estimate, compare_logs, difference, estimate, smallest_change
+from nasvit_edge.benchmark.statistics import Interval, compare_logs, difference, estimate, smallest_change
 from nasvit_edge.benchmark.verdicts import VERDICTS, Cell, Rule, candidates, judge
 from nasvit_edge.errors import NasvitEdgeError
 
@@ -27,9 +27,9 @@ class Trend:
     device: str
     artifact: str
     metric: str
-    then: Estimate
-    now: Estimate
-    change: Estimate
+    then: Interval
+    now: Interval
+    change: Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,9 +230,9 @@ def _trend_of(result: Result, now: Measured, then: Measured, rule: Rule) -> list
             sides = (estimate(old, rule.alpha), estimate(new, rule.alpha))
             found.append(Trend(result.device, now.name, metric.name, *sides, change))
     if now.bytes != then.bytes:
-        before, after = (Estimate(float(n), float(n), float(n)) for n in (then.bytes, now.bytes))
+        before, after = (Interval(float(n), float(n), float(n)) for n in (then.bytes, now.bytes))
         ratio = now.bytes / then.bytes - 1
-        exact = Estimate(ratio, ratio, ratio)
+        exact = Interval(ratio, ratio, ratio)
         found.append(Trend(result.device, now.name, "size", before, after, exact))
     return found
 

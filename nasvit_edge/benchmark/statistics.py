@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from nasvit_edge.data_sets.confusion import mean_iou
-from nasvit_edge.paired import Estimate as Estimate
+from nasvit_edge.paired import Interval as Interval
 
 ALPHA = 0.01  # of one side: chance of a false alarm, or of a false improvement
 MIN_EFFECT = 0.03  # a smaller change is none
@@ -34,7 +34,7 @@ class Comparison:
         sd: standard deviation of a pair's log ratio.
     """
 
-    ratio: Estimate
+    ratio: Interval
     larger_p: float
     smaller_p: float
     sd: float
@@ -56,24 +56,24 @@ def compare_logs(ratios: Sequence[float] | np.ndarray[Any, Any], alpha: float = 
     logs = np.asarray(ratios, np.float64)
     mean, error, sd = _moments(logs)
     if error is None:
-        return Comparison(Estimate(math.exp(mean), 0.0, math.inf), 1.0, 1.0, sd, len(logs))
+        return Comparison(Interval(math.exp(mean), 0.0, math.inf), 1.0, 1.0, sd, len(logs))
     from scipy import stats
 
     reach = stats.t.ppf(1 - alpha, len(logs) - 1) * error
-    ratio = Estimate(math.exp(mean), math.exp(mean - reach), math.exp(mean + reach))
+    ratio = Interval(math.exp(mean), math.exp(mean - reach), math.exp(mean + reach))
     larger = _tail(mean, error, len(logs) - 1)
     return Comparison(ratio, larger, 1 - larger if mean else 1.0, sd, len(logs))
 
 
-def estimate(values: Sequence[float], alpha: float = ALPHA) -> Estimate:
+def estimate(values: Sequence[float], alpha: float = ALPHA) -> Interval:
     """The geometric mean of positive values, one a round, with its t interval; of one or two values without bounds."""
     mean, error, _ = _moments(np.log(np.asarray(values, np.float64)))
     if error is None:
-        return Estimate(math.exp(mean), 0.0, math.inf)
+        return Interval(math.exp(mean), 0.0, math.inf)
     from scipy import stats
 
     reach = stats.t.ppf(1 - alpha, len(values) - 1) * error
-    return Estimate(math.exp(mean), math.exp(mean - reach), math.exp(mean + reach))
+    return Interval(math.exp(mean), math.exp(mean - reach), math.exp(mean + reach))
 
 
 def _moments(logs: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[float, float | None, float]:
@@ -126,7 +126,7 @@ def compare_overlaps(
     base: np.ndarray[Any, np.dtype[np.int64]],
     candidate: np.ndarray[Any, np.dtype[np.int64]],
     alpha: float = ALPHA,
-) -> tuple[Estimate, float, float]:
+) -> tuple[Interval, float, float]:
     """Candidate's mean IoU less the base's, of the same scenes, (N, 2, C) each; chances as `larger_p` and `smaller_p`.
 
     Mean IoU is no mean over scenes, so the scatter of the difference is taken from leaving out one scene at a time: the
@@ -137,25 +137,25 @@ def compare_overlaps(
     left_out = left_out[np.isfinite(left_out)]
     count = len(left_out)
     if count < LEAST_PAIRS:
-        return Estimate(change, -1.0, 1.0), 1.0, 1.0
+        return Interval(change, -1.0, 1.0), 1.0, 1.0
     from scipy import stats
 
     error = (count - 1) / math.sqrt(count) * float(left_out.std(ddof=1))
     change, error = (0.0 if abs(value) < 1e-12 else value for value in (change, error))
     reach = float(stats.t.ppf(1 - alpha, count - 1)) * error
     larger = _tail(change, error, count - 1)
-    return Estimate(change, change - reach, change + reach), larger, 1 - larger if change else 1.0
+    return Interval(change, change - reach, change + reach), larger, 1 - larger if change else 1.0
 
 
-def difference(before: Sequence[float], after: Sequence[float], alpha: float = ALPHA) -> Estimate:
+def difference(before: Sequence[float], after: Sequence[float], alpha: float = ALPHA) -> Interval:
     """The relative change of positive values of two runs, unpaired, with Welch's interval of level 1 - 2 alpha."""
     logs = [np.log(np.asarray(side, np.float64)) for side in (before, after)]
     mean = float(logs[1].mean() - logs[0].mean())
     if min(map(len, logs)) < LEAST_PAIRS:
-        return Estimate(math.expm1(mean), -1.0, math.inf)
+        return Interval(math.expm1(mean), -1.0, math.inf)
     from scipy import stats
 
     if max(side.std() for side in logs) < 1e-12:
-        return Estimate(math.expm1(mean), math.expm1(mean), math.expm1(mean))
+        return Interval(math.expm1(mean), math.expm1(mean), math.expm1(mean))
     ends = stats.ttest_ind(logs[1], logs[0], equal_var=False).confidence_interval(1 - 2 * alpha)
-    return Estimate(math.expm1(mean), math.expm1(float(ends.low)), math.expm1(float(ends.high)))
+    return Interval(math.expm1(mean), math.expm1(float(ends.low)), math.expm1(float(ends.high)))

@@ -23,7 +23,7 @@ from nasvit_edge.benchmark.statistics import (
     ALPHA,
     LEAST_PAIRS,
     MIN_EFFECT,
-    Estimate,
+    Interval,
     compare_logs,
     estimate,
     false_discovery,
@@ -72,9 +72,9 @@ class Cell:
     artifact: Measured
     baseline: Measured | None
     metric: Metric
-    value: Estimate
-    base: Estimate | None = None
-    change: Estimate | None = None
+    value: Interval
+    base: Interval | None = None
+    change: Interval | None = None
     chance: float | None = None
     verdict: str | None = None
     reason: str = ""
@@ -202,7 +202,7 @@ def _draft(result: Result, artifact: Measured, metric: Metric, rule: Rule) -> _D
     return _Draft(cell, own["worse"], own["better"], own["smallest"])
 
 
-_Made = tuple[Estimate, dict[str, Any]]
+_Made = tuple[Interval, dict[str, Any]]
 
 
 def _of_rounds(artifact: Measured, base: Measured | None, metric: Metric, rule: Rule) -> _Made | None:
@@ -219,7 +219,7 @@ def _of_rounds(artifact: Measured, base: Measured | None, metric: Metric, rule: 
         return value, {}
     found = compare_logs(list(logs.values()), rule.alpha)
     others = by_round(base, metric)
-    change = Estimate(found.ratio.value - 1, found.ratio.low - 1, found.ratio.high - 1)
+    change = Interval(found.ratio.value - 1, found.ratio.low - 1, found.ratio.high - 1)
     return value, {
         "base": estimate([others[n] for n in logs], rule.alpha),
         "change": change,
@@ -235,14 +235,14 @@ def _of_file(artifact: Measured, base: Measured | None, metric: Metric, rule: Ru
     own, other = (_figure(side, metric.name) for side in (artifact, base))
     if own is None:
         return None
-    value = Estimate(own, own, own)
+    value = Interval(own, own, own)
     if other is None:
         return value, {}
     change = (own - other) / max(other, 1.0)
     smallest = 0.0 if metric.name == "fallback_ops" else rule.min_effect
     return value, {
-        "base": Estimate(other, other, other),
-        "change": Estimate(change, change, change),
+        "base": Interval(other, other, other),
+        "change": Interval(change, change, change),
         "worse": 0.0 if change > 0 else 1.0,
         "better": 0.0 if change < 0 else 1.0,
         "smallest": smallest,
@@ -261,13 +261,13 @@ def _accuracy(artifact: Measured, base: Measured | None, metric: Metric, rule: R
     own, other = artifact.accuracy, None if base is None else base.accuracy
     if own is None or own.metric != metric.name:
         return None
-    value = Estimate(own.value, own.value, own.value)
+    value = Interval(own.value, own.value, own.value)
     made = own.change(other, rule.alpha)
     if made is None or other is None:
         return value, {}
     change, larger, smaller = made
     return value, {
-        "base": Estimate(other.value, other.value, other.value),
+        "base": Interval(other.value, other.value, other.value),
         "change": change,
         "worse": smaller,
         "better": larger,
@@ -307,7 +307,7 @@ def _chance(value: float | None) -> float:
     return 1.0 if value is None else float(np.clip(value, 0.0, 1.0))
 
 
-def _listed(value: Estimate | None) -> list[float | None] | None:
+def _listed(value: Interval | None) -> list[float | None] | None:
     if value is None:
         return None
     return [v if math.isfinite(v) else None for v in (value.value, value.low, value.high)]

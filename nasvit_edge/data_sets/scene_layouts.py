@@ -36,7 +36,7 @@ _CITYSCAPES_MASKS = tuple(
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FolderPair:
     """A folder of images and the folder of their masks: files with the same path but for the ending."""
 
     name: str
@@ -52,9 +52,9 @@ class Part:
 class Layout:
     """A data set's parts; None where it has none."""
 
-    train: Part | None
-    validation: Part | None
-    test: Part | None
+    train: FolderPair | None
+    validation: FolderPair | None
+    test: FolderPair | None
     without_test: str = "it has no test masks"  # why `test` is None
 
 
@@ -81,7 +81,7 @@ def layout(data: str, space: SearchSpace) -> Layout:
     return found
 
 
-def pairs(part: Part) -> tuple[list[tuple[str, str]], str]:
+def pairs(part: FolderPair) -> tuple[list[tuple[str, str]], str]:
     """(image, mask) paths of a part, sorted, and what was left out.
 
     Raises:
@@ -142,13 +142,13 @@ def _is_folder(path: Path) -> bool:
 def _plain(root: Path, space: SearchSpace) -> Layout:
     coding = _plain_coding(space)
 
-    def part(split: str) -> Part | None:
+    def part(split: str) -> FolderPair | None:
         folder = child(root, SPLITS[split], "images")
         if folder is None:
             return None
         name = shown(f"{root.resolve().name} {folder.name}")
         images, masks = (child(folder, (kind,)) or folder / kind for kind in ("images", "masks"))
-        return Part(name, images, masks, coding)
+        return FolderPair(name, images, masks, coding)
 
     return Layout(part("train"), part("validation"), part("test"))
 
@@ -169,7 +169,7 @@ def _cityscapes(root: Path, images: Path, data: str, space: SearchSpace) -> Layo
     train_ids = replace(plain(_CITYSCAPES_CLASSES), meaning=meaning)
     whole = child(root, ("gtfine",)) or root / "gtFine"
 
-    def part(split: str) -> Part | None:
+    def part(split: str) -> FolderPair | None:
         own = child(images, SPLITS[split])
         if own is None:
             return None
@@ -179,7 +179,7 @@ def _cityscapes(root: Path, images: Path, data: str, space: SearchSpace) -> Layo
         coding = _plain_coding(space) if space.mask_values else coding
         ending = f"_gtFine_{kind}.png"
         name = f"cityscapes {shown(own.name)}"
-        return Part(name, own, masks, coding, ("_leftImg8bit.png",), ending, _CITYSCAPES_MASKS)
+        return FolderPair(name, own, masks, coding, ("_leftImg8bit.png",), ending, _CITYSCAPES_MASKS)
 
     return Layout(part("train"), part("validation"), None, "Cityscapes' test masks are not public")
 
@@ -191,11 +191,11 @@ def _ade20k(root: Path, images: Path, training: Path, data: str, space: SearchSp
     coding = _plain_coding(space) if space.mask_values else coding
     masks = child(root, ("annotations",)) or root / "annotations"
 
-    def part(folder: Path | None) -> Part | None:
+    def part(folder: Path | None) -> FolderPair | None:
         if folder is None:
             return None
         own = child(masks, (normal(folder.name).lower(),)) or masks / folder.name
-        return Part(f"ade20k {shown(folder.name)}", folder, own, coding)
+        return FolderPair(f"ade20k {shown(folder.name)}", folder, own, coding)
 
     return Layout(part(training), None, part(child(images, SPLITS["validation"])))
 

@@ -19,7 +19,7 @@ from nasvit_edge import digests
 from nasvit_edge.data_sets import scene_layouts
 from nasvit_edge.data_sets.decoding import Pixels, check_header, decode, fitted, orientation, turned
 from nasvit_edge.data_sets.masks import IGNORE, LABELS, Coding, Counts, decode_mask, histogram, mask_size
-from nasvit_edge.data_sets.scene_layouts import Layout, Part
+from nasvit_edge.data_sets.scene_layouts import FolderPair, Layout
 from nasvit_edge.data_sets.sets import Paths, prepare
 from nasvit_edge.errors import DataError
 from nasvit_edge.space import SearchSpace
@@ -251,13 +251,13 @@ def _held_out(data: str, count: int) -> tuple[list[int], list[int]]:
     return sorted(order[held:]), sorted(order[:held])
 
 
-def _read(part: Part, note: str = "") -> SceneSet:
+def _read(part: FolderPair, note: str = "") -> SceneSet:
     """All pairs of a part."""
     pairs, left_out = scene_layouts.pairs(part)
     return _of_files(part, pairs, note, left_out)
 
 
-def _of_files(part: Part, pairs: list[tuple[str, str]], note: str = "", left_out: str = "") -> SceneSet:
+def _of_files(part: FolderPair, pairs: list[tuple[str, str]], note: str = "", left_out: str = "") -> SceneSet:
     """These pairs of a part; sizes are compared."""
     sizes = np.array([_size(image, mask) for image, mask in pairs], np.int64)
     images, masks = (np.array([os.fsencode(path) for path in paths]) for paths in zip(*pairs, strict=True))

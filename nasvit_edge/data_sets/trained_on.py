@@ -36,7 +36,7 @@ _TOGETHER = 128
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class TrainingSet:
     """One set of images that trained.
 
     Attributes:
@@ -60,7 +60,7 @@ class Part:
 class TrainedOn:
     """All images that trained weights; `whole` is false where those before the last training are not known."""
 
-    parts: tuple[Part, ...] = ()
+    parts: tuple[TrainingSet, ...] = ()
     whole: bool = True
 
     def __len__(self) -> int:
@@ -102,13 +102,13 @@ def trained_on(images: Labelled, before: TrainedOn | None) -> TrainedOn:
     marks = _marks(images, kind, None)
     assert marks is not None
     size = images.stored_size if kind == PIXELS and isinstance(images, ImageSet) else None
-    own = Part(images.name, kind, np.unique(marks), size)
+    own = TrainingSet(images.name, kind, np.unique(marks), size)
     earlier = () if before is None else before.parts
     parts = (*(p for p in earlier if not _same(p, own)), own)
     return TrainedOn(parts, before is not None and before.whole)
 
 
-def _same(one: Part, other: Part) -> bool:
+def _same(one: TrainingSet, other: TrainingSet) -> bool:
     return one.kind == other.kind and np.array_equal(one.marks, other.marks)
 
 
@@ -247,13 +247,13 @@ def _unpacked(text: str, count: int) -> Marks:
     return marks.astype(np.uint32)
 
 
-def _part(value: Any) -> Part:
+def _part(value: Any) -> TrainingSet:
     name, kind, size, count = value["name"], value["kind"], value["size"], value["images"]
     if not isinstance(name, str) or kind not in (FILES, PIXELS) or not isinstance(value["digests"], str):
         raise ValueError("an entry of another kind")
     if type(count) is not int or not 0 <= count <= _MOST:
         raise ValueError(f"{str(count)[:20]!r} is no count")
-    return Part(name, kind, _unpacked(value["digests"], count), None if size is None else _size(size))
+    return TrainingSet(name, kind, _unpacked(value["digests"], count), None if size is None else _size(size))
 
 
 def _size(value: Sequence[Any]) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from nasvit_edge.export.arithmetic import Arithmetic
 from nasvit_edge.export.formats import Threshold
 from nasvit_edge.export.reproduction import Reproduction
 from nasvit_edge.export.sidecar import Checked, Scenes
-from nasvit_edge.paired import Estimate
+from nasvit_edge.paired import Interval
 
 GATE_ALPHA = 0.05  # chance of failing a file whose top-1 is lower by just what is allowed
 _LISTED = 4  # layers
@@ -41,7 +41,7 @@ class Check:
     real_images: int
     reference: str  # "supernet" where it was recomputed, "stored" where the weights are not here
     agreement: float | None = None
-    top1_change: Estimate | None = None
+    top1_change: Interval | None = None
     top1: float | None = None
     images: int = 0
     pixels: float | None = None

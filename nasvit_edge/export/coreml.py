@@ -21,7 +21,7 @@ import numpy as np
 from nasvit_edge import files
 from nasvit_edge.errors import ExportError, NasvitEdgeError, VerifyError, require
 from nasvit_edge.export import dense, mil, mil_reading
-from nasvit_edge.export.formats import Recipe
+from nasvit_edge.export.formats import Conversion
 from nasvit_edge.export.parity import in_batches
 from nasvit_edge.export.quiet import quiet
 
@@ -38,7 +38,7 @@ MAC_TOLERANCE = 0.02  # of a probability, or share of labels: engines accumulate
 _Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
-def convert(module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = None) -> dict[str, bytes]:
+def convert(module: nn.Module, shape: tuple[int, ...], recipe: Conversion | None = None) -> dict[str, bytes]:
     """The files of an ML program for a folded module that takes normalised images (B, 3, H, W).
 
     With labels in the recipe it takes a picture and is an image classifier, or a segmenter where the recipe has an
@@ -46,7 +46,7 @@ def convert(module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = N
     fp16 computes in half precision except in norms, which sum over all N * C values; w8 has 8-bit weights
     with a scale per output channel besides. The bytes depend on module and recipe alone.
     """
-    recipe = recipe or Recipe()
+    recipe = recipe or Conversion()
     if recipe.precision == "int8":
         raise ExportError(
             "Core ML can calibrate int8 activations only on a Mac; use --precision w8 (8-bit weights) here"
@@ -65,7 +65,7 @@ device_model = convert
 layers, placements = mil_reading.layers, mil_reading.placements
 
 
-def _converted(module: nn.Module, shape: tuple[int, ...], recipe: Recipe) -> Any:
+def _converted(module: nn.Module, shape: tuple[int, ...], recipe: Conversion) -> Any:
     tools = require("coremltools", "coreml")
     import torch
 
@@ -95,13 +95,13 @@ def _converted(module: nn.Module, shape: tuple[int, ...], recipe: Recipe) -> Any
         raise ExportError(f"coremltools cannot convert this module: {reason}") from error
 
 
-def _output(tools: Any, recipe: Recipe) -> Any:
+def _output(tools: Any, recipe: Conversion) -> Any:
     if recipe.output == dense.LABELS:
         return tools.TensorType(name=dense.LABELS, dtype=np.int32)
     return tools.TensorType(name="logits")
 
 
-def _on_pixels(module: nn.Module, recipe: Recipe) -> nn.Module:
+def _on_pixels(module: nn.Module, recipe: Conversion) -> nn.Module:
     """The module on RGB in [0, 1]; a classifier gives probabilities."""
     import torch
     from torch import nn

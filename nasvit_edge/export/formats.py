@@ -61,7 +61,7 @@ class Threshold(Strict, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class Conversion:
     """How a module is converted.
 
     Attributes:
@@ -86,10 +86,10 @@ class Recipe:
 class Converter(Protocol):
     """The module of a format; `tests/export/test_formats.py` holds every one to it."""
 
-    def convert(self, module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = None) -> Any:
+    def convert(self, module: nn.Module, shape: tuple[int, ...], recipe: Conversion | None = None) -> Any:
         """The content of an artifact of a folded module for inputs of `shape`, (B, 3, H, W)."""
 
-    def device_model(self, module: nn.Module, shape: tuple[int, ...], recipe: Recipe) -> Any:
+    def device_model(self, module: nn.Module, shape: tuple[int, ...], recipe: Conversion) -> Any:
         """The model alone, as a device is given it to be timed."""
 
     def write_metadata(self, model: Any, metadata: Mapping[str, str], /) -> Any:
@@ -115,11 +115,11 @@ class Chaining(Converter, Protocol):
     """A module whose models are put together of those of ops, since converting a whole subnet takes half a minute."""
 
     def chained(
-        self, models: Sequence[bytes], names: Sequence[str], sources: Sequence[int], recipe: Recipe
+        self, models: Sequence[bytes], names: Sequence[str], sources: Sequence[int], recipe: Conversion
     ) -> bytes:
         """One model of those of its ops."""
 
-    def resized(self, model: bytes, shape: tuple[int, ...], recipe: Recipe) -> bytes:
+    def resized(self, model: bytes, shape: tuple[int, ...], recipe: Conversion) -> bytes:
         """An op's model for another side."""
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from nasvit_edge import files
 from nasvit_edge.errors import VerifyError, require
 from nasvit_edge.export import onnx_reading
-from nasvit_edge.export.formats import Recipe, node_prefix
+from nasvit_edge.export.formats import Conversion, node_prefix
 from nasvit_edge.export.onnx_external import external_files
 from nasvit_edge.export.onnx_graph import Graph
 from nasvit_edge.export.parity import in_batches
@@ -31,7 +31,7 @@ _Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def convert(
-    module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = None, runtime: str = "onnxruntime"
+    module: nn.Module, shape: tuple[int, ...], recipe: Conversion | None = None, runtime: str = "onnxruntime"
 ) -> bytes:
     """An ONNX model (opset 17, IR version 8) of a folded module for inputs of `shape` (B, ...): `image` -> `logits`, both float32.
 
@@ -46,7 +46,7 @@ def convert(
     import torch
     from torch.fx.passes.shape_prop import ShapeProp
 
-    recipe = recipe or Recipe()
+    recipe = recipe or Conversion()
     traced = torch.fx.symbolic_trace(module)
     with torch.no_grad():
         ShapeProp(traced).propagate(torch.zeros(shape))
@@ -63,7 +63,7 @@ device_model = convert
 layers, placements = onnx_reading.layers, onnx_reading.placements
 
 
-def _quantised(model: bytes, batch: int, recipe: Recipe, runtime: str) -> bytes:
+def _quantised(model: bytes, batch: int, recipe: Conversion, runtime: str) -> bytes:
     """The model with QDQ pairs around convolutions and linear layers, but not those of `recipe.kept`."""
     onnx = require("onnx", "onnx")
     with quiet():

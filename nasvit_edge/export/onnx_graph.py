@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nasvit_edge.errors import ExportError
-from nasvit_edge.export.formats import Recipe
+from nasvit_edge.export.formats import Conversion
 
 if TYPE_CHECKING:
     import onnx
@@ -27,7 +27,7 @@ class Graph:
     """The ONNX graph being written as a recipe says; `values` maps a trace node to the name that holds it."""
 
     def __init__(
-        self, onnx: Any, traced: fx.GraphModule, recipe: Recipe, runtime: str = "onnxruntime"
+        self, onnx: Any, traced: fx.GraphModule, recipe: Conversion, runtime: str = "onnxruntime"
     ) -> None:
         self.onnx, self.traced, self.calls = onnx, traced, _CALLS | CALLS[runtime]
         self.half, self.weights_8bit = recipe.precision == "fp16", recipe.precision == "w8"

@@ -112,7 +112,7 @@ def reference(
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredReference:
     """What stands beside an artifact: batch-norm statistics, the supernet's answers, and the file's own."""
 
     statistics: Mapping[str, Tensor]
@@ -135,7 +135,7 @@ class Stored:
         return bytes(save(dict(self.statistics) | held))
 
 
-def read_stored(artifact: Artifact, space: SearchSpace, config: SubnetConfig) -> Stored:
+def read_stored(artifact: Artifact, space: SearchSpace, config: SubnetConfig) -> StoredReference:
     """What was stored when the artifact was exported.
 
     Raises:
@@ -162,7 +162,9 @@ def read_stored(artifact: Artifact, space: SearchSpace, config: SubnetConfig) ->
         )
     except (SafetensorError, KeyError, ValueError) as error:
         raise VerifyError(f"reference {str(path)!r} is damaged: {error}") from None
-    return Stored(tensors, Reference(inputs, real, logits, chosen, output), Outputs(own, own_chosen, plain))
+    return StoredReference(
+        tensors, Reference(inputs, real, logits, chosen, output), Outputs(own, own_chosen, plain)
+    )
 
 
 def _own_name(output: str) -> str:

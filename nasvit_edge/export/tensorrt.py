@@ -25,7 +25,7 @@ import numpy as np
 from nasvit_edge import files
 from nasvit_edge.errors import ExportError, MissingExtraError, VerifyError, require
 from nasvit_edge.export import onnx, onnx_reading
-from nasvit_edge.export.formats import Recipe
+from nasvit_edge.export.formats import Conversion
 from nasvit_edge.export.layers import Layer
 from nasvit_edge.export.nvidia_parser import collecting_logger
 from nasvit_edge.export.placement import Placement
@@ -42,7 +42,7 @@ CAPABILITIES = ("SM80", "SM86", "SM89", "SM120")  # Ampere, Ada and Blackwell GP
 _Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
-def convert(module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = None) -> dict[str, bytes]:
+def convert(module: nn.Module, shape: tuple[int, ...], recipe: Conversion | None = None) -> dict[str, bytes]:
     """The files of a folded module for images (B, 3, H, W), float32 at its borders in every precision."""
     model = onnx.convert(module, shape, recipe, RUNTIME)
     names = (*PROGRAMS, SEGMENT) if recipe and recipe.output else PROGRAMS
@@ -53,7 +53,7 @@ def convert(module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = N
         return tree
 
 
-def device_model(module: nn.Module, shape: tuple[int, ...], recipe: Recipe) -> bytes:
+def device_model(module: nn.Module, shape: tuple[int, ...], recipe: Conversion) -> bytes:
     """What a device is given: the typed ONNX model, from which it builds its engine."""
     return onnx.convert(module, shape, recipe, RUNTIME)
 

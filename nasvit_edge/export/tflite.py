@@ -19,7 +19,7 @@ import numpy as np
 from nasvit_edge import files
 from nasvit_edge.errors import ExportError, VerifyError, require
 from nasvit_edge.export import tflite_graph, tflite_reading
-from nasvit_edge.export.formats import Recipe, node_prefix
+from nasvit_edge.export.formats import Conversion, node_prefix
 from nasvit_edge.export.parity import in_batches
 from nasvit_edge.export.quiet import quiet
 
@@ -42,14 +42,14 @@ _LAST = "^(?!.*(Sequential|Segmenter)_wrapped/)"  # the output has no name of a 
 _CLASSIFIERS = ("classifier", "pixel_classifier")
 
 
-def convert(module: nn.Module, shape: tuple[int, ...], recipe: Recipe | None = None) -> bytes:
+def convert(module: nn.Module, shape: tuple[int, ...], recipe: Conversion | None = None) -> bytes:
     """A TFLite model of a folded module for inputs of `shape` (B, C, H, W) or (B, C), in PyTorch's order.
 
     The file's input is (B, H, W, C), float32 in every precision; its output is channels-last too where it has
     channels. fp16 stores weights in half precision, w8 in 8 bits; int8 quantises convolutions and linear
     layers with their inputs and outputs, but not those of `recipe.kept`.
     """
-    recipe = recipe or Recipe()
+    recipe = recipe or Conversion()
     with quiet():
         return at_precision(_float_model(_named(module), shape), shape[0], recipe)
 
@@ -58,13 +58,15 @@ device_model = convert
 layers, placements = tflite_reading.layers, tflite_reading.placements
 
 
-def chained(models: Sequence[bytes], names: Sequence[str], sources: Sequence[int], recipe: Recipe) -> bytes:
+def chained(
+    models: Sequence[bytes], names: Sequence[str], sources: Sequence[int], recipe: Conversion
+) -> bytes:
     """One model of those of its ops, in floating point, at the precision of the recipe."""
     with quiet():
         return at_precision(tflite_graph.chain(models, names, sources), 1, recipe)
 
 
-def resized(model: bytes, shape: tuple[int, ...], recipe: Recipe) -> bytes:
+def resized(model: bytes, shape: tuple[int, ...], recipe: Conversion) -> bytes:
     """An op's model, in floating point, for inputs of another `shape` (B, C, H, W), at the precision of the recipe."""
     batch, channels, height, width = shape
     with quiet():
@@ -113,7 +115,7 @@ def _segmenter(subnet: Subnet, *, labels: bool) -> nn.Module:
     return Segmenter(subnet.ops).eval()
 
 
-def at_precision(model: bytes, batch: int, recipe: Recipe) -> bytes:
+def at_precision(model: bytes, batch: int, recipe: Conversion) -> bytes:
     """A float32 model for `batch` images at the precision of the recipe."""
     if recipe.precision == "fp32":
         return model

@@ -25,7 +25,7 @@ from nasvit_edge.export import arithmetic, dense, parity, reproduction, scene_ch
 from nasvit_edge.export.arithmetic import Shares
 from nasvit_edge.export.artifact import Artifact, open_artifact, versions
 from nasvit_edge.export.checks import Check
-from nasvit_edge.export.references import Reference, Stored, read_stored, reference
+from nasvit_edge.export.references import Reference, StoredReference, read_stored, reference
 from nasvit_edge.export.reproduction import Outputs, Reproduction
 from nasvit_edge.export.sidecar import Scenes
 from nasvit_edge.hints import command
@@ -101,7 +101,9 @@ def verify(
     return replace(check, scenes=scenes, reproduction=_reproduced(artifact, stored, expected, given))
 
 
-def _reproduced(artifact: Artifact, stored: Stored, expected: Reference, given: Outputs) -> Reproduction:
+def _reproduced(
+    artifact: Artifact, stored: StoredReference, expected: Reference, given: Outputs
+) -> Reproduction:
     """What the file gives now against what it gave; plainly besides, on another processor or with other versions."""
     code, threshold = artifact.form.module(), artifact.form.thresholds[artifact.precision]
     same = artifact.sidecar is not None and artifact.sidecar.versions == versions()

@@ -19,8 +19,8 @@ from nasvit_edge.export import arithmetic, artifact, dense, sensitivity
 from nasvit_edge.export.advice import advice
 from nasvit_edge.export.artifact import describe, digest, reference_path, size_bytes, versions
 from nasvit_edge.export.checks import Check
-from nasvit_edge.export.formats import Content, Format, Recipe
-from nasvit_edge.export.references import Reference, Stored, reference
+from nasvit_edge.export.formats import Content, Conversion, Format
+from nasvit_edge.export.references import Reference, StoredReference, reference
 from nasvit_edge.export.reproduction import PLAIN_INPUTS, Outputs, needs_care
 from nasvit_edge.export.sidecar import Searched, Sidecar, sidecar_path
 
@@ -177,12 +177,12 @@ def _shortfall(check: Check) -> tuple[bool, bool, bool, float, float]:
     return (not check.passed, bool(check.doubts()), exact, check.top1_drop or 0.0, -(check.snr_db or 0.0))
 
 
-def _recipe(subnet: Subnet, options: Options, output: str) -> Recipe:
+def _recipe(subnet: Subnet, options: Options, output: str) -> Conversion:
     space = subnet.space
     calibration = options.calibration
     if options.precision == "int8" and calibration is None:
         raise ExportError("int8 needs images for the ranges of activations: add --calibrate DATA")
-    return Recipe(
+    return Conversion(
         precision=options.precision,
         dynamic_batch=options.batch is None,
         calibration=calibration if options.precision == "int8" else None,
@@ -193,7 +193,9 @@ def _recipe(subnet: Subnet, options: Options, output: str) -> Recipe:
     )
 
 
-def _attempt(subnet: Subnet, form: Format, recipe: Recipe, options: Options, expected: Reference) -> _Attempt:
+def _attempt(
+    subnet: Subnet, form: Format, recipe: Conversion, options: Options, expected: Reference
+) -> _Attempt:
     from nasvit_edge.model.subnet import PixelLabels, fold_for
 
     code = form.module()
@@ -255,7 +257,7 @@ def _save(
     kept: tuple[str, ...],
     trained_on: dict[str, Any] | None,
 ) -> None:
-    saved = Stored(stats, expected, attempt.own).to_bytes()
+    saved = StoredReference(stats, expected, attempt.own).to_bytes()
     sidecar = Sidecar(
         schema=2,
         format=form.name,

@@ -14,7 +14,7 @@ import numpy as np
 from nasvit_edge import files, records
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.searching.evaluation import Values
-from nasvit_edge.searching.evolution import Effort, State
+from nasvit_edge.searching.evolution import Effort, SearchState
 from nasvit_edge.searching.limits import SavedLimit
 from nasvit_edge.searching.saved import Setting
 from nasvit_edge.searching.search import Problem
@@ -43,7 +43,7 @@ class Keeper:
     def __init__(self, path: Path | None, key: str) -> None:
         self.path, self.key, self.last = path, key, time.monotonic()
 
-    def load(self) -> State | None:
+    def load(self) -> SearchState | None:
         """The state of the same search, interrupted; None where there is none, or the file is damaged."""
         if self.path is None or not self.path.is_file():
             return None
@@ -54,7 +54,7 @@ class Keeper:
         except (NasvitEdgeError, KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError):
             return None
 
-    def save(self, state: State) -> None:
+    def save(self, state: SearchState) -> None:
         """Write the state, where the last time is a while ago."""
         if self.path is None or time.monotonic() - self.last < _SECONDS:
             return
@@ -73,7 +73,7 @@ def _digest(described: Any) -> str:
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
-def _described(state: State) -> dict[str, Any]:
+def _described(state: SearchState) -> dict[str, Any]:
     return {
         "rng": state.rng.bit_generator.state,
         "rows": state.rows.tolist(),
@@ -92,7 +92,7 @@ def _numbers(values: Values) -> dict[str, Any]:
     return {name: values.tolist() for name, values in listed.items()}
 
 
-def _state(raw: dict[str, Any]) -> State:
+def _state(raw: dict[str, Any]) -> SearchState:
     rng = np.random.default_rng()
     rng.bit_generator.state = raw["rng"]
     rows = np.array(raw["rows"], np.int8)
@@ -101,7 +101,7 @@ def _state(raw: dict[str, Any]) -> State:
     values, kept_values = (_values(raw[name], tables) for name in ("values", "kept_values"))
     if len(values.accuracy) != len(rows) or len(kept_values.accuracy) != len(kept):
         raise ValueError("values of other rows")
-    return State(rng, rows, values, kept, kept_values, int(raw["generation"]), int(raw["evaluated"]))
+    return SearchState(rng, rows, values, kept, kept_values, int(raw["generation"]), int(raw["evaluated"]))
 
 
 def _values(raw: dict[str, Any], tables: int) -> Values:

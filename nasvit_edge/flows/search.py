@@ -27,7 +27,7 @@ from nasvit_edge.searching.accuracy import (
     quality_of,
 )
 from nasvit_edge.searching.baseline import same_macs
-from nasvit_edge.searching.evolution import MEASURED_EFFORT, Effort, State
+from nasvit_edge.searching.evolution import MEASURED_EFFORT, Effort, SearchState
 from nasvit_edge.searching.images import ImageAccuracy
 from nasvit_edge.searching.population import genes
 from nasvit_edge.searching.result import file_of, weights_digest
@@ -207,7 +207,7 @@ def run(
     if state is not None:
         note(f"continuing an interrupted search after generation {state.generation} of {effort.generations}")
 
-    def show(state: State) -> None:
+    def show(state: SearchState) -> None:
         keeper.save(state)
         found = len(state.kept) > 0
         best = f"best {state.kept_values.accuracy.max():.2%}" if found else "nothing within the limits yet"

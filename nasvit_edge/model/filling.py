@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nasvit_edge.errors import CheckpointError
-from nasvit_edge.model.finding import Stored, places
+from nasvit_edge.model.finding import StoredTensor, places
 from nasvit_edge.model.published import DECODER, published_names
 from nasvit_edge.model.supernet import Supernet, resize_positions
 from nasvit_edge.model.weights_file import Found, MisfitError, WeightsFile, find
@@ -52,7 +52,7 @@ def _filled(
     """`names`: our name -> published name."""
     state = supernet.state_dict()
 
-    def fits(own: str, entry: Stored) -> bool:
+    def fits(own: str, entry: StoredTensor) -> bool:
         return _fits(entry.shape, state[own].shape, own)
 
     try:

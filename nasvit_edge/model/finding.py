@@ -20,7 +20,7 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredTensor:
     """A tensor of a file that is not read yet.
 
     Attributes:
@@ -37,7 +37,7 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """A prefix, and what of a network stands under it.
 
     Attributes:
@@ -75,12 +75,12 @@ def plain(name: str) -> str:
 
 
 def places(
-    stored: Mapping[str, Stored],
+    stored: Mapping[str, StoredTensor],
     wanted: Mapping[str, str],
     *,
     ignored: Callable[[str], bool] = lambda name: False,
     strict: bool = True,
-) -> list[Place]:
+) -> list[Location]:
     """Every place in which at least one wanted key stands.
 
     Args:
@@ -100,13 +100,15 @@ def places(
             deeper = tuple(f"{other}." for other in large if other != prefix and other.startswith(begin))
             beside = _beside(stored, names.values(), begin, deeper)
             unknown = tuple(n for n in beside if not _allowed(n[len(begin) :], ignored))
-        made.append(Place(prefix, names, missing, unknown, twice.get(prefix), _is_averaged(begin, averages)))
+        made.append(
+            Location(prefix, names, missing, unknown, twice.get(prefix), _is_averaged(begin, averages))
+        )
     return made
 
 
 def best(
-    found: Sequence[Place], stored: Mapping[str, Stored], fits: Callable[[str, Stored], bool]
-) -> list[Place]:
+    found: Sequence[Location], stored: Mapping[str, StoredTensor], fits: Callable[[str, StoredTensor], bool]
+) -> list[Location]:
     """The whole places that are to be preferred: of the right shapes, then averaged; several where nothing decides.
 
     Args:
@@ -119,7 +121,7 @@ def best(
 
 
 def _matched(
-    stored: Mapping[str, Stored], wanted: Mapping[str, str]
+    stored: Mapping[str, StoredTensor], wanted: Mapping[str, str]
 ) -> tuple[dict[str, dict[str, str]], dict[str, tuple[str, str]]]:
     """Prefix -> name in the network -> name in the file, and prefix -> two names for one."""
     known = {plain(name): own for name, own in wanted.items()}
@@ -141,7 +143,7 @@ def _matched(
 
 
 def _beside(
-    stored: Mapping[str, Stored], taken: Collection[str], begin: str, deeper: tuple[str, ...]
+    stored: Mapping[str, StoredTensor], taken: Collection[str], begin: str, deeper: tuple[str, ...]
 ) -> Iterable[str]:
     """Names with the same prefix in the same dictionaries that are not taken, nor in a large place further in."""
     holders, known = {stored[name].holder for name in taken}, set(taken)
@@ -163,9 +165,9 @@ def _is_averaged(begin: str, averages: Collection[str]) -> bool:
     return any(w in _AVERAGED and before != "exp" for before, w in zip(["", *words], words, strict=False))
 
 
-def _distinct(found: Sequence[Place], stored: Mapping[str, Stored]) -> list[Place]:
+def _distinct(found: Sequence[Location], stored: Mapping[str, StoredTensor]) -> list[Location]:
     """Without places whose numbers are those of an earlier one."""
-    kept: dict[Hashable, Place] = {}
+    kept: dict[Hashable, Location] = {}
     for place in found:
         numbers = frozenset((own, stored[name].same) for own, name in place.names.items())
         kept.setdefault(numbers, place)

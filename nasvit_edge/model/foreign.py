@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from nasvit_edge.errors import CheckpointError
-from nasvit_edge.model.finding import Stored
+from nasvit_edge.model.finding import StoredTensor
 from nasvit_edge.model.inert import DTYPES, UNREAD, Inert, InertUnpickler, StorageRef, TensorRef, load
 
 PLAIN = "save plain floating point tensors (float32, float16, bfloat16) where they were made"
@@ -32,7 +32,7 @@ _LONGEST = 300  # characters of a name; a small file can describe any number of 
 _MOST, _MOST_VALUES = 500_000, 5_000_000  # tensors and dictionaries, and values of any kind
 
 
-def read_torch(stream: IO[bytes], where: str) -> tuple[dict[str, Stored], dict[str, str]]:
+def read_torch(stream: IO[bytes], where: str) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     """What `torch.save` wrote: its tensors by dotted name, to be read while the stream is open, and its top keys.
 
     Returns:
@@ -47,11 +47,11 @@ def read_torch(stream: IO[bytes], where: str) -> tuple[dict[str, Stored], dict[s
         raise ValueError("the file is cut short")
     state, numbers = _read_zip(stream) if zipped else _read_legacy(stream)
     numbers = lru_cache(maxsize=1)(numbers)  # many tensors can be parts of one storage
-    tensors: dict[str, Stored] = {}
+    tensors: dict[str, StoredTensor] = {}
     for holder, name, ref in _flat(state):
         if name in tensors:
             raise CheckpointError(f"weights {where!r}: two tensors are called {name!r}")
-        tensors[name] = Stored(
+        tensors[name] = StoredTensor(
             holder, _shape(ref.size), _same(ref), partial(_read, ref, numbers, name, where)
         )
     top = {key: _closed(value) for key, value in _items(state)}

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nasvit_edge import files
 from nasvit_edge.errors import CheckpointError
-from nasvit_edge.model.finding import Place, Stored, best, places, plain
+from nasvit_edge.model.finding import Location, StoredTensor, best, places, plain
 from nasvit_edge.model.foreign import PLAIN, read_torch
 
 TRAINED_ON = "trained_on"  # entry of safetensors' metadata, beside ours: too long to be read with it
@@ -50,7 +50,7 @@ class WeightsFile:
     """
 
     path: Path
-    tensors: Mapping[str, Stored]
+    tensors: Mapping[str, StoredTensor]
     metadata: Mapping[str, Any]
     top: Mapping[str, str]
     trained_on: str = ""
@@ -81,7 +81,7 @@ class WeightsFile:
 class Found:
     """Where the weights of a network stand, and what is to be told about the choice ("" for nothing)."""
 
-    place: Place
+    place: Location
     note: str
 
 
@@ -106,7 +106,7 @@ def weights_file(path: Path) -> Iterator[WeightsFile]:
 def find(
     file: WeightsFile,
     wanted: Sequence[Mapping[str, str]],
-    fits: Callable[[str, Stored], bool],
+    fits: Callable[[str, StoredTensor], bool],
     what: str,
     *,
     key: str | None = None,
@@ -130,7 +130,7 @@ def find(
         closed = "; save its state_dict() where it was made" if any(file.top.values()) else ""
         raise CheckpointError(f"weights {str(file.path)!r}: no tensors in it; {file.holds()}{closed}")
     found = [p for names in wanted for p in places(file.tensors, names, ignored=ignored, strict=strict)]
-    chosen: list[Place] = []
+    chosen: list[Location] = []
     if key is not None:
         found = _under(file, found, key)
         for nearest in ([p for p in found if p.prefix == key], [p for p in found if p.named(key)]):
@@ -148,13 +148,13 @@ def find(
     return Found(chosen[0], _note(file, chosen[0], found) if key is None else "")
 
 
-def _under(file: WeightsFile, found: list[Place], key: str) -> list[Place]:
+def _under(file: WeightsFile, found: list[Location], key: str) -> list[Location]:
     if key and not any(name == key or name.startswith(f"{key}.") for name in file.tensors):
         raise CheckpointError(f"weights {str(file.path)!r}: no tensors under {key!r}; {file.holds()}")
     return [place for place in found if place.within(key)]
 
 
-def _misfit(file: WeightsFile, found: Sequence[Place], what: str, key: str | None) -> str:
+def _misfit(file: WeightsFile, found: Sequence[Location], what: str, key: str | None) -> str:
     """Why nothing fits, by the place that comes nearest."""
     nearest = max(found, key=lambda place: len(place.names), default=None)
     where = "" if key is None else f" under {key!r}"
@@ -170,7 +170,7 @@ def _misfit(file: WeightsFile, found: Sequence[Place], what: str, key: str | Non
     return f"{line}, like most others{where}; {file.holds()}: --weights-key takes one"
 
 
-def _note(file: WeightsFile, place: Place, found: Sequence[Place]) -> str:
+def _note(file: WeightsFile, place: Location, found: Sequence[Location]) -> str:
     """What is taken, where that is not all there is."""
     others = [p for p in found if p.whole and _numbers(file, p) != _numbers(file, place)]
     partial_ones = [p for p in found if p.averaged and 0 < len(p.missing) < len(p.names)]
@@ -187,7 +187,7 @@ def _note(file: WeightsFile, place: Place, found: Sequence[Place]) -> str:
     return line
 
 
-def _equal(file: WeightsFile, one: Place, two: Place) -> bool:
+def _equal(file: WeightsFile, one: Location, two: Location) -> bool:
     """Whether two places hold the same numbers, as a copy would."""
     return all(
         torch.equal(file.tensors[name].read(), file.tensors[two.names[own]].read())
@@ -195,7 +195,7 @@ def _equal(file: WeightsFile, one: Place, two: Place) -> bool:
     )
 
 
-def _numbers(file: WeightsFile, place: Place) -> dict[str, object]:
+def _numbers(file: WeightsFile, place: Location) -> dict[str, object]:
     return {own: file.tensors[name].same for own, name in place.names.items()}
 
 
@@ -250,7 +250,9 @@ def _safetensors(path: Path) -> WeightsFile:
         file = _opened(path)
         metadata = file.metadata() or {}
         tensors = {
-            name: Stored("", tuple(file.get_slice(name).get_shape()), name, partial(_read, file, name, path))
+            name: StoredTensor(
+                "", tuple(file.get_slice(name).get_shape()), name, partial(_read, file, name, path)
+            )
             for name in file.keys()  # noqa: SIM118
         }
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nasvit_edge import files
-from nasvit_edge.export.formats import Content, Format, Recipe, format_for, node_prefix
+from nasvit_edge.export.formats import Content, Conversion, Format, format_for, node_prefix
 from nasvit_edge.ops import (
     Classifier,
     Labels,
@@ -208,16 +208,16 @@ class Models:
         kept = user_cache_path("nasvit-edge") / "models" / made_by.hexdigest()[:16]
         return kept / f"{graph}-{self.precision}{suffix}"
 
-    def _recipe(self, item: Item, shape: tuple[int, ...]) -> Recipe:
+    def _recipe(self, item: Item, shape: tuple[int, ...]) -> Conversion:
         """Ranges for int8 from the same kind of values that are timed."""
         output = _output(item, dense=self.space.is_dense)
         no_weights = item.id == EMPTY or isinstance(item.op, Labels)
         if no_weights and self.precision != "fp16":  # nothing to quantise
-            return Recipe(output=output)
+            return Conversion(output=output)
         if self.precision != "int8":
-            return Recipe(precision=self.precision, output=output)
+            return Conversion(precision=self.precision, output=output)
         values = np.random.default_rng(self.seed).normal(size=(4, *shape[1:])).astype(np.float32)
-        return Recipe(precision="int8", calibration=values, output=output)
+        return Conversion(precision="int8", calibration=values, output=output)
 
     def _module(self, item: Item) -> tuple[nn.Module, tuple[int, ...]]:
         import torch
@@ -237,7 +237,7 @@ class Models:
 
 
 def _output(item: Item, *, dense: bool) -> str:
-    """What a model gives, in the words of `Recipe`; empty where it is nothing of a segmenter's end."""
+    """What a model gives, in the words of `Conversion`; empty where it is nothing of a segmenter's end."""
     if isinstance(item.op, Labels) or (item.config is not None and dense):
         return "labels"
     return "logits" if isinstance(item.op, PixelClassifier) else ""

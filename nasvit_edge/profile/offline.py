@@ -54,7 +54,7 @@ class Bundle:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class BundledJob:
     """One job of a bundle, as `Session` would have asked it: `reading` is the canaries' before it."""
 
     item: Item
@@ -138,7 +138,7 @@ def items_of(space: SearchSpace, protocol: Protocol, choice: Choice) -> list[Ite
 
 def session_order(
     items: Sequence[Item], between: Sequence[Item], protocol: Protocol, seed: int
-) -> Iterator[Asked]:
+) -> Iterator[BundledJob]:
     """Visit after visit in random order, canaries at the ends and about every `canary_seconds`."""
     often = max(1, round(protocol.canary_seconds / (protocol.seconds + _AROUND_S)))
     reading = -1
@@ -148,10 +148,10 @@ def session_order(
         for index, item in enumerate(order):
             if index % often == 0:
                 reading += 1
-                yield from (Asked(canary, reading, reading) for canary in between)
-            yield Asked(item, visit, reading)
+                yield from (BundledJob(canary, reading, reading) for canary in between)
+            yield BundledJob(item, visit, reading)
         reading += 1
-        yield from (Asked(canary, reading, reading) for canary in between)
+        yield from (BundledJob(canary, reading, reading) for canary in between)
 
 
 def nonce(key: str, index: int) -> str:
@@ -171,7 +171,7 @@ def sealed(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _jobs(
-    asked: Sequence[Asked], made: Mapping[str, tuple[str, str]], plan: Mapping[str, Any]
+    asked: Sequence[BundledJob], made: Mapping[str, tuple[str, str]], plan: Mapping[str, Any]
 ) -> tuple[list[dict[str, Any]], dict[str, Path]]:
     """The jobs without their nonces, and the files that they need by hash."""
     contents: dict[str, Path] = {}

@@ -9,7 +9,7 @@ from nasvit_edge.profile.protocol import Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class ProfilePlan:
     """What is measured, and how; a journal of another plan is not continued."""
 
     device: str

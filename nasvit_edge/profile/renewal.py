@@ -19,7 +19,7 @@ from nasvit_edge.latency import LatencyTable, load_table
 from nasvit_edge.latency.file import Canaries, OpEntry, Renewed, SubnetEntry, TableFile, Validation
 from nasvit_edge.ops import all_ops, lower
 from nasvit_edge.profile.models import Item, subnet_id
-from nasvit_edge.profile.plan import Plan
+from nasvit_edge.profile.plan import ProfilePlan
 from nasvit_edge.profile.refit import refitted
 from nasvit_edge.profile.trust import other_machine, outdated
 from nasvit_edge.profile.validate import FEWEST
@@ -56,7 +56,7 @@ class Renewal:
             *(Item(subnet_id(config), config=config) for config in self.subnets),
         ]
 
-    def told(self, plan: Plan) -> str:
+    def told(self, plan: ProfilePlan) -> str:
         """A line on what is measured, what stays, and about how long it takes."""
         ops, count = len(all_ops(self.table.space)), len(self.keys) + len(self.subnets)
         minutes = count * plan.protocol.visits * (plan.protocol.seconds + AROUND_S) / 60
@@ -66,7 +66,7 @@ class Renewal:
             f"about {max(1, round(minutes))} min; {ops - len(self.keys)} stay (all again: --again)"
         )
 
-    def content(self, plan: Plan, found: Mapping[str, OpEntry], canaries: Canaries) -> TableFile:
+    def content(self, plan: ProfilePlan, found: Mapping[str, OpEntry], canaries: Canaries) -> TableFile:
         """The table's file with what was measured, by item id, in place of what it replaces."""
         file, space = self.table.file, self.table.space
         told = Renewed(
@@ -100,7 +100,7 @@ class Renewal:
         return replace(validation, subnets=kept) if len(kept) >= FEWEST else None
 
 
-def renewal(path: Path, space: SearchSpace, plan: Plan) -> Renewal | None:
+def renewal(path: Path, space: SearchSpace, plan: ProfilePlan) -> Renewal | None:
     """What of the table of this plan is to be measured again; None where that is all of it, or nothing at all.
 
     It is all where there is no table, or one of another machine, program, runtime's version, protocol or seed, or a sampled one.

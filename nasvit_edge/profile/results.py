@@ -20,7 +20,7 @@ from nasvit_edge.profile import canary, sampling
 from nasvit_edge.profile.journal import Entry, Journal, locked
 from nasvit_edge.profile.models import EMPTY, subnet_items
 from nasvit_edge.profile.offline import SCHEMA, nonce, sealed
-from nasvit_edge.profile.plan import Plan
+from nasvit_edge.profile.plan import ProfilePlan
 from nasvit_edge.profile.protocol import Protocol
 from nasvit_edge.profile.run import table_content
 from nasvit_edge.profile.summary import summaries
@@ -51,11 +51,11 @@ class _Waiting:
         key = self.state["uuid"]
         return {nonce(key, index): tuple(row) for index, row in enumerate(self.state["asked"])}
 
-    def plan(self, about: Description) -> Plan:
+    def plan(self, about: Description) -> ProfilePlan:
         """The table's plan, now that the device is known."""
         told = self.state["plan"] | {"protocol": self.protocol, "cores": tuple(self.state["plan"]["cores"])}
         version = about.runtimes.get(told["runtime"])
-        return Plan(**told, runtime_version=version, fingerprint=about.about)
+        return ProfilePlan(**told, runtime_version=version, fingerprint=about.about)
 
 
 def read_results(

@@ -27,7 +27,7 @@ from nasvit_edge.profile.canary import canaries
 from nasvit_edge.profile.code import code_digest
 from nasvit_edge.profile.journal import Journal, locked
 from nasvit_edge.profile.models import EMPTY, Item, Models, op_items, subnet_items
-from nasvit_edge.profile.plan import Plan
+from nasvit_edge.profile.plan import ProfilePlan
 from nasvit_edge.profile.protocol import load_protocol
 from nasvit_edge.profile.renewal import Renewal, renewal
 from nasvit_edge.profile.session import OnProgress, Session
@@ -156,9 +156,11 @@ def measure_table(
     return path
 
 
-def _plan(space: SearchSpace, device: Device, choice: Choice, runner: Runner, about: Description) -> Plan:
+def _plan(
+    space: SearchSpace, device: Device, choice: Choice, runner: Runner, about: Description
+) -> ProfilePlan:
     runtime, threads, precision = prepare(device, choice)
-    return Plan(
+    return ProfilePlan(
         device=choice.name or device.name,
         runtime=runtime,
         runtime_version=about.runtimes.get(runtime),
@@ -176,7 +178,7 @@ def _plan(space: SearchSpace, device: Device, choice: Choice, runner: Runner, ab
 
 def _content(
     space: SearchSpace,
-    plan: Plan,
+    plan: ProfilePlan,
     session: Session,
     sample: Sample | None,
     renewing: Renewal | None,
@@ -202,7 +204,7 @@ def _about(runner: Runner, note: Note) -> Description:
 
 def _session(
     space: SearchSpace,
-    plan: Plan,
+    plan: ProfilePlan,
     models: Models,
     journal: Journal,
     runner: Runner,
@@ -223,7 +225,7 @@ def _session(
 
 
 def _measure(
-    space: SearchSpace, plan: Plan, session: Session, sample: Sample | None, note: Note
+    space: SearchSpace, plan: ProfilePlan, session: Session, sample: Sample | None, note: Note
 ) -> Sampling | None:
     """Measure everything, or as much as a sample needs; returns what the table says of the sample."""
     whole = [Item(EMPTY), *subnet_items(space, plan.protocol.subnets, plan.seed)]
@@ -262,7 +264,9 @@ def _medians(ops: Any, found: Mapping[str, OpEntry]) -> dict[str, float]:
     return {op.key(): found[op.key()].median_ms for op in ops if op.key() in found}
 
 
-def table_content(space: SearchSpace, plan: Plan, journal: Journal, sampled: Sampling | None) -> TableFile:
+def table_content(
+    space: SearchSpace, plan: ProfilePlan, journal: Journal, sampled: Sampling | None
+) -> TableFile:
     """What the file of a table says, from a journal that holds all that was to be measured."""
     found = summaries(journal.entries, plan.protocol)
     ops = all_ops(space)

@@ -12,7 +12,7 @@ from nasvit_edge.benchmark.accuracy import Accuracy
 from nasvit_edge.benchmark.metrics import METRICS, by_round
 from nasvit_edge.benchmark.report import Report
 from nasvit_edge.benchmark.result import Measured, Result
-from nasvit_edge.benchmark.statistics import Estimate, estimate
+from nasvit_edge.benchmark.statistics import Interval, estimate
 from nasvit_edge.benchmark.verdicts import MIN_POINTS, VERDICTS, Cell, invalid
 from nasvit_edge.errors import require
 from nasvit_edge.report.figures import ACCURACIES, change_text
@@ -187,7 +187,7 @@ def _files(result: Result) -> Iterator[tuple[Measured, str]]:
             yield artifact, "baseline"
 
 
-def measured_ms(result: Result, artifact: Measured, alpha: float) -> Estimate | None:
+def measured_ms(result: Result, artifact: Measured, alpha: float) -> Interval | None:
     """The median latency; None where the measurement does not hold."""
     values = list(by_round(artifact, METRICS["latency_p50"]).values())
     return estimate(values, alpha) if values and not invalid(result, artifact) else None

@@ -12,7 +12,7 @@ from typing import Any
 
 from nasvit_edge.benchmark.metrics import Metric
 from nasvit_edge.benchmark.report import Report
-from nasvit_edge.benchmark.statistics import Estimate
+from nasvit_edge.benchmark.statistics import Interval
 from nasvit_edge.benchmark.verdicts import Cell
 from nasvit_edge.report.figures import change_text
 from nasvit_edge.report.labels import Group, grouped, plain
@@ -74,11 +74,11 @@ def _entry(group: Group, cell: Cell) -> dict[str, Any]:
     return found | ({"range": f"± {reach:.3g}"} if _bounded(value) else {})
 
 
-def _smaller_is_better(cell: Cell) -> tuple[str, str, Estimate]:
+def _smaller_is_better(cell: Cell) -> tuple[str, str, Interval]:
     value = cell.value
     if cell.metric.is_accuracy:
         ends = (100 * (1 - end) for end in (value.value, value.high, value.low))
-        return f"{cell.metric.name}_error", "%", Estimate(*(float(f"{end:.9g}") for end in ends))
+        return f"{cell.metric.name}_error", "%", Interval(*(float(f"{end:.9g}") for end in ends))
     return cell.metric.name, cell.metric.unit, _rounded(cell.metric, value, 1.0)
 
 
@@ -99,12 +99,12 @@ def _metric(cell: Cell) -> dict[str, float]:
     return {"value": value.value} | ends
 
 
-def _bounded(value: Estimate) -> bool:
+def _bounded(value: Interval) -> bool:
     return math.isfinite(value.low) and math.isfinite(value.high) and value.low < value.high
 
 
-def _rounded(metric: Metric, value: Estimate, factor: float) -> Estimate:
+def _rounded(metric: Metric, value: Interval, factor: float) -> Interval:
     """Digits beyond the ninth are noise; a file's size is exact."""
     if metric.of_round is None:
         return value
-    return Estimate(*(float(f"{factor * end:.9g}") for end in (value.value, value.low, value.high)))
+    return Interval(*(float(f"{factor * end:.9g}") for end in (value.value, value.low, value.high)))

@@ -6,14 +6,14 @@ import math
 
 from nasvit_edge.benchmark.budgets import DROPS, Budget, Outcome
 from nasvit_edge.benchmark.metrics import METRICS, Metric
-from nasvit_edge.benchmark.statistics import Estimate
+from nasvit_edge.benchmark.statistics import Interval
 from nasvit_edge.benchmark.verdicts import Cell
 from nasvit_edge.units import show_bytes, show_ms
 
 ACCURACIES = {"top1": "top-1", "mean_iou": "mean IoU"}  # metric -> as tables and charts call it
 
 
-def value_text(metric: Metric, value: Estimate, *, interval: bool = True) -> str:
+def value_text(metric: Metric, value: Interval, *, interval: bool = True) -> str:
     """A figure with its unit, and its interval where it has one."""
     text = one(metric, value.value)
     if not interval or value.low == value.high:
@@ -48,7 +48,7 @@ def change_text(cell: Cell, *, interval: bool = True) -> str:
     return f"{text} ({100 * change.low:+.1f} .. {100 * change.high:+.1f})"
 
 
-def percent(change: Estimate) -> str:
+def percent(change: Interval) -> str:
     """A relative change with its interval."""
     text = f"{100 * change.value:+.1f} %"
     if change.low == change.high or not (math.isfinite(change.low) and math.isfinite(change.high)):

@@ -24,7 +24,7 @@ from xml.etree import ElementTree
 from nasvit_edge.benchmark.budgets import Outcome
 from nasvit_edge.benchmark.report import Report
 from nasvit_edge.benchmark.result import Result
-from nasvit_edge.benchmark.statistics import Estimate
+from nasvit_edge.benchmark.statistics import Interval
 from nasvit_edge.benchmark.verdicts import Cell
 from nasvit_edge.report.figures import change_text, limit_text, outcome_text, value_text
 from nasvit_edge.report.labels import Group, grouped, plain
@@ -153,7 +153,7 @@ def _cell_properties(cell: Cell) -> _Properties:
     return found
 
 
-def _estimate(name: str, value: Estimate | None) -> _Properties:
+def _estimate(name: str, value: Interval | None) -> _Properties:
     """As `value`, `low`, `high`, or `base`, `base_low`, ...; ends that are unknown are left out."""
     if value is None:
         return {}

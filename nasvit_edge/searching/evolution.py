@@ -36,7 +36,7 @@ MEASURED_EFFORT = Effort(population=20, generations=6)  # where an accuracy take
 
 
 @dataclass(slots=True)
-class State:
+class SearchState:
     """A search between two generations: all it takes to go on as if nothing had happened."""
 
     rng: np.random.Generator
@@ -56,9 +56,9 @@ def evolve(
     *,
     with_size: bool = False,
     seeds: Rows | None = None,
-    state: State | None = None,
-    on_generation: Callable[[State], None] = lambda state: None,
-) -> State:
+    state: SearchState | None = None,
+    on_generation: Callable[[SearchState], None] = lambda state: None,
+) -> SearchState:
     """Run the generations that are left of a search.
 
     Args:
@@ -67,7 +67,7 @@ def evolve(
         state: an earlier search, to be continued.
         on_generation: called after each.
     """
-    run = _Run(evaluator, limits, effort, with_size)
+    run = _Fixed(evaluator, limits, effort, with_size)
     if state is None:
         state = run.begin(np.random.default_rng(seed), seeds)
         on_generation(state)
@@ -81,7 +81,7 @@ def evolve(
     return state
 
 
-class _Run:
+class _Fixed:
     """What does not change during a search."""
 
     def __init__(
@@ -92,16 +92,16 @@ class _Run:
         free = sum(len(choices) > 1 for choices in self.genes.allowed)
         self.chance = effort.mutation / max(free, 1)
 
-    def begin(self, rng: np.random.Generator, seeds: Rows | None) -> State:
+    def begin(self, rng: np.random.Generator, seeds: Rows | None) -> SearchState:
         first = [self.genes.extremes(), self.genes.random(rng, self.effort.population)]
         rows = self._unique(np.concatenate([*([] if seeds is None else [seeds]), *first]))
         rows = rows[: max(self.effort.population, 2)]
         values = self.evaluator(rows)
-        state = State(rng, rows, values, rows[:0], values[np.zeros(0, np.intp)], evaluated=len(rows))
+        state = SearchState(rng, rows, values, rows[:0], values[np.zeros(0, np.intp)], evaluated=len(rows))
         self._keep(state, rows, values)
         return state
 
-    def step(self, state: State) -> None:
+    def step(self, state: SearchState) -> None:
         """One generation: children of the better ones, then the best of both."""
         rank, crowd = self._order(state.values)
         children = self._new(state, self._children(state, rank, crowd))
@@ -113,7 +113,7 @@ class _Run:
             self._select(state, rows, Values.joined([state.values, values]))
         state.generation += 1
 
-    def polish(self, state: State) -> None:
+    def polish(self, state: SearchState) -> None:
         """Look at the neighbours of what is kept until none joins it."""
         looked = np.zeros(0, np.uint64)
         for _ in range(_ROUNDS):
@@ -131,21 +131,21 @@ class _Run:
         columns = [values.latency_ms[:, 0], -values.accuracy]
         return np.stack([*columns, values.bytes] if self.with_size else columns, 1)
 
-    def _children(self, state: State, rank: Any, crowd: Floats) -> Rows:
+    def _children(self, state: SearchState, rank: Any, crowd: Floats) -> Rows:
         count = self.effort.population
         mothers, fathers = (self._winners(state, rank, crowd, count) for _ in range(2))
         mixed = state.rng.random(mothers.shape) < 0.5
         crossed = state.rng.random((count, 1)) < self.effort.crossover
         return self.genes.mutated(state.rng, np.where(mixed & crossed, fathers, mothers), self.chance)
 
-    def _winners(self, state: State, rank: Any, crowd: Floats, count: int) -> Rows:
+    def _winners(self, state: SearchState, rank: Any, crowd: Floats, count: int) -> Rows:
         """Of two drawn at random the better one, `count` times."""
         a, b = state.rng.integers(len(state.rows), size=(2, count))
         better = (rank[b] < rank[a]) | ((rank[b] == rank[a]) & (crowd[b] > crowd[a]))
         found: Rows = state.rows[np.where(better, b, a)]
         return found
 
-    def _new(self, state: State, rows: Rows) -> Rows:
+    def _new(self, state: SearchState, rows: Rows) -> Rows:
         """`rows` without duplicates and without what the population holds."""
         rows = self._unique(rows)
         return rows[~np.isin(self.genes.keys(rows), self.genes.keys(state.rows))]
@@ -164,12 +164,12 @@ class _Run:
         rank[~inside] = behind + (rank[inside].max() + 1 if inside.any() else 0)
         return rank, crowding(costs, rank)
 
-    def _select(self, state: State, rows: Rows, values: Values) -> None:
+    def _select(self, state: SearchState, rows: Rows, values: Values) -> None:
         rank, crowd = self._order(values)
         best = np.lexsort([-crowd, rank])[: self.effort.population]
         state.rows, state.values = rows[best], values[best]
 
-    def _keep(self, state: State, rows: Rows, values: Values) -> None:
+    def _keep(self, state: SearchState, rows: Rows, values: Values) -> None:
         """Add to the fronts of all that was seen, one a resolution.
 
         The step from one resolution to the next is a large one: the best of the next is no neighbour of what is good here.

@@ -164,7 +164,7 @@ def _solved(
     costs = [_costs(evaluator, place, columns) for place in evaluator.places]
     resolutions, found = evaluator.genes.allowed[0], []
     for done, resolution in enumerate(resolutions.tolist()):
-        run = _Run(evaluator, columns, [c[resolution] for c in costs], work)
+        run = _AtResolution(evaluator, columns, [c[resolution] for c in costs], work)
         found.append(run.solved(resolution))
         on_progress(done + 1, len(resolutions), "exact front")
     return np.concatenate(found)
@@ -182,7 +182,7 @@ def _costs(evaluator: Evaluator, place: Place, columns: Sequence[_Column]) -> Fl
     return np.stack(made, 1).reshape(*place.shape, len(columns))
 
 
-class _Run:
+class _AtResolution:
     """The ways at one resolution. `costs`: for each place (choices of its other genes ..., columns)."""
 
     def __init__(

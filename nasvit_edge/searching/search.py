@@ -15,7 +15,7 @@ import numpy as np
 from nasvit_edge.latency import LatencyTable, Prediction, check_choice
 from nasvit_edge.records import Figure, Record
 from nasvit_edge.searching.evaluation import Evaluator, Floats, Values
-from nasvit_edge.searching.evolution import MEASURED_EFFORT, Effort, State, evolve
+from nasvit_edge.searching.evolution import MEASURED_EFFORT, Effort, SearchState, evolve
 from nasvit_edge.searching.exact import LITTLE_WORK, MOST_WORK, ExactError, exact_front, smallest
 from nasvit_edge.searching.infeasible import check_reachable, nothing_found
 from nasvit_edge.searching.limits import Limit, Quantity, violation
@@ -143,7 +143,7 @@ def search(
     own = [] if latency_ms is None else [Limit.latency(latency_ms)]
     problem = Problem(space=space, tables=tables, accuracy=accuracy, limits=(*own, *limits))
 
-    def show(state: State) -> None:
+    def show(state: SearchState) -> None:
         best = float(state.kept_values.accuracy.max()) if len(state.kept) else 0.0
         on_progress(state.generation, (effort or Effort()).generations, best)
 
@@ -156,8 +156,8 @@ def solve(
     *,
     method: str = "evolutionary",
     effort: Effort | None = None,
-    state: State | None = None,
-    on_generation: Callable[[State], None] = lambda state: None,
+    state: SearchState | None = None,
+    on_generation: Callable[[SearchState], None] = lambda state: None,
 ) -> SearchResult:
     """Solve a problem; `state`: an interrupted search to be continued.
 

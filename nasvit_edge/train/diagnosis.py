@@ -23,14 +23,14 @@ class DivergedError(TrainingError):
     """A run whose loss or gradients are of no use any more."""
 
 
-class Checkpoints(Protocol):
+class KeptStates(Protocol):
     """What is kept of a run."""
 
     def paths(self) -> list[Path]:
         """The newest first."""
 
 
-class Run(Protocol):
+class WatchedRun(Protocol):
     """What a watch knows of a run."""
 
     space: SearchSpace
@@ -43,7 +43,7 @@ class Run(Protocol):
         """What is trained."""
 
     @property
-    def checkpoints(self) -> Checkpoints:
+    def checkpoints(self) -> KeptStates:
         """Of this run."""
 
     def rate(self) -> float:
@@ -57,7 +57,7 @@ class Watch:
     above 1.5 times that of guessing (the logarithm of the number of classes), once the warm-up is over.
     """
 
-    def __init__(self, trainer: Run) -> None:
+    def __init__(self, trainer: WatchedRun) -> None:
         self.trainer = trainer
         self.guessing = math.log(max(2, trainer.space.classes))
         self.smoothed = self.guessing

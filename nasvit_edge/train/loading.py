@@ -20,7 +20,7 @@ from nasvit_edge.errors import DataError, NasvitEdgeError
 from nasvit_edge.space import SearchSpace
 from nasvit_edge.train import shared_memory
 from nasvit_edge.train.augment import Augmenter, Draws
-from nasvit_edge.train.making import Batch, Beside, Failure, Keys, Workers
+from nasvit_edge.train.making import Batch, Beside, Keys, WorkerError, Workers
 from nasvit_edge.train.recipe import Augment
 from nasvit_edge.train.stopping import Leave
 from nasvit_edge.units import show_seconds
@@ -101,7 +101,7 @@ class Steps:
         started = time.perf_counter()
         try:
             item = self._awaited(making, step, patience)
-            if isinstance(item, Failure):
+            if isinstance(item, WorkerError):
                 raise DataError(item.text)
         except BaseException:
             self.close()
@@ -109,7 +109,7 @@ class Steps:
         self.waited_s += time.perf_counter() - started
         return item
 
-    def _awaited(self, making: Workers | Beside, step: int, patience: Patience) -> Batch | Failure:
+    def _awaited(self, making: Workers | Beside, step: int, patience: Patience) -> Batch | WorkerError:
         started, leave = time.monotonic(), Leave(patience.stop, patience.after_stop_s)
         while (item := making.take()) is None:
             leave.check()
@@ -118,7 +118,7 @@ class Steps:
                     f"images {self._slices.name!r}: no batch for step {step + 1} in {show_seconds(spent)}: "
                     f"where they are read from does not answer; {patience.advice}"
                 )
-        assert isinstance(item, Batch | Failure)
+        assert isinstance(item, Batch | WorkerError)
         return item
 
     def close(self) -> None:
@@ -134,7 +134,7 @@ class Steps:
         self.close()
 
 
-class Slices(Dataset[Batch | Failure]):
+class Slices(Dataset[Batch | WorkerError]):
     """A data set whose item (step, slice) is a whole batch, which a child makes: a function of the seed and the item."""
 
     def __init__(self, name: str, images: int, batch_size: int, slices: int, seed: int) -> None:
@@ -152,15 +152,15 @@ class Slices(Dataset[Batch | Failure]):
         self.count, self.steps = images, images // whole
         self._order = (-1, np.empty(0, np.int64))  # of the epoch that was asked for last
 
-    def __getitem__(self, key: tuple[int, int]) -> Batch | Failure:
+    def __getitem__(self, key: tuple[int, int]) -> Batch | WorkerError:
         try:
             return self.made(*key)
         except NasvitEdgeError as error:
-            return Failure(str(error))
+            return WorkerError(str(error))
         except (MemoryError, RuntimeError) as error:  # the latter is torch's word for it too
             if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
                 raise
-            return Failure(
+            return WorkerError(
                 f"images {self.name!r}: memory ran out while a batch was made; use fewer --workers"
             )
 

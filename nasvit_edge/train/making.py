@@ -39,7 +39,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class WorkerError:
     """A user's error on its way out of a worker, which would add its traceback to an exception."""
 
     text: str
@@ -168,7 +168,7 @@ def _shared(item: Any) -> Any:
             tensor.share_memory_()  # type: ignore[no-untyped-call]
     except RuntimeError as error:
         reason = (str(error).splitlines() or [""])[0][:160]
-        return Failure(
+        return WorkerError(
             f"a batch of {item.nbytes} bytes found no room in shared memory ({reason}): "
             f"{shared_memory.ways_out(item.nbytes)}"
         )

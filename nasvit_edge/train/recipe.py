@@ -46,7 +46,7 @@ class Augment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scenes:
+class SceneCrops:
     """How crops of scenes are made, for spaces that label pixels; `[augment]` is for images with one label."""
 
     height: int = _within(0, 8192, 0)  # of a crop in pixels; 0: the space's largest
@@ -142,7 +142,7 @@ class Recipe:
     merge: Merge = field(default_factory=Merge)
     optimizer: Optimizer = field(default_factory=Optimizer)
     augment: Augment = field(default_factory=Augment)
-    scenes: Scenes = field(default_factory=Scenes)
+    scenes: SceneCrops = field(default_factory=SceneCrops)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON; the inverse of `parse_recipe`."""

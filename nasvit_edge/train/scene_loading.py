@@ -21,7 +21,7 @@ from nasvit_edge.errors import require
 from nasvit_edge.space import SearchSpace
 from nasvit_edge.train.loading import IMAGES, Slices, Steps
 from nasvit_edge.train.making import Batch
-from nasvit_edge.train.recipe import Scenes
+from nasvit_edge.train.recipe import SceneCrops
 
 _TRIES = 10  # crops that are drawn for one that has enough labels
 _GREY = (0.2989, 0.587, 0.114)  # of red, green, blue: ITU-R BT.601, as torchvision has it
@@ -34,7 +34,7 @@ class SceneLoader(Steps):
     def __init__(
         self,
         scenes: SceneSet,
-        augment: Scenes,
+        augment: SceneCrops,
         space: SearchSpace,
         *,
         size: tuple[int, int],
@@ -73,7 +73,7 @@ class _SceneSlices(Slices):
 
     def made(self, step: int, index: int) -> Batch:
         part = self.part(index)
-        draws = Draws.make(self.batch_size * self.slices, self.rng(IMAGES, step), part)
+        draws = CropDraws.make(self.batch_size * self.slices, self.rng(IMAGES, step), part)
         images, masks = [], []
         for place, chosen in enumerate(self.chosen(step, part)):
             image, mask = self.cropper(*self.scenes.pair(int(chosen)), draws.of(place))
@@ -84,7 +84,7 @@ class _SceneSlices(Slices):
 
 
 @dataclass(frozen=True, slots=True)
-class Draws:
+class CropDraws:
     """Uniform numbers in [0, 1) for each of B crops."""
 
     windows: _Floats  # (B, T, 3) scale, top, left
@@ -92,10 +92,10 @@ class Draws:
     colours: _Floats  # (B, 3) brightness, contrast, saturation
 
     @staticmethod
-    def make(count: int, rng: np.random.Generator, part: slice) -> Draws:
+    def make(count: int, rng: np.random.Generator, part: slice) -> CropDraws:
         """Draw for `count` crops and keep those of `part`: a share of a batch draws as the whole does."""
         drawn = rng.random((count, _TRIES, 3)), rng.random(count), rng.random((count, 3))
-        return Draws(*(numbers[part] for numbers in drawn))
+        return CropDraws(*(numbers[part] for numbers in drawn))
 
     def of(self, place: int) -> tuple[_Floats, float, _Floats]:
         """The numbers of one crop: windows (T, 3), flip, colours (3,)."""
@@ -124,7 +124,7 @@ class Span:
 class Cropper:
     """A pair to a crop of it; a function of the draws alone."""
 
-    def __init__(self, augment: Scenes, space: SearchSpace, size: tuple[int, int]) -> None:
+    def __init__(self, augment: SceneCrops, space: SearchSpace, size: tuple[int, int]) -> None:
         """`size`: height and width (h, w) of the crops, in pixels."""
         self.augment, self.size = augment, size
         self.whole = space.input_size(max(space.resolutions))  # what scale 1 is

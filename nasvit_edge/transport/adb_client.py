@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nasvit_edge.errors import DeviceError
-from nasvit_edge.transport.outputs.android import Listed, listed
+from nasvit_edge.transport.outputs.android import ListedDevice, listed
 from nasvit_edge.transport.ways import Note
 
 _SETTLE_S = 4.0  # a device that was just found may say `offline` or `authorizing` for so long
@@ -146,7 +146,7 @@ class Adb:
         except (AwayError, HungError):
             return False
 
-    def _listed(self, wanted: str, reconnect: bool = False) -> list[Listed]:
+    def _listed(self, wanted: str, reconnect: bool = False) -> list[ListedDevice]:
         """Devices; one that is wanted by ADDRESS:PORT is connected first."""
         found = listed(self._adb("devices")[1])
         here = _those(found, wanted) if wanted else found
@@ -199,11 +199,11 @@ class Adb:
         return done.returncode, output
 
 
-def _those(found: Sequence[Listed], wanted: str) -> list[Listed]:
+def _those(found: Sequence[ListedDevice], wanted: str) -> list[ListedDevice]:
     return [one for one in found if not wanted or one.serial == wanted]
 
 
-def _problem(found: Sequence[Listed], wanted: str) -> tuple[DeviceError, str] | None:
+def _problem(found: Sequence[ListedDevice], wanted: str) -> tuple[DeviceError, str] | None:
     """Why there is no one device to use, with its state; None where there is."""
     those = _those(found, wanted)
     there = ", ".join(f"{one.serial} ({one.state})" for one in found)

@@ -30,7 +30,7 @@ _REFUSED = re.compile(r"not found|Unknown|Invalid|Error|Exception|not support|us
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class PhoneState:
     """What may change from one measurement to the next; None where the device does not say."""
 
     clocks: dict[int, int]
@@ -79,9 +79,9 @@ def state_script(mark: str, when: str) -> str:
     return "\n".join([*lines, f'echo; echo "{mark} {when} done"'])
 
 
-def state_of(parts: dict[str, str], when: str) -> State:
+def state_of(parts: dict[str, str], when: str) -> PhoneState:
     """The state in an output that was divided by `sections`."""
-    return State(
+    return PhoneState(
         clocks=android.clocks_mhz(parts.get(f"{when} clocks", "")),
         thermal=android.thermal(parts.get(f"{when} thermal", "")),
         battery=android.battery(parts.get(f"{when} battery", "")),
@@ -151,12 +151,12 @@ class Phone:
         ranked = sorted(self.fastest_mhz, key=lambda core: (self.fastest_mhz[core], core))
         return tuple(sorted(ranked[-threads:]))
 
-    def state(self) -> State:
+    def state(self) -> PhoneState:
         """As it is now."""
         _, output = self.adb.shell(state_script(self.adb.mark, "now"))
         return state_of(android.sections(output, self.adb.mark), "now")
 
-    def conditions(self, state: State) -> dict[str, Any]:
+    def conditions(self, state: PhoneState) -> dict[str, Any]:
         """What may differ the next time."""
         status = state.thermal.status
         found = {
@@ -173,7 +173,7 @@ class Phone:
         }
         return {key: value for key, value in found.items() if value is not None}
 
-    def cool(self) -> State:
+    def cool(self) -> PhoneState:
         """Wait until Android says that it does not throttle.
 
         Raises:

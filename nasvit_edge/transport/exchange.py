@@ -30,7 +30,7 @@ class Conflict(Exception):  # noqa: N818 - an answer of the protocol
 
 
 @dataclass(slots=True)
-class Asked:
+class PostedJob:
     """One job: `nonce` is new whenever a session begins, so that answers to an earlier one do not count."""
 
     request: Message
@@ -53,7 +53,7 @@ class Exchange:
     description: Description | None = None
     session: str = ""
     install: str = ""
-    asked: Asked | None = None
+    asked: PostedJob | None = None
     done: bool = False
     seen: float = -math.inf
     polls: int = 0
@@ -146,7 +146,7 @@ class Exchange:
         """The device's answer as it came, or why this model failed; DeviceError where the device is gone."""
         self.acknowledge()
         nonce = secrets.token_hex(16)
-        asked = self.asked = Asked(
+        asked = self.asked = PostedJob(
             request, sources, asyncio.get_running_loop().create_future(), nonce, _now()
         )
         self._wake()
@@ -176,7 +176,7 @@ class Exchange:
                 await asyncio.wait_for(self._over.wait(), FINISH_S)
                 await asyncio.sleep(0.2)  # until it is sent
 
-    def _overdue(self, asked: Asked, timeout_s: float) -> str | None:
+    def _overdue(self, asked: PostedJob, timeout_s: float) -> str | None:
         """Why a model is given up; DeviceError where the device is."""
         silent = self._silent_s()
         if silent > self.wait_s:
@@ -208,7 +208,7 @@ class Exchange:
             self.note(f"the {self.who} is back")
         return away
 
-    def _open(self) -> Asked | None:
+    def _open(self) -> PostedJob | None:
         """The job without an answer, if there is one."""
         return None if self.asked is None or self.asked.answer.done() else self.asked
 

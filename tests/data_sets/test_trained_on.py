@@ -18,7 +18,7 @@ from scene_folder import write_scenes
 from nasvit_edge import data_sets
 from nasvit_edge.data_sets import ImageSet, TrainedOn, folders, overlap, split_to_judge, trained_on
 from nasvit_edge.data_sets.scenes import in_memory, load_scenes
-from nasvit_edge.data_sets.trained_on import FILES, PIXELS, Overlap, Part, from_json
+from nasvit_edge.data_sets.trained_on import FILES, PIXELS, Overlap, TrainingSet, from_json
 from nasvit_edge.errors import DataError
 from nasvit_edge.model.checkpoint import load_supernet
 from nasvit_edge.space import load_space
@@ -52,13 +52,13 @@ def _same(one, other):
 @given(marks=MARKS, name=st.text(), whole=st.booleans(), kind=st.sampled_from([FILES, PIXELS]))
 def test_what_is_written_is_read(marks, name, whole, kind):
     size = None if kind == FILES else (28, 32)
-    made = TrainedOn((Part(name, kind, marks, size),), whole)
+    made = TrainedOn((TrainingSet(name, kind, marks, size),), whole)
     assert _same(from_json(json.loads(json.dumps(made.to_json())), "x"), made)
 
 
 def test_a_digest_takes_two_to_three_bytes():
     marks = np.unique(np.random.default_rng(0).integers(0, 2**32, 50_000, dtype=np.uint32))
-    assert len(json.dumps(TrainedOn((Part("x", FILES, marks),)).to_json())) < 3.3 * len(marks)
+    assert len(json.dumps(TrainedOn((TrainingSet("x", FILES, marks),)).to_json())) < 3.3 * len(marks)
 
 
 GOOD = trained_on(_set(), None).to_json()
@@ -120,7 +120,8 @@ def test_decoded_images_are_known_by_their_files(photos):
         part = images.take("some", torch.tensor([3, 5, 70]))
         assert (overlap(known, images).trained, overlap(known, part).trained) == (80, 3)
         assert _same(
-            trained_on(images, TrainedOn()), TrainedOn((Part(images.name, FILES, known.parts[0].marks),))
+            trained_on(images, TrainedOn()),
+            TrainedOn((TrainingSet(images.name, FILES, known.parts[0].marks),)),
         )
 
 

@@ -17,7 +17,7 @@ from nasvit_edge.errors import VerifyError
 from nasvit_edge.export import artifact, parity, verification, writing
 from nasvit_edge.export.advice import advice
 from nasvit_edge.export.arithmetic import Arithmetic, arithmetic, layers, line, shown, told
-from nasvit_edge.export.formats import Recipe, Threshold, load_format
+from nasvit_edge.export.formats import Conversion, Threshold, load_format
 from nasvit_edge.export.writing import Options
 from nasvit_edge.flows import benchmark, doctor
 from nasvit_edge.flows.export import report
@@ -56,7 +56,7 @@ def content(subnet, images):
 def _converted(subnet, images, *, kept=(), precision="int8", **options):
     from nasvit_edge.export import onnx
 
-    recipe = Recipe(precision=precision, calibration=images, kept=kept)
+    recipe = Conversion(precision=precision, calibration=images, kept=kept)
     return onnx.convert(fold(subnet), (1, 3, *subnet.size), recipe, **options)
 
 

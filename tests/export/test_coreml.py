@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from nasvit_edge.errors import VerifyError
 from nasvit_edge.export import artifact, coreml, mil, parity
-from nasvit_edge.export.formats import Recipe, load_format
+from nasvit_edge.export.formats import Conversion, load_format
 from nasvit_edge.model.checkpoint import load_supernet
 from nasvit_edge.model.rewrites import fold_block
 from nasvit_edge.model.subnet import fold, materialise, statistics
@@ -50,7 +50,9 @@ def package(config, precision="fp32"):
     """The files of a classifier of a trained nano subnet."""
     facts = {"mean": tuple(SPACE.mean), "std": tuple(SPACE.std), "labels": tuple(SPACE.label_names())}
     shape = (1, 3, config.resolution, config.resolution)
-    tree = coreml.convert(fold(materialise(supernet(), config)), shape, Recipe(precision=precision, **facts))
+    tree = coreml.convert(
+        fold(materialise(supernet(), config)), shape, Conversion(precision=precision, **facts)
+    )
     return coreml.write_metadata(tree, METADATA)
 
 

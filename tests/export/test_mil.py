@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from nasvit_edge.errors import ExportError, NasvitEdgeError, VerifyError
 from nasvit_edge.export import artifact, coreml, mil, parity
-from nasvit_edge.export.formats import Recipe
+from nasvit_edge.export.formats import Conversion
 from nasvit_edge.model.checkpoint import load_supernet, random_supernet
 from nasvit_edge.model.subnet import fold, materialise
 from nasvit_edge.ops import lower
@@ -31,7 +31,7 @@ def package() -> dict[str, bytes]:
     """A classifier of the smallest trained nano subnet."""
     net = load_supernet("nano", SPACE)
     side = SPACE.smallest().resolution
-    recipe = Recipe(mean=SPACE.mean, std=SPACE.std, labels=tuple(SPACE.label_names()))
+    recipe = Conversion(mean=SPACE.mean, std=SPACE.std, labels=tuple(SPACE.label_names()))
     tree = coreml.convert(fold(materialise(net, SPACE.smallest())), (1, 3, side, side), recipe)
     import json
 
@@ -84,7 +84,7 @@ def test_no_path_date_or_debug_mapping_is_in_the_package():
 
 def test_int8_activations_need_a_mac_and_the_line_offers_w8():
     with pytest.raises(ExportError, match=r"only on a Mac.*w8") as caught:
-        coreml.convert(torch.nn.ReLU(), (1, 3), Recipe(precision="int8"))
+        coreml.convert(torch.nn.ReLU(), (1, 3), Conversion(precision="int8"))
     assert one_line(caught)
 
 

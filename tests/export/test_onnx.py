@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nasvit_edge.errors import ExportError, NasvitEdgeError, VerifyError
 from nasvit_edge.export import onnx, parity
-from nasvit_edge.export.formats import Recipe, load_format
+from nasvit_edge.export.formats import Conversion, load_format
 from nasvit_edge.model.blocks import build, linear_weights, resized
 from nasvit_edge.model.checkpoint import fill_generic, random_supernet
 from nasvit_edge.model.rewrites import fold_block
@@ -102,7 +102,7 @@ class Resized(torch.nn.Module):
 @pytest.mark.parametrize("batch", [1, 3])
 def test_a_resize_computes_what_torchs_does(runtime, batch, tmp_path):
     x = torch.randn(batch, 2, 5, 6)
-    recipe = Recipe(dynamic_batch=batch == 3)
+    recipe = Conversion(dynamic_batch=batch == 3)
     content = onnx.convert(Resized(), (1, 2, 5, 6), recipe, runtime=runtime)
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
@@ -115,7 +115,7 @@ def test_files_ask_for_no_newer_runtime_than_they_need(precision):
     """Opset 17 and IR version 8; ONNX Runtime up to 1.19 computes norms without bias, or in half precision, wrong or not at all."""
     library = pytest.importorskip("onnx")
     side = SPACE.largest().resolution
-    recipe = Recipe(precision=precision, calibration=parity.inputs(SPACE, side)[0])
+    recipe = Conversion(precision=precision, calibration=parity.inputs(SPACE, side)[0])
     content = onnx.convert(fold(materialise(SUPERNET, SPACE.largest())), (1, 3, side, side), recipe)
     model = library.load_from_string(content)
     assert (model.ir_version, [(o.domain, o.version) for o in model.opset_import]) == (8, [("", 17)])

@@ -18,7 +18,7 @@ from nasvit_edge import data_sets
 from nasvit_edge.errors import ExportError, NasvitEdgeError, VerifyError
 from nasvit_edge.export import artifact, references, sensitivity, verification, writing
 from nasvit_edge.export.arithmetic import layers
-from nasvit_edge.export.formats import Recipe, load_format
+from nasvit_edge.export.formats import Conversion, load_format
 from nasvit_edge.export.writing import Options
 from nasvit_edge.model.checkpoint import load_supernet
 from nasvit_edge.model.evaluate import calibrated
@@ -262,7 +262,7 @@ def test_the_same_input_gives_the_same_bytes(name, supernet, subnet, images, tmp
     side = subnet.config.resolution
     folded = fold(subnet, form.layout)
     for precision in form.thresholds:
-        recipe = Recipe(precision=precision, calibration=images, labels=tuple(SPACE.label_names()))
+        recipe = Conversion(precision=precision, calibration=images, labels=tuple(SPACE.label_names()))
         for _ in range(2):
             tree = form.module().convert(folded, (1, 3, side, side), recipe)
             if name == "tensorrt":

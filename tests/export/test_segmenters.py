@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from nasvit_edge.errors import ExportError, NasvitEdgeError, VerifyError
 from nasvit_edge.export import artifact, coreml, dense, mil, parity, tflite, verification, writing
-from nasvit_edge.export.formats import Recipe, Threshold, load_format
+from nasvit_edge.export.formats import Conversion, Threshold, load_format
 from nasvit_edge.export.writing import Options
 from nasvit_edge.model.blocks import LabelsBlock, LateralBlock
 from nasvit_edge.model.checkpoint import random_supernet
@@ -263,7 +263,7 @@ def test_int8_keeps_the_worst_ops_in_floating_point_by_their_names(tmp_path):
     count = {}
     for output, module in (("labels", PixelLabels(folded).eval()), ("logits", folded)):
         for kept in ((), names):
-            recipe = Recipe(precision="int8", calibration=images, kept=kept, output=output)
+            recipe = Conversion(precision="int8", calibration=images, kept=kept, output=output)
             content = form.module().convert(module, (1, 3, HEIGHT, WIDTH), recipe)
             count[output, bool(kept)] = content.count(b"QuantizeLinear")
     assert count["labels", True] < count["labels", False]
@@ -282,7 +282,7 @@ def _program(height, width, out_height, out_width, *, half):
     block = fold_block(LateralBlock(op).eval())
     last = LabelsBlock(Labels(classes=5, height=out_height, width=out_width, out_height=17, out_width=23))
     module = torch.nn.Sequential(block, last).eval()
-    recipe = Recipe(precision="fp16" if half else "fp32", output="labels")
+    recipe = Conversion(precision="fp16" if half else "fp32", output="labels")
     return module, coreml.convert(module, (1, 3, height, width), recipe)
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from torch import Tensor
 
 from nasvit_edge.model.filling import load_weights
-from nasvit_edge.model.finding import Stored
+from nasvit_edge.model.finding import StoredTensor
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.model.weights_file import Found, WeightsFile
 
 
 def held(tensors: Mapping[str, Tensor], where: str = "some.pth") -> WeightsFile:
     """A file of these tensors, all in one dictionary."""
-    stored = {name: Stored("", tuple(t.shape), name, lambda t=t: t) for name, t in tensors.items()}
+    stored = {name: StoredTensor("", tuple(t.shape), name, lambda t=t: t) for name, t in tensors.items()}
     return WeightsFile(Path(where), stored, {}, dict.fromkeys(tensors, ""))
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nasvit_edge.errors import CheckpointError
-from nasvit_edge.model.finding import Stored, places
+from nasvit_edge.model.finding import StoredTensor, places
 from nasvit_edge.model.weights_file import Found, WeightsFile, find
 
 NAMES = ("stem.weight", "blocks.0.norm.weight", "blocks.0.norm.bias", "blocks.10.conv.weight", "head.bias")
@@ -32,7 +32,7 @@ def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
 
 
-def fits(own: str, entry: Stored) -> bool:
+def fits(own: str, entry: StoredTensor) -> bool:
     return entry.shape == SHAPES[own]
 
 
@@ -136,7 +136,7 @@ def test_two_keys_for_one_are_named():
 
 def test_other_dictionaries_may_hold_anything():
     file = held(network())
-    entries = {**file.tensors, "optimizer.x": Stored("optimizer", (1,), 0, lambda: torch.ones(1))}
+    entries = {**file.tensors, "optimizer.x": StoredTensor("optimizer", (1,), 0, lambda: torch.ones(1))}
     assert found(WeightsFile(file.path, entries, {}, {})).place.prefix == ""
 
 

@@ -16,7 +16,7 @@ from nasvit_edge.ops import all_ops, lower
 from nasvit_edge.profile import graphs, trust
 from nasvit_edge.profile import run as profiling
 from nasvit_edge.profile.code import code_digest
-from nasvit_edge.profile.plan import Plan
+from nasvit_edge.profile.plan import ProfilePlan
 from nasvit_edge.profile.protocol import PROTOCOLS
 from nasvit_edge.profile.renewal import renewal
 from nasvit_edge.profile.trust import OUTDATED_MOST, outdated, resting
@@ -96,8 +96,8 @@ def test_whole_subnets_with_the_changed_op_are_measured_with_it_and_others_stay(
 
 def plan_of(raw):
     """As `profile` would measure this table again."""
-    told = {field.name: raw[field.name] for field in dataclasses.fields(Plan)}
-    return Plan(**told | {"protocol": PROTOCOLS["quick"], "code": code_digest()})
+    told = {field.name: raw[field.name] for field in dataclasses.fields(ProfilePlan)}
+    return ProfilePlan(**told | {"protocol": PROTOCOLS["quick"], "code": code_digest()})
 
 
 def test_a_stored_validation_keeps_what_was_measured_without_the_changed_op(table):

@@ -14,7 +14,7 @@ from nasvit_edge import data_sets
 from nasvit_edge.data_sets import ImageSet
 from nasvit_edge.errors import TrainingError
 from nasvit_edge.export import onnx, parity
-from nasvit_edge.export.formats import Recipe
+from nasvit_edge.export.formats import Conversion
 from nasvit_edge.model.checkpoint import load_supernet, random_supernet
 from nasvit_edge.model.evaluate import calibrated
 from nasvit_edge.model.narrow import narrowed
@@ -66,7 +66,7 @@ def test_rounding_costs_about_as_much_as_in_the_exported_file(which, nano, tmp_p
     subnet = calibrated(materialise(narrow, config), images)
     x = next(iter(images.batches(nano, config.resolution, 256)))[0]
     path = tmp_path / "int8.onnx"
-    recipe = Recipe(precision="int8", calibration=x.numpy())
+    recipe = Conversion(precision="int8", calibration=x.numpy())
     path.write_bytes(onnx.convert(fold(subnet), (1, 3, config.resolution, config.resolution), recipe))
     exported = onnx.runner(path)(x.numpy()[:64])
     made = QuantisedSupernet(narrow).train()

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from nasvit_edge.data_sets.scenes import IGNORE, SceneSet, in_memory, load_scenes
 from nasvit_edge.errors import DataError, RecipeError
 from nasvit_edge.train.making import Batch
-from nasvit_edge.train.recipe import Scenes, load_recipe
-from nasvit_edge.train.scene_loading import Cropper, Draws, SceneLoader, Span
+from nasvit_edge.train.recipe import SceneCrops, load_recipe
+from nasvit_edge.train.scene_loading import CropDraws, Cropper, SceneLoader, Span
 
 v2 = require_module("torchvision.transforms.v2").functional
 pytestmark = pytest.mark.usefixtures("one_thread")
-PLAIN = Scenes(smallest_scale=1.0, largest_scale=1.0, flip=0.0, jitter=0.0, smallest_share=0.0)
+PLAIN = SceneCrops(smallest_scale=1.0, largest_scale=1.0, flip=0.0, jitter=0.0, smallest_share=0.0)
 SPACE = space_of(
     edited(
         TINY,
@@ -55,7 +55,7 @@ def scenes() -> SceneSet:
 
 def loader(scenes, augment=None, **options) -> SceneLoader:
     rule = {"size": (16, 20), "batch_size": 4, "workers": 0} | options
-    return SceneLoader(scenes, augment or Scenes(), SPACE, **rule)
+    return SceneLoader(scenes, augment or SceneCrops(), SPACE, **rule)
 
 
 def steps(scenes, first, last, augment=None, **options) -> list[list[Batch]]:
@@ -71,7 +71,7 @@ def same(one: list[Batch], two: list[Batch]) -> bool:
 
 
 def draws(seed: int):
-    return Draws.make(1, np.random.default_rng(seed), slice(0, 1)).of(0)
+    return CropDraws.make(1, np.random.default_rng(seed), slice(0, 1)).of(0)
 
 
 def rows_and_columns(padding: torch.Tensor) -> tuple[int, int]:
@@ -151,8 +151,8 @@ def test_every_place_of_a_span_can_be_drawn(source, scaled, target):
 
 def test_flipping_mirrors_image_and_mask(scenes):
     for (one,), (two,) in zip(
-        steps(scenes, 0, 3, dataclasses.replace(Scenes(), flip=0.0)),
-        steps(scenes, 0, 3, dataclasses.replace(Scenes(), flip=1.0)),
+        steps(scenes, 0, 3, dataclasses.replace(SceneCrops(), flip=0.0)),
+        steps(scenes, 0, 3, dataclasses.replace(SceneCrops(), flip=1.0)),
         strict=True,
     ):
         assert torch.equal(one.images.flip(-1), two.images)
@@ -179,7 +179,7 @@ def test_jitter_is_torchvisions_in_turn(seed, jitter):
 def test_a_crop_without_labels_is_drawn_again():
     image, mask = np.zeros((3, 96, 128), np.uint8), np.full((96, 128), IGNORE, np.uint8)
     mask[:48] = 1
-    cropper = Cropper(Scenes(smallest_scale=2.0, largest_scale=2.0, smallest_share=0.5), SPACE, (8, 8))
+    cropper = Cropper(SceneCrops(smallest_scale=2.0, largest_scale=2.0, smallest_share=0.5), SPACE, (8, 8))
     shares = [(cropper(image, mask, draws(seed))[1] == 1).float().mean().item() for seed in range(200)]
     assert min(shares) >= 0.4  # rounded to pixels of the file
     nothing = np.full((96, 128), IGNORE, np.uint8)
@@ -189,7 +189,7 @@ def test_a_crop_without_labels_is_drawn_again():
 def test_scales_and_places_are_spread_over_their_range():
     _, mask = quarters(96, 128)
     cropper = Cropper(dataclasses.replace(PLAIN, smallest_scale=0.5, largest_scale=2.0), SPACE, WHOLE)
-    many = Draws.make(1000, np.random.default_rng(0), slice(None)).windows
+    many = CropDraws.make(1000, np.random.default_rng(0), slice(None)).windows
     spans = [cropper._window(mask, drawn)[0] for drawn in many]
     shares = [(s.stop - s.start) / 96 for s in spans]
     assert 0.5 <= min(shares) < 0.55

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nasvit_edge.errors import MeasurementError
 from nasvit_edge.transport.outputs.benchmark_model import known_flags, parse, trouble
 from nasvit_edge.transport.outputs.delegation import gpu_fallback, op_profile
-from nasvit_edge.transport.outputs.result_file import ResultFile
+from nasvit_edge.transport.outputs.result_file import ToolResult
 
 # documentation of NobuoTsukamoto/meta-tensorflow-lite
 OLD = """STARTING!
@@ -218,7 +218,7 @@ def test_a_result_file_of_other_runs_is_an_error(data, match):
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_result_or_an_error(data):
     try:
-        found = ResultFile.parse(data)
+        found = ToolResult.parse(data)
     except MeasurementError as error:
         one_line(error)
     else:

@@ -38,7 +38,7 @@ class Battery:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedDevice:
     """A line of `adb devices`."""
 
     serial: str
@@ -110,10 +110,12 @@ def free_bytes(text: str) -> int | None:
     return None
 
 
-def listed(text: str) -> list[Listed]:
+def listed(text: str) -> list[ListedDevice]:
     """`adb devices`: serials and states."""
     matches = (_DEVICE.fullmatch(line.strip()) for line in text.splitlines())
-    return [Listed(m[1], m[2], m[3].strip()) for m in matches if m and not m[1].startswith(("*", "List of"))]
+    return [
+        ListedDevice(m[1], m[2], m[3].strip()) for m in matches if m and not m[1].startswith(("*", "List of"))
+    ]
 
 
 def hashes(text: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from nasvit_edge.errors import MeasurementError
-from nasvit_edge.transport.outputs.result_file import ResultFile
+from nasvit_edge.transport.outputs.result_file import ToolResult
 
 FINE = 100.0  # us: a median in whole us is good to 1 % from here on; the mean below
 _COARSE = 0.02  # of the latency: a larger step of the printed figure is said
@@ -101,7 +101,7 @@ def parse(text: str, result: bytes | None = None) -> Launch:
         found = _classic(lines, phases, block)
     else:
         raise MeasurementError(f"benchmark_model printed no 'count=' lines: {_shown(lines)}")
-    return found if result is None else _finer(found, ResultFile.parse(result))
+    return found if result is None else _finer(found, ToolResult.parse(result))
 
 
 def lines_of(text: str) -> list[str]:
@@ -227,7 +227,7 @@ def _ms(number: str, unit: str | None, _: str | None, line: str) -> float:
     return float(number)
 
 
-def _finer(printed: Launch, file: ResultFile) -> Launch:
+def _finer(printed: Launch, file: ToolResult) -> Launch:
     """With the result file's figures in place of the rounded ones, where both are of the same runs."""
     reach = max(printed.step_us, 1.0) + 1e-4 * printed.avg_us
     if not _near(file.avg_us, printed.avg_us, reach) or file.num_runs not in (0, printed.count):

@@ -21,7 +21,7 @@ _SIZES = {5: ("<f", 4), 1: ("<d", 8)}  # wire type -> how a fixed number is stor
 
 
 @dataclass(frozen=True, slots=True)
-class ResultFile:
+class ToolResult:
     """Latencies in us; `num_runs` is 0 where the file does not say."""
 
     avg_us: float
@@ -30,7 +30,7 @@ class ResultFile:
     num_runs: int
 
     @classmethod
-    def parse(cls, data: bytes) -> ResultFile:
+    def parse(cls, data: bytes) -> ToolResult:
         """MeasurementError where the bytes are no such message or its figures cannot be."""
         try:
             parts = dict(_fields(data))

@@ -23,7 +23,7 @@ _STEP_MS = 0.002
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class TrtexecReport:
     """What a run said of itself: its version, the median of its GPU compute times, and whether they were unstable."""
 
     version: str
@@ -41,7 +41,7 @@ def version(text: str) -> str:
     return f"{number // unit}.{number % unit // 100}.{number % 100}"
 
 
-def read_report(text: str) -> Report:
+def read_report(text: str) -> TrtexecReport:
     """The summary of a run.
 
     Raises:
@@ -54,7 +54,7 @@ def read_report(text: str) -> Report:
     if len(found) != 1 or not 0 < float(found[0][1]) < 1e7:
         near = [line for line in text.splitlines() if "GPU Compute" in line or "ompute" in line]
         raise MeasurementError(f"trtexec printed no GPU compute time that is known: {_shown(near or [text])}")
-    return Report(version(f"v{told[-1][1]}"), float(found[0][1]), _UNSTABLE.search(text) is not None)
+    return TrtexecReport(version(f"v{told[-1][1]}"), float(found[0][1]), _UNSTABLE.search(text) is not None)
 
 
 def read_times(times: Any) -> list[tuple[float, float]]:
@@ -89,7 +89,7 @@ def _is_time(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12
 
 
-def read_run(text: str, times: Any) -> tuple[Report, list[float]]:
+def read_run(text: str, times: Any) -> tuple[TrtexecReport, list[float]]:
     """The summary and the latencies in us, which must be of the same run.
 
     Raises:
