@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nasvit_edge.export.formats import format_names, load_format
-from nasvit_edge.latency.names import RUNTIMES
 from nasvit_edge.model import rewrites
 from nasvit_edge.model.blocks import build
 from nasvit_edge.model.checkpoint import fill_generic
 from nasvit_edge.model.folded import FoldedAttention, folded, folded_state
 from nasvit_edge.ops import Labels, TransformerBlock
+from nasvit_edge.runtimes import RUNTIMES
 
 BLOCK = TransformerBlock(channels=24, head_width=8, value_ratio=4, height=4, width=6)
 LABELS = Labels(classes=5, height=3, width=4, out_height=7, out_width=9)
@@ -97,7 +97,7 @@ def test_a_runtime_that_keeps_channels_last_is_one_whose_format_does():
     assert set(rewrites.REWRITES) == set(RUNTIMES)
     for name in format_names():
         form = load_format(name)
-        runtimes = [runtime for runtime, own in RUNTIMES.items() if own == name]
+        runtimes = [runtime for runtime, own in RUNTIMES.items() if own.form == name]
         last = {rewrites.channels_last in rewrites.REWRITES[runtime] for runtime in runtimes}
         assert last == {form.layout == "NHWC"}
 
