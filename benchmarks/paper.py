@@ -294,8 +294,8 @@ def minutes(run: Path) -> float:
 def conflicts(run: Path) -> dict:
     """The shares of negative cosines after the first epoch, as `report conflicts RUN --from-epoch 1` tells them."""
     told = summarise(read_conflicts(run).epochs(1, None))
-    shares = {"negative": told["all"]["negative"], "negative layers": told["layers"]["negative"]}
-    kinds = {own["kind"]: own["negative"] for own in told["kinds"] if own["negative"] is not None}
+    shares = {"negative": told.all.negative, "negative layers": told.layers.negative}
+    kinds = {own.kind: own.negative for own in told.kinds if own.negative is not None}
     return shares | {"kinds": kinds}
 
 

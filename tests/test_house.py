@@ -56,7 +56,7 @@ HEAVY = (
     "tensorrt_rtx",
     "sklearn",
     "scipy",
-    "altair",
+    "jinja2",
     "vl_convert",
     "plotext",
 )

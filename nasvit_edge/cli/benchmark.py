@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nasvit_edge.cli import options
-from nasvit_edge.cli.output import note, print_json, print_table, progress
+from nasvit_edge.cli.output import note, print_json, progress, show_table
 from nasvit_edge.hints import command
 
 if TYPE_CHECKING:
-    from nasvit_edge.benchmark.report import Noise, Report
+    from nasvit_edge.benchmark.report import Report
 
 _Text = str | None
 
@@ -95,39 +95,24 @@ def benchmark(
     if as_json:
         print_json(made.to_dict())
     else:
-        show_cells(made)
+        show_report(made)
     note(f"wrote {out}; next: {command('report', 'bench', out)}")
     if any(cell.verdict == "invalid" for cell in made.cells):
         raise typer.Exit(3)
 
 
-def show_cells(report: Report) -> None:
-    """A row a cell, then what the runs say of themselves."""
-    from nasvit_edge.report.figures import change_text, value_text
+def show_report(report: Report) -> None:
+    """The report's tables, then what the runs say of themselves."""
+    from nasvit_edge.report.bench import document
+    from nasvit_edge.report.model import Form, Table
 
-    compared = report.compares
-    columns = ["artifact", "device", "metric", "value", *(["base", "change", "verdict"] if compared else [])]
-    rows = []
-    for cell in report.cells:
-        row = [cell.artifact.name, cell.device, cell.metric.name, value_text(cell.metric, cell.value)]
-        if compared:
-            base = "" if cell.base is None else value_text(cell.metric, cell.base, interval=False)
-            row += [base, change_text(cell), cell.verdict or ""]
-        rows.append(row)
-    print_table(columns, rows)
+    for section in document(report).shown(Form.TERMINAL):
+        for table in (part for part in section.parts if isinstance(part, Table)):
+            show_table(table, section.title)
     for cell in report.cells:
         if cell.verdict == "invalid":
             note(f"invalid: {cell.artifact.name}, {cell.metric.name}: {cell.reason}")
-    for noise in report.noise:
-        show_noise(noise, report.rule.alpha)
     for remark in report.remarks:
         note(remark)
-
-
-def show_noise(noise: Noise, alpha: float) -> None:
-    """The noise floor of an A/A run."""
-    told = ", ".join(f"{change:.1%} with {rounds}" for rounds, change in sorted(noise.detects.items()))
-    note(
-        f"noise of {noise.device} ({noise.artifact}, {noise.runtime}): {noise.within:.1%} within a round, {noise.between:.1%} between "
-        f"rounds, {noise.paired:.1%} in a pair's ratio; found in 9 of 10 at alpha {alpha:.0%}: {told} rounds"
-    )
+    if report.trends:
+        note("trends are of two runs, minutes or days apart: they are no verdicts")

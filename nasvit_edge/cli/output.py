@@ -15,6 +15,7 @@ from nasvit_edge.genes import SubnetConfig
 from nasvit_edge.units import show_count, show_ms, show_seconds
 
 if TYPE_CHECKING:
+    from nasvit_edge.report.model import Table
     from nasvit_edge.searching.saved import SavedCandidate
 
 _LINE_SECONDS = 10.0
@@ -50,16 +51,26 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: list[str], rows: list[list[str]], title: str | None = None) -> None:
     """A table as wide as the terminal, or as it needs where the output is no terminal."""
-    from rich.console import Console
-    from rich.table import Table
+    _print(columns, rows, title, [name not in _LEFT for name in columns])
 
-    table = Table(title=None if title is None else harmless(title), title_justify="left")
-    for column in columns:
-        table.add_column(
-            harmless(column),
-            justify="left" if column in _LEFT else "right",
-            no_wrap=column not in _WRAPPED,
-        )
+
+def show_table(table: Table, title: str | None = None) -> None:
+    """A report's table, likewise."""
+    from nasvit_edge.report.model import Form, pieces
+
+    places = table.shown(Form.TERMINAL)
+    names = [table.columns[place] for place in places]
+    rows = [[", ".join(piece.text for piece in pieces(row.cells[p])) for p in places] for row in table.rows]
+    _print(names, rows, title, [table.of_figures(place) for place in places])
+
+
+def _print(names: list[str], rows: list[list[str]], title: str | None, right: list[bool]) -> None:
+    from rich.console import Console
+    from rich.table import Table as Shown
+
+    table = Shown(title=None if title is None else harmless(title), title_justify="left")
+    for name, flushed in zip(names, right, strict=True):
+        table.add_column(harmless(name), justify="right" if flushed else "left", no_wrap=name not in _WRAPPED)
     for row in rows:
         table.add_row(*map(harmless, row))
     width = None if sys.stdout.isatty() else 140

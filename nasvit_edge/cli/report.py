@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nasvit_edge.cli import options
 from nasvit_edge.cli.errors import reported
-from nasvit_edge.cli.output import note, print_json, print_table
+from nasvit_edge.cli.output import note, print_json, show_table
 from nasvit_edge.errors import NasvitEdgeError
 
 if TYPE_CHECKING:
-    from nasvit_edge.report.conflicts import Conflicts
+    from nasvit_edge.report.conflicts import Conflicts, Summary
 
 report = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="What benchmarks and training runs left behind."
@@ -39,6 +39,7 @@ def conflicts(
     How often, and where, the gradients of the largest subnet and of the others have a negative cosine:
     over all parameters, and by stage and kind of layer. Several runs are put side by side.
     """
+    from nasvit_edge import records
     from nasvit_edge.report.conflicts import read_conflicts, summarise
 
     chosen = [_chosen(read_conflicts(run), steps, from_epoch, to_epoch) for run in runs]
@@ -46,9 +47,9 @@ def conflicts(
     written = _written(chosen, title, html, png)
     summaries = [summarise(run) for run in chosen]
     if as_json:
-        print_json({"schema": 1, "runs": summaries})
+        print_json({"schema": 1, "runs": [records.content(summary) for summary in summaries]})
     else:
-        _print(chosen, summaries)
+        _show(chosen, summaries)
     for path in written:
         note(f"wrote {path}")
 
@@ -77,48 +78,11 @@ def _written(runs: list[Conflicts], title: str, html: Path | None, png: Path | N
     return [path for path in (html, png) if path is not None]
 
 
-def _print(runs: list[Conflicts], summaries: list[dict[str, Any]]) -> None:
-    from nasvit_edge.report.conflict_page import named, told
+def _show(runs: list[Conflicts], summaries: list[Summary]) -> None:
+    from nasvit_edge.report.conflict_page import by_layer, named, told
 
     names = named(runs)
     for name, summary in zip(names, summaries, strict=True):
         note(f"{name}: {told(summary)}")
-    columns = ["", *(f"{name}: {what}" for name in names for what in _WHAT)]
-    print_table(columns if len(names) > 1 else ["", *_WHAT], _rows(summaries))
+    show_table(by_layer(names, summaries))
     note("negative: share of layers and steps whose two gradients have a cosine below 0")
-
-
-_WHAT = ("layers", "negative", "mean cosine")
-
-
-def _rows(summaries: list[dict[str, Any]]) -> list[list[str]]:
-    """A row a stage and kind of layer, then all layers, then all parameters as one vector."""
-    tables = [{(g["stage"], g["kind"]): g for g in summary["groups"]} for summary in summaries]
-    keys = dict.fromkeys(key for table in tables for key in table)
-    rows = []
-    for stage, kind in sorted(keys, key=lambda key: _stage_order(key[0], tables)):
-        label = kind if kind == stage else f"{stage} {kind}"
-        rows.append([label, *_cells([table.get((stage, kind)) for table in tables])])
-    rows.append(["every layer", *_cells([summary["layers"] for summary in summaries])])
-    rows.append(["all parameters", *_cells([summary["all"] | {"layers": None} for summary in summaries])])
-    return rows
-
-
-def _stage_order(stage: str, tables: list[dict[tuple[str, str], Any]]) -> int:
-    """The stage's place in the first run that has it; kinds keep their order."""
-    return min(
-        list(dict.fromkeys(s for s, _ in t)).index(stage) for t in tables if any(stage == s for s, _ in t)
-    )
-
-
-def _cells(groups: list[dict[str, Any] | None]) -> list[str]:
-    from nasvit_edge.report.conflict_page import percent
-
-    cells = []
-    for group in groups:
-        if group is None or group["negative"] is None:
-            cells += ["-", "-", "-"]
-        else:
-            layers = "" if group["layers"] is None else str(group["layers"])
-            cells += [layers, percent(group["negative"]), f"{group['mean_cosine']:+.3f}"]
-    return cells

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from nasvit_edge.cli import options
-from nasvit_edge.cli.benchmark import show_cells
+from nasvit_edge.cli.benchmark import show_report
 from nasvit_edge.cli.errors import reported
-from nasvit_edge.cli.output import note, print_json, print_table
+from nasvit_edge.cli.output import note, print_json
 from nasvit_edge.cli.report_history import history
-
-if TYPE_CHECKING:
-    from nasvit_edge.benchmark.report import Report
 
 _File = Path | None
 
@@ -77,7 +74,8 @@ def bench(
     if as_json:
         print_json(made.to_dict())
     else:
-        _show(made)
+        show_report(made)
+        note(made.headline)
     for path in written:
         note(f"wrote {path}")
     raise typer.Exit(made.exit_code)
@@ -91,48 +89,3 @@ def add_to(report: typer.Typer) -> None:
     report.command("history", short_help="Levels and steps of all benchmarks that were kept.")(
         reported(history)
     )
-
-
-def _show(made: Report) -> None:
-    show_cells(made)
-    _show_budgets(made)
-    _show_trends(made)
-    note(made.headline)
-
-
-def _show_budgets(made: Report) -> None:
-    from nasvit_edge.report.figures import limit_text, outcome_text
-
-    if made.outcomes:
-        rows = [
-            [
-                o.artifact,
-                o.device,
-                o.budget.metric,
-                outcome_text(o),
-                limit_text(o.budget),
-                o.budget.level,
-                o.status,
-            ]
-            for o in made.outcomes
-        ]
-        print_table(["artifact", "device", "budget", "value", "limit", "level", "status"], rows)
-
-
-def _show_trends(made: Report) -> None:
-    from nasvit_edge.benchmark.metrics import METRICS
-    from nasvit_edge.report.figures import one, percent
-
-    if made.trends:
-        rows: list[list[Any]] = [
-            [
-                t.artifact,
-                t.device,
-                t.metric,
-                *(one(METRICS[t.metric], e.value) for e in (t.then, t.now)),
-                percent(t.change),
-            ]
-            for t in made.trends
-        ]
-        print_table(["artifact", "device", "trend", "then", "now", "change"], rows)
-        note("trends are of two runs, minutes or days apart: they are no verdicts")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nasvit_edge.cli import options
-from nasvit_edge.cli.output import harmless, note, print_json, print_table
+from nasvit_edge.cli.output import harmless, note, print_json, show_table
 
 if TYPE_CHECKING:
     from nasvit_edge.report.history_line import Line
@@ -63,4 +63,4 @@ def _show(line: Line) -> None:
 
     picture = text.sparkline([point.value for point in line.points])
     typer.echo(f"{harmless(line.name)}\n{harmless(text.summary(line))}\n{picture}")
-    print_table(*text.level_rows(line))
+    show_table(text.level_table(line))

@@ -73,12 +73,12 @@ def _rule(request: Request) -> Rule:
 
 
 def _write(form: str, path: Path, made: Report, before: Sequence[Point]) -> None:
-    from nasvit_edge.report import bench_markdown, bench_page, exchange, junit
+    from nasvit_edge.report import bench_comment, bench_page, exchange, junit
 
     if form == "html":
         bench_page.write_html(made, path, before)
     elif form == "markdown":
-        files.write_text(path, bench_markdown.markdown(made))
+        files.write_text(path, bench_comment.comment(made))
     elif form == "junit":
         files.write_text(path, junit.junit(made))
     elif form == "json":

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from nasvit_edge.benchmark.result import Measured, Result
 from nasvit_edge.benchmark.session import DISTURBED, clean
 from nasvit_edge.benchmark.verdicts import Cell
-from nasvit_edge.errors import require
-from nasvit_edge.report.page import Figure, figure_of
+from nasvit_edge.report.drawing import figure_of
+from nasvit_edge.report.model import Datum, Figure
 from nasvit_edge.units import show_ms
 
 BASE, CANDIDATE = "base", "candidate"
@@ -25,7 +25,7 @@ MOST_SAMPLES = 200  # of a round in the strip
 _MOST_POINTS = 6000  # of a strip
 _WIDTH = 0.8  # of a round, in ranks
 _QUANTILES = 400  # of a distribution
-_Array = np.ndarray[Any, np.dtype[np.float64]]
+_Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,23 +81,39 @@ def _top(rounds: Sequence[_Round]) -> float:
 
 def _strip(about: str, rounds: Sequence[_Round], top: float) -> Figure:
     most = max(10, min(MOST_SAMPLES, _MOST_POINTS // len(rounds)))
-    placed: dict[bool, list[dict[str, Any]]] = {False: [], True: []}  # whether beyond the upper edge
-    marks = []
+    placed: dict[bool, list[Datum]] = {False: [], True: []}  # whether beyond the upper edge
     for rank, own in enumerate(rounds, 1):
         chosen = np.unique(np.linspace(0, len(own.ms) - 1, min(most, len(own.ms))).round().astype(int))
         places = rank + _WIDTH * ((chosen + 0.5) / len(own.ms) - 0.5)
         for x, ms in zip(places, own.ms[chosen], strict=True):
-            row = {"x": round(float(x), 4), "ms": _digits(min(ms, top)), "side": own.side}
-            placed[bool(ms > top)].append(row)
-        marks.append(_mark(rank, own, top))
-    caption = _caption(rounds, most, top)
-    title = f"Samples of {about} by round"
-    chart = _strip_chart(len(rounds), _sides(rounds))
-    data = {"samples": placed[False], "beyond": placed[True], "rounds": marks}
-    return figure_of(title, caption, chart, data, dense=True)
+            placed[bool(ms > top)].append(
+                {"x": round(float(x), 4), "ms": _digits(min(ms, top)), "side": own.side}
+            )
+    return figure_of(
+        "samples",
+        f"Samples of {about} by round",
+        _caption(rounds, most, top),
+        {
+            "samples": placed[False],
+            "beyond": placed[True],
+            "rounds": [_mark(rank, own, top) for rank, own in enumerate(rounds, 1)],
+        },
+        _sides(rounds) | {"first": 0.5, "last": len(rounds) + 0.5},
+        dense=True,
+    )
 
 
-def _mark(rank: int, own: _Round, top: float) -> dict[str, Any]:
+def _sides(rounds: Sequence[_Round]) -> dict[str, object]:
+    """Those that were measured, with their colours; a legend where there are two."""
+    sides = [side for side in COLOURS if any(r.side == side for r in rounds)]
+    return {
+        "sides": sides,
+        "colours": [COLOURS[side] for side in sides],
+        "legend": {"orient": "top"} if len(sides) > 1 else None,
+    }
+
+
+def _mark(rank: int, own: _Round, top: float) -> Datum:
     """A round's median, and what the pointer tells of it."""
     median, tenth = (float(np.quantile(own.ms, q)) for q in (0.5, 0.9))
     return {
@@ -129,81 +145,24 @@ def _caption(rounds: Sequence[_Round], most: int, top: float) -> str:
     return " ".join(told)
 
 
-def _sides(rounds: Sequence[_Round]) -> list[str]:
-    return [side for side in COLOURS if any(r.side == side for r in rounds)]
-
-
-def _colour(altair: Any, sides: Sequence[str]) -> Any:
-    scale = altair.Scale(domain=list(sides), range=[COLOURS[side] for side in sides])
-    more = {} if len(sides) > 1 else {"legend": None}
-    return altair.Color("side:N", title=None, scale=scale, **more)
-
-
-def _strip_chart(count: int, sides: Sequence[str]) -> Any:
-    altair = require("altair", "report")
-    reach = altair.Scale(domain=[0.5, count + 0.5], nice=False)
-    axis = altair.Axis(grid=False, tickMinStep=1, format="d", labelOverlap=True)
-    x = altair.X("x:Q", title="rounds, in the order of the session", scale=reach, axis=axis)
-    y = altair.Y("ms:Q", title="latency (ms)", scale=altair.Scale(zero=False))
-    colour = _colour(altair, sides)
-    samples, beyond = (
-        altair.Chart(altair.NamedData(name)).encode(x=x, y=y, color=colour) for name in ("samples", "beyond")
-    )
-    rounds = altair.Chart(altair.NamedData("rounds"))
-    medians = rounds.encode(x="left:Q", x2="right:Q", y="median:Q")
-    tips = [
-        altair.Tooltip(f"{key}:N") for key in ("side", "round", "p50", "p90", "slowest", "samples", "flags")
-    ]
-    return altair.layer(
-        samples.mark_circle(size=9, opacity=0.45),
-        beyond.mark_point(size=26, shape="triangle-up", filled=True, opacity=0.8),
-        medians.mark_rule(strokeWidth=5, style="halo", strokeCap="round"),
-        medians.mark_rule(strokeWidth=2.5, strokeCap="round").encode(color=colour),
-        rounds.mark_rect(style="shade").encode(
-            x="from:Q", x2="to:Q", fillOpacity=altair.FillOpacity("shade:Q", scale=None), tooltip=tips
-        ),
-    ).properties(width="container", height=260)
-
-
 def _distribution(about: str, rounds: Sequence[_Round], top: float) -> Figure:
     """Empirical distribution functions, of a round as many samples as it has."""
-    rows, told = [], []
-    for side in _sides(rounds):
+    rows: list[Datum] = []
+    told = [
+        "Share of all samples of undisturbed rounds that took at most so long. Verdicts are of rounds, not of these samples."
+    ]
+    for side in dict.fromkeys(r.side for r in rounds):
         pooled = np.concatenate([r.ms for r in rounds if r.side == side])
         shares = np.linspace(0, 1, min(_QUANTILES, len(pooled) + 1))
-        values = np.quantile(pooled, shares)
         rows += [
             {"ms": _digits(ms), "share": round(float(share), 4), "side": side, "latency": show_ms(float(ms))}
-            for share, ms in zip(shares, values, strict=True)
+            for share, ms in zip(shares, np.quantile(pooled, shares), strict=True)
             if ms <= top
         ]
         if beyond := int((pooled > top).sum()):
             told.append(f"Not shown: {beyond} of {len(pooled)} of the {side}, above {show_ms(top)}.")
-    caption = "Share of all samples of undisturbed rounds that took at most so long. Verdicts are of rounds, not of these samples."
-    chart = _distribution_chart(_sides(rounds))
     title = f"Distribution of the samples of {about}"
-    return figure_of(title, " ".join([caption, *told]), chart, {"samples": rows})
-
-
-def _distribution_chart(sides: Sequence[str]) -> Any:
-    altair = require("altair", "report")
-    axis = altair.Axis(format="%", values=[0, 0.25, 0.5, 0.75, 0.9, 1])
-    tips = [
-        altair.Tooltip("side:N"),
-        altair.Tooltip("share:Q", format=".1%"),
-        altair.Tooltip("latency:N", title="at most"),
-    ]
-    return (
-        altair.Chart(altair.NamedData("samples"))
-        .mark_line(strokeWidth=2, interpolate="step-after")
-        .encode(
-            x=altair.X("ms:Q", title="latency (ms)", scale=altair.Scale(zero=False, nice=False)),
-            y=altair.Y("share:Q", title="share of samples", scale=altair.Scale(domain=[0, 1]), axis=axis),
-            color=_colour(altair, sides),
-            tooltip=tips,
-        )
-        .properties(width="container", height=260)
-    )
+    return figure_of("distribution", title, " ".join(told), {"samples": rows}, _sides(rounds))
 
 
 def _digits(value: float) -> float:

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from nasvit_edge.errors import require
 from nasvit_edge.report import page
-from nasvit_edge.report.conflicts import KINDS, Conflicts, over_time, summarise
+from nasvit_edge.report.conflicts import KINDS, Array, Conflicts, Signs, Summary, over_time, summarise
+from nasvit_edge.report.drawing import figure_of
+from nasvit_edge.report.drawing import write_png as write_figures
+from nasvit_edge.report.model import (
+    Cell,
+    Column,
+    Datum,
+    Document,
+    Drawing,
+    Figure,
+    Section,
+    Table,
+    figure,
+    own,
+    table,
+)
 
 _COLOURS = ("#c05621", "#2b6cb0", "#2f855a", "#805ad5", "#b7791f", "#2c7a7b", "#97266d", "#4a5568")
 _EACH, _WHOLE = "layer by layer", "all parameters together"
-_WIDTH = 860
 _CURVE_BINS, _MAP_BINS = 80, 60
 _MOST_LAYERS = 200  # rows of a heat map; larger networks are shown by block
+_MOST_TEXTS = 3  # runs whose bars have room for their figures
 
 
 def write_html(runs: Sequence[Conflicts], path: Path, title: str) -> None:
@@ -27,7 +41,8 @@ def write_html(runs: Sequence[Conflicts], path: Path, title: str) -> None:
     """
     facts = [(run.name, told(summarise(run))) for run in runs]
     facts.append(("conflict", "the gradients of the largest subnet and of the others have a negative cosine"))
-    page.write_page(path, title, facts, _chart(runs))
+    sections = tuple(Section(figure.title, (Drawing((figure,)),)) for figure in _figures(runs))
+    page.write_html(Document(title=title, facts=tuple(facts), sections=sections), path)
 
 
 def write_png(runs: Sequence[Conflicts], path: Path, title: str) -> None:
@@ -36,15 +51,16 @@ def write_png(runs: Sequence[Conflicts], path: Path, title: str) -> None:
     Raises:
         MissingExtraError: the extra `report` is not installed.
     """
-    page.write_picture(path, title, _chart(runs))
+    write_figures(_figures(runs), path, title)
 
 
-def told(summary: dict[str, Any]) -> str:
+def told(summary: Summary) -> str:
     """What a run is, and its figures over all, in one line."""
-    what = [f"{key} {summary[key]}" for key in ("space", "recipe", "data") if summary[key]]
-    what.append(f"steps {summary['first_step']} to {summary['last_step']} ({summary['steps']} measured)")
-    figures = [(name, summary[key]) for name, key in (("by layer", "layers"), ("all parameters", "all"))]
-    what += [f"{name} {percent(own['negative'])} in conflict" for name, own in figures]
+    about = {"space": summary.space, "recipe": summary.recipe, "data": summary.data}
+    what = [f"{key} {value}" for key, value in about.items() if value]
+    what.append(f"steps {summary.first_step} to {summary.last_step} ({summary.steps} measured)")
+    figures = {"by layer": summary.layers, "all parameters": summary.all}
+    what += [f"{name} {percent(own.negative)} in conflict" for name, own in figures.items()]
     return ", ".join(what)
 
 
@@ -59,121 +75,114 @@ def named(runs: Sequence[Conflicts]) -> list[str]:
     return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
 
 
-def _chart(runs: Sequence[Conflicts]) -> Any:
-    altair = require("altair", "report")
-    require("vl_convert", "report")
-    names = page.veiled(named(runs))
-    colours = [_COLOURS[i % len(_COLOURS)] for i in range(len(names))]
-    legend = altair.Legend(orient="top") if len(names) > 1 else None
-    scale = altair.Scale(domain=names, range=colours)
-    colour = altair.Color("run:N", title=None, scale=scale, legend=legend)
-    parts = [_curves(altair, runs, names, colour), _bars(altair, runs, names, colour)]
-    parts += [_map(altair, run, name) for run, name in zip(runs, names, strict=True)]
-    chart = altair.vconcat(*parts, spacing=28).resolve_scale(color="independent", x="independent")
-    return chart.configure_title(anchor="start", fontSize=13).configure_view(stroke="#e2e8f0")
+def by_layer(names: Sequence[str], summaries: Sequence[Summary]) -> Table:
+    """A row a stage and kind of layer, then all layers, then all parameters as one vector; the runs side by side."""
+    tables = [{(s.stage or "", s.kind or ""): s for s in summary.groups} for summary in summaries]
+    stages = list(dict.fromkeys(stage for own in tables for stage, _ in own))
+    keys = sorted(dict.fromkeys(key for own in tables for key in own), key=lambda key: stages.index(key[0]))
+    rows: list[tuple[str, list[Signs | None]]] = [
+        (kind if kind == stage else f"{stage} {kind}", [own.get((stage, kind)) for own in tables])
+        for stage, kind in keys
+    ]
+    rows.append(("every layer", [summary.layers for summary in summaries]))
+    rows.append(("all parameters", [summary.all for summary in summaries]))
+    columns = [
+        Column(f"{name}: {what}" if len(names) > 1 else what, partial(_signs, place, what))
+        for place, name in enumerate(names)
+        for what in ("layers", "negative", "mean cosine")
+    ]
+    return table(rows, Column("", lambda row: own(row[0])), *columns)
 
 
-def _share(title: str) -> dict[str, Any]:
-    return {"title": title, "scale": {"domain": [0, 1]}, "axis": {"format": ".0%"}}
+def _signs(place: int, what: str, row: tuple[str, list[Signs | None]]) -> Cell:
+    label, signs = row[0], row[1][place]
+    if signs is None or signs.negative is None or signs.mean_cosine is None:
+        return figure("-")
+    if what == "layers":
+        return figure("" if label == "all parameters" else str(signs.layers))
+    return figure(percent(signs.negative) if what == "negative" else f"{signs.mean_cosine:+.3f}")
 
 
-def _curves(altair: Any, runs: Sequence[Conflicts], names: Sequence[str], colour: Any) -> Any:
+def _figures(runs: Sequence[Conflicts]) -> list[Figure]:
+    of = dict(zip(named(runs), runs, strict=True))
+    shades = {
+        "runs": list(of),
+        "colours": [_COLOURS[i % len(_COLOURS)] for i in range(len(of))],
+        "legend": {"orient": "top"} if len(of) > 1 else None,
+    }
+    maps = (_map(run, name, f"map {i}") for i, (name, run) in enumerate(of.items()))
+    return [_curves(of, shades), _bars(of, shades), *maps]
+
+
+def _curves(runs: Mapping[str, Conflicts], shades: Mapping[str, object]) -> Figure:
     """The share of steps in conflict, as training goes on."""
-    values = []
-    for run, name in zip(runs, names, strict=True):
-        for what, columns in ((_EACH, lambda c: c.layers), (_WHOLE, lambda c: [0])):
+    rows: list[Datum] = []
+    for name, run in runs.items():
+        for what, columns in ((_EACH, run.layers), (_WHOLE, [0])):
             for step, negative, mean in over_time(run, columns, _CURVE_BINS):
-                point = {"run": name, "what": what, "step": step}
-                values.append(point | _figures(_mean(negative), _mean(mean)))
-    values = [value for value in values if value["negative"] is not None]
-    dash = altair.StrokeDash(
-        "what:N",
-        title=None,
-        scale=altair.Scale(domain=[_EACH, _WHOLE], range=[[1, 0], [4, 3]]),
-        legend=altair.Legend(orient="top", symbolStrokeColor="#4a5568"),
+                figures = _rounded(_mean(negative), _mean(mean))
+                if figures["negative"] is not None:
+                    rows.append({"run": name, "what": what, "step": step, **figures})
+    data: dict[str, list[Datum]] = {"curves": rows, "half": [{"half": 0.5}]}
+    title, caption = (
+        "Conflicts over training",
+        "The share of steps whose two gradients have a cosine below 0.",
     )
-    lines = (
-        altair.Chart(altair.Data(values=values))
-        .mark_line(interpolate="monotone", strokeWidth=1.6)
-        .encode(
-            x=altair.X("step:Q", title="training step", scale=altair.Scale(nice=False)),
-            y=altair.Y("negative:Q", **_share("share in conflict")),
-            color=colour,
-            strokeDash=dash,
-            tooltip=_tips(altair, "run", "what", "step"),
-        )
-    )
-    half = altair.Chart(altair.Data(values=[{"half": 0.5}])).mark_rule(color="#a0aec0").encode(y="half:Q")
-    return altair.layer(half, lines).properties(width=_WIDTH, height=240, title="Conflicts over training")
+    return figure_of("conflicts", title, caption, data, {"kinds": [_EACH, _WHOLE], **shades})
 
 
-def _bars(altair: Any, runs: Sequence[Conflicts], names: Sequence[str], colour: Any) -> Any:
+def _bars(runs: Mapping[str, Conflicts], shades: Mapping[str, object]) -> Figure:
     """The share of layers and steps in conflict, by kind of layer."""
-    values = []
-    for run, name in zip(runs, names, strict=True):
+    rows: list[Datum] = []
+    for name, run in runs.items():
         summary = summarise(run)
-        rows = [*summary["kinds"], {"kind": "every layer", **summary["layers"]}]
-        for own in [*rows, {"kind": "all parameters", **summary["all"]}]:
-            if own["negative"] is not None:
-                figures = _figures(own["negative"], own["mean_cosine"])
-                values.append({"run": name, "kind": own["kind"], **figures})
+        signs = {own.kind: own for own in summary.kinds}
+        signs |= {"every layer": summary.layers, "all parameters": summary.all}
+        rows += [
+            {"run": name, "kind": kind, **_rounded(own.negative, own.mean_cosine)}
+            for kind, own in signs.items()
+            if own.negative is not None
+        ]
+    data = {"bars": rows, "texts": rows if len(runs) <= _MOST_TEXTS else []}
     order = [*KINDS, "every layer", "all parameters"]
-    base = altair.Chart(altair.Data(values=values)).encode(
-        x=altair.X("kind:N", title=None, sort=order, axis=altair.Axis(labelAngle=0, labelLimit=110)),
-        xOffset=altair.XOffset("run:N", sort=list(names)),
-        y=altair.Y("negative:Q", **_share("share in conflict")),
+    return figure_of(
+        "conflict_kinds",
+        "By kind of layer",
+        "The share of layers and steps.",
+        data,
+        {"kinds": order, **shades},
     )
-    bars = base.mark_bar().encode(color=colour, tooltip=_tips(altair, "run", "kind"))
-    texts = base.mark_text(dy=-6, fontSize=9, color="#4a5568").encode(
-        text=altair.Text("negative:Q", format=".0%")
-    )
-    layers = [bars, texts] if len(names) <= 3 else [bars]
-    return altair.layer(*layers).properties(width=_WIDTH, height=200, title="By kind of layer")
 
 
-def _map(altair: Any, run: Conflicts, name: str) -> Any:
+def _map(run: Conflicts, name: str, data: str) -> Figure:
     """The share of steps in conflict, layer by layer and part by part of the training."""
     by_layer = len(run.layers) <= _MOST_LAYERS
-    columns = run.layers if by_layer else run.blocks
+    columns, what = (run.layers, "layer") if by_layer else (run.blocks, "block")
     places = [run.places[i] for i in columns]
-    parts = over_time(run, lambda c: columns, _MAP_BINS)
-    width = parts[1][0] - parts[0][0] if len(parts) > 1 else 1
-    values = [
-        {"layer": place, "step": step - width / 2, "end": step + width / 2, **_figures(negative[i], mean[i])}
+    parts = over_time(run, columns, _MAP_BINS)
+    half = (parts[1][0] - parts[0][0] if len(parts) > 1 else 1) / 2
+    rows: list[Datum] = [
+        {"layer": place, "step": step - half, "end": step + half, **_rounded(negative[i], mean[i])}
         for step, negative, mean in parts
         for i, place in enumerate(places)
         if not np.isnan(negative[i])
     ]
-    scale = altair.Scale(domain=[0, 1], scheme="redblue", reverse=True)
-    legend = altair.Legend(format=".0%", gradientLength=160)
-    what = "layer" if by_layer else "block"
-    return (
-        altair.Chart(altair.Data(values=values))
-        .mark_rect()
-        .encode(
-            x=altair.X("step:Q", title="training step", scale=altair.Scale(nice=False, zero=False)),
-            x2="end:Q",
-            y=altair.Y("layer:N", title=None, sort=places, axis=altair.Axis(labelFontSize=8, labelLimit=190)),
-            color=altair.Color("negative:Q", title="in conflict", scale=scale, legend=legend),
-            tooltip=_tips(altair, "layer", "step"),
-        )
-        .properties(width=_WIDTH - 130, height=altair.Step(10), title=f"{name}: {what} by {what}")
+    title, caption = f"{name}: {what} by {what}", "The share of steps of each part of the training."
+    return figure_of(
+        "conflict_map",
+        title,
+        caption,
+        {data: rows},
+        {"data": data, "places": places, "height": 10 * len(places)},
+        dense=True,
     )
 
 
-def _figures(negative: float | None, mean: float | None) -> dict[str, Any]:
+def _rounded(negative: float | None, mean: float | None) -> Datum:
     shares = {"negative": negative, "mean": mean}
     return {key: None if value is None else round(float(value), 4) for key, value in shares.items()}
 
 
-def _mean(values: Any) -> float | None:
+def _mean(values: Array) -> float | None:
     present = values[~np.isnan(values)]
     return float(present.mean()) if len(present) else None
-
-
-def _tips(altair: Any, *names: str) -> list[Any]:
-    figures = [
-        altair.Tooltip("negative:Q", title="in conflict", format=".1%"),
-        altair.Tooltip("mean:Q", title="mean cosine", format="+.3f"),
-    ]
-    return [*(altair.Tooltip(f"{name}:{'Q' if name == 'step' else 'N'}") for name in names), *figures]

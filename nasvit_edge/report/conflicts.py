@@ -6,16 +6,17 @@ A cell is the cosine between the gradient of the largest subnet and that of the 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from nasvit_edge import files
+from nasvit_edge import records
 from nasvit_edge.errors import DataError
 from nasvit_edge.hints import DATA, command
+from nasvit_edge.records import Count, Record
 from nasvit_edge.train.conflicts import FILE, block, stride
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -35,6 +36,21 @@ _OWN = {"first_conv": "stem", "last_conv": "head", "classifier": "classifier"}
 KINDS = ("stem", "MBConv conv", "SE", "attention", "MLP", "scaling", "norm", "head", "classifier")
 
 
+class RecipeName(Record, frozen=True, kw_only=True):
+    """Of a run's recipe what a report tells."""
+
+    name: str | None = None
+
+
+class About(Record, frozen=True, kw_only=True):
+    """Of the recipe.json of a run what a report needs."""
+
+    space: str | None = None
+    data: str | None = None
+    recipe: RecipeName | None = None
+    steps_per_epoch: Count | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conflicts:
     """What the meter of a run wrote."""
@@ -43,7 +59,7 @@ class Conflicts:
     places: tuple[str, ...]  # all, then blocks and layers in the order of the network
     steps: Array  # (n,) int64, rising
     cosines: Array  # (n, places) float32
-    about: dict[str, Any]  # recipe.json of the run; empty without
+    about: About
 
     @property
     def layers(self) -> list[int]:
@@ -73,8 +89,8 @@ class Conflicts:
         """The part from epoch `first` to epoch `last`, counted from 0, both included."""
         if first is None and last is None:
             return self
-        each = self.about.get("steps_per_epoch")
-        if type(each) is not int or each < 1:
+        each = self.about.steps_per_epoch
+        if each is None:
             raise DataError(
                 f"run {self.name!r} has no recipe.json that says how long an epoch is; choose with --steps"
             )
@@ -111,7 +127,7 @@ def read_conflicts(run: Path) -> Conflicts:
         places=places,
         steps=steps,
         cosines=cosines,
-        about=files.read_json(about, "recipe") if about.exists() else {},
+        about=records.read(About, about, "recipe") if about.exists() else About(),
     )
 
 
@@ -160,63 +176,84 @@ def kind(layer: str) -> str:
     return _OWN.get(name, "MBConv conv")
 
 
-def summarise(conflicts: Conflicts) -> dict[str, Any]:
-    """Share of negative cosines and mean cosine: over all parameters, over layers, by stage and kind.
+class Signs(Record, frozen=True, kw_only=True):
+    """What the cosines of some layers say, over all steps.
 
-    `steps` are those in which at least one of the layers has both gradients; shares count every layer and
-    step, those of long runs' later steps for all the steps that they stand for.
+    Attributes:
+        steps: in which at least one of the layers has both gradients.
+        negative, mean_cosine: the share below 0 of layers and steps, and the mean; None where none was measured.
+        stage, kind, block: which layers.
     """
-    layers, about = conflicts.layers, conflicts.about
-    names = [conflicts.places[i] for i in layers]
-    kinds = [kind(name) for name in names]
-    stages = [block(name).split(".")[0] for name in names]
 
-    def grouped(keys: Sequence[Any]) -> Iterator[tuple[Any, dict[str, Any]]]:
-        for key in dict.fromkeys(keys):
-            yield key, _figures(conflicts, [i for i, own in zip(layers, keys, strict=True) if own == key])
-
-    recipe = about.get("recipe")
-    return {
-        "run": conflicts.name,
-        "space": about.get("space"),
-        "data": about.get("data"),
-        "recipe": recipe.get("name") if isinstance(recipe, dict) else None,
-        "first_step": int(conflicts.steps[0]),
-        "last_step": int(conflicts.steps[-1]),
-        "steps": len(conflicts.steps),
-        "all": _figures(conflicts, [0]),
-        "layers": _figures(conflicts, layers),
-        "groups": [
-            {"stage": stage, "kind": own, **figures}
-            for (stage, own), figures in grouped(list(zip(stages, kinds, strict=True)))
-        ],
-        "kinds": [{"kind": own, **figures} for own, figures in grouped(kinds)],
-        "blocks": [{"block": conflicts.places[i], **_figures(conflicts, [i])} for i in conflicts.blocks],
-    }
+    layers: int
+    steps: int
+    negative: float | None
+    mean_cosine: float | None
+    stage: str | None = None
+    kind: str | None = None
+    block: str | None = None
 
 
-def _figures(conflicts: Conflicts, columns: list[int]) -> dict[str, Any]:
+class Summary(Record, frozen=True, kw_only=True, omit_defaults=False):
+    """A run: over all parameters as one vector, over layers, by stage and kind."""
+
+    run: str
+    space: str | None
+    data: str | None
+    recipe: str | None
+    first_step: int
+    last_step: int
+    steps: int
+    all: Signs
+    layers: Signs
+    groups: tuple[Signs, ...]
+    kinds: tuple[Signs, ...]
+    blocks: tuple[Signs, ...]
+
+
+def summarise(conflicts: Conflicts) -> Summary:
+    """Shares count every layer and step, those of long runs' later steps for all the steps that they stand for."""
+    about, by_kind, by_group = conflicts.about, dict[str, list[int]](), dict[tuple[str, str], list[int]]()
+    for i in conflicts.layers:
+        name = conflicts.places[i]
+        by_kind.setdefault(kind(name), []).append(i)
+        by_group.setdefault((block(name).split(".")[0], kind(name)), []).append(i)
+    return Summary(
+        run=conflicts.name,
+        space=about.space,
+        data=about.data,
+        recipe=about.recipe.name if about.recipe else None,
+        first_step=int(conflicts.steps[0]),
+        last_step=int(conflicts.steps[-1]),
+        steps=len(conflicts.steps),
+        all=_signs(conflicts, [0]),
+        layers=_signs(conflicts, conflicts.layers),
+        groups=tuple(_signs(conflicts, own, stage=s, kind=k) for (s, k), own in by_group.items()),
+        kinds=tuple(_signs(conflicts, own, kind=k) for k, own in by_kind.items()),
+        blocks=tuple(_signs(conflicts, [i], block=conflicts.places[i]) for i in conflicts.blocks),
+    )
+
+
+def _signs(conflicts: Conflicts, columns: list[int], **which: str) -> Signs:
     values = conflicts.cosines[:, columns].astype(float)
     present = ~np.isnan(values)
     weights = conflicts.weights[:, None] * present
     total = weights.sum()
-    mean = float((weights * np.nan_to_num(values)).sum() / total) if total else None
-    return {
-        "layers": len(columns),
-        "steps": int(present.any(1).sum()),
-        "negative": float((weights * (values < 0)).sum() / total) if total else None,
-        "mean_cosine": mean,
-    }
+    return Signs(
+        layers=len(columns),
+        steps=int(present.any(1).sum()),
+        negative=float((weights * (values < 0)).sum() / total) if total else None,
+        mean_cosine=float((weights * np.nan_to_num(values)).sum() / total) if total else None,
+        **which,
+    )
 
 
-def over_time(
-    conflicts: Conflicts, columns: Callable[[Conflicts], list[int]], bins: int
-) -> list[tuple[int, Array, Array]]:
+def over_time(conflicts: Conflicts, columns: list[int], bins: int) -> list[tuple[int, Array, Array]]:
     """(middle step, share of negative cosines, mean cosine) of up to `bins` equal parts, each (columns,).
 
     Parts are long enough for ten rows each: a share of three steps would say nothing.
     """
-    chosen = conflicts.cosines[:, columns(conflicts)].astype(float)
+    chosen = conflicts.cosines[:, columns].astype(float)
     first, last = int(conflicts.steps[0]), int(conflicts.steps[-1])
     bins = max(1, min(bins, len(conflicts.steps) // _ROWS_A_PART))
     width = max(1, -(-(last - first + 1) // bins))

@@ -1,27 +1,23 @@
-"""A search as a page or a picture: the front, and the chosen architecture stage by stage.
-
-Both come from one Vega-Lite chart (altair); the page holds everything it needs, so it opens without network.
-"""
+"""A search as a page or a picture: the front, and the chosen architecture stage by stage."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from nasvit_edge import records
-from nasvit_edge.errors import require
 from nasvit_edge.report import page
-from nasvit_edge.report.architecture import architecture
+from nasvit_edge.report.architecture import blocks, shares
+from nasvit_edge.report.drawing import figure_of
+from nasvit_edge.report.drawing import write_png as write_figures
+from nasvit_edge.report.model import Datum, Document, Drawing, Figure, Section
 from nasvit_edge.searching.saved import ResultFile, SavedCandidate
 from nasvit_edge.units import show_bytes, show_count, show_ms
 
 _INSIDE, _BEYOND, _WINNER, _MEASURED = "within the limits", "a little more time", "the winner", "measured"
 _COLOURS = {_INSIDE: "#2b6cb0", _BEYOND: "#a0aec0", _WINNER: "#c53030", _MEASURED: "#2f855a"}
-_TIPS = ("subnet", "latency", "interval", "accuracy", "MACs", "parameters", "file")
 
 
-def write_html(result: ResultFile, path: Path, title: str, remarks: list[str]) -> None:
+def write_html(result: ResultFile, path: Path, title: str, remarks: Sequence[str]) -> None:
     """A page that shows a subnet where the pointer rests.
 
     Raises:
@@ -29,7 +25,12 @@ def write_html(result: ResultFile, path: Path, title: str, remarks: list[str]) -
     """
     facts = [("subnet", result.best.config.line()), ("predicted", _told(result.best))]
     facts += [("notes" if i == 0 else "", remark) for i, remark in enumerate(remarks)]
-    page.write_page(path, title, facts, _chart(_veiled(result)))
+    front, *architecture = _figures(result)
+    sections = (
+        Section("Front", (Drawing((front,)),)),
+        Section("Architecture", (Drawing(tuple(architecture)),)),
+    )
+    page.write_html(Document(title=title, facts=tuple(facts), sections=sections), path)
 
 
 def write_png(result: ResultFile, path: Path, title: str) -> None:
@@ -38,50 +39,37 @@ def write_png(result: ResultFile, path: Path, title: str) -> None:
     Raises:
         MissingExtraError: the extra `report` is not installed.
     """
-    page.write_picture(path, title, _chart(result))
+    write_figures(_figures(result), path, title)
 
 
-def _veiled(result: ResultFile) -> ResultFile:
-    return records.parse(ResultFile, page.veiled(records.content(result)), "result")
+def _figures(result: ResultFile) -> list[Figure]:
+    return [_front(result), blocks(result.stages), shares(result.stages)]
 
 
-def _chart(result: ResultFile) -> Any:
-    altair = require("altair", "report")
-    require("vl_convert", "report")
-    parts = [_front(altair, result), architecture(altair, result.stages)]
-    return altair.vconcat(*parts).resolve_scale(color="independent")
-
-
-def _front(altair: Any, result: ResultFile) -> Any:
+def _front(result: ResultFile) -> Figure:
     points = [*_points(result.front, _INSIDE), *_points(result.beyond, _BEYOND)]
     best, measured = _points([result.best], _WINNER), _measured(result)
-    present = {p["what"]: _COLOURS[p["what"]] for p in [*points, *best, *measured]}
-    x = altair.X("latency_ms:Q", title=_axis(result), scale=altair.Scale(zero=False))
-    quality = result.quality
-    y = altair.Y("accuracy_percent:Q", title=f"{quality} (%)", scale=altair.Scale(zero=False))
-    scale = altair.Scale(domain=list(present), range=list(present.values()))
-    colour = altair.Color("what:N", title=None, scale=scale)
-    places = {"x": x, "y": y, "color": colour}
-    named = {"accuracy": quality}
-    tips = [altair.Tooltip(f"{name}:N", title=named.get(name, name)) for name in _TIPS]
-
-    def of(values: list[dict[str, Any]]) -> Any:
-        return altair.Chart(altair.Data(values=values))
-
-    layers = [
-        of(points).mark_line(interpolate="step-after", opacity=0.4).encode(**places),
-        of(points).mark_circle(size=30).encode(**places, tooltip=tips),
-        of(best).mark_point(size=180, filled=True, shape="diamond").encode(**places, tooltip=tips),
-        of(measured).mark_point(size=70, shape="cross").encode(**places, tooltip=tips),
-    ]
-    if result.best.low_ms is not None:
-        layers.append(
-            of(best).mark_rule(strokeWidth=2).encode(x="low_ms:Q", x2="high_ms:Q", y=y, color=colour)
-        )
-    if result.budget_ms is not None:
-        budget = of([{"budget_ms": result.budget_ms}])
-        layers.append(budget.mark_rule(strokeDash=[4, 4], color="#718096").encode(x="budget_ms:Q"))
-    return altair.layer(*layers).properties(width=820, height=340).interactive()
+    kinds = list(dict.fromkeys(str(point["what"]) for point in [*points, *best, *measured]))
+    rows: dict[str, list[Datum]] = {
+        "points": points,
+        "best": best,
+        "measured": measured,
+        "interval": [point for point in best if point["low_ms"] is not None],
+        "budget": [] if result.budget_ms is None else [{"budget_ms": result.budget_ms}],
+    }
+    return figure_of(
+        "front",
+        "Front",
+        "Dashed: the limit. Bar: the 90 % interval of the winner's predicted latency.",
+        rows,
+        {
+            "x_title": _axis(result),
+            "y_title": f"{result.quality} (%)",
+            "quality": result.quality,
+            "kinds": kinds,
+            "colours": [_COLOURS[kind] for kind in kinds],
+        },
+    )
 
 
 def _axis(result: ResultFile) -> str:
@@ -90,7 +78,7 @@ def _axis(result: ResultFile) -> str:
     return f"predicted latency (ms): {setting.device}, {setting.runtime}, {threads}, {setting.precision}"
 
 
-def _points(candidates: Sequence[SavedCandidate], what: str) -> list[dict[str, Any]]:
+def _points(candidates: Sequence[SavedCandidate], what: str) -> list[Datum]:
     return [
         {
             "what": what,
@@ -110,16 +98,14 @@ def _points(candidates: Sequence[SavedCandidate], what: str) -> list[dict[str, A
     ]
 
 
-def _measured(result: ResultFile) -> list[dict[str, Any]]:
+def _measured(result: ResultFile) -> list[Datum]:
     """Confirmed subnets at the median that was measured."""
     rows = result.confirmation.subnets if result.confirmation else ()
     found = _points(rows, _MEASURED)
     for point, row in zip(found, rows, strict=True):
         took = f"measured {show_ms(row.median_ms)}, p90 {show_ms(row.p90_ms)}"
-        point |= {
-            "latency_ms": row.median_ms,
-            "latency": f"{took}; predicted {show_ms(row.latency_ms)}",
-        }
+        point["latency_ms"] = row.median_ms
+        point["latency"] = f"{took}; predicted {show_ms(row.latency_ms)}"
     return found
 
 

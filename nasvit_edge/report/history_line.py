@@ -11,6 +11,7 @@ from nasvit_edge.benchmark.history import Point
 from nasvit_edge.benchmark.metrics import METRICS, Metric
 from nasvit_edge.benchmark.steps import Fit, Level, fit, levels
 from nasvit_edge.report.figures import one
+from nasvit_edge.report.model import Column, Table, figure, name, own, table, text
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 _WIDTH = 60
@@ -80,15 +81,17 @@ def change_text(line: Line, level: Level) -> str:
     return f"{100 * level.change:+.1f} %"
 
 
-def level_rows(line: Line) -> tuple[list[str], list[list[str]]]:
-    """The titles and the rows of a table of its levels."""
-    rows = []
-    for level in line.levels:
-        first = line.points[level.start]
-        commit = plain(first.git_sha or "-")[:8]
-        found = [minute(first), commit, str(level.end - level.start), one(line.metric, level.value)]
-        rows.append([*found, change_text(line, level), about(line, level)])
-    return ["since", "commit", "runs", "level", "step by", "about"], rows
+def level_table(line: Line) -> Table:
+    """A row a level."""
+    return table(
+        line.levels,
+        Column("since", lambda level: own(minute(line.points[level.start]))),
+        Column("commit", lambda level: name(plain(line.points[level.start].git_sha or "-")[:8])),
+        Column("runs", lambda level: figure(str(level.end - level.start))),
+        Column("level", lambda level: figure(one(line.metric, level.value))),
+        Column("step by", lambda level: figure(change_text(line, level))),
+        Column("about", lambda level: text(about(line, level))),
+    )
 
 
 def about(line: Line, level: Level) -> str:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from nasvit_edge.benchmark.history import Point, series
 from nasvit_edge.benchmark.report import Report
 from nasvit_edge.benchmark.steps import Level
-from nasvit_edge.errors import require
 from nasvit_edge.report import page
-from nasvit_edge.report.bench_facts import table
+from nasvit_edge.report.drawing import figure_of
 from nasvit_edge.report.figures import one
-from nasvit_edge.report.history_line import Line, change_text, level_rows, line_of, plain, summary
-from nasvit_edge.report.page import Body, Figure, shown
+from nasvit_edge.report.history_line import Line, change_text, level_table, line_of, plain, summary
+from nasvit_edge.report.model import Cell, Datum, Document, Drawing, Figure, Section
 
 METRIC = "latency_p50"  # of the charts of a report
 MOST_RUNS = 500  # the latest ones of a series in a report
@@ -23,12 +21,12 @@ _MOST = 40  # charts of a page
 _MARKS = "Band: interval of a run. Bar: level. Dashed: a step. Dotted: another version of the runtime."
 _TOLD = 3  # steps in the caption
 _LINE, _LEVEL = "#3b82c4", "#d9681d"
-_SHOWN = {
+_SHOWN = {  # unit -> divided by
     "ms": (1.0, "ms"),
     "bytes": (1e6, "MB"),
     "ops": (1.0, "ops"),
     "points": (0.01, "%"),
-}  # unit -> divided by
+}
 
 
 def write_html(lines: Sequence[Line], path: Path, title: str = "History of benchmarks") -> None:
@@ -37,12 +35,12 @@ def write_html(lines: Sequence[Line], path: Path, title: str = "History of bench
     Raises:
         MissingExtraError: the extra `report` is not installed.
     """
-    body = Body()
-    for line in lines[:_MOST]:
-        body.add(shown(line.name), f"<p>{shown(summary(line))}</p>", body.draw(figure(line)), _levels(line))
+    sections = tuple(
+        Section(line.name, (summary(line), Drawing((figure(line),)), level_table(line)))
+        for line in lines[:_MOST]
+    )
     told = f"These are the first {_MOST} of {len(lines)} lines. " if len(lines) > _MOST else ""
-    head = f'<h1>{shown(title)}</h1>\n<p class="quiet">{told}{_MARKS}</p>'
-    page.write_document(path, title, body.html(head), body.figures)
+    page.write_html(Document(title=title, notes=(Cell(told + _MARKS),), sections=sections), path)
 
 
 def histories(report: Report, history: Sequence[Point]) -> list[Figure]:
@@ -63,26 +61,29 @@ def histories(report: Report, history: Sequence[Point]) -> list[Figure]:
 def figure(line: Line, earlier: int = 0) -> Figure:
     """The chart of a line, before which `earlier` runs were left out."""
     divisor, unit = _SHOWN[line.metric.unit]
-    marks = [_step(line, before, now) for before, now in itertools.pairwise(line.levels)]
-    versions = [_version(line.points[i]) for i in line.runtime_changes]
+    last = len(line.points) - 1
+    steps = [_step(line, before, now) for before, now in itertools.pairwise(line.levels)]
+    rows: dict[str, list[Datum]] = {
+        "runs": [_run(line, point, divisor) for point in line.points],
+        "steps": steps,
+        "levels": [  # from the first run of a level to that of the next, or to the last run
+            {
+                "from": _when(line.points[level.start]),
+                "to": _when(line.points[min(level.end, last)]),
+                "level": level.value / divisor,
+            }
+            for level in line.levels
+        ],
+        "versions": [_version(line.points[i]) for i in line.runtime_changes],
+    }
     told = [f"{len(line.points)} runs with their intervals, where these are known."]
     if earlier:
         told.append(f"{earlier} earlier ones are left out.")
-    told += [f"New level {m['day']} ({m['commit']}): {m['change']}, to {m['now']}." for m in marks[-_TOLD:]]
+    told += [f"New level {m['day']} ({m['commit']}): {m['change']}, to {m['now']}." for m in steps[-_TOLD:]]
     if line.fit.drift:
         told.append(f"A steady drift of {line.fit.drift:+.1%} over these runs.")
-    told += [f"{v['told']} since {v['day']}." for v in versions[-_TOLD:]]
-    rows = [_run(line, point, divisor) for point in line.points]
-    data = {"runs": rows, "steps": marks, "levels": _rules(line, divisor), "versions": versions}
-    return page.figure_of(line.name, " ".join(told), _chart(f"{line.metric.about} ({unit})"), data)
-
-
-def _levels(line: Line) -> str:
-    """A row a level, as the terminal shows it."""
-    columns, rows = level_rows(line)
-    return table(
-        columns, ["<tr>" + "".join(f"<td>{shown(cell)}</td>" for cell in row) + "</tr>" for row in rows]
-    )
+    told += [f"{v['told']} since {v['day']}." for v in rows["versions"][-_TOLD:]]
+    return figure_of("history", line.name, " ".join(told), rows, {"title": f"{line.metric.about} ({unit})"})
 
 
 def _when(point: Point) -> float:
@@ -90,7 +91,7 @@ def _when(point: Point) -> float:
     return 1e3 * point.moment
 
 
-def _run(line: Line, point: Point, divisor: float) -> dict[str, Any]:
+def _run(line: Line, point: Point, divisor: float) -> Datum:
     interval = "unknown"
     if point.low is not None and point.high is not None:
         interval = f"{one(line.metric, point.low)} .. {one(line.metric, point.high)}"
@@ -107,20 +108,7 @@ def _run(line: Line, point: Point, divisor: float) -> dict[str, Any]:
     }
 
 
-def _rules(line: Line, divisor: float) -> list[dict[str, Any]]:
-    """From the first run of a level to that of the next, or to the last run."""
-    last = len(line.points) - 1
-    return [
-        {
-            "from": _when(line.points[level.start]),
-            "to": _when(line.points[min(level.end, last)]),
-            "level": level.value / divisor,
-        }
-        for level in line.levels
-    ]
-
-
-def _step(line: Line, before: Level, now: Level) -> dict[str, Any]:
+def _step(line: Line, before: Level, now: Level) -> Datum:
     first = line.points[now.start]
     return {
         "when": _when(first),
@@ -132,39 +120,10 @@ def _step(line: Line, before: Level, now: Level) -> dict[str, Any]:
     }
 
 
-def _version(point: Point) -> dict[str, Any]:
+def _version(point: Point) -> Datum:
     told = f"{point.runtime} {point.runtime_version}"[:40]
     return {"when": _when(point), "day": point.utc[:10], "told": plain(told)}
 
 
 def _commit(point: Point) -> str:
     return plain(point.git_sha)[:10] if point.git_sha else "commit unknown"
-
-
-def _chart(y_title: str) -> Any:
-    altair = require("altair", "report")
-    x = altair.X("when:T", title=None, scale=altair.Scale(type="utc"), axis=altair.Axis(labelOverlap=True))
-    loose = altair.Scale(zero=False)
-    runs = altair.Chart(altair.NamedData("runs")).encode(x=x)
-    marks = altair.Chart(altair.NamedData("steps")).encode(x=x)
-    versions = altair.Chart(altair.NamedData("versions")).encode(x=x)
-    when = altair.Tooltip("when:T", title="run", format="%Y-%m-%d %H:%M", formatType="utc")
-    names = ("value", "interval", "commit", "runtime", "file")
-    tips = [when, *(altair.Tooltip(f"{key}:N") for key in names)]
-    of_step = [when, *(altair.Tooltip(f"{key}:N") for key in ("change", "then", "now", "commit"))]
-    y = altair.Y("figure:Q", title=y_title, scale=loose)
-    return altair.layer(
-        runs.mark_area(opacity=0.22, color=_LINE).encode(y=altair.Y("low:Q", scale=loose), y2="high:Q"),
-        versions.mark_rule(style="quiet", strokeDash=[1, 4], strokeWidth=1.5).encode(
-            tooltip=[when, altair.Tooltip("told:N", title="now")]
-        ),
-        altair.Chart(altair.NamedData("levels"))
-        .mark_rule(strokeWidth=2, color=_LEVEL)
-        .encode(x="from:T", x2="to:T", y="level:Q"),
-        runs.mark_line(strokeWidth=1.5, color=_LINE).encode(y=y),
-        runs.mark_circle(size=28, opacity=1, color=_LINE).encode(y=y, tooltip=tips),
-        marks.mark_rule(strokeDash=[4, 3], strokeWidth=1.5, color=_LEVEL).encode(tooltip=of_step),
-        marks.mark_text(style="label", align="left", baseline="top", dx=4).encode(
-            y=altair.value(0), text="change:N"
-        ),
-    ).properties(width="container", height=240)

@@ -25,7 +25,7 @@ from nasvit_edge.benchmark.budgets import read_budgets
 from nasvit_edge.benchmark.history import read_history
 from nasvit_edge.export.artifact import sidecar_path
 from nasvit_edge.profile.models import Item, Models
-from nasvit_edge.report.bench_markdown import MARKER
+from nasvit_edge.report.bench_comment import MARKER
 from nasvit_edge.space import load_space
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -268,7 +268,7 @@ AFTER = {step["name"] for step in STEPS} - {"Install nasvit-edge", "Measure"}
 def test_the_verdict_is_the_exit_code_a_comment_a_summary_and_all_files(
     tmp_path, effects, options, code, said
 ):
-    pytest.importorskip("altair")
+    pytest.importorskip("jinja2")
     with serving() as server:
         job = _made_up(Job.at(tmp_path, GITHUB_API_URL=server.url), effects, **options)
         history = job.work / "kept figures"
@@ -376,7 +376,7 @@ def test_what_an_earlier_run_left_is_never_taken_for_this_one_s(tmp_path):
 @pytest.mark.slow
 def test_the_whole_action_measures_and_reports(tmp_path, model):
     """Everything real but the packages: a link to this installation is what `install` makes."""
-    pytest.importorskip("altair")
+    pytest.importorskip("jinja2")
     with serving() as server:
         job = Job.at(tmp_path, GITHUB_API_URL=server.url)
         for side in ("head", "base"):
@@ -454,7 +454,7 @@ def _script(work, lines, **env):
 @pytest.mark.slow
 def test_the_gitlab_example_measures_comments_and_keeps_junit(repository):
     pytest.importorskip("onnxruntime")
-    pytest.importorskip("altair")
+    pytest.importorskip("jinja2")
     job = GITLAB["benchmark"]
     with serving() as server:
         own = {

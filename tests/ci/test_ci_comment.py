@@ -16,7 +16,7 @@ from comment_server import TOKEN, serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasvit_edge.report.bench_markdown import MARKER, marker
+from nasvit_edge.report.bench_comment import MARKER, marker
 
 SCRIPT = Path(__file__).resolve().parents[2] / ".github/actions/benchmark/comment.py"
 BODY = f"{MARKER}\n### no regression\n\n| a | b |\n"

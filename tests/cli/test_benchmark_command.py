@@ -129,7 +129,7 @@ def test_budgets_and_trends_are_shown(tmp_path):
 
 
 def test_all_forms_are_written_at_once(tmp_path):
-    pytest.importorskip("altair")
+    pytest.importorskip("jinja2")
     names = ["c.md", "r.html", "j.xml", "g.json", "b.json", "o.json", "h.jsonl"]
     options = [
         "--markdown",

@@ -98,7 +98,7 @@ def test_a_run_without_the_meter_is_one_line(runs):
 
 
 def test_page_and_picture_are_written_where_they_are_asked_for(runs):
-    pytest.importorskip("altair")
+    pytest.importorskip("jinja2")
     pytest.importorskip("vl_convert")
     made = call(runs / "hybrid", "--html", runs / "c.html", "--png", runs / "c.png")
     assert made.exit_code == 0
@@ -108,7 +108,7 @@ def test_page_and_picture_are_written_where_they_are_asked_for(runs):
 
 
 def test_a_page_that_cannot_be_written_is_one_line(runs):
-    pytest.importorskip("altair")
+    pytest.importorskip("jinja2")
     pytest.importorskip("vl_convert")
     made = call(runs / "hybrid", "--png", runs)
     assert made.exit_code == 2

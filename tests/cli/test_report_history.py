@@ -200,7 +200,7 @@ def test_changes_of_ops_and_accuracy_are_in_their_own_units():
 
 @pytest.fixture
 def page(path):
-    pytest.importorskip("altair")
+    pytest.importorskip("jinja2")
     pytest.importorskip("vl_convert")
     made = call(path, "--html", path.with_name("h.html"), "--metric", "latency_p50", "--metric", "size")
     assert made.exit_code == 0
@@ -232,7 +232,7 @@ def test_a_browser_draws_a_page_of_a_history(page, tmp_path):
 
 
 def test_a_page_of_one_run_and_of_very_many_lines_is_written(tmp_path):
-    pytest.importorskip("altair")
+    pytest.importorskip("jinja2")
     pytest.importorskip("vl_convert")
     lines = [line_of(points([float(i + 1)], artifact=f"m{i}.onnx")) for i in range(45)]
     history_page.write_html(lines, tmp_path / "h.html")

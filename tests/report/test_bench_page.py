@@ -22,8 +22,9 @@ from nasvit_edge.benchmark.report import make_report
 from nasvit_edge.benchmark.result import read_result
 from nasvit_edge.benchmark.verdicts import Rule
 from nasvit_edge.report import bench_charts, bench_page, bench_samples, page
+from nasvit_edge.report.model import Document, Drawing, Figure, Section
 
-pytest.importorskip("altair")
+pytest.importorskip("jinja2")
 pytest.importorskip("vl_convert")
 BUDGETS = 'schema = 1\n[[budget]]\nlatency_p50 = "10.5ms"\nsize = { max = "1MB", level = "warn" }\n'
 HOSTILE = "</script><script>window.hit=1</script><img src=x onerror=window.hit=1>'\"&"
@@ -495,14 +496,14 @@ def test_a_history_of_one_run_is_not_drawn(tmp_path, count):
 
 
 def test_a_page_without_charts_has_no_scripts(tmp_path):
-    page.write_document(tmp_path / "p.html", "title", "<p>body $title</p>", [])
+    page.write_html(Document("title", [Section("s", ["body $title {{ title }}"])]), tmp_path / "p.html")
     text, tags, charts = parsed(tmp_path / "p.html")
-    assert "body $title" in text
+    assert "body $title {{ title }}" in text
     assert "script" not in {tag for tag, _ in tags}
     assert charts == []
 
 
 def test_what_is_no_number_in_json_is_null(tmp_path):
-    figure = page.Figure(title="t", caption="c", spec={"values": [float("nan"), float("inf"), 1.5]})
-    page.write_document(tmp_path / "p.html", "title", page.placed(figure, 0), [figure])
+    figure = Figure(title="t", caption="c", spec={"values": [float("nan"), float("inf"), 1.5]})
+    page.write_html(Document("title", [Section("s", [Drawing((figure,))])]), tmp_path / "p.html")
     assert parsed(tmp_path / "p.html")[2][0]["spec"] == {"values": [None, None, 1.5]}

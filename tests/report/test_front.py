@@ -22,7 +22,7 @@ from nasvit_edge.searching.search import Problem, search
 from nasvit_edge.searching.stages import described
 from nasvit_edge.space import load_space
 
-pytest.importorskip("altair")
+pytest.importorskip("jinja2")
 pytest.importorskip("vl_convert")
 NANO = load_space("nano")
 TITLE = "best <nano> & co"

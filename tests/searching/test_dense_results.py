@@ -120,7 +120,7 @@ def test_a_searched_segmenter_is_explained(result, folder):
 
 
 def test_pages_draw_the_decoder(result, tmp_path):
-    pytest.importorskip("altair")
+    pytest.importorskip("jinja2")
     pytest.importorskip("vl_convert")
     from nasvit_edge.report import front
 

@@ -21,6 +21,7 @@ function colours() {
       halo: { color: of("paper"), stroke: of("paper") },
       shade: { color: of("shade") },
       zone: { color: of("zone") },
+      tile: { stroke: of("paper") },
     },
   };
 }

@@ -1,0 +1,85 @@
+"""Charts: `data/charts/NAME.json` is Vega-Lite in which `"$word"` stands for a definition of the file or for a given value."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from nasvit_edge import files
+from nasvit_edge.errors import require
+from nasvit_edge.report.model import Datum, Figure
+
+_WIDE = 860  # pixels of a picture's charts
+_LOOK = {
+    "legend": {"orient": "top", "symbolOpacity": 1},
+    "title": {"anchor": "start", "fontSize": 13},
+    "view": {"stroke": "#e2e8f0"},
+    "style": {"label": {"fill": "#4a5568"}, "quiet": {"stroke": "#718096"}, "tile": {"stroke": "white"}},
+}
+
+
+def figure_of(
+    chart: str,
+    title: str,
+    caption: str,
+    rows: Mapping[str, Sequence[Datum]],
+    given: Mapping[str, object],
+    *,
+    dense: bool = False,
+    square: bool = False,
+) -> Figure:
+    """A chart of rows by the names of its data; layers without rows are left out, as Vega warns of them."""
+    told = files.read_json(files.data("charts", f"{chart}.json"), "chart")
+    spec = _filled(told["chart"], told["define"], given)
+    assert isinstance(spec, dict)
+    if "layer" in spec:
+        spec["layer"] = [layer for layer in spec["layer"] if rows[layer["data"]["name"]]]
+    spec |= {"width": "container", "description": title}
+    spec["datasets"] = {name: list(own) for name, own in rows.items() if own}
+    return Figure(title=title, caption=caption, spec=spec, dense=dense, square=square)
+
+
+def _filled(value: object, define: Mapping[str, object], given: Mapping[str, object]) -> object:
+    if isinstance(value, str) and value.startswith("$"):
+        name = value[1:]
+        return given[name] if name in given else _filled(define[name], define, given)
+    if isinstance(value, dict):
+        return {key: _filled(item, define, given) for key, item in value.items()}
+    return [_filled(item, define, given) for item in value] if isinstance(value, list) else value
+
+
+def write_png(figures: Sequence[Figure], path: Path, title: str) -> None:
+    """Figures below each other as a picture; no two of them name their data alike.
+
+    Raises:
+        MissingExtraError: the extra `report` is not installed.
+    """
+    convert = require("vl_convert", "report")
+    rows: dict[str, object] = {}
+    for figure in figures:
+        rows |= figure.rows
+    parts = [{**figure.spec, "title": figure.title, "width": _WIDE, "datasets": {}} for figure in figures]
+    spec = {
+        "title": {"text": title.encode(errors="backslashreplace").decode(), "fontSize": 15},
+        "vconcat": parts,
+        "spacing": 28,
+        "datasets": rows,
+        "resolve": {"scale": {"color": "independent", "strokeDash": "independent"}},
+        "config": _LOOK,
+    }
+    files.write_bytes(path, convert.vegalite_to_png(as_json(spec), scale=2))
+
+
+def as_json(value: object) -> str:
+    """As JSON, with null for what is no number there."""
+    return json.dumps(_finite(value), allow_nan=False, separators=(",", ":"))
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
