@@ -27,8 +27,9 @@ from paper_page import page
 from nasvit_edge import files, ops
 from nasvit_edge.data_sets import classes
 from nasvit_edge.device import cpu_model
-from nasvit_edge.report.conflicts import read_conflicts, summarise
+from nasvit_edge.report.conflicts import summarise
 from nasvit_edge.space import load_space, space_toml
+from nasvit_edge.train.conflict_file import read_conflicts
 
 EPOCHS = 6  # 27 runs took 11.3 hours of one thread, 6 of two cores, and evaluation
 SMALL = [  # every arm: batches, crops and warm-up as small images and few epochs want them

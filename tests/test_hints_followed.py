@@ -31,9 +31,9 @@ from nasvit_edge.flows.measured import read_measured
 from nasvit_edge.flows.search import Request, accuracy_source, prepare
 from nasvit_edge.flows.subject import subject_of
 from nasvit_edge.latency import load_table
-from nasvit_edge.report.conflicts import read_conflicts
 from nasvit_edge.searching.accuracy import load_accuracy
 from nasvit_edge.space import load_space
+from nasvit_edge.train.conflict_file import read_conflicts
 
 PACKAGE = Path(nasvit_edge.__file__).parent
 SETTINGS = [f"--set={value}" for value in ("run.epochs=1", "run.batch_size=8", "run.warmup_epochs=0")]
@@ -289,7 +289,7 @@ FOLLOWED = {
     "flows/search.py:_fitting": "test_a_search_without_an_accuracy_gets_the_one_that_is_fitted",
     "flows/search.py:prepare": "test_a_predictor_of_other_weights_is_fitted_to_these",
     "flows/subject.py:subject_of": "test_what_is_no_subject_becomes_one_by_a_search",
-    "report/conflicts.py:_training": "test_a_run_without_its_conflicts_is_trained_with_them",
+    "train/conflict_file.py:_training": "test_a_run_without_its_conflicts_is_trained_with_them",
     "searching/accuracy.py:load_accuracy": "test_a_predictor_of_another_space_of_the_same_name_is_fitted_anew",
     # in test_hints.py and profile/test_offline.py
     "flows/history.py:go": "test_the_hint_of_a_missing_history_writes_it_where_it_was_asked_for",

@@ -14,7 +14,8 @@ from nasvit_edge.cli.output import note, print_json, show_table
 from nasvit_edge.errors import NasvitEdgeError
 
 if TYPE_CHECKING:
-    from nasvit_edge.report.conflicts import Conflicts, Summary
+    from nasvit_edge.report.conflicts import Summary
+    from nasvit_edge.train.conflict_file import Conflicts
 
 report = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="What benchmarks and training runs left behind."
@@ -40,7 +41,8 @@ def conflicts(
     over all parameters, and by stage and kind of layer. Several runs are put side by side.
     """
     from nasvit_edge import records
-    from nasvit_edge.report.conflicts import read_conflicts, summarise
+    from nasvit_edge.report.conflicts import summarise
+    from nasvit_edge.train.conflict_file import read_conflicts
 
     chosen = [_chosen(read_conflicts(run), steps, from_epoch, to_epoch) for run in runs]
     title = f"Gradient conflicts: {', '.join(run.name for run in chosen)}"
