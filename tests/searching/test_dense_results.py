@@ -127,7 +127,7 @@ def test_pages_draw_the_decoder(result, tmp_path):
     front.write_html(result, tmp_path / "s.html", "t", shown.remarks(result))
     text = (tmp_path / "s.html").read_text()
     assert "mean IoU (%)" in text
-    assert '"block": "lateral"' in text
+    assert '"block":"lateral"' in text
     assert "decoder" in text
 
 
