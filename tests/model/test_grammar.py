@@ -23,6 +23,8 @@ from nasvit_edge.model.narrow import narrowed
 from nasvit_edge.model.subnet import fold, fold_for, materialise, parameter_count
 from nasvit_edge.ops import all_ops, lower, macs
 from nasvit_edge.space import SearchSpace, SubnetConfig, parse_space, space_toml
+from nasvit_edge.train.initial import initialised
+from nasvit_edge.train.quantised import QuantisedSupernet
 
 
 def check(space: SearchSpace, config: SubnetConfig) -> None:
@@ -146,3 +148,52 @@ def test_what_contradicts_itself_is_told(keys, told):
     with pytest.raises(SpaceError) as caught:
         space_with(**keys)
     assert told in one_line(caught)
+
+
+TRAINED = (
+    {
+        "mbconv": {"form": "fused", "shortcut": "none"},
+        "attention": {"mixing": "none", "norm": "token", "scaling": False},
+    },
+    {
+        "mbconv": {"se": [0, 1], "shortcut": "identity"},
+        "attention": {"mlps": [1, 3], "mlp_ratio": [1, 2], "bias": False},
+    },
+)
+
+
+@pytest.mark.parametrize("keys", TRAINED, ids=str)
+def test_a_new_supernet_learns_with_all_that_a_subnet_uses(keys):
+    """Also where no shortcut is beside a block: one that began with zeros would never give anything."""
+    space = space_with(**keys)
+    supernet = initialised(space, 0).train()
+    for config in (space.largest(), space.smallest()):
+        images = torch.randn(4, 3, config.resolution, config.resolution)
+        outputs = supernet(images, config)
+        assert outputs.std() > 1e-3
+        supernet.zero_grad()
+        outputs.square().sum().backward()
+        assert _learning(supernet) == _used(space, config)
+
+
+@pytest.mark.parametrize("keys", TRAINED, ids=str)
+def test_training_in_eight_bits_folds_what_blocks_compute(keys):
+    space = space_with(**keys)
+    alone = narrowed(random_supernet(space, 1), space.largest())
+    quantised = QuantisedSupernet(alone)
+    config = alone.space.largest()
+    images = torch.randn(2, 3, config.resolution, config.resolution)
+    with torch.no_grad():
+        expected = quantised.eval()(images, config)
+    found = quantised.train()(images, config)
+    assert _apart(found.detach(), expected) < 0.5
+    found.sum().backward()
+    assert _learning(quantised) == _used(alone.space, config)
+
+
+def _learning(supernet) -> set[str]:
+    return {name for name, parameter in supernet.named_parameters() if parameter.grad is not None}
+
+
+def _used(space, config) -> set[str]:
+    return {f"{op.name}.{n}" for op in lower(space, config) for n, _ in build(op).named_parameters()}
