@@ -14,6 +14,7 @@ import pytest
 from conftest import TINY, configs, edited, one_line, only_user_errors, space_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from nasvit_edge import files
 from nasvit_edge.errors import NasvitEdgeError, SpaceError
@@ -28,6 +29,8 @@ from nasvit_edge.space import (
     space_names,
     space_toml,
 )
+from nasvit_edge.space_parts import SpaceFile
+from nasvit_edge.specs import AttentionSpec, HeadSpec, SqueezeSpec, StageSpec, StemSpec
 
 TABLE = tomllib.loads(TINY)
 DENSE = {**TABLE, "head": {"kind": "mlp", "width": [16]}}
@@ -442,3 +445,10 @@ def test_a_stage_that_always_expands_says_so():
     assert "stage[1].expands" in _refused(
         tomllib.loads(edited(TINY, ("[2, 3]\n", "[2, 3]\nexpands = false\n")))
     )
+
+
+def test_the_page_on_spaces_has_every_key():
+    page = (Path(__file__).parents[1] / "docs" / "spaces.md").read_text()
+    parts = (SpaceFile, StemSpec, StageSpec, HeadSpec, AttentionSpec, SqueezeSpec)
+    keys = {field.name for part in parts for field in structs.fields(part)}
+    assert {key for key in keys if not re.search(rf"\b{key}\b", page)} == set()
