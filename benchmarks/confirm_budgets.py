@@ -12,10 +12,11 @@ import statistics
 import numpy as np
 
 from nasvit_edge.flows import confirm
-from nasvit_edge.flows.limits import Wanted
-from nasvit_edge.flows.search import Plan, Request, prepare
+from nasvit_edge.flows.prepared import prepare
 from nasvit_edge.latency import load_table
 from nasvit_edge.profile.subnets import measure_subnets
+from nasvit_edge.requests.options import TableChoice
+from nasvit_edge.requests.search import Request
 from nasvit_edge.searching.search import fastest
 
 
@@ -34,13 +35,15 @@ def main() -> None:
     canary, winners = space.smallest(), []
     for budget in np.geomspace(1.2 * ends[0], 0.8 * ends[1], options.budgets).tolist():
         request = Request(
-            space=options.space, wanted=Wanted(latency=(f"{budget!r}ms",)), table=str(table.path)
+            space=options.space,
+            latency=[f"{budget!r}ms"],
+            table=TableChoice(table=table.path),
+            confirm=options.confirm,
+            confirm_by=options.by,
         )
         prepared = prepare(request, lambda text: None, lambda *a: None)
         before = timed(table, canary)
-        result = confirm.go(
-            prepared, 0, Plan(), options.confirm, options.by, note=lambda text: print(f"  {text}", flush=True)
-        )
+        result = confirm.go(prepared, note=lambda text: print(f"  {text}", flush=True))
         best = result.best
         winners.append((budget, best, statistics.mean([before, timed(table, canary)])))
         print(

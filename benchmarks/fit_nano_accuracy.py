@@ -13,6 +13,7 @@ from scipy.stats import kendalltau
 
 from nasvit_edge import data_sets, files
 from nasvit_edge.flows import fitting as flow
+from nasvit_edge.requests.accuracy import Request
 from nasvit_edge.searching.accuracy import parsed
 from nasvit_edge.searching.fitting import drawn
 from nasvit_edge.searching.images import ImageAccuracy
@@ -28,12 +29,7 @@ def main() -> None:
     space = load_space("nano")
     with tempfile.TemporaryDirectory() as folder:
         content = flow.fit(
-            space="nano",
-            supernet=None,
-            data=None,
-            samples=options.samples,
-            seed=0,
-            out=Path(folder) / "nano.json",
+            Request(samples=options.samples, out=Path(folder) / "nano.json"),
             on_progress=lambda done, total, detail: print(
                 f"\r{done} of {total} {detail}", end="", flush=True
             ),

@@ -18,6 +18,8 @@ import nasvit_edge as ne
 from nasvit_edge import data_sets, ops
 from nasvit_edge.export import onnx, parity
 from nasvit_edge.flows import export, finetune
+from nasvit_edge.requests.export import Request as ExportRequest
+from nasvit_edge.requests.finetune import Request as FinetuneRequest
 
 
 def main() -> None:
@@ -67,7 +69,7 @@ def subnet(space, name):
 def tune(config: Path, out: Path, options: argparse.Namespace, teacher: str) -> None:
     started = time.monotonic()
     found = finetune.finetune(
-        finetune.Request(
+        FinetuneRequest(
             data="fashion-mnist",
             out=out,
             space="nano",
@@ -89,19 +91,15 @@ def judged(what: str, space: str, weights: str, config: Path, precision: str, im
     """Which of the test images the exported file gets right."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.onnx")
-        request = export.Request(
-            result=None,
+        request = ExportRequest(
             space=space,
             supernet=weights,
             config=config,
             calibrate="fashion-mnist",
-            uncalibrated=False,
-            format_name="onnx",
             precision=precision,
             out=path,
-            overwrite=False,
             force=True,
-            use_cache=False,
+            cached=False,
         )
         snr_db = export.export(request, lambda line: None)["snr_db"]
         run, loaded = onnx.runner(path, 1), ne.load_space(space)

@@ -11,12 +11,12 @@ import time
 from pathlib import Path
 
 from nasvit_edge.benchmark.metrics import METRICS, changes
-from nasvit_edge.benchmark.plan import Protocol
 from nasvit_edge.benchmark.report import make_report, noise_of
 from nasvit_edge.benchmark.statistics import compare_logs
 from nasvit_edge.benchmark.verdicts import Rule, candidates
-from nasvit_edge.flows.benchmark import Request, run
+from nasvit_edge.flows.benchmark import run
 from nasvit_edge.profile.models import Item, Models
+from nasvit_edge.requests.benchmark import Request
 from nasvit_edge.space import load_space
 
 SLOWER = 0.08
@@ -43,13 +43,13 @@ def main() -> None:
 
 def measured(options, folder, artifact, baseline, rounds):
     """One session's result."""
-    protocol = Protocol(rounds=rounds, seconds=options.seconds, most_seconds=4 * options.seconds)
     request = Request(
-        artifacts=(artifact,),
-        baselines=() if baseline is None else (baseline,),
+        artifacts=[artifact],
+        baseline=None if baseline is None else [baseline],
         aa=baseline is None,
         runtime=options.runtime,
-        protocol=protocol,
+        rounds=rounds,
+        seconds=options.seconds,
         out=folder / "benchmark.json",
     )
     return run(request)

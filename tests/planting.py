@@ -647,8 +647,9 @@ def _texts(value: Any) -> Iterator[str]:
 
 def caches(scene: Scene) -> Kind:
     """The sidecar of a kept export, and kept accuracies."""
+    from nasvit_edge import cache
     from nasvit_edge.export import artifact
-    from nasvit_edge.flows import cache
+    from nasvit_edge.export.kept import restore
     from nasvit_edge.searching.images import _stored
     from nasvit_edge.space import load_space
 
@@ -666,7 +667,7 @@ def caches(scene: Scene) -> Kind:
         files_write(cache.root() / "kept.jsonl", json.dumps(content["accuracy"]) + "\n")
 
     def read() -> None:
-        cache.restore(key, out, None)
+        restore(key, out, None)
         list(_stored(cache.root() / "kept.jsonl", load_space("nano")))
 
     return Kind(

@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import nasvit_edge
+from nasvit_edge.choosing.table import answering, trusted, wanted_of
 from nasvit_edge.cli import app
 from nasvit_edge.errors import NasvitEdgeError
-from nasvit_edge.flows.answering import Asked, answering, trusted
-from nasvit_edge.flows.history import Request as HistoryRequest
 from nasvit_edge.flows.history import go
 from nasvit_edge.hints import command
 from nasvit_edge.profile.sustained import steady_factor
+from nasvit_edge.requests.options import TableChoice
+from nasvit_edge.requests.report import History as HistoryRequest
 from nasvit_edge.space import load_space
 
 PACKAGE = Path(nasvit_edge.__file__).parent
@@ -164,10 +165,10 @@ def own(tmp_path, monkeypatch):
 def test_the_hint_of_a_missing_table_measures_the_very_table_that_was_asked_for(own, given):
     require_module("litert_torch")
     with pytest.raises(NasvitEdgeError) as caught:
-        answering(Asked(**given), own, quiet)
+        answering(TableChoice(**given), own, quiet)
     follow(caught.value)
-    answer = answering(Asked(**given), own, quiet)
-    wanted = Asked(**given).wanted()
+    answer = answering(TableChoice(**given), own, quiet)
+    wanted = wanted_of(TableChoice(**given))
     assert {key: getattr(answer.table.file, key) for key in wanted.given()} == wanted.given()
     assert trusted(answer.table, quiet).path == answer.table.path
     with pytest.raises(NasvitEdgeError) as caught:
@@ -180,9 +181,9 @@ def test_the_hint_of_a_missing_table_measures_the_very_table_that_was_asked_for(
 def test_the_hints_of_a_table_of_another_machine_or_schema_mend_it(own):
     """One path, broken in two ways; each hint is run and the same request is answered."""
     with pytest.raises(NasvitEdgeError) as caught:
-        answering(Asked(), own, quiet)
+        answering(TableChoice(), own, quiet)
     follow(caught.value)
-    path = answering(Asked(), own, quiet).table.path
+    path = answering(TableChoice(), own, quiet).table.path
     raw = json.loads(path.read_text())
     for broken in (
         raw | {"fingerprint": raw["fingerprint"] | {"soc": "another"}},
@@ -191,9 +192,9 @@ def test_the_hints_of_a_table_of_another_machine_or_schema_mend_it(own):
     ):
         path.write_text(json.dumps(broken))
         with pytest.raises(NasvitEdgeError) as caught:
-            trusted(answering(Asked(), own, quiet).table, quiet)
+            trusted(answering(TableChoice(), own, quiet).table, quiet)
         follow(caught.value)
-        assert trusted(answering(Asked(), own, quiet).table, quiet).file.schema == raw["schema"]
+        assert trusted(answering(TableChoice(), own, quiet).table, quiet).file.schema == raw["schema"]
 
 
 def test_the_hint_of_a_missing_history_writes_it_where_it_was_asked_for(tmp_path, monkeypatch):

@@ -13,6 +13,10 @@ import commands
 import msgspec
 import pytest
 from conftest import TINIER, edited, require_module
+from nasvit_edge.flows.answering import validity
+from nasvit_edge.flows.limits import Wanted
+from nasvit_edge.flows.measured import read_measured
+from nasvit_edge.flows.subject import subject_of
 from nn_meter_table import small_table
 
 import nasvit_edge
@@ -25,11 +29,7 @@ from nasvit_edge.export.checks import Check
 from nasvit_edge.export.sidecar import read_sidecar
 from nasvit_edge.flows import devices, recalled
 from nasvit_edge.flows import export as exporting
-from nasvit_edge.flows.answering import validity
-from nasvit_edge.flows.limits import Wanted
-from nasvit_edge.flows.measured import read_measured
 from nasvit_edge.flows.search import Request, accuracy_source, prepare
-from nasvit_edge.flows.subject import subject_of
 from nasvit_edge.latency import load_table
 from nasvit_edge.searching.accuracy import load_accuracy
 from nasvit_edge.space import load_space

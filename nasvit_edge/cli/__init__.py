@@ -25,7 +25,8 @@ from nasvit_edge.cli import (
     tables,
     train,
 )
-from nasvit_edge.cli.errors import leave, reported
+from nasvit_edge.cli.adapter import adapted
+from nasvit_edge.cli.errors import leave
 
 app = typer.Typer(
     name="nasvit-edge",
@@ -55,36 +56,36 @@ def _root(
 
 
 app.command("quickstart", short_help="Profile, search, export, verify and report on the bundled supernet.")(
-    reported(quickstart.quickstart)
+    adapted(quickstart.quickstart)
 )
 app.add_typer(devices.devices, name="devices", short_help="Devices: list, show, check.")
-app.command("profile", short_help="Time every op of a space on a device.")(reported(profile.profile))
+app.command("profile", short_help="Time every op of a space on a device.")(adapted(profile.profile))
 app.add_typer(tables.tables, name="tables", short_help="Latency tables: list, show, diff, validate, import.")
-app.command("predict", short_help="The latency of a subnet, with its interval.")(reported(tables.predict))
-app.command("search", short_help="The most accurate subnet within a latency budget.")(reported(search.search))
+app.command("predict", short_help="The latency of a subnet, with its interval.")(adapted(tables.predict))
+app.command("search", short_help="The most accurate subnet within a latency budget.")(adapted(search.search))
 app.command("explain", short_help="Why this subnet: stages, and what changes would cost and bring.")(
-    reported(search.explain)
+    adapted(search.explain)
 )
 app.add_typer(accuracy.accuracy, name="accuracy", short_help="Accuracy predictors: fit.")
 app.command("export", short_help="Write a subnet as ONNX, TFLite, Core ML or TensorRT, checked.")(
-    reported(export.export)
+    adapted(export.export)
 )
-app.command("verify", short_help="Repeat an exported file's numerical check.")(reported(export.verify))
+app.command("verify", short_help="Repeat an exported file's numerical check.")(adapted(export.verify))
 app.command("evaluate", short_help="Top-1 of an exported file, or of subnets of a supernet.")(
-    reported(evaluate.evaluate)
+    adapted(evaluate.evaluate)
 )
 app.command("doctor", short_help="The environment, or where an exported file's ops can run.")(
-    reported(doctor.doctor)
+    adapted(doctor.doctor)
 )
-app.command("cache", short_help="What is kept of earlier exports: show or clear.")(reported(cache.cache))
+app.command("cache", short_help="What is kept of earlier exports: show or clear.")(adapted(cache.cache))
 app.command("benchmark", short_help="Time model files on a device, in turns with their baselines.")(
-    reported(benchmark.benchmark)
+    adapted(benchmark.benchmark)
 )
 report_bench.add_to(report.report)
 app.add_typer(report.report, name="report", short_help="Benchmarks (verdicts, history) and training runs.")
-app.command("train", short_help="Train a supernet.")(reported(train.train))
+app.command("train", short_help="Train a supernet.")(adapted(train.train))
 app.command("finetune", short_help="Train one subnet on, also for other classes or for int8.")(
-    reported(finetune.finetune)
+    adapted(finetune.finetune)
 )
 
 

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
-from nasvit_edge.cli import options
 from nasvit_edge.cli.output import note, print_json, print_table
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.requests.cache import Request
 
 
-def cache(
-    action: Annotated[str, typer.Argument(help="show or clear.")] = "show", as_json: options.Json = False
-) -> None:
+def cache(request: Request, as_json: bool) -> None:
     """Example:  nasvit-edge cache show
 
     What was converted and exported before is kept; show it, or clear it.
     """
-    from nasvit_edge.flows import cache as flow
+    from nasvit_edge import cache as flow
 
+    action = request.action
     if action not in ("show", "clear"):
         raise NasvitEdgeError(f"unknown action {action!r}; there are show, clear")
     if action == "clear":

@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import sys
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from nasvit_edge.cli import options
-from nasvit_edge.cli.errors import reported
+from nasvit_edge.cli.adapter import adapted
 from nasvit_edge.cli.output import note, print_json, print_table, waiting
+from nasvit_edge.requests.devices import Check, Ops, Show
 
-Name = Annotated[str, typer.Argument(help="A device of `devices list`, or the path of a device.toml.")]
 devices = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -23,7 +21,7 @@ devices = typer.Typer(
 )
 
 
-def list_devices(as_json: options.Json = False) -> None:
+def list_devices(as_json: bool) -> None:
     """Example:  nasvit-edge devices list
 
     The shipped devices and your own (a device.toml each in the folder that is named below the list).
@@ -45,7 +43,7 @@ def list_devices(as_json: options.Json = False) -> None:
     note(f"your own: {user_folder()}/NAME.toml, or --device FILE.toml")
 
 
-def show(name: Name, as_json: options.Json = False) -> None:
+def show(request: Show, as_json: bool) -> None:
     """Example:  nasvit-edge devices show jetson
 
     What a device's file says.
@@ -53,7 +51,7 @@ def show(name: Name, as_json: options.Json = False) -> None:
     from nasvit_edge.device import load_device
     from nasvit_edge.flows.devices import shown
 
-    found = shown(load_device(name))
+    found = shown(load_device(request.name))
     if as_json:
         print_json(found)
         return
@@ -64,17 +62,7 @@ def _text(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def check(
-    name: Name,
-    address: Annotated[str | None, typer.Option(help="Of an ssh device: user@host.")] = None,
-    serial: Annotated[str | None, typer.Option(help="Of an Android device.")] = None,
-    wait: Annotated[str, typer.Option(help="For a phone that has to open the page.")] = "2m",
-    interface: Annotated[
-        str | None, typer.Option(help="The address of this machine that phones reach.")
-    ] = None,
-    tls: Annotated[bool, typer.Option("--tls", help="Serve phones by HTTPS.")] = False,
-    as_json: options.Json = False,
-) -> None:
+def check(request: Check, as_json: bool) -> None:
     """Example:  nasvit-edge devices check raspberry-pi --address pi@192.168.1.20
 
     Step by step what was reached and found (runtimes, free space, clocks, temperature), and what to do about
@@ -85,9 +73,11 @@ def check(
     from nasvit_edge.transport.ways import Ways
     from nasvit_edge.units import seconds
 
-    device = load_device(name).at(address, serial)
-    ways = Ways(wait_s=seconds(wait), interface=interface, tls=tls)
-    spinner = contextlib.nullcontext() if device.transport == "pull" else waiting(f"looking at {name}")
+    device = load_device(request.name).at(request.address, request.serial)
+    ways = Ways(wait_s=seconds(request.wait), interface=request.interface, tls=request.tls)
+    spinner = (
+        contextlib.nullcontext() if device.transport == "pull" else waiting(f"looking at {request.name}")
+    )
     with spinner:  # which would overwrite a QR code
         steps = list(checked(device, ways, note))
     if as_json:
@@ -99,14 +89,7 @@ def check(
         sys.exit(1)
 
 
-def ops(
-    name: Name,
-    artifact: Annotated[Path, typer.Argument(help="A model file that the device's runtime reads.")],
-    runtime: Annotated[str | None, typer.Option(help="Of the device's (its first unless given).")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, max=256)] = None,
-    serial: Annotated[str | None, typer.Option(help="Of an Android device.")] = None,
-    as_json: options.Json = False,
-) -> None:
+def ops(request: Ops, as_json: bool) -> None:
     """Example:  nasvit-edge devices ops android model.tflite
 
     What each op of a model takes on an Android device, by benchmark_model's own profiler.
@@ -114,9 +97,9 @@ def ops(
     from nasvit_edge.device import load_device
     from nasvit_edge.flows.devices import op_times
 
-    device = load_device(name).at(None, serial)
-    with waiting(f"profiling {artifact.name} on {name}"):
-        rows = op_times(device, artifact, runtime, threads, note)
+    device = load_device(request.name).at(None, request.serial)
+    with waiting(f"profiling {request.artifact.name} on {request.name}"):
+        rows = op_times(device, request.artifact, request.runtime, request.threads, note)
     if as_json:
         print_json(rows)
         return
@@ -125,7 +108,7 @@ def ops(
     print_table(columns, cells)
 
 
-devices.command("list", short_help="Every device.")(reported(list_devices))
-devices.command("show", short_help="What a device's file says.")(reported(show))
-devices.command("ops", short_help="What each op of a model takes (Android).")(reported(ops))
-devices.command("check", short_help="Reach a device, step by step.")(reported(check))
+devices.command("list", short_help="Every device.")(adapted(list_devices))
+devices.command("show", short_help="What a device's file says.")(adapted(show))
+devices.command("ops", short_help="What each op of a model takes (Android).")(adapted(ops))
+devices.command("check", short_help="Reach a device, step by step.")(adapted(check))

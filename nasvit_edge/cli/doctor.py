@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from nasvit_edge.cli import options
 from nasvit_edge.cli.output import note, note_unchecked, print_json, print_table, waiting
+from nasvit_edge.requests.doctor import Request
 
 if TYPE_CHECKING:
     from nasvit_edge.export.placement import Placement
     from nasvit_edge.flows.doctor import Environment, Examined
 
 
-def doctor(
-    artifact: Annotated[
-        Path | None, typer.Argument(help="An exported model; without one, the environment.")
-    ] = None,
-    as_json: options.Json = False,
-) -> None:
+def doctor(request: Request, as_json: bool) -> None:
     """Example:  nasvit-edge doctor model.tflite
 
     What of an exported model the target's delegates would not take, layer by layer; without a model, what is
@@ -29,6 +21,7 @@ def doctor(
     """
     from nasvit_edge.flows import doctor as flow
 
+    artifact = request.artifact
     with waiting("looking"):
         report = flow.examine(artifact) if artifact else flow.environment()
     if artifact and isinstance(report, flow.Examined):

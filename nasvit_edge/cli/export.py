@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from nasvit_edge.cli import options
 from nasvit_edge.cli.output import note, print_json, print_table, waiting
-from nasvit_edge.errors import ExportError, NasvitEdgeError
+from nasvit_edge.requests.export import Request
+from nasvit_edge.requests.verify import Request as VerifyRequest
 
 if TYPE_CHECKING:
     from nasvit_edge.export.sidecar import Scenes
@@ -40,43 +37,9 @@ SEGMENTER_COLUMNS = [
         "size",
     )
 ]
-Artifact = Annotated[Path, typer.Argument(help="An exported model file, with its sidecar beside it.")]
 
 
-@options.with_weights_key
-def export(
-    result: Annotated[Path | None, typer.Argument(help="A result file of `search`.")] = None,
-    format_name: Annotated[str, typer.Option("--format", help="onnx, tflite, coreml or tensorrt.")] = "onnx",
-    out: Annotated[
-        Path | None, typer.Option(help="The file to write; by default SPACE.onnx and the like.")
-    ] = None,
-    space: Annotated[str | None, typer.Option(help="With --config: the search space.")] = None,
-    supernet: options.Supernet = None,
-    config: Annotated[
-        Path | None, typer.Option(help="An explicit subnet: the JSON of config.to_dict().")
-    ] = None,
-    calibrate: Annotated[
-        str | None,
-        typer.Option(help="Images to calibrate batch norm on: bundled, fashion-mnist, or a folder."),
-    ] = None,
-    labels_in_order: options.LabelsInOrder = False,
-    uncalibrated: Annotated[bool, typer.Option("--uncalibrated", help="Export without calibration.")] = False,
-    precision: options.Precision = "fp32",
-    batch: Annotated[str, typer.Option(help="Images a call: a number, or dynamic.")] = "1",
-    output: Annotated[
-        str | None,
-        typer.Option(show_default="labels", help="Of a segmenter: labels (argmax inside) or logits."),
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Keep a file that fails its check, marked.")] = False,
-    bundle: Annotated[
-        bool, typer.Option("--bundle", help="Also a folder with model, labels and programs that use it.")
-    ] = False,
-    cached: Annotated[
-        bool, typer.Option("--cache/--no-cache", help="Reuse what was exported before.")
-    ] = True,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
-    as_json: options.Json = False,
-) -> None:
+def export(request: Request, as_json: bool) -> None:
     """Example:  nasvit-edge export search.json --format onnx --out model.onnx
 
     Write the searched subnet, or an explicit one (--space S --supernet W --config FILE.json), and check
@@ -84,27 +47,7 @@ def export(
     """
     from nasvit_edge.flows import export as flow
 
-    if uncalibrated and calibrate is not None:
-        raise NasvitEdgeError(f"--uncalibrated and --calibrate {calibrate} contradict each other: give one")
-    request = flow.Request(
-        result=result,
-        space=space,
-        supernet=supernet,
-        config=config,
-        calibrate=calibrate,
-        uncalibrated=uncalibrated,
-        format_name=format_name,
-        precision=precision,
-        out=out,
-        overwrite=overwrite,
-        batch=batch_size(batch),
-        force=force,
-        use_cache=cached,
-        bundle=bundle,
-        output=output,
-        in_order=labels_in_order,
-    )
-    with waiting(f"exporting to {format_name}"):
+    with waiting(f"exporting to {request.format_name}"):
         report = flow.export(request, note=note)
     if as_json:
         print_json(report)
@@ -122,16 +65,7 @@ def export(
         note("from the cache; --no-cache makes it anew")
 
 
-@options.with_weights_key
-def verify(
-    artifact: Artifact,
-    supernet: options.Supernet = None,
-    space: Annotated[str | None, typer.Option(help="The TOML of a space of your own.")] = None,
-    data: Annotated[
-        str | None, typer.Option(help="Labelled scenes, to compare the mean IoU of a segmenter besides.")
-    ] = None,
-    as_json: options.Json = False,
-) -> None:
+def verify(request: VerifyRequest, as_json: bool) -> None:
     """Example:  nasvit-edge verify model.onnx
 
     Repeat the numerical check of an exported file against the elastic supernet.
@@ -139,7 +73,7 @@ def verify(
     from nasvit_edge.flows import export as flow
 
     with waiting("verifying"):
-        report = flow.verify(artifact, weights=supernet, space=space, data=data)
+        report = flow.verify(request)
     if as_json:
         print_json(report)
     else:
@@ -182,15 +116,6 @@ def _note_reproduction(report: Report) -> None:
         None if found.plain_change is None else f"without rounding {found.plain_change:.1e} off",
     ]
     note(f"exported on another processor, or by other versions: {', '.join(filter(None, near))}")
-
-
-def batch_size(text: str) -> int | None:
-    """`dynamic` (None) or a number from 1 to 1024."""
-    if text == "dynamic":
-        return None
-    if text.isascii() and text.isdigit() and 1 <= int(text) <= 1024:
-        return int(text)
-    raise ExportError(f"--batch is {text!r}; it is a number from 1 to 1024, or dynamic")
 
 
 def print_scenes(found: Scenes) -> None:

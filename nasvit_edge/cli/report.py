@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from nasvit_edge.cli import options
-from nasvit_edge.cli.errors import reported
+from nasvit_edge.cli.adapter import adapted
 from nasvit_edge.cli.output import note, print_json, show_table
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.requests.report import Conflicts as Asked
 
 if TYPE_CHECKING:
     from nasvit_edge.report.conflicts import Summary
@@ -22,19 +22,7 @@ report = typer.Typer(
 )
 
 
-@report.command("conflicts", short_help="How often subnets and supernet pull a layer in opposite directions.")
-@reported
-def conflicts(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs trained with --conflicts.")],
-    steps: Annotated[
-        str | None, typer.Option(help="Only these steps, like 1000:5000; either end may be left out.")
-    ] = None,
-    from_epoch: Annotated[int | None, typer.Option(min=0, help="Only from this epoch on, from 0.")] = None,
-    to_epoch: Annotated[int | None, typer.Option(min=0, help="Only up to this epoch.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a page that opens without network.")] = None,
-    png: Annotated[Path | None, typer.Option(help="Write a picture.")] = None,
-    as_json: options.Json = False,
-) -> None:
+def conflicts(request: Asked, as_json: bool) -> None:
     """Example:  nasvit-edge report conflicts runs/hybrid runs/cnn --html conflicts.html
 
     How often, and where, the gradients of the largest subnet and of the others have a negative cosine:
@@ -44,9 +32,12 @@ def conflicts(
     from nasvit_edge.report.conflicts import summarise
     from nasvit_edge.train.conflict_file import read_conflicts
 
-    chosen = [_chosen(read_conflicts(run), steps, from_epoch, to_epoch) for run in runs]
+    chosen = [
+        _chosen(read_conflicts(run), request.steps, request.from_epoch, request.to_epoch)
+        for run in request.runs
+    ]
     title = f"Gradient conflicts: {', '.join(run.name for run in chosen)}"
-    written = _written(chosen, title, html, png)
+    written = _written(chosen, title, request.html, request.png)
     summaries = [summarise(run) for run in chosen]
     if as_json:
         print_json({"schema": 1, "runs": [records.content(summary) for summary in summaries]})
@@ -88,3 +79,8 @@ def _show(runs: list[Conflicts], summaries: list[Summary]) -> None:
         note(f"{name}: {told(summary)}")
     show_table(by_layer(names, summaries))
     note("negative: share of layers and steps whose two gradients have a cosine below 0")
+
+
+report.command("conflicts", short_help="How often subnets and supernet pull a layer in opposite directions.")(
+    adapted(conflicts)
+)

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from nasvit_edge.cli import options
-from nasvit_edge.cli.errors import reported
+from nasvit_edge.cli.adapter import adapted
 from nasvit_edge.cli.output import note, print_json, print_table, progress
+from nasvit_edge.requests.predict import Request as PredictRequest
+from nasvit_edge.requests.tables import Diff, Import, Refit, Show, Validate
 
 if TYPE_CHECKING:
     from nasvit_edge.flows.tables import Listed
     from nasvit_edge.latency.file import Validation
 
-Table = Annotated[
-    str, typer.Argument(help="A table: its file, its name in `tables list`, or host:litert:2t.")
-]
-SpaceOfTable = Annotated[str | None, typer.Option("--space", help="The space, where the table needs it.")]
 tables = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -26,7 +23,7 @@ tables = typer.Typer(
 )
 
 
-def list_tables(as_json: options.Json = False) -> None:
+def list_tables(as_json: bool) -> None:
     """Example:  nasvit-edge tables list
 
     Every table in ./latency_tables and among the shipped ones.
@@ -50,7 +47,7 @@ def _row(row: Listed) -> list[str]:
     return [Path(row.path).stem, row.space, str(row.ops), str(row.provenance), str(row.date)[:10], error]
 
 
-def show(table: Table, space: SpaceOfTable = None, as_json: options.Json = False) -> None:
+def show(request: Show, as_json: bool) -> None:
     """Example:  nasvit-edge tables show host
 
     What a table says of itself: machine, versions, protocol, composition, validation, and what speaks
@@ -58,7 +55,7 @@ def show(table: Table, space: SpaceOfTable = None, as_json: options.Json = False
     """
     from nasvit_edge.flows import tables as flow
 
-    found = flow.shown(flow.found(table, space))
+    found = flow.shown(flow.found(request.table, request.space))
     if as_json:
         print_json(found)
         return
@@ -74,7 +71,7 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def diff(first: Table, second: Table, space: SpaceOfTable = None, as_json: options.Json = False) -> None:
+def diff(request: Diff, as_json: bool) -> None:
     """Example:  nasvit-edge tables diff old.json new.json
 
     Ratios second / first of the ops in both, by kind of op; whether they rank alike, and whether one
@@ -83,7 +80,7 @@ def diff(first: Table, second: Table, space: SpaceOfTable = None, as_json: optio
     from nasvit_edge.flows import tables as flow
     from nasvit_edge.latency.compare import compare
 
-    found = compare(flow.found(first, space), flow.found(second, space))
+    found = compare(*(flow.found(name, request.space) for name in (request.first, request.second)))
     if as_json:
         print_json(found)
         return
@@ -104,33 +101,16 @@ def _ratios(kind: str, part: dict[str, Any]) -> list[str]:
     return [kind, str(part["ops"]), f"{part['ratio']:.3f}", f"{part['low']:.3f} .. {part['high']:.3f}", tau]
 
 
-def validate(
-    table: Table = "host",
-    subnets: Annotated[int, typer.Option(min=4, max=10_000, help="Whole subnets to measure.")] = 40,
-    seed: Annotated[int, typer.Option(min=0)] = 1,
-    space: SpaceOfTable = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            show_default="known by the table's name for it", help="The device that measured the table."
-        ),
-    ] = None,
-    as_json: options.Json = False,
-) -> None:
+def validate(request: Validate, as_json: bool) -> None:
     """Example:  nasvit-edge tables validate host --subnets 40
 
     Measure whole subnets, each in two fresh processes, compare with the table's predictions, and store
     the report in the table.
     """
-    from nasvit_edge.device import load_device
     from nasvit_edge.flows import tables as flow
-    from nasvit_edge.profile import validate as validation
 
-    loaded = flow.found(table, space)
-    given = None if device is None else load_device(device)
     with progress("validating") as bar:
-        found = validation.validate(loaded, subnets, seed, on_progress=bar, device=given)
-    validation.store(loaded, found)
+        found = flow.validate(request, bar)
     show_validation(found, as_json)
 
 
@@ -154,10 +134,7 @@ def show_validation(found: Validation, as_json: bool = False) -> None:
     print_table(["of predictions", "value"], rows, f"{found.count} whole subnets, each measured twice")
 
 
-def refit(
-    table: Annotated[list[str], typer.Argument(help="Tables: files or names in `tables list`.")],
-    as_json: options.Json = False,
-) -> None:
+def refit(request: Refit, as_json: bool) -> None:
     """Example:  nasvit-edge tables refit latency_tables/*.json
 
     Fit what composes a table's ops anew on the whole subnets it holds, after an update of nasvit-edge.
@@ -165,7 +142,7 @@ def refit(
     """
     from nasvit_edge.flows import tables as flow
 
-    found = flow.refit([flow.found(name, None) for name in table])
+    found = flow.refit([flow.found(name, None) for name in request.table])
     if as_json:
         print_json(found)
         return
@@ -177,64 +154,34 @@ def _before_after(values: list[float | None]) -> str:
     return " -> ".join("-" if value is None else f"{value:.2%}" for value in values)
 
 
-def import_table(
-    kind: Annotated[str, typer.Argument(help="nn-meter.")],
-    file: Annotated[Path, typer.Argument(help="The downloaded table.")],
-    device: Annotated[str, typer.Option(help="What to call the device: pixel-1.")],
-    space: options.Space = "nasvit",
-    out: Annotated[Path, typer.Option(help="The folder of the table.")] = Path("latency_tables"),
-    as_json: options.Json = False,
-) -> None:
+def import_table(request: Import, as_json: bool) -> None:
     """Example:  nasvit-edge tables import nn-meter pixel1_lut.json --device pixel-1
 
     Convert a published block table, and say what it lacks and what was approximated.
     """
     from nasvit_edge.flows.tables import import_table as convert
     from nasvit_edge.flows.tables import searching
-    from nasvit_edge.space import load_space
 
-    report = convert(kind, file, device, load_space(space), out)
+    report = convert(request)
     if as_json:
         print_json(report)
         return
     missing = {name: len(keys) for name, keys in report["missing"].items()}
-    note(f"{report['entries']} ops of {space} are in the table; missing: {missing or 'none'}")
+    note(f"{report['entries']} ops of {request.space} are in the table; missing: {missing or 'none'}")
     for line in report["approximated"]:
         note(f"approximated: {line}")
-    note(f"wrote {report['path']}; next: {searching(Path(report['path']), space)}")
+    note(f"wrote {report['path']}; next: {searching(Path(report['path']), request.space)}")
 
 
-def predict(
-    subnet: Annotated[
-        Path, typer.Argument(help="A result file of `search`, or the JSON of config.to_dict().")
-    ],
-    device: options.TableDevice = None,
-    space: SpaceOfTable = None,
-    runtime: options.TableRuntime = None,
-    threads: options.TableThreads = None,
-    precision: options.TablePrecision = None,
-    table: options.TableFile = None,
-    interpolate: options.Interpolate = False,
-    as_json: options.Json = False,
-) -> None:
+def predict(request: PredictRequest, as_json: bool) -> None:
     """Example:  nasvit-edge predict search.json --device host
 
     The latency of a subnet by a latency table, with its 90 % interval and the share that was measured.
     """
-    from nasvit_edge.flows.answering import Asked
     from nasvit_edge.flows.tables import predict as flow
     from nasvit_edge.units import show_ms
 
-    asked = Asked(
-        device=device,
-        runtime=runtime,
-        threads=threads,
-        precision=precision,
-        table=str(table) if table else None,
-        interpolate=interpolate,
-        usual=options.usual_device(),
-    )
-    found = flow(subnet, asked, space, note)
+    found = flow(request, note)
     if as_json:
         print_json(found)
         return
@@ -245,9 +192,9 @@ def predict(
     print_table(["predicted", "90 % interval", "measured share", "table"], [row])
 
 
-tables.command("list", short_help="Every table that is found.")(reported(list_tables))
-tables.command("show", short_help="What a table says of itself.")(reported(show))
-tables.command("diff", short_help="Two tables beside each other.")(reported(diff))
-tables.command("validate", short_help="Predictions against whole subnets, measured.")(reported(validate))
-tables.command("refit", short_help="Fit the composition anew, without measuring.")(reported(refit))
-tables.command("import", short_help="Convert a published table.")(reported(import_table))
+tables.command("list", short_help="Every table that is found.")(adapted(list_tables))
+tables.command("show", short_help="What a table says of itself.")(adapted(show))
+tables.command("diff", short_help="Two tables beside each other.")(adapted(diff))
+tables.command("validate", short_help="Predictions against whole subnets, measured.")(adapted(validate))
+tables.command("refit", short_help="Fit the composition anew, without measuring.")(adapted(refit))
+tables.command("import", short_help="Convert a published table.")(adapted(import_table))

@@ -9,11 +9,11 @@ import re
 import subprocess
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nasvit_edge import files
+from nasvit_edge import files, units
 from nasvit_edge.benchmark.accuracy import Accuracy, Hits, Overlaps
 from nasvit_edge.benchmark.plan import ORDER, Entry, Protocol
 from nasvit_edge.benchmark.result import KIND, SCHEMA, Result, read_result
@@ -33,40 +33,13 @@ from nasvit_edge.export.artifact import (
 from nasvit_edge.export.formats import format_of
 from nasvit_edge.export.sidecar import read_sidecar, sidecar_path
 from nasvit_edge.latency import load_table
+from nasvit_edge.requests.benchmark import Request
 from nasvit_edge.runtimes import RUNTIMES
 from nasvit_edge.space import SearchSpace, load_space
 from nasvit_edge.transport.answers import Description
 from nasvit_edge.transport.connect import connect
 from nasvit_edge.transport.job import OnProgress, Runner
 from nasvit_edge.transport.ways import Note, Ways
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """The options of `nasvit-edge benchmark`.
-
-    Attributes:
-        baselines: one for all artifacts, or one for each.
-        aa: measure each artifact against itself.
-        data: labelled images for top-1, or scenes for mean IoU, measured on this machine by the file's own runtime; None: not measured.
-        spaces: names or TOML of spaces that are not shipped, for `data` and predictions; each is for the artifacts of that space.
-        protocol: its threads 0: the device's.
-        in_order: class folders of `data` whose names do not say which label they are take the labels in order.
-    """
-
-    artifacts: Sequence[Path]
-    baselines: Sequence[Path] = ()
-    device: str = "host"
-    runtime: str | None = None
-    aa: bool = False
-    data: str | None = None
-    in_order: bool = False
-    spaces: Sequence[str] = ()
-    protocol: Protocol = field(default_factory=Protocol)
-    ways: Ways = field(default_factory=Ways)
-    address: str | None = None
-    serial: str | None = None
-    out: Path = Path("benchmark.json")
 
 
 def run(
@@ -81,11 +54,18 @@ def run(
         NasvitEdgeError: options that do not fit, before anything is measured.
         MeasurementError, DeviceError: an artifact does not run, the device is gone; the file says so.
     """
+    ways = Ways(lock_clocks=request.lock_clocks, wait_s=units.seconds(request.wait))
     device = load_device(request.device).at(request.address, request.serial)
-    protocol = replace(request.protocol, threads=request.protocol.threads or device.threads)
+    protocol = Protocol(
+        rounds=request.rounds,
+        seconds=request.seconds,
+        most_seconds=max(3.0, 4 * request.seconds),
+        threads=request.threads or device.threads,
+        seed=request.seed,
+    )
     entries = _entries(request, device)
     files.writable_folder(request.out.parent)
-    with connect(device, request.ways, note) as runner:
+    with connect(device, ways, note) as runner:
         return _measured(request, device, protocol, entries, runner, note, on_progress)
 
 
@@ -126,7 +106,7 @@ def _measured(
 
 def _entries(request: Request, device: Device) -> list[Entry]:
     """The artifacts, each behind its baseline; everything checked that can be without the device."""
-    bases = list(request.baselines)
+    bases = list(request.baseline or ())
     if request.aa and bases:
         raise NasvitEdgeError("--aa measures an artifact against itself; leave out --baseline")
     if request.aa:
@@ -153,7 +133,7 @@ def _entries(request: Request, device: Device) -> list[Entry]:
 
 def _spaces(request: Request) -> dict[str, str]:
     """Name of a space -> how it was given."""
-    return {load_space(given).name: given for given in request.spaces}
+    return {load_space(given).name: given for given in request.space or ()}
 
 
 def _of_spaces(spaces: Mapping[str, str], entries: Sequence[Entry]) -> None:
@@ -284,7 +264,7 @@ def _with_accuracy(
     for place, entry in enumerate(entries):
         on_progress(place, len(entries), f"accuracy of {entry.name}")
         if entry.facts["sha256"] not in seen:
-            accuracy = _accuracy(entry.path, request.data, split, spaces, request.in_order, note)
+            accuracy = _accuracy(entry.path, request.data, split, spaces, request.labels_in_order, note)
             seen[entry.facts["sha256"]] = accuracy.to_dict()
     return [replace(e, facts=e.facts | {"accuracy": seen[e.facts["sha256"]]}) for e in entries]
 

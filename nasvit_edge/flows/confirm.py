@@ -10,13 +10,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from msgspec import structs
 
 from nasvit_edge.device import Device, load_device
 from nasvit_edge.errors import BudgetError, NasvitEdgeError
-from nasvit_edge.flows.search import Plan, Prepared, content, run
+from nasvit_edge.flows.prepared import Prepared, content, run
 from nasvit_edge.latency import check_choice
 from nasvit_edge.latency.selection import named
 from nasvit_edge.profile.subnets import Visit, device_of, measure_subnets
@@ -73,15 +74,12 @@ class _Loop:
 
 def go(
     prepared: Prepared,
-    seed: int,
-    plan: Plan,
-    count: int,
-    by: Literal["median", "p90"] = "p90",
     *,
+    resume_at: Path | None = None,
     on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
     note: Callable[[str], None] = lambda text: None,
 ) -> ResultFile:
-    """Search, measure the `count` best, correct, and repeat until the winner is measured within the budget.
+    """Search, measure the best as many as the request says (`confirm`), correct, and repeat until the winner is measured within the budget.
 
     Returns:
         The result file, its status `confirmed`, `best` and `confirmation` with what was measured.
@@ -90,17 +88,18 @@ def go(
         BudgetError: nothing was measured within the budget.
         DeviceError: the device of the first table is another one, or cannot be reached.
     """
+    by = prepared.request.confirm_by or "p90"
     check_choice("--confirm-by", by, ("median", "p90"))
     asked = [limit for limit in prepared.problem.limits if _is_own(limit)]
     if not asked:
         raise NasvitEdgeError("--confirm measures a latency; give --latency as well")
-    if prepared.steady:
+    if prepared.request.steady:
         raise NasvitEdgeError(
             "--confirm measures short runs, not a warm device; leave out --steady or --confirm"
         )
-    loop = _Loop(min(limit.bound for limit in asked), by)
+    loop = _Loop(min(limit.bound for limit in asked), "p90" if by == "p90" else "median")
     with connect(_device(prepared), Ways(), note) as runner:
-        result = _rounds(prepared, seed, plan, count, loop, runner, on_progress, note)
+        result = _rounds(prepared, resume_at, loop, runner, on_progress, note)
     best = loop.best()
     if best is None or result is None:
         raise _failed(loop)
@@ -116,9 +115,7 @@ def _device(prepared: Prepared) -> Device:
 
 def _rounds(
     prepared: Prepared,
-    seed: int,
-    plan: Plan,
-    count: int,
+    resume_at: Path | None,
     loop: _Loop,
     runner: Runner,
     on_progress: Any,
@@ -128,26 +125,29 @@ def _rounds(
     result: SearchResult | None = None
     table = prepared.problem.tables[0]
     while loop.rounds < _ROUNDS:
-        found = _search(prepared, seed, plan, loop, on_progress, note)
+        found = _search(prepared, resume_at, loop, on_progress, note)
         result = found or result
-        new = _next(found, loop, count)
+        new = _next(found, loop, prepared.request.confirm or 1)
         if not new:
             break
         loop.rounds += 1
         configs = [c.config for c in new]
-        measured = measure_subnets(table, configs, seed, on_progress, what="confirming", runner=runner)
+        measured = measure_subnets(
+            table, configs, prepared.request.seed, on_progress, what="confirming", runner=runner
+        )
         loop.taken |= {made.config: (made, measured[made.config]) for made in new}
         note(_said(loop, new))
     return result
 
 
 def _search(
-    prepared: Prepared, seed: int, plan: Plan, loop: _Loop, on_progress: Any, note: Any
+    prepared: Prepared, resume_at: Path | None, loop: _Loop, on_progress: Any, note: Any
 ) -> SearchResult | None:
     """A search with corrected limits; None where the correction leaves nothing within them."""
     corrected = replace(prepared.problem, limits=_corrected(prepared.problem.limits, loop))
     try:
-        return run(replace(prepared, problem=corrected), seed, plan, on_progress=on_progress, note=note)
+        made = replace(prepared, problem=corrected)
+        return run(made, resume_at=resume_at, on_progress=on_progress, note=note)
     except InfeasibleError:
         if not loop.taken:
             raise

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from nasvit_edge import cache
 from nasvit_edge.device import cpu_model, device_names
 from nasvit_edge.errors import NasvitEdgeError, require
 from nasvit_edge.export import arithmetic
@@ -17,7 +18,6 @@ from nasvit_edge.export.artifact import open_artifact
 from nasvit_edge.export.formats import format_names, load_format
 from nasvit_edge.export.placement import Placement
 from nasvit_edge.export.quiet import quiet
-from nasvit_edge.flows import cache
 from nasvit_edge.records import Record
 
 

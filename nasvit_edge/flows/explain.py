@@ -3,52 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
 from nasvit_edge import files
+from nasvit_edge.choosing.accuracy import MEASURED, AccuracyChoice, accuracy_source
 from nasvit_edge.errors import TableError
-from nasvit_edge.flows.search import MEASURED, Request, accuracy_source
 from nasvit_edge.latency import LatencyTable, load_table
 from nasvit_edge.latency.selection import found_tables
+from nasvit_edge.requests.explain import Request
 from nasvit_edge.searching.accuracy import predictor_path
 from nasvit_edge.searching.evaluation import Evaluator
 from nasvit_edge.searching.population import genes
 from nasvit_edge.searching.result import SavedResult, read_result
-from nasvit_edge.searching.stages import Change, Explained, ExplainedStage, explained, grid
-from nasvit_edge.units import show_count, show_ms
-
-STAGE_COLUMNS = ["stage", "blocks", "output", "latency", "of all", "parameters", "of all ", "brings"]
-CHANGE_COLUMNS = ["gene", "change", "latency", "accuracy", "points per ms", "parameters"]
+from nasvit_edge.searching.stages import Explained, explained
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
-    """What the user gives where a result file is from elsewhere, so that its own paths are not followed."""
-
-    accuracy: str | None = None
-    supernet: str | None = None
-    data: str | None = None
-
-
-def explain(path: Path, table: Path | None, note: Callable[[str], None], given: Given = Given()) -> Explained:
+def explain(request: Request, note: Callable[[str], None]) -> Explained:
     """Stages and changes of the winner of a result file.
 
     Raises:
         TableError: the table is not among the known ones, and not named.
         NasvitEdgeError: a damaged result, or an accuracy source that is gone.
     """
-    saved = read_result(path)
-    loaded = _table(saved, table, note)
-    evaluator = Evaluator(genes(saved.space, saved.file.genes), [loaded], _accuracy(path, saved, given, note))
+    saved = read_result(request.result)
+    loaded = _table(saved, request.table, note)
+    evaluator = Evaluator(genes(saved.space, saved.file.genes), [loaded], _accuracy(request, saved, note))
     return replace(
         explained(evaluator, saved.config),
         quality=saved.file.quality,
         table=loaded.path.name,
-        result=str(path),
+        result=str(request.result),
     )
 
 
@@ -63,103 +50,19 @@ def _table(saved: SavedResult, path: Path | None, note: Callable[[str], None]) -
     return load_table(f"{path.parent}/{path.name}", space=saved.space, interpolate=setting.interpolate)
 
 
-def _accuracy(path: Path, saved: SavedResult, given: Given, note: Callable[[str], None]) -> Any:
+def _accuracy(given: Request, saved: SavedResult, note: Callable[[str], None]) -> Any:
     """The result's own accuracy source, as far as it was not given."""
     setting = saved.setting
     supernet, data = given.supernet or setting.supernet, given.data or setting.calibration
     accuracy = given.accuracy or setting.accuracy
     if accuracy is None:
-        saved.refuse(path, "accuracy")
+        saved.refuse(given.result, "accuracy")
         if supernet is None:
-            saved.refuse(path, "supernet")
+            saved.refuse(given.result, "supernet")
         if data is None:
-            saved.refuse(path, "calibration", "--data")
+            saved.refuse(given.result, "calibration", "--data")
         note("accuracies are measured on images; that takes a while")
     elif files.sha256(predictor_path(accuracy)) != setting.accuracy_sha256:
         note("note: the accuracy predictor changed since the search")
-    request = Request(space=setting.space, supernet=supernet, data=data, accuracy=accuracy or MEASURED)
-    return accuracy_source(request, saved.space, note)
-
-
-def headline(found: Explained) -> str:
-    """One line above the stages."""
-    fixed = f"{show_ms(found.offset_ms)} of it whatever the ops"
-    return f"predicted {show_ms(found.latency_ms)} ({fixed}), {found.quality} {found.accuracy:.2%}"
-
-
-def stage_rows(found: Explained) -> list[list[str]]:
-    """A row a stage; what it brings is against its smallest choices."""
-    return [
-        [
-            stage.name,
-            blocks(stage),
-            grid(stage),
-            show_ms(stage.latency_ms),
-            f"{stage.latency_share:.1%}",
-            show_count(stage.parameters),
-            f"{stage.parameter_share:.1%}",
-            f"{100 * stage.accuracy:+.2f} points",
-        ]
-        for stage in found.stages
-    ]
-
-
-def blocks(stage: ExplainedStage) -> str:
-    """`mbconv + 3 transformer`."""
-    counted: dict[str, int] = {}
-    for block in stage.blocks:
-        counted[block] = counted.get(block, 0) + 1
-    return " + ".join(kind if count == 1 else f"{count} {kind}" for kind, count in counted.items())
-
-
-def change_columns(found: Explained) -> list[str]:
-    """The names above `change_rows`."""
-    return [found.quality if name == "accuracy" else name for name in CHANGE_COLUMNS]
-
-
-def change_rows(found: Explained) -> list[list[str]]:
-    """A row a change: first those that take time, the most accuracy for a ms first."""
-    return [
-        [
-            change.gene,
-            f"{change.old} -> {change.new}",
-            _signed(change.latency_ms, show_ms),
-            f"{100 * change.accuracy:+.3f} points",
-            f"{_rate(change):.3f}",
-            _signed(change.parameters, show_count),
-        ]
-        for change in sorted(found.changes, key=_order)
-    ]
-
-
-def remarks(found: Explained) -> list[str]:
-    """The next step up and down, in words."""
-    up = [c for c in found.changes if c.latency_ms > 0 and c.accuracy > 0]
-    down = [c for c in found.changes if c.latency_ms < 0]
-    lines = []
-    if up:
-        lines.append(f"with more time first: {_said(max(up, key=_rate))}")
-    if down:
-        lines.append(f"to save time first: {_said(min(down, key=_rate))}")
-    free = [c for c in down if c.accuracy > 0]
-    return [*lines, *(f"faster and better by the predictions, search again: {_said(c)}" for c in free)]
-
-
-def _order(change: Change) -> tuple[bool, float]:
-    grows = change.latency_ms > 0
-    return not grows, -_rate(change) if grows else _rate(change)
-
-
-def _rate(change: Change) -> float:
-    """Points of accuracy for a ms."""
-    return float(100 * change.accuracy / change.latency_ms) if change.latency_ms else 0.0
-
-
-def _said(change: Change) -> str:
-    moved = f"{change.gene} {change.old} -> {change.new}"
-    return f"{moved} ({_signed(change.latency_ms, show_ms)}, {100 * change.accuracy:+.3f} points)"
-
-
-def _signed(value: float, show: Callable[[float], str]) -> str:
-    """`+0.123 ms`."""
-    return f"{'-' if value < 0 else '+'}{show(abs(value))}"
+    choice = AccuracyChoice(supernet=supernet, data=data, accuracy=accuracy or MEASURED)
+    return accuracy_source(choice, saved.space, note)

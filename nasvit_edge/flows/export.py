@@ -10,14 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET, UnsetType, structs
 
+from nasvit_edge.choosing.subnet import subject_of
 from nasvit_edge.data_sets.slices import Note
 from nasvit_edge.errors import ExportError, VerifyError
-from nasvit_edge.export import advice, arithmetic, artifact, dense, verification, writing
+from nasvit_edge.export import (
+    advice,
+    arithmetic,
+    artifact,
+    bundle,
+    dense,
+    kept,
+    recalled,
+    verification,
+    writing,
+)
 from nasvit_edge.export.formats import Format, load_format
 from nasvit_edge.export.sidecar import Checked, Searched, read_sidecar
-from nasvit_edge.flows import bundle, cache, recalled
-from nasvit_edge.flows.subject import subject_of
 from nasvit_edge.hints import DATA, command
+from nasvit_edge.requests.export import Request
+from nasvit_edge.requests.verify import Request as VerifyRequest
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
 if TYPE_CHECKING:
@@ -25,34 +36,6 @@ if TYPE_CHECKING:
 
     from nasvit_edge.model.supernet import Supernet
     from nasvit_edge.train.calibration import Calibration
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """The options of `nasvit-edge export`; either `result`, or `space`, `supernet` and `config`.
-
-    `batch` None leaves the batch axis open; `force` keeps a file that fails its check, marked; `bundle` writes a
-    folder with the programs that use the model besides. `output` is what a segmenter gives: `labels` (the default) or
-    `logits`. `in_order`: class folders whose names do not say which label they are take the labels in order, where a
-    searched subnet is measured again; a result file says so where its search was told.
-    """
-
-    result: Path | None
-    space: str | None
-    supernet: str | None
-    config: Path | None
-    calibrate: str | None
-    uncalibrated: bool
-    format_name: str
-    precision: str
-    out: Path | None
-    overwrite: bool
-    batch: int | None = 1
-    force: bool = False
-    use_cache: bool = True
-    bundle: bool = False
-    output: str | None = None
-    in_order: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +71,17 @@ class Report(Checked, frozen=True, kw_only=True):
 
 def export(request: Request, note: Callable[[str], None]) -> Report:
     """Write an artifact and return its report."""
+    batch = batch_size(request.batch)
+    if request.uncalibrated and request.calibrate is not None:
+        raise ExportError(
+            f"--uncalibrated and --calibrate {request.calibrate} contradict each other: give one"
+        )
     form = load_format(request.format_name)
     plan = _planned(request, form, note)
     path = request.out or Path(f"{plan.space.name}{form.suffix}")
     options = writing.Options(
         precision=request.precision,
-        batch=request.batch,
+        batch=batch,
         overwrite=request.overwrite,
         uncalibrated=request.uncalibrated,
         force=request.force,
@@ -111,13 +99,14 @@ def export(request: Request, note: Callable[[str], None]) -> Report:
         _refuse_other_images(plan, calibration)
     if "note" in supernet.source:
         note(str(supernet.source["note"]))
-    key = cache.export_key(plan.space, plan.supernet, plan.config, calibration, form, options)
-    cached = request.use_cache and cache.restore(key, path, plan.search)
+    images = None if calibration is None else calibration.key()
+    key = kept.export_key(plan.space, plan.supernet, plan.config, images, form, options)
+    cached = request.cached and kept.restore(key, path, plan.search)
     if not cached:
         with _advised(request, plan):
             _make(plan, supernet, calibration, form, path, options, note)
     if not cached and not request.force:
-        cache.keep(key, path)
+        kept.keep(key, path)
     folder = str(bundle.write_bundle(path)) if request.bundle else None
     return structs.replace(report(path), cached=cached, bundle=folder)
 
@@ -202,9 +191,19 @@ def _range_images(plan: _Plan) -> np.ndarray[Any, Any]:
     return np.concatenate([batch.numpy() for batch, _ in batches])
 
 
-def verify(path: Path, *, weights: str | None, space: str | None, data: str | None = None) -> Report:
+def batch_size(text: str) -> int | None:
+    """`dynamic` (None: the batch axis stays open) or a number from 1 to 1024."""
+    if text == "dynamic":
+        return None
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= 1024:
+        return int(text)
+    raise ExportError(f"--batch is {text!r}; it is a number from 1 to 1024, or dynamic")
+
+
+def verify(request: VerifyRequest) -> Report:
     """Repeat an artifact's check and return the report; a segmenter's on the labelled scenes of `data` besides."""
-    check = verification.verify(path, weights=weights, space_path=space, data=data)
+    path = request.artifact
+    check = verification.verify(path, weights=request.supernet, space_path=request.space, data=request.data)
     return _report(path, check.record(), check.failures())
 
 
@@ -256,6 +255,6 @@ def _planned(request: Request, form: Format, note: Callable[[str], None]) -> _Pl
     calibrate = request.calibrate or setting.calibration
     if calibrate is None and not request.uncalibrated and request.result is not None:
         saved.refuse(request.result, "calibration")
-    in_order = request.in_order or (saved.is_own and setting.labels_in_order)
+    in_order = request.labels_in_order or (saved.is_own and setting.labels_in_order)
     images = setting.calibration_sha256
     return _Plan(subject.space, subject.supernet, subject.config, calibrate, search, in_order, images)

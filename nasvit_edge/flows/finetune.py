@@ -3,65 +3,30 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
 from nasvit_edge import data_sets, files, ops, records, sizes
+from nasvit_edge.choosing.subnet import Subject, subject_of
 from nasvit_edge.data_sets.names import some
 from nasvit_edge.errors import CheckpointError, NasvitEdgeError
-from nasvit_edge.flows.subject import Subject, subject_of
+from nasvit_edge.requests.finetune import Request
 from nasvit_edge.searching.result import sealed, weights_digest
 from nasvit_edge.searching.saved import Finetuned, Origin, ResultFile
 from nasvit_edge.space import SearchSpace, space_toml
+from nasvit_edge.train.recipe import Recipe, changes_of, load_recipe
 
 if TYPE_CHECKING:
     from nasvit_edge.model.supernet import Supernet
-    from nasvit_edge.train.recipe import Recipe
 
 RECIPE, RECIPE_SCENES, RECIPE_INT8 = "finetune", "finetune-scenes", "finetune-int8"
 LABELS = "labels"  # what `teacher` is called where there is none
 _INITIAL, _SPACE, _WEIGHTS = "initial.safetensors", "space.toml", "supernet.safetensors"
 _Show = Callable[[int, int, str], None]
 _Note = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """The options of `nasvit-edge finetune`; either `result` (with `supernet` where it names none), or `space`,
-    `supernet` and `config`.
-
-    Attributes:
-        recipe: None: RECIPE_INT8 with `quantise` where the classes stay, else RECIPE.
-        teacher: LABELS, `itself` (the float subnet before training), or names as `train.teacher.load_teacher` takes
-            them; None: `itself` with `quantise` where the classes stay, else LABELS.
-        validate_every: epochs between two measurements on the validation slice; 0: only at the end.
-        in_order: the classes of the data are those that the subnet knows, in order, whatever they are called.
-    """
-
-    data: str
-    out: Path
-    result: Path | None = None
-    space: str | None = None
-    supernet: str | None = None
-    config: Path | None = None
-    recipe: str | None = None
-    values: tuple[str, ...] = ()
-    teacher: str | None = None
-    trust_teacher: bool = False
-    freeze_below: str = ""
-    quantise: str = ""
-    seed: int = 0
-    threads: int = 2
-    workers: int = 1
-    stalled_s: float = 300.0
-    checkpoint_s: float = 60.0
-    validate_every: int = 1
-    resume: bool = False
-    in_order: bool = False
 
 
 def finetune(
@@ -76,6 +41,12 @@ def finetune(
         NasvitEdgeError: one line about options, weights, data or a folder that do not fit.
         TrainingError: the run diverged, or was stopped (a checkpoint is left).
     """
+    changes = changes_of(
+        request.values,
+        run_epochs=request.epochs,
+        optimizer_learning_rate=request.learning_rate,
+        run_batch_size=request.batch_size,
+    )
     from nasvit_edge.train import run
     from nasvit_edge.train.finetune import ITSELF, PRECISIONS, Tuning, tune
     from nasvit_edge.train.loop import Settings
@@ -90,15 +61,15 @@ def finetune(
         )
     polish, teacher = _kind(request, subject.space)
     plain = RECIPE_SCENES if subject.space.is_dense else RECIPE
-    recipe = _recipe(request, RECIPE_INT8 if polish else plain)
+    recipe = _recipe(request.recipe or (RECIPE_INT8 if polish else plain), changes)
     space, recipe = _initial(request, subject, recipe, note)
     settings = Settings(
         out=request.out,
         seed=request.seed,
         threads=request.threads,
         workers=request.workers,
-        stalled_s=request.stalled_s,
-        checkpoint_s=request.checkpoint_s,
+        stalled_s=60 * request.stall_minutes,
+        checkpoint_s=60 * request.checkpoint_minutes,
     )
     training = run.Request(
         space=str(request.out / _SPACE),
@@ -118,11 +89,9 @@ def finetune(
     return _written(request, subject, space, recipe, report | {"teacher": teacher})
 
 
-def _recipe(request: Request, default: str) -> Recipe:
-    from nasvit_edge.train.recipe import load_recipe
-
-    recipe = load_recipe(request.recipe or default)
-    recipe = recipe.with_values(request.values) if request.values else recipe
+def _recipe(name: str, changes: Sequence[str]) -> Recipe:
+    recipe = load_recipe(name)
+    recipe = recipe.with_values(changes) if changes else recipe
     if not recipe.single:
         raise NasvitEdgeError(
             f"recipe {recipe.name!r} trains a supernet; fine-tuning trains one subnet: add --set single=true, or use --recipe {RECIPE}"
@@ -135,7 +104,7 @@ def _kind(request: Request, space: SearchSpace) -> tuple[bool, str]:
     from nasvit_edge.train.finetune import ITSELF, known_labels
 
     classes = data_sets.classes(request.data, space)
-    known = known_labels(space, classes, request.data, in_order=request.in_order) is not None
+    known = known_labels(space, classes, request.data, in_order=request.labels_in_order) is not None
     if request.teacher == ITSELF and not known:
         raise NasvitEdgeError(
             f"--teacher {ITSELF}: the subnet does not know the classes of {request.data!r}; fine-tune on labels first, then what that wrote"
@@ -162,7 +131,7 @@ def _initial(request: Request, subject: Subject, recipe: Recipe, note: _Note) ->
     else:
         data_sets.classes(request.data)
     whole = started(subject.supernet, subject.space, request.seed, note=note)
-    supernet = taken(whole, subject.config, request.data, request.seed, in_order=request.in_order)
+    supernet = taken(whole, subject.config, request.data, request.seed, in_order=request.labels_in_order)
     told = _about_classes(supernet, subject.space, request.data)
     if told:
         note(told)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 from nasvit_edge import files
@@ -14,34 +13,19 @@ from nasvit_edge.benchmark.metrics import METRICS
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.hints import command
 from nasvit_edge.report.history_line import Line, line_of
+from nasvit_edge.requests.report import History
 
 SCHEMA = 1
 _NAMED = 8  # names in an error
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """The options of `nasvit-edge report history`.
-
-    Attributes:
-        device, artifact: patterns with * and ?, None: all. last: runs of each line.
-    """
-
-    path: Path
-    device: str | None = None
-    artifact: str | None = None
-    metrics: Sequence[str] = ("latency_p50",)
-    last: int | None = None
-    html: Path | None = None
-
-
-def go(request: Request) -> list[Line]:
+def go(request: History) -> list[Line]:
     """A line for each series that is asked for; the page is written.
 
     Raises:
         NasvitEdgeError: a metric that does not exist, no history, or nothing in it that is asked for.
     """
-    for name in request.metrics:
+    for name in metrics_of(request):
         if name not in METRICS:
             raise NasvitEdgeError(f"--metric {name!r} is no metric; there are {', '.join(METRICS)}")
     points = read_history(request.path)
@@ -63,14 +47,19 @@ def go(request: Request) -> list[Line]:
     return lines
 
 
+def metrics_of(request: History) -> list[str]:
+    """Those that are asked for, each once."""
+    return list(dict.fromkeys(request.metric or ("latency_p50",)))
+
+
 def to_dict(lines: Sequence[Line]) -> dict[str, Any]:
     """As JSON."""
     return {"schema": SCHEMA, "kind": "benchmark history", "series": [_series(line) for line in lines]}
 
 
-def _wanted(request: Request, point: Point) -> bool:
+def _wanted(request: History, point: Point) -> bool:
     return (
-        point.metric in request.metrics
+        point.metric in metrics_of(request)
         and fnmatch.fnmatchcase(point.device, request.device or "*")
         and fnmatch.fnmatchcase(point.artifact, request.artifact or "*")
     )
@@ -82,9 +71,9 @@ def _order(item: tuple[tuple[str, ...], Any]) -> tuple[Any, ...]:
     return (device, artifact, runtime, int(threads), precision, list(METRICS).index(metric))
 
 
-def _asked(request: Request) -> str:
+def _asked(request: History) -> str:
     asked = [("--device", request.device), ("--artifact", request.artifact)]
-    asked += [("--metric", name) for name in request.metrics]
+    asked += [("--metric", name) for name in metrics_of(request)]
     return " ".join(f"{option} {value!r}" for option, value in asked if value is not None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from nasvit_edge.device import Device, load_device
@@ -13,34 +13,13 @@ from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.hints import command
 from nasvit_edge.latency import LatencyTable, load_table
 from nasvit_edge.profile import sustained, validate
-from nasvit_edge.profile.run import Choice, measure_table, prepare
+from nasvit_edge.profile.run import Choice, Sample, measure_table, prepare
+from nasvit_edge.requests.profile import Request
 from nasvit_edge.space import load_space
 from nasvit_edge.transport.connect import connect
 from nasvit_edge.transport.job import OnProgress, Runner
 from nasvit_edge.transport.ways import Note, Ways
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What is to be profiled.
-
-    Attributes:
-        runtimes: a table each; none: the device's first. `all`: every one that the device has.
-        validate: whole subnets to measure against each table's predictions afterwards.
-        sustained_s: for how long to run without a pause afterwards.
-        address, serial: of the device, where there is one.
-    """
-
-    space: str
-    devices: Sequence[str] = ("host",)
-    runtimes: Sequence[str] = ()
-    choice: Choice = field(default_factory=Choice)
-    ways: Ways = field(default_factory=Ways)
-    validate: int | None = None
-    sustained_s: float | None = None
-    address: str | None = None
-    serial: str | None = None
-    out: Path = Path("latency_tables")
+from nasvit_edge.units import seconds, share
 
 
 def bundle(request: Request, path: Path, on_progress: OnProgress) -> str:
@@ -82,8 +61,10 @@ def targets(request: Request) -> dict[str, tuple[Device, list[Choice]]]:
     Raises:
         NasvitEdgeError: unknown devices, runtimes and the like; options that fit one device only.
     """
-    names = list(dict.fromkeys(request.devices))
-    if len(names) > 1 and (request.address or request.serial or request.choice.name):
+    choice = _choice(request)
+    seconds(request.sustained or "1s")  # an error before anything is measured
+    names = list(dict.fromkeys(request.device or ("host",)))
+    if len(names) > 1 and (request.address or request.serial or request.name):
         raise NasvitEdgeError(
             "--address, --serial and --name are for one device; put them into device.toml files"
         )
@@ -91,12 +72,46 @@ def targets(request: Request) -> dict[str, tuple[Device, list[Choice]]]:
     for name in names:
         device = load_device(name)
         device = device.at(request.address, request.serial)
-        wanted = device.runtimes if "all" in request.runtimes else request.runtimes or (device.runtimes[0],)
-        choices = [replace(request.choice, runtime=runtime) for runtime in dict.fromkeys(wanted)]
-        for choice in choices:
-            prepare(device, choice)
+        asked = request.runtime or (device.runtimes[0],)
+        wanted = device.runtimes if "all" in asked else asked
+        choices = [replace(choice, runtime=runtime) for runtime in dict.fromkeys(wanted)]
+        for one in choices:
+            prepare(device, one)
         found[name] = (device, choices)
     return found
+
+
+def _choice(request: Request) -> Choice:
+    """What every table is measured with, but for its runtime."""
+    sample = None
+    if request.sample is not None:
+        sample = Sample(share=share(request.sample), error=share(request.sample_error or "5%"))
+    elif request.sample_error is not None:
+        raise NasvitEdgeError(
+            f"--sample-error {request.sample_error} is for --sample 20%: give that too, or leave it out"
+        )
+    if sample is not None and request.again:
+        raise NasvitEdgeError("--again measures everything, and --sample a part: leave out one of the two")
+    return Choice(
+        threads=request.threads,
+        precision=request.precision,
+        protocol=request.protocol,
+        name=request.name,
+        seed=request.seed,
+        again=request.again,
+        sample=sample,
+    )
+
+
+def _ways(request: Request) -> Ways:
+    return Ways(
+        lock_clocks=request.lock_clocks,
+        tls=request.tls,
+        interface=request.interface,
+        port=request.port,
+        wait_s=seconds(request.wait),
+        web_runtime=None if request.web_runtime is None else str(request.web_runtime),
+    )
 
 
 def go(
@@ -107,18 +122,17 @@ def go(
     Returns:
         Device -> its finished tables, and device -> why it ended early. One device's trouble does not end the others.
     """
-    wanted = targets(request)
+    wanted, ways, stop = targets(request), _ways(request), threading.Event()
     if len(wanted) == 1:
         ((name, (device, choices)),) = wanted.items()
-        return {name: _one(request, device, choices, note, progress(name))}, {}
-    stop = threading.Event()
-    request = replace(request, ways=replace(request.ways, waiting=lambda: _end_if(stop)))
+        return {name: _one(request, ways, device, choices, note, progress(name))}, {}
+    ways = replace(ways, waiting=lambda: _end_if(stop))
     made: dict[str, list[LatencyTable]] = {}
     failed: dict[str, NasvitEdgeError] = {}
     with concurrent.futures.ThreadPoolExecutor(len(wanted)) as pool:
         jobs = {
             pool.submit(
-                _one, request, device, choices, _named(name, note), _until(stop, progress(name))
+                _one, request, ways, device, choices, _named(name, note), _until(stop, progress(name))
             ): name
             for name, (device, choices) in wanted.items()
         }
@@ -146,11 +160,16 @@ def _take(
 
 
 def _one(
-    request: Request, device: Device, choices: Sequence[Choice], note: Note, on_progress: OnProgress
+    request: Request,
+    ways: Ways,
+    device: Device,
+    choices: Sequence[Choice],
+    note: Note,
+    on_progress: OnProgress,
 ) -> list[LatencyTable]:
     """All tables of one device, on one connection."""
     space, tables = load_space(request.space), []
-    with connect(device, request.ways, note) as runner:
+    with connect(device, ways, note) as runner:
         for choice in choices:
             path = measure_table(
                 space, device, runner, choice, out=request.out, on_progress=on_progress, note=note
@@ -165,9 +184,10 @@ def _afterwards(
     request: Request, table: LatencyTable, runner: Runner, on_progress: OnProgress
 ) -> LatencyTable:
     """The table with what is measured once it is there."""
-    seed = request.choice.seed
-    if request.sustained_s is not None:
-        sustained.store(table, sustained.sustain(table, runner, request.sustained_s, seed, on_progress))
+    seed = request.seed
+    if request.sustained is not None:
+        lasting_s = seconds(request.sustained)
+        sustained.store(table, sustained.sustain(table, runner, lasting_s, seed, on_progress))
         table = load_table(table.path, space=request.space)
     if request.validate is not None:
         found = validate.validate(table, request.validate, seed + 1, on_progress, runner)

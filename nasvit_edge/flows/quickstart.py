@@ -11,18 +11,21 @@ from pathlib import Path
 from msgspec import structs
 
 from nasvit_edge import data_sets, files, records, units
+from nasvit_edge.choosing.accuracy import MEASURED
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import MeasurementError, MissingExtraError, NasvitEdgeError
 from nasvit_edge.export import verification, writing
 from nasvit_edge.export.formats import load_format
-from nasvit_edge.flows import search as searching
-from nasvit_edge.flows.limits import Wanted
+from nasvit_edge.flows.prepared import go, prepare
 from nasvit_edge.latency import LatencyTable, load_table, table_name
 from nasvit_edge.profile.run import profile
 from nasvit_edge.profile.trust import concerns, fingerprint
-from nasvit_edge.records import Fact, Record
+from nasvit_edge.report.quickstart_text import Exported, Report, Timed, headline, markdown
+from nasvit_edge.requests.options import TableChoice
+from nasvit_edge.requests.quickstart import Request
+from nasvit_edge.requests.search import Request as SearchRequest
 from nasvit_edge.searching.result import read_result
-from nasvit_edge.searching.saved import ResultFile, SavedCandidate
+from nasvit_edge.searching.saved import ResultFile
 from nasvit_edge.searching.search import fastest
 from nasvit_edge.space import SearchSpace, load_space
 from nasvit_edge.transport.answers import Failure
@@ -31,66 +34,24 @@ from nasvit_edge.transport.local import fastest_cores, local_runner
 
 SPACE, SUPERNET, DEVICE, RUNTIME = "nano", "nano", "host", "onnxruntime"
 FORMATS = ("onnx", "tflite")
-COLUMNS = ["artifact", "error", "predicted", "measured", "p90", "test accuracy", "size"]
 _VISITS, _SECONDS = 5, 0.2  # of an artifact's measurement; artifacts take turns
 Note = Callable[[str], None]
 OnProgress = Callable[[int, int, str], None]
 
 
-class Exported(Record, frozen=True, kw_only=True):
-    """An artifact.
-
-    Attributes:
-        error: largest difference of a logit from the elastic supernet's, over the spread of its logits.
-        predicted_ms: None of a runtime that the table is not of.
-        correct: of `images` test images, `accuracy` as a fraction.
-    """
-
-    path: str
-    artifact: str
-    runtime: str
-    error: float | None
-    predicted_ms: float | None
-    bytes: int
-    correct: int
-    images: int
-    accuracy: float
-
-
-class Timed(Exported, frozen=True, kw_only=True):
-    """One that was measured: median and 90th percentile."""
-
-    measured_ms: float
-    p90_ms: float
-
-
-class Report(Record, frozen=True, kw_only=True):
-    """What was found; `machine` is its fingerprint, `table` a file's name, `best` of `evaluated` subnets."""
-
-    budget_ms: float
-    budget_why: str
-    machine: dict[str, Fact]
-    table: str
-    best: SavedCandidate
-    evaluated: int
-    artifacts: tuple[Timed, ...]
-    seconds: float
-    headline: str = ""
-
-
-def quickstart(out: Path, latency: str | None, seed: int, *, note: Note, on_progress: OnProgress) -> Report:
-    """Run everything into `out` and return the report.
+def quickstart(request: Request, *, note: Note, on_progress: OnProgress) -> Report:
+    """Run everything into the folder that is asked for, and return the report.
 
     A table measured here earlier is used again, where machine and runtime are still the same.
     """
-    started = time.monotonic()
+    started, out = time.monotonic(), request.out
     _require_extras()
     files.writable_folder(out)
     space = load_space(SPACE)
     table = _table(space, out / "latency_tables", note, on_progress)
-    budget_ms, why = _budget(space, table, latency)
+    budget_ms, why = _budget(space, table, request.latency)
     note(why)
-    result = _search(table, budget_ms, seed, out, note, on_progress)
+    result = _search(table, budget_ms, request.seed, out, note, on_progress)
     artifacts = _export(out, note, on_progress)
     report = Report(
         budget_ms=budget_ms,
@@ -102,7 +63,7 @@ def quickstart(out: Path, latency: str | None, seed: int, *, note: Note, on_prog
         artifacts=_measured(artifacts, on_progress),
         seconds=round(time.monotonic() - started, 1),
     )
-    report = structs.replace(report, headline=_headline(report))
+    report = structs.replace(report, headline=headline(report))
     records.write(out / "report.json", report)
     files.write_text(out / "report.md", markdown(report))
     return report
@@ -147,17 +108,18 @@ def _budget(space: SearchSpace, table: LatencyTable, latency: str | None) -> tup
 def _search(
     table: LatencyTable, budget_ms: float, seed: int, out: Path, note: Note, on_progress: OnProgress
 ) -> ResultFile:
-    request = searching.Request(
+    request = SearchRequest(
         space=SPACE,
-        wanted=Wanted(latency=(f"{budget_ms!r}ms",)),
+        latency=[f"{budget_ms!r}ms"],
         supernet=SUPERNET,
         data=data_sets.BUNDLED,
-        accuracy=searching.MEASURED,
-        table=str(table.path),
+        accuracy=MEASURED,
+        table=TableChoice(table=table.path, usual=DEVICE),
+        seed=seed,
     )
-    prepared = searching.prepare(request, note, on_progress)
+    prepared = prepare(request, note, on_progress)
     note("searching; accuracy is measured on validation images after batch-norm calibration")
-    result = searching.go(prepared, seed, on_progress=on_progress)
+    result = go(prepared, on_progress=on_progress)
     records.write(out / "search.json", result)
     return result
 
@@ -235,60 +197,3 @@ def _timed(made: Exported, taken_us: Sequence[float]) -> Timed:
     """With the figures of its samples, in order."""
     p90_ms = taken_us[int(0.9 * (len(taken_us) - 1))] / 1e3
     return Timed(**structs.asdict(made), measured_ms=stats.median(taken_us) / 1e3, p90_ms=p90_ms)
-
-
-def _headline(report: Report) -> str:
-    first = report.artifacts[0]
-    predicted = "-" if first.predicted_ms is None else units.show_ms(first.predicted_ms)
-    return (
-        f"{first.accuracy:.1%} on test images at {units.show_ms(first.measured_ms)} measured "
-        f"({predicted} predicted, budget {units.show_ms(report.budget_ms)})"
-    )
-
-
-def rows(report: Report) -> list[list[str]]:
-    """The artifacts as table cells, in the order of `COLUMNS`."""
-    return [
-        [
-            made.artifact,
-            f"{made.error:.1e}",
-            "-" if made.predicted_ms is None else units.show_ms(made.predicted_ms),
-            units.show_ms(made.measured_ms),
-            units.show_ms(made.p90_ms),
-            f"{made.correct} of {made.images} ({made.accuracy:.2%})",
-            f"{made.bytes / 1e6:.2f} MB",
-        ]
-        for made in report.artifacts
-    ]
-
-
-def markdown(report: Report) -> str:
-    """The report as Markdown."""
-    best = report.best
-    lines = [
-        "# nasvit-edge quickstart",
-        "",
-        report.headline,
-        "",
-        f"- machine: {report.machine['soc']}, {report.machine['cores']} cores, {report.machine.get('os', '')}",
-        f"- {report.budget_why}",
-        f"- {report.evaluated} subnets looked at; the best has {units.show_count(best.macs)} MACs, "
-        f"{units.show_count(best.parameters)} parameters, {best.accuracy:.1%} on validation images",
-        f"- took {report.seconds:.0f} s",
-        "",
-        "| " + " | ".join(COLUMNS) + " |",
-        "|" + "---|" * len(COLUMNS),
-        *("| " + " | ".join(row) + " |" for row in rows(report)),
-        "",
-        "Error: largest difference of a logit from the elastic supernet's, over the spread of its logits. Latency: one thread, median",
-        "and p90; predicted from this machine's ONNX Runtime table, so it does not apply to TFLite. Accuracy: bundled Fashion-MNIST",
-        "test images, which the search has not seen.",
-        "",
-        "| gene | value |",
-        "|---|---|",
-        *(f"| {name} | {value} |" for name, value in best.config.to_dict().items()),
-        "",
-        "Next: `nasvit-edge search --latency 20ms` for the official ImageNet space, or `nasvit-edge train` for your own images.",
-        "",
-    ]
-    return "\n".join(lines)

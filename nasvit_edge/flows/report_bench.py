@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
 from nasvit_edge import files
@@ -14,36 +13,18 @@ from nasvit_edge.benchmark.report import Report, make_report
 from nasvit_edge.benchmark.result import read_result
 from nasvit_edge.benchmark.verdicts import Rule
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.requests.report import Bench
 from nasvit_edge.units import share
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """The options of `nasvit-edge report bench`.
-
-    Attributes:
-        baseline: a stored result, for trends. history: a JSONL file or a folder, appended to.
-        outputs: form -> file: markdown, html, junit, github-action-benchmark, bencher, json.
-    """
-
-    results: Sequence[Path]
-    baseline: Path | None = None
-    budgets: Path | None = None
-    min_effect: str | None = None
-    alpha: str = "1%"
-    gates: Sequence[str] = ()
-    history: Path | None = None
-    outputs: Mapping[str, Path | None] = field(default_factory=dict)
-
-
-def go(request: Request) -> tuple[Report, list[Path]]:
+def go(request: Bench) -> tuple[Report, list[Path]]:
     """The report, and what was written.
 
     Raises:
         NasvitEdgeError: options, results or budgets that do not fit; nothing is written then.
     """
     rule = _rule(request)
-    budgets = [] if request.budgets is None else read_budgets(request.budgets)
+    budgets = [] if request.budget is None else read_budgets(request.budget)
     results = [read_result(path) for path in request.results]
     stored = None if request.baseline is None else read_result(request.baseline)
     explicit = request.min_effect is not None
@@ -53,7 +34,7 @@ def go(request: Request) -> tuple[Report, list[Path]]:
     if request.history is not None:
         written += append(request.history, made)
         before = read_history(request.history)
-    for form, path in request.outputs.items():
+    for form, path in _outputs(request).items():
         if path is not None:
             files.writable_folder(path.parent)
             _write(form, path, made, before)
@@ -61,15 +42,27 @@ def go(request: Request) -> tuple[Report, list[Path]]:
     return made, written
 
 
-def _rule(request: Request) -> Rule:
-    unknown = [name for name in request.gates if name not in METRICS]
+def _outputs(request: Bench) -> dict[str, Path | None]:
+    """Form -> its file."""
+    return {
+        "markdown": request.markdown,
+        "html": request.html,
+        "junit": request.junit,
+        "github-action-benchmark": request.github,
+        "bencher": request.bencher,
+        "json": request.out,
+    }
+
+
+def _rule(request: Bench) -> Rule:
+    unknown = [name for name in request.gate or () if name not in METRICS]
     if unknown:
         raise NasvitEdgeError(f"--gate {unknown[0]!r} is no metric; there are {', '.join(METRICS)}")
     alpha = share(request.alpha)
     if not 0.0001 <= alpha <= 0.2:
         raise NasvitEdgeError(f"--alpha {request.alpha!r} is not between 0.01% and 20%")
     own = {} if request.min_effect is None else {"min_effect": share(request.min_effect)}
-    return Rule(alpha=alpha, gates=frozenset(request.gates) or None, **own)
+    return Rule(alpha=alpha, gates=frozenset(request.gate or ()) or None, **own)
 
 
 def _write(form: str, path: Path, made: Report, before: Sequence[Point]) -> None:

@@ -5,22 +5,29 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nasvit_edge import files
+from nasvit_edge.choosing.subnet import read_subnet
+from nasvit_edge.choosing.table import answering, trusted, validity
+from nasvit_edge.device import load_device
 from nasvit_edge.errors import NasvitEdgeError, TableError
-from nasvit_edge.flows.answering import Asked, answering, trusted, validity
 from nasvit_edge.hints import command
 from nasvit_edge.latency import LatencyTable, load_table, nn_meter, table_name
+from nasvit_edge.latency.file import Validation
 from nasvit_edge.latency.selection import found_tables
 from nasvit_edge.latency.table import refuse_overwriting
 from nasvit_edge.ops import lower
+from nasvit_edge.profile import validate as validation
 from nasvit_edge.profile.refit import refitted
 from nasvit_edge.profile.trust import concerns
 from nasvit_edge.records import Record, content, write
-from nasvit_edge.searching.result import read_result
-from nasvit_edge.space import SearchSpace, SubnetConfig, load_space
+from nasvit_edge.requests.predict import Request
+from nasvit_edge.requests.tables import Import, Validate
+from nasvit_edge.space import load_space
+from nasvit_edge.transport.job import OnProgress
 
 IMPORTERS = ("nn-meter",)
 Note = Callable[[str], None]
@@ -88,14 +95,15 @@ def shown(table: LatencyTable) -> dict[str, Any]:
     }
 
 
-def import_table(kind: str, file: Path, device: str, space: SearchSpace, out: Path) -> dict[str, Any]:
+def import_table(request: Import) -> dict[str, Any]:
     """Convert a published table into `out/DEVICE-...json`; returns the report, with its path."""
+    space, kind, device = load_space(request.space), request.kind, request.device
     if kind not in IMPORTERS:
         raise TableError(f"unknown kind of table {kind!r}; there is {', '.join(IMPORTERS)}")
     if not files.is_name(device) or device == "host":
         raise TableError(f"device {device!r} cannot name an imported table; give a short name like pixel-1")
-    made, report = nn_meter.imported(nn_meter.read(file), space, device)
-    path = files.writable_folder(out) / table_name(device, "litert", 1, "fp32", space.name)
+    made, report = nn_meter.imported(nn_meter.read(request.file), space, device)
+    path = files.writable_folder(request.out) / table_name(device, "litert", 1, "fp32", space.name)
     refuse_overwriting(path, space)
     write(path, made)
     return report | {"path": str(path), "device": device, "space": space.name}
@@ -107,6 +115,15 @@ def searching(path: Path, space: str) -> str:
     ends = [table.predict(config).ms for config in (table.space.smallest(), table.space.largest())]
     latency = f"{sum(ends) / 2:.3g}ms"
     return command("search", device=table.file.device, space=space, latency=latency, interpolate=True)
+
+
+def validate(request: Validate, on_progress: OnProgress) -> Validation:
+    """Measure whole subnets, compare them with a table's predictions, and store that in the table."""
+    table = found(request.table, request.space)
+    device = None if request.device is None else load_device(request.device)
+    made = validation.validate(table, request.subnets, request.seed, on_progress=on_progress, device=device)
+    validation.store(table, made)
+    return made
 
 
 def refit(tables: Sequence[LatencyTable]) -> list[dict[str, Any]]:
@@ -126,34 +143,11 @@ def _change(before: LatencyTable, after: LatencyTable) -> dict[str, Any]:
     }
 
 
-def subnet_of(text: Path, space: str | None) -> tuple[SearchSpace, SubnetConfig]:
-    """A subnet from a result file, or from the JSON of a config with its space.
-
-    Raises:
-        NasvitEdgeError: a result file of another space than the one that was given.
-    """
-    raw = files.read_json(text, "subnet")
-    if raw.get("kind") == "search result":
-        saved = read_result(text)
-        if space is not None and load_space(space) != saved.space:
-            raise NasvitEdgeError(
-                f"{str(text)!r} holds its own space, {saved.space.name!r}, which is not --space {space}: leave that out"
-            )
-        return saved.space, saved.config
-    loaded = load_space(space or "nasvit")
-    return loaded, loaded.config_from(raw)
-
-
-def holds_space(subnet: Path) -> bool:
-    """Whether a file says which space its subnet is of, as results do."""
-    return files.read_json(subnet, "subnet").get("kind") == "search result"
-
-
-def predict(subnet: Path, asked: Asked, space: str | None, note: Note) -> dict[str, Any]:
+def predict(request: Request, note: Note) -> dict[str, Any]:
     """The latency of a subnet with its interval, and where the numbers come from."""
-    loaded, config = subnet_of(subnet, space)
-    answer = answering(asked, loaded, note)
-    table = trusted(answer.table, note, [config], by_file=asked.table is not None)
+    space, config, filled = read_subnet(request.subnet, request.space)
+    answer = answering(replace(request.table, device=request.device), space, note)
+    table = trusted(answer.table, note, [config], by_file=request.table.table is not None)
     made = table.predict(config)
     return {
         "ms": made.ms,
@@ -162,7 +156,7 @@ def predict(subnet: Path, asked: Asked, space: str | None, note: Note) -> dict[s
         "coverage": made.coverage,
         "table": table.path.name,
         **{key: getattr(table.file, key) for key in ("device", "runtime", "threads", "precision")},
-        "filled": dict(answer.filled) | ({} if space or holds_space(subnet) else {"space": loaded.name}),
+        "filled": filled | dict(answer.filled),
         "config": json.loads(json.dumps(config.to_dict())),
         "ops": [
             {
@@ -171,6 +165,6 @@ def predict(subnet: Path, asked: Asked, space: str | None, note: Note) -> dict[s
                 "ms": table.op_ms(op.key()),
                 "measured": op.key() in table.ops_ms,
             }
-            for op in lower(loaded, config)
+            for op in lower(space, config)
         ],
     }

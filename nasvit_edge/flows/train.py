@@ -1,4 +1,4 @@
-"""What `nasvit-edge train` would take, before it starts."""
+"""`train`: a whole run as it is asked for, or what it would take."""
 
 from __future__ import annotations
 
@@ -6,17 +6,77 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from nasvit_edge import data_sets
+from nasvit_edge import data_sets, files
+from nasvit_edge.errors import SpaceError
+from nasvit_edge.requests.train import Request
 from nasvit_edge.space import load_space
+from nasvit_edge.train.recipe import changes_of, chosen
 
 if TYPE_CHECKING:
-    from nasvit_edge.train.run import Request
+    from nasvit_edge.train.run import Request as Run
+
+_Show = Callable[[int, int, str], None]
+_Note = Callable[[str], None]
+
+
+def train(
+    request: Request,
+    *,
+    on_progress: _Show = lambda done, total, detail: None,
+    note: _Note = lambda text: None,
+) -> dict[str, Any]:
+    """Train as `train.run.run` does."""
+    asked = run_of(request)
+    from nasvit_edge.train.run import run
+
+    return run(asked, on_progress=on_progress, note=note)
+
+
+def run_of(request: Request) -> Run:
+    """The run that is asked for.
+
+    Raises:
+        NasvitEdgeError: a space, recipe or name that cannot be; without waiting for torch.
+    """
+    changes = changes_of(request.values, run_epochs=request.epochs, run_batch_size=request.batch_size)
+    space, recipe = chosen(request.space, request.recipe, changes)
+    if request.name and not files.is_name(request.name):  # it stands in names of files
+        raise SpaceError(
+            f"--name {request.name[:64]!r} cannot name a space; give letters, digits and dashes, like flowers-8c"
+        )
+    from nasvit_edge.train.loop import Settings
+    from nasvit_edge.train.run import Request as Run
+
+    return Run(
+        space=space,
+        data=request.data,
+        recipe=recipe,
+        settings=Settings(
+            out=request.out,
+            seed=request.seed,
+            threads=request.threads,
+            workers=request.workers,
+            bf16=request.bf16,
+            sync_bn=request.sync_bn,
+            checkpoint_s=60 * request.checkpoint_minutes,
+            keep=request.keep,
+            stalled_s=60 * request.stall_minutes,
+        ),
+        weights=request.supernet,
+        teacher=request.teacher,
+        trust_teacher=request.trust_teacher,
+        name=request.name,
+        resume=request.resume,
+        conflicts=request.conflicts,
+        tensorboard=request.tensorboard,
+        validate_every=request.validate_every,
+    )
 
 
 def dry_run(
-    request: Request,
-    on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
-    note: Callable[[str], None] = lambda text: None,
+    request: Run,
+    on_progress: _Show = lambda done, total, detail: None,
+    note: _Note = lambda text: None,
 ) -> dict[str, Any]:
     """The estimate of what `nasvit-edge train` is asked for; `shown` has it as text, for people, and `masks` what is in them."""
     import torch

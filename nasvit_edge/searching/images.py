@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasvit_edge import data_sets
+from nasvit_edge import cache, data_sets
 from nasvit_edge.data_sets import Labelled
 from nasvit_edge.data_sets.slices import Note, silent
 from nasvit_edge.data_sets.splits import CALIBRATION_MOST
@@ -184,6 +184,16 @@ class ImageAccuracy:
                 self.store.parent.mkdir(parents=True, exist_ok=True)
                 with self.store.open("a") as out:
                     out.write(f"{line}\n")
+
+
+def accuracy_store(space: SearchSpace, supernet: str, source: ImageAccuracy) -> Path:
+    """The file that keeps accuracies measured with these weights, images and code."""
+    parts = {
+        "space": repr(space),
+        "calibration": source.calibration.key(),
+        "images": source.validation.digest(),
+    }
+    return cache.root() / "accuracy" / f"{space.name}-{cache.key_of(supernet, parts)}.jsonl"
 
 
 def is_first() -> bool:

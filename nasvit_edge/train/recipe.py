@@ -176,6 +176,17 @@ def chosen(space: str | None, recipe: str | None, changes: Sequence[str]) -> tup
     return space, rule.with_values(changes) if changes else rule
 
 
+def changes_of(values: Sequence[str] | None, **given: float | None) -> list[str]:
+    """`--set` texts, and those of options that stand for one: `run_epochs=3` is `run.epochs=3`."""
+    own = [f"{key.replace('_', '.', 1)}={value!r}" for key, value in given.items() if value is not None]
+    found: dict[str, str] = {}
+    for text in (*(values or ()), *own):
+        key = text.partition("=")[0].strip()
+        if found.setdefault(key, text) != text:
+            raise RecipeError(f"{found[key]!r} and {text!r} contradict each other: give {key} once")
+    return list(found.values())
+
+
 def recipe_for(space: SearchSpace) -> Recipe:
     """The recipe of a space: one that is made for it, else by what its images are."""
     own = family(space.name)

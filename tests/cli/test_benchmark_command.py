@@ -71,16 +71,16 @@ def test_against_itself_the_noise_floor_is_told(models, tmp_path):
     ("options", "match"),
     [
         ({"artifacts": ("first",), "device": "toaster"}, "unknown device 'toaster'"),
-        ({"artifacts": ("first",), "baselines": ("second", "second")}, "2 --baseline for 1 artifacts"),
-        ({"artifacts": ("first",), "baselines": ("second",), "aa": True}, "leave out --baseline"),
-        ({"artifacts": ("first",), "baselines": ("third",)}, "compare files of one runtime"),
+        ({"artifacts": ("first",), "baseline": ("second", "second")}, "2 --baseline for 1 artifacts"),
+        ({"artifacts": ("first",), "baseline": ("second",), "aa": True}, "leave out --baseline"),
+        ({"artifacts": ("first",), "baseline": ("third",)}, "compare files of one runtime"),
         ({"artifacts": ("first",), "runtime": "litert"}, "by litert; it has onnxruntime, litert"),
         ({"artifacts": ("first",), "device": "iphone"}, "does not run"),
     ],
 )
 def test_options_that_do_not_fit_are_one_line_before_anything_is_measured(models, tmp_path, options, match):
     given = {
-        k: tuple(models[n] for n in v) if k in ("artifacts", "baselines") else v for k, v in options.items()
+        k: tuple(models[n] for n in v) if k in ("artifacts", "baseline") else v for k, v in options.items()
     }
     with pytest.raises(NasvitEdgeError, match=match) as caught:
         flow.run(flow.Request(**given, out=tmp_path / "r.json"))

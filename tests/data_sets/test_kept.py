@@ -113,7 +113,7 @@ def test_the_oldest_are_forgotten(cache, monkeypatch):
 
 
 def test_the_cache_command_shows_and_clears_them(tmp_path):
-    from nasvit_edge.flows import cache as flow
+    from nasvit_edge import cache as flow
 
     image_folders.read(image_folders.make(tmp_path / "x"), 12)
     (entry,) = [e for e in flow.contents() if e["folder"].endswith("images")]

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasvit_edge import export, files, records
-from nasvit_edge.cli import export as cli_export
 from nasvit_edge.errors import ExportError, NasvitEdgeError
 from nasvit_edge.export import formats
+from nasvit_edge.requests import export as requests_export
 
 VALUES = (
     st.none()
@@ -69,7 +69,7 @@ def test_pip_brings_every_format_s_packages():
         for package in formats.load_format(name).packages.values():
             brought = extras["optional-dependencies"][package.extra]
             assert any(re.match(rf"{package.distribution}\b", line) for line in brought), package
-        assert re.search(rf"\b{name}\b", inspect.getsource(cli_export)), "not in the help of --format"
+        assert re.search(rf"\b{name}\b", inspect.getsource(requests_export)), "not in the help of --format"
 
 
 @given(st.dictionaries(st.sampled_from(["error", "snr_db", "agreement", "other"]), VALUES) | VALUES)

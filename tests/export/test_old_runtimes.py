@@ -10,10 +10,9 @@ import pytest
 from conftest import require_module
 
 from nasvit_edge import data_sets
-from nasvit_edge.export import onnx, parity, writing
+from nasvit_edge.export import bundle, onnx, parity, writing
 from nasvit_edge.export.formats import load_format
 from nasvit_edge.export.writing import Options
-from nasvit_edge.flows import bundle
 from nasvit_edge.model.checkpoint import load_supernet
 from nasvit_edge.model.evaluate import calibrated
 from nasvit_edge.model.subnet import materialise

@@ -12,10 +12,11 @@ from made_up import COMPOSITION, SETTING, predictor, table
 
 from nasvit_edge.errors import BudgetError, DeviceError, NasvitEdgeError
 from nasvit_edge.flows import confirm
-from nasvit_edge.flows.limits import Wanted
-from nasvit_edge.flows.search import Plan, Prepared, Request, prepare
+from nasvit_edge.flows.prepared import Prepared, prepare
 from nasvit_edge.profile.subnets import Visit
 from nasvit_edge.profile.trust import fingerprint
+from nasvit_edge.requests.options import TableChoice
+from nasvit_edge.requests.search import Request
 from nasvit_edge.searching.limits import Limit
 from nasvit_edge.searching.search import Problem
 from nasvit_edge.space import load_space
@@ -23,13 +24,16 @@ from nasvit_edge.space import load_space
 NANO = load_space("nano")
 OTHER = table(NANO, 0, COMPOSITION)  # of a machine that does not say what it is
 MADE = OTHER.holding(fingerprint=fingerprint())
-PLAN = Plan(population=30, generations=10)
 
 
-def prepared(budget_ms, made=MADE):
+def prepared(budget_ms, made=MADE, count=3, by="p90"):
     limit = Limit.latency(budget_ms, name="--latency")
     problem = Problem(space=NANO, tables=(made,), accuracy=predictor(NANO), limits=(limit,))
-    return Prepared(problem=problem, setting=SETTING)
+    return Prepared(
+        problem=problem,
+        setting=SETTING,
+        request=Request(population=30, generations=10, confirm=count, confirm_by=by),
+    )
 
 
 def machine(monkeypatch, factor, noise=0.0):
@@ -55,7 +59,7 @@ def test_however_wrong_the_table_is_the_winner_is_measured_within_the_budget(fac
     budget = share * MADE.predict(NANO.smallest()).ms
     with pytest.MonkeyPatch.context() as monkeypatch:
         asked = machine(monkeypatch, factor, noise)
-        found = confirm.go(prepared(budget), 0, PLAN, 5)
+        found = confirm.go(prepared(budget, count=5))
     assert found.status == "confirmed"
     assert found.best.p90_ms <= budget
     assert found.budget_ms == budget
@@ -70,14 +74,14 @@ def test_a_faster_machine_than_the_table_s_gets_a_larger_subnet(monkeypatch):
     best = []
     for factor in (0.7, 1.3):
         machine(monkeypatch, factor)
-        best.append(confirm.go(prepared(budget), 0, PLAN, 3, "median").best)
+        best.append(confirm.go(prepared(budget, by="median")).best)
     assert best[0].accuracy > best[1].accuracy
 
 
 def test_a_budget_that_nothing_was_measured_within_says_what_was_fastest(monkeypatch):
     machine(monkeypatch, 10)
     with pytest.raises(BudgetError, match="no subnet was measured with a p90 within") as error:
-        confirm.go(prepared(1.5 * MADE.predict(NANO.smallest()).ms), 0, PLAN, 3)
+        confirm.go(prepared(1.5 * MADE.predict(NANO.smallest()).ms))
     assert "the fastest of 3 took" in one_line(error)
 
 
@@ -85,12 +89,12 @@ def test_only_latencies_can_be_confirmed():
     limit = Limit.of("parameters", 1e9, "--max-params")
     problem = Problem(space=NANO, tables=(MADE,), accuracy=predictor(NANO), limits=(limit,))
     with pytest.raises(NasvitEdgeError, match="give --latency as well"):
-        confirm.go(Prepared(problem=problem, setting=SETTING), 0, PLAN, 3)
+        confirm.go(Prepared(problem=problem, setting=SETTING))
 
 
 def test_a_table_of_another_machine_cannot_be_confirmed():
     with pytest.raises(DeviceError, match="cannot be measured here"):
-        confirm.go(prepared(2 * MADE.predict(NANO.smallest()).ms, OTHER), 0, PLAN, 3)
+        confirm.go(prepared(2 * MADE.predict(NANO.smallest()).ms, OTHER))
 
 
 @pytest.mark.slow
@@ -108,11 +112,18 @@ def test_a_real_machine_confirms(tmp_path):
     accuracy.write_text(json.dumps({"schema": 1} | predictor(space_of(TINY)).raw))
     budget = 3 * made.predict(space.smallest()).ms
     request = Request(
-        space=str(toml), wanted=Wanted(latency=(f"{budget!r}ms",)), table=str(path), accuracy=str(accuracy)
+        space=str(toml),
+        latency=[f"{budget!r}ms"],
+        table=TableChoice(table=path),
+        accuracy=str(accuracy),
+        population=30,
+        generations=10,
+        confirm=2,
+        confirm_by="median",
     )
     said = []
     ready = prepare(request, said.append, lambda *a: None)
-    found = confirm.go(ready, 0, PLAN, 2, "median", note=said.append)
+    found = confirm.go(ready, note=said.append)
     assert found.status == "confirmed"
     assert found.best.median_ms <= budget
     assert any("round 1: measured 2" in line for line in said)

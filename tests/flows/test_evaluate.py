@@ -12,12 +12,13 @@ from conftest import TINY, one_line, only_user_errors, space_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nasvit_edge import data_sets, records
+from nasvit_edge import cache, data_sets, records
+from nasvit_edge.choosing.subnets import chosen
 from nasvit_edge.errors import NasvitEdgeError
-from nasvit_edge.flows import cache
 from nasvit_edge.flows import evaluate as flow
 from nasvit_edge.model.checkpoint import load_supernet
 from nasvit_edge.model.evaluate import subnet_accuracy
+from nasvit_edge.report.evaluate_text import remarks
 from nasvit_edge.space import load_space
 from nasvit_edge.train.calibration import calibration_for
 
@@ -52,7 +53,7 @@ def test_the_ends_and_random_subnets_are_measured_as_by_hand(tmp_path):
     assert found.summary.random.count == 1
     rows = list(csv.DictReader(io.StringIO((tmp_path / "e.csv").read_text())))
     assert [json.loads(row["config"]) for row in rows] == [c.to_dict() for c in configs]
-    assert "standard error" in flow.remarks(found)[0]
+    assert "standard error" in remarks(found)[0]
     json.dumps(records.content(found), allow_nan=False)
 
 
@@ -73,13 +74,13 @@ def test_subnets_come_from_a_list_a_config_or_a_result(tmp_path):
         ({"kind": "search result", "best": {"config": small.to_dict()}}, "winner", [small]),
     ):
         path.write_text(json.dumps(content))
-        assert flow.chosen(str(path), NANO, 0) == [(name, config) for config in configs]
+        assert chosen(str(path), NANO, 0) == [(name, config) for config in configs]
 
 
 @given(st.text(alphabet="minax,rdo:0123456789 .", max_size=24))
 @settings(max_examples=200)
 def test_any_text_names_subnets_or_is_one_line(text):
-    found = only_user_errors(flow.chosen, text, TINY_SPACE, 0)
+    found = only_user_errors(chosen, text, TINY_SPACE, 0)
     assert isinstance(found, str) or all(TINY_SPACE.config(**c.to_dict()) == c for _, c in found)
 
 
@@ -102,14 +103,14 @@ JSON = st.recursive(
 def test_any_json_is_subnets_or_one_line(tmp_path_factory, value):
     path = tmp_path_factory.getbasetemp() / "subnets.json"
     path.write_text(json.dumps(value))
-    assert str(path) in only_user_errors(flow.chosen, str(path), TINY_SPACE, 0)
+    assert str(path) in only_user_errors(chosen, str(path), TINY_SPACE, 0)
 
 
 @given(st.binary(max_size=30))
 def test_a_damaged_file_of_subnets_is_one_line(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "damaged.json"
     path.write_bytes(content)
-    assert isinstance(only_user_errors(flow.chosen, str(path), TINY_SPACE, 0), str)
+    assert isinstance(only_user_errors(chosen, str(path), TINY_SPACE, 0), str)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_what_does_not_fit_is_one_line(options, part):
 
 def test_random_weights_are_told_apart(tmp_path):
     found = flow.evaluate(_request(supernet="random:1", space="nano", subnets="min", calibration_images=64))
-    assert any("mean nothing" in line for line in flow.remarks(found))
+    assert any("mean nothing" in line for line in remarks(found))
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))

@@ -12,7 +12,9 @@ import nasvit_edge as ne
 from nasvit_edge import files, records
 from nasvit_edge.errors import TableError
 from nasvit_edge.flows import explain as flow
-from nasvit_edge.flows import shown
+from nasvit_edge.report import explain_text as text
+from nasvit_edge.report import search_text as shown
+from nasvit_edge.requests.explain import Request
 from nasvit_edge.searching.accuracy import predictor_path
 from nasvit_edge.searching.evolution import Effort
 from nasvit_edge.searching.result import file_of, read_result
@@ -40,18 +42,22 @@ def searched(tmp_path, monkeypatch):
     return tmp_path / "s.json", path
 
 
+def asked(result, table=None):
+    return Request(result=result, table=table)
+
+
 def test_a_result_is_explained_by_stages_and_changes(searched):
     said = []
-    found = flow.explain(*searched, said.append)
+    found = flow.explain(asked(*searched), said.append)
     assert not said
     saved = json.loads(searched[0].read_text())["best"]
     assert found.latency_ms == pytest.approx(saved["latency_ms"])
     assert found.accuracy == pytest.approx(saved["accuracy"])
-    assert len(flow.stage_rows(found)) == 9
-    assert {len(row) for row in flow.stage_rows(found)} == {len(flow.STAGE_COLUMNS)}
-    assert {len(row) for row in flow.change_rows(found)} == {len(flow.CHANGE_COLUMNS)}
-    assert "whatever the ops" in flow.headline(found)
-    lines = flow.remarks(found)
+    assert len(text.stage_rows(found)) == 9
+    assert {len(row) for row in text.stage_rows(found)} == {len(text.STAGE_COLUMNS)}
+    assert {len(row) for row in text.change_rows(found)} == {len(text.CHANGE_COLUMNS)}
+    assert "whatever the ops" in text.headline(found)
+    lines = text.remarks(found)
     assert lines[0].startswith("with more time first: ")
     assert lines[1].startswith("to save time first: ")
 
@@ -63,14 +69,14 @@ def test_a_table_or_predictor_that_changed_is_said(searched):
     raw["setting"]["accuracy_sha256"] = "1" * 64
     result.write_text(json.dumps(raw))
     said = []
-    flow.explain(result, path, said.append)
+    flow.explain(asked(result, path), said.append)
     assert len(said) == 2
     assert "t.json" in said[0]
 
 
 def test_a_table_that_is_not_found_is_to_be_named(searched):
     with pytest.raises(TableError, match="name it: --table FILE"):
-        flow.explain(searched[0], None, lambda text: None)
+        flow.explain(asked(searched[0]), lambda text: None)
 
 
 def test_a_result_is_shown_in_words_and_characters(searched):

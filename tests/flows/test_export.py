@@ -14,13 +14,13 @@ import pytest
 from conftest import one_line
 from PIL import Image
 
-from nasvit_edge import data_sets
+from nasvit_edge import cache, data_sets
 from nasvit_edge.data_sets import prepare_image
 from nasvit_edge.errors import ExportError
-from nasvit_edge.export import artifact, verification
+from nasvit_edge.export import artifact, bundle, verification
 from nasvit_edge.export.formats import format_names, load_format
 from nasvit_edge.export.programs import PREPARE
-from nasvit_edge.flows import bundle, cache, export
+from nasvit_edge.flows import export
 from nasvit_edge.space import load_space
 
 SPACE = load_space("nano")
@@ -77,7 +77,7 @@ def test_another_subnet_precision_or_batch_is_not_served_from_the_cache(request_
     export.export(request_for("onnx"), _quietly)
     other = tmp_path / "other.json"
     other.write_text(json.dumps(SPACE.smallest().to_dict() | {"resolution": SPACE.resolutions[-1]}))
-    for change in ({"config": other}, {"precision": "fp16"}, {"batch": 2}, {"uncalibrated": True}):
+    for change in ({"config": other}, {"precision": "fp16"}, {"batch": "2"}, {"uncalibrated": True}):
         assert not export.export(request_for("onnx", overwrite=True, **change), _quietly).cached, change
 
 

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,15 +17,17 @@ from conftest import TINY, edited, one_line, require_module
 from made_up import SETTING, result_of, table
 from msgspec import structs
 
-from nasvit_edge import records
+from nasvit_edge import cache, records
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.export import verification
 from nasvit_edge.export.formats import load_format
-from nasvit_edge.flows import cache, explain, export, finetune, tables
 from nasvit_edge.flows import evaluate as evaluating
-from nasvit_edge.flows.answering import Asked
+from nasvit_edge.flows import explain, export, finetune, tables
 from nasvit_edge.model.checkpoint import load_supernet, random_supernet, save_supernet
 from nasvit_edge.model.narrow import narrowed
+from nasvit_edge.requests.explain import Request as ExplainRequest
+from nasvit_edge.requests.options import TableChoice
+from nasvit_edge.requests.predict import Request as PredictRequest
 from nasvit_edge.searching.result import read_result
 from nasvit_edge.space import load_space, space_toml
 from nasvit_edge.train.finetune import taken
@@ -125,7 +126,7 @@ def test_it_is_exported_verified_and_evaluated(four, tmp_path, subject, form, pr
     asked = replace(_export(found, four, form, precision, path), force=weak)
     made = export.export(asked, lambda line: None)
     check = verification.verify(path, weights=found["supernet"])
-    assert made["passed"] == check.passed
+    assert made.passed == check.passed
     assert check.passed or weak
     assert check.reference == "supernet"
     assert verification.evaluate(path, four).images == 24
@@ -196,13 +197,15 @@ def test_a_result_becomes_a_result_that_is_predicted_by_the_same_table_and_expor
     saved = read_result(tmp_path / "tuned" / "result.json")
     assert saved.best.accuracy == found["after"]["fp32"]
     assert saved.file.finetuned.origin.supernet == "random:1"
-    here = str(tmp_path / "latency_tables" / "host-onnxruntime-1t-fp32-tiny.json")
-    predicted = tables.predict(tmp_path / "tuned" / "result.json", Asked(table=here), None, lambda line: None)
+    here, tuned = tmp_path / "latency_tables" / "host-onnxruntime-1t-fp32-tiny.json", tmp_path / "tuned"
+    predicted = tables.predict(
+        PredictRequest(subnet=tuned / "result.json", table=TableChoice(table=here)), lambda line: None
+    )
     assert predicted["ms"] == pytest.approx(saved.best.latency_ms)
-    told = explain.explain(tmp_path / "tuned" / "result.json", Path(here), lambda line: None)
+    told = explain.explain(ExplainRequest(result=tuned / "result.json", table=here), lambda line: None)
     assert (told.changes, told.accuracy) == ((), saved.best.accuracy)
     made = export.export(_export(found, None, "onnx", "fp32", tmp_path / "m.onnx"), lambda line: None)
-    assert made["passed"]
+    assert made.passed
 
 
 def test_frozen_stages_stay_as_they_were(four, tmp_path, subject):

@@ -15,9 +15,8 @@ from conftest import TINY, require_module
 from made_up import table
 from typer.testing import CliRunner
 
-from nasvit_edge import records
+from nasvit_edge import cache, records
 from nasvit_edge.cli import app
-from nasvit_edge.flows import cache
 from nasvit_edge.searching.fitting import FEWEST
 from nasvit_edge.searching.images import ImageAccuracy
 from nasvit_edge.searching.result import read_result

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 from typer.testing import CliRunner
 
-from nasvit_edge import files
+from nasvit_edge import cache, files
 from nasvit_edge.benchmark.result import read_result
 from nasvit_edge.cli import app
 from nasvit_edge.data_sets import prepare_image
@@ -26,10 +26,11 @@ from nasvit_edge.data_sets.scenes import load_scenes
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.export import artifact, dense, verification
 from nasvit_edge.export.formats import Threshold, load_format
-from nasvit_edge.flows import cache, export
+from nasvit_edge.flows import export
 from nasvit_edge.model.checkpoint import load_supernet
 from nasvit_edge.model.evaluate import calibrated, confusion
 from nasvit_edge.model.subnet import materialise
+from nasvit_edge.requests.verify import Request as VerifyRequest
 from nasvit_edge.space import load_space
 from nasvit_edge.train.calibration import calibration_for
 
@@ -189,7 +190,7 @@ def test_what_cannot_be_asked_is_one_line(model, home, tmp_path):
         assert one_line(caught)
     for data in ("bundled", str(tmp_path / "nowhere"), str(tmp_path)):
         with pytest.raises(NasvitEdgeError) as caught:
-            export.verify(path, weights=None, space=str(home / "space.toml"), data=data)
+            export.verify(VerifyRequest(artifact=path, space=str(home / "space.toml"), data=data))
         assert one_line(caught)
     with pytest.raises(NasvitEdgeError, match="labels pixels") as caught:
         export.verification.hits(path, str(home / "scenes"), space_path=str(home / "space.toml"))

@@ -11,8 +11,6 @@ from conftest import TINIER, one_line
 
 from nasvit_edge.errors import DeviceError, NasvitEdgeError
 from nasvit_edge.flows import profile as flow
-from nasvit_edge.profile.run import Choice
-from nasvit_edge.transport.ways import Ways
 
 RUNNER = "import sys\nfor line in sys.stdin: print('nonsense', flush=True)\n"
 
@@ -40,7 +38,7 @@ def request_of(tmp_path):
     def made(**changes):
         values = {
             "space": str(tmp_path / "tiny.toml"),
-            "choice": Choice(protocol="quick"),
+            "protocol": "quick",
             "out": tmp_path / "tables",
         }
         return flow.Request(**values | changes)
@@ -67,7 +65,7 @@ def test_two_devices_are_measured_beside_each_other_and_each_gets_its_table(tmp_
     real = flow.load_device("host").runner
     names = [device(tmp_path, name, real) for name in ("left", "right")]
     notes, shown, progress = recorded()
-    made, failed = flow.go(request_of(devices=names), note=notes.append, progress=progress)
+    made, failed = flow.go(request_of(device=names), note=notes.append, progress=progress)
     assert not failed
     assert {name: [t.file.device for t in tables] for name, tables in made.items()} == {
         names[0]: ["left"],
@@ -85,7 +83,7 @@ def test_a_device_in_trouble_does_not_end_the_others(tmp_path, request_of):
         device(tmp_path, "good", flow.load_device("host").runner),
     ]
     notes, _, progress = recorded()
-    made, failed = flow.go(request_of(devices=names), note=notes.append, progress=progress)
+    made, failed = flow.go(request_of(device=names), note=notes.append, progress=progress)
     assert list(made) == [names[1]]
     assert "does not answer" in one_line(failed[names[0]])
     assert any("bad" in text for text in notes)
@@ -95,7 +93,7 @@ def test_a_device_in_trouble_does_not_end_the_others(tmp_path, request_of):
 def test_one_connection_measures_several_runtimes_validates_and_sustains(tmp_path, request_of):
     pytest.importorskip("ai_edge_litert")
     notes, _, progress = recorded()
-    request = request_of(runtimes=["all"], validate=4, sustained_s=2.0)
+    request = request_of(runtime=["all"], validate=4, sustained="2s")
     made, _ = flow.go(request, note=notes.append, progress=progress)
     tables = made["host"]
     assert [t.file.runtime for t in tables] == ["onnxruntime", "litert"]
@@ -107,11 +105,11 @@ def test_one_connection_measures_several_runtimes_validates_and_sustains(tmp_pat
 def test_what_does_not_fit_is_refused_before_anything_is_measured(tmp_path, request_of):
     two = ["host", device(tmp_path, "other", flow.load_device("host").runner)]
     for request, match in (
-        (request_of(devices=two, address="pi@board"), "are for one device"),
-        (request_of(runtimes=["tensorrt"]), "has no runtime 'tensorrt'; it has onnxruntime, litert"),
-        (request_of(devices=["toaster"]), "unknown device 'toaster'"),
-        (request_of(choice=Choice(precision="int4")), "unknown precision 'int4'"),
-        (request_of(choice=Choice(protocol="slow")), "unknown protocol 'slow'"),
+        (request_of(device=two, address="pi@board"), "are for one device"),
+        (request_of(runtime=["tensorrt"]), "has no runtime 'tensorrt'; it has onnxruntime, litert"),
+        (request_of(device=["toaster"]), "unknown device 'toaster'"),
+        (request_of(precision="int4"), "unknown precision 'int4'"),
+        (request_of(protocol="slow"), "unknown protocol 'slow'"),
     ):
         with pytest.raises(NasvitEdgeError, match=match) as caught:
             flow.go(request, note=print, progress=recorded()[2])
@@ -122,7 +120,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_measured(tmp_path, requ
 def test_a_variable_that_is_not_set_is_named(tmp_path, request_of, monkeypatch):
     monkeypatch.delenv("NASVIT_EDGE_ADDRESS", raising=False)
     with pytest.raises(DeviceError, match=r"NASVIT_EDGE_ADDRESS.*--address"):
-        flow.go(request_of(devices=["linux-ssh"]), note=print, progress=recorded()[2])
+        flow.go(request_of(device=["linux-ssh"]), note=print, progress=recorded()[2])
 
 
 def test_stopping_ends_the_wait_for_a_device_that_is_away(tmp_path, request_of):
@@ -137,9 +135,12 @@ def test_stopping_ends_the_wait_for_a_device_that_is_away(tmp_path, request_of):
         return show
 
     began = time.monotonic()
-    ways = Ways(interface="127.0.0.1", wait_s=600.0)
     with pytest.raises(KeyboardInterrupt):
-        flow.go(request_of(devices=names, ways=ways), note=lambda text: None, progress=progress)
+        flow.go(
+            request_of(device=names, interface="127.0.0.1", wait="10m"),
+            note=lambda text: None,
+            progress=progress,
+        )
     assert time.monotonic() - began < 60
 
 
@@ -157,6 +158,6 @@ def test_stopping_ends_every_device(tmp_path, request_of):
         return show
 
     with pytest.raises(KeyboardInterrupt):
-        flow.go(request_of(devices=names), note=lambda text: None, progress=progress)
+        flow.go(request_of(device=names), note=lambda text: None, progress=progress)
     assert started.is_set()
     assert not list((tmp_path / "tables").glob("*.json"))

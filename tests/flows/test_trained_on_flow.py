@@ -11,13 +11,15 @@ import pytest
 from conftest import TINY, edited, one_line
 from typer.testing import CliRunner
 
+from nasvit_edge import cache
 from nasvit_edge.cli import app
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import NasvitEdgeError, VerifyError
 from nasvit_edge.export import artifact, verification
-from nasvit_edge.flows import benchmark, cache, export, finetune
+from nasvit_edge.flows import benchmark, export, finetune
 from nasvit_edge.flows import evaluate as evaluating
 from nasvit_edge.model.checkpoint import load_supernet
+from nasvit_edge.report.evaluate_text import remarks
 from nasvit_edge.space import load_space
 from nasvit_edge.train.loop import Settings
 from nasvit_edge.train.recipe import load_recipe
@@ -133,7 +135,7 @@ def test_evaluating_a_supernet_says_it_as_well(home, split, images):
     assert report.images == images
     trained = OF - HELD if split == "all" else 0
     assert report.trained_on.trained == trained
-    assert report.trained_on.told in evaluating.remarks(report)
+    assert report.trained_on.told in remarks(report)
     assert any("judged on those that training holds out" in line for line in said) == (split == "test")
 
 
@@ -155,7 +157,7 @@ def test_another_split_is_one_line(home):
 
 def test_a_benchmark_judges_all_its_files_on_images_that_trained_none(home):
     spaces = (str(home / "tuned" / "space.toml"),)
-    request = benchmark.Request(artifacts=[home / "m.onnx"], data=str(home / "photos"), spaces=spaces)
+    request = benchmark.Request(artifacts=[home / "m.onnx"], data=str(home / "photos"), space=spaces)
     entries, said = benchmark._entries(request, load_device("host")), []
     found = benchmark._with_accuracy(entries, request, said.append, lambda *done: None)
     assert found[0].facts["accuracy"]["images"] == HELD

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 from conftest import TINIER, edited, one_line, require_module
 
-from nasvit_edge import records
-from nasvit_edge.benchmark.plan import Protocol
+from nasvit_edge import cache, records
+from nasvit_edge.choosing.subnet import subject_of
 from nasvit_edge.errors import NasvitEdgeError, TableError
 from nasvit_edge.export import verification
-from nasvit_edge.flows import benchmark, cache, doctor, explain, export, finetune
-from nasvit_edge.flows import search as searching
-from nasvit_edge.flows.answering import Asked
-from nasvit_edge.flows.limits import Wanted
-from nasvit_edge.flows.subject import subject_of
+from nasvit_edge.flows import benchmark, doctor, explain, export, finetune
+from nasvit_edge.flows import prepared as searching
 from nasvit_edge.flows.tables import predict
 from nasvit_edge.latency import load_table
 from nasvit_edge.profile import run as profiling
+from nasvit_edge.requests.explain import Request as ExplainRequest
+from nasvit_edge.requests.predict import Request as PredictRequest
+from nasvit_edge.requests.search import Request as SearchRequest
 from nasvit_edge.space import load_space, read_space
 from nasvit_edge.train.loop import Settings
 from nasvit_edge.train.recipe import load_recipe
@@ -68,32 +68,26 @@ def _made(root, count):
     run(Request(space=str(root / "tiny.toml"), data=data, recipe=recipe, settings=settings))
     space = load_space(out / "space.toml")
     profiling.profile(space, protocol="quick", out=root / "latency_tables")
-    request = searching.Request(
+    request = SearchRequest(
         space=str(out / "space.toml"),
-        wanted=Wanted(latency=["1s"]),
+        latency=["1s"],
         supernet=str(out / "supernet.safetensors"),
         data=data,
         workers=1,
+        population=4,
+        generations=1,
     )
     prepared = searching.prepare(request, quiet, quiet)
-    plan = searching.Plan(population=4, generations=1)
-    records.write(root / f"{count}.json", searching.go(prepared, 0, plan))
+    records.write(root / f"{count}.json", searching.go(prepared))
     made = export.export(
         export.Request(
             result=root / f"{count}.json",
-            space=None,
-            supernet=None,
-            config=None,
-            calibrate=None,
-            uncalibrated=False,
-            format_name="onnx",
-            precision="fp32",
             out=root / f"{count}.onnx",
             overwrite=True,
         ),
         quiet,
     )
-    assert made["passed"]
+    assert made.passed
 
 
 @pytest.fixture(autouse=True)
@@ -117,12 +111,11 @@ def test_what_was_exported_needs_no_space_any_more(home, count):
     assert (check.passed, check.reference) == (True, "supernet")
     assert verification.evaluate(path, data).images == 4 * count
     assert doctor.examine(path).checked
-    told = predict(home / f"{count}.json", Asked(), None, quiet)
+    told = predict(PredictRequest(subnet=home / f"{count}.json"), quiet)
     assert told["table"].endswith(f"mine-{count}c.json")
-    assert explain.explain(home / f"{count}.json", None, quiet).stages
-    protocol = Protocol(rounds=1, seconds=0.02, most_seconds=0.1)
+    assert explain.explain(ExplainRequest(result=home / f"{count}.json"), quiet).stages
     result = benchmark.run(
-        benchmark.Request(artifacts=(path,), out=home / f"b{count}.json", protocol=protocol)
+        benchmark.Request(artifacts=(path,), out=home / f"b{count}.json", rounds=1, seconds=0.02)
     )
     (artifact,) = result.artifacts
     assert artifact.predicted_ms is not None
@@ -157,10 +150,10 @@ def test_images_that_changed_since_the_search_are_not_taken_for_those(home, tmp_
         with pytest.raises(NasvitEdgeError, match="calibrated on other images") as caught:
             _again(home, tmp_path / "m.onnx")
         assert "--calibrate photos3" in one_line(caught).replace(f"{home}/", "")
-        assert _again(home, tmp_path / "m.onnx", str(home / "photos3"))["passed"]
+        assert _again(home, tmp_path / "m.onnx", str(home / "photos3")).passed
     finally:
         photo.write_bytes(kept)
-    assert _again(home, tmp_path / "m.onnx")["passed"]
+    assert _again(home, tmp_path / "m.onnx").passed
 
 
 def test_an_exported_file_says_which_images_it_was_calibrated_on(home):
@@ -174,7 +167,7 @@ def test_neither_answers_for_the_other(home):
     with pytest.raises(TableError, match="is of space 'mine-3c', not 'mine-5c'"):
         load_table(table, space=five)
     with pytest.raises(NasvitEdgeError, match="holds its own space, 'mine-3c'") as caught:
-        predict(home / "3.json", Asked(), str(five), quiet)
+        predict(PredictRequest(subnet=home / "3.json", space=str(five)), quiet)
     one_line(caught)
     with pytest.raises(NasvitEdgeError, match="holds its own space, 'mine-3c'"):
         verification.verify(home / "3.onnx", space_path=str(five))
@@ -187,7 +180,7 @@ def test_a_subnet_of_one_is_tuned_and_predicted_by_its_table(home):
     found = finetune.finetune(
         finetune.Request(result=home / "3.json", data=str(home / "photos3"), **asked, **made)
     )
-    told = predict(home / "tuned" / "result.json", Asked(), None, quiet)
+    told = predict(PredictRequest(subnet=home / "tuned" / "result.json"), quiet)
     assert told["table"].endswith("mine-3c.json")
     assert load_space(found["space"]).name.startswith("mine-3c-subnet-")
 

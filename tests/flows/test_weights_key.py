@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import torch
@@ -14,20 +15,21 @@ import typer
 from conftest import one_line
 from typer.testing import CliRunner
 
-from nasvit_edge import files
-from nasvit_edge.cli import app, options
-from nasvit_edge.errors import CheckpointError, NasvitEdgeError, SpaceError, VerifyError
-from nasvit_edge.export import verification
+from nasvit_edge import cache, files
+from nasvit_edge.choosing.accuracy import of_other_weights
+from nasvit_edge.choosing.space import space_of
+from nasvit_edge.cli import app
+from nasvit_edge.cli.adapter import adapted
+from nasvit_edge.errors import NasvitEdgeError, SpaceError, VerifyError
+from nasvit_edge.export import kept, verification
 from nasvit_edge.export.formats import load_format
 from nasvit_edge.export.writing import Options
-from nasvit_edge.flows import cache, export
-from nasvit_edge.flows import evaluate as flow
-from nasvit_edge.flows.search import _of_other_weights
+from nasvit_edge.flows import export
 from nasvit_edge.model.checkpoint import load_supernet, random_supernet, save_supernet
 from nasvit_edge.model.published import published_state
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.searching.accuracy import load_accuracy
-from nasvit_edge.searching.images import Source
+from nasvit_edge.searching.images import Source, accuracy_store
 from nasvit_edge.space import load_space
 from nasvit_edge.train import run as training
 from nasvit_edge.train.initial import started
@@ -81,16 +83,28 @@ def test_every_command_that_takes_weights_takes_their_key():
         assert names.index("weights_key") == names.index("supernet") + 1, name
 
 
-def test_the_key_joins_the_file_that_it_is_of():
+def test_the_key_joins_the_file_that_it_is_of(capsys):
+    @dataclasses.dataclass
+    class Asked:
+        supernet: Annotated[str | None, typer.Option()] = None
+        seed: Annotated[int, typer.Option()] = 0
+
     asked = []
-    command = options.with_weights_key(lambda supernet=None, seed=0: asked.append((supernet, seed)))
-    command(supernet="a.pth", weights_key="ema", seed=3)
-    command(supernet="a.pth")
-    assert asked == [("a.pth::ema", 3), ("a.pth", 0)]
-    assert list(inspect.signature(command).parameters) == ["supernet", "weights_key", "seed"]
-    with pytest.raises(CheckpointError, match="--supernet FILE") as caught:
-        command(weights_key="ema")
-    one_line(caught)
+
+    def run(request, as_json):
+        asked.append((request.supernet, request.seed))
+
+    run.__annotations__["request"] = Asked
+    command, rest = adapted(run), {"seed": 3, "as_json": False}
+    command(supernet="a.pth", weights_key="ema", **rest)
+    command(supernet="a.pth", weights_key=None, **rest)
+    assert asked == [("a.pth::ema", 3), ("a.pth", 3)]
+    assert list(inspect.signature(command).parameters) == ["supernet", "weights_key", "seed", "as_json"]
+    with pytest.raises(SystemExit):
+        command(supernet=None, weights_key="ema", **rest)
+    said = capsys.readouterr().err
+    assert "--supernet FILE" in said
+    assert said.count("\n") == 1
 
 
 def test_the_program_takes_it_and_lists_what_there_is_without(two):
@@ -152,14 +166,10 @@ def request_for(tmp_path):
 
     def make(supernet: str, out: str) -> export.Request:
         return export.Request(
-            result=None,
             space="nano",
             supernet=supernet,
             config=tmp_path / "config.json",
-            calibrate=None,
             uncalibrated=True,
-            format_name="onnx",
-            precision="fp32",
             out=tmp_path / out,
             overwrite=True,
         )
@@ -171,7 +181,7 @@ def test_an_export_is_of_the_weights_that_were_named_and_verifies_with_them_only
     notes: list[str] = []
     export.export(request_for(f"{two}::student", "s.onnx"), notes.append)
     made = export.export(request_for(f"{two}::teacher", "t.onnx"), notes.append)
-    assert not made["cached"]
+    assert not made.cached
     assert export.export(request_for(f"{two}::student", "again.onnx"), notes.append).cached
     assert verification.verify(tmp_path / "s.onnx", weights=f"{two}::student").passed
     with pytest.raises(VerifyError, match="those under 'student'") as caught:
@@ -187,17 +197,17 @@ def measured() -> Any:
 def test_no_cache_takes_one_part_of_a_file_for_another(two, measured):
     names = [two, *(f"{two}::{name}" for name in NAMES)]
     form = load_format("onnx")
-    keys = [cache.export_key(NANO, n, NANO.smallest(), None, form, Options()) for n in names]
-    stores = [cache.accuracy_store(NANO, n, measured) for n in names]
+    keys = [kept.export_key(NANO, n, NANO.smallest(), None, form, Options()) for n in names]
+    stores = [accuracy_store(NANO, n, measured) for n in names]
     assert len(set(keys)) == len(set(stores)) == 3
 
 
 def test_a_changed_file_is_another_whatever_part_of_it_is_named(two, measured, tmp_path):
     path = tmp_path / "w.pth"
     path.write_bytes(Path(two).read_bytes())
-    before = cache.accuracy_store(NANO, f"{path}::student", measured)
+    before = accuracy_store(NANO, f"{path}::student", measured)
     path.write_bytes(path.read_bytes() + b"\0")
-    assert cache.accuracy_store(NANO, f"{path}::student", measured) != before
+    assert accuracy_store(NANO, f"{path}::student", measured) != before
 
 
 def test_a_predictor_knows_the_part_that_it_was_fitted_to(two, tmp_path):
@@ -205,8 +215,8 @@ def test_a_predictor_knows_the_part_that_it_was_fitted_to(two, tmp_path):
     raw |= {"weights_sha256": files.sha256(Path(two)), "weights_key": "student"}
     (tmp_path / "p.json").write_text(json.dumps(raw))
     predictor = load_accuracy(tmp_path / "p.json")
-    assert not _of_other_weights(predictor, f"{two}::student")
-    assert _of_other_weights(predictor, f"{two}::teacher")
+    assert not of_other_weights(predictor, f"{two}::student")
+    assert of_other_weights(predictor, f"{two}::teacher")
     (tmp_path / "p.json").write_text(json.dumps(raw | {"weights_key": 3}))
     with pytest.raises(NasvitEdgeError, match="weights_key") as caught:
         load_accuracy(tmp_path / "p.json")
@@ -218,13 +228,13 @@ def test_a_predictor_knows_the_part_that_it_was_fitted_to(two, tmp_path):
 
 def test_weights_that_do_not_say_their_space_are_told_by_their_keys(two):
     with pytest.raises(SpaceError, match="those of 'nano' or 'nano-cifar10'") as caught:
-        flow.space_of(two, None)
+        space_of(two, None)
     assert "add --space" in one_line(caught)
-    assert flow.space_of(f"{two}::student", "nano") == NANO
+    assert space_of(f"{two}::student", "nano") == NANO
 
 
 def test_a_run_s_space_stands_beside_its_weights_also_where_a_part_is_named(two, tmp_path):
     save_supernet(random_supernet(NANO), tmp_path / "supernet.safetensors", {"space": "nano"})
-    assert flow.space_of(str(tmp_path / "supernet.safetensors"), None) == NANO
+    assert space_of(str(tmp_path / "supernet.safetensors"), None) == NANO
     (tmp_path / "space.toml").write_text(files.data("spaces", "nano-cifar10.toml").read_text())
-    assert flow.space_of(f"{tmp_path / 'supernet.safetensors'}::x", None).name == "nano-cifar10"
+    assert space_of(f"{tmp_path / 'supernet.safetensors'}::x", None).name == "nano-cifar10"

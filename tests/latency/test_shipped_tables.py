@@ -7,12 +7,13 @@ import json
 import pytest
 
 from nasvit_edge import files
-from nasvit_edge.flows.answering import Asked, answering, trusted
+from nasvit_edge.choosing.table import answering, trusted
 from nasvit_edge.latency.file import TableFile
 from nasvit_edge.latency.selection import heading
 from nasvit_edge.ops import op_keys
 from nasvit_edge.profile.trust import outdated
 from nasvit_edge.records import content, read, write
+from nasvit_edge.requests.options import TableChoice
 from nasvit_edge.space import load_space
 
 SHIPPED = sorted(files.shipped("latency_tables").glob("*.json"))
@@ -24,7 +25,7 @@ def test_a_shipped_table_answers_by_its_device_runtime_threads_and_precision(pat
     monkeypatch.chdir(tmp_path)
     told = heading(path)
     space, notes = load_space(told.pop("space")), []
-    table = trusted(answering(Asked(**told), space, notes.append).table, notes.append)
+    table = trusted(answering(TableChoice(**told), space, notes.append).table, notes.append)
     assert table.path.name == path.name
     assert not any("another way" in note for note in notes)
     assert set(table.ops_ms) == op_keys(space)

@@ -9,8 +9,8 @@ import shutil
 import pytest
 from conftest import TINY, one_line, space_of
 
+from nasvit_edge.choosing.table import resting_on_changed, trusted
 from nasvit_edge.errors import TableError
-from nasvit_edge.flows.answering import resting_on_changed, trusted
 from nasvit_edge.latency import load_table
 from nasvit_edge.ops import all_ops, lower
 from nasvit_edge.profile import graphs, trust

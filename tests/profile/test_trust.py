@@ -9,8 +9,8 @@ import pytest
 from conftest import TINY, one_line, space_of
 from made_up import table_file
 
+from nasvit_edge.choosing.table import trusted
 from nasvit_edge.errors import DeviceError, TableError
-from nasvit_edge.flows.answering import trusted
 from nasvit_edge.latency.file import OpEntry
 from nasvit_edge.latency.table import LatencyTable
 from nasvit_edge.ops import all_ops, lower

@@ -14,12 +14,19 @@ from made_up import COMPOSITION, table
 from msgspec.structs import replace
 
 from nasvit_edge import records
+from nasvit_edge.choosing.accuracy import AccuracyChoice, about, accuracy_source
 from nasvit_edge.errors import BudgetError, NasvitEdgeError
-from nasvit_edge.flows import explain, fitting, measured, shown, tables
-from nasvit_edge.flows import search as flow
-from nasvit_edge.flows.answering import Asked
-from nasvit_edge.flows.limits import Wanted
+from nasvit_edge.flows import explain, fitting, tables
+from nasvit_edge.flows import prepared as flow
 from nasvit_edge.ops import lower, macs
+from nasvit_edge.report import explain_text
+from nasvit_edge.report import search_text as shown
+from nasvit_edge.requests.accuracy import Request as FitRequest
+from nasvit_edge.requests.explain import Request as ExplainRequest
+from nasvit_edge.requests.options import TableChoice
+from nasvit_edge.requests.predict import Request as PredictRequest
+from nasvit_edge.requests.search import Request
+from nasvit_edge.searching import measured
 from nasvit_edge.searching.accuracy import load_accuracy, parsed
 from nasvit_edge.searching.proxy import proxy
 from nasvit_edge.space import load_space
@@ -46,31 +53,20 @@ def folder(tmp_path_factory):
             config = DENSE.sample(rng)
             miou = 0.3 + 0.3 * macs(DENSE, config) / macs(DENSE, DENSE.largest())
             writer.writerow(["random", miou, 0, 0, json.dumps(config.to_dict())])
-    fitting.fit(
-        space=DENSE.name,
-        supernet=None,
-        data=None,
-        samples=200,
-        seed=0,
-        out=made / "miou.json",
-        measured=made / "miou.csv",
-    )
+    fitting.fit(FitRequest(space=DENSE.name, out=made / "miou.json", measured=made / "miou.csv"))
     return made
 
 
-def request(folder, wanted, **more):
-    given = {"accuracy": str(folder / "miou.json"), "table": str(folder / "t.json")} | more
-    return flow.Request(space=DENSE.name, wanted=wanted, **given)
+def asked_for(folder, wanted, **more):
+    given = {"accuracy": str(folder / "miou.json"), "table": TableChoice(table=folder / "t.json")}
+    return Request(space=DENSE.name, **given | wanted | more)
 
 
 @pytest.fixture(scope="module", params=["evolutionary", "exact"])
 def result(request, folder):
-    wanted = Wanted(latency=["1s"], max_macs="400M", max_params="10M", max_memory="100MB")
-    asked = flow.Request(
-        space=DENSE.name, wanted=wanted, accuracy=str(folder / "miou.json"), table=str(folder / "t.json")
-    )
-    prepared = flow.prepare(asked, quiet, quiet)
-    found = flow.go(prepared, 0, flow.Plan(method=request.param, population=40, generations=10))
+    wanted = {"latency": ["1s"], "max_macs": "400M", "max_params": "10M", "max_memory": "100MB"}
+    effort = {"population": 40, "generations": 10} if request.param == "evolutionary" else {}
+    found = flow.go(flow.prepare(asked_for(folder, wanted, method=request.param, **effort), quiet, quiet))
     records.write(folder / "search.json", found)
     return found
 
@@ -98,7 +94,9 @@ def test_a_segmenter_is_found_within_its_limits_and_told_in_mean_iou(result):
 def test_the_latency_is_that_of_the_whole_segmenter(result, folder, tmp_path):
     subnet = tmp_path / "config.json"
     subnet.write_text(json.dumps(result.best.config.to_dict()))
-    told = tables.predict(subnet, Asked(table=str(folder / "t.json")), DENSE.name, quiet)
+    told = tables.predict(
+        PredictRequest(subnet=subnet, table=TableChoice(table=folder / "t.json"), space=DENSE.name), quiet
+    )
     assert told["ms"] == pytest.approx(result.best.latency_ms)
     assert [op["name"] for op in told["ops"]][-5:] == [
         *(f"lateral.{i}" for i in range(3)),
@@ -108,10 +106,10 @@ def test_the_latency_is_that_of_the_whole_segmenter(result, folder, tmp_path):
 
 
 def test_a_searched_segmenter_is_explained(result, folder):
-    found = explain.explain(folder / "search.json", folder / "t.json", quiet)
-    assert "mean IoU" in explain.headline(found)
-    assert "mean IoU" in explain.change_columns(found)
-    rows = explain.stage_rows(found)
+    found = explain.explain(ExplainRequest(result=folder / "search.json", table=folder / "t.json"), quiet)
+    assert "mean IoU" in explain_text.headline(found)
+    assert "mean IoU" in explain_text.change_columns(found)
+    rows = explain_text.stage_rows(found)
     height, width = DENSE.input_size(found.config.resolution)
     assert rows[-1][:3] == ["decoder", "pixels + labels", f"{height}x{width}x{DENSE.classes}"]
     assert rows[1][1].endswith("+ lateral")
@@ -134,22 +132,21 @@ def test_pages_draw_the_decoder(result, tmp_path):
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
-        (Wanted(latency=["1us"]), "smallest reachable latency"),
-        (Wanted(max_macs="1M"), "smallest reachable macs"),
-        (Wanted(max_memory="1kB"), "smallest reachable activation memory"),
-        (Wanted(min_accuracy="99%"), "largest reachable mean IoU"),
+        ({"latency": ["1us"]}, "smallest reachable latency"),
+        ({"max_macs": "1M"}, "smallest reachable macs"),
+        ({"max_memory": "1kB"}, "smallest reachable activation memory"),
+        ({"min_accuracy": "99%"}, "largest reachable mean IoU"),
     ],
 )
 def test_the_impossible_is_said_in_one_line(folder, wanted, said):
     with pytest.raises(BudgetError, match=said) as caught:
-        flow.go(flow.prepare(request(folder, wanted), quiet, quiet), 0)
+        flow.go(flow.prepare(asked_for(folder, wanted), quiet, quiet))
     assert "mean IoU" in one_line(caught)
 
 
 def test_without_any_mean_iou_a_search_says_what_to_run():
-    asked = flow.Request(space=DENSE.name, wanted=Wanted(latency=["5ms"]))
     with pytest.raises(NasvitEdgeError, match=r"nasvit-edge accuracy fit --space nano-dense") as caught:
-        flow.accuracy_source(asked, DENSE)
+        accuracy_source(AccuracyChoice(), DENSE)
     assert "--accuracy miou.json" in one_line(caught)
 
 
@@ -188,8 +185,8 @@ def test_a_proxy_is_the_predictor_of_the_same_stages():
         config = dense.sample(rng)
         same = config.to_dict() | {"resolution": 224, "width": [*config.width[:-1], 1792]}
         assert made(config) == pytest.approx(known(nasvit.config_from(same)), abs=2e-3)
-    assert "top-1 proxy" not in flow._told(known)
-    assert "proxy: top-1" in flow._told(made)
+    assert "top-1 proxy" not in about(known)
+    assert "proxy: top-1" in about(made)
 
 
 def test_a_proxy_of_other_stages_is_refused():

@@ -15,11 +15,11 @@ from PIL import Image
 from scene_folder import SCENE_TINY, write_scenes
 from typer.testing import CliRunner
 
+from nasvit_edge.choosing.accuracy import AccuracyChoice, accuracy_source
 from nasvit_edge.cli import app
 from nasvit_edge.data_sets import training_splits
 from nasvit_edge.data_sets.scenes import load_scenes
 from nasvit_edge.errors import CheckpointError, DataError, NasvitEdgeError
-from nasvit_edge.flows import search
 from nasvit_edge.flows.train import dry_run
 from nasvit_edge.model.checkpoint import load_supernet, random_supernet, save_supernet
 from nasvit_edge.model.evaluate import accuracy, calibrated, confusion, score, subnet_accuracy, tally
@@ -314,11 +314,11 @@ def test_a_score_of_no_pixels_is_one_line_also_where_masks_were_not_looked_at(wi
 
 
 def test_measuring_in_a_search_or_for_a_predictor_looks_at_the_masks_first(toml, data, without_classes):
-    asked = search.Request(space=str(toml), supernet="random", data=str(without_classes))
+    asked = AccuracyChoice(supernet="random", data=str(without_classes))
     with pytest.raises(DataError, match=NO_CLASS):
-        search.accuracy_source(asked, SPACE)
+        accuracy_source(asked, SPACE)
     notes = []
-    search.accuracy_source(dataclasses.replace(asked, data=str(data)), SPACE, notes.append)
+    accuracy_source(dataclasses.replace(asked, data=str(data)), SPACE, notes.append)
     assert notes[0].startswith("masks of scenes val (6 images), 9.2 k pixels: 0 ")
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from nasvit_edge import data_sets
+from nasvit_edge.export import recalled
 from nasvit_edge.export.sidecar import Searched
-from nasvit_edge.flows import recalled
 from nasvit_edge.model.checkpoint import load_supernet, random_supernet
 from nasvit_edge.model.evaluate import calibrated
 from nasvit_edge.model.subnet import materialise

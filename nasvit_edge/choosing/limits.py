@@ -4,63 +4,65 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from nasvit_edge import units
 from nasvit_edge.errors import NasvitEdgeError, TableError
 from nasvit_edge.latency import LatencyTable
 from nasvit_edge.latency.composition import COVERAGE
 from nasvit_edge.profile.sustained import steady_factor
+from nasvit_edge.requests.search import Request
 from nasvit_edge.searching.limits import Kind, Limit, Quantity
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """The options of `search` that limit something, as text."""
-
-    latency: Sequence[str] = ()
-    latency_p90: Sequence[str] = ()
-    max_size: str | None = None
-    max_params: str | None = None
-    max_macs: str | None = None
-    max_memory: str | None = None
-    min_accuracy: str | None = None
-    confidence: str | None = None
-    steady: bool = False
-
-    def check(self) -> None:
-        """NasvitEdgeError for text that is no value, or where nothing is limited."""
-        for text in (*self.latency, *self.latency_p90):
-            units.latency_ms(_split(text)[1])
-        list(_sizes(self))
-        if self.confidence is not None and units.share(self.confidence) != COVERAGE:
-            raise NasvitEdgeError(
-                f"confidence {self.confidence!r}: tables keep the {COVERAGE:.0%} interval of their predictions; give --confidence {COVERAGE:.0%}"
-            )
-        if self.steady and not (self.latency or self.latency_p90):
-            raise NasvitEdgeError("--steady is for latencies; give --latency as well")
-        if self.confidence is not None and not (self.latency or self.latency_p90):
-            raise NasvitEdgeError("--confidence is for latencies; give --latency as well")
-        if not (self.latency or self.latency_p90 or any(_sizes(self)) or self.min_accuracy):
-            raise NasvitEdgeError(
-                "nothing is limited; give a budget: --latency 20ms (or --max-size, --min-accuracy, ...)"
-            )
-
-    def devices(self, default: str | None) -> list[str | None]:
-        """The devices (or full names of tables) that latencies are limited on, in order; `default` for those without a name."""
-        named = [_split(text)[0] or default for text in (*self.latency, *self.latency_p90)]
-        return list(dict.fromkeys(named)) or [default]
+def check(wanted: Request) -> None:
+    """NasvitEdgeError for text that is no value, or where nothing is limited."""
+    times = _times(wanted)
+    for text in times:
+        units.latency_ms(_split(text)[1])
+    list(_sizes(wanted))
+    if wanted.confidence is not None and units.share(wanted.confidence) != COVERAGE:
+        raise NasvitEdgeError(
+            f"confidence {wanted.confidence!r}: tables keep the {COVERAGE:.0%} interval of their predictions; give --confidence {COVERAGE:.0%}"
+        )
+    if wanted.steady and not times:
+        raise NasvitEdgeError("--steady is for latencies; give --latency as well")
+    if wanted.confidence is not None and not times:
+        raise NasvitEdgeError("--confidence is for latencies; give --latency as well")
+    if not (times or any(_sizes(wanted)) or wanted.min_accuracy):
+        raise NasvitEdgeError(
+            "nothing is limited; give a budget: --latency 20ms (or --max-size, --min-accuracy, ...)"
+        )
 
 
-def limits(
-    wanted: Wanted, tables: Sequence[LatencyTable], devices: Sequence[str | None], default: str | None
-) -> tuple[Limit, ...]:
-    """The limits, for the tables of `wanted.devices(default)`."""
+def _times(wanted: Request) -> list[str]:
+    return [*(wanted.latency or ()), *(wanted.latency_p90 or ())]
+
+
+def devices(wanted: Request) -> list[str | None]:
+    """The devices (or full names of tables) that latencies are limited on, in order; None is the usual one.
+
+    Raises:
+        NasvitEdgeError: --device and --table beside budgets that name others.
+    """
+    named = [_split(text)[0] or wanted.device for text in _times(wanted)]
+    found = list(dict.fromkeys(named)) or [wanted.device]
+    if wanted.table.table is not None and len(found) > 1:
+        raise NasvitEdgeError("--table is for one device; name each device in --latency DEVICE=20ms instead")
+    if wanted.device is not None and wanted.device not in found:
+        raise NasvitEdgeError(
+            f"--device {wanted.device} is of no budget, as each names a device of its own; leave it out, or give --latency 20ms for it"
+        )
+    return found
+
+
+def limits(wanted: Request, tables: Sequence[LatencyTable]) -> tuple[Limit, ...]:
+    """The limits, for the tables of `devices(wanted)`."""
     found: list[Limit] = []
+    names = devices(wanted)
     for option, texts in (("--latency", wanted.latency), ("--latency-p90", wanted.latency_p90)):
-        for text in texts:
+        for text in texts or ():
             device, bound = _split(text)
-            at = devices.index(device or default)
+            at = names.index(device or wanted.device)
             name = f"{option} {device}" if device else option
             tail = tail_factor(tables[at]) if option == "--latency-p90" else 1.0
             tail *= steady_factor(tables[at]) if wanted.steady else 1.0
@@ -99,7 +101,7 @@ def _latency(table: LatencyTable, at: int, bound: float, name: str, tail: float,
     return Limit.latency(bound, at, name=name, factor=tail * (1 + table.composition.error))
 
 
-def _sizes(wanted: Wanted) -> list[Limit]:
+def _sizes(wanted: Request) -> list[Limit]:
     sizes: tuple[tuple[str | None, Kind, str, Callable[[str, str], float]], ...] = (
         (wanted.max_size, "bytes", "--max-size", units.size_bytes),
         (wanted.max_params, "parameters", "--max-params", units.count),

@@ -14,40 +14,12 @@ from nasvit_edge.latency.selection import KEYS, USUAL, Selected, Wanted, found_t
 from nasvit_edge.latency.table import HOST, refuse_other, selected_table
 from nasvit_edge.ops import lower
 from nasvit_edge.profile.trust import concerns, outdated, resting
+from nasvit_edge.requests.options import TableChoice
 from nasvit_edge.searching.saved import Outdated
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
 Note = Callable[[str], None]
 OnProgress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What a command was given of a table; None, 0 or "" is left out.
-
-    Attributes:
-        device: also `host:litert:2t:int8`, or the path of a device's TOML.
-        table: its file, instead of all the others.
-        interpolate: ops without an entry are estimated.
-        usual: the device where none is given.
-    """
-
-    device: str | None = None
-    runtime: str | None = None
-    threads: int | None = None
-    precision: str | None = None
-    table: str | None = None
-    interpolate: bool = False
-    usual: str = "host"
-
-    def wanted(self) -> Wanted:
-        """With the name of a device in place of its file; NasvitEdgeError where two of these contradict each other."""
-        given = {key: getattr(self, key) for key in KEYS}
-        return Wanted.of(self.device, **given)
-
-    def file_name(self) -> str:
-        """The device as it was given, a path where that was its TOML."""
-        return (self.device or self.usual).split(":")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,24 +30,34 @@ class Answering:
     filled: Mapping[str, Any] = field(default_factory=dict)
 
 
+def wanted_of(asked: TableChoice) -> Wanted:
+    """With the name of a device in place of its file; NasvitEdgeError where two of these contradict each other."""
+    return Wanted.of(asked.device, **{key: getattr(asked, key) for key in KEYS})
+
+
+def _file_name(asked: TableChoice) -> str:
+    """The device as it was given, a path where that was its TOML."""
+    return (asked.device or asked.usual).split(":")[0]
+
+
 def answering(
-    asked: Asked, space: SearchSpace, note: Note, on_profile: OnProgress | None = None
+    asked: TableChoice, space: SearchSpace, note: Note, on_profile: OnProgress | None = None
 ) -> Answering:
     """The table that meets what was asked; where this machine has none it is measured, if there is an `on_profile` to tell of it.
 
     Raises:
         TableError: none meets it, or several do; or the file is of something else.
     """
-    wanted = asked.wanted()
+    wanted = wanted_of(asked)
     if asked.table is not None:
-        table = load_table(asked.table, space=space)
+        table = load_table(str(asked.table), space=space)
         refuse_other(table, wanted)
         return Answering(_whole(table, asked, note))
-    name, own = _own(asked.file_name())
+    name, own = _own(_file_name(asked))
     device = {} if asked.device else {"device": name}
     wanted = replace(wanted, device=name)
     try:
-        found = table_for(wanted, space, own, given=asked.file_name())
+        found = table_for(wanted, space, own, given=_file_name(asked))
     except TableError as missing:
         if on_profile is None or name != "host":
             raise
@@ -112,7 +94,7 @@ def _measured(wanted: Wanted, space: SearchSpace, note: Note, on_profile: OnProg
     return Selected(path, left_out, USUAL.format("host"))
 
 
-def _whole(table: LatencyTable, asked: Asked, note: Note) -> LatencyTable:
+def _whole(table: LatencyTable, asked: TableChoice, note: Note) -> LatencyTable:
     if not asked.interpolate:
         return table
     note(f"estimating what table {table.path.name} does not have, a few seconds")

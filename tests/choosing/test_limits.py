@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up import COMPOSITION, table
 
+from nasvit_edge.choosing.limits import check, choices, devices, limits, tail_factor
 from nasvit_edge.errors import NasvitEdgeError, TableError
-from nasvit_edge.flows.limits import Wanted, choices, limits, tail_factor
 from nasvit_edge.latency.file import SubnetEntry, Sustained
+from nasvit_edge.requests.search import Request
 from nasvit_edge.searching.limits import TIMES, Kind, Limit, Quantity, SavedLimit
 
 SPACE = space_of(TINY)
@@ -26,7 +27,8 @@ def spread(made):
 
 
 def test_each_option_becomes_one_limit():
-    wanted = Wanted(
+    wanted = Request(
+        device="host",
         latency=["20ms", "phone=5ms"],
         latency_p90=["25ms"],
         max_size="20MB",
@@ -35,9 +37,9 @@ def test_each_option_becomes_one_limit():
         max_memory="8MiB",
         min_accuracy="80%",
     )
-    wanted.check()
-    assert wanted.devices("host") == ["host", "phone"]
-    found = limits(wanted, [spread(TABLE)] * 2, ["host", "phone"], "host")
+    check(wanted)
+    assert devices(wanted) == ["host", "phone"]
+    found = limits(wanted, [spread(TABLE)] * 2)
     assert [(SavedLimit.of(limit).quantity, limit.bound) for limit in found] == [
         ("latency 0", 20.0),
         ("latency 1", 5.0),
@@ -53,25 +55,25 @@ def test_each_option_becomes_one_limit():
 
 
 def test_confidence_limits_the_upper_end_of_the_interval():
-    found = limits(Wanted(latency=["20ms"], confidence="90%"), [TABLE], ["host"], "host")
+    found = limits(Request(latency=["20ms"], confidence="90%"), [TABLE])
     assert found[0].factor == pytest.approx(1.1)
     estimated = table(SPACE, 0, COMPOSITION, estimated=0.5)
-    found = limits(Wanted(latency=["20ms"], confidence="90%"), [estimated], ["host"], "host")
+    found = limits(Request(latency=["20ms"], confidence="90%"), [estimated])
     assert found[0].quantity == Quantity("high", 0)
     with pytest.raises(TableError, match="knows no interval"):
-        limits(Wanted(latency=["20ms"], confidence="90%"), [table(SPACE)], ["host"], "host")
+        limits(Request(latency=["20ms"], confidence="90%"), [table(SPACE)])
 
 
 def test_a_warm_device_tightens_budgets_by_what_it_slows_down():
     warm = TABLE.holding(sustained=WARM)
-    (limit,) = limits(Wanted(latency=["20ms"], steady=True), [warm], ["host"], "host")
+    (limit,) = limits(Request(latency=["20ms"], steady=True), [warm])
     assert limit.factor == 1.25
-    (limit,) = limits(Wanted(latency=["20ms"]), [warm], ["host"], "host")
+    (limit,) = limits(Request(latency=["20ms"]), [warm])
     assert limit.factor == 1.0
     with pytest.raises(TableError, match="no sustained run"):
-        limits(Wanted(latency=["20ms"], steady=True), [TABLE], ["host"], "host")
+        limits(Request(latency=["20ms"], steady=True), [TABLE])
     with pytest.raises(NasvitEdgeError, match="give --latency as well"):
-        Wanted(max_size="1MB", steady=True).check()
+        check(Request(max_size="1MB", steady=True))
 
 
 def test_a_table_without_whole_subnets_does_not_say_how_runs_spread():
@@ -83,28 +85,28 @@ def test_a_table_without_whole_subnets_does_not_say_how_runs_spread():
 @pytest.mark.parametrize(
     ("wanted", "match"),
     [
-        (Wanted(), "nothing is limited; give a budget: --latency 20ms"),
-        (Wanted(latency=["=5ms"]), "names no device"),
-        (Wanted(latency=["host="]), "latency ''"),
-        (Wanted(max_size="20"), "for example: 20MB"),
-        (Wanted(max_macs="-5M"), "for example: 500M"),
-        (Wanted(max_params="0"), "out of range"),
-        (Wanted(min_accuracy="0.8"), "percentage"),
-        (Wanted(latency=["5ms"], confidence="80%"), "give --confidence 90%"),
-        (Wanted(max_size="5MB", confidence="90%"), "give --latency as well"),
+        (Request(), "nothing is limited; give a budget: --latency 20ms"),
+        (Request(latency=["=5ms"]), "names no device"),
+        (Request(latency=["host="]), "latency ''"),
+        (Request(max_size="20"), "for example: 20MB"),
+        (Request(max_macs="-5M"), "for example: 500M"),
+        (Request(max_params="0"), "out of range"),
+        (Request(min_accuracy="0.8"), "percentage"),
+        (Request(latency=["5ms"], confidence="80%"), "give --confidence 90%"),
+        (Request(max_size="5MB", confidence="90%"), "give --latency as well"),
     ],
 )
 def test_what_is_no_limit_is_refused(wanted, match):
     with pytest.raises(NasvitEdgeError, match=match) as error:
-        wanted.check()
+        check(wanted)
     one_line(error)
 
 
 @given(text=st.text(max_size=30) | st.from_regex(r"[a-z0-9:=.]{0,20}(ms|MB|M|%)?", fullmatch=True))
 def test_any_text_is_a_limit_or_one_line(text):
     for field in ("max_size", "max_params", "max_macs", "max_memory", "min_accuracy", "confidence"):
-        only_user_errors(Wanted(latency=["5ms"], **{field: text}).check)
-    only_user_errors(Wanted(latency=[text]).check)
+        only_user_errors(check, Request(latency=["5ms"], **{field: text}))
+    only_user_errors(check, Request(latency=[text]))
     only_user_errors(choices, [text], "--gene")
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_up import COMPOSITION, predictor, table
 
-from nasvit_edge.flows import progress
+from nasvit_edge.searching import interrupted as progress
 from nasvit_edge.searching.evolution import Effort, evolve
 from nasvit_edge.searching.search import Problem
 from nasvit_edge.space import load_space

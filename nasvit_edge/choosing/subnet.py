@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from nasvit_edge import files
+from nasvit_edge.choosing.space import USUAL_SPACE
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.hints import DATA, command
 from nasvit_edge.searching.result import SavedResult, read_result, weights_digest
@@ -70,3 +72,21 @@ def _refuse_changed(result: Path, saved: SavedResult, weights: str) -> None:
             f"{str(result)!r} was searched with other weights ({told[:8]}) than {weights!r} holds now ({found[:8]}): search again, or, if you "
             f"mean these, add --supernet {weights}"
         )
+
+
+def read_subnet(path: Path, space: str | None) -> tuple[SearchSpace, SubnetConfig, dict[str, str]]:
+    """A subnet from a result file, or from the JSON of a config with its space; and what of the space was filled in.
+
+    Raises:
+        NasvitEdgeError: a result file of another space than the one that was given.
+    """
+    raw = files.read_json(path, "subnet")
+    if raw.get("kind") == "search result":
+        saved = read_result(path)
+        if space is not None and load_space(space) != saved.space:
+            raise NasvitEdgeError(
+                f"{str(path)!r} holds its own space, {saved.space.name!r}, which is not --space {space}: leave that out"
+            )
+        return saved.space, saved.config, {}
+    loaded = load_space(space or USUAL_SPACE)
+    return loaded, loaded.config_from(raw), {} if space else {"space": loaded.name}

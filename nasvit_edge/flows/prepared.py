@@ -1,0 +1,209 @@
+"""A search, prepared as it is asked for (tables, measured first where there is none; accuracy; limits), and carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from msgspec import structs
+
+from nasvit_edge import files
+from nasvit_edge.choosing.accuracy import AccuracyChoice, about, accuracy_source, tell_of_other_weights
+from nasvit_edge.choosing.limits import check, choices, devices, limits
+from nasvit_edge.choosing.space import USUAL_SPACE
+from nasvit_edge.choosing.table import answering, resting_on_changed, trusted
+from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.latency import LatencyTable
+from nasvit_edge.requests.search import Request
+from nasvit_edge.searching.accuracy import AccuracyPredictor, predictor_path
+from nasvit_edge.searching.baseline import same_macs
+from nasvit_edge.searching.evolution import MEASURED_EFFORT, Effort, SearchState
+from nasvit_edge.searching.images import ImageAccuracy
+from nasvit_edge.searching.interrupted import Keeper, identity
+from nasvit_edge.searching.population import Genes, genes
+from nasvit_edge.searching.result import file_of, weights_digest
+from nasvit_edge.searching.saved import ResultFile, Setting, UsedTable
+from nasvit_edge.searching.search import Problem, SearchResult, solve
+from nasvit_edge.searching.stages import described
+from nasvit_edge.space import SearchSpace, load_space, space_toml
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """Everything a search needs, loaded and checked."""
+
+    problem: Problem
+    setting: Setting
+    request: Request = field(default_factory=Request)
+
+
+def prepare(
+    request: Request, note: Callable[[str], None], on_profile: Callable[[int, int, str], None]
+) -> Prepared:
+    """Load space, accuracy and tables; where the host has no table, say so and measure one.
+
+    Raises:
+        NasvitEdgeError: options that contradict each other, or of which one has nothing to do.
+    """
+    _refuse_idle(request)
+    check(request)
+    filled: dict[str, Any] = {} if request.space else {"space": USUAL_SPACE}
+    space = load_space(request.space or USUAL_SPACE)
+    asked = AccuracyChoice(
+        supernet=request.supernet,
+        data=request.data,
+        accuracy=request.accuracy,
+        workers=request.workers,
+        in_order=request.labels_in_order,
+    )
+    choice = asked.filled(space)
+    accuracy = accuracy_source(choice, space, note, on_profile)
+    tell_of_other_weights(accuracy, choice, space, note)
+    named = [replace(request.table, device=device) for device in devices(request)]
+    answers = [answering(one, space, note, on_profile) for one in named]
+    tables = [trusted(answer.table, note, by_file=request.table.table is not None) for answer in answers]
+    problem = Problem(
+        space=space,
+        tables=tuple(tables),
+        accuracy=accuracy,
+        limits=limits(request, tables),
+        genes=_genes(request, space),
+        with_size=request.with_size,
+    )
+    filled |= {**_filled(asked, choice, accuracy), **answers[0].filled}
+    used = [(one.device or one.usual, table) for one, table in zip(named, tables, strict=True)]
+    setting = _setting(request, choice, accuracy, used, filled)
+    return Prepared(problem=problem, setting=setting, request=request)
+
+
+def _refuse_idle(request: Request) -> None:
+    """NasvitEdgeError for an option that the others leave nothing to do."""
+    if request.confirm_by is not None and request.confirm is None:
+        raise NasvitEdgeError(
+            f"--confirm-by {request.confirm_by} is for --confirm N: give that too, or leave it out"
+        )
+    for name, value in (("population", request.population), ("generations", request.generations)):
+        if value is not None and request.method == "exact":
+            raise NasvitEdgeError(
+                f"--{name} {value} is of the evolutionary search, and --method exact has none: leave out one of the two"
+            )
+
+
+def _genes(request: Request, space: SearchSpace) -> Genes:
+    keep = choices(request.gene or (), "--gene")
+    if request.resolution is not None:
+        if "resolution" in keep:
+            raise NasvitEdgeError(
+                f"--resolution {request.resolution} and --gene resolution=... both say which; give one"
+            )
+        keep |= choices([f"resolution={request.resolution}"], "--resolution")
+    return genes(space, keep, choices(request.exclude or (), "--exclude"))
+
+
+def _filled(
+    asked: AccuracyChoice, choice: AccuracyChoice, accuracy: AccuracyPredictor | ImageAccuracy
+) -> dict[str, Any]:
+    """What was left out of weights, images and accuracy, and what it was filled in with."""
+    found = {
+        "supernet": choice.supernet if asked.supernet is None else None,
+        "data": choice.data if asked.data is None else None,
+        "accuracy": about(accuracy) if asked.accuracy is None else None,
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def go(
+    prepared: Prepared,
+    *,
+    resume_at: Path | None = None,
+    on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
+    note: Callable[[str], None] = lambda text: None,
+) -> ResultFile:
+    """Search and return the result file."""
+    return content(prepared, run(prepared, resume_at=resume_at, on_progress=on_progress, note=note))
+
+
+def run(
+    prepared: Prepared,
+    *,
+    resume_at: Path | None = None,
+    on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
+    note: Callable[[str], None] = lambda text: None,
+) -> SearchResult:
+    """Search; the state is kept at `resume_at` until it is done, and one that is there is continued."""
+    request, problem = prepared.request, prepared.problem
+    effort = MEASURED_EFFORT if problem.evaluator.predictor is None else Effort()
+    effort = replace(
+        effort,
+        population=request.population or effort.population,
+        generations=request.generations or effort.generations,
+    )
+    keeper = Keeper(resume_at, identity(problem, prepared.setting, request.seed, effort))
+    state = keeper.load()
+    if state is not None:
+        note(f"continuing an interrupted search after generation {state.generation} of {effort.generations}")
+
+    def show(state: SearchState) -> None:
+        keeper.save(state)
+        found = len(state.kept) > 0
+        best = f"best {state.kept_values.accuracy.max():.2%}" if found else "nothing within the limits yet"
+        on_progress(state.generation, effort.generations, best)
+
+    result = solve(
+        problem, request.seed, method=request.method, effort=effort, state=state, on_generation=show
+    )
+    keeper.done()
+    return result
+
+
+def content(prepared: Prepared, result: SearchResult) -> ResultFile:
+    """The whole result file."""
+    error, evaluator = prepared.setting.accuracy_uncertainty, prepared.problem.evaluator
+    changed = [resting_on_changed(table, result.best.config) for table in prepared.problem.tables]
+    return structs.replace(
+        file_of(result, prepared.setting),
+        quality=getattr(prepared.problem.accuracy, "quality", "accuracy"),
+        outdated=tuple(changed) if any(told.ops for told in changed) else (),
+        space=space_toml(prepared.problem.space),
+        genes=evaluator.genes.restricted(),
+        same_macs=same_macs(prepared.problem, result.best, result.seed, error),
+        stages=described(evaluator, result.best.config),
+    )
+
+
+def _setting(
+    request: Request,
+    choice: AccuracyChoice,
+    accuracy: AccuracyPredictor | ImageAccuracy,
+    tables: Sequence[tuple[str, LatencyTable]],
+    filled: Mapping[str, Any],
+) -> Setting:
+    measured = accuracy if isinstance(accuracy, ImageAccuracy) else None
+    predictor = None if isinstance(accuracy, ImageAccuracy) else choice.accuracy or accuracy.name
+    listed = tuple(
+        UsedTable(name=name, path=table.path.name, sha256=files.sha256(table.path)) for name, table in tables
+    )
+    first = tables[0][1].file
+    return Setting(
+        space=request.space or USUAL_SPACE,
+        supernet=choice.supernet,
+        supernet_sha256=weights_digest(choice.supernet),
+        calibration=choice.data if choice.supernet else None,
+        calibration_sha256=None if measured is None else measured.calibration.digest(),
+        labels_in_order=choice.in_order,
+        accuracy_source=about(accuracy),
+        accuracy_uncertainty=accuracy.uncertainty,
+        accuracy=predictor,
+        accuracy_sha256=None if predictor is None else files.sha256(predictor_path(predictor)),
+        device=first.device,
+        runtime=first.runtime,
+        threads=first.threads,
+        precision=first.precision,
+        table=listed[0].path,
+        table_sha256=listed[0].sha256,
+        interpolate=request.table.interpolate,
+        tables=listed,
+        filled=dict(filled),
+    )

@@ -1,0 +1,107 @@
+"""What quickstart found, and its report in words."""
+
+from __future__ import annotations
+
+from nasvit_edge import units
+from nasvit_edge.records import Fact, Record
+from nasvit_edge.searching.saved import SavedCandidate
+
+COLUMNS = ["artifact", "error", "predicted", "measured", "p90", "test accuracy", "size"]
+
+
+class Exported(Record, frozen=True, kw_only=True):
+    """An artifact.
+
+    Attributes:
+        error: largest difference of a logit from the elastic supernet's, over the spread of its logits.
+        predicted_ms: None of a runtime that the table is not of.
+        correct: of `images` test images, `accuracy` as a fraction.
+    """
+
+    path: str
+    artifact: str
+    runtime: str
+    error: float | None
+    predicted_ms: float | None
+    bytes: int
+    correct: int
+    images: int
+    accuracy: float
+
+
+class Timed(Exported, frozen=True, kw_only=True):
+    """One that was measured: median and 90th percentile."""
+
+    measured_ms: float
+    p90_ms: float
+
+
+class Report(Record, frozen=True, kw_only=True):
+    """What was found; `machine` is its fingerprint, `table` a file's name, `best` of `evaluated` subnets."""
+
+    budget_ms: float
+    budget_why: str
+    machine: dict[str, Fact]
+    table: str
+    best: SavedCandidate
+    evaluated: int
+    artifacts: tuple[Timed, ...]
+    seconds: float
+    headline: str = ""
+
+
+def headline(report: Report) -> str:
+    first = report.artifacts[0]
+    predicted = "-" if first.predicted_ms is None else units.show_ms(first.predicted_ms)
+    return (
+        f"{first.accuracy:.1%} on test images at {units.show_ms(first.measured_ms)} measured "
+        f"({predicted} predicted, budget {units.show_ms(report.budget_ms)})"
+    )
+
+
+def rows(report: Report) -> list[list[str]]:
+    """The artifacts as table cells, in the order of `COLUMNS`."""
+    return [
+        [
+            made.artifact,
+            f"{made.error:.1e}",
+            "-" if made.predicted_ms is None else units.show_ms(made.predicted_ms),
+            units.show_ms(made.measured_ms),
+            units.show_ms(made.p90_ms),
+            f"{made.correct} of {made.images} ({made.accuracy:.2%})",
+            f"{made.bytes / 1e6:.2f} MB",
+        ]
+        for made in report.artifacts
+    ]
+
+
+def markdown(report: Report) -> str:
+    """The report as Markdown."""
+    best = report.best
+    lines = [
+        "# nasvit-edge quickstart",
+        "",
+        report.headline,
+        "",
+        f"- machine: {report.machine['soc']}, {report.machine['cores']} cores, {report.machine.get('os', '')}",
+        f"- {report.budget_why}",
+        f"- {report.evaluated} subnets looked at; the best has {units.show_count(best.macs)} MACs, "
+        f"{units.show_count(best.parameters)} parameters, {best.accuracy:.1%} on validation images",
+        f"- took {report.seconds:.0f} s",
+        "",
+        "| " + " | ".join(COLUMNS) + " |",
+        "|" + "---|" * len(COLUMNS),
+        *("| " + " | ".join(row) + " |" for row in rows(report)),
+        "",
+        "Error: largest difference of a logit from the elastic supernet's, over the spread of its logits. Latency: one thread, median",
+        "and p90; predicted from this machine's ONNX Runtime table, so it does not apply to TFLite. Accuracy: bundled Fashion-MNIST",
+        "test images, which the search has not seen.",
+        "",
+        "| gene | value |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in best.config.to_dict().items()),
+        "",
+        "Next: `nasvit-edge search --latency 20ms` for the official ImageNet space, or `nasvit-edge train` for your own images.",
+        "",
+    ]
+    return "\n".join(lines)
