@@ -222,6 +222,17 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
+def few_batches() -> Iterator[None]:
+    """Statistics are estimated on fewer batches, where how good they are is not what is tested."""
+    from nasvit_edge.train import calibration
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "BATCHES", 4)
+        patch.setattr(calibration, "SCENE_BATCHES", 3)
+        yield
+
+
+@pytest.fixture(scope="module")
 def pair() -> Iterator[Any]:
     """Two processes that train together."""
     from ranks import ranks

@@ -8,6 +8,7 @@ import io
 import math
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,8 @@ def has_bundled(space: SearchSpace) -> bool:
 
 def bundled(split: str, space: SearchSpace) -> ImageSet:
     """`calibration`, `validation` or `test`: Fashion-MNIST images that come with the package, as `space` has images."""
-    return _bundled(split, space.preparation())
+    found = _bundled(split, space.preparation())
+    return replace(found, pixels=found.pixels.clone(), labels=found.labels.clone())
 
 
 @functools.lru_cache(maxsize=4)  # an export asks for the same ones six times

@@ -6,9 +6,11 @@ import hashlib
 import json
 
 import damage
+import exported
 import numpy as np
 import pytest
 import torch
+from exported import SPACE, copied
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -25,26 +27,23 @@ from nasvit_edge.model.subnet import fold, materialise, statistics
 from nasvit_edge.space import load_space
 
 FORMATS = [name for name in format_names() if name in ("onnx", "tflite")]
-SPACE = load_space("nano")
 TEST = data_sets.bundled("test", SPACE)
 
 
 @pytest.fixture(scope="module")
 def supernet():
-    return load_supernet("nano", SPACE)
+    return exported.supernet()
 
 
 @pytest.fixture(scope="module")
-def subnet(supernet):
-    return calibrated(materialise(supernet, SPACE.smallest()), data_sets.bundled("calibration", SPACE))
+def subnet():
+    return exported.subnet()
 
 
 @pytest.fixture(scope="module", params=FORMATS)
-def written(request, supernet, subnet, tmp_path_factory):
-    form = load_format(request.param)
-    path = tmp_path_factory.mktemp(form.name) / f"model{form.suffix}"
-    check = writing.export(supernet, subnet, form, path).check
-    return path, check
+def written(request, tmp_path_factory):
+    path, made = exported.exported(tmp_path_factory, request.param)
+    return path, made.check
 
 
 def test_an_export_passes_its_check_and_says_so(written):
@@ -90,7 +89,7 @@ def test_an_existing_file_is_not_replaced_unasked(written, supernet, subnet):
 
 
 def test_a_changed_file_fails(written, tmp_path):
-    path = _copy(written[0], tmp_path)
+    path = copied(written[0], tmp_path)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))
@@ -98,11 +97,10 @@ def test_a_changed_file_fails(written, tmp_path):
         verification.verify(path)
 
 
-def test_a_scaled_weight_fails_even_with_the_hash_recomputed(supernet, subnet, tmp_path):
+def test_a_scaled_weight_fails_even_with_the_hash_recomputed(tmp_path, tmp_path_factory):
     import onnx as onnx_library
 
-    path = tmp_path / "m.onnx"
-    writing.export(supernet, subnet, load_format("onnx"), path)
+    path = copied(exported.exported(tmp_path_factory, "onnx")[0], tmp_path)
     model = onnx_library.load(str(path))
     weight = max(model.graph.initializer, key=lambda t: len(t.raw_data))
     weight.raw_data = (np.frombuffer(weight.raw_data, np.float32) * 1.01).astype(np.float32).tobytes()
@@ -165,7 +163,7 @@ def test_the_smallest_official_subnet_passes(format_name, tmp_path):
     value=st.one_of(st.none(), st.integers(), st.text(max_size=8), st.lists(st.integers(), max_size=2)),
 )
 def test_a_damaged_sidecar_gives_one_line(written, tmp_path_factory, key, value):
-    path = _copy(written[0], tmp_path_factory.mktemp("copy"))
+    path = copied(written[0], tmp_path_factory.mktemp("copy"))
     side = artifact.sidecar_path(path)
     sidecar = json.loads(side.read_text())
     if sidecar[key] == value:
@@ -183,7 +181,7 @@ def test_a_file_alone_is_evaluated_and_examined_and_verification_says_what_is_mi
     assert (report.checked, before.checked) == (False, True)
     assert report == replace(before, checked=False)
     assert doctor.examine(alone).checked is False
-    said = rf"sidecar '.*{alone.name}.json' is missing: it holds .* `nasvit-edge export`.*`evaluate` and `doctor`"
+    said = rf"sidecar '.*{alone.name}.json' is missing: it holds .* or export again; `evaluate` and `doctor`"
     with pytest.raises(NasvitEdgeError, match=said):
         verification.verify(alone)
     artifact.sidecar_path(alone).write_bytes(artifact.sidecar_path(written[0]).read_bytes())
@@ -255,12 +253,6 @@ def test_random_inputs_differ_between_seeds():
     one, two = (parity.inputs(load_space("nasvit"), 192, seed)[0] for seed in (0, 1))
     assert one.shape == (16, 3, 192, 192)
     assert not np.allclose(one, two)
-
-
-def _copy(path, folder):
-    for source in (path, artifact.sidecar_path(path), artifact.reference_path(path)):
-        (folder / source.name).write_bytes(source.read_bytes())
-    return folder / path.name
 
 
 def _rewrite(path, content):

@@ -11,6 +11,7 @@ import numpy as np
 import pictures
 import pytest
 from conftest import require_program, require_tool
+from exported import exported
 from PIL import Image
 from transport.chromium import Chromium
 from web_pages import served
@@ -18,11 +19,7 @@ from web_pages import served
 from nasvit_edge import data_sets, files
 from nasvit_edge.data_sets import prepare_image
 from nasvit_edge.errors import NasvitEdgeError
-from nasvit_edge.export import artifact, writing
-from nasvit_edge.export.formats import load_format
-from nasvit_edge.model.checkpoint import load_supernet
-from nasvit_edge.model.evaluate import calibrated
-from nasvit_edge.model.subnet import materialise
+from nasvit_edge.export import artifact
 from nasvit_edge.space import load_space
 from nasvit_edge.transport.web_runtime import web_runtime
 
@@ -126,12 +123,11 @@ def test_a_photo_of_more_than_50_megapixels_differs_by_a_level_or_two(site, addr
 
 
 @pytest.fixture(scope="module")
-def model(site):
+def model(site, tmp_path_factory):
     """A subnet of nano, exported beside the page, and a picture that it was not made for in size."""
-    subnet = calibrated(
-        materialise(load_supernet("nano", NANO), NANO.smallest()), data_sets.bundled("calibration", NANO)
-    )
-    writing.export(load_supernet("nano", NANO), subnet, load_format("onnx"), site / "m.onnx")
+    made, _ = exported(tmp_path_factory, "onnx")
+    for beside in ("", ".json", ".reference.safetensors"):
+        shutil.copy(f"{made}{beside}", site / f"m.onnx{beside}")
     pixels = data_sets.bundled("test", NANO).pixels[3, 0].numpy()
     Image.fromarray(pixels).resize((90, 61)).save(site / "shirt.png")
     return site / "m.onnx"

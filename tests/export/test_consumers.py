@@ -15,7 +15,7 @@ import loaded
 import numpy as np
 import pytest
 import torch
-from conftest import require_module, require_tool
+from conftest import require_module, require_tool, shared
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -158,10 +158,16 @@ def subnet():
 @pytest.fixture(scope="module", params=["onnx", "tflite"])
 def model(request, subnet, tmp_path_factory):
     require_module(loaded.RUNTIMES[request.param])
-    form = load_format(request.param)
-    path = tmp_path_factory.mktemp(form.name) / f"model{form.suffix}"
-    writing.export(load_supernet("nano", SPACE), subnet, form, path)
-    return path
+    return _exported(subnet, request.param, tmp_path_factory)
+
+
+def _exported(subnet, name, factory):
+    form = load_format(name)
+
+    def make(folder):
+        writing.export(load_supernet("nano", SPACE), subnet, form, folder / f"model{form.suffix}")
+
+    return shared(factory, f"nano-28-{name}", make) / f"model{form.suffix}"
 
 
 @pytest.fixture(scope="module")
@@ -232,14 +238,13 @@ def test_a_model_with_an_8_bit_input_and_output(subnet, pictures, expected, tmp_
     """What ai-edge-quantizer's own recipe for NPUs makes of our float model."""
     tools, recipe = require_module("ai_edge_quantizer.quantizer"), require_module("ai_edge_quantizer.recipe")
     path = tmp_path_factory.mktemp("int8") / "model.tflite"
-    form = load_format("tflite")
-    writing.export(load_supernet("nano", SPACE), subnet, form, path)
     images = data_sets.prepare(data_sets.bundled("calibration", SPACE).pixels[:64], SPACE, 28)
-    quantizer = tools.Quantizer(str(path))
+    floats = _exported(subnet, "tflite", tmp_path_factory)
+    quantizer = tools.Quantizer(str(floats))
     quantizer.load_quantization_recipe(recipe.static_wi8_ai8())
     parts = [{"args_0": image.permute(1, 2, 0)[None].numpy()} for image in images]
     content = bytes(quantizer.quantize(quantizer.calibrate({"serving_default": parts})).quantized_model)
-    path.write_bytes(tflite.write_metadata(content, tflite.read_metadata(path)))
+    path.write_bytes(tflite.write_metadata(content, tflite.read_metadata(floats)))
 
     program = loaded.program("tflite")
     interpreter = program.Interpreter(model_path=str(path))

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import TINY, space_of
 
 from nasvit_edge.errors import ExportError, VerifyError
 from nasvit_edge.export import coreml, onnx, tflite, tflite_reading, writing
 from nasvit_edge.export.formats import format_names, format_of, load_format
 from nasvit_edge.export.writing import Options
 from nasvit_edge.flows import doctor
-from nasvit_edge.model.checkpoint import load_supernet
+from nasvit_edge.model.checkpoint import random_supernet
 from nasvit_edge.model.subnet import materialise
-from nasvit_edge.space import load_space
 
-SPACE = load_space("nano")
-DEPTHS = SPACE.largest().to_dict()["depth"]  # with transformer blocks
+SPACE = space_of(TINY)
 
 
 class SixAxes(torch.nn.Module):
@@ -30,8 +29,8 @@ def placements(path):
 
 @pytest.mark.parametrize("name", format_names())
 def test_every_op_of_a_subnet_has_a_place(name, tmp_path):
-    net = load_supernet("nano", SPACE)
-    subnet = materialise(net, SPACE.config_from(SPACE.smallest().to_dict() | {"depth": DEPTHS}))
+    net = random_supernet(SPACE)
+    subnet = materialise(net, SPACE.largest())  # with transformer blocks
     form = load_format(name)
     path = tmp_path / f"m{form.suffix}"
     writing.export(net, subnet, form, path, Options(uncalibrated=True))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 
 import damage
+import exported
 import numpy as np
 import pytest
-from conftest import one_line
+from conftest import TINIER, one_line, space_of
+from exported import SPACE, copied
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
@@ -20,47 +21,32 @@ from nasvit_edge.export import artifact, references, sensitivity, verification, 
 from nasvit_edge.export.arithmetic import layers
 from nasvit_edge.export.formats import Conversion, load_format
 from nasvit_edge.export.writing import Options
-from nasvit_edge.model.checkpoint import load_supernet
+from nasvit_edge.model.checkpoint import random_supernet
 from nasvit_edge.model.evaluate import calibrated
 from nasvit_edge.model.subnet import fold, materialise
 from nasvit_edge.ops import macs
-from nasvit_edge.space import load_space
 
-SPACE = load_space("nano")
 CASES = [(name, precision) for name in damage.FORMATS for precision in load_format(name).thresholds]
 
 
 @pytest.fixture(scope="module")
 def supernet():
-    return load_supernet("nano", SPACE)
+    return exported.supernet()
 
 
 @pytest.fixture(scope="module")
-def subnet(supernet):
-    return calibrated(materialise(supernet, SPACE.smallest()), data_sets.bundled("calibration", SPACE))
+def subnet():
+    return exported.subnet()
 
 
 @pytest.fixture(scope="module")
 def images():
-    found = data_sets.bundled("calibration", SPACE).take("some", slice(0, 128))
-    return next(found.batches(SPACE, SPACE.smallest().resolution, 128))[0].numpy()
+    return exported.images()
 
 
 @pytest.fixture(scope="module", params=CASES, ids="-".join)
-def written(request, supernet, subnet, images, tmp_path_factory):
-    name, precision = request.param
-    form = load_format(name)
-    path = tmp_path_factory.mktemp(name) / f"{precision}{form.suffix}"
-    made = writing.export(supernet, subnet, form, path, Options(precision=precision, calibration=images))
-    return path, made
-
-
-def _copy(path, folder):
-    copy = folder / path.name
-    artifact.write_content(copy, artifact.read_content(path))
-    for beside in (artifact.sidecar_path, artifact.reference_path):
-        shutil.copy(beside(path), beside(copy))
-    return copy
+def written(request, tmp_path_factory):
+    return exported.exported(tmp_path_factory, *request.param)
 
 
 def _rewritten(path, content, metadata=None):
@@ -106,7 +92,7 @@ def _from_elsewhere(path):
 
 
 def test_a_file_that_another_processor_exported_passes(written, tmp_path):
-    path = _from_elsewhere(_copy(written[0], tmp_path))
+    path = _from_elsewhere(copied(written[0], tmp_path))
     check = verification.verify(path)
     assert check.passed, check.failures()
     found, limit = check.reproduction, check.threshold
@@ -128,14 +114,14 @@ def test_accuracy_on_the_test_images_is_kept(written, subnet):
 
 
 def test_a_scaled_weight_fails_though_the_hash_is_right_and_another_processor_exported_it(written, tmp_path):
-    path = _from_elsewhere(_copy(written[0], tmp_path))
+    path = _from_elsewhere(copied(written[0], tmp_path))
     _rewritten(path, damage.scale_a_weight(path, 1.01))
     assert not verification.verify(path).passed
 
 
 @pytest.mark.parametrize("what", ["labels", "preparation"])
 def test_swapped_facts_fail_though_hash_and_sidecar_agree(written, tmp_path, what):
-    path = _copy(written[0], tmp_path)
+    path = copied(written[0], tmp_path)
     metadata = json.loads(artifact.sidecar_path(path).read_text())["metadata"]
     if what == "labels":
         labels = json.loads(metadata["labels"])
@@ -153,7 +139,7 @@ def test_swapped_facts_fail_though_hash_and_sidecar_agree(written, tmp_path, wha
 
 
 def test_a_truncated_file_fails_though_the_hash_is_right(written, tmp_path):
-    path = _copy(written[0], tmp_path)
+    path = copied(written[0], tmp_path)
     _rewritten(path, damage.truncated(path))
     with pytest.raises(NasvitEdgeError) as caught:
         verification.verify(path)
@@ -180,12 +166,10 @@ def test_a_failing_file_is_not_written_unless_forced(supernet, subnet, images, t
 
 @pytest.mark.parametrize("name", ["onnx", pytest.param("tflite", marks=pytest.mark.slow)])
 def test_sensitive_ops_are_kept_in_floating_point_until_the_file_passes(
-    name, supernet, subnet, images, tmp_path
+    name, supernet, subnet, images, tmp_path, tmp_path_factory
 ):
     form = load_format(name)
-    plain = writing.export(
-        supernet, subnet, form, tmp_path / f"p{form.suffix}", Options(precision="int8", calibration=images)
-    )
+    _, plain = exported.exported(tmp_path_factory, name, "int8")
     limit = type(form.thresholds["int8"])(snr_db=plain.check.snr_db + 0.2)
     form = structs.replace(form, thresholds={"int8": limit})
     path = tmp_path / f"m{form.suffix}"
@@ -210,7 +194,7 @@ def test_the_signal_to_noise_ratio_is_that_of_the_real_images_where_there_are_so
 
     def ratio(logits, real):
         made = references.Reference(np.zeros((4, 3, 16, 16), np.float32), real, exact, None)
-        return made.check(lambda x: logits, SPACE, limit, "supernet")[0].snr_db
+        return made.check(lambda x: logits, SPACE, limit, "supernet", None)[0].snr_db
 
     on_noise = at >= 2
     assert (ratio(found, real=2) == ratio(near, real=2)) == on_noise
@@ -222,7 +206,7 @@ def test_values_that_are_no_numbers_fail_on_noise_as_well():
     found = exact.copy()
     found[3, 2] = np.nan
     judged = references.Reference(np.zeros((4, 3, 16, 16), np.float32), 2, exact, None)
-    check, _ = judged.check(lambda x: found, SPACE, load_format("onnx").thresholds["int8"], "supernet")
+    check, _ = judged.check(lambda x: found, SPACE, load_format("onnx").thresholds["int8"], "supernet", None)
     assert check.snr_db == float("-inf")
     assert not check.passed
 
@@ -257,14 +241,18 @@ def test_a_batch_of_three_and_an_open_batch_give_the_same_logits(supernet, subne
 @pytest.mark.parametrize(
     "name", ["coreml", "onnx", "tensorrt", pytest.param("tflite", marks=pytest.mark.slow)]
 )
-def test_the_same_input_gives_the_same_bytes(name, supernet, subnet, images, tmp_path):
-    form, found = load_format(name), []
-    side = subnet.config.resolution
-    folded = fold(subnet, form.layout)
+def test_the_same_input_gives_the_same_bytes(name):
+    """Of a subnet with a block of every kind."""
+    form, found, space = load_format(name), [], space_of(TINIER)
+    config = space.config_from(space.largest().to_dict() | {"depth": [1, 2]})
+    images = np.random.default_rng(0).normal(size=(16, 3, config.resolution, config.resolution))
+    folded = fold(materialise(random_supernet(space), config), form.layout)
     for precision in form.thresholds:
-        recipe = Conversion(precision=precision, calibration=images, labels=tuple(SPACE.label_names()))
+        recipe = Conversion(
+            precision=precision, calibration=images.astype(np.float32), labels=tuple(space.label_names())
+        )
         for _ in range(2):
-            tree = form.module().convert(folded, (1, 3, side, side), recipe)
+            tree = form.module().convert(folded, (1, *images.shape[1:]), recipe)
             if name == "tensorrt":
                 tree.pop("rtx.plan")  # the builder's choices differ from run to run
             found.append(artifact.digest(tree))

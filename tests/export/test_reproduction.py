@@ -10,6 +10,7 @@ import sys
 import damage
 import numpy as np
 import pytest
+from exported import copied, exported
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,10 +43,10 @@ def _exported(supernet, config, name, precision, folder):
 
 
 @pytest.fixture(scope="module")
-def int8(supernet, tmp_path_factory):
+def int8(tmp_path_factory):
     """An int8 ONNX file whose sidecar says that it was exported on another processor."""
-    path = _exported(supernet, SPACE.smallest(), "onnx", "int8", tmp_path_factory.mktemp("there"))
-    return _from_elsewhere(path)
+    path, _ = exported(tmp_path_factory, "onnx", "int8")
+    return _from_elsewhere(copied(path, tmp_path_factory.mktemp("there")))
 
 
 def _from_elsewhere(path):

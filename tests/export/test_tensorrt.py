@@ -6,27 +6,18 @@ import runpy
 
 import pytest
 from conftest import one_line
+from exported import exported
 
-from nasvit_edge import data_sets, files
+from nasvit_edge import files
 from nasvit_edge.errors import ExportError, VerifyError
-from nasvit_edge.export import artifact, onnx, tensorrt, verification, writing
-from nasvit_edge.export.formats import load_format
-from nasvit_edge.model.checkpoint import load_supernet
-from nasvit_edge.model.evaluate import calibrated
-from nasvit_edge.model.subnet import materialise
-from nasvit_edge.space import load_space
+from nasvit_edge.export import artifact, onnx, tensorrt, verification
 
-SPACE = load_space("nano")
 PROGRAM = runpy.run_path(str(files.shipped("export") / "tensorrt" / "build_engine.py"))
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    supernet = load_supernet("nano", SPACE)
-    subnet = calibrated(materialise(supernet, SPACE.smallest()), data_sets.bundled("calibration", SPACE))
-    path = tmp_path_factory.mktemp("trt") / "m.tensorrt"
-    writing.export(supernet, subnet, load_format("tensorrt"), path)
-    return path
+    return exported(tmp_path_factory, "tensorrt")[0]
 
 
 def test_a_plan_is_built_without_a_gpu_and_its_hash_is_kept(written):

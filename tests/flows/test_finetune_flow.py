@@ -30,6 +30,7 @@ from nasvit_edge.requests.options import TableChoice
 from nasvit_edge.requests.predict import Request as PredictRequest
 from nasvit_edge.searching.result import read_result
 from nasvit_edge.space import load_space, space_toml
+from nasvit_edge.train import calibration
 from nasvit_edge.train.finetune import taken
 
 MODULES = {
@@ -40,6 +41,7 @@ MODULES = {
 }
 NAMED = edited(TINY, ("classes = 4", 'classes = 4\nlabels = ["a", "b", "c", "d"]'))
 QUICK = ("run.batch_size=16", "run.ema=0.5")
+pytestmark = pytest.mark.usefixtures("few_batches")
 
 
 @pytest.fixture(autouse=True)
@@ -273,7 +275,8 @@ def test_a_folder_with_a_run_is_not_lost_and_resume_takes_the_same_subnet_only(f
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(four, tmp_path, subject):
+def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(four, tmp_path, subject, monkeypatch):
+    monkeypatch.setattr(calibration, "BATCHES", 64)  # as the process that is killed
     values = [part for value in (*QUICK, "run.epochs=8") for part in ("--set", value)]
     options = ["--space", "tiny.toml", "--supernet", "random:1", "--config", str(subject["config"])]
     options += ["--data", four, "--quantise", "int8", "--workers", "0", "--threads", "1", *values]

@@ -48,7 +48,7 @@ def photos(folder, count):
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
+def home(tmp_path_factory, few_batches):
     """Both trained from one space's file, profiled into one folder, searched and exported."""
     require_module("onnx")
     root = tmp_path_factory.mktemp("two")
