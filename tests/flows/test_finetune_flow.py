@@ -183,8 +183,11 @@ def _searched(tmp_path):
     return tmp_path / "search.json"
 
 
-def test_a_result_becomes_a_result_that_is_predicted_by_the_same_table_and_exported(four, tmp_path, subject):
+def test_a_result_becomes_a_result_that_is_predicted_by_the_same_table_and_exported(
+    four, tmp_path, subject, monkeypatch
+):
     require_module("onnxruntime")
+    monkeypatch.setattr(calibration, "BATCHES", 64)  # as the processes that `explain` measures in
     result = _searched(tmp_path)
     found = finetune.finetune(
         finetune.Request(
