@@ -55,7 +55,7 @@ def _code() -> str:
     sources = sorted(p for room in _ROOMS for p in (package / room).glob("*.py"))
     sources += [
         *sorted((package / "data" / "weights").glob("*")),
-        package / "ops.py",
+        *sorted(package.glob("*ops.py")),
         package / "preparation.py",
     ]
     sources += sorted((package / "data" / "recipes").glob("*.toml"))

@@ -47,6 +47,7 @@ def export(request: Request, as_json: bool) -> None:
     """
     from nasvit_edge.flows import export as flow
 
+    flow.checked_batch(request)
     with waiting(f"exporting to {request.format_name}"):
         report = flow.export(request, note=note)
     if as_json:

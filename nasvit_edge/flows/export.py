@@ -71,11 +71,7 @@ class Report(Checked, frozen=True, kw_only=True):
 
 def export(request: Request, note: Callable[[str], None]) -> Report:
     """Write an artifact and return its report."""
-    batch = batch_size(request.batch)
-    if request.uncalibrated and request.calibrate is not None:
-        raise ExportError(
-            f"--uncalibrated and --calibrate {request.calibrate} contradict each other: give one"
-        )
+    batch = checked_batch(request)
     form = load_format(request.format_name)
     plan = _planned(request, form, note)
     path = request.out or Path(f"{plan.space.name}{form.suffix}")
@@ -191,8 +187,13 @@ def _range_images(plan: _Plan) -> np.ndarray[Any, Any]:
     return np.concatenate([batch.numpy() for batch, _ in batches])
 
 
-def batch_size(text: str) -> int | None:
-    """`dynamic` (None: the batch axis stays open) or a number from 1 to 1024."""
+def checked_batch(request: Request) -> int | None:
+    """Images a call, None for an open batch axis; ExportError where that, or what is said of calibration, cannot be."""
+    text = request.batch
+    if request.uncalibrated and request.calibrate is not None:
+        raise ExportError(
+            f"--uncalibrated and --calibrate {request.calibrate} contradict each other: give one"
+        )
     if text == "dynamic":
         return None
     if text.isascii() and text.isdigit() and 1 <= int(text) <= 1024:
