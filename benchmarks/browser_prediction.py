@@ -19,6 +19,7 @@ from pathlib import Path
 
 from nasvit_edge.device import load_device
 from nasvit_edge.latency import load_table
+from nasvit_edge.listening import Listener
 from nasvit_edge.profile.run import Choice, measure_table
 from nasvit_edge.profile.validate import validate
 from nasvit_edge.space import load_space
@@ -65,12 +66,14 @@ def main(options):
     device = load_device("browser")
     with (
         tempfile.TemporaryDirectory() as out,
-        pull_runner(device, Ways(interface="127.0.0.1"), note, names=[NAME]) as runner,
+        pull_runner(device, Ways(interface="127.0.0.1"), Listener(note=note), names=[NAME]) as runner,
         chromium(runner.server.url.replace("127.0.0.1", NAME) if options.coarse else runner.server.url),
     ):
         space = load_space(options.space)
         choice = Choice(protocol=options.protocol, seed=options.seed)
-        path = measure_table(space, device, runner, choice, out=Path(options.keep or out), note=note)
+        path = measure_table(
+            space, device, runner, choice, out=Path(options.keep or out), listener=Listener(note=note)
+        )
         table = load_table(str(path))
         found = validate(table, options.subnets, options.seed + 1, runner=runner)
     canaries = table.file.canaries

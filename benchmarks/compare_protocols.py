@@ -14,6 +14,7 @@ import numpy as np
 
 from nasvit_edge.device import load_device
 from nasvit_edge.latency import load_table
+from nasvit_edge.listening import SILENT
 from nasvit_edge.ops import all_ops
 from nasvit_edge.profile.canary import canaries
 from nasvit_edge.profile.journal import Journal
@@ -39,7 +40,7 @@ def measured(table, items, name):
             journal=Journal(Path(folder, "journal.jsonl"), {}),
             runner=runner,
             canaries=canaries(table.space),
-            on_progress=lambda done, total, detail: None,
+            listener=SILENT,
         )
         session.measure(items)
         found = summaries(session.journal.entries, protocol)

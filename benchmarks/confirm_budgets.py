@@ -14,6 +14,7 @@ import numpy as np
 from nasvit_edge.flows import confirm
 from nasvit_edge.flows.prepared import prepare
 from nasvit_edge.latency import load_table
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.profile.subnets import measure_subnets
 from nasvit_edge.requests.options import TableChoice
 from nasvit_edge.requests.search import Request
@@ -41,9 +42,9 @@ def main() -> None:
             confirm=options.confirm,
             confirm_by=options.by,
         )
-        prepared = prepare(request, lambda text: None, lambda *a: None)
+        prepared = prepare(request, SILENT)
         before = timed(table, canary)
-        result = confirm.go(prepared, note=lambda text: print(f"  {text}", flush=True))
+        result = confirm.go(prepared, listener=Listener(note=lambda text: print(f"  {text}", flush=True)))
         best = result.best
         winners.append((budget, best, statistics.mean([before, timed(table, canary)])))
         print(

@@ -13,6 +13,7 @@ from scipy.stats import kendalltau
 
 from nasvit_edge import data_sets, files
 from nasvit_edge.flows import fitting as flow
+from nasvit_edge.listening import Listener
 from nasvit_edge.requests.accuracy import Request
 from nasvit_edge.searching.accuracy import parsed
 from nasvit_edge.searching.fitting import drawn
@@ -30,8 +31,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         content = flow.fit(
             Request(samples=options.samples, out=Path(folder) / "nano.json"),
-            on_progress=lambda done, total, detail: print(
-                f"\r{done} of {total} {detail}", end="", flush=True
+            listener=Listener(
+                progress=lambda done, total, detail: print(
+                    f"\r{done} of {total} {detail}", end="", flush=True
+                )
             ),
         )
     print(f"\nleft out, on validation images: {content['validation']}")

@@ -28,6 +28,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nasvit_edge.listening import SILENT
+
 sys.path.insert(0, str(Path(__file__).parent))
 from watching import Watch
 
@@ -208,7 +210,7 @@ def search_results(scene: Scene) -> Kind:
         """What `export` makes of it before it takes seconds."""
         told = {"space": None, "supernet": None, "config": None, "calibrate": None, "uncalibrated": False}
         more = {"format_name": "onnx", "precision": "fp32", "out": scene.work / "x.onnx", "overwrite": True}
-        plan = export._planned(export.Request(result=path, **told, **more), load_format("onnx"), str)
+        plan = export._planned(export.Request(result=path, **told, **more), load_format("onnx"), SILENT)
         load_supernet(plan.supernet, plan.space)
         data_sets.check(plan.calibrate or "bundled", plan.space)
 
@@ -302,7 +304,7 @@ def artifacts(scene: Scene, *, bare: bool) -> Kind:
         request, device = benchmark.Request(artifacts=(path,)), load_device("host")
         entries = benchmark._entries(request, device)
         benchmark._predicted(entries, request, device, Protocol(threads=1), {})
-        benchmark._accuracy(path, str(scene.work / "nothing"), "test", {}, False, str)
+        benchmark._accuracy(path, str(scene.work / "nothing"), "test", {}, False, SILENT)
 
     commands: list[list[str] | Run] = [
         compare,

@@ -68,9 +68,9 @@ def brief(factory):
     kept = shared(factory, "coreml-models", lambda folder: None)
     real = offline.convert_all
 
-    def convert(items, models, on_progress):
+    def convert(items, models, listener):
         with FileLock(kept / "lock"):
-            return real(items, dataclasses.replace(models, folder=kept), on_progress)
+            return real(items, dataclasses.replace(models, folder=kept), listener)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(protocol.PROTOCOLS, "quick", BRIEF)

@@ -22,6 +22,7 @@ from nasvit_edge.cli import app
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.flows.history import go
 from nasvit_edge.hints import command
+from nasvit_edge.listening import SILENT
 from nasvit_edge.profile.sustained import steady_factor
 from nasvit_edge.requests.options import TableChoice
 from nasvit_edge.requests.report import History as HistoryRequest
@@ -30,10 +31,6 @@ from nasvit_edge.space import load_space
 PACKAGE = Path(nasvit_edge.__file__).parent
 SAID = re.compile(r"nasvit-edge ((?:[a-z]+ ?)+[^`'\";),]*)")
 COMMANDS = typer.main.get_command(app).commands
-
-
-def quiet(*_):
-    return None
 
 
 @given(st.text(min_size=1), st.text(), st.integers(1, 99), st.lists(st.text(min_size=1), max_size=3))
@@ -165,12 +162,12 @@ def own(tmp_path, monkeypatch):
 def test_the_hint_of_a_missing_table_measures_the_very_table_that_was_asked_for(own, given):
     require_module("litert_torch")
     with pytest.raises(NasvitEdgeError) as caught:
-        answering(TableChoice(**given), own, quiet)
+        answering(TableChoice(**given), own, SILENT)
     follow(caught.value)
-    answer = answering(TableChoice(**given), own, quiet)
+    answer = answering(TableChoice(**given), own, SILENT)
     wanted = wanted_of(TableChoice(**given))
     assert {key: getattr(answer.table.file, key) for key in wanted.given()} == wanted.given()
-    assert trusted(answer.table, quiet).path == answer.table.path
+    assert trusted(answer.table, SILENT).path == answer.table.path
     with pytest.raises(NasvitEdgeError) as caught:
         steady_factor(answer.table)
     assert "--sustained 10m" in str(caught.value)
@@ -181,9 +178,9 @@ def test_the_hint_of_a_missing_table_measures_the_very_table_that_was_asked_for(
 def test_the_hints_of_a_table_of_another_machine_or_schema_mend_it(own):
     """One path, broken in two ways; each hint is run and the same request is answered."""
     with pytest.raises(NasvitEdgeError) as caught:
-        answering(TableChoice(), own, quiet)
+        answering(TableChoice(), own, SILENT)
     follow(caught.value)
-    path = answering(TableChoice(), own, quiet).table.path
+    path = answering(TableChoice(), own, SILENT).table.path
     raw = json.loads(path.read_text())
     for broken in (
         raw | {"fingerprint": raw["fingerprint"] | {"soc": "another"}},
@@ -192,9 +189,9 @@ def test_the_hints_of_a_table_of_another_machine_or_schema_mend_it(own):
     ):
         path.write_text(json.dumps(broken))
         with pytest.raises(NasvitEdgeError) as caught:
-            trusted(answering(TableChoice(), own, quiet).table, quiet)
+            trusted(answering(TableChoice(), own, SILENT).table, SILENT)
         follow(caught.value)
-        assert trusted(answering(TableChoice(), own, quiet).table, quiet).file.schema == raw["schema"]
+        assert trusted(answering(TableChoice(), own, SILENT).table, SILENT).file.schema == raw["schema"]
 
 
 def test_the_hint_of_a_missing_history_writes_it_where_it_was_asked_for(tmp_path, monkeypatch):

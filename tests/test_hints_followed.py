@@ -31,6 +31,7 @@ from nasvit_edge.flows import devices, recalled
 from nasvit_edge.flows import export as exporting
 from nasvit_edge.flows.search import Request, accuracy_source, prepare
 from nasvit_edge.latency import load_table
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.searching.accuracy import load_accuracy
 from nasvit_edge.space import load_space
 from nasvit_edge.train.conflict_file import read_conflicts
@@ -40,10 +41,6 @@ SETTINGS = [f"--set={value}" for value in ("run.epochs=1", "run.batch_size=8", "
 OWN = ["--space", "run/space.toml", "--supernet", "run/supernet.safetensors", "--data", "my photos"]
 SEARCH = [*OWN, "--latency", "1s"]
 KINDS = tuple(f"kind {i}" for i in range(4))
-
-
-def quiet(*_):
-    return None
 
 
 def photos(folder, kinds=KINDS):
@@ -136,7 +133,7 @@ def test_a_table_that_was_not_validated_is_validated(here):
 
 def test_a_search_without_an_accuracy_gets_the_one_that_is_fitted(here):
     follow(failed(NasvitEdgeError, accuracy_source, search(), here))
-    assert prepare(search(accuracy="accuracy.json"), quiet, quiet).predictor is not None
+    assert prepare(search(accuracy="accuracy.json"), SILENT).predictor is not None
 
 
 def test_a_predictor_of_other_weights_is_fitted_to_these(here):
@@ -145,10 +142,10 @@ def test_a_predictor_of_other_weights_is_fitted_to_these(here):
     raw = json.loads(Path("own.json").read_text())
     Path("others.json").write_text(json.dumps(raw | {"weights_sha256": "0" * 64}))
     own = {"supernet": "run/supernet.safetensors", "data": "my photos"}
-    prepare(search(accuracy="others.json", **own), told.append, quiet)
+    prepare(search(accuracy="others.json", **own), Listener(listener=Listener(note=told.append)))
     follow(next(line for line in told if "other weights" in line))
     told.clear()
-    prepare(search(accuracy="own.json", **own), told.append, quiet)
+    prepare(search(accuracy="own.json", **own), Listener(listener=Listener(note=told.append)))
     assert not any("other weights" in line for line in told)
 
 
@@ -214,7 +211,7 @@ def test_an_int8_file_that_fails_is_failed_with_the_training_that_may_mend_it(he
     """Whether it then passes depends on the weights; the command is whole and trains the subnet that failed."""
     with monkeypatch.context() as patch:
         patch.setattr(Check, "passed", property(lambda check: False))
-        said = failed(VerifyError, exporting.export, _request(precision="int8", out=Path("q.onnx")), quiet)
+        said = failed(VerifyError, exporting.export, _request(precision="int8", out=Path("q.onnx")), SILENT)
     follow(said)
     assert (
         subject_of(Path("runs/int8/result.json"), None, None, None).config
@@ -233,9 +230,9 @@ def test_a_model_that_is_no_file_is_exported_for_the_device(here):
     from nasvit_edge.device import load_device
 
     missing = Path("phone.tflite")
-    said = failed(DeviceError, devices.op_times, load_device("android"), missing, None, None, quiet)
+    said = failed(DeviceError, devices.op_times, load_device("android"), missing, None, None, SILENT)
     follow(said)
-    again = failed(NasvitEdgeError, devices.op_times, load_device("android"), missing, None, None, quiet)
+    again = failed(NasvitEdgeError, devices.op_times, load_device("android"), missing, None, None, SILENT)
     assert "is no file" not in again  # what is missing now is the phone
 
 

@@ -24,6 +24,7 @@ FLOORS = [
         "cache",
         "records",
         "hints",
+        "listening",
         "runtimes",
         "processes",
         "specs",

@@ -7,10 +7,11 @@ from typing import Any
 
 from nasvit_edge.benchmark.plan import Entry, Protocol, turn, units
 from nasvit_edge.errors import MeasurementError
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.profile.summary import flags_of
 from nasvit_edge.records import content
 from nasvit_edge.transport.answers import Answer, Failure
-from nasvit_edge.transport.job import Job, OnProgress, Runner
+from nasvit_edge.transport.job import Job, Runner
 
 DISTURBED = ("throttled", "preempted", "screen off", "low power mode")  # such a round counts for nothing
 Rounds = list[list[dict[str, Any]]]  # of each entry
@@ -22,7 +23,7 @@ def measure(
     protocol: Protocol,
     cores: Sequence[int],
     *,
-    on_progress: OnProgress = lambda done, total, detail: None,
+    listener: Listener = SILENT,
     keep: Callable[[Rounds], None] = lambda rounds: None,
 ) -> Rounds:
     """Each entry's rounds, with all samples; `keep` is given what there is after every round.
@@ -42,7 +43,7 @@ def measure(
         left = sum(map(len, chosen))
         for unit in turn(chosen, number):
             later = max(0, protocol.rounds - number - 1) * len(entries)
-            on_progress(position, position + left + later, "measuring")
+            listener.progress(position, position + left + later, "measuring")
             answers = _answers(runner, [protocol.job(entries[place], number, cores) for place in unit])
             for place, answer in zip(unit, answers, strict=True):
                 found[place].append(_round(answer, entries[place], number, position))
@@ -50,7 +51,7 @@ def measure(
             left -= len(unit)
         if chosen:
             keep(found)
-    on_progress(position, position, "measured")
+    listener.progress(position, position, "measured")
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from nasvit_edge import data_sets, files
@@ -10,6 +9,7 @@ from nasvit_edge.data_sets import mask_check
 from nasvit_edge.data_sets.scenes import SceneSet
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.hints import DATA, WEIGHTS, command
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.searching.accuracy import (
     AccuracyPredictor,
     has_predictor,
@@ -23,8 +23,6 @@ from nasvit_edge.space import SearchSpace, has_weights
 
 _FITTED = "accuracy.json"  # where a suggested fit writes
 MEASURED = "measured"  # --accuracy measured: on images, also where a predictor is shipped
-Note = Callable[[str], None]
-OnProgress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +65,7 @@ def _fitting(choice: AccuracyChoice, space: SearchSpace) -> str:
 
 
 def accuracy_source(
-    choice: AccuracyChoice,
-    space: SearchSpace,
-    note: Note = lambda text: None,
-    on_progress: OnProgress = lambda done, total, detail: None,
+    choice: AccuracyChoice, space: SearchSpace, listener: Listener = SILENT
 ) -> AccuracyPredictor | ImageAccuracy:
     """The accuracy source: a predictor, or measuring on images.
 
@@ -82,7 +77,7 @@ def accuracy_source(
     if choice.accuracy == MEASURED or (choice.accuracy is None and measurable):
         if not measurable:
             raise NasvitEdgeError("measuring accuracy takes weights and images: add --supernet W --data D")
-        return measured_accuracy(choice, space, note, on_progress)
+        return measured_accuracy(choice, space, listener)
     if name is None and space.is_dense:
         raise NasvitEdgeError(
             f"no {quality_of(space)} for space {space.name!r}: no predictor is shipped for it; fit one: "
@@ -100,23 +95,25 @@ def accuracy_source(
 
 
 def measured_accuracy(
-    choice: AccuracyChoice,
-    space: SearchSpace,
-    note: Note = lambda text: None,
-    on_progress: OnProgress = lambda done, total, detail: None,
+    choice: AccuracyChoice, space: SearchSpace, listener: Listener = SILENT
 ) -> ImageAccuracy:
     """Accuracy on images, measured values kept in the cache; of scenes the masks are looked at first."""
     assert choice.supernet is not None
     assert choice.data is not None
     source = ImageAccuracy.load(
-        choice.supernet, space, choice.data, workers=choice.workers, in_order=choice.in_order, note=note
+        choice.supernet,
+        space,
+        choice.data,
+        workers=choice.workers,
+        in_order=choice.in_order,
+        listener=listener,
     )
     if "note" in source.supernet.source and source.writes:
-        note(str(source.supernet.source["note"]))
+        listener.note(str(source.supernet.source["note"]))
     if isinstance(source.validation, SceneSet):
-        told = mask_check.checked(source.validation, space, on_progress=on_progress)
+        told = mask_check.checked(source.validation, space, listener=listener)
         for line in told if source.writes else ():
-            note(line)
+            listener.note(line)
     return source.keeping(accuracy_store(space, choice.supernet, source))
 
 
@@ -129,12 +126,15 @@ def about(accuracy: AccuracyPredictor | ImageAccuracy) -> str:
 
 
 def tell_of_other_weights(
-    accuracy: AccuracyPredictor | ImageAccuracy, choice: AccuracyChoice, space: SearchSpace, note: Note
+    accuracy: AccuracyPredictor | ImageAccuracy,
+    choice: AccuracyChoice,
+    space: SearchSpace,
+    listener: Listener,
 ) -> None:
     """Where a predictor says which weights it is of, and those that are asked for are others."""
     if isinstance(accuracy, AccuracyPredictor) and of_other_weights(accuracy, choice.supernet):
         how = {"space": space.given, "supernet": choice.supernet, "data": choice.data, "out": "own.json"}
-        note(
+        listener.note(
             f"predictor {accuracy.name} was fitted to other weights than {choice.supernet}; for these: {command('accuracy', 'fit', **how)}"
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,14 +12,12 @@ from nasvit_edge.hints import command
 from nasvit_edge.latency import LatencyTable, load_table
 from nasvit_edge.latency.selection import KEYS, USUAL, Selected, Wanted, found_tables, heading, table_for
 from nasvit_edge.latency.table import HOST, refuse_other, selected_table
+from nasvit_edge.listening import Listener
 from nasvit_edge.ops import lower
 from nasvit_edge.profile.trust import concerns, outdated, resting
 from nasvit_edge.requests.options import TableChoice
 from nasvit_edge.searching.saved import Outdated
 from nasvit_edge.space import SearchSpace, SubnetConfig
-
-Note = Callable[[str], None]
-OnProgress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +39,9 @@ def _file_name(asked: TableChoice) -> str:
 
 
 def answering(
-    asked: TableChoice, space: SearchSpace, note: Note, on_profile: OnProgress | None = None
+    asked: TableChoice, space: SearchSpace, listener: Listener, *, measures: bool = False
 ) -> Answering:
-    """The table that meets what was asked; where this machine has none it is measured, if there is an `on_profile` to tell of it.
+    """The table that meets what was asked; where this machine has none it is measured, if the command `measures`.
 
     Raises:
         TableError: none meets it, or several do; or the file is of something else.
@@ -52,20 +50,20 @@ def answering(
     if asked.table is not None:
         table = load_table(str(asked.table), space=space)
         refuse_other(table, wanted)
-        return Answering(_whole(table, asked, note))
+        return Answering(_whole(table, asked, listener))
     name, own = _own(_file_name(asked))
     device = {} if asked.device else {"device": name}
     wanted = replace(wanted, device=name)
     try:
         found = table_for(wanted, space, own, given=_file_name(asked))
     except TableError as missing:
-        if on_profile is None or name != "host":
+        if not measures or name != "host":
             raise
-        note(f"{missing}; measuring it now, once")
-        found = _measured(wanted, space, note, on_profile)
+        listener.note(f"{missing}; measuring it now, once")
+        found = _measured(wanted, space, listener)
     if found.told():
-        note(f"table {found.path.name}: {found.told()}")
-    table = _whole(selected_table(found, space), asked, note)
+        listener.note(f"table {found.path.name}: {found.told()}")
+    table = _whole(selected_table(found, space), asked, listener)
     return Answering(table, device | dict(found.filled))
 
 
@@ -85,24 +83,24 @@ def _own(name: str) -> tuple[str, Mapping[str, Any] | None]:
     return device.name, own
 
 
-def _measured(wanted: Wanted, space: SearchSpace, note: Note, on_profile: OnProgress) -> Selected:
+def _measured(wanted: Wanted, space: SearchSpace, listener: Listener) -> Selected:
     from nasvit_edge.profile.run import profile
 
     choice = wanted.filled(HOST).given()
-    path = profile(space, "host", protocol="default", on_progress=on_profile, note=note, **choice)
+    path = profile(space, "host", protocol="default", listener=listener, **choice)
     left_out = {key: value for key, value in choice.items() if key not in wanted.given()}
     return Selected(path, left_out, USUAL.format("host"))
 
 
-def _whole(table: LatencyTable, asked: TableChoice, note: Note) -> LatencyTable:
+def _whole(table: LatencyTable, asked: TableChoice, listener: Listener) -> LatencyTable:
     if not asked.interpolate:
         return table
-    note(f"estimating what table {table.path.name} does not have, a few seconds")
+    listener.note(f"estimating what table {table.path.name} does not have, a few seconds")
     return table.interpolated()
 
 
 def trusted(
-    table: LatencyTable, note: Note, configs: Iterable[SubnetConfig] = (), *, by_file: bool = False
+    table: LatencyTable, listener: Listener, configs: Iterable[SubnetConfig] = (), *, by_file: bool = False
 ) -> LatencyTable:
     """The table, if nothing serious speaks against it; lesser things, and its validation, are noted.
 
@@ -120,8 +118,8 @@ def trusted(
                 f"table {table.path.name!r} does not hold here: {concern.text}; measure it again: {table.profiling()}, "
                 f"or name it: --table {table.path}"
             )
-        note(f"{'WARNING' if concern.serious else 'note'}: table {table.path.name}: {concern.text}")
-    note(f"table {table.path.name}: {validity(table)}")
+        listener.note(f"{'WARNING' if concern.serious else 'note'}: table {table.path.name}: {concern.text}")
+    listener.note(f"table {table.path.name}: {validity(table)}")
     return table
 
 

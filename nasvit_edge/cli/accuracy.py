@@ -26,7 +26,7 @@ def fit(request: Request, as_json: bool) -> None:
     from nasvit_edge.flows import fitting
 
     with progress("measuring subnets") as show:
-        found = fitting.fit(request, on_progress=show, note=note)
+        found = fitting.fit(request, listener=show)
     if as_json:
         print_json(found)
     else:

@@ -25,7 +25,7 @@ def benchmark(request: Request, as_json: bool) -> None:
     from nasvit_edge.flows import benchmark as flow
 
     with progress("benchmark") as show:
-        result = flow.run(request, note=note, on_progress=show)
+        result = flow.run(request, listener=show)
     made = make_report([result], Rule())
     if as_json:
         print_json(made.to_dict())

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from nasvit_edge.cli.adapter import adapted
-from nasvit_edge.cli.output import note, print_json, print_table, waiting
+from nasvit_edge.cli.output import TERMINAL, note, print_json, print_table, waiting
 from nasvit_edge.requests.devices import Check, Ops, Show
 
 devices = typer.Typer(
@@ -79,7 +79,7 @@ def check(request: Check, as_json: bool) -> None:
         contextlib.nullcontext() if device.transport == "pull" else waiting(f"looking at {request.name}")
     )
     with spinner:  # which would overwrite a QR code
-        steps = list(checked(device, ways, note))
+        steps = list(checked(device, ways, TERMINAL))
     if as_json:
         print_json([asdict(step) for step in steps])
     else:
@@ -99,7 +99,7 @@ def ops(request: Ops, as_json: bool) -> None:
 
     device = load_device(request.name).at(None, request.serial)
     with waiting(f"profiling {request.artifact.name} on {request.name}"):
-        rows = op_times(device, request.artifact, request.runtime, request.threads, note)
+        rows = op_times(device, request.artifact, request.runtime, request.threads, TERMINAL)
     if as_json:
         print_json(rows)
         return

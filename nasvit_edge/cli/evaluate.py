@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from nasvit_edge.cli.export import print_scenes
 from nasvit_edge.cli.output import (
+    TERMINAL,
     note,
     note_unchecked,
     print_json,
@@ -14,6 +15,7 @@ from nasvit_edge.cli.output import (
     progress,
     waiting,
 )
+from nasvit_edge.listening import SILENT
 from nasvit_edge.requests.evaluate import Request
 from nasvit_edge.units import show_count
 
@@ -43,7 +45,7 @@ def _artifact(request: Request, artifact: Path, as_json: bool) -> None:
     from nasvit_edge.flows import evaluate as flow
 
     with waiting("evaluating"):
-        report = flow.evaluate_artifact(request, note)
+        report = flow.evaluate_artifact(request, TERMINAL)
     note_unchecked(artifact, report.checked)
     if as_json:
         print_json(report)
@@ -66,14 +68,13 @@ def _artifact(request: Request, artifact: Path, as_json: bool) -> None:
 
 
 def _supernet(request: Request, as_json: bool) -> None:
-    from nasvit_edge.data_sets.slices import silent
     from nasvit_edge.flows import evaluate as flow
     from nasvit_edge.report.evaluate_text import remarks
     from nasvit_edge.searching.evaluated import OfScenes
     from nasvit_edge.searching.images import is_first
 
     with progress("measuring subnets") as show:
-        report = flow.evaluate(request, show, note if is_first() else silent)
+        report = flow.evaluate(request, show if is_first() else SILENT)
     if not is_first():
         return
     if as_json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nasvit_edge.cli.output import note, print_json, print_table, waiting
+from nasvit_edge.cli.output import TERMINAL, note, print_json, print_table, waiting
 from nasvit_edge.requests.export import Request
 from nasvit_edge.requests.verify import Request as VerifyRequest
 
@@ -49,7 +49,7 @@ def export(request: Request, as_json: bool) -> None:
 
     flow.checked_batch(request)
     with waiting(f"exporting to {request.format_name}"):
-        report = flow.export(request, note=note)
+        report = flow.export(request, listener=TERMINAL)
     if as_json:
         print_json(report)
         return

@@ -19,7 +19,7 @@ def finetune(request: Request, as_json: bool) -> None:
     from nasvit_edge.flows import finetune as flow
 
     with progress("fine-tuning") as show:
-        found = flow.finetune(request, on_progress=show, note=note)
+        found = flow.finetune(request, listener=show)
     if not found:  # under torchrun the first process tells for all
         return
     if as_json:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasvit_edge.genes import SubnetConfig
+from nasvit_edge.listening import Listener
 from nasvit_edge.units import show_count, show_ms, show_seconds
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ def harmless(text: str) -> str:
 def note(text: str) -> None:
     """A line for the person, on stderr."""
     sys.stderr.write(f"{harmless(text)}\n")
+
+
+TERMINAL = Listener(note=note)
 
 
 def note_unchecked(path: Path, checked: bool) -> None:
@@ -78,15 +82,15 @@ def _print(names: list[str], rows: list[list[str]], title: str | None, right: li
 
 
 @contextlib.contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A bar on stderr, from the first call of the given function with (done, total, detail) on."""
+def progress(what: str) -> Iterator[Listener]:
+    """Notes, and a bar on stderr from the first progress on."""
     with progresses() as started:
         yield started(what)
 
 
 @contextlib.contextmanager
-def progresses() -> Iterator[Callable[[str], Callable[[int, int, str], None]]]:
-    """A function from what is done to its bar, as `progress`; the bars stand below each other."""
+def progresses() -> Iterator[Callable[[str], Listener]]:
+    """A function from what is done to its listener, as `progress`; the bars stand below each other."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -97,14 +101,14 @@ def progresses() -> Iterator[Callable[[str], Callable[[int, int, str], None]]]:
         return
     bars = Progress(*columns, TextColumn("{task.fields[detail]}", markup=False), console=console)
 
-    def started(what: str) -> Callable[[int, int, str], None]:
+    def started(what: str) -> Listener:
         task = bars.add_task(what, total=None, detail="")
 
         def show(done: int, total: int, detail: str = "") -> None:
             bars.start()  # does nothing the second time
             bars.update(task, completed=done, total=total, detail=detail)
 
-        return show
+        return Listener(note=note, progress=show)
 
     try:
         yield started
@@ -113,7 +117,7 @@ def progresses() -> Iterator[Callable[[str], Callable[[int, int, str], None]]]:
             bars.stop()
 
 
-def _lines(what: str) -> Callable[[int, int, str], None]:
+def _lines(what: str) -> Listener:
     """Progress for log files: a line now and then, with the time that is left."""
     last = time.monotonic()
     begun, of = (last, 0), -1
@@ -129,7 +133,7 @@ def _lines(what: str) -> Callable[[int, int, str], None]:
             left = f" ({show_seconds((total - done) / pace)} left)" if pace > 0 and done < total else ""
             note(f"{what}: {done} of {total}{left} {detail}".rstrip())
 
-    return show
+    return Listener(note=note, progress=show)
 
 
 @contextlib.contextmanager

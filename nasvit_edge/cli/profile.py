@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nasvit_edge.cli.output import note, print_json, print_table, progress, progresses
+from nasvit_edge.cli.output import TERMINAL, note, print_json, print_table, progress, progresses
 from nasvit_edge.cli.tables import show_validation
 from nasvit_edge.requests.profile import Request
 
@@ -24,7 +24,7 @@ def profile(request: Request, as_json: bool) -> None:
         _offline(request, as_json)
         return
     with progresses() as started:
-        made, failed = flow.go(request, note=note, progress=started)
+        made, failed = flow.go(request, started)
     found = [table for tables in made.values() for table in tables]
     _show(found, as_json)
     if failed:
@@ -39,7 +39,7 @@ def _offline(request: Request, as_json: bool) -> None:
             text = flow.bundle(request, request.offline, show)
         note(text)
     if request.results is not None:
-        _show([flow.finished(request, request.results, note)], as_json)
+        _show([flow.finished(request, request.results, TERMINAL)], as_json)
 
 
 def _show(tables: list[LatencyTable], as_json: bool) -> None:

@@ -16,7 +16,7 @@ def quickstart(request: Request, as_json: bool) -> None:
     from nasvit_edge.report import quickstart_text as text
 
     with progress("quickstart") as show:
-        report = flow.quickstart(request, note=note, on_progress=show)
+        report = flow.quickstart(request, listener=show)
     if as_json:
         print_json(report)
         return

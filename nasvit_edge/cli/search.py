@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nasvit_edge.cli.output import (
     CANDIDATE_COLUMNS,
+    TERMINAL,
     candidate_row,
     note,
     print_json,
@@ -34,7 +35,7 @@ def search(request: Request, as_json: bool) -> None:
 
     try:
         asked = ("nasvit-edge", *sys.argv[1:])
-        result = flow.search(request, asked, note=note, progress=progress)
+        result = flow.search(request, asked, progress)
     except InfeasibleError as error:
         _show_nearest(error, as_json)
         raise
@@ -66,7 +67,7 @@ def explain(request: ExplainRequest, as_json: bool) -> None:
     from nasvit_edge.flows import explain as flow
     from nasvit_edge.report import explain_text as text
 
-    found = flow.explain(request, note)
+    found = flow.explain(request, TERMINAL)
     if as_json:
         print_json(records.content(found))
         return

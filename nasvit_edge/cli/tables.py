@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from nasvit_edge.cli.adapter import adapted
-from nasvit_edge.cli.output import note, print_json, print_table, progress
+from nasvit_edge.cli.output import TERMINAL, note, print_json, print_table, progress
 from nasvit_edge.requests.predict import Request as PredictRequest
 from nasvit_edge.requests.tables import Diff, Import, Refit, Show, Validate
 
@@ -181,7 +181,7 @@ def predict(request: PredictRequest, as_json: bool) -> None:
     from nasvit_edge.flows.tables import predict as flow
     from nasvit_edge.units import show_ms
 
-    found = flow(request, note)
+    found = flow(request, TERMINAL)
     if as_json:
         print_json(found)
         return

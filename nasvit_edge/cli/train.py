@@ -20,7 +20,7 @@ def train(request: Request, as_json: bool) -> None:
         _show_estimate(request, as_json)
         return
     with progress("training") as show:
-        report = flow.train(request, on_progress=show, note=note)
+        report = flow.train(request, listener=show)
     if not report:
         return
     if as_json:
@@ -38,7 +38,7 @@ def _show_estimate(request: Request, as_json: bool) -> None:
     if os.environ.get("RANK", "0") != "0":  # under torchrun the first process tells for all
         return
     with progress("looking at the data") as show:
-        report = dry_run(asked, show, note)
+        report = dry_run(asked, show)
     for line in report["masks"]:
         note(line)
     if as_json:

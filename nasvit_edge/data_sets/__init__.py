@@ -17,7 +17,6 @@ from nasvit_edge.data_sets.fashion import (
 )
 from nasvit_edge.data_sets.folders import unlabelled
 from nasvit_edge.data_sets.sets import FileSet, Images, ImageSet, prepare
-from nasvit_edge.data_sets.slices import once
 from nasvit_edge.data_sets.splits import (
     Labelled,
     calibration_images,
@@ -54,7 +53,6 @@ __all__ = [
     "has_bundled",
     "load_images",
     "np_order",
-    "once",
     "overlap",
     "prepare",
     "split_to_judge",

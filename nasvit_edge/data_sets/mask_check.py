@@ -16,6 +16,7 @@ import numpy as np
 from nasvit_edge.data_sets.masks import ADE20K, CITYSCAPES_IDS, IGNORE, PLAIN, Coding, Counts
 from nasvit_edge.data_sets.scenes import SceneSet
 from nasvit_edge.errors import DataError
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.space import SearchSpace
 from nasvit_edge.units import show_count
 
@@ -32,7 +33,6 @@ _RARE_LABEL_IDS = [
     IGNORE,
 ]  # parking, rails, bridges and the like; 255 never; 10 is the sky's train id
 _NAMED = 5  # classes or values that a message lists
-_Show = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +84,7 @@ class MaskCounts:
         return "" if self.masks == self.total else f", {self.masks} masks evenly from all"
 
 
-def counted(
-    scenes: SceneSet, space: SearchSpace, on_progress: _Show = lambda done, total, detail: None
-) -> MaskCounts:
+def counted(scenes: SceneSet, space: SearchSpace, listener: Listener = SILENT) -> MaskCounts:
     """Count the values of a set's masks, on all cores; of more than `MOST_PIXELS` those of some, evenly from all.
 
     Raises:
@@ -97,7 +95,7 @@ def counted(
     for done, own in enumerate(some.histograms(), 1):
         pixels += own
         empty += not some.source.coding.per_class(own).any()
-        on_progress(done, len(some), f"looking at the masks of {scenes.name}")
+        listener.progress(done, len(some), f"looking at the masks of {scenes.name}")
     return MaskCounts(
         name=scenes.name,
         coding=some.source.coding,
@@ -120,11 +118,7 @@ def _some(scenes: SceneSet) -> SceneSet:
 
 
 def checked(
-    scenes: SceneSet,
-    space: SearchSpace,
-    *,
-    training: bool = False,
-    on_progress: _Show = lambda done, total, detail: None,
+    scenes: SceneSet, space: SearchSpace, *, training: bool = False, listener: Listener = SILENT
 ) -> list[str]:
     """Look at the masks of a set; what a person should know of them: pixels per class, and what is odd.
 
@@ -134,7 +128,7 @@ def checked(
     Raises:
         DataError: masks that nothing can be learned from or judged on, or whose values mean something else.
     """
-    found = counted(scenes, space, on_progress)
+    found = counted(scenes, space, listener)
     refuse(found, training=training)
     return [found.summary(), *remarks(found, training=training)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sized
+from collections.abc import Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,27 +13,11 @@ from nasvit_edge.data_sets import labels, layouts
 from nasvit_edge.data_sets.folders import Listing, listing, require_images, unlabelled
 from nasvit_edge.data_sets.names import numeric, some
 from nasvit_edge.errors import DataError
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.space import SearchSpace
 
 HELD_SHARE, HELD_MOST = 0.05, 10_000  # of the training images, where no validation images come with them
-Note: TypeAlias = Callable[[str], None]
 Places: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
-
-
-def silent(_text: str) -> None:
-    """A `Note` for nobody."""
-
-
-def once(note: Note) -> Note:
-    """The same, without what was said before."""
-    said = set[str]()
-
-    def tell(text: str) -> None:
-        if text not in said:
-            said.add(text)
-            note(text)
-
-    return tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +26,12 @@ class Labelling:
 
     Attributes:
         in_order: class folders whose names do not say which label they are take the labels in order.
-        note: told of a folder's classes with their counts, of what was left out, and of labels without images.
+        listener: told of a folder's classes with their counts, of what was left out, and of labels without images.
     """
 
     space: SearchSpace
     in_order: bool = False
-    note: Note = silent
+    listener: Listener = SILENT
 
 
 def trained(data: str, wanted: Labelling, *, whole: bool = False) -> tuple[Listing, Listing]:
@@ -77,7 +61,7 @@ def judged(data: str, folder: Path, wanted: Labelling) -> Listing:
     return found
 
 
-def training_files(data: str, note: Note = silent) -> Listing:
+def training_files(data: str, listener: Listener = SILENT) -> Listing:
     """The files that train, their labels of no meaning; of a folder without classes all that are in it.
 
     Raises:
@@ -90,7 +74,7 @@ def training_files(data: str, note: Note = silent) -> Listing:
     except DataError:
         found = unlabelled(data)
         rest = np.arange(len(found))
-    note(found.told())
+    listener.note(found.told())
     if len(rest) == len(found):
         return found
     return found.take(f"{layouts.name_of(data, folder)} ({len(rest)} images)", rest)
@@ -134,7 +118,7 @@ def held_name(name: str, held: Sized) -> str:
 def _told(data: str, folder: Path, wanted: Labelling) -> Listing:
     """The files of a folder of classes."""
     found = listing(folder, layouts.name_of(data, folder))
-    wanted.note(found.told())
+    wanted.listener.note(found.told())
     return found
 
 
@@ -144,7 +128,9 @@ def _labelled(data: str, folder: Path, found: Listing, wanted: Labelling) -> Lis
     match = _match(data, folder, present.classes, wanted)
     renamed = match.renamed(present.classes, wanted.space)
     if renamed:
-        wanted.note(f"class folders of {found.name} and the labels that they are taken for: {renamed}")
+        wanted.listener.note(
+            f"class folders of {found.name} and the labels that they are taken for: {renamed}"
+        )
     return present.labelled(wanted.space.label_names(), match.places)
 
 
@@ -173,6 +159,6 @@ def _tell_absent(found: Listing, wanted: Labelling) -> None:
     absent = [name for name, count in zip(found.classes, found.counts, strict=True) if not count]
     if absent:
         rest = len(found.classes) - len(absent)
-        wanted.note(
+        wanted.listener.note(
             f"{found.name}: no images of {some(absent)}; accuracy is over the other {rest} of {len(found.classes)} classes"
         )

@@ -24,9 +24,10 @@ from nasvit_edge.data_sets.fashion import (
 )
 from nasvit_edge.data_sets.scenes import SceneSet, load_scenes
 from nasvit_edge.data_sets.sets import FileSet, ImageSet
-from nasvit_edge.data_sets.slices import Labelling, Note, silent
+from nasvit_edge.data_sets.slices import Labelling
 from nasvit_edge.data_sets.trained_on import TrainedOn, overlap
 from nasvit_edge.errors import DataError
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.preparation import Preparation
 from nasvit_edge.space import SearchSpace
 
@@ -148,7 +149,7 @@ def _told_of_cut(data: str, more: str) -> str:
 
 
 def training_splits(
-    data: str, space: SearchSpace, *, in_order: bool = False, note: Note = silent
+    data: str, space: SearchSpace, *, in_order: bool = False, listener: Listener = SILENT
 ) -> tuple[Labelled, Labelled]:
     """(train, validation) of `fashion-mnist`, `cifar10`, `cifar100` or a folder; scenes for a dense space.
 
@@ -160,7 +161,7 @@ def training_splits(
     """
     if space.is_dense:
         return load_scenes(data, "train", space), load_scenes(data, "validation", space)
-    rule, wanted = space.preparation(), Labelling(space, in_order, note)
+    rule, wanted = space.preparation(), Labelling(space, in_order, listener)
     if data == BUNDLED:
         raise DataError(f"no train images are bundled; give {FASHION_MNIST!r} or a folder with --data")
     if data in _NAMED:
@@ -177,7 +178,7 @@ def load_images(
     preparation: Preparation | None = None,
     *,
     in_order: bool = False,
-    note: Note = silent,
+    listener: Listener = SILENT,
 ) -> Labelled:
     """Images, of a dense space scenes, by the name a user gives: `bundled`, `fashion-mnist`, `cifar10`, `cifar100`, or a folder.
 
@@ -187,7 +188,7 @@ def load_images(
     """
     if space.is_dense:
         return load_scenes(data, split, space)
-    rule, wanted = preparation or space.preparation(), Labelling(space, in_order, note)
+    rule, wanted = preparation or space.preparation(), Labelling(space, in_order, listener)
     if data in _NAMED:
         return _known(data, split, wanted).fitted(rule)
     return folders.read(_of_folder(data, split, wanted), rule)
@@ -241,7 +242,7 @@ def calibration_images(
     most: int = CALIBRATION_MOST,
     *,
     whole: bool = False,
-    note: Note = silent,
+    listener: Listener = SILENT,
 ) -> Labelled:
     """The images that subnets are calibrated on, everywhere: a fixed choice of those that train, at most `most`.
 
@@ -253,7 +254,7 @@ def calibration_images(
     if data in _NAMED:
         split = "calibration" if data == BUNDLED else "train"
         return chosen(_stored(data, split), most).fitted(space.preparation())
-    files = slices.training_files(data, note)
+    files = slices.training_files(data, listener)
     order = _order(len(files))[:most]
     name = files.name if len(order) == len(files) else _part_name(files.name, len(order))
     return folders.read(files.take(name, order), space.preparation(), whole=whole)

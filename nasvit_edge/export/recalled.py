@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nasvit_edge import data_sets
@@ -11,6 +10,7 @@ from nasvit_edge.data_sets.scenes import SceneSet
 from nasvit_edge.errors import DataError
 from nasvit_edge.export.sidecar import Searched
 from nasvit_edge.hints import command
+from nasvit_edge.listening import Listener
 
 if TYPE_CHECKING:
     from nasvit_edge.model.subnet import Subnet
@@ -23,7 +23,7 @@ def compare(
     subnet: Subnet,
     data: str,
     search: Searched | None,
-    note: Callable[[str], None],
+    listener: Listener,
     *,
     weights: str,
     in_order: bool = False,
@@ -46,11 +46,11 @@ def compare(
         return None
     assert not isinstance(images, SceneSet)
     look = command("evaluate", supernet=weights, space=subnet.space.given, data=data, subnets="min,max")
-    return _judged(subnet, images, search, look, note)
+    return _judged(subnet, images, search, look, listener)
 
 
 def _judged(
-    subnet: Subnet, images: data_sets.Images, search: Searched, look: str, note: Callable[[str], None]
+    subnet: Subnet, images: data_sets.Images, search: Searched, look: str, listener: Listener
 ) -> float:
     from nasvit_edge.model.evaluate import accuracy
 
@@ -58,7 +58,7 @@ def _judged(
     found, said = accuracy(subnet, part), search.accuracy
     error = math.hypot(search.accuracy_uncertainty, math.sqrt(said * (1 - said) / len(part)))
     if said - found > _ERRORS * error:
-        note(
+        listener.note(
             f"WARNING: top-1 is {found:.1%} on {len(part)} of {images.name}, the search had {said:.1%} ({search.accuracy_source}): "
             f"the images to calibrate on or their preparation are not those of training; look at --calibrate, and at {look}"
         )

@@ -18,7 +18,6 @@ from msgspec.structs import asdict
 from nasvit_edge import data_sets
 from nasvit_edge.data_sets.scenes import SceneSet, load_scenes
 from nasvit_edge.data_sets.sets import Images
-from nasvit_edge.data_sets.slices import Note, silent
 from nasvit_edge.data_sets.trained_on import Overlap
 from nasvit_edge.errors import NasvitEdgeError, VerifyError
 from nasvit_edge.export import arithmetic, dense, parity, reproduction, scene_checks
@@ -29,6 +28,7 @@ from nasvit_edge.export.references import Reference, StoredReference, read_store
 from nasvit_edge.export.reproduction import Outputs, Reproduction
 from nasvit_edge.export.sidecar import Scenes
 from nasvit_edge.hints import command
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.preparation import PUBLISHED
 from nasvit_edge.records import Record
 from nasvit_edge.space import SearchSpace
@@ -150,7 +150,7 @@ def evaluate(
     chain: str = PUBLISHED,
     in_order: bool = False,
     split: str = "test",
-    note: Note = silent,
+    listener: Listener = SILENT,
 ) -> OnImages | OnScenes:
     """The artifact's top-1 on labelled images (`bundled`, `fashion-mnist` or a folder), by its own runtime.
 
@@ -162,11 +162,11 @@ def evaluate(
     _require_bundled(data, space)
     chosen, told = data_sets.split_to_judge(data, space, artifact.trained_on(), split)
     if told:
-        note(told)
+        listener.note(told)
     if space.is_dense:
         return _on_scenes(artifact, space, data, threads, chosen)
     how = Judging(threads, space_path, chain, in_order, chosen)
-    images, right = _hits(artifact, data, how, note)
+    images, right = _hits(artifact, data, how, listener)
     return OnImages(
         **_about(artifact, images, chosen),
         data=images.name,
@@ -212,7 +212,7 @@ def hits(
     chain: str = PUBLISHED,
     in_order: bool = False,
     split: str = "test",
-    note: Note = silent,
+    listener: Listener = SILENT,
 ) -> tuple[str, np.ndarray[Any, np.dtype[np.bool_]]]:
     """The name of the images, and which of them the artifact gives their label, by its own runtime.
 
@@ -223,7 +223,7 @@ def hits(
         note: told what the images are.
     """
     artifact = open_artifact(path, bare=True)
-    images, right = _hits(artifact, data, Judging(threads, space_path, chain, in_order, split), note)
+    images, right = _hits(artifact, data, Judging(threads, space_path, chain, in_order, split), listener)
     return images.name, right
 
 
@@ -239,7 +239,7 @@ class Judging:
 
 
 def _hits(
-    artifact: Artifact, data: str, how: Judging, note: Note
+    artifact: Artifact, data: str, how: Judging, listener: Listener
 ) -> tuple[Images, np.ndarray[Any, np.dtype[np.bool_]]]:
     """The images, and which of them the artifact gives their label."""
     space = artifact.space(how.space_path)
@@ -247,7 +247,7 @@ def _hits(
     _require_bundled(data, space)
     rule = space.preparation(config.resolution, how.chain)
     space = artifact.named(space)
-    images = data_sets.load_images(data, how.split, space, rule, in_order=how.in_order, note=note)
+    images = data_sets.load_images(data, how.split, space, rule, in_order=how.in_order, listener=listener)
     if isinstance(images, SceneSet):
         raise NasvitEdgeError(
             f"{artifact.path.name} labels pixels: there are no images that it gets right or wrong"

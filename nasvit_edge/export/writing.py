@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from nasvit_edge.export.formats import Content, Conversion, Format
 from nasvit_edge.export.references import Reference, StoredReference, reference
 from nasvit_edge.export.reproduction import PLAIN_INPUTS, Outputs, needs_care
 from nasvit_edge.export.sidecar import Searched, Sidecar, sidecar_path
+from nasvit_edge.listening import SILENT, Listener
 
 if TYPE_CHECKING:
     from nasvit_edge.model.subnet import Subnet
@@ -70,7 +71,7 @@ def export(
     form: Format,
     path: Path,
     options: Options | None = None,
-    note: Callable[[str], None] = lambda line: None,
+    listener: Listener = SILENT,
 ) -> Written:
     """Write `subnet` (unfolded, taken from `supernet`) to `path` and check what was written.
 
@@ -101,7 +102,7 @@ def export(
         images=True,
         output=output,
     )
-    attempt, kept = _attempts(subnet, form, options, expected, note)
+    attempt, kept = _attempts(subnet, form, options, expected, listener)
     if not attempt.check.passed and not options.force:
         failures = "; ".join(attempt.check.failures())
         used, more = 0 if options.calibration is None else len(options.calibration), ""
@@ -147,7 +148,7 @@ class _Attempt:
 
 
 def _attempts(
-    subnet: Subnet, form: Format, options: Options, expected: Reference, note: Callable[[str], None]
+    subnet: Subnet, form: Format, options: Options, expected: Reference, listener: Listener
 ) -> tuple[_Attempt, tuple[str, ...]]:
     """One conversion; for int8 more, with ever more of the sensitive ops kept in floating point.
 
@@ -163,7 +164,7 @@ def _attempts(
         if tried[-1][0].check.float_failures() and not options.force:
             break
         kept = tuple(ranked[:count])
-        note(f"int8: {'; '.join(doubts)}; keeping {', '.join(kept)} in floating point")
+        listener.note(f"int8: {'; '.join(doubts)}; keeping {', '.join(kept)} in floating point")
         tried.append((_attempt(subnet, form, replace(recipe, kept=kept), options, expected), kept))
         count *= 2
     if not options.force and not any(attempt.check.passed for attempt, _ in tried):

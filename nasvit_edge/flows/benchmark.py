@@ -18,7 +18,7 @@ from nasvit_edge.benchmark.accuracy import Accuracy, Hits, Overlaps
 from nasvit_edge.benchmark.plan import ORDER, Entry, Protocol
 from nasvit_edge.benchmark.result import KIND, SCHEMA, Result, read_result
 from nasvit_edge.benchmark.session import Rounds, measure
-from nasvit_edge.data_sets import once, split_to_judge
+from nasvit_edge.data_sets import split_to_judge
 from nasvit_edge.data_sets.splits import ALL
 from nasvit_edge.device import Device, load_device
 from nasvit_edge.errors import NasvitEdgeError
@@ -33,21 +33,17 @@ from nasvit_edge.export.artifact import (
 from nasvit_edge.export.formats import format_of
 from nasvit_edge.export.sidecar import read_sidecar, sidecar_path
 from nasvit_edge.latency import load_table
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.requests.benchmark import Request
 from nasvit_edge.runtimes import RUNTIMES
 from nasvit_edge.space import SearchSpace, load_space
 from nasvit_edge.transport.answers import Description
 from nasvit_edge.transport.connect import connect
-from nasvit_edge.transport.job import OnProgress, Runner
-from nasvit_edge.transport.ways import Note, Ways
+from nasvit_edge.transport.job import Runner
+from nasvit_edge.transport.ways import Ways
 
 
-def run(
-    request: Request,
-    *,
-    note: Note = lambda text: None,
-    on_progress: OnProgress = lambda done, total, detail: None,
-) -> Result:
+def run(request: Request, *, listener: Listener = SILENT) -> Result:
     """Measure and write the result; after every round the file holds what there is, marked as incomplete.
 
     Raises:
@@ -65,8 +61,8 @@ def run(
     )
     entries = _entries(request, device)
     files.writable_folder(request.out.parent)
-    with connect(device, ways, note) as runner:
-        return _measured(request, device, protocol, entries, runner, note, on_progress)
+    with connect(device, ways, listener) as runner:
+        return _measured(request, device, protocol, entries, runner, listener)
 
 
 def _measured(
@@ -75,13 +71,12 @@ def _measured(
     protocol: Protocol,
     entries: list[Entry],
     runner: Runner,
-    note: Note,
-    on_progress: OnProgress,
+    listener: Listener,
 ) -> Result:
     about = runner.about()
     entries = _predicted(entries, request, device, protocol, about.about)
-    entries = _with_accuracy(entries, request, once(note), on_progress)
-    runner.bring([entry.file for entry in entries], on_progress)
+    entries = _with_accuracy(entries, request, listener.once())
+    runner.bring([entry.file for entry in entries], listener)
     cores = device.cores or runner.cores(protocol.threads)
     content = _content(request, device, protocol, cores, about)
 
@@ -95,7 +90,7 @@ def _measured(
 
     kept: Rounds = []
     try:
-        keep(measure(entries, runner, protocol, cores, on_progress=on_progress, keep=keep), None)
+        keep(measure(entries, runner, protocol, cores, listener=listener, keep=keep), None)
     except BaseException as error:
         if kept:
             reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"ended ({error})"
@@ -252,24 +247,22 @@ def _prediction(
     return None if low is None or high is None or low <= 0 else [made.ms, low, high]
 
 
-def _with_accuracy(
-    entries: Sequence[Entry], request: Request, note: Note, on_progress: OnProgress
-) -> list[Entry]:
+def _with_accuracy(entries: Sequence[Entry], request: Request, listener: Listener) -> list[Entry]:
     """With the accuracy on labelled images, before anything is timed."""
     if request.data is None:
         return list(entries)
     spaces = _spaces(request)
-    split = _split(entries, request, note)
+    split = _split(entries, request, listener)
     seen: dict[str, dict[str, Any]] = {}
     for place, entry in enumerate(entries):
-        on_progress(place, len(entries), f"accuracy of {entry.name}")
+        listener.progress(place, len(entries), f"accuracy of {entry.name}")
         if entry.facts["sha256"] not in seen:
-            accuracy = _accuracy(entry.path, request.data, split, spaces, request.labels_in_order, note)
+            accuracy = _accuracy(entry.path, request.data, split, spaces, request.labels_in_order, listener)
             seen[entry.facts["sha256"]] = accuracy.to_dict()
     return [replace(e, facts=e.facts | {"accuracy": seen[e.facts["sha256"]]}) for e in entries]
 
 
-def _split(entries: Sequence[Entry], request: Request, note: Note) -> str:
+def _split(entries: Sequence[Entry], request: Request, listener: Listener) -> str:
     """The images that all are judged on: those that trained none of them, where a folder has no test images of its own."""
     assert request.data is not None
     spaces = _spaces(request)
@@ -277,7 +270,7 @@ def _split(entries: Sequence[Entry], request: Request, note: Note) -> str:
         artifact, space = _opened(entry.path, spaces)
         split, told = split_to_judge(request.data, space, artifact.trained_on())
         if split != "test":
-            note(told.removesuffix(ALL))
+            listener.note(told.removesuffix(ALL))
             return split
     return "test"
 
@@ -288,7 +281,7 @@ def _opened(path: Path, spaces: Mapping[str, str]) -> tuple[Artifact, SearchSpac
 
 
 def _accuracy(
-    path: Path, data: str, split: str, spaces: Mapping[str, str], in_order: bool, note: Note
+    path: Path, data: str, split: str, spaces: Mapping[str, str], in_order: bool, listener: Listener
 ) -> Accuracy:
     from nasvit_edge.export.verification import hits, overlaps
 
@@ -296,7 +289,7 @@ def _accuracy(
     given = spaces.get(artifact.metadata["space"])
     if space.is_dense:
         return Overlaps(*overlaps(path, data, space_path=given, split=split))
-    return Hits(*hits(path, data, space_path=given, in_order=in_order, split=split, note=note))
+    return Hits(*hits(path, data, space_path=given, in_order=in_order, split=split, listener=listener))
 
 
 def _listed(entry: Entry, rounds: list[dict[str, Any]]) -> dict[str, Any]:

@@ -8,10 +8,10 @@ there is none.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from msgspec import structs
 
@@ -20,6 +20,7 @@ from nasvit_edge.errors import BudgetError, NasvitEdgeError
 from nasvit_edge.flows.prepared import Prepared, content, run
 from nasvit_edge.latency import check_choice
 from nasvit_edge.latency.selection import named
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.profile.subnets import Visit, device_of, measure_subnets
 from nasvit_edge.searching.infeasible import InfeasibleError
 from nasvit_edge.searching.limits import Limit
@@ -72,13 +73,7 @@ class _Loop:
         return MeasuredCandidate(**structs.asdict(describe(made)) | measured, inside=inside)
 
 
-def go(
-    prepared: Prepared,
-    *,
-    resume_at: Path | None = None,
-    on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
-    note: Callable[[str], None] = lambda text: None,
-) -> ResultFile:
+def go(prepared: Prepared, *, resume_at: Path | None = None, listener: Listener = SILENT) -> ResultFile:
     """Search, measure the best as many as the request says (`confirm`), correct, and repeat until the winner is measured within the budget.
 
     Returns:
@@ -98,8 +93,8 @@ def go(
             "--confirm measures short runs, not a warm device; leave out --steady or --confirm"
         )
     loop = _Loop(min(limit.bound for limit in asked), "p90" if by == "p90" else "median")
-    with connect(_device(prepared), Ways(), note) as runner:
-        result = _rounds(prepared, resume_at, loop, runner, on_progress, note)
+    with connect(_device(prepared), Ways(), listener) as runner:
+        result = _rounds(prepared, resume_at, loop, runner, listener)
     best = loop.best()
     if best is None or result is None:
         raise _failed(loop)
@@ -114,18 +109,13 @@ def _device(prepared: Prepared) -> Device:
 
 
 def _rounds(
-    prepared: Prepared,
-    resume_at: Path | None,
-    loop: _Loop,
-    runner: Runner,
-    on_progress: Any,
-    note: Any,
+    prepared: Prepared, resume_at: Path | None, loop: _Loop, runner: Runner, listener: Listener
 ) -> SearchResult | None:
     """Search and measure until nothing new would be better; the last search's result."""
     result: SearchResult | None = None
     table = prepared.problem.tables[0]
     while loop.rounds < _ROUNDS:
-        found = _search(prepared, resume_at, loop, on_progress, note)
+        found = _search(prepared, resume_at, loop, listener)
         result = found or result
         new = _next(found, loop, prepared.request.confirm or 1)
         if not new:
@@ -133,21 +123,21 @@ def _rounds(
         loop.rounds += 1
         configs = [c.config for c in new]
         measured = measure_subnets(
-            table, configs, prepared.request.seed, on_progress, what="confirming", runner=runner
+            table, configs, prepared.request.seed, listener, what="confirming", runner=runner
         )
         loop.taken |= {made.config: (made, measured[made.config]) for made in new}
-        note(_said(loop, new))
+        listener.note(_said(loop, new))
     return result
 
 
 def _search(
-    prepared: Prepared, resume_at: Path | None, loop: _Loop, on_progress: Any, note: Any
+    prepared: Prepared, resume_at: Path | None, loop: _Loop, listener: Listener
 ) -> SearchResult | None:
     """A search with corrected limits; None where the correction leaves nothing within them."""
     corrected = replace(prepared.problem, limits=_corrected(prepared.problem.limits, loop))
     try:
         made = replace(prepared, problem=corrected)
-        return run(made, resume_at=resume_at, on_progress=on_progress, note=note)
+        return run(made, resume_at=resume_at, listener=listener)
     except InfeasibleError:
         if not loop.taken:
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from nasvit_edge.device import Device, device_names, load_device
 from nasvit_edge.errors import DeviceError, NasvitEdgeError
 from nasvit_edge.hints import RESULT, command
 from nasvit_edge.latency.selection import found_tables, heading
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.profile.protocol import load_protocol
 from nasvit_edge.records import Record
 from nasvit_edge.transport.connect import check
@@ -65,16 +66,16 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value if isinstance(value, int | str) else str(value)
 
 
-def checked(device: Device, ways: Ways, note: Callable[[str], None] = lambda text: None) -> Iterator[Step]:
+def checked(device: Device, ways: Ways, listener: Listener = SILENT) -> Iterator[Step]:
     """The steps of reaching a device; one that raises is the last, and not good."""
     try:
-        yield from check(device, ways, note)
+        yield from check(device, ways, listener)
     except NasvitEdgeError as error:
         yield failed("reach", error)
 
 
 def op_times(
-    device: Device, artifact: Path, runtime: str | None, threads: int | None, note: Callable[[str], None]
+    device: Device, artifact: Path, runtime: str | None, threads: int | None, listener: Listener
 ) -> list[dict[str, Any]]:
     """The ops of a model file in the order they run, with their times on an Android device.
 
@@ -97,8 +98,8 @@ def op_times(
     from nasvit_edge.transport.adb import adb_runner
 
     count = threads or device.threads
-    with adb_runner(device.with_secrets(), Ways(), note) as runner:
-        runner.bring([artifact], lambda done, total, detail: None)
+    with adb_runner(device.with_secrets(), Ways(), listener) as runner:
+        runner.bring([artifact], SILENT)
         cores = device.cores or runner.cores(count)
         job = load_protocol("default").job(
             id=artifact.name, model=str(artifact), runtime=runtime, threads=count, cores=cores, seed=0

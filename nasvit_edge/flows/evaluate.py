@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from msgspec.structs import asdict
@@ -12,10 +12,10 @@ from nasvit_edge.choosing.space import space_of
 from nasvit_edge.choosing.subnets import Named, chosen
 from nasvit_edge.data_sets import mask_check
 from nasvit_edge.data_sets.scenes import SceneSet
-from nasvit_edge.data_sets.slices import Note, silent
 from nasvit_edge.data_sets.splits import CALIBRATION_MOST, JUDGED
 from nasvit_edge.errors import DataError, NasvitEdgeError
 from nasvit_edge.export import verification
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.preparation import PUBLISHED, checked_chain
 from nasvit_edge.requests.evaluate import Request
 from nasvit_edge.searching.evaluated import (
@@ -52,7 +52,9 @@ def refuse_mixed(request: Request) -> None:
         )
 
 
-def evaluate_artifact(request: Request, note: Note = silent) -> verification.OnImages | verification.OnScenes:
+def evaluate_artifact(
+    request: Request, listener: Listener = SILENT
+) -> verification.OnImages | verification.OnScenes:
     """How good an exported file is on labelled images, by its own runtime."""
     assert request.artifact is not None
     return verification.evaluate(
@@ -63,15 +65,11 @@ def evaluate_artifact(request: Request, note: Note = silent) -> verification.OnI
         chain=request.chain,
         in_order=request.labels_in_order,
         split=request.split or "test",
-        note=note,
+        listener=listener,
     )
 
 
-def evaluate(
-    request: Request,
-    on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
-    note: Note = silent,
-) -> Evaluation:
+def evaluate(request: Request, listener: Listener = SILENT) -> Evaluation:
     """Measure and return the report; what was measured on validation images is kept in the cache.
 
     Raises:
@@ -85,10 +83,10 @@ def evaluate(
     listed = chosen(request.subnets or DEFAULT, space, request.seed or 0)
     if request.out is not None:
         files.writable_folder(request.out.parent)
-    source, configs = _source(request, space, note), [config for _, config in listed]
+    source, configs = _source(request, space, listener), [config for _, config in listed]
     if isinstance(source.validation, SceneSet):
-        told = mask_check.checked(source.validation, space, on_progress=on_progress)
-        found = confusions(source, configs, on_progress)
+        told = mask_check.checked(source.validation, space, listener=listener)
+        found = confusions(source, configs, listener)
         plain = _report(request, space, source, listed, [float(c.mean_iou) for c in found])
         names = space.label_names()
         rows = [
@@ -99,32 +97,30 @@ def evaluate(
             **asdict(plain) | {"subnets": tuple(rows)}, majority=majority(found[0]), masks=tuple(told)
         )
     else:
-        report = _report(request, space, source, listed, _measured(source, configs, on_progress))
+        report = _report(request, space, source, listed, _measured(source, configs, listener))
     if request.out is not None and source.writes:
         files.write_text(request.out, to_csv(report))
     return report
 
 
-def _source(request: Request, space: SearchSpace, note: Note) -> ImageAccuracy:
+def _source(request: Request, space: SearchSpace, listener: Listener) -> ImageAccuracy:
     supernet, chain = str(request.supernet), request.chain
     calibration, split = request.calibration_images or CALIBRATION_IMAGES, request.split or "validation"
     asked = Source(supernet, space, request.data, split, calibration, chain, request.labels_in_order)
     as_searched = split == "validation" and calibration >= CALIBRATION_IMAGES and chain == PUBLISHED
-    source = asked.loaded(workers=request.workers, note=note)
+    source = asked.loaded(workers=request.workers, listener=listener)
     if as_searched and not supernet.startswith("random"):
         return source.keeping(accuracy_store(space, supernet, source))
     return source
 
 
-def _measured(
-    source: ImageAccuracy, configs: Sequence[SubnetConfig], on_progress: Callable[[int, int, str], None]
-) -> list[float]:
+def _measured(source: ImageAccuracy, configs: Sequence[SubnetConfig], listener: Listener) -> list[float]:
     found: list[float] = []
     step = 1 if source.workers == 1 else 8
     try:
         for at in range(0, len(configs), step):
             found += source.many(configs[at : at + step])
-            on_progress(len(found), len(configs), f"best {max(found):.2%}")
+            listener.progress(len(found), len(configs), f"best {max(found):.2%}")
     finally:
         source.close()
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from nasvit_edge.choosing.accuracy import MEASURED, AccuracyChoice, accuracy_sou
 from nasvit_edge.errors import TableError
 from nasvit_edge.latency import LatencyTable, load_table
 from nasvit_edge.latency.selection import found_tables
+from nasvit_edge.listening import Listener
 from nasvit_edge.requests.explain import Request
 from nasvit_edge.searching.accuracy import predictor_path
 from nasvit_edge.searching.evaluation import Evaluator
@@ -21,7 +21,7 @@ from nasvit_edge.searching.result import SavedResult, read_result
 from nasvit_edge.searching.stages import Explained, explained
 
 
-def explain(request: Request, note: Callable[[str], None]) -> Explained:
+def explain(request: Request, listener: Listener) -> Explained:
     """Stages and changes of the winner of a result file.
 
     Raises:
@@ -29,8 +29,8 @@ def explain(request: Request, note: Callable[[str], None]) -> Explained:
         NasvitEdgeError: a damaged result, or an accuracy source that is gone.
     """
     saved = read_result(request.result)
-    loaded = _table(saved, request.table, note)
-    evaluator = Evaluator(genes(saved.space, saved.file.genes), [loaded], _accuracy(request, saved, note))
+    loaded = _table(saved, request.table, listener)
+    evaluator = Evaluator(genes(saved.space, saved.file.genes), [loaded], _accuracy(request, saved, listener))
     return replace(
         explained(evaluator, saved.config),
         quality=saved.file.quality,
@@ -39,18 +39,18 @@ def explain(request: Request, note: Callable[[str], None]) -> Explained:
     )
 
 
-def _table(saved: SavedResult, path: Path | None, note: Callable[[str], None]) -> LatencyTable:
+def _table(saved: SavedResult, path: Path | None, listener: Listener) -> LatencyTable:
     setting = saved.setting
     if path is None:
         path = next((found for found in found_tables() if found.name == setting.table), None)
     if path is None:
         raise TableError(f"table {setting.table!r} is not in ./latency_tables; name it: --table FILE")
     if files.sha256(path) != setting.table_sha256:
-        note(f"note: table {path.name} is not what it was when it was searched with")
+        listener.note(f"note: table {path.name} is not what it was when it was searched with")
     return load_table(f"{path.parent}/{path.name}", space=saved.space, interpolate=setting.interpolate)
 
 
-def _accuracy(given: Request, saved: SavedResult, note: Callable[[str], None]) -> Any:
+def _accuracy(given: Request, saved: SavedResult, listener: Listener) -> Any:
     """The result's own accuracy source, as far as it was not given."""
     setting = saved.setting
     supernet, data = given.supernet or setting.supernet, given.data or setting.calibration
@@ -61,8 +61,8 @@ def _accuracy(given: Request, saved: SavedResult, note: Callable[[str], None]) -
             saved.refuse(given.result, "supernet")
         if data is None:
             saved.refuse(given.result, "calibration", "--data")
-        note("accuracies are measured on images; that takes a while")
+        listener.note("accuracies are measured on images; that takes a while")
     elif files.sha256(predictor_path(accuracy)) != setting.accuracy_sha256:
-        note("note: the accuracy predictor changed since the search")
+        listener.note("note: the accuracy predictor changed since the search")
     choice = AccuracyChoice(supernet=supernet, data=data, accuracy=accuracy or MEASURED)
-    return accuracy_source(choice, saved.space, note)
+    return accuracy_source(choice, saved.space, listener)

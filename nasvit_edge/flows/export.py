@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from msgspec import UNSET, UnsetType, structs
 
 from nasvit_edge.choosing.subnet import subject_of
-from nasvit_edge.data_sets.slices import Note
 from nasvit_edge.errors import ExportError, VerifyError
 from nasvit_edge.export import (
     advice,
@@ -27,6 +26,7 @@ from nasvit_edge.export import (
 from nasvit_edge.export.formats import Format, load_format
 from nasvit_edge.export.sidecar import Checked, Searched, read_sidecar
 from nasvit_edge.hints import DATA, command
+from nasvit_edge.listening import Listener
 from nasvit_edge.requests.export import Request
 from nasvit_edge.requests.verify import Request as VerifyRequest
 from nasvit_edge.space import SearchSpace, SubnetConfig
@@ -69,11 +69,11 @@ class Report(Checked, frozen=True, kw_only=True):
     bundle: str | UnsetType | None = UNSET
 
 
-def export(request: Request, note: Callable[[str], None]) -> Report:
+def export(request: Request, listener: Listener) -> Report:
     """Write an artifact and return its report."""
     batch = checked_batch(request)
     form = load_format(request.format_name)
-    plan = _planned(request, form, note)
+    plan = _planned(request, form, listener)
     path = request.out or Path(f"{plan.space.name}{form.suffix}")
     options = writing.Options(
         precision=request.precision,
@@ -89,18 +89,18 @@ def export(request: Request, note: Callable[[str], None]) -> Report:
     if request.bundle:
         bundle.checked_bundle(path, form.name, overwrite=request.overwrite)
     if plan.supernet.startswith("random"):
-        note("RANDOM WEIGHTS: this file has no accuracy; it is for tests and timing")
-    supernet, calibration = _loaded(plan, request.uncalibrated, note)
+        listener.note("RANDOM WEIGHTS: this file has no accuracy; it is for tests and timing")
+    supernet, calibration = _loaded(plan, request.uncalibrated, listener)
     if calibration is not None and request.calibrate is None:
         _refuse_other_images(plan, calibration)
     if "note" in supernet.source:
-        note(str(supernet.source["note"]))
+        listener.note(str(supernet.source["note"]))
     images = None if calibration is None else calibration.key()
     key = kept.export_key(plan.space, plan.supernet, plan.config, images, form, options)
     cached = request.cached and kept.restore(key, path, plan.search)
     if not cached:
         with _advised(request, plan):
-            _make(plan, supernet, calibration, form, path, options, note)
+            _make(plan, supernet, calibration, form, path, options, listener)
     if not cached and not request.force:
         kept.keep(key, path)
     folder = str(bundle.write_bundle(path)) if request.bundle else None
@@ -123,14 +123,14 @@ def _advised(request: Request, plan: _Plan) -> Iterator[None]:
         raise VerifyError(f"{error}: {tuned}") from None
 
 
-def _loaded(plan: _Plan, uncalibrated: bool, note: Note) -> tuple[Supernet, Calibration | None]:
+def _loaded(plan: _Plan, uncalibrated: bool, listener: Listener) -> tuple[Supernet, Calibration | None]:
     from nasvit_edge.model.checkpoint import load_supernet
     from nasvit_edge.train.calibration import calibration_for
 
     supernet = load_supernet(plan.supernet, plan.space)
     if plan.calibrate is None or uncalibrated:
         return supernet, None
-    return supernet, calibration_for(supernet, plan.calibrate, note=note)
+    return supernet, calibration_for(supernet, plan.calibrate, listener=listener)
 
 
 def _refuse_other_images(plan: _Plan, calibration: Calibration) -> None:
@@ -149,7 +149,7 @@ def _make(
     form: Format,
     path: Path,
     options: writing.Options,
-    note: Callable[[str], None],
+    listener: Listener,
 ) -> None:
     from dataclasses import replace
 
@@ -159,15 +159,15 @@ def _make(
     subnet = materialise(supernet, plan.config)
     if calibration is not None:
         for remark in calibration.remarks(supernet):
-            note(remark)
+            listener.note(remark)
         calibrated(subnet, calibration)
         subnet.calibration = (subnet.calibration or {}) | {"sha256": calibration.digest()}
         recalled.compare(
-            subnet, plan.calibrate or "", plan.search, note, weights=plan.supernet, in_order=plan.in_order
+            subnet, plan.calibrate or "", plan.search, listener, weights=plan.supernet, in_order=plan.in_order
         )
     if options.precision == "int8":
         options = replace(options, calibration=_range_images(plan))
-    writing.export(supernet, subnet, form, path, options, note)
+    writing.export(supernet, subnet, form, path, options, listener)
 
 
 def _range_images(plan: _Plan) -> np.ndarray[Any, Any]:
@@ -230,7 +230,7 @@ def _report(path: Path, check: Checked, failures: Sequence[str]) -> Report:
     )
 
 
-def _planned(request: Request, form: Format, note: Callable[[str], None]) -> _Plan:
+def _planned(request: Request, form: Format, listener: Listener) -> _Plan:
     more = "--supernet CHECKPOINT and --calibrate DATA"
     subject = subject_of(request.result, request.space, request.supernet, request.config, more)
     saved = subject.saved
@@ -238,7 +238,7 @@ def _planned(request: Request, form: Format, note: Callable[[str], None]) -> _Pl
         return _Plan(subject.space, subject.supernet, subject.config, request.calibrate, None)
     setting = saved.setting
     if (form.runtime, request.precision) != (setting.runtime, setting.precision):
-        note(
+        listener.note(
             f"note: the predicted {saved.best.latency_ms:.3g} ms is for {setting.runtime} {setting.precision} on {setting.device}; "
             f"it does not apply to {form.runtime} {request.precision}"
         )

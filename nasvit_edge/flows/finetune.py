@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from nasvit_edge import data_sets, files, ops, records, sizes
 from nasvit_edge.choosing.subnet import Subject, subject_of
 from nasvit_edge.data_sets.names import some
 from nasvit_edge.errors import CheckpointError, NasvitEdgeError
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.requests.finetune import Request
 from nasvit_edge.searching.result import sealed, weights_digest
 from nasvit_edge.searching.saved import Finetuned, Origin, ResultFile
@@ -25,16 +26,9 @@ if TYPE_CHECKING:
 RECIPE, RECIPE_SCENES, RECIPE_INT8 = "finetune", "finetune-scenes", "finetune-int8"
 LABELS = "labels"  # what `teacher` is called where there is none
 _INITIAL, _SPACE, _WEIGHTS = "initial.safetensors", "space.toml", "supernet.safetensors"
-_Show = Callable[[int, int, str], None]
-_Note = Callable[[str], None]
 
 
-def finetune(
-    request: Request,
-    *,
-    on_progress: _Show = lambda done, total, detail: None,
-    note: _Note = lambda text: None,
-) -> dict[str, Any]:
+def finetune(request: Request, *, listener: Listener = SILENT) -> dict[str, Any]:
     """Train the subnet and write `space.toml`, `supernet.safetensors`, `config.json` and, from a result, `result.json`.
 
     Raises:
@@ -62,7 +56,7 @@ def finetune(
     polish, teacher = _kind(request, subject.space)
     plain = RECIPE_SCENES if subject.space.is_dense else RECIPE
     recipe = _recipe(request.recipe or (RECIPE_INT8 if polish else plain), changes)
-    space, recipe = _initial(request, subject, recipe, note)
+    space, recipe = _initial(request, subject, recipe, listener)
     settings = Settings(
         out=request.out,
         seed=request.seed,
@@ -83,7 +77,7 @@ def finetune(
         validate_every=request.validate_every,
     )
     tuning = Tuning(request.freeze_below, request.quantise, teacher == ITSELF, recipe.loss.teacher_scale)
-    report = tune(training, tuning, on_progress=on_progress, note=note)
+    report = tune(training, tuning, listener=listener)
     if not report:  # another process than the first
         return {}
     return _written(request, subject, space, recipe, report | {"teacher": teacher})
@@ -113,7 +107,9 @@ def _kind(request: Request, space: SearchSpace) -> tuple[bool, str]:
     return polish, request.teacher or (ITSELF if polish else LABELS)
 
 
-def _initial(request: Request, subject: Subject, recipe: Recipe, note: _Note) -> tuple[SearchSpace, Recipe]:
+def _initial(
+    request: Request, subject: Subject, recipe: Recipe, listener: Listener
+) -> tuple[SearchSpace, Recipe]:
     """Write the subnet's space and initial weights to the run's folder, unless another run is there."""
     from nasvit_edge.model.checkpoint import save_supernet
     from nasvit_edge.train.finetune import taken
@@ -130,11 +126,11 @@ def _initial(request: Request, subject: Subject, recipe: Recipe, note: _Note) ->
         data_sets.check(request.data, subject.space)
     else:
         data_sets.classes(request.data)
-    whole = started(subject.supernet, subject.space, request.seed, note=note)
+    whole = started(subject.supernet, subject.space, request.seed, listener=listener)
     supernet = taken(whole, subject.config, request.data, request.seed, in_order=request.labels_in_order)
     told = _about_classes(supernet, subject.space, request.data)
     if told:
-        note(told)
+        listener.note(told)
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder, _INITIAL)
         save_supernet(supernet, made, supernet.source)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from nasvit_edge import files
 from nasvit_edge.choosing.accuracy import AccuracyChoice, measured_accuracy
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.requests.accuracy import Request
 from nasvit_edge.searching import fitting
 from nasvit_edge.searching.accuracy import parsed
@@ -18,12 +18,7 @@ from nasvit_edge.space import SearchSpace, load_space
 _AT_ONCE = 8  # subnets measured between two signs of life
 
 
-def fit(
-    request: Request,
-    *,
-    on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
-    note: Callable[[str], None] = lambda text: None,
-) -> dict[str, Any]:
+def fit(request: Request, *, listener: Listener = SILENT) -> dict[str, Any]:
     """Measure subnets on images, or take those of a file, and write the predictor; returns its content.
 
     What was measured is kept in the cache: an interrupted run goes on where it was. Under torchrun every process
@@ -49,12 +44,12 @@ def fit(
     supernet = choice.supernet
     if supernet is None or choice.data is None:
         raise NasvitEdgeError("fitting a predictor takes weights and images: add --supernet W --data D")
-    source = measured_accuracy(choice, space, note, on_progress)
+    source = measured_accuracy(choice, space, listener)
     configs = fitting.drawn(space, samples, request.seed)
     accuracies: list[float] = []
     for at in range(0, len(configs), _AT_ONCE):
         accuracies += source.many(configs[at : at + _AT_ONCE])
-        on_progress(len(accuracies), len(configs), f"best {max(accuracies):.2%}")
+        listener.progress(len(accuracies), len(configs), f"best {max(accuracies):.2%}")
     images = f"{len(source.validation)} images of {source.validation.name}"
     told = f"{len(configs)} subnets of {Path(supernet).name} measured on {images}"
     content = fitting.fit(space, configs, accuracies, told) | {"seed": request.seed}

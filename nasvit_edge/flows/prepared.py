@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from nasvit_edge.choosing.space import USUAL_SPACE
 from nasvit_edge.choosing.table import answering, resting_on_changed, trusted
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.latency import LatencyTable
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.requests.search import Request
 from nasvit_edge.searching.accuracy import AccuracyPredictor, predictor_path
 from nasvit_edge.searching.baseline import same_macs
@@ -39,9 +40,7 @@ class Prepared:
     request: Request = field(default_factory=Request)
 
 
-def prepare(
-    request: Request, note: Callable[[str], None], on_profile: Callable[[int, int, str], None]
-) -> Prepared:
+def prepare(request: Request, listener: Listener) -> Prepared:
     """Load space, accuracy and tables; where the host has no table, say so and measure one.
 
     Raises:
@@ -59,11 +58,11 @@ def prepare(
         in_order=request.labels_in_order,
     )
     choice = asked.filled(space)
-    accuracy = accuracy_source(choice, space, note, on_profile)
-    tell_of_other_weights(accuracy, choice, space, note)
+    accuracy = accuracy_source(choice, space, listener)
+    tell_of_other_weights(accuracy, choice, space, listener)
     named = [replace(request.table, device=device) for device in devices(request)]
-    answers = [answering(one, space, note, on_profile) for one in named]
-    tables = [trusted(answer.table, note, by_file=request.table.table is not None) for answer in answers]
+    answers = [answering(one, space, listener, measures=True) for one in named]
+    tables = [trusted(answer.table, listener, by_file=request.table.table is not None) for answer in answers]
     problem = Problem(
         space=space,
         tables=tuple(tables),
@@ -114,24 +113,12 @@ def _filled(
     return {key: value for key, value in found.items() if value is not None}
 
 
-def go(
-    prepared: Prepared,
-    *,
-    resume_at: Path | None = None,
-    on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
-    note: Callable[[str], None] = lambda text: None,
-) -> ResultFile:
+def go(prepared: Prepared, *, resume_at: Path | None = None, listener: Listener = SILENT) -> ResultFile:
     """Search and return the result file."""
-    return content(prepared, run(prepared, resume_at=resume_at, on_progress=on_progress, note=note))
+    return content(prepared, run(prepared, resume_at=resume_at, listener=listener))
 
 
-def run(
-    prepared: Prepared,
-    *,
-    resume_at: Path | None = None,
-    on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
-    note: Callable[[str], None] = lambda text: None,
-) -> SearchResult:
+def run(prepared: Prepared, *, resume_at: Path | None = None, listener: Listener = SILENT) -> SearchResult:
     """Search; the state is kept at `resume_at` until it is done, and one that is there is continued."""
     request, problem = prepared.request, prepared.problem
     effort = MEASURED_EFFORT if problem.evaluator.predictor is None else Effort()
@@ -143,13 +130,15 @@ def run(
     keeper = Keeper(resume_at, identity(problem, prepared.setting, request.seed, effort))
     state = keeper.load()
     if state is not None:
-        note(f"continuing an interrupted search after generation {state.generation} of {effort.generations}")
+        listener.note(
+            f"continuing an interrupted search after generation {state.generation} of {effort.generations}"
+        )
 
     def show(state: SearchState) -> None:
         keeper.save(state)
         found = len(state.kept) > 0
         best = f"best {state.kept_values.accuracy.max():.2%}" if found else "nothing within the limits yet"
-        on_progress(state.generation, effort.generations, best)
+        listener.progress(state.generation, effort.generations, best)
 
     result = solve(
         problem, request.seed, method=request.method, effort=effort, state=state, on_generation=show

@@ -12,23 +12,24 @@ from nasvit_edge.device import Device, load_device
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.hints import command
 from nasvit_edge.latency import LatencyTable, load_table
+from nasvit_edge.listening import Listener
 from nasvit_edge.profile import sustained, validate
 from nasvit_edge.profile.run import Choice, Sample, measure_table, prepare
 from nasvit_edge.requests.profile import Request
 from nasvit_edge.space import load_space
 from nasvit_edge.transport.connect import connect
-from nasvit_edge.transport.job import OnProgress, Runner
-from nasvit_edge.transport.ways import Note, Ways
+from nasvit_edge.transport.job import Runner
+from nasvit_edge.transport.ways import Ways
 from nasvit_edge.units import seconds, share
 
 
-def bundle(request: Request, path: Path, on_progress: OnProgress) -> str:
+def bundle(request: Request, path: Path, listener: Listener) -> str:
     """Write what a device without a network is to measure; what to do with it, in a line."""
     from nasvit_edge.profile.offline import write_bundle
 
     ((device, choices),) = _single(request)
     made = write_bundle(
-        load_space(request.space), device, choices[0], path, out=request.out, on_progress=on_progress
+        load_space(request.space), device, choices[0], path, out=request.out, listener=listener
     )
     return (
         f"wrote {made.path}: {made.jobs} jobs with {made.models} models, about {max(1, round(made.minutes))} min on the device; "
@@ -36,11 +37,11 @@ def bundle(request: Request, path: Path, on_progress: OnProgress) -> str:
     )
 
 
-def finished(request: Request, path: Path, note: Note) -> LatencyTable:
+def finished(request: Request, path: Path, listener: Listener) -> LatencyTable:
     """The table from what a device measured without a network."""
     from nasvit_edge.profile.results import read_results
 
-    made = read_results(path, load_space(request.space), out=request.out, note=note)
+    made = read_results(path, load_space(request.space), out=request.out, listener=listener)
     return load_table(made, space=request.space)
 
 
@@ -115,7 +116,7 @@ def _ways(request: Request) -> Ways:
 
 
 def go(
-    request: Request, *, note: Note, progress: Callable[[str], OnProgress]
+    request: Request, started: Callable[[str], Listener]
 ) -> tuple[dict[str, list[LatencyTable]], dict[str, NasvitEdgeError]]:
     """Measure all tables of all devices, devices beside each other.
 
@@ -125,20 +126,19 @@ def go(
     wanted, ways, stop = targets(request), _ways(request), threading.Event()
     if len(wanted) == 1:
         ((name, (device, choices)),) = wanted.items()
-        return {name: _one(request, ways, device, choices, note, progress(name))}, {}
+        return {name: _one(request, ways, device, choices, started(name))}, {}
     ways = replace(ways, waiting=lambda: _end_if(stop))
+    listeners = {name: _of(name, started(name), stop) for name in wanted}
     made: dict[str, list[LatencyTable]] = {}
     failed: dict[str, NasvitEdgeError] = {}
     with concurrent.futures.ThreadPoolExecutor(len(wanted)) as pool:
         jobs = {
-            pool.submit(
-                _one, request, ways, device, choices, _named(name, note), _until(stop, progress(name))
-            ): name
+            pool.submit(_one, request, ways, device, choices, listeners[name]): name
             for name, (device, choices) in wanted.items()
         }
         try:
             for job in concurrent.futures.as_completed(jobs):
-                _take(job, jobs, made, failed, note)
+                _take(job, jobs, made, failed, listeners)
         except BaseException:
             stop.set()
             raise
@@ -150,54 +150,41 @@ def _take(
     jobs: Mapping[concurrent.futures.Future[list[LatencyTable]], str],
     made: dict[str, list[LatencyTable]],
     failed: dict[str, NasvitEdgeError],
-    note: Note,
+    listeners: Mapping[str, Listener],
 ) -> None:
     try:
         made[jobs[job]] = job.result()
     except NasvitEdgeError as error:
         failed[jobs[job]] = error
-        note(f"{jobs[job]}: {error}")
+        listeners[jobs[job]].note(str(error))
 
 
 def _one(
-    request: Request,
-    ways: Ways,
-    device: Device,
-    choices: Sequence[Choice],
-    note: Note,
-    on_progress: OnProgress,
+    request: Request, ways: Ways, device: Device, choices: Sequence[Choice], listener: Listener
 ) -> list[LatencyTable]:
     """All tables of one device, on one connection."""
     space, tables = load_space(request.space), []
-    with connect(device, ways, note) as runner:
+    with connect(device, ways, listener) as runner:
         for choice in choices:
-            path = measure_table(
-                space, device, runner, choice, out=request.out, on_progress=on_progress, note=note
-            )
-            note(f"wrote {path}")
+            path = measure_table(space, device, runner, choice, out=request.out, listener=listener)
+            listener.note(f"wrote {path}")
             table = load_table(path, space=request.space)
-            tables.append(_afterwards(request, table, runner, on_progress))
+            tables.append(_afterwards(request, table, runner, listener))
     return tables
 
 
-def _afterwards(
-    request: Request, table: LatencyTable, runner: Runner, on_progress: OnProgress
-) -> LatencyTable:
+def _afterwards(request: Request, table: LatencyTable, runner: Runner, listener: Listener) -> LatencyTable:
     """The table with what is measured once it is there."""
     seed = request.seed
     if request.sustained is not None:
         lasting_s = seconds(request.sustained)
-        sustained.store(table, sustained.sustain(table, runner, lasting_s, seed, on_progress))
+        sustained.store(table, sustained.sustain(table, runner, lasting_s, seed, listener))
         table = load_table(table.path, space=request.space)
     if request.validate is not None:
-        found = validate.validate(table, request.validate, seed + 1, on_progress, runner)
+        found = validate.validate(table, request.validate, seed + 1, listener, runner)
         validate.store(table, found)
         table = load_table(table.path, space=request.space)
     return table
-
-
-def _named(name: str, note: Note) -> Note:
-    return lambda text: note(f"{name}: {text}")
 
 
 def _end_if(stop: threading.Event) -> None:
@@ -205,11 +192,11 @@ def _end_if(stop: threading.Event) -> None:
         raise _Stopped
 
 
-def _until(stop: threading.Event, on_progress: OnProgress) -> OnProgress:
-    """Progress that ends a thread at its next step."""
+def _of(name: str, listener: Listener, stop: threading.Event) -> Listener:
+    """Notes begin with the device's name, and progress ends its thread at the next step."""
 
-    def show(done: int, total: int, detail: str) -> None:
+    def progress(done: int, total: int, detail: str) -> None:
         _end_if(stop)
-        on_progress(done, total, detail)
+        listener.progress(done, total, detail)
 
-    return show
+    return Listener(note=lambda text: listener.note(f"{name}: {text}"), progress=progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import statistics as stats
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec import structs
@@ -18,6 +18,7 @@ from nasvit_edge.export import verification, writing
 from nasvit_edge.export.formats import load_format
 from nasvit_edge.flows.prepared import go, prepare
 from nasvit_edge.latency import LatencyTable, load_table, table_name
+from nasvit_edge.listening import Listener
 from nasvit_edge.profile.run import profile
 from nasvit_edge.profile.trust import concerns, fingerprint
 from nasvit_edge.report.quickstart_text import Exported, Report, Timed, headline, markdown
@@ -35,11 +36,9 @@ from nasvit_edge.transport.local import fastest_cores, local_runner
 SPACE, SUPERNET, DEVICE, RUNTIME = "nano", "nano", "host", "onnxruntime"
 FORMATS = ("onnx", "tflite")
 _VISITS, _SECONDS = 5, 0.2  # of an artifact's measurement; artifacts take turns
-Note = Callable[[str], None]
-OnProgress = Callable[[int, int, str], None]
 
 
-def quickstart(request: Request, *, note: Note, on_progress: OnProgress) -> Report:
+def quickstart(request: Request, *, listener: Listener) -> Report:
     """Run everything into the folder that is asked for, and return the report.
 
     A table measured here earlier is used again, where machine and runtime are still the same.
@@ -48,11 +47,11 @@ def quickstart(request: Request, *, note: Note, on_progress: OnProgress) -> Repo
     _require_extras()
     files.writable_folder(out)
     space = load_space(SPACE)
-    table = _table(space, out / "latency_tables", note, on_progress)
+    table = _table(space, out / "latency_tables", listener)
     budget_ms, why = _budget(space, table, request.latency)
-    note(why)
-    result = _search(table, budget_ms, request.seed, out, note, on_progress)
-    artifacts = _export(out, note, on_progress)
+    listener.note(why)
+    result = _search(table, budget_ms, request.seed, out, listener)
+    artifacts = _export(out, listener)
     report = Report(
         budget_ms=budget_ms,
         budget_why=why,
@@ -60,7 +59,7 @@ def quickstart(request: Request, *, note: Note, on_progress: OnProgress) -> Repo
         table=str(table.path.name),
         best=result.best,
         evaluated=result.evaluated,
-        artifacts=_measured(artifacts, on_progress),
+        artifacts=_measured(artifacts, listener),
         seconds=round(time.monotonic() - started, 1),
     )
     report = structs.replace(report, headline=headline(report))
@@ -78,18 +77,18 @@ def _require_extras() -> None:
             )
 
 
-def _table(space: SearchSpace, folder: Path, note: Note, on_progress: OnProgress) -> LatencyTable:
+def _table(space: SearchSpace, folder: Path, listener: Listener) -> LatencyTable:
     """The table in `folder` where it is of this machine and runtime; measured otherwise."""
     path = folder / table_name(DEVICE, RUNTIME, 1, "fp32", space.name)
     if path.exists():
         table = load_table(path)
         found = concerns(table, [space.smallest(), space.largest()])
         if not found:
-            note(f"using the latency table measured on {table.file.date}")
+            listener.note(f"using the latency table measured on {table.file.date}")
             return table
-        note(f"measuring again, not using the latency table here: {found[0].text}")
-    note("measuring every op of the space on this machine (protocol quick)")
-    profile(space, DEVICE, runtime=RUNTIME, protocol="quick", out=folder, on_progress=on_progress)
+        listener.note(f"measuring again, not using the latency table here: {found[0].text}")
+    listener.note("measuring every op of the space on this machine (protocol quick)")
+    profile(space, DEVICE, runtime=RUNTIME, protocol="quick", out=folder, listener=listener)
     return load_table(path)
 
 
@@ -105,9 +104,7 @@ def _budget(space: SearchSpace, table: LatencyTable, latency: str | None) -> tup
     return middle, f"budget {units.show_ms(middle)}: {reach}, and this is the geometric middle"
 
 
-def _search(
-    table: LatencyTable, budget_ms: float, seed: int, out: Path, note: Note, on_progress: OnProgress
-) -> ResultFile:
+def _search(table: LatencyTable, budget_ms: float, seed: int, out: Path, listener: Listener) -> ResultFile:
     request = SearchRequest(
         space=SPACE,
         latency=[f"{budget_ms!r}ms"],
@@ -117,14 +114,14 @@ def _search(
         table=TableChoice(table=table.path, usual=DEVICE),
         seed=seed,
     )
-    prepared = prepare(request, note, on_progress)
-    note("searching; accuracy is measured on validation images after batch-norm calibration")
-    result = go(prepared, on_progress=on_progress)
+    prepared = prepare(request, listener)
+    listener.note("searching; accuracy is measured on validation images after batch-norm calibration")
+    result = go(prepared, listener=listener)
     records.write(out / "search.json", result)
     return result
 
 
-def _export(out: Path, note: Note, on_progress: OnProgress) -> list[Exported]:
+def _export(out: Path, listener: Listener) -> list[Exported]:
     """Calibrate, export in each format, verify and evaluate."""
     from nasvit_edge.model.checkpoint import load_supernet
     from nasvit_edge.model.evaluate import calibrated
@@ -137,14 +134,14 @@ def _export(out: Path, note: Note, on_progress: OnProgress) -> list[Exported]:
     made = []
     for index, name in enumerate(FORMATS):
         form = load_format(name)
-        note(f"exporting, verifying and evaluating {name}")
+        listener.note(f"exporting, verifying and evaluating {name}")
         path = out / f"{SPACE}{form.suffix}"
         writing.export(supernet, subnet, form, path, writing.Options(overwrite=True))
         check = verification.verify(path)
         if not check.passed:
             raise NasvitEdgeError(f"{path.name}: {'; '.join(check.failures())}")
         made.append(_described(path, form.runtime, check.error, saved.best.latency_ms))
-        on_progress(index + 1, len(FORMATS), name)
+        listener.progress(index + 1, len(FORMATS), name)
     return made
 
 
@@ -164,7 +161,7 @@ def _described(path: Path, runtime: str, error: float | None, predicted_ms: floa
     )
 
 
-def _measured(artifacts: Sequence[Exported], on_progress: OnProgress) -> tuple[Timed, ...]:
+def _measured(artifacts: Sequence[Exported], listener: Listener) -> tuple[Timed, ...]:
     """The artifacts, measured in turns and in fresh sessions."""
     samples: dict[str, list[float]] = {made.path: [] for made in artifacts}
     with local_runner(load_device(DEVICE).runner) as runner:
@@ -174,7 +171,7 @@ def _measured(artifacts: Sequence[Exported], on_progress: OnProgress) -> tuple[T
                 if isinstance(answer, Failure):
                     raise MeasurementError(f"{made.artifact} could not be measured: {answer.error}")
                 samples[made.path] += answer.samples_us
-            on_progress(visit + 1, _VISITS, "measuring artifacts")
+            listener.progress(visit + 1, _VISITS, "measuring artifacts")
     return tuple(_timed(made, sorted(samples[made.path])) for made in artifacts)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from nasvit_edge.latency import LatencyTable, load_table, nn_meter, table_name
 from nasvit_edge.latency.file import Validation
 from nasvit_edge.latency.selection import found_tables
 from nasvit_edge.latency.table import refuse_overwriting
+from nasvit_edge.listening import Listener
 from nasvit_edge.ops import lower
 from nasvit_edge.profile import validate as validation
 from nasvit_edge.profile.refit import refitted
@@ -27,10 +28,8 @@ from nasvit_edge.records import Record, content, write
 from nasvit_edge.requests.predict import Request
 from nasvit_edge.requests.tables import Import, Validate
 from nasvit_edge.space import load_space
-from nasvit_edge.transport.job import OnProgress
 
 IMPORTERS = ("nn-meter",)
-Note = Callable[[str], None]
 
 
 class Listed(Record, frozen=True, kw_only=True):
@@ -117,11 +116,11 @@ def searching(path: Path, space: str) -> str:
     return command("search", device=table.file.device, space=space, latency=latency, interpolate=True)
 
 
-def validate(request: Validate, on_progress: OnProgress) -> Validation:
+def validate(request: Validate, listener: Listener) -> Validation:
     """Measure whole subnets, compare them with a table's predictions, and store that in the table."""
     table = found(request.table, request.space)
     device = None if request.device is None else load_device(request.device)
-    made = validation.validate(table, request.subnets, request.seed, on_progress=on_progress, device=device)
+    made = validation.validate(table, request.subnets, request.seed, listener=listener, device=device)
     validation.store(table, made)
     return made
 
@@ -143,11 +142,11 @@ def _change(before: LatencyTable, after: LatencyTable) -> dict[str, Any]:
     }
 
 
-def predict(request: Request, note: Note) -> dict[str, Any]:
+def predict(request: Request, listener: Listener) -> dict[str, Any]:
     """The latency of a subnet with its interval, and where the numbers come from."""
     space, config, filled = read_subnet(request.subnet, request.space)
-    answer = answering(replace(request.table, device=request.device), space, note)
-    table = trusted(answer.table, note, [config], by_file=request.table.table is not None)
+    answer = answering(replace(request.table, device=request.device), space, listener)
+    table = trusted(answer.table, listener, [config], by_file=request.table.table is not None)
     made = table.predict(config)
     return {
         "ms": made.ms,

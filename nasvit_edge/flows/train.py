@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from nasvit_edge import data_sets, files
 from nasvit_edge.errors import SpaceError
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.requests.train import Request
 from nasvit_edge.space import load_space
 from nasvit_edge.train.recipe import changes_of, chosen
@@ -15,21 +15,13 @@ from nasvit_edge.train.recipe import changes_of, chosen
 if TYPE_CHECKING:
     from nasvit_edge.train.run import Request as Run
 
-_Show = Callable[[int, int, str], None]
-_Note = Callable[[str], None]
 
-
-def train(
-    request: Request,
-    *,
-    on_progress: _Show = lambda done, total, detail: None,
-    note: _Note = lambda text: None,
-) -> dict[str, Any]:
+def train(request: Request, *, listener: Listener = SILENT) -> dict[str, Any]:
     """Train as `train.run.run` does."""
     asked = run_of(request)
     from nasvit_edge.train.run import run
 
-    return run(asked, on_progress=on_progress, note=note)
+    return run(asked, listener=listener)
 
 
 def run_of(request: Request) -> Run:
@@ -73,11 +65,7 @@ def run_of(request: Request) -> Run:
     )
 
 
-def dry_run(
-    request: Run,
-    on_progress: _Show = lambda done, total, detail: None,
-    note: _Note = lambda text: None,
-) -> dict[str, Any]:
+def dry_run(request: Run, listener: Listener = SILENT) -> dict[str, Any]:
     """The estimate of what `nasvit-edge train` is asked for; `shown` has it as text, for people, and `masks` what is in them."""
     import torch
 
@@ -86,14 +74,14 @@ def dry_run(
     from nasvit_edge.train.run import masks_checked, space_for
 
     settings = request.settings
-    space = space_for(load_space(request.space), request.data, note)
-    images, validation = data_sets.training_splits(request.data, space, note=note)
-    masks = list(masks_checked(images, validation, space, on_progress))
+    space = space_for(load_space(request.space), request.data, listener)
+    images, validation = data_sets.training_splits(request.data, space, listener=listener)
+    masks = list(masks_checked(images, validation, space, listener))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     how = {"threads": settings.threads, "bf16": settings.bf16, "device": device}
     line = shrinking.told(images, space, request.recipe, how)
     if line:
-        note(line)
+        listener.note(line)
     found = estimate(
         space,
         request.recipe,

@@ -13,10 +13,11 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from nasvit_edge.errors import ExportError
+from nasvit_edge.listening import Listener
 from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.units import show_seconds
 
@@ -28,32 +29,28 @@ _SILENT_S = 600.0  # no model takes so long
 _END_S = 5.0
 
 
-def convert_all(
-    items: Sequence[Item], models: Models, on_progress: Callable[[int, int, str], None]
-) -> dict[str, tuple[str, str]]:
+def convert_all(items: Sequence[Item], models: Models, listener: Listener) -> dict[str, tuple[str, str]]:
     """Item id -> (model file, hash of its graph). Slow conversions run in parallel and are kept.
 
     One caller at a time: converters are not made for threads, and use all cores anyway.
     """
     with _ONE:
-        return _converted(items, models, on_progress)
+        return _converted(items, models, listener)
 
 
-def _converted(
-    items: Sequence[Item], models: Models, on_progress: Callable[[int, int, str], None]
-) -> dict[str, tuple[str, str]]:
+def _converted(items: Sequence[Item], models: Models, listener: Listener) -> dict[str, tuple[str, str]]:
     slow = [item for item in items if models.takes_a_second(item)]
     if len(slow) > _FEW:
         for _ in range(_ATTEMPTS):  # a converter that crashes is started again
             missing = [item for item in _parts(slow, models) if not models.is_kept(item)]
             if len(missing) <= _FEW:
                 break
-            _in_parallel(missing, models, on_progress)
+            _in_parallel(missing, models, listener)
     made = {}
     for index, item in enumerate(items):
         path, graph = models.path(item)
         made[item.id] = (str(path), graph)
-        on_progress(index + 1, len(items), "converting")
+        listener.progress(index + 1, len(items), "converting")
     return made
 
 
@@ -61,7 +58,7 @@ def _parts(items: Sequence[Item], models: Models) -> list[Item]:
     return list(dict.fromkeys(part for item in items for part in models.parts(item)))
 
 
-def _in_parallel(items: Sequence[Item], models: Models, on_progress: Callable[[int, int, str], None]) -> None:
+def _in_parallel(items: Sequence[Item], models: Models, listener: Listener) -> None:
     batches: queue.SimpleQueue[Sequence[Item]] = queue.SimpleQueue()
     for start in range(0, len(items), _BATCH):
         batches.put(items[start : start + _BATCH])
@@ -79,7 +76,7 @@ def _in_parallel(items: Sequence[Item], models: Models, on_progress: Callable[[i
                 ) from None
             alive -= count is None
             finished += count or 0
-            on_progress(finished, len(items), "converting")
+            listener.progress(finished, len(items), "converting")
     finally:
         for worker in workers:
             worker.close()

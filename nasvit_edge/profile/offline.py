@@ -15,7 +15,7 @@ import os
 import random
 import uuid
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +25,7 @@ from nasvit_edge import files
 from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError, NasvitEdgeError
 from nasvit_edge.latency import table_name
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.ops import Op, all_ops
 from nasvit_edge.profile import sampling
 from nasvit_edge.profile.canary import canaries
@@ -39,7 +40,6 @@ from nasvit_edge.transport.publish import published
 
 SCHEMA = 1
 _AROUND_S = 0.4  # what compiling, loading and warming up take beside the samples
-OnProgress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ def write_bundle(
     path: Path,
     *,
     out: Path | None = None,
-    on_progress: OnProgress = lambda done, total, detail: None,
+    listener: Listener = SILENT,
 ) -> Bundle:
     """Write the zip `path` for `device`, and what it asks beside the table to come, in the folder `out`.
 
@@ -102,7 +102,7 @@ def write_bundle(
     asked = list(session_order(items_of(space, protocol, choice), canaries(space), protocol, choice.seed))
     with TemporaryDirectory(prefix="nasvit-edge-") as temporary:
         models = Models(space, runtime, Path(temporary), choice.seed, precision)
-        made = convert_all(list(dict.fromkeys(a.item for a in asked)), models, on_progress)
+        made = convert_all(list(dict.fromkeys(a.item for a in asked)), models, listener)
         jobs, contents = _jobs(asked, made, plan)
         key = str(uuid.uuid5(uuid.NAMESPACE_OID, json.dumps([plan, jobs], sort_keys=True)))
         jobs = [job | {"nonce": nonce(key, index)} for index, job in enumerate(jobs)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from nasvit_edge.errors import DeviceError, MeasurementError, NasvitEdgeError
 from nasvit_edge.latency import table_name
 from nasvit_edge.latency.file import Canaries, Sampling
 from nasvit_edge.latency.table import refuse_overwriting
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.ops import all_ops
 from nasvit_edge.profile import canary, sampling
 from nasvit_edge.profile.journal import Entry, Journal, locked
@@ -27,8 +28,6 @@ from nasvit_edge.profile.summary import summaries
 from nasvit_edge.records import Amount, Fact, Record, Share, write
 from nasvit_edge.space import SearchSpace, known_space
 from nasvit_edge.transport.answers import Answer, Description, Failure, about_of, checked, measured
-
-Note = Callable[[str], None]
 
 
 @dataclass(slots=True)
@@ -59,11 +58,7 @@ class _Waiting:
 
 
 def read_results(
-    path: Path,
-    space: SearchSpace | None = None,
-    *,
-    out: Path | None = None,
-    note: Note = lambda text: None,
+    path: Path, space: SearchSpace | None = None, *, out: Path | None = None, listener: Listener = SILENT
 ) -> Path:
     """Add a result file to what is waited for in the folder `out`; returns the table once nothing is missing.
 
@@ -84,15 +79,15 @@ def read_results(
         journal = Journal(waiting.path.with_suffix(".jsonl"), {"uuid": waiting.state["uuid"]})
         failures, strange = _add(given["answers"], waiting, journal, plan.runtime_version)
         if strange:
-            note(f"{strange} answers of {path.name!r} are none to what the bundle asked; left out")
+            listener.note(f"{strange} answers of {path.name!r} are none to what the bundle asked; left out")
         if journal.entries and waiting.state["about"] is None:
             waiting.state["about"] = about.about
             files.write_json(waiting.path, sealed(waiting.state))
         _nothing_missing(waiting, journal, failures)
-        sampled = _sampled(waiting, journal, note)
+        sampled = _sampled(waiting, journal, listener)
         told = {key: waiting.state[key] for key in ("target", "transport")}
         made = table_content(waiting.space, plan, journal, sampled)
-        _warn(made.canaries, note)
+        _warn(made.canaries, listener)
         refuse_overwriting(waiting.table, waiting.space)
         write(waiting.table, replace(made, **told, conditions=about.conditions))
         waiting.path.unlink(missing_ok=True)
@@ -241,7 +236,7 @@ def _named(missing: dict[str, None], failures: dict[str, str]) -> Iterator[str]:
         yield f"{name}: {' '.join(failures[name].split())[:160]}" if name in failures else name
 
 
-def _sampled(waiting: _Waiting, journal: Journal, note: Note) -> Sampling | None:
+def _sampled(waiting: _Waiting, journal: Journal, listener: Listener) -> Sampling | None:
     """What the table says of the sample that the bundle was."""
     sample = waiting.state["sample"]
     if sample is None:
@@ -250,7 +245,7 @@ def _sampled(waiting: _Waiting, journal: Journal, note: Note) -> Sampling | None
     medians = {op.key(): found[op.key()].median_ms for op in ops if op.key() in found}
     report = sampling.cross_validation(ops, medians)
     if report["error"] > sample["error"]:
-        note(
+        listener.note(
             f"cross-validated error of the ops that were not measured: {report['error']:.1%}, more than {sample['error']:.1%}; "
             "for a better table write a bundle with a larger sample"
         )
@@ -259,10 +254,10 @@ def _sampled(waiting: _Waiting, journal: Journal, note: Note) -> Sampling | None
     )
 
 
-def _warn(canaries: Canaries | None, note: Note) -> None:
+def _warn(canaries: Canaries | None, listener: Listener) -> None:
     """A device cannot be asked again what it measured while its speed changed."""
     if canaries is not None and canaries.set_aside:
-        note(
+        listener.note(
             f"{canaries.set_aside} of {canaries.measured} measurements were made while the device changed its speed "
             f"(by up to {canaries.largest:.0%}) and are set aside where there are others; run the bundle on a cool, quiet device"
         )

@@ -7,7 +7,7 @@ import importlib.metadata
 import importlib.util
 import math
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from nasvit_edge.export.formats import format_for
 from nasvit_edge.latency import PRECISIONS, SCHEMA, check_choice, table_name
 from nasvit_edge.latency.file import OpEntry, Sampling, SubnetEntry, TableFile
 from nasvit_edge.latency.table import parsed, refuse_overwriting
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.ops import all_ops, ops_digest
 from nasvit_edge.profile import arithmetic, sampling
 from nasvit_edge.profile.canary import canaries
@@ -30,7 +31,7 @@ from nasvit_edge.profile.models import EMPTY, Item, Models, op_items, subnet_ite
 from nasvit_edge.profile.plan import ProfilePlan
 from nasvit_edge.profile.protocol import load_protocol
 from nasvit_edge.profile.renewal import Renewal, renewal
-from nasvit_edge.profile.session import OnProgress, Session
+from nasvit_edge.profile.session import Session
 from nasvit_edge.profile.summary import canary_report, composed, summaries
 from nasvit_edge.records import write
 from nasvit_edge.space import SearchSpace
@@ -41,7 +42,6 @@ from nasvit_edge.transport.local import BUSY, missing_runtime
 from nasvit_edge.transport.ways import Ways
 
 _MORE = 0.1  # of the ops, added to a sample that is not good enough
-Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +71,7 @@ def profile(
     device: str = "host",
     *,
     out: Path | None = None,
-    on_progress: OnProgress = lambda done, total, detail: None,
-    note: Note = lambda text: None,
+    listener: Listener = SILENT,
     ways: Ways | None = None,
     **choice: Any,
 ) -> Path:
@@ -88,8 +87,8 @@ def profile(
     """
     target, wanted = load_device(device), Choice(**choice)
     prepare(target, wanted)
-    with connect(target, ways or Ways(), note) as runner:
-        return measure_table(space, target, runner, wanted, out=out, on_progress=on_progress, note=note)
+    with connect(target, ways or Ways(), listener) as runner:
+        return measure_table(space, target, runner, wanted, out=out, listener=listener)
 
 
 def prepare(device: Device, choice: Choice) -> tuple[str, int, str]:
@@ -122,8 +121,7 @@ def measure_table(
     choice: Choice,
     *,
     out: Path | None = None,
-    on_progress: OnProgress = lambda done, total, detail: None,
-    note: Note = lambda text: None,
+    listener: Listener = SILENT,
 ) -> Path:
     """`profile` on a runner that is there already."""
     runtime, threads, precision = prepare(device, choice)
@@ -134,18 +132,18 @@ def measure_table(
         tempfile.TemporaryDirectory(prefix="nasvit-edge-") as temporary,
     ):
         refuse_overwriting(path, space)
-        about = _about(runner, note)
+        about = _about(runner, listener)
         if transport_of(device).tells_runtimes and runtime not in about.runtimes:
             raise missing_runtime(device, runtime)
         plan = _plan(space, device, choice, runner, about)
         renewing = None if choice.again or choice.sample else renewal(path, space, plan)
         if renewing is not None:
-            note(renewing.told(plan))
+            listener.note(renewing.told(plan))
         journal = Journal(folder / f".{path.stem}.partial.jsonl", {"plan": asdict(plan)})
         models = Models(space, runtime, Path(temporary), choice.seed, precision)
-        session = _session(space, plan, models, journal, runner, on_progress)
+        session = _session(space, plan, models, journal, runner, listener)
         try:
-            content = _content(space, plan, session, choice.sample, renewing, note)
+            content = _content(space, plan, session, choice.sample, renewing, listener)
         except DeviceError as error:
             raise DeviceError(
                 f"{error}; {len(journal.entries)} finished measurements are kept, the same command continues"
@@ -182,23 +180,25 @@ def _content(
     session: Session,
     sample: Sample | None,
     renewing: Renewal | None,
-    note: Note,
+    listener: Listener,
 ) -> TableFile:
     """Measure, and what the file says then: all of it, a sample, or what of an older file has to be measured again."""
     if renewing is None:
-        return table_content(space, plan, session.journal, _measure(space, plan, session, sample, note))
+        return table_content(space, plan, session.journal, _measure(space, plan, session, sample, listener))
     session.measure(renewing.items())
     _check(session)
     entries = session.journal.entries
     return renewing.content(plan, summaries(entries, plan.protocol), canary_report(entries, plan.protocol))
 
 
-def _about(runner: Runner, note: Note) -> Description:
+def _about(runner: Runner, listener: Listener) -> Description:
     """What the runner says of its device; warns where the device is busy."""
     answer = runner.about()
     busy = answer.busy_cores
     if busy is not None and busy > BUSY:
-        note(f"other work keeps {busy:.1f} cores of the device busy: expect slow and scattered latencies")
+        listener.note(
+            f"other work keeps {busy:.1f} cores of the device busy: expect slow and scattered latencies"
+        )
     return answer
 
 
@@ -208,7 +208,7 @@ def _session(
     models: Models,
     journal: Journal,
     runner: Runner,
-    on_progress: OnProgress,
+    listener: Listener,
 ) -> Session:
     return Session(
         protocol=plan.protocol,
@@ -220,12 +220,12 @@ def _session(
         journal=journal,
         runner=runner,
         canaries=canaries(space),
-        on_progress=on_progress,
+        listener=listener,
     )
 
 
 def _measure(
-    space: SearchSpace, plan: ProfilePlan, session: Session, sample: Sample | None, note: Note
+    space: SearchSpace, plan: ProfilePlan, session: Session, sample: Sample | None, listener: Listener
 ) -> Sampling | None:
     """Measure everything, or as much as a sample needs; returns what the table says of the sample."""
     whole = [Item(EMPTY), *subnet_items(space, plan.protocol.subnets, plan.seed)]
@@ -241,7 +241,7 @@ def _measure(
         _check(session)
         found = summaries(session.journal.entries, plan.protocol)
         report = sampling.cross_validation(ops, _medians(ops, found))
-        note(
+        listener.note(
             f"{len(chosen)} of {len(ops)} ops measured; cross-validated error of the others {report['error']:.1%}"
         )
         if report["error"] <= sample.error or len(chosen) == len(ops):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nasvit_edge.listening import Listener
 from nasvit_edge.profile import canary
 from nasvit_edge.profile.conversion import convert_all
 from nasvit_edge.profile.journal import Entry, Journal
@@ -15,8 +16,6 @@ from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.profile.protocol import Protocol
 from nasvit_edge.transport.answers import Answer, Failure, Measurement
 from nasvit_edge.transport.job import Runner
-
-OnProgress = Callable[[int, int, str], None]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,7 +35,7 @@ class Session:
     journal: Journal
     runner: Runner
     canaries: Sequence[Item]
-    on_progress: OnProgress
+    listener: Listener
     failures: dict[str, str] = field(default_factory=dict)
     prepared: dict[str, tuple[str, str]] = field(default_factory=dict)
     reading: int = -1
@@ -78,8 +77,8 @@ class Session:
     def _prepare(self, items: Sequence[Item]) -> None:
         """Convert first, all of it: the converter would disturb what is measured."""
         new = [item for item in items if item.id not in self.prepared]
-        made = convert_all(new, self.models, self.on_progress)
-        self.runner.bring([Path(path) for path, _ in made.values()], self.on_progress)
+        made = convert_all(new, self.models, self.listener)
+        self.runner.bring([Path(path) for path, _ in made.values()], self.listener)
         self.prepared |= made
 
     def _visit(self, items: list[Item], visit: int, done: int, total: int, what: str) -> int:
@@ -94,7 +93,7 @@ class Session:
             self.failures.pop(item.id, None)
             self._keep(answer, visit)
             done += 1
-            self.on_progress(done, total, what)
+            self.listener.progress(done, total, what)
         if items:
             self._read_canaries()
         return done

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from nasvit_edge.device import Device, known_device, shipped_runner
 from nasvit_edge.errors import DeviceError, MeasurementError
 from nasvit_edge.latency import LatencyTable
 from nasvit_edge.latency.file import TableFile
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.profile.conversion import convert_all
 from nasvit_edge.profile.models import Item, Models, subnet_id
 from nasvit_edge.profile.protocol import PROTOCOLS
@@ -40,11 +41,10 @@ def measure_subnets(
     table: LatencyTable,
     subnets: Sequence[SubnetConfig],
     seed: int,
-    on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
+    listener: Listener = SILENT,
     passes: int = PASSES,
     what: str = "validating",
     runner: Runner | None = None,
-    note: Callable[[str], None] = lambda text: None,
     device: Device | None = None,
 ) -> dict[SubnetConfig, list[Visit]]:
     """Each subnet in `passes` fresh processes, one pass over all after the other; runtime and the like as the table's.
@@ -56,16 +56,16 @@ def measure_subnets(
         MeasurementError: a subnet could not be measured.
     """
     if runner is None:
-        with connect(device_of(table, device), Ways(), note) as found:
-            return measure_subnets(table, subnets, seed, on_progress, passes, what, found)
+        with connect(device_of(table, device), Ways(), listener) as found:
+            return measure_subnets(table, subnets, seed, listener, passes, what, found)
     _same_device(table, runner)
     file, rng = table.file, random.Random(seed)
     items = [Item(subnet_id(config), config=config) for config in dict.fromkeys(subnets)]
     taken: dict[SubnetConfig, list[Visit]] = {config: [] for config in subnets}
     with tempfile.TemporaryDirectory(prefix="nasvit-edge-") as temporary:
         models = Models(table.space, file.runtime, Path(temporary), 0, file.precision)
-        prepared = convert_all(items, models, on_progress)
-        runner.bring([Path(path) for path, _ in prepared.values()], on_progress)
+        prepared = convert_all(items, models, listener)
+        runner.bring([Path(path) for path, _ in prepared.values()], listener)
         cores = runner.cores(file.threads)
         for turn in range(passes):
             for item in rng.sample(items, len(items)):
@@ -76,7 +76,7 @@ def measure_subnets(
                 assert item.config is not None
                 taken[item.config].append(_visit(answer.samples_us))
                 done = sum(map(len, taken.values()))
-                on_progress(done, passes * len(items), f"{what}, pass {turn + 1}")
+                listener.progress(done, passes * len(items), f"{what}, pass {turn + 1}")
     return taken
 
 

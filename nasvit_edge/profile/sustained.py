@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from nasvit_edge.errors import MeasurementError, NasvitEdgeError, TableError
 from nasvit_edge.latency import LatencyTable
 from nasvit_edge.latency.file import Sustained, TableFile
+from nasvit_edge.listening import Listener
 from nasvit_edge.profile.conversion import convert_all
 from nasvit_edge.profile.models import Item, Models, subnet_id
 from nasvit_edge.profile.protocol import load_protocol
@@ -20,16 +21,14 @@ from nasvit_edge.profile.summary import both, digits
 from nasvit_edge.records import write
 from nasvit_edge.space import SubnetConfig
 from nasvit_edge.transport.answers import Failure
-from nasvit_edge.transport.job import MODEL_SECONDS, Job, OnProgress, Runner
+from nasvit_edge.transport.job import MODEL_SECONDS, Job, Runner
 
 SHORTEST_S = 2.0
 _FIRST_S = 60.0
 _KEPT = 600  # windows in a table
 
 
-def sustain(
-    table: LatencyTable, runner: Runner, seconds: float, seed: int, on_progress: OnProgress
-) -> Sustained:
+def sustain(table: LatencyTable, runner: Runner, seconds: float, seed: int, listener: Listener) -> Sustained:
     """Run the table's middle subnet for `seconds` without a pause.
 
     Raises:
@@ -43,11 +42,11 @@ def sustain(
     item = Item(subnet_id(config), config=config)
     with tempfile.TemporaryDirectory(prefix="nasvit-edge-") as temporary:
         models = Models(table.space, file.runtime, Path(temporary), 0, file.precision)
-        (path, _), *_ = convert_all([item], models, on_progress).values()
-        runner.bring([Path(path)], on_progress)
-        on_progress(0, 1, f"sustained: one subnet for {seconds:g} s")
+        (path, _), *_ = convert_all([item], models, listener).values()
+        runner.bring([Path(path)], listener)
+        listener.progress(0, 1, f"sustained: one subnet for {seconds:g} s")
         answer = runner.measure(_job(item, path, file, runner, seconds, seed), MODEL_SECONDS)
-        on_progress(1, 1, "sustained")
+        listener.progress(1, 1, "sustained")
     if isinstance(answer, Failure):
         raise MeasurementError(
             f"the sustained run failed: {answer.error}; run it again: {table.profiling(sustained=f'{seconds:g}s')}"

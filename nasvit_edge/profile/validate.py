@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from nasvit_edge.device import Device
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.latency import LatencyTable, Prediction
 from nasvit_edge.latency.file import Validated, Validation
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.profile.models import mixed
 from nasvit_edge.profile.subnets import measure_subnets
 from nasvit_edge.profile.summary import digits
@@ -51,7 +52,7 @@ def validate(
     table: LatencyTable,
     count: int = 40,
     seed: int = 1,
-    on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
+    listener: Listener = SILENT,
     runner: Runner | None = None,
     device: Device | None = None,
 ) -> Validation:
@@ -64,7 +65,7 @@ def validate(
     if count < FEWEST:
         raise NasvitEdgeError(f"{count} subnets validate nothing; give at least {FEWEST}")
     subnets = validation_subnets(table, count, seed)
-    taken = measure_subnets(table, subnets, seed, on_progress, runner=runner, device=device)
+    taken = measure_subnets(table, subnets, seed, listener, runner=runner, device=device)
     measured = [[one.median_ms for one in taken[config]] for config in subnets]
     predicted = [table.predict(config) for config in subnets]
     rows = [row(*found) for found in zip(subnets, predicted, measured, strict=True)]

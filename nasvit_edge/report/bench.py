@@ -112,7 +112,7 @@ def rule(report: Report) -> str:
     alpha, least = report.rule.alpha, report.rule.min_effect
     level = f"Intervals are of level {100 - 200 * alpha:.4g} %, over rounds; each round is a fresh process."
     if not report.compares:
-        return f"{level} Nothing was measured beside a baseline, so there are no verdicts: give nasvit-edge benchmark --baseline."
+        return f"{level} Nothing was measured beside a baseline, so there are no verdicts: give the benchmark a --baseline."
     return (
         f"A change counts from {100 * least:.3g} % on, of an accuracy from {100 * MIN_POINTS:g} points. {level} Of all that is called a regression, "
         f"at most {100 * alpha:.3g} % are false alarms on average. Filled verdicts gate, the others are only told. {_MEANING}"

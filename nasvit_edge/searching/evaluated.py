@@ -7,7 +7,7 @@ import importlib.metadata
 import io
 import json
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from msgspec import field
 from nasvit_edge.data_sets.confusion import Confusion
 from nasvit_edge.data_sets.scenes import SceneSet
 from nasvit_edge.data_sets.trained_on import Overlap
+from nasvit_edge.listening import Listener
 from nasvit_edge.records import Record
 from nasvit_edge.space import SubnetConfig
 
@@ -134,9 +135,7 @@ def to_csv(report: Evaluation) -> str:
     return text.getvalue()
 
 
-def confusions(
-    source: ImageAccuracy, configs: Sequence[SubnetConfig], on_progress: Callable[[int, int, str], None]
-) -> list[Confusion]:
+def confusions(source: ImageAccuracy, configs: Sequence[SubnetConfig], listener: Listener) -> list[Confusion]:
     """What each subnet, calibrated by itself, calls the pixels of the validation scenes."""
     from nasvit_edge.model.evaluate import calibrated, confusion
     from nasvit_edge.model.subnet import fold, materialise
@@ -146,7 +145,7 @@ def confusions(
     for config in configs:
         subnet = fold(calibrated(materialise(source.supernet, config), source.calibration))
         found.append(confusion(subnet, source.validation))
-        on_progress(len(found), len(configs), f"best mean IoU {max(c.mean_iou for c in found):.2%}")
+        listener.progress(len(found), len(configs), f"best mean IoU {max(c.mean_iou for c in found):.2%}")
     return found
 
 

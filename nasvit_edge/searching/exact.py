@@ -9,13 +9,14 @@ weight (`latency/context.py`), and accuracy with the sum of gains, so a beaten w
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.searching.evaluation import Evaluator, Floats, Place, behind
 from nasvit_edge.searching.limits import Limit, Quantity
 from nasvit_edge.searching.pareto import TooMuchWorkError, Work, front
@@ -59,7 +60,7 @@ class _Ways:
 def exact_front(
     evaluator: Evaluator,
     limits: Sequence[Limit] = (),
-    on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
+    listener: Listener = SILENT,
     most_work: float = MOST_WORK,
 ) -> Rows:
     """The rows of all subnets on the front of latency (first table) and accuracy within the limits; none where none is.
@@ -75,7 +76,7 @@ def exact_front(
         *(column for limit in limits for column in _limited(evaluator, limit)),
     ]
     try:
-        return _solved(evaluator, _merged(columns), Work(most_work), on_progress)
+        return _solved(evaluator, _merged(columns), Work(most_work), listener)
     except TooMuchWorkError:
         raise ExactError(
             "the exact method would have to compare too many combinations; use fewer limits, or --method evolutionary"
@@ -156,17 +157,14 @@ def _merged(columns: Iterable[_Column]) -> list[_Column]:
 
 
 def _solved(
-    evaluator: Evaluator,
-    columns: Sequence[_Column],
-    work: Work,
-    on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
+    evaluator: Evaluator, columns: Sequence[_Column], work: Work, listener: Listener = SILENT
 ) -> Rows:
     costs = [_costs(evaluator, place, columns) for place in evaluator.places]
     resolutions, found = evaluator.genes.allowed[0], []
     for done, resolution in enumerate(resolutions.tolist()):
         run = _AtResolution(evaluator, columns, [c[resolution] for c in costs], work)
         found.append(run.solved(resolution))
-        on_progress(done + 1, len(resolutions), "exact front")
+        listener.progress(done + 1, len(resolutions), "exact front")
     return np.concatenate(found)
 
 

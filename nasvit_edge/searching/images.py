@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from nasvit_edge import cache, data_sets
 from nasvit_edge.data_sets import Labelled
-from nasvit_edge.data_sets.slices import Note, silent
 from nasvit_edge.data_sets.splits import CALIBRATION_MOST
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.preparation import PUBLISHED
 from nasvit_edge.processes import Pool
 from nasvit_edge.searching.accuracy import quality_of
@@ -54,17 +54,19 @@ class Source:
     chain: str = PUBLISHED
     in_order: bool = False
 
-    def loaded(self, *, workers: int | None = None, note: Note = silent) -> ImageAccuracy:
+    def loaded(self, *, workers: int | None = None, listener: Listener = SILENT) -> ImageAccuracy:
         """With weights and images in memory; `note` is told what the images are."""
         from nasvit_edge.model.checkpoint import load_supernet
         from nasvit_edge.train.calibration import calibration_for
 
-        weights, note = load_supernet(self.supernet, self.space), data_sets.once(note)
+        weights, listener = load_supernet(self.supernet, self.space), listener.once()
         split, told = data_sets.split_to_judge(self.data, self.space, weights.trained_on, self.split)
         if told:
-            note(told)
-        images = data_sets.load_images(self.data, split, self.space, in_order=self.in_order, note=note)
-        calibration = calibration_for(weights, self.data, self.calibration_images, note=note)
+            listener.note(told)
+        images = data_sets.load_images(
+            self.data, split, self.space, in_order=self.in_order, listener=listener
+        )
+        calibration = calibration_for(weights, self.data, self.calibration_images, listener=listener)
         return ImageAccuracy(weights, calibration, images, source=self, workers=workers)
 
 
@@ -97,10 +99,10 @@ class ImageAccuracy:
         *,
         workers: int | None = None,
         in_order: bool = False,
-        note: Note = silent,
+        listener: Listener = SILENT,
     ) -> ImageAccuracy:
         """From weights and images by name or path."""
-        return Source(supernet, space, data, in_order=in_order).loaded(workers=workers, note=note)
+        return Source(supernet, space, data, in_order=in_order).loaded(workers=workers, listener=listener)
 
     def keeping(self, store: Path) -> ImageAccuracy:
         """Itself, which adds what it measures to a file; values that are there already are not measured again."""

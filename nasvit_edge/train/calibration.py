@@ -22,9 +22,9 @@ from nasvit_edge import data_sets
 from nasvit_edge.data_sets import Labelled
 from nasvit_edge.data_sets.folders import MEMORY_BYTES
 from nasvit_edge.data_sets.scenes import SceneSet
-from nasvit_edge.data_sets.slices import Note, silent
 from nasvit_edge.data_sets.splits import CALIBRATION_MOST
 from nasvit_edge.errors import RecipeError
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.space import SearchSpace, space_toml
 from nasvit_edge.train.initial import SETTLED
@@ -125,7 +125,7 @@ class Calibration:
 
 
 def calibration_for(
-    supernet: Supernet, data: str, most: int = CALIBRATION_MOST, *, note: Note = silent
+    supernet: Supernet, data: str, most: int = CALIBRATION_MOST, *, listener: Listener = SILENT
 ) -> Calibration:
     """The calibration of a supernet's subnets on the images of `data`, at most `most` of them.
 
@@ -136,7 +136,7 @@ def calibration_for(
     """
     space, recipe = supernet.space, recipe_of(supernet.source, supernet.space)
     whole = recipe.augment.crop == "resized" and _trained_on_files(supernet.source, space)
-    images = data_sets.calibration_images(data, space, most, whole=whole, note=note)
+    images = data_sets.calibration_images(data, space, most, whole=whole, listener=listener)
     return Calibration(images, recipe, space)
 
 

@@ -6,7 +6,7 @@ checks and exports supernets does the same with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor
 from nasvit_edge import data_sets
 from nasvit_edge.data_sets import Labelled, chosen, labels
 from nasvit_edge.errors import TrainingError
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.model.checkpoint import load_supernet, save_supernet
 from nasvit_edge.model.evaluate import Batches, subnet_accuracy
 from nasvit_edge.model.narrow import narrowed
@@ -183,20 +184,14 @@ def rounded_accuracy(supernet: QuantisedSupernet, images: Labelled) -> float:
     return found / len(images)
 
 
-def tune(
-    request: run.Request,
-    tuning: Tuning,
-    *,
-    on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
-    note: Callable[[str], None] = lambda text: None,
-) -> dict[str, Any]:
+def tune(request: run.Request, tuning: Tuning, *, listener: Listener = SILENT) -> dict[str, Any]:
     """Train as `train.run.run` does; its report (on the first process), with `before` and `after`.
 
     Args:
         request: its weights are of a space with one subnet (`taken`).
     """
     prepared = replace(request, prepare=tuning.prepare)
-    report = run.run(prepared, on_progress=on_progress, note=note)
+    report = run.run(prepared, listener=listener)
     if not report:  # another process than the first
         return {}
     return report | {"before": tuning.before, "after": tuning.after(report, load_space(request.space))}

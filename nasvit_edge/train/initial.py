@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 
 from nasvit_edge.files import file_and_key
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.model.checkpoint import load_supernet, loaded, resolve_weights, source_of, trained_on_of
 from nasvit_edge.model.evaluate import Batches, calibrated
 from nasvit_edge.model.filling import is_segmenter, load_stages
@@ -16,7 +16,6 @@ from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.model.weights_file import WeightsFile, weights_file
 from nasvit_edge.space import SearchSpace
 
-Note = Callable[[str], None]
 SETTLED = "settled on"  # key of `Supernet.source`: which images and recipe its statistics are of
 
 
@@ -30,7 +29,7 @@ def initialised(space: SearchSpace, seed: int, scaling: str = "switchable") -> S
 
 
 def started(
-    weights: str, space: SearchSpace, seed: int, scaling: str = "switchable", note: Note = lambda text: None
+    weights: str, space: SearchSpace, seed: int, scaling: str = "switchable", listener: Listener = SILENT
 ) -> Supernet:
     """The supernet of a space with the weights of a file; of a dense space also the stages of a classifier alone.
 
@@ -47,9 +46,9 @@ def started(
             supernet = loaded(file, space, key)
         else:
             supernet = _with_stages(file, key, space, seed, scaling)
-            note(f"the stages of {file.path.name} with a new stem and decoder")
+            listener.note(f"the stages of {file.path.name} with a new stem and decoder")
     if "note" in supernet.source:
-        note(str(supernet.source["note"]))
+        listener.note(str(supernet.source["note"]))
     return supernet
 
 

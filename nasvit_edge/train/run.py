@@ -16,6 +16,7 @@ from nasvit_edge.data_sets.labels import IMAGENET, keeps_labels
 from nasvit_edge.data_sets.names import ordered, some
 from nasvit_edge.data_sets.scenes import SceneSet
 from nasvit_edge.errors import RecipeError, TrainingError
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.space import SearchSpace, load_space, space_toml
 from nasvit_edge.train import shrinking
@@ -65,12 +66,7 @@ class Request:
     prepare: Callable[[Supernet, Labelled, Labelled], tuple[Supernet, Teacher | None]] | None = None
 
 
-def run(
-    request: Request,
-    *,
-    on_progress: Callable[[int, int, str], None] = lambda done, total, detail: None,
-    note: Callable[[str], None] = lambda text: None,
-) -> dict[str, Any]:
+def run(request: Request, *, listener: Listener = SILENT) -> dict[str, Any]:
     """Train, write the weights to `out/supernet.safetensors`, and measure the ends of the space.
 
     Returns:
@@ -86,9 +82,9 @@ def run(
     longest = max(TIMEOUT_S, request.settings.stalled_s + _LATER_S)
     with world(longest) as ranks, _alone(request, ranks):
         if ranks.rank:  # the first tells for all
-            _run(request, ranks, lambda done, total, detail: None, lambda text: None)
+            _run(request, ranks, SILENT)
             return {}
-        return _run(request, ranks, on_progress, note)
+        return _run(request, ranks, listener)
 
 
 @contextlib.contextmanager
@@ -107,28 +103,23 @@ def _alone(request: Request, ranks: World) -> Iterator[None]:
         yield
 
 
-def _run(
-    request: Request,
-    ranks: World,
-    on_progress: Callable[[int, int, str], None],
-    note: Callable[[str], None],
-) -> dict[str, Any]:
-    space = space_for(load_space(request.space), request.data, note, request.name)
-    train, validation = data_sets.training_splits(request.data, space, note=note)
+def _run(request: Request, ranks: World, listener: Listener) -> dict[str, Any]:
+    space = space_for(load_space(request.space), request.data, listener, request.name)
+    train, validation = data_sets.training_splits(request.data, space, listener=listener)
     if space.is_dense and request.teacher is not None:
         raise TrainingError(
             f"--teacher {request.teacher!r}: a segmenter of space {space.name!r} learns from masks only"
         )
-    for line in masks_checked(train, validation, space, on_progress):
-        note(line)
-    _tell_of_shrinking(request, space, train, ranks, note)
-    supernet, started_from = _initial(request, space, note)
+    for line in masks_checked(train, validation, space, listener):
+        listener.note(line)
+    _tell_of_shrinking(request, space, train, ranks, listener)
+    supernet, started_from = _initial(request, space, listener)
     seen = None if ranks.rank else data_sets.trained_on(train, supernet.trained_on)
     own_teacher: Teacher | None = None
     if request.prepare is not None:
         supernet, own_teacher = request.prepare(supernet, train, validation)
     identity = {"initial weights": started_from, "teacher": request.teacher or ""}
-    teacher = own_teacher or _teacher(request, space, note)
+    teacher = own_teacher or _teacher(request, space, listener)
     trainer = Trainer(
         supernet,
         train,
@@ -140,7 +131,7 @@ def _run(
         trained_on=seen,
     )
     if request.resume:
-        note(f"resuming at step {trainer.resume()} of {trainer.steps}")
+        listener.note(f"resuming at step {trainer.resume()} of {trainer.steps}")
     if ranks.rank == 0:
         _describe(request, space, trainer)
     calibration = Calibration(data_sets.chosen(train), request.recipe, space)
@@ -148,7 +139,7 @@ def _run(
         stop = hearing.enter_context(stopping())
         ranks.barrier()  # all hear signals before the first one begins
         ranks.stop = stop
-        with _Logs(request, trainer, calibration, validation, on_progress, stop) as logs:
+        with _Logs(request, trainer, calibration, validation, listener, stop) as logs:
             _train(trainer, logs, stop)
             hearing.close()  # the last checkpoint is written: from here on, as before, a signal ends the run at once
             final = finish(trainer, calibration)
@@ -182,32 +173,30 @@ def _train(trainer: Trainer, logs: _Logs, stop: Stop) -> None:
     raise error
 
 
-def space_for(
-    space: SearchSpace, data: str, note: Callable[[str], None] = lambda text: None, name: str = ""
-) -> SearchSpace:
+def space_for(space: SearchSpace, data: str, listener: Listener = SILENT, name: str = "") -> SearchSpace:
     """`space` with the classes of the data as its labels, where they are not its labels already."""
     classes = data_sets.classes(data, space)
     if keeps_labels(classes, space):
         return replace(space, name=name, origin="") if name else space
-    note(f"space {space.name!r} takes the {len(classes)} classes of the data ({some(classes, 3)})")
+    listener.note(f"space {space.name!r} takes the {len(classes)} classes of the data ({some(classes, 3)})")
     made = space.for_classes(classes, name=name)
-    note(
+    listener.note(
         f"the space of these weights is called {made.name!r}, and its latency tables are its own (--name calls it otherwise)"
     )
     return made
 
 
 def masks_checked(
-    train: Labelled, validation: Labelled, space: SearchSpace, on_progress: Callable[[int, int, str], None]
+    train: Labelled, validation: Labelled, space: SearchSpace, listener: Listener
 ) -> Iterator[str]:
     """What a person should know of the masks of scenes (`mask_check.checked`); nothing of images."""
     for images in (train, validation):
         if isinstance(images, SceneSet):
-            yield from mask_check.checked(images, space, training=images is train, on_progress=on_progress)
+            yield from mask_check.checked(images, space, training=images is train, listener=listener)
 
 
 def _tell_of_shrinking(
-    request: Request, space: SearchSpace, train: Labelled, ranks: World, note: Callable[[str], None]
+    request: Request, space: SearchSpace, train: Labelled, ranks: World, listener: Listener
 ) -> None:
     """Before a run begins; one that is resumed was told."""
     if ranks.rank or request.resume:
@@ -216,14 +205,14 @@ def _tell_of_shrinking(
     how = {"threads": settings.threads, "bf16": settings.bf16, "processes": ranks.size}
     line = shrinking.told(train, space, request.recipe, how | {"device": str(ranks.device)})
     if line:
-        note(line)
+        listener.note(line)
 
 
-def _initial(request: Request, space: SearchSpace, note: Callable[[str], None]) -> tuple[Supernet, str]:
+def _initial(request: Request, space: SearchSpace, listener: Listener) -> tuple[Supernet, str]:
     scaling = request.recipe.subnets.scaling
     if request.weights is None:
         return initialised(space, request.settings.seed, scaling), ""
-    supernet = started(request.weights, space, request.settings.seed, scaling, note)
+    supernet = started(request.weights, space, request.settings.seed, scaling, listener)
     if supernet.scaling != scaling:
         raise RecipeError(
             f"weights {request.weights!r} have {supernet.scaling} layer scaling; the recipe has {scaling}: --set subnets.scaling={supernet.scaling}"
@@ -232,17 +221,17 @@ def _initial(request: Request, space: SearchSpace, note: Callable[[str], None]) 
     return supernet, f"{supernet.source['sha256']}" + (f" {part}" if part else "")
 
 
-def _teacher(request: Request, space: SearchSpace, note: Callable[[str], None]) -> Teacher | None:
+def _teacher(request: Request, space: SearchSpace, listener: Listener) -> Teacher | None:
     if request.teacher is None:
         return None
     names = tuple(space.label_names())
     if names != ordered(names) and space.labels != IMAGENET:
-        note(f"the teacher's classes are taken to be in the order of the labels: {some(names)}")
+        listener.note(f"the teacher's classes are taken to be in the order of the labels: {some(names)}")
     scale, trust = request.recipe.loss.teacher_scale, request.trust_teacher
     teacher = load_teacher(request.teacher, space, scale=scale, trust=trust)
     for member in teacher.members:
         if member.note:
-            note(f"teacher {member.name}: {member.note}")
+            listener.note(f"teacher {member.name}: {member.note}")
     return teacher
 
 
@@ -261,10 +250,10 @@ class _Logs:
         trainer: Trainer,
         calibration: Calibration,
         validation: Labelled,
-        on_progress: Callable[[int, int, str], None],
+        listener: Listener,
         stop: Callable[[], bool],
     ) -> None:
-        self.request, self.trainer, self.on_progress, self.stop = request, trainer, on_progress, stop
+        self.request, self.trainer, self.progress, self.stop = request, trainer, listener.progress, stop
         self.calibration, self.validation = calibration, validation
         self.log: RunLog | None = None
         self.meter: Meter | None = None
@@ -297,7 +286,7 @@ class _Logs:
             self.meter.record(record.step, products)
         detail = f"loss {record.loss:.3f}, subnets {record.distilled:.3f}, {record.images_per_s:.0f} images/s"
         detail += f", {record.waited:.0%} waiting" if record.waited > 0.02 else ""
-        self.on_progress(record.step, self.trainer.steps, f"{detail}{self.best}")
+        self.progress(record.step, self.trainer.steps, f"{detail}{self.best}")
 
     def epoch(self, step: int, epoch: int, averaged: Supernet) -> None:
         every = self.request.validate_every

@@ -17,6 +17,7 @@ from typing import TypeVar
 from nasvit_edge import files
 from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError, MeasurementError
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.transport.adb_client import Adb, AwayError, HungError
 from nasvit_edge.transport.adb_files import BATCH, Folder, parent_folder
 from nasvit_edge.transport.android import STATUS, Phone, clocks_script, state_of, state_script
@@ -32,10 +33,10 @@ from nasvit_edge.transport.benchmark_tool import (
     figures,
     launches_script,
 )
-from nasvit_edge.transport.job import MODEL_SECONDS, Job, OnProgress, one_by_one
+from nasvit_edge.transport.job import MODEL_SECONDS, Job, one_by_one
 from nasvit_edge.transport.outputs import android
 from nasvit_edge.transport.outputs.delegation import OpTime, op_profile
-from nasvit_edge.transport.ways import Note, Step, Transport, Ways, failed
+from nasvit_edge.transport.ways import Step, Transport, Ways, failed
 
 _ROOM = 0.8  # of the free space that models may take; more is copied one by one
 _TRIES = 3  # of a model during which the device broke off or got hot
@@ -46,10 +47,10 @@ _Result = TypeVar("_Result")
 class AdbRunner:
     """Answers jobs one by one; waits for a device that was unplugged or is too hot."""
 
-    def __init__(self, device: Device, ways: Ways, note: Note) -> None:
-        self.device, self.ways, self.note = device, ways, note
+    def __init__(self, device: Device, ways: Ways, listener: Listener) -> None:
+        self.device, self.ways, self.note = device, ways, listener.note
         self.tool = Tool.of(device)
-        self.adb = Adb(device.serial, ways.wait_s, note, waiting=ways.waiting)
+        self.adb = Adb(device.serial, ways.wait_s, listener, waiting=ways.waiting)
         self.phone = Phone(self.adb)
         self.folder = Folder(self.adb, self.tool, parent_folder(device))
         self.one_by_one = False
@@ -88,7 +89,7 @@ class AdbRunner:
         """The fastest cores, as the device's sysfs tells; none where it does not, or has no taskset."""
         return self.phone.cores(threads)
 
-    def bring(self, models: Sequence[Path], on_progress: OnProgress) -> None:
+    def bring(self, models: Sequence[Path], listener: Listener) -> None:
         """Copy model files to the device; where it has no room for all, each when it is its turn."""
         named = {self.folder.name(path): path for path in models}
         new = {name: path for name, path in named.items() if name not in self.folder.there}
@@ -101,7 +102,7 @@ class AdbRunner:
         for start in range(0, len(names), BATCH):
             batch = {name: new[name] for name in names[start : start + BATCH]}
             self._steady(partial(self.folder.push, batch))
-            on_progress(start + len(batch), len(names), "copying models to the device")
+            listener.progress(start + len(batch), len(names), "copying models to the device")
 
     def measure(self, job: Job, timeout_s: float = MODEL_SECONDS) -> Answer:
         """Several launches, each a sample; again where the device broke off or began to throttle.
@@ -271,9 +272,9 @@ class AdbRunner:
 
 
 @contextlib.contextmanager
-def adb_runner(device: Device, ways: Ways, note: Note) -> Iterator[AdbRunner]:
+def adb_runner(device: Device, ways: Ways, listener: Listener) -> Iterator[AdbRunner]:
     """A runner; afterwards, also after Ctrl-C, the device is as it was."""
-    runner = AdbRunner(device, ways, note)
+    runner = AdbRunner(device, ways, listener)
     runner.adb.find()
     with _alone(runner.adb.serial):
         try:
@@ -293,10 +294,11 @@ def _alone(serial: str) -> Iterator[None]:
         yield
 
 
-def check_adb(device: Device, ways: Ways, note: Note = lambda text: None) -> Iterator[Step]:  # noqa: ARG001 - as of every transport
+def check_adb(device: Device, ways: Ways, listener: Listener = SILENT) -> Iterator[Step]:
     """adb, the device, its state, the tool and whether it runs there."""
     notes: list[str] = []
-    adb = Adb(device.serial, 0.0, notes.append)
+    listener = Listener(note=notes.append)
+    adb = Adb(device.serial, 0.0, listener)
     reached = "adb"
     try:
         yield Step("adb", True, adb.version())
@@ -311,7 +313,7 @@ def check_adb(device: Device, ways: Ways, note: Note = lambda text: None) -> Ite
         yield from _phone_steps(phone)
         tool = Tool.of(device)
         yield Step("benchmark_model", True, f"{tool.path}, sha256 {tool.sha256}")
-        with adb_runner(device, replace(ways, wait_s=_LEAVE_S), notes.append) as runner:
+        with adb_runner(device, replace(ways, wait_s=_LEAVE_S), listener) as runner:
             yield Step("runs there", True, f"{runner.tool.version} in {runner.folder.path}")
             gpu = {"use_gpu", "require_full_delegation"} <= runner.tool.flags
             if GPU in device.runtimes:

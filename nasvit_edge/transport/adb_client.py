@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nasvit_edge.errors import DeviceError
+from nasvit_edge.listening import Listener
 from nasvit_edge.transport.outputs.android import ListedDevice, listed
-from nasvit_edge.transport.ways import Note
 
 _SETTLE_S = 4.0  # a device that was just found may say `offline` or `authorizing` for so long
 _POLL_S = 0.5
@@ -55,7 +55,7 @@ class Adb:
 
     wanted: str
     wait_s: float
-    note: Note
+    listener: Listener
     serial: str = ""
     mark: str = field(default_factory=lambda: f"nasvit-edge-{secrets.token_hex(8)}")
     waiting: Callable[[], None] = lambda: None
@@ -122,7 +122,7 @@ class Adb:
 
     def wait_back(self, reason: object) -> None:
         """Wait for a device that went away; DeviceError where it stays away for `wait_s`."""
-        self.note(f"{reason}; waiting up to {self.wait_s:g} s for it")
+        self.listener.note(f"{reason}; waiting up to {self.wait_s:g} s for it")
         until = time.monotonic() + self.wait_s
         problem = (DeviceError("is not connected"), "")
         while True:
@@ -130,7 +130,7 @@ class Adb:
             here = _those(found, self.serial)
             problem = _problem(found, self.serial) or problem
             if here and here[0].state == "device" and self._answers():
-                self.note(f"device {self.serial!r} is back")
+                self.listener.note(f"device {self.serial!r} is back")
                 return
             if time.monotonic() > until:
                 what, todo = problem[0].what, problem[0].todo

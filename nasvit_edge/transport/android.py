@@ -192,7 +192,7 @@ class Phone:
                     f"{told} and did not cool down in {self.adb.wait_s:g} s: let it rest, out of its case and off the charger"
                 )
             if not said:
-                self.adb.note(f"{told}: waiting up to {self.adb.wait_s:g} s for it to cool down")
+                self.adb.listener.note(f"{told}: waiting up to {self.adb.wait_s:g} s for it to cool down")
                 said = True
             self.adb.waiting()
             time.sleep(min(_POLL_S, self.adb.wait_s / 4))
@@ -209,7 +209,7 @@ class Phone:
             self.refused = code != 0 or bool(_REFUSED.search(answer))
             self.fixed = not self.refused
             if self.refused:
-                self.adb.note(
+                self.adb.listener.note(
                     f"device {self.adb.serial!r} has no fixed performance mode (Android 11 and later have): its clocks are not locked"
                 )
 

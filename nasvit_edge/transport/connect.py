@@ -8,8 +8,9 @@ from contextlib import AbstractContextManager
 
 from nasvit_edge.device import Device
 from nasvit_edge.errors import require
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.transport.job import Runner
-from nasvit_edge.transport.ways import Note, Step, Transport, Ways
+from nasvit_edge.transport.ways import Step, Transport, Ways
 
 _NEEDED = {"pull": ("h11", "devices")}  # a package, and the extra that brings it
 
@@ -23,18 +24,18 @@ def transport_of(device: Device) -> Transport:
     return found
 
 
-def connect(device: Device, ways: Ways, note: Note) -> AbstractContextManager[Runner]:
+def connect(device: Device, ways: Ways, listener: Listener) -> AbstractContextManager[Runner]:
     """A runner on the device; on leaving, it has ended there and what it left or set is undone.
 
     Raises:
         DeviceError: one line: what could not be reached, and what to do.
     """
-    return transport_of(device).connect(device.with_secrets(), ways, note)
+    return transport_of(device).connect(device.with_secrets(), ways, listener)
 
 
-def check(device: Device, ways: Ways, note: Note = lambda text: None) -> Iterator[Step]:
+def check(device: Device, ways: Ways, listener: Listener = SILENT) -> Iterator[Step]:
     """What is reached and found, step by step; ends after the first step that nothing can follow.
 
     `note` takes what a person has to do meanwhile: the address that a phone opens.
     """
-    return transport_of(device).check(device.with_secrets(), ways, note)
+    return transport_of(device).check(device.with_secrets(), ways, listener)

@@ -10,12 +10,13 @@ import contextlib
 import hmac
 import math
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nasvit_edge import files
 from nasvit_edge.errors import DeviceError
+from nasvit_edge.listening import Listener
 from nasvit_edge.transport import answers
 from nasvit_edge.transport.answers import Description, Failure, Message
 
@@ -49,7 +50,7 @@ class Exchange:
 
     who: str
     wait_s: float
-    note: Callable[[str], None]
+    listener: Listener
     description: Description | None = None
     session: str = ""
     install: str = ""
@@ -201,11 +202,11 @@ class Exchange:
         """Say once that the device is away, and once that it is back."""
         away = self._is_away()
         if away and not told:
-            self.note(
+            self.listener.note(
                 f"the {self.who} is away: waiting up to {_shown(self.wait_s)}; open the page or app again"
             )
         elif told and not away:
-            self.note(f"the {self.who} is back")
+            self.listener.note(f"the {self.who} is back")
         return away
 
     def _open(self) -> PostedJob | None:

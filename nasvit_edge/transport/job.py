@@ -5,15 +5,15 @@ One job at a time: its answer is on disk before the next one is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from nasvit_edge.listening import Listener
 from nasvit_edge.transport.answers import Answer, Description, Message
 
 MODEL_SECONDS = 120.0  # the longest a model may take; then the runner is restarted
-OnProgress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ class Runner(Protocol):
     def cores(self, threads: int) -> tuple[int, ...]:
         """The cores to run on; none where the device decides."""
 
-    def bring(self, models: Sequence[Path], on_progress: OnProgress) -> None:
+    def bring(self, models: Sequence[Path], listener: Listener) -> None:
         """Put model files where the runner reads them, before anything is timed."""
 
     def measure(self, job: Job, timeout_s: float = MODEL_SECONDS) -> Answer:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError
+from nasvit_edge.listening import Listener
 from nasvit_edge.runtimes import RUNTIMES
 from nasvit_edge.transport.answers import Answer, Description, about_of, in_turns, measured
-from nasvit_edge.transport.job import MODEL_SECONDS, Job, OnProgress, one_by_one, requests
+from nasvit_edge.transport.job import MODEL_SECONDS, Job, one_by_one, requests
 from nasvit_edge.transport.process import LineProcess
-from nasvit_edge.transport.ways import Note, Step, Transport, Ways
+from nasvit_edge.transport.ways import Step, Transport, Ways
 
 BUSY = 0.25  # cores that others may keep busy
 
@@ -38,7 +39,7 @@ class LocalRunner:
         """The fastest cores."""
         return fastest_cores(threads)
 
-    def bring(self, models: Sequence[Path], on_progress: OnProgress) -> None:
+    def bring(self, models: Sequence[Path], listener: Listener) -> None:
         """Models are here already."""
 
     def measure(self, job: Job, timeout_s: float = MODEL_SECONDS) -> Answer:
@@ -122,11 +123,15 @@ def _clock(core: int) -> int:
         return 0
 
 
-def _connect(device: Device, ways: Ways, note: Note) -> contextlib.AbstractContextManager[LocalRunner]:  # noqa: ARG001 - as of every transport
+def _connect(  # as of every transport
+    device: Device,
+    ways: Ways,  # noqa: ARG001
+    listener: Listener,  # noqa: ARG001
+) -> contextlib.AbstractContextManager[LocalRunner]:
     return local_runner(device.runner)
 
 
-def _check(device: Device, ways: Ways, note: Note) -> Iterator[Step]:  # noqa: ARG001
+def _check(device: Device, ways: Ways, listener: Listener) -> Iterator[Step]:  # noqa: ARG001
     return check_local(device)
 
 

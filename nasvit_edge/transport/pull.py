@@ -12,12 +12,13 @@ from pathlib import Path
 from nasvit_edge import files
 from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError, NasvitEdgeError
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.transport.answers import Answer, Description
 from nasvit_edge.transport.exchange import Conflict, Exchange, described
-from nasvit_edge.transport.job import MODEL_SECONDS, Job, OnProgress, one_by_one
+from nasvit_edge.transport.job import MODEL_SECONDS, Job, one_by_one
 from nasvit_edge.transport.publish import SCHEMA, judged, published
 from nasvit_edge.transport.server import Request, Response, Server, json_response
-from nasvit_edge.transport.ways import Note, Step, Transport, Ways, failed
+from nasvit_edge.transport.ways import Step, Transport, Ways, failed
 
 _CHECK_S = 120.0  # how long `check` waits for a device
 _KINDS = {
@@ -117,7 +118,7 @@ class PullRunner:
         del threads
         return ()
 
-    def bring(self, models: Sequence[Path], on_progress: OnProgress) -> None:
+    def bring(self, models: Sequence[Path], listener: Listener) -> None:
         """Nothing: the device fetches a model when it is to be measured."""
 
     def measure(self, job: Job, timeout_s: float = MODEL_SECONDS) -> Answer:
@@ -165,7 +166,9 @@ def lack(told: Description, runtime: str, threads: int) -> str | None:
 
 
 @contextlib.contextmanager
-def pull_runner(device: Device, ways: Ways, note: Note, names: Iterable[str] = ()) -> Iterator[PullRunner]:
+def pull_runner(
+    device: Device, ways: Ways, listener: Listener, names: Iterable[str] = ()
+) -> Iterator[PullRunner]:
     """Serves until the block ends; the address, its QR code and the fingerprint are noted at the start.
 
     Args:
@@ -174,8 +177,8 @@ def pull_runner(device: Device, ways: Ways, note: Note, names: Iterable[str] = (
     Raises:
         DeviceError: an address or port that cannot be served on; onnxruntime-web's files cannot be had.
     """
-    page = _served(ways, note) if device.client == "browser" else {}
-    exchange = Exchange(device.name, ways.wait_s, note)
+    page = _served(ways, listener) if device.client == "browser" else {}
+    exchange = Exchange(device.name, ways.wait_s, listener)
     address = address_of(device, ways)
     names = {*names, *_own_names(address)}
     tls, fingerprint = (None, "")
@@ -188,18 +191,18 @@ def pull_runner(device: Device, ways: Ways, note: Note, names: Iterable[str] = (
     runner = PullRunner(device, server, exchange, ways.waiting)
     try:
         lines = invitation(server.url, device.client, fingerprint, _is_loopback(address))
-        note("\n".join(lines))  # in one piece: other devices' notes come between
+        listener.note("\n".join(lines))  # in one piece: other devices' notes come between
         yield runner
     finally:
         runner.close()
 
 
-def _served(ways: Ways, note: Note) -> dict[str, Path]:
+def _served(ways: Ways, listener: Listener) -> dict[str, Path]:
     """The page and onnxruntime-web by the path they are asked for."""
     from nasvit_edge.transport.web_runtime import web_runtime
 
     folder = files.shipped("devices") / "browser"
-    runtime = web_runtime(ways.web_runtime, note)
+    runtime = web_runtime(ways.web_runtime, listener)
     return {name: folder / name for name in _PAGE} | {f"ort/{name}": path for name, path in runtime.items()}
 
 
@@ -270,13 +273,13 @@ def _is_loopback(address: str) -> bool:
     return ipaddress.ip_address(address.split("%")[0]).is_loopback
 
 
-def check_pull(device: Device, ways: Ways, note: Note = lambda text: None) -> Iterator[Step]:
+def check_pull(device: Device, ways: Ways, listener: Listener = SILENT) -> Iterator[Step]:
     """Address, files and port here; then the device, once it comes."""
     try:
         yield Step("address", True, address_of(device, ways))
         if device.client == "browser":
             yield _runtime_step(ways)
-        with pull_runner(device, replace(ways, wait_s=min(ways.wait_s, _CHECK_S)), note) as runner:
+        with pull_runner(device, replace(ways, wait_s=min(ways.wait_s, _CHECK_S)), listener) as runner:
             yield Step("serving", True, runner.server.url)
             yield from _device_steps(runner.about(), device)
     except NasvitEdgeError as error:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from nasvit_edge import files
 from nasvit_edge.errors import DeviceError
+from nasvit_edge.listening import Listener
 from nasvit_edge.transport.answers import Failure, Full, Message
-from nasvit_edge.transport.job import OnProgress
 from nasvit_edge.transport.ssh_link import SshLink
 from nasvit_edge.units import show_bytes
 
@@ -27,7 +27,7 @@ class RemoteFiles:
         self.names: dict[Path, tuple[float, str]] = {}
         self.one_by_one = False
 
-    def bring(self, models: Sequence[Path], on_progress: OnProgress) -> None:
+    def bring(self, models: Sequence[Path], listener: Listener) -> None:
         """Put models there; where they do not fit all, they travel one by one when they are measured.
 
         Raises:
@@ -47,7 +47,7 @@ class RemoteFiles:
             return
         for index, path in enumerate(missing.values()):
             self.push(path)
-            on_progress(index + 1, len(missing), f"sending models to {self.link.device.name}")
+            listener.progress(index + 1, len(missing), f"sending models to {self.link.device.name}")
 
     def push(self, path: Path) -> str:
         """Put one model there unless it is there; its path on the device."""

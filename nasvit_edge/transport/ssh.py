@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.records import Fact
 from nasvit_edge.transport import jetson
 from nasvit_edge.transport.answers import (
@@ -22,12 +23,12 @@ from nasvit_edge.transport.answers import (
     in_turns,
     measurement,
 )
-from nasvit_edge.transport.job import MODEL_SECONDS, Job, OnProgress, one_by_one, requests
+from nasvit_edge.transport.job import MODEL_SECONDS, Job, one_by_one, requests
 from nasvit_edge.transport.local import described
 from nasvit_edge.transport.outputs import trtexec
 from nasvit_edge.transport.remote_files import RemoteFiles
 from nasvit_edge.transport.ssh_link import SshLink, destination
-from nasvit_edge.transport.ways import Note, Step, Transport, Ways, failed
+from nasvit_edge.transport.ways import Step, Transport, Ways, failed
 from nasvit_edge.units import show_bytes
 
 _ABOUT_S = 120.0
@@ -39,9 +40,9 @@ _NO_SUDO = "allow it without a password (sudo visudo) or run `sudo jetson_clocks
 class SshRunner:
     """Times models on a device behind ssh; survives a connection that is lost and a runtime that crashes."""
 
-    def __init__(self, device: Device, ways: Ways, note: Note) -> None:
-        self.device, self.note = device, note
-        self.link = SshLink(device, ways, note)
+    def __init__(self, device: Device, ways: Ways, listener: Listener) -> None:
+        self.device, self.note = device, listener.note
+        self.link = SshLink(device, ways, listener)
         self.files = RemoteFiles(self.link)
         self.told: SshDescription | None = None
         self.conditions: dict[str, Fact] = {}
@@ -79,9 +80,9 @@ class SshRunner:
         known = (self.told or self.about()).cores_by_clock
         return () if threads >= len(known) else tuple(sorted(known[:threads]))
 
-    def bring(self, models: Sequence[Path], on_progress: OnProgress) -> None:
+    def bring(self, models: Sequence[Path], listener: Listener) -> None:
         """Send the models; DeviceError where they cannot be."""
-        self.files.bring(models, on_progress)
+        self.files.bring(models, listener)
 
     def measure(self, job: Job, timeout_s: float = MODEL_SECONDS) -> Answer:
         """The device's measurement, or why the model, the runtime or its output failed."""
@@ -154,13 +155,13 @@ class SshRunner:
 
 
 @contextlib.contextmanager
-def ssh_runner(device: Device, ways: Ways, note: Note) -> Iterator[SshRunner]:
+def ssh_runner(device: Device, ways: Ways, listener: Listener) -> Iterator[SshRunner]:
     """A runner on the device; nothing of it is left there afterwards, also after Ctrl-C.
 
     Raises:
         DeviceError: the device is not reached, or cannot run it; one line that says what to do.
     """
-    runner = SshRunner(device, ways, note)
+    runner = SshRunner(device, ways, listener)
     try:
         runner.link.start()
         yield runner
@@ -168,11 +169,11 @@ def ssh_runner(device: Device, ways: Ways, note: Note) -> Iterator[SshRunner]:
         runner.close()
 
 
-def check_ssh(device: Device, ways: Ways, note: Note = lambda text: None) -> Iterator[Step]:  # noqa: ARG001 - as of every transport
+def check_ssh(device: Device, ways: Ways, listener: Listener = SILENT) -> Iterator[Step]:  # noqa: ARG001 - as of every transport
     """What is reached and found on the way to a device."""
     said: list[str] = []
     try:
-        with ssh_runner(device, ways, said.append) as runner:
+        with ssh_runner(device, ways, Listener(note=said.append)) as runner:
             started = runner.link.started
             assert started is not None
             yield Step("ssh", True, f"{destination(device)[0]} works without a password")

@@ -23,11 +23,12 @@ from msgspec import Meta
 from nasvit_edge import files
 from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError, MeasurementError
+from nasvit_edge.listening import Listener
 from nasvit_edge.records import Record, Whole
 from nasvit_edge.transport.answers import Failure, Full, Garbled, Lost, Message, fitted
 from nasvit_edge.transport.process import LineProcess
 from nasvit_edge.transport.ssh_errors import Trouble, remote_trouble, trouble
-from nasvit_edge.transport.ways import Note, Ways
+from nasvit_edge.transport.ways import Ways
 
 _BOOT = (
     'import sys; sys.version_info < (3, 8) and sys.exit("Python %d.%d is too old" % sys.version_info[:2]); '
@@ -91,8 +92,8 @@ class SshLink:
         starts: how often it was started.
     """
 
-    def __init__(self, device: Device, ways: Ways, note: Note) -> None:
-        self.device, self.ways, self.note = device, ways, note
+    def __init__(self, device: Device, ways: Ways, listener: Listener) -> None:
+        self.device, self.ways, self.note = device, ways, listener.note
         self.command = ssh_command(device)
         self.said: deque[str] = deque(maxlen=20)
         self.child = LineProcess(self._command, self.said.append)

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from nasvit_edge.device import Device
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.listening import Listener
 from nasvit_edge.transport.job import Runner
-
-Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +60,6 @@ class Transport:
         tells_runtimes: a runner says which runtimes its device has, before a model is sent.
     """
 
-    connect: Callable[[Device, Ways, Note], AbstractContextManager[Runner]]
-    check: Callable[[Device, Ways, Note], Iterator[Step]]
+    connect: Callable[[Device, Ways, Listener], AbstractContextManager[Runner]]
+    check: Callable[[Device, Ways, Listener], Iterator[Step]]
     tells_runtimes: bool = False

@@ -10,11 +10,11 @@ import subprocess
 import tarfile
 import tempfile
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 from nasvit_edge import files
 from nasvit_edge.errors import DeviceError
+from nasvit_edge.listening import SILENT, Listener
 
 VERSION = "1.30.0"
 INTEGRITY = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
@@ -31,7 +31,7 @@ _LARGEST = 64_000_000
 _SECONDS = 600
 
 
-def web_runtime(folder: str | None, note: Callable[[str], None] = lambda text: None) -> dict[str, Path]:
+def web_runtime(folder: str | None, listener: Listener = SILENT) -> dict[str, Path]:
     """The files by name: of `folder`, or of the cache, which is filled where it has to be (33 MB, once).
 
     Raises:
@@ -41,7 +41,7 @@ def web_runtime(folder: str | None, note: Callable[[str], None] = lambda text: N
         return _given(Path(folder))
     kept = cache()
     if not is_kept():
-        note(f"fetching onnxruntime-web {VERSION} (33 MB, once) to {kept}")
+        listener.note(f"fetching onnxruntime-web {VERSION} (33 MB, once) to {kept}")
         files.write_tree(kept, unpacked(_fetched()))
     return {name: kept / name for name in FILES}
 

@@ -17,6 +17,7 @@ from nasvit_edge.data_sets.mask_check import checked, counted
 from nasvit_edge.data_sets.masks import IGNORE, mask_size, plain
 from nasvit_edge.data_sets.scenes import Files, SceneSet, in_memory, load_scenes
 from nasvit_edge.errors import DataError
+from nasvit_edge.listening import Listener
 from nasvit_edge.space import SearchSpace
 
 FOUR, TWO = made.dense(4), made.dense(2)
@@ -77,7 +78,7 @@ def test_a_class_of_few_pixels_is_not_told_as_none(tmp_path):
 
 def test_progress_is_told_mask_by_mask(tmp_path):
     seen = []
-    counted(scenes(tmp_path, *[[0, 1]] * 5), FOUR, lambda *told: seen.append(told))
+    counted(scenes(tmp_path, *[[0, 1]] * 5), FOUR, Listener(progress=lambda *told: seen.append(told)))
     assert [told[:2] for told in seen] == [(i + 1, 5) for i in range(5)]
     assert "looking at the masks of some" in seen[0][2]
 

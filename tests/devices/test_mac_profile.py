@@ -15,6 +15,7 @@ from made_up import parsed_table
 from reference_coreml import SPACE, brief, bundle, mac, open_model
 
 from nasvit_edge.device import load_device
+from nasvit_edge.listening import Listener
 from nasvit_edge.ops import all_ops
 from nasvit_edge.profile.run import Choice, measure_table
 from nasvit_edge.transport.pull import pull_runner
@@ -28,9 +29,14 @@ def profiled(device, ways, client, folder, factory, on_progress):
     with brief(factory):
         bundle(factory)  # converts the models
         try:
-            with pull_runner(device, ways, client.note) as runner:
+            with pull_runner(device, ways, Listener(listener=Listener(note=client.note))) as runner:
                 path = measure_table(
-                    SPACE, device, runner, Choice(protocol="quick"), out=folder, on_progress=on_progress
+                    SPACE,
+                    device,
+                    runner,
+                    Choice(protocol="quick"),
+                    out=folder,
+                    listener=Listener(progress=on_progress),
                 )
             client.join()
         finally:

@@ -21,6 +21,7 @@ from nasvit_edge.export import artifact, references, sensitivity, verification, 
 from nasvit_edge.export.arithmetic import layers
 from nasvit_edge.export.formats import Conversion, load_format
 from nasvit_edge.export.writing import Options
+from nasvit_edge.listening import Listener
 from nasvit_edge.model.checkpoint import random_supernet
 from nasvit_edge.model.evaluate import calibrated
 from nasvit_edge.model.subnet import fold, materialise
@@ -175,7 +176,12 @@ def test_sensitive_ops_are_kept_in_floating_point_until_the_file_passes(
     path = tmp_path / f"m{form.suffix}"
     notes = []
     made = writing.export(
-        supernet, subnet, form, path, Options(precision="int8", calibration=images), notes.append
+        supernet,
+        subnet,
+        form,
+        path,
+        Options(precision="int8", calibration=images),
+        Listener(note=notes.append),
     )
     assert made.check.snr_db >= plain.check.snr_db + 0.2
     assert made.kept == tuple(sensitivity.ranked(subnet, images)[: len(made.kept)])

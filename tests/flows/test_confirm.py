@@ -13,6 +13,7 @@ from made_up import COMPOSITION, SETTING, predictor, table
 from nasvit_edge.errors import BudgetError, DeviceError, NasvitEdgeError
 from nasvit_edge.flows import confirm
 from nasvit_edge.flows.prepared import Prepared, prepare
+from nasvit_edge.listening import Listener
 from nasvit_edge.profile.subnets import Visit
 from nasvit_edge.profile.trust import fingerprint
 from nasvit_edge.requests.options import TableChoice
@@ -40,7 +41,7 @@ def machine(monkeypatch, factor, noise=0.0):
     """A machine that takes `factor` times what the table says, with an error of its own for each subnet."""
     asked = []
 
-    def measure(made, subnets, seed, on_progress=None, passes=2, what="", runner=None):
+    def measure(made, subnets, seed, listener=None, passes=2, what="", runner=None):
         asked.extend(subnets)
         found = {}
         for config in subnets:
@@ -122,8 +123,8 @@ def test_a_real_machine_confirms(tmp_path):
         confirm_by="median",
     )
     said = []
-    ready = prepare(request, said.append, lambda *a: None)
-    found = confirm.go(ready, note=said.append)
+    ready = prepare(request, Listener(listener=Listener(note=said.append)))
+    found = confirm.go(ready, listener=Listener(listener=Listener(note=said.append)))
     assert found.status == "confirmed"
     assert found.best.median_ms <= budget
     assert any("round 1: measured 2" in line for line in said)

@@ -16,6 +16,7 @@ from nasvit_edge import cache, data_sets, records
 from nasvit_edge.choosing.subnets import chosen
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.flows import evaluate as flow
+from nasvit_edge.listening import Listener
 from nasvit_edge.model.checkpoint import load_supernet
 from nasvit_edge.model.evaluate import subnet_accuracy
 from nasvit_edge.report.evaluate_text import remarks
@@ -40,7 +41,7 @@ def test_the_ends_and_random_subnets_are_measured_as_by_hand(tmp_path):
     request = _request(
         subnets="min,random:1", seed=3, calibration_images=64, split="test", out=tmp_path / "e.csv"
     )
-    found = flow.evaluate(request, lambda *told: done.append(told[:2]))
+    found = flow.evaluate(request, Listener(progress=lambda *told: done.append(told[:2])))
     assert done[-1] == (2, 2)
     supernet, images = load_supernet("nano", NANO), data_sets.bundled("test", NANO)
     calibration = calibration_for(supernet, "bundled", 64)

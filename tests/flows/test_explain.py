@@ -12,6 +12,7 @@ import nasvit_edge as ne
 from nasvit_edge import files, records
 from nasvit_edge.errors import TableError
 from nasvit_edge.flows import explain as flow
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.report import explain_text as text
 from nasvit_edge.report import search_text as shown
 from nasvit_edge.requests.explain import Request
@@ -48,7 +49,7 @@ def asked(result, table=None):
 
 def test_a_result_is_explained_by_stages_and_changes(searched):
     said = []
-    found = flow.explain(asked(*searched), said.append)
+    found = flow.explain(asked(*searched), Listener(listener=Listener(note=said.append)))
     assert not said
     saved = json.loads(searched[0].read_text())["best"]
     assert found.latency_ms == pytest.approx(saved["latency_ms"])
@@ -69,14 +70,14 @@ def test_a_table_or_predictor_that_changed_is_said(searched):
     raw["setting"]["accuracy_sha256"] = "1" * 64
     result.write_text(json.dumps(raw))
     said = []
-    flow.explain(asked(result, path), said.append)
+    flow.explain(asked(result, path), Listener(listener=Listener(note=said.append)))
     assert len(said) == 2
     assert "t.json" in said[0]
 
 
 def test_a_table_that_is_not_found_is_to_be_named(searched):
     with pytest.raises(TableError, match="name it: --table FILE"):
-        flow.explain(asked(searched[0]), lambda text: None)
+        flow.explain(asked(searched[0]), SILENT)
 
 
 def test_a_result_is_shown_in_words_and_characters(searched):

@@ -23,6 +23,7 @@ from nasvit_edge.export import artifact, bundle, verification
 from nasvit_edge.export.formats import format_names, load_format
 from nasvit_edge.export.programs import PREPARE
 from nasvit_edge.flows import export
+from nasvit_edge.listening import SILENT
 from nasvit_edge.space import load_space
 
 SPACE = load_space("nano")
@@ -57,10 +58,6 @@ def request_for(tmp_path):
     return functools.partial(_request, folder=tmp_path)
 
 
-def _quietly(line: str) -> None:
-    del line
-
-
 @pytest.fixture
 def earlier(tmp_path, tmp_path_factory):
     """Gives the file and the seconds of an earlier export, which the cache holds; made once for all of pytest's processes."""
@@ -70,7 +67,7 @@ def earlier(tmp_path, tmp_path_factory):
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(cache, "root", lambda: folder / "cache")
                 began = time.perf_counter()
-                assert not export.export(_request(name, folder), _quietly).cached
+                assert not export.export(_request(name, folder), SILENT).cached
             (folder / "seconds").write_text(str(time.perf_counter() - began))
 
         kept = shared(tmp_path_factory, f"cache-{name}", make)
@@ -84,7 +81,7 @@ def earlier(tmp_path, tmp_path_factory):
 def test_the_second_export_comes_from_the_cache_and_is_the_same(name, request_for, earlier, tmp_path):
     first, took = earlier(name)
     started = time.perf_counter()
-    again = export.export(request_for(name), _quietly)
+    again = export.export(request_for(name), SILENT)
     assert time.perf_counter() - started < took
     assert again.cached
     path = tmp_path / f"m{load_format(name).suffix}"
@@ -97,7 +94,7 @@ def test_another_subnet_precision_or_batch_is_not_served_from_the_cache(request_
     other = tmp_path / "other.json"
     other.write_text(json.dumps(SPACE.smallest().to_dict() | {"resolution": SPACE.resolutions[-1]}))
     for change in ({"config": other}, {"precision": "fp16"}, {"batch": "2"}, {"uncalibrated": True}):
-        assert not export.export(request_for("onnx", overwrite=True, **change), _quietly).cached, change
+        assert not export.export(request_for("onnx", overwrite=True, **change), SILENT).cached, change
 
 
 def test_an_export_that_was_calibrated_on_replaced_images_is_made_anew(request_for, tmp_path):
@@ -108,14 +105,14 @@ def test_an_export_that_was_calibrated_on_replaced_images_is_made_anew(request_f
     for i in range(4):
         Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(folder / f"{i}.bmp")
     asked = {"calibrate": str(folder), "overwrite": True}
-    cached = [export.export(request_for("onnx", **asked), _quietly).cached for _ in range(2)]
+    cached = [export.export(request_for("onnx", **asked), SILENT).cached for _ in range(2)]
     path, times = folder / "2.bmp", (folder / "2.bmp").stat()
     content = bytearray(path.read_bytes())
     content[-1] ^= 255
     path.write_bytes(content)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert path.stat().st_size == times.st_size
-    cached.append(export.export(request_for("onnx", **asked), _quietly).cached)
+    cached.append(export.export(request_for("onnx", **asked), SILENT).cached)
     assert cached == [False, True, False]
 
 
@@ -123,7 +120,7 @@ def test_a_damaged_cache_is_not_used(request_for, earlier):
     earlier("onnx")
     (model,) = cache.root().glob("exports/*/model")
     model.write_bytes(model.read_bytes()[:-1] + b"?")
-    assert not export.export(request_for("onnx", overwrite=True), _quietly).cached
+    assert not export.export(request_for("onnx", overwrite=True), SILENT).cached
 
 
 def test_clearing_frees_what_showing_showed(earlier):
@@ -147,7 +144,7 @@ def test_a_bundle_holds_the_model_its_labels_and_programs_and_verifies(
     name, programs, request_for, earlier, tmp_path
 ):
     earlier(name)
-    report = export.export(request_for(name, bundle=True), _quietly)
+    report = export.export(request_for(name, bundle=True), SILENT)
     folder = tmp_path / f"m-{name}-bundle"
     assert report.bundle == str(folder)
     assert (folder / "labels.txt").read_text().splitlines() == SPACE.label_names()
@@ -165,7 +162,7 @@ def test_a_bundle_holds_the_model_its_labels_and_programs_and_verifies(
 def test_the_bundled_program_classifies_an_image(request_for, tmp_path):
     from PIL import Image
 
-    export.export(request_for("onnx", bundle=True), _quietly)
+    export.export(request_for("onnx", bundle=True), SILENT)
     images = data_sets.bundled("test", SPACE)
     picture = tmp_path / "picture.png"
     Image.fromarray(images.pixels[0, 0].numpy()).save(picture)

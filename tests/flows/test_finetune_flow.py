@@ -23,6 +23,7 @@ from nasvit_edge.export import verification
 from nasvit_edge.export.formats import load_format
 from nasvit_edge.flows import evaluate as evaluating
 from nasvit_edge.flows import explain, export, finetune, tables
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.model.checkpoint import load_supernet, random_supernet, save_supernet
 from nasvit_edge.model.narrow import narrowed
 from nasvit_edge.requests.explain import Request as ExplainRequest
@@ -97,7 +98,7 @@ def test_a_subnet_learns_and_comes_out_as_a_supernet_of_its_own(four, tmp_path, 
     request = _request(
         four, tmp_path, subject, values=(*QUICK, "run.epochs=6", "optimizer.learning_rate=3e-3")
     )
-    found = finetune.finetune(request, on_progress=lambda *done: told.append(done))
+    found = finetune.finetune(request, listener=Listener(progress=lambda *done: told.append(done)))
     assert told[-1][0] == told[-1][1] == found["steps"] == 24
     assert found["after"]["fp32"] > found["before"]["fp32"]
     space = load_space(found["space"])
@@ -126,7 +127,7 @@ def test_it_is_exported_verified_and_evaluated(four, tmp_path, subject, form, pr
     path = tmp_path / f"m{load_format(form).suffix}"
     weak = precision == "int8"  # 8 bits take much of a net that has learnt nothing
     asked = replace(_export(found, four, form, precision, path), force=weak)
-    made = export.export(asked, lambda line: None)
+    made = export.export(asked, SILENT)
     check = verification.verify(path, weights=found["supernet"])
     assert made.passed == check.passed
     assert check.passed or weak
@@ -153,7 +154,9 @@ def _export(found, data, form, precision, path) -> export.Request:
 
 def test_other_classes_get_a_new_classifier_and_keep_the_rest(photos, tmp_path, subject):
     three, said = photos("abc"), []
-    found = finetune.finetune(_request(three, tmp_path, subject), note=said.append)
+    found = finetune.finetune(
+        _request(three, tmp_path, subject), listener=Listener(listener=Listener(note=said.append))
+    )
     assert "new classifier for 3" in said[0]
     space = load_space(found["space"])
     assert space.label_names() == ["a", "b", "c"]
@@ -204,12 +207,12 @@ def test_a_result_becomes_a_result_that_is_predicted_by_the_same_table_and_expor
     assert saved.file.finetuned.origin.supernet == "random:1"
     here, tuned = tmp_path / "latency_tables" / "host-onnxruntime-1t-fp32-tiny.json", tmp_path / "tuned"
     predicted = tables.predict(
-        PredictRequest(subnet=tuned / "result.json", table=TableChoice(table=here)), lambda line: None
+        PredictRequest(subnet=tuned / "result.json", table=TableChoice(table=here)), SILENT
     )
     assert predicted["ms"] == pytest.approx(saved.best.latency_ms)
-    told = explain.explain(ExplainRequest(result=tuned / "result.json", table=here), lambda line: None)
+    told = explain.explain(ExplainRequest(result=tuned / "result.json", table=here), SILENT)
     assert (told.changes, told.accuracy) == ((), saved.best.accuracy)
-    made = export.export(_export(found, None, "onnx", "fp32", tmp_path / "m.onnx"), lambda line: None)
+    made = export.export(_export(found, None, "onnx", "fp32", tmp_path / "m.onnx"), SILENT)
     assert made.passed
 
 

@@ -27,6 +27,7 @@ from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.export import artifact, dense, verification
 from nasvit_edge.export.formats import Threshold, load_format
 from nasvit_edge.flows import export
+from nasvit_edge.listening import SILENT
 from nasvit_edge.model.checkpoint import load_supernet
 from nasvit_edge.model.evaluate import calibrated, confusion
 from nasvit_edge.model.subnet import materialise
@@ -82,15 +83,11 @@ def _request(home, out, name="onnx", **options):
     return export.Request(**(settled | options))
 
 
-def _quietly(line):
-    del line
-
-
 @pytest.fixture(scope="module", params=dense.OUTPUTS)
 def model(request, home):
     """(an ONNX file with its bundle, its output)."""
     path = home / f"{request.param}.onnx"
-    report = export.export(_request(home, path, output=request.param, bundle=True), _quietly)
+    report = export.export(_request(home, path, output=request.param, bundle=True), SILENT)
     assert report.passed
     return path, request.param
 
@@ -107,14 +104,14 @@ def _run(*arguments):
 def test_labels_are_the_default_and_another_output_is_not_served_from_the_cache(home, tmp_path):
     path = tmp_path / "m.onnx"
     for output, cached in ((None, None), ("labels", True), ("logits", None), ("logits", True)):
-        report = export.export(_request(home, path, output=output), _quietly)
+        report = export.export(_request(home, path, output=output), SILENT)
         assert report.output == (output or "labels")
         assert cached is None or report.cached == cached
 
 
 def test_int8_takes_its_ranges_from_scenes(home, tmp_path):
     path = tmp_path / "m.onnx"
-    report = export.export(_request(home, path, precision="int8"), _quietly)
+    report = export.export(_request(home, path, precision="int8"), SILENT)
     assert report.passed
     assert "scenes train" in artifact.open_artifact(path).metadata["calibration"]
 
@@ -186,7 +183,7 @@ def test_what_cannot_be_asked_is_one_line(model, home, tmp_path):
     small.write_text(json.dumps(load_space("nano").smallest().to_dict()))
     for changes in ({"output": "masks"}, {"output": "labels", **classifier, "config": small}):
         with pytest.raises(NasvitEdgeError, match="--output") as caught:
-            export.export(_request(home, tmp_path / "m.onnx", **changes), _quietly)
+            export.export(_request(home, tmp_path / "m.onnx", **changes), SILENT)
         assert one_line(caught)
     for data in ("bundled", str(tmp_path / "nowhere"), str(tmp_path)):
         with pytest.raises(NasvitEdgeError) as caught:
@@ -201,7 +198,7 @@ def test_benchmark_judges_a_segmenter_on_scenes_and_a_damaged_copy_is_worse(mode
     path, _ = model
     other = tmp_path / "other.onnx"
     request = _request(home, other, supernet="random:4", output=model[1])
-    assert export.export(request, _quietly).passed
+    assert export.export(request, SILENT).passed
     measure = ("benchmark", other, "--baseline", path, "--rounds", 3, "--seconds", 0.02, "--json")
     out = tmp_path / "benchmark.json"
     for space, said in (("nowhere.toml", "No such file"), ("nano", "no artifact is from it")):
@@ -233,7 +230,7 @@ def test_benchmark_judges_a_segmenter_on_scenes_and_a_damaged_copy_is_worse(mode
 )
 def test_a_bundle_holds_the_programs_of_a_segmenter(name, program, home, tmp_path):
     form = load_format(name)
-    report = export.export(_request(home, tmp_path / f"m{form.suffix}", name, bundle=True), _quietly)
+    report = export.export(_request(home, tmp_path / f"m{form.suffix}", name, bundle=True), SILENT)
     folder = tmp_path / f"m-{name}-bundle"
     assert report.bundle == str(folder)
     assert (folder / program).exists()
@@ -291,7 +288,7 @@ def test_the_bundled_program_without_torch_labels_a_picture(model, picture):
 @pytest.mark.parametrize("output", dense.OUTPUTS)
 def test_the_program_for_tflite_labels_a_picture(output, home, picture, tmp_path, capsys):
     path = tmp_path / "m.tflite"
-    export.export(_request(home, path, "tflite", output=output), _quietly)
+    export.export(_request(home, path, "tflite", output=output), SILENT)
     program = loaded.program("tflite", "segment")
     capsys.readouterr()
     assert program.main([str(path), str(picture), str(tmp_path / "o.png")]) == 0

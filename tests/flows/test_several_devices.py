@@ -11,6 +11,7 @@ from conftest import TINIER, one_line
 
 from nasvit_edge.errors import DeviceError, NasvitEdgeError
 from nasvit_edge.flows import profile as flow
+from nasvit_edge.listening import Listener
 
 RUNNER = "import sys\nfor line in sys.stdin: print('nonsense', flush=True)\n"
 
@@ -55,7 +56,7 @@ def recorded():
             with lock:
                 shown.setdefault(name, []).append((done, total, detail))
 
-        return show
+        return Listener(listener=Listener(note=notes.append), progress=show)
 
     return notes, shown, progress
 
@@ -64,8 +65,8 @@ def recorded():
 def test_two_devices_are_measured_beside_each_other_and_each_gets_its_table(tmp_path, request_of):
     real = flow.load_device("host").runner
     names = [device(tmp_path, name, real) for name in ("left", "right")]
-    notes, shown, progress = recorded()
-    made, failed = flow.go(request_of(device=names), note=notes.append, progress=progress)
+    _, shown, progress = recorded()
+    made, failed = flow.go(request_of(device=names), progress)
     assert not failed
     assert {name: [t.file.device for t in tables] for name, tables in made.items()} == {
         names[0]: ["left"],
@@ -83,7 +84,7 @@ def test_a_device_in_trouble_does_not_end_the_others(tmp_path, request_of):
         device(tmp_path, "good", flow.load_device("host").runner),
     ]
     notes, _, progress = recorded()
-    made, failed = flow.go(request_of(device=names), note=notes.append, progress=progress)
+    made, failed = flow.go(request_of(device=names), progress)
     assert list(made) == [names[1]]
     assert "does not answer" in one_line(failed[names[0]])
     assert any("bad" in text for text in notes)
@@ -92,9 +93,9 @@ def test_a_device_in_trouble_does_not_end_the_others(tmp_path, request_of):
 @pytest.mark.slow
 def test_one_connection_measures_several_runtimes_validates_and_sustains(tmp_path, request_of):
     pytest.importorskip("ai_edge_litert")
-    notes, _, progress = recorded()
+    *_, progress = recorded()
     request = request_of(runtime=["all"], validate=4, sustained="2s")
-    made, _ = flow.go(request, note=notes.append, progress=progress)
+    made, _ = flow.go(request, progress)
     tables = made["host"]
     assert [t.file.runtime for t in tables] == ["onnxruntime", "litert"]
     for table in tables:
@@ -112,7 +113,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_measured(tmp_path, requ
         (request_of(protocol="slow"), "unknown protocol 'slow'"),
     ):
         with pytest.raises(NasvitEdgeError, match=match) as caught:
-            flow.go(request, note=print, progress=recorded()[2])
+            flow.go(request, recorded()[2])
         one_line(caught)
     assert not (tmp_path / "tables").exists()
 
@@ -120,7 +121,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_measured(tmp_path, requ
 def test_a_variable_that_is_not_set_is_named(tmp_path, request_of, monkeypatch):
     monkeypatch.delenv("NASVIT_EDGE_ADDRESS", raising=False)
     with pytest.raises(DeviceError, match=r"NASVIT_EDGE_ADDRESS.*--address"):
-        flow.go(request_of(device=["linux-ssh"]), note=print, progress=recorded()[2])
+        flow.go(request_of(device=["linux-ssh"]), recorded()[2])
 
 
 def test_stopping_ends_the_wait_for_a_device_that_is_away(tmp_path, request_of):
@@ -132,15 +133,11 @@ def test_stopping_ends_the_wait_for_a_device_that_is_away(tmp_path, request_of):
             if name == names[0]:
                 raise KeyboardInterrupt
 
-        return show
+        return Listener(progress=show)
 
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        flow.go(
-            request_of(device=names, interface="127.0.0.1", wait="10m"),
-            note=lambda text: None,
-            progress=progress,
-        )
+        flow.go(request_of(device=names, interface="127.0.0.1", wait="10m"), progress)
     assert time.monotonic() - began < 60
 
 
@@ -155,9 +152,9 @@ def test_stopping_ends_every_device(tmp_path, request_of):
             if name == names[0] and detail == "measuring":
                 raise KeyboardInterrupt
 
-        return show
+        return Listener(progress=show)
 
     with pytest.raises(KeyboardInterrupt):
-        flow.go(request_of(device=names), note=lambda text: None, progress=progress)
+        flow.go(request_of(device=names), progress)
     assert started.is_set()
     assert not list((tmp_path / "tables").glob("*.json"))

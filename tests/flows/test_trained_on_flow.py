@@ -18,6 +18,7 @@ from nasvit_edge.errors import NasvitEdgeError, VerifyError
 from nasvit_edge.export import artifact, verification
 from nasvit_edge.flows import benchmark, export, finetune
 from nasvit_edge.flows import evaluate as evaluating
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.model.checkpoint import load_supernet
 from nasvit_edge.report.evaluate_text import remarks
 from nasvit_edge.space import load_space
@@ -52,14 +53,16 @@ def _export(found, data, path):
     named = {name: found[name] for name in ("space", "supernet", "config")}
     how = {"uncalibrated": False, "format_name": "onnx", "precision": "fp32", "overwrite": True}
     request = export.Request(result=None, calibrate=str(data), out=path, **named, **how)
-    return export.export(request, lambda line: None)
+    return export.export(request, SILENT)
 
 
 def _evaluated(path, home, **options):
     said = []
     data = str(options.pop("data", home / "photos"))
     space = str(home / "tuned" / "space.toml")
-    found = verification.evaluate(path, data, space_path=space, note=said.append, **options)
+    found = verification.evaluate(
+        path, data, space_path=space, listener=Listener(listener=Listener(note=said.append)), **options
+    )
     return found, said
 
 
@@ -131,7 +134,7 @@ def test_evaluating_a_supernet_says_it_as_well(home, split, images):
     said = []
     asked = {"supernet": str(home / "tuned" / "supernet.safetensors"), "data": str(home / "photos")}
     request = evaluating.Request(**asked, subnets="max", workers=1, split=split)
-    report = evaluating.evaluate(request, note=said.append)
+    report = evaluating.evaluate(request, listener=Listener(listener=Listener(note=said.append)))
     assert report.images == images
     trained = OF - HELD if split == "all" else 0
     assert report.trained_on.trained == trained
@@ -159,7 +162,7 @@ def test_a_benchmark_judges_all_its_files_on_images_that_trained_none(home):
     spaces = (str(home / "tuned" / "space.toml"),)
     request = benchmark.Request(artifacts=[home / "m.onnx"], data=str(home / "photos"), space=spaces)
     entries, said = benchmark._entries(request, load_device("host")), []
-    found = benchmark._with_accuracy(entries, request, said.append, lambda *done: None)
+    found = benchmark._with_accuracy(entries, request, Listener(listener=Listener(note=said.append)))
     assert found[0].facts["accuracy"]["images"] == HELD
     assert "--split" not in said[0]  # benchmark has none
     assert "judged on those that training holds out of it" in said[0]

@@ -17,6 +17,7 @@ from nasvit_edge.flows import benchmark, doctor, explain, export, finetune
 from nasvit_edge.flows import prepared as searching
 from nasvit_edge.flows.tables import predict
 from nasvit_edge.latency import load_table
+from nasvit_edge.listening import SILENT
 from nasvit_edge.profile import run as profiling
 from nasvit_edge.requests.explain import Request as ExplainRequest
 from nasvit_edge.requests.predict import Request as PredictRequest
@@ -29,10 +30,6 @@ from nasvit_edge.train.run import Request, run
 pytest.importorskip("onnxruntime")
 QUICK = ("run.epochs=1", "run.batch_size=8", "run.warmup_epochs=0")
 COUNTS = (3, 5)
-
-
-def quiet(*_):
-    return None
 
 
 def photos(folder, count):
@@ -77,7 +74,7 @@ def _made(root, count):
         population=4,
         generations=1,
     )
-    prepared = searching.prepare(request, quiet, quiet)
+    prepared = searching.prepare(request, SILENT)
     records.write(root / f"{count}.json", searching.go(prepared))
     made = export.export(
         export.Request(
@@ -85,7 +82,7 @@ def _made(root, count):
             out=root / f"{count}.onnx",
             overwrite=True,
         ),
-        quiet,
+        SILENT,
     )
     assert made.passed
 
@@ -111,9 +108,9 @@ def test_what_was_exported_needs_no_space_any_more(home, count):
     assert (check.passed, check.reference) == (True, "supernet")
     assert verification.evaluate(path, data).images == 4 * count
     assert doctor.examine(path).checked
-    told = predict(PredictRequest(subnet=home / f"{count}.json"), quiet)
+    told = predict(PredictRequest(subnet=home / f"{count}.json"), SILENT)
     assert told["table"].endswith(f"mine-{count}c.json")
-    assert explain.explain(ExplainRequest(result=home / f"{count}.json"), quiet).stages
+    assert explain.explain(ExplainRequest(result=home / f"{count}.json"), SILENT).stages
     result = benchmark.run(
         benchmark.Request(artifacts=(path,), out=home / f"b{count}.json", rounds=1, seconds=0.02)
     )
@@ -138,7 +135,7 @@ def _again(home, out, calibrate=None):
     asked = dict.fromkeys(("space", "supernet", "config"))
     how = {"format_name": "onnx", "precision": "fp32", "overwrite": True, "uncalibrated": False}
     request = export.Request(result=home / "3.json", calibrate=calibrate, out=out, **asked, **how)
-    return export.export(request, quiet)
+    return export.export(request, SILENT)
 
 
 def test_images_that_changed_since_the_search_are_not_taken_for_those(home, tmp_path):
@@ -167,7 +164,7 @@ def test_neither_answers_for_the_other(home):
     with pytest.raises(TableError, match="is of space 'mine-3c', not 'mine-5c'"):
         load_table(table, space=five)
     with pytest.raises(NasvitEdgeError, match="holds its own space, 'mine-3c'") as caught:
-        predict(PredictRequest(subnet=home / "3.json", space=str(five)), quiet)
+        predict(PredictRequest(subnet=home / "3.json", space=str(five)), SILENT)
     one_line(caught)
     with pytest.raises(NasvitEdgeError, match="holds its own space, 'mine-3c'"):
         verification.verify(home / "3.onnx", space_path=str(five))
@@ -180,7 +177,7 @@ def test_a_subnet_of_one_is_tuned_and_predicted_by_its_table(home):
     found = finetune.finetune(
         finetune.Request(result=home / "3.json", data=str(home / "photos3"), **asked, **made)
     )
-    told = predict(PredictRequest(subnet=home / "tuned" / "result.json"), quiet)
+    told = predict(PredictRequest(subnet=home / "tuned" / "result.json"), SILENT)
     assert told["table"].endswith("mine-3c.json")
     assert load_space(found["space"]).name.startswith("mine-3c-subnet-")
 

@@ -25,6 +25,7 @@ from nasvit_edge.export import kept, verification
 from nasvit_edge.export.formats import load_format
 from nasvit_edge.export.writing import Options
 from nasvit_edge.flows import export
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.model.checkpoint import load_supernet, random_supernet, save_supernet
 from nasvit_edge.model.published import published_state
 from nasvit_edge.model.supernet import Supernet
@@ -141,7 +142,7 @@ def test_training_starts_from_the_weights_that_were_named(two, parts, tmp_path):
             settings=Settings(out=tmp_path),
             weights=f"{two}::{name}",
         )
-        supernet, initial[name] = training._initial(request, NANO, lambda text: None)
+        supernet, initial[name] = training._initial(request, NANO, SILENT)
         assert same(supernet, parts[name])
     assert len(set(initial.values())) == 2  # a run of one cannot be resumed with the other
 
@@ -150,7 +151,10 @@ def test_a_note_says_which_were_taken_where_none_were_named(parts, tmp_path):
     state = {"model": published_state(parts["teacher"]), "model_ema": published_state(parts["student"])}
     torch.save(state, tmp_path / "c.pth")
     notes: list[str] = []
-    assert same(started(str(tmp_path / "c.pth"), NANO, 0, note=notes.append), parts["student"])
+    assert same(
+        started(str(tmp_path / "c.pth"), NANO, 0, listener=Listener(listener=Listener(note=notes.append))),
+        parts["student"],
+    )
     assert "'model_ema', which are averaged" in notes[0]
 
 
@@ -179,10 +183,14 @@ def request_for(tmp_path):
 
 def test_an_export_is_of_the_weights_that_were_named_and_verifies_with_them_only(two, request_for, tmp_path):
     notes: list[str] = []
-    export.export(request_for(f"{two}::student", "s.onnx"), notes.append)
-    made = export.export(request_for(f"{two}::teacher", "t.onnx"), notes.append)
+    export.export(request_for(f"{two}::student", "s.onnx"), Listener(listener=Listener(note=notes.append)))
+    made = export.export(
+        request_for(f"{two}::teacher", "t.onnx"), Listener(listener=Listener(note=notes.append))
+    )
     assert not made.cached
-    assert export.export(request_for(f"{two}::student", "again.onnx"), notes.append).cached
+    assert export.export(
+        request_for(f"{two}::student", "again.onnx"), Listener(listener=Listener(note=notes.append))
+    ).cached
     assert verification.verify(tmp_path / "s.onnx", weights=f"{two}::student").passed
     with pytest.raises(VerifyError, match="those under 'student'") as caught:
         verification.verify(tmp_path / "s.onnx", weights=f"{two}::teacher")

@@ -14,6 +14,7 @@ from nasvit_edge.choosing.table import answering
 from nasvit_edge.errors import NasvitEdgeError, TableError
 from nasvit_edge.latency import PRECISIONS, load_table, table_name
 from nasvit_edge.latency.selection import KEYS, Wanted, heading, named, shown, table_for
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.ops import all_ops
 from nasvit_edge.requests.options import TableChoice
 from nasvit_edge.runtimes import RUNTIMES
@@ -42,7 +43,7 @@ def here(tmp_path, monkeypatch):
 
 
 def asked(**given):
-    return answering(TableChoice(**given), SPACE, lambda text: None)
+    return answering(TableChoice(**given), SPACE, SILENT)
 
 
 def given_subsets():
@@ -77,7 +78,7 @@ def test_another_device_or_space_is_not_answered_either(here):
     with pytest.raises(NasvitEdgeError, match="unknown device"):
         asked(device="pixel")
     with pytest.raises(TableError, match="'nano-cifar10'"):
-        answering(TableChoice(device="android"), load_space("nano-cifar10"), lambda text: None)
+        answering(TableChoice(device="android"), load_space("nano-cifar10"), SILENT)
     with pytest.raises(TableError, match="contradicts"):
         asked(table=str(path), device="host")
 
@@ -88,7 +89,9 @@ def test_what_was_left_out_is_filled_in_and_told(here, count):
     for keys in itertools.combinations(KEYS, count):
         notes = []
         given = {key: ANDROID[key] for key in keys}
-        answer = answering(TableChoice(device="android", **given), SPACE, notes.append)
+        answer = answering(
+            TableChoice(device="android", **given), SPACE, Listener(listener=Listener(note=notes.append))
+        )
         assert answer.filled == {key: ANDROID[key] for key in KEYS if key not in given}
         assert bool(notes) == bool(answer.filled)
         assert all(shown({key: value}) in notes[0] for key, value in answer.filled.items())

@@ -10,6 +10,7 @@ from nasvit_edge import files
 from nasvit_edge.choosing.table import answering, trusted
 from nasvit_edge.latency.file import TableFile
 from nasvit_edge.latency.selection import heading
+from nasvit_edge.listening import Listener
 from nasvit_edge.ops import op_keys
 from nasvit_edge.profile.trust import outdated
 from nasvit_edge.records import content, read, write
@@ -25,7 +26,10 @@ def test_a_shipped_table_answers_by_its_device_runtime_threads_and_precision(pat
     monkeypatch.chdir(tmp_path)
     told = heading(path)
     space, notes = load_space(told.pop("space")), []
-    table = trusted(answering(TableChoice(**told), space, notes.append).table, notes.append)
+    table = trusted(
+        answering(TableChoice(**told), space, Listener(listener=Listener(note=notes.append))).table,
+        Listener(listener=Listener(note=notes.append)),
+    )
     assert table.path.name == path.name
     assert not any("another way" in note for note in notes)
     assert set(table.ops_ms) == op_keys(space)

@@ -11,6 +11,7 @@ import pytest
 from conftest import TINIER, one_line, require_module, space_of
 
 from nasvit_edge.errors import ExportError
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.ops import all_ops
 from nasvit_edge.profile import conversion
 from nasvit_edge.profile.models import Item, Models
@@ -39,7 +40,7 @@ def test_a_converter_that_hangs_is_one_line_and_gone(tmp_path, monkeypatch):
     monkeypatch.setattr(conversion, "_SILENT_S", 1.0)
     began = time.monotonic()
     with pytest.raises(ExportError, match="converting models is stalled: none was finished in 1 s") as caught:
-        conversion._in_parallel([Item(str(i)) for i in range(9)], Hanging(tmp_path / "pipe"), lambda *_: None)
+        conversion._in_parallel([Item(str(i)) for i in range(9)], Hanging(tmp_path / "pipe"), SILENT)
     one_line(caught)
     assert time.monotonic() - began < 20
     assert workers
@@ -52,7 +53,7 @@ def test_workers_convert_what_is_read_again_here(tmp_path, monkeypatch):
     space, told = space_of(TINIER), []
     models = Models(space, "onnxruntime", tmp_path)
     items = [Item(op.key(), op=op) for op in all_ops(space)[:5]]
-    conversion._in_parallel(items, models, lambda *done: told.append(done))
+    conversion._in_parallel(items, models, Listener(progress=lambda *done: told.append(done)))
     assert [done for done, _, _ in told][-1] == len(items)
     assert all(models.is_kept(item) for item in items)
     written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}

@@ -24,6 +24,7 @@ from nasvit_edge.device import load_device
 from nasvit_edge.errors import DeviceError, MeasurementError, NasvitEdgeError
 from nasvit_edge.flows import profile as profiling
 from nasvit_edge.hints import PROGRAM
+from nasvit_edge.listening import SILENT
 from nasvit_edge.ops import all_ops
 from nasvit_edge.profile import canary, offline, protocol
 from nasvit_edge.profile.canary import canaries
@@ -363,7 +364,7 @@ def test_a_bundle_names_the_command_that_takes_its_results(tmp_path_factory, tmp
         space="tiny.toml", devices=("iphone",), choice=Choice(protocol="quick"), out=Path("my tables")
     )
     with brief(tmp_path_factory):
-        said = profiling.bundle(request, Path("out.zip"), lambda *told: None)
+        said = profiling.bundle(request, Path("out.zip"), SILENT)
     assert mac().main(["--offline", "out.zip", "--out", "result.json"], open_model) == 0
     words = shlex.split(said[said.index(PROGRAM) :])
     assert run(*words[1:]).returncode == 0

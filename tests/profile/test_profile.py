@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from nasvit_edge.errors import MeasurementError, NasvitEdgeError
 from nasvit_edge.latency import load_table
 from nasvit_edge.latency.samples import unpack
+from nasvit_edge.listening import Listener
 from nasvit_edge.ops import all_ops
 from nasvit_edge.profile import run as profiling
 from nasvit_edge.profile.graphs import graph_hash
@@ -191,7 +192,11 @@ def test_a_sample_is_measured_and_the_rest_estimated(tmp_path):
     nano = load_space("nano")
     notes = []
     path = profiling.profile(
-        nano, protocol="quick", out=tmp_path, sample=profiling.Sample(share=0.2, error=0.9), note=notes.append
+        nano,
+        protocol="quick",
+        out=tmp_path,
+        sample=profiling.Sample(share=0.2, error=0.9),
+        listener=Listener(listener=Listener(note=notes.append)),
     )
     table = load_table(path)
     file = table.file

@@ -16,6 +16,7 @@ from nasvit_edge.device import load_device
 from nasvit_edge.errors import MeasurementError, NasvitEdgeError, TableError
 from nasvit_edge.latency import load_table
 from nasvit_edge.latency.file import SubnetEntry
+from nasvit_edge.listening import SILENT
 from nasvit_edge.profile import sustained
 from nasvit_edge.profile.run import profile
 from nasvit_edge.records import content
@@ -24,10 +25,6 @@ from nasvit_edge.transport.answers import Failure, Measurement
 from nasvit_edge.transport.local import local_runner
 
 RUN = Measurement(id="m", samples_us=(1.0,), runtime_version="1")
-
-
-def silent(done, total, detail):
-    pass
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +40,7 @@ def measured(tmp_path_factory):
 @pytest.mark.slow
 def test_the_host_runs_for_as_long_as_asked_and_the_table_keeps_it(measured):
     with local_runner(load_device("host").runner) as runner:
-        found = sustained.sustain(measured, runner, 4.0, 0, silent)
+        found = sustained.sustain(measured, runner, 4.0, 0, SILENT)
     assert found.windows[-1][0] >= 3.6
     assert found.minute1_ms > 0
     assert found.factor == pytest.approx(found.steady_ms / found.minute1_ms, rel=1e-3)
@@ -60,7 +57,7 @@ class Ended:
     def __init__(self, answer):
         self.answer = answer
 
-    def bring(self, models, on_progress):
+    def bring(self, models, listener):
         pass
 
     def cores(self, _threads):
@@ -88,13 +85,13 @@ def unmeasured():
 def test_a_run_that_was_cut_short_is_no_measurement(unmeasured, answer, match):
     pytest.importorskip("onnxruntime")
     with pytest.raises(MeasurementError, match=match) as caught:
-        sustained.sustain(unmeasured, Ended(answer), 100.0, 0, silent)
+        sustained.sustain(unmeasured, Ended(answer), 100.0, 0, SILENT)
     assert "--sustained 100s" in one_line(caught)
 
 
 def test_a_run_of_a_moment_is_refused(unmeasured):
     with pytest.raises(NasvitEdgeError, match="too short"):
-        sustained.sustain(unmeasured, Ended(RUN), 0.5, 0, silent)
+        sustained.sustain(unmeasured, Ended(RUN), 0.5, 0, SILENT)
 
 
 @given(

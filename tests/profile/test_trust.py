@@ -13,6 +13,7 @@ from nasvit_edge.choosing.table import trusted
 from nasvit_edge.errors import DeviceError, TableError
 from nasvit_edge.latency.file import OpEntry
 from nasvit_edge.latency.table import LatencyTable
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.ops import all_ops, lower
 from nasvit_edge.profile import kept_graphs, trust
 from nasvit_edge.profile.graphs import graph_hash
@@ -47,7 +48,7 @@ def test_a_table_of_this_machine_and_code_raises_no_concern():
 def test_a_table_of_another_machine_is_refused_and_says_which():
     other = table(fingerprint=trust.fingerprint() | {"soc": "Cortex-A76"})
     with pytest.raises(TableError) as caught:
-        trusted(other, lambda text: None)
+        trusted(other, SILENT)
     line = one_line(caught)
     assert "'Cortex-A76'" in line
     assert "nasvit-edge profile" in line
@@ -58,7 +59,7 @@ def test_a_table_of_another_machine_is_refused_and_says_which():
 def test_named_by_its_file_it_is_used_with_a_warning():
     other = table(fingerprint=trust.fingerprint() | {"soc": "Cortex-A76"})
     notes = []
-    trusted(other, notes.append, by_file=True)
+    trusted(other, Listener(listener=Listener(note=notes.append)), by_file=True)
     assert any(note.startswith("WARNING") and "Cortex-A76" in note for note in notes)
 
 

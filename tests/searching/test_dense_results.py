@@ -18,6 +18,7 @@ from nasvit_edge.choosing.accuracy import AccuracyChoice, about, accuracy_source
 from nasvit_edge.errors import BudgetError, NasvitEdgeError
 from nasvit_edge.flows import explain, fitting, tables
 from nasvit_edge.flows import prepared as flow
+from nasvit_edge.listening import SILENT
 from nasvit_edge.ops import lower, macs
 from nasvit_edge.report import explain_text
 from nasvit_edge.report import search_text as shown
@@ -33,10 +34,6 @@ from nasvit_edge.space import load_space
 
 DENSE = load_space("nano-dense")
 _HEADER = ["subnet", "accuracy", "macs", "parameters", "config"]
-
-
-def quiet(*_):
-    """No progress, no notes."""
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +63,7 @@ def asked_for(folder, wanted, **more):
 def result(request, folder):
     wanted = {"latency": ["1s"], "max_macs": "400M", "max_params": "10M", "max_memory": "100MB"}
     effort = {"population": 40, "generations": 10} if request.param == "evolutionary" else {}
-    found = flow.go(flow.prepare(asked_for(folder, wanted, method=request.param, **effort), quiet, quiet))
+    found = flow.go(flow.prepare(asked_for(folder, wanted, method=request.param, **effort), SILENT))
     records.write(folder / "search.json", found)
     return found
 
@@ -95,7 +92,7 @@ def test_the_latency_is_that_of_the_whole_segmenter(result, folder, tmp_path):
     subnet = tmp_path / "config.json"
     subnet.write_text(json.dumps(result.best.config.to_dict()))
     told = tables.predict(
-        PredictRequest(subnet=subnet, table=TableChoice(table=folder / "t.json"), space=DENSE.name), quiet
+        PredictRequest(subnet=subnet, table=TableChoice(table=folder / "t.json"), space=DENSE.name), SILENT
     )
     assert told["ms"] == pytest.approx(result.best.latency_ms)
     assert [op["name"] for op in told["ops"]][-5:] == [
@@ -106,7 +103,7 @@ def test_the_latency_is_that_of_the_whole_segmenter(result, folder, tmp_path):
 
 
 def test_a_searched_segmenter_is_explained(result, folder):
-    found = explain.explain(ExplainRequest(result=folder / "search.json", table=folder / "t.json"), quiet)
+    found = explain.explain(ExplainRequest(result=folder / "search.json", table=folder / "t.json"), SILENT)
     assert "mean IoU" in explain_text.headline(found)
     assert "mean IoU" in explain_text.change_columns(found)
     rows = explain_text.stage_rows(found)
@@ -140,7 +137,7 @@ def test_pages_draw_the_decoder(result, tmp_path):
 )
 def test_the_impossible_is_said_in_one_line(folder, wanted, said):
     with pytest.raises(BudgetError, match=said) as caught:
-        flow.go(flow.prepare(asked_for(folder, wanted), quiet, quiet))
+        flow.go(flow.prepare(asked_for(folder, wanted), SILENT))
     assert "mean IoU" in one_line(caught)
 
 

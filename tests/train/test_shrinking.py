@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from nasvit_edge.data_sets import ImageSet, folders
 from nasvit_edge.data_sets.scenes import in_memory
+from nasvit_edge.listening import Listener
 from nasvit_edge.space import load_space, parse_space
 from nasvit_edge.train import shrinking
 from nasvit_edge.train.loop import Settings
@@ -151,7 +152,10 @@ def test_a_run_says_it_before_it_begins_and_once(tmp_path, monkeypatch):
     recipe = load_recipe("finetune").with_values(
         ["run.batch_size=32", "run.epochs=1", "subnets.scaling=switchable"]
     )
-    run(Request(**asked, recipe=recipe), note=said.append, on_progress=lambda *_: said.append("a step"))
+    run(
+        Request(**asked, recipe=recipe),
+        listener=Listener(listener=Listener(note=said.append), progress=lambda *_: said.append("a step")),
+    )
     lines = [
         i for i, line in enumerate(said) if "would keep more of them; by this recipe it takes a while" in line
     ]
@@ -159,7 +163,7 @@ def test_a_run_says_it_before_it_begins_and_once(tmp_path, monkeypatch):
     assert len(lines) == 1
     assert lines[0] < said.index("a step")
     again: list[str] = []
-    run(Request(**asked, recipe=recipe, resume=True), note=again.append)
+    run(Request(**asked, recipe=recipe, resume=True), listener=Listener(listener=Listener(note=again.append)))
     assert not any("would keep" in line for line in again)
 
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nasvit_edge.errors import CheckpointError, MissingExtraError
+from nasvit_edge.listening import SILENT
 from nasvit_edge.model.checkpoint import random_supernet, save_supernet
 from nasvit_edge.model.subnet import materialise
 from nasvit_edge.space import space_toml
@@ -375,8 +376,8 @@ def test_a_run_that_is_resumed_asks_for_trust_again(tiny, tmp_path):
     told = {"space": str(tmp_path / "space.toml"), "data": "unused", "recipe": load_recipe("single")}
     request = run.Request(**told, settings=Settings(out=tmp_path), teacher=str(tmp_path / "t.ts"))
     with pytest.raises(CheckpointError, match="--trust-teacher"):
-        run._teacher(replace(request, resume=True), tiny, print)
-    assert run._teacher(replace(request, resume=True, trust_teacher=True), tiny, print) is not None
+        run._teacher(replace(request, resume=True), tiny, SILENT)
+    assert run._teacher(replace(request, resume=True, trust_teacher=True), tiny, SILENT) is not None
     assert "trust" not in str(load_recipe("single").to_dict())
 
 

@@ -16,6 +16,7 @@ from conftest import TINY, edited, one_line, require_program, space_of
 
 from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError
+from nasvit_edge.listening import Listener
 from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.transport.adb import adb_runner
 from nasvit_edge.transport.job import Job
@@ -94,7 +95,7 @@ class Phone:
 
     def runner(self, *, wait_s=10.0, lock_clocks=False, **changes):
         ways = Ways(wait_s=wait_s, lock_clocks=lock_clocks)
-        return adb_runner(self.device(**changes), ways, self.notes.append)
+        return adb_runner(self.device(**changes), ways, Listener(listener=Listener(note=self.notes.append)))
 
     def calls(self):
         path = self.state / "calls"

@@ -38,6 +38,7 @@ from nasvit_edge.errors import DeviceError
 from nasvit_edge.latency import load_table
 from nasvit_edge.latency.file import State
 from nasvit_edge.latency.samples import pack
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.profile.run import Choice, measure_table
 from nasvit_edge.profile.validate import validate
 from nasvit_edge.transport.adb_client import Adb
@@ -50,7 +51,7 @@ def test_a_model_is_timed_in_several_launches_by_each_generation(phone_of, model
     phone = phone_of(generation)
     with phone.runner() as runner:
         assert runner.cores(2) == (6, 7)
-        runner.bring([models["small"], models["large"]], lambda *_: None)
+        runner.bring([models["small"], models["large"]], SILENT)
         small = runner.measure(job(models["small"], cores=(6, 7)))
         large = runner.measure(job(models["large"], cores=(6, 7)))
     assert isinstance(small, Measurement), small
@@ -99,7 +100,7 @@ def profiled(phone, text, folder, validated):
         pytest.raises(DeviceError, match="finished measurements are kept"),
         phone.runner(wait_s=0.5) as runner,
     ):
-        measure_table(space, phone.device(), runner, choice, out=folder, on_progress=unplug)
+        measure_table(space, phone.device(), runner, choice, out=folder, listener=Listener(progress=unplug))
     kept = next(folder.glob(".*.partial.jsonl")).read_text().splitlines()[1:]
     phone.adbd.plug()
     with phone.runner() as runner:
@@ -161,7 +162,7 @@ def test_a_folder_or_a_file_of_any_name_is_never_executed(phone, model, tmp_path
     odd = tmp_path / "m '\"; touch pwned; $(touch pwned).tflite"
     odd.write_bytes(model.read_bytes())
     with phone.runner(folder=HOSTILE) as runner:
-        runner.bring([odd], lambda *_: None)
+        runner.bring([odd], SILENT)
         assert isinstance(runner.measure(job(odd)), Measurement)
         assert phone.left()
     assert phone.left() == []
@@ -183,7 +184,7 @@ def echo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("echo")
     with Server(folder) as server, Adbd(folder) as adbd:
         server.adb("connect", adbd.serial)
-        adb = Adb(adbd.serial, 1.0, print, adbd.serial)
+        adb = Adb(adbd.serial, 1.0, SILENT, adbd.serial)
 
         def through(text):
             with pytest.MonkeyPatch.context() as port:
@@ -220,7 +221,7 @@ def test_a_model_that_cannot_be_read_is_an_error_and_the_next_one_works(phone, m
 def test_a_model_that_hangs_is_given_up_and_leaves_no_process(phone, model):
     phone.adbd.environment["STAND_IN_HANG"] = "60"
     with phone.runner() as runner:
-        runner.bring([model], lambda *_: None)
+        runner.bring([model], SILENT)
         assert "no answer in 1 s" in runner.measure(job(model), timeout_s=1.0).error
         assert not processes(phone)
         phone.adbd.environment.pop("STAND_IN_HANG")
@@ -233,7 +234,7 @@ def test_a_model_that_hangs_is_given_up_and_leaves_no_process(phone, model):
 def test_unplugged_in_mid_push_it_goes_on(phone, models):
     phone.adbd.bytes_left, phone.adbd.away_s = models["large"].stat().st_size // 2 + 20_000, 0.5
     with phone.runner() as runner:
-        runner.bring([models["large"], models["small"]], lambda *_: None)
+        runner.bring([models["large"], models["small"]], SILENT)
         assert isinstance(runner.measure(job(models["large"])), Measurement)
     assert any("is back" in note for note in phone.notes)
     assert phone.left() == []
@@ -249,7 +250,7 @@ def test_unplugged_in_mid_run_the_model_is_measured_again(phone, model):
 
 
 def measured_while_away(runner, phone, model):
-    runner.bring([model], lambda *_: None)
+    runner.bring([model], SILENT)
     phone.adbd.drop()
     runner.measure(job(model))
 
@@ -311,7 +312,7 @@ def test_a_phone_is_measured_by_one_process_at_a_time(phone):
 
 def brought_to_a_full_phone(runner, phone, model):
     phone.adbd.room = 100
-    runner.bring([model], lambda *_: None)
+    runner.bring([model], SILENT)
 
 
 def test_a_full_phone(phone, model):
@@ -324,7 +325,7 @@ def test_a_phone_without_room_for_all_models_gets_them_one_by_one(phone, models)
     (phone.root / "bin/df").write_text("#!/bin/sh\necho /dev/x 100 96 4 96% /data\n")
     (phone.root / "bin/df").chmod(0o755)
     with phone.runner() as runner:
-        runner.bring(list(models.values()), lambda *_: None)
+        runner.bring(list(models.values()), SILENT)
         for model in models.values():
             assert isinstance(runner.measure(job(model)), Measurement)
             assert not [name for name in phone.left() if name.endswith(".tflite")]

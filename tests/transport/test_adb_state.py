@@ -22,6 +22,7 @@ from nasvit_edge.device import load_device
 from nasvit_edge.errors import DeviceError
 from nasvit_edge.flows.devices import op_times
 from nasvit_edge.latency.file import State
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.transport.adb import check_adb
 from nasvit_edge.transport.answers import Failure, Measurement
 from nasvit_edge.transport.ways import Ways
@@ -116,12 +117,13 @@ import sys
 from pathlib import Path
 from nasvit_edge.device import parse_device
 from nasvit_edge.files import read_toml
+from nasvit_edge.listening import Listener
 from nasvit_edge.transport.connect import connect
 from nasvit_edge.transport.ways import Ways
 from nasvit_edge.transport.job import Job
 from nasvit_edge.transport.local import local_runner
 path = Path(sys.argv[1])
-with connect(parse_device(read_toml(path, "device"), path), Ways(lock_clocks=True), print) as runner:
+with connect(parse_device(read_toml(path, "device"), path), Ways(lock_clocks=True), Listener(note=print)) as runner:
     print("ready", flush=True)
     while True:
         runner.measure(Job(id="m", model=sys.argv[2], runtime="litert", threads=1, cores=(), runs=10, seconds=0.03,
@@ -190,10 +192,10 @@ def test_an_op_profile_lists_the_ops(phone_of, model, generation):
 
 def test_a_user_gets_the_op_profile_of_a_file(phone_of, model, monkeypatch):
     phone = phone_of("percentiles")
-    rows = op_times(phone.device(), Path(model), None, None, print)
+    rows = op_times(phone.device(), Path(model), None, None, SILENT)
     assert [row["kind"] for row in rows] == ["Convolution (NHWC, F32) IGEMM"] * 2
     with pytest.raises(DeviceError, match="no op profile"):
-        op_times(load_device("host"), Path(model), None, None, print)
+        op_times(load_device("host"), Path(model), None, None, SILENT)
 
 
 def test_a_sustained_run_has_a_window_about_every_second(phone, model):

@@ -17,6 +17,7 @@ from transport.phone import ABOUT, MICRO, SPACE, Gone, Phone, answer_to, fewer_s
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import DeviceError, NasvitEdgeError
 from nasvit_edge.latency import load_table
+from nasvit_edge.listening import Listener
 from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.profile.run import Choice, measure_table
 from nasvit_edge.records import content
@@ -54,7 +55,9 @@ def served(ways, notes=None, device="browser", **changes):
     from dataclasses import replace
 
     return pull_runner(
-        load_device(device), replace(ways, **changes), (notes if notes is not None else []).append
+        load_device(device),
+        replace(ways, **changes),
+        Listener(listener=Listener(note=(notes if notes is not None else []).append)),
     )
 
 
@@ -540,7 +543,7 @@ def test_without_a_choice_the_address_is_one_of_this_machine():
 
 def test_check_says_what_it_found_step_by_step(ways):
     steps, notes = [], []
-    for step in check(load_device("browser"), ways, notes.append):
+    for step in check(load_device("browser"), ways, Listener(listener=Listener(note=notes.append))):
         steps.append(step)
         if step.name == "serving":
             Phone(step.found, conditions={"isolated": False}).hello()

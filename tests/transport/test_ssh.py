@@ -29,6 +29,7 @@ from nasvit_edge import files
 from nasvit_edge.benchmark.plan import Entry, Protocol
 from nasvit_edge.benchmark.session import measure
 from nasvit_edge.errors import DeviceError
+from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.ops import all_ops
 from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.profile.protocol import PROTOCOLS
@@ -133,7 +134,7 @@ def told(server, device, ways=None):
 
     with (
         mock.patch.object(LineProcess, "request", checked),
-        connect(device, ways or Ways(wait_s=30), notes.append) as runner,
+        connect(device, ways or Ways(wait_s=30), Listener(listener=Listener(note=notes.append))) as runner,
     ):
         yield runner, notes
 
@@ -172,7 +173,9 @@ def test_nano_is_measured_whole_though_the_server_is_killed_and_the_network_stal
     try:
         device = server.device(port=proxy.port)
         with told(server, device, Ways(wait_s=90)) as (runner, _):
-            path = measure_table(nano, device, runner, QUICK, out=tmp_path, on_progress=trouble)
+            path = measure_table(
+                nano, device, runner, QUICK, out=tmp_path, listener=Listener(progress=trouble)
+            )
             raw, starts = json.loads(path.read_text()), runner.link.starts
     finally:
         server.trust()
@@ -194,7 +197,9 @@ def test_a_server_that_is_killed_and_comes_back_loses_nothing(server, tmp_path):
     with told(server, device) as (runner, notes):
         progress = when(8, away)
         raw = json.loads(
-            measure_table(SPACE, device, runner, QUICK, out=tmp_path, on_progress=progress).read_text()
+            measure_table(
+                SPACE, device, runner, QUICK, out=tmp_path, listener=Listener(progress=progress)
+            ).read_text()
         )
         assert runner.link.starts == 2
     assert all(entry["visits"] == 1 for entry in raw["ops"].values())
@@ -206,7 +211,9 @@ def test_a_server_that_stays_away_is_said_and_the_same_command_continues(server,
     device = server.device()
     try:
         with told(server, device, Ways(wait_s=1)) as (runner, _), pytest.raises(DeviceError) as error:
-            measure_table(SPACE, device, runner, QUICK, out=tmp_path, on_progress=when(5, server.stop))
+            measure_table(
+                SPACE, device, runner, QUICK, out=tmp_path, listener=Listener(progress=when(5, server.stop))
+            )
         assert "refuses the connection" in one_line(error)
         assert "finished measurements are kept, the same command continues" in one_line(error)
     finally:
@@ -219,7 +226,7 @@ def test_a_server_that_stays_away_is_said_and_the_same_command_continues(server,
         assert left == [Path(runner.link.folder).name]
         seen = []
         progress = when(1, lambda: seen.extend(journal(tmp_path)))
-        measure_table(SPACE, device, runner, QUICK, out=tmp_path, on_progress=progress)
+        measure_table(SPACE, device, runner, QUICK, out=tmp_path, listener=Listener(progress=progress))
     assert seen[: len(finished)] == finished
     assert server.left() == []
 
@@ -237,7 +244,9 @@ def test_a_network_that_stalls_is_waited_for(server, tmp_path, seconds):
         device, start = server.device(port=proxy.port), time.monotonic()
         with told(server, device, Ways(wait_s=90)) as (runner, _):
             progress = when(5, stall)
-            path = measure_table(SPACE, device, runner, QUICK, out=tmp_path, on_progress=progress)
+            path = measure_table(
+                SPACE, device, runner, QUICK, out=tmp_path, listener=Listener(progress=progress)
+            )
             assert runner.link.starts == (1 if seconds < 15 else 2)
     finally:
         server.trust()
@@ -276,7 +285,12 @@ def test_a_disk_that_fills_is_said_and_continues_when_there_is_space(server, sma
     device = server.device(folder=str(small_disk))
     with told(server, device) as (runner, notes), pytest.raises(DeviceError) as error:
         measure_table(
-            SPACE, device, runner, QUICK, out=tmp_path, on_progress=when(6, lambda: fill(small_disk))
+            SPACE,
+            device,
+            runner,
+            QUICK,
+            out=tmp_path,
+            listener=Listener(progress=when(6, lambda: fill(small_disk))),
         )
     assert "its disk is full" in one_line(error)
     assert any("each travels when it is measured" in note for note in notes)
@@ -296,7 +310,7 @@ def test_a_disk_that_fills_is_said_and_continues_when_there_is_space(server, sma
 
 
 def refused(device, **ways):
-    with pytest.raises(DeviceError) as error, connect(device, Ways(**ways), lambda text: None):
+    with pytest.raises(DeviceError) as error, connect(device, Ways(**ways), SILENT):
         pass
     steps = list(check(device, Ways(**ways)))
     assert not steps[-1].good
@@ -385,7 +399,7 @@ def test_names_and_paths_are_never_executed(server, tmp_path, model, monkeypatch
     shutil.copy(model, strange)
     with told(server, device) as (runner, _):
         assert EVIL in runner.link.folder
-        runner.bring([strange], lambda *a: None)
+        runner.bring([strange], SILENT)
         assert isinstance(runner.measure(job(strange, EVIL + "\n")), Measurement)
     shutil.rmtree(server.home / "work")
     places = [tmp_path, server.home, server.root, server.bin, Path("/"), Path.cwd()]
@@ -492,11 +506,12 @@ import sys
 from pathlib import Path
 from conftest import space_of
 from nasvit_edge.device import load_device
+from nasvit_edge.listening import Listener
 from nasvit_edge.profile.run import Choice, measure_table
 from nasvit_edge.transport.connect import connect
 from nasvit_edge.transport.ways import Ways
 device = load_device(sys.argv[1])
-with connect(device, Ways(lock_clocks="lock" in sys.argv), print) as runner:
+with connect(device, Ways(lock_clocks="lock" in sys.argv), Listener(note=print)) as runner:
     measure_table(space_of(Path(sys.argv[2]).read_text()), device, runner, Choice(protocol="default"), out=Path(sys.argv[3]))
 """
 
@@ -579,7 +594,7 @@ def test_whatever_is_asked_the_runner_answers_and_writes_nowhere_else(fuzzed, re
 
 @pytest.fixture(scope="module")
 def fuzzed(server):
-    with connect(server.device(), Ways(), lambda text: None) as runner:
+    with connect(server.device(), Ways(), SILENT) as runner:
         yield runner
 
 
@@ -643,7 +658,7 @@ def test_a_benchmark_takes_turns_there_and_tells_load_and_memory(server, model):
     ]
     protocol = Protocol(rounds=2, runs=5, seconds=0.01, most_seconds=0.1)
     with told(server, server.device()) as (runner, _):
-        runner.bring([model], lambda *_: None)
+        runner.bring([model], SILENT)
         found = measure(pair, runner, protocol, ())
     assert [[entry["position"] for entry in own][:2] for own in found] == [[0, 3], [1, 2]]
     assert all(entry["warm_load_ms"] > 0 for own in found for entry in own)
