@@ -114,7 +114,9 @@ def _block(
     if stage.attention is not None and block > 0:
         return _transformer(space, stage, stage.attention, own, block, shape)
     channels, height, width = shape
-    kernel, ratio = (own.get(f"{kind}_{block}", own.get(kind, 1)) for kind in ("kernel_size", "expand_ratio"))
+    kernel, ratio = (
+        own[kind] if kind in own else own[f"{kind}_{block}"] for kind in ("kernel_size", "expand_ratio")
+    )
     expanded = round8(channels * ratio) if stage.expands else channels
     stride = stage.stride if block == 0 else 1
     same = stride == 1 and channels == own["width"]

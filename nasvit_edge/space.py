@@ -72,8 +72,14 @@ class SearchSpace:
     widths_rise: bool = False
     origin: str = field(default="", compare=False, repr=False)  # as it was given to `load_space`
     genes: tuple[Gene, ...] = field(init=False, compare=False, repr=False)
+    parts: tuple[Part, ...] = field(
+        init=False, compare=False, repr=False
+    )  # stem, stages, head: what has genes
+    _fixed: tuple[dict[str, Any], ...] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "parts", (self.stem, *self.stages, self.head))
+        object.__setattr__(self, "_fixed", tuple(map(fixed, self.parts)))
         object.__setattr__(self, "genes", tuple(listed_genes(self.resolutions, self.parts)))
         if self.is_dense or not self.image_size:
             object.__setattr__(self, "image_size", max(self.resolutions))
@@ -115,14 +121,9 @@ class SearchSpace:
         """Kind of gene -> how many there are, which is the length of a config's list."""
         return dict(Counter(gene.kind for gene in self.genes[1:]))
 
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """Stem, stages, head: what has genes."""
-        return (self.stem, *self.stages, self.head)
-
     def chosen(self, config: SubnetConfig) -> tuple[dict[str, int], ...]:
         """For each of `parts` its numbers, fixed or chosen by a subnet, by the genes' keys."""
-        own = tuple(map(fixed, self.parts))
+        own = tuple(part.copy() for part in self._fixed)
         for gene in self.genes[1:]:
             own[gene.place][gene.key] = get_gene(config, gene)
         for place, part in enumerate(self.parts):
