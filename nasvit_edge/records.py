@@ -126,7 +126,7 @@ def _refuse_schema(kind: Any, value: Any, where: str) -> None:
         return
     reads, told = _schema_read(kind), value["schema"]
     if type(told) is not int or told != reads:
-        raise RecordError(f"{where} has schema {told!r}; this version reads schema {reads}", "schema")
+        raise RecordError(f"{where} has schema {_short(told)}; this version reads schema {reads}", "schema")
 
 
 @functools.cache  # the library walks the whole type anew, which takes as long as to read a small file

@@ -135,7 +135,7 @@ def _wrong_part(where: str, part: Part) -> Iterator[tuple[str, str]]:
         values = listed(part, kind)
         nested = isinstance(values, tuple) and isinstance(values[0], tuple)
         for each in values if nested else (values,) if isinstance(values, tuple) else ():
-            if not isinstance(each, tuple) or any(isinstance(v, tuple) for v in each) or not each:
+            if not isinstance(each, tuple) or any(isinstance(v, tuple) for v in each):
                 yield f"{where}.{kind}", "mixes numbers and lists; give one list, or a list for each block"
             elif not _rises(each):
                 yield f"{where}.{kind}", f"is {list(each)!r}; it must be a rising list"

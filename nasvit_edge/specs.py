@@ -94,8 +94,10 @@ class StageSpec(Strict, frozen=True, kw_only=True):
     kind: Literal["mbconv", "hybrid"]
     width: Width | Literal["same"] | Annotated[tuple[Width, ...], _SOME]
     depth: _Depth | Annotated[tuple[_Depth, ...], _SOME]
-    kernel_size: Kernel | Annotated[tuple[Kernel | tuple[Kernel, ...], ...], _SOME]
-    expand_ratio: _Ratio | _Fraction | Annotated[tuple[_Ratio | tuple[_Ratio, ...], ...], _SOME]
+    kernel_size: Kernel | Annotated[tuple[Kernel | Annotated[tuple[Kernel, ...], _SOME], ...], _SOME]
+    expand_ratio: (
+        _Ratio | _Fraction | Annotated[tuple[_Ratio | Annotated[tuple[_Ratio, ...], _SOME], ...], _SOME]
+    )
     se: bool | Annotated[tuple[Literal[0, 1], ...], Meta(min_length=1, description="true, false or [0, 1]")]
     stride: Annotated[int, Meta(ge=1, le=2, description="1 or 2")]
     expands: bool | None = None

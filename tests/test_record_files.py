@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import tempfile
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import bench_results
 import pytest
 from conftest import only_user_errors
+from grammar_spaces import space_with
 from history_points import points
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +27,7 @@ from nasvit_edge.benchmark.result import read_result as read_benchmark
 from nasvit_edge.device import parse_device
 from nasvit_edge.export.sidecar import Checked, read_sidecar
 from nasvit_edge.searching.result import read_result
-from nasvit_edge.space import load_space, space_toml
+from nasvit_edge.space import SearchSpace, load_space, parse_space, space_toml
 
 DEVICE = files.shipped("devices") / "linux-ssh" / "device.toml"
 EXTRA = {"tool": "trtexec", "port": 22, "threads": 4, "cores": [4, 5], "client": ""}
@@ -132,7 +134,35 @@ SIDECAR |= {
 SIDECAR |= {"search": SEARCHED | {"table_sha256": "2" * 64}}
 
 
+def _space_file(space: SearchSpace) -> Any:
+    return tomllib.loads(space_toml(space))
+
+
+SPACE = space_with(
+    {
+        "width": "same",
+        "kernel_size": [[3, 5], [3]],
+        "expand_ratio": 2.5,
+        "se": [0, 1],
+        "shortcut": "identity",
+    },
+    {"depth": 2, "counts_first": False, "activation": "relu6"},
+    {
+        "mlps": [1, 2],
+        "mlp_ratio": 2,
+        "mixing": "none",
+        "norm": "token",
+        "bias": False,
+        "scaling": False,
+        "window": 5,
+    },
+    {"kind": "pooled", "width": [8]},
+    {"activation": "hard_swish", "squeeze": {"of": "input", "gate": "sigmoid"}, "widths_rise": True},
+)
+
+
 KINDS = {
+    "space": Kind(_space_file(SPACE), lambda value: parse_space(value, Path("a file")), _space_file),
     "sidecar": Kind(SIDECAR, _read_sidecar, plain),
     "benchmark result": Kind(BENCHMARK, lambda value: read_benchmark(written("b.json", value))),
     "history": Kind(records.content(points([10.0])[0]), _history, plain),
