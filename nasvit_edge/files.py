@@ -165,24 +165,6 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         raise NasvitEdgeError(f"{what} {str(path)!r} is not valid TOML: {error}") from None
 
 
-def read_table(path: Path, what: str, keys: Mapping[str, type]) -> dict[str, Any]:
-    """A TOML file with exactly these keys, each of its type; an error names file and key."""
-    return checked_table(read_toml(path, what), path, what, keys)
-
-
-def checked_table(table: dict[str, Any], path: Path, what: str, keys: Mapping[str, type]) -> dict[str, Any]:
-    """`table`, if it has exactly these keys, each of its type."""
-    for key in sorted(set(table) ^ set(keys)):
-        state = "unknown" if key in table else "missing"
-        raise NasvitEdgeError(f"{what} {str(path)!r}: key {key!r} is {state}")
-    for key, kind in keys.items():
-        if not isinstance(table[key], kind) or (kind is int and isinstance(table[key], bool)):
-            raise NasvitEdgeError(
-                f"{what} {str(path)!r}: key {key!r} is {table[key]!r}, not of type {kind.__name__}"
-            )
-    return table
-
-
 def number(value: Any, what: str) -> float:
     """A finite number of a JSON file that is not negative; ValueError or OverflowError otherwise."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
