@@ -9,8 +9,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 KEY_VERSION = 1
+IMAGE = ""  # the name of what the first op takes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """What every op has: its kind, with which its key begins, and where in a subnet it is, which is no part of what is computed.
+
+    Attributes:
+        name: of its module, as `mb4.2`.
+        stage: whose genes it depends on; of a branch of a decoder, the one whose output it takes.
+        inputs: the names of the ops whose outputs it takes: it computes on the first one's, and adds the others' to what that gives.
+    """
+
+    kind: ClassVar[str]
+    name: str = field(default="", compare=False)
+    stage: str = field(default="", compare=False)
+    inputs: tuple[str, ...] = field(default=(), compare=False)
 
 
 def _more(*words: str | bool) -> str:
@@ -19,9 +37,10 @@ def _more(*words: str | bool) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stem:
+class Stem(Placed):
     """k x k conv (3 -> channels), batch norm, activation."""
 
+    kind = "stem"
     channels: int
     kernel_size: int
     stride: int
@@ -29,6 +48,7 @@ class Stem:
     width: int
     activation: str = "silu"
     name: str = field(default="first_conv", compare=False)
+    stage: str = field(default="first_conv", compare=False)
 
     def more(self) -> str:
         """What its key adds."""
@@ -36,7 +56,7 @@ class Stem:
 
     def key(self) -> str:
         sizes = f"3-{self.channels}:k{self.kernel_size}:s{self.stride}"
-        return f"stem/{KEY_VERSION}:{self.height}x{self.width}:{sizes}{self.more()}"
+        return f"{self.kind}/{KEY_VERSION}:{self.height}x{self.width}:{sizes}{self.more()}"
 
     def in_shape(self) -> tuple[int, ...]:
         return (3, self.height, self.width)
@@ -52,7 +72,7 @@ class Stem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MBConv:
+class MBConv(Placed):
     """[1x1 conv], depthwise k x k, [SE], 1x1 conv, plus the shortcut (spec section 2).
 
     `expanded` is the hidden width E; `expands` says whether the first 1x1 conv exists;
@@ -60,6 +80,7 @@ class MBConv:
     not expand is all there is. `last_active`: what the shortcut is added to has an activation.
     """
 
+    kind = "mbconv"
     in_channels: int
     expanded: int
     channels: int
@@ -99,7 +120,7 @@ class MBConv:
     def key(self) -> str:
         expanded = f"{'x' if self.expands else ''}{self.expanded}"
         return (
-            f"mbconv/{KEY_VERSION}:{self.height}x{self.width}:{self.in_channels}-{expanded}-{self.channels}"
+            f"{self.kind}/{KEY_VERSION}:{self.height}x{self.width}:{self.in_channels}-{expanded}-{self.channels}"
             f":k{self.kernel_size}:s{self.stride}:se{self.squeezed}{self.more()}"
         )
 
@@ -130,13 +151,14 @@ class MBConv:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TransformerBlock:
+class TransformerBlock(Placed):
     """Attention and MLPs on a grid of N = height * width tokens of C channels.
 
     `mixes`: heads are mixed before and behind the softmax; `by_token`: norms are over a token, not all of a sample;
     `biased`: q, k and v have biases; `scaled`: branches have weights a channel before they are added.
     """
 
+    kind = "transformer"
     channels: int
     head_width: int
     value_ratio: int
@@ -175,7 +197,7 @@ class TransformerBlock:
 
     def key(self) -> str:
         return (
-            f"transformer/{KEY_VERSION}:{self.height}x{self.width}:{self.channels}"
+            f"{self.kind}/{KEY_VERSION}:{self.height}x{self.width}:{self.channels}"
             f":h{self.heads}:v{self.value_ratio}{self.more()}"
         )
 
@@ -202,12 +224,13 @@ class TransformerBlock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class Head(Placed):
     """1x1 conv to `expanded`, batch norm, activation, global average pool, 1x1 conv to `features`, activation.
 
     `features` 0: there is no second conv.
     """
 
+    kind = "head"
     in_channels: int
     expanded: int
     features: int
@@ -216,6 +239,7 @@ class Head:
     biased: bool = False
     activation: str = "silu"
     name: str = field(default="last_conv", compare=False)
+    stage: str = field(default="last_conv", compare=False)
 
     def more(self) -> str:
         """What its key adds."""
@@ -223,7 +247,7 @@ class Head:
 
     def key(self) -> str:
         widths = f"{self.in_channels}-{self.expanded}-{self.features}"
-        return f"head/{KEY_VERSION}:{self.height}x{self.width}:{widths}{self.more()}"
+        return f"{self.kind}/{KEY_VERSION}:{self.height}x{self.width}:{widths}{self.more()}"
 
     def in_shape(self) -> tuple[int, ...]:
         return (self.in_channels, self.height, self.width)
@@ -239,15 +263,17 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Classifier:
+class Classifier(Placed):
     """Linear to the classes."""
 
+    kind = "classifier"
     features: int
     classes: int
     name: str = field(default="classifier", compare=False)
+    stage: str = field(default="last_conv", compare=False)
 
     def key(self) -> str:
-        return f"classifier/{KEY_VERSION}:{self.features}-{self.classes}"
+        return f"{self.kind}/{KEY_VERSION}:{self.features}-{self.classes}"
 
     def in_shape(self) -> tuple[int, ...]:
         return (self.features,)
@@ -260,6 +286,11 @@ class Classifier:
 
     def weights(self) -> int:
         return self.features * self.classes
+
+
+def kind_of(key: str) -> str:
+    """The kind of op that a table's key is of, where there is no op."""
+    return key.partition("/")[0]
 
 
 def round8(value: float) -> int:

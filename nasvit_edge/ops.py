@@ -10,14 +10,16 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from nasvit_edge.block_ops import IMAGE as IMAGE
 from nasvit_edge.block_ops import Classifier as Classifier
 from nasvit_edge.block_ops import Head as Head
 from nasvit_edge.block_ops import MBConv as MBConv
 from nasvit_edge.block_ops import Stem as Stem
 from nasvit_edge.block_ops import TransformerBlock as TransformerBlock
+from nasvit_edge.block_ops import kind_of as kind_of
 from nasvit_edge.block_ops import round8 as round8
 from nasvit_edge.block_ops import strided as strided
 from nasvit_edge.pixel_ops import Labels as Labels
@@ -32,8 +34,7 @@ Op = Stem | MBConv | TransformerBlock | Head | Classifier | Lateral | PixelClass
 def lower(space: SearchSpace, config: SubnetConfig, size: tuple[int, int] | None = None) -> tuple[Op, ...]:
     """The ops of a subnet in order, for an input of `size` (height, width); that of the config's resolution by default.
 
-    Each takes what the one before gives, but a `Lateral` takes the output of its stage, and the op behind the laterals
-    their sum.
+    Each says which ones' outputs it takes: a `Lateral` that of its stage, to which it adds what the laterals before gave.
     """
     return tuple(_walk(space, config, size or space.input_size(config.resolution)))
 
@@ -47,24 +48,25 @@ def _walk(space: SearchSpace, config: SubnetConfig, size: tuple[int, int]) -> It
         height=size[0],
         width=size[1],
         activation=space.stem.activation or space.activation,
+        inputs=(IMAGE,),
     )
     yield op
-    grids = {}
+    last = {}
     for i, stage in enumerate(space.stages):
         for block in range(chosen[i + 1]["depth"] + (not stage.counts_first)):
-            op = _block(space, stage, chosen[i + 1], block, op.out_shape())
+            op = _block(space, stage, chosen[i + 1], block, op)
             yield op
-        grids[i] = op.out_shape()
+        last[i] = op
     if space.is_dense:
-        yield from _decoder(space, [(space.stages[i].name, grids[i]) for i in space.levels], size)
+        yield from _decoder(space, [last[i] for i in space.levels], size)
         return
-    op = _head(space, chosen[-1]["width"], op.out_shape())
+    op = _head(space, chosen[-1]["width"], op)
     yield op
-    yield Classifier(features=op.out_shape()[0], classes=space.classes)
+    yield Classifier(features=op.out_shape()[0], classes=space.classes, inputs=(op.name,))
 
 
-def _head(space: SearchSpace, widest: int, shape: tuple[int, ...]) -> Head:
-    channels, height, width = shape
+def _head(space: SearchSpace, widest: int, before: Op) -> Head:
+    channels, height, width = before.out_shape()
     pooled = space.head.kind == "pooled"
     return Head(
         in_channels=channels,
@@ -74,46 +76,51 @@ def _head(space: SearchSpace, widest: int, shape: tuple[int, ...]) -> Head:
         width=width,
         biased=space.head.bias,
         activation=space.head.activation or space.activation,
+        inputs=(before.name,),
     )
 
 
-def _decoder(
-    space: SearchSpace, levels: list[tuple[str, tuple[int, ...]]], size: tuple[int, int]
-) -> Iterator[Op]:
-    finest, decoded = levels[0][1][1:], space.head.width[0]
-    for place, (stage, (channels, height, width)) in enumerate(levels):
-        yield Lateral(
+def _decoder(space: SearchSpace, levels: list[Op], size: tuple[int, int]) -> Iterator[Op]:
+    finest, decoded = levels[0].out_shape()[1:], space.head.width[0]
+    so_far: tuple[str, ...] = ()
+    for place, level in enumerate(levels):
+        channels, height, width = level.out_shape()
+        branch = Lateral(
             in_channels=channels,
             channels=decoded,
             height=height,
             width=width,
             out_height=finest[0],
             out_width=finest[1],
-            stage=stage,
             name=f"lateral.{place}",
+            stage=level.stage,
+            inputs=(level.name, *so_far),
         )
-    yield PixelClassifier(
+        yield branch
+        so_far = (branch.name,)
+    logits = PixelClassifier(
         channels=decoded,
         classes=space.classes,
         height=finest[0],
         width=finest[1],
         activation=space.head.activation or space.activation,
+        inputs=so_far,
     )
+    yield logits
     yield Labels(
         classes=space.classes,
         height=finest[0],
         width=finest[1],
         out_height=size[0],
         out_width=size[1],
+        inputs=(logits.name,),
     )
 
 
-def _block(
-    space: SearchSpace, stage: StageSpec, own: Mapping[str, Any], block: int, shape: tuple[int, ...]
-) -> Op:
+def _block(space: SearchSpace, stage: StageSpec, own: Mapping[str, Any], block: int, before: Op) -> Op:
     if stage.attention is not None and block > 0:
-        return _transformer(space, stage, stage.attention, own, block, shape)
-    channels, height, width = shape
+        return _transformer(space, stage, stage.attention, own, block, before)
+    channels, height, width = before.out_shape()
     kernel, ratio = (
         own[kind] if kind in own else own[f"{kind}_{block}"] for kind in ("kernel_size", "expand_ratio")
     )
@@ -136,6 +143,8 @@ def _block(
         shortcut=stage.shortcut == "pooled" or (stage.shortcut == "identity" and same),
         last_active=stage.last_activation,
         name=f"{stage.name}.{block}",
+        stage=stage.name,
+        inputs=(before.name,),
     )
 
 
@@ -150,9 +159,9 @@ def _transformer(
     spec: AttentionSpec,
     own: Mapping[str, Any],
     block: int,
-    shape: tuple[int, ...],
+    before: Op,
 ) -> Op:
-    channels, height, width = shape
+    channels, height, width = before.out_shape()
     return TransformerBlock(
         channels=channels,
         head_width=spec.head_width,
@@ -168,7 +177,19 @@ def _transformer(
         activation=stage.activation or space.activation,
         depth=own["depth"],
         name=f"{stage.name}.{block}",
+        stage=stage.name,
+        inputs=(before.name,),
     )
+
+
+def last_reads(ops: Sequence[Op]) -> list[list[str]]:
+    """For each op, the names of those whose outputs nobody reads behind it."""
+    read: set[str] = set()
+    found = []
+    for op in reversed(ops):
+        found.append([name for name in op.inputs if name not in read])
+        read.update(op.inputs)
+    return found[::-1]
 
 
 @functools.lru_cache(maxsize=8)  # a command asks for those of one space several times

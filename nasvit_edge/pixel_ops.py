@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-KEY_VERSION = 1
+from nasvit_edge.block_ops import KEY_VERSION, Placed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lateral:
+class Lateral(Placed):
     """A decoder's branch: 1x1 conv of a level's output, batch norm, bilinear resize to the finest level's grid.
 
     The decoder adds its branches up: the all-MLP decoder of SegFormer (Xie et al., NeurIPS 2021, section 3.2), whose
     linear layers before and behind the concatenation, with nothing between, are one here.
     """
 
+    kind = "lateral"
     in_channels: int
     channels: int
     height: int
     width: int
     out_height: int
     out_width: int
-    stage: str = field(default="", compare=False)
     name: str = field(default="lateral", compare=False)
 
     def key(self) -> str:
         return (
-            f"lateral/{KEY_VERSION}:{self.height}x{self.width}-{self.out_height}x{self.out_width}"
+            f"{self.kind}/{KEY_VERSION}:{self.height}x{self.width}-{self.out_height}x{self.out_width}"
             f":{self.in_channels}-{self.channels}"
         )
 
@@ -44,19 +44,21 @@ class Lateral:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PixelClassifier:
+class PixelClassifier(Placed):
     """Activation of the sum of the laterals, 1x1 conv to the classes: logits on the finest level's grid."""
 
+    kind = "pixels"
     channels: int
     classes: int
     height: int
     width: int
     activation: str = "silu"
     name: str = field(default="pixel_classifier", compare=False)
+    stage: str = field(default="last_conv", compare=False)
 
     def key(self) -> str:
         more = "" if self.activation == "silu" else f":{self.activation}"
-        return f"pixels/{KEY_VERSION}:{self.height}x{self.width}:{self.channels}-{self.classes}{more}"
+        return f"{self.kind}/{KEY_VERSION}:{self.height}x{self.width}:{self.channels}-{self.classes}{more}"
 
     def in_shape(self) -> tuple[int, ...]:
         return (self.channels, self.height, self.width)
@@ -72,19 +74,21 @@ class PixelClassifier:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Labels:
+class Labels(Placed):
     """Bilinear resize of the logits to the input's size, and the largest class of each pixel."""
 
+    kind = "labels"
     classes: int
     height: int
     width: int
     out_height: int
     out_width: int
     name: str = field(default="labels", compare=False)
+    stage: str = field(default="last_conv", compare=False)
 
     def key(self) -> str:
         return (
-            f"labels/{KEY_VERSION}:{self.height}x{self.width}-{self.out_height}x{self.out_width}"
+            f"{self.kind}/{KEY_VERSION}:{self.height}x{self.width}-{self.out_height}x{self.out_width}"
             f":{self.classes}"
         )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 from nasvit_edge.ops import (
+    IMAGE,
     Classifier,
     Head,
     Labels,
@@ -19,6 +20,7 @@ from nasvit_edge.ops import (
     PixelClassifier,
     Stem,
     TransformerBlock,
+    last_reads,
     lower,
 )
 from nasvit_edge.space import SearchSpace, SubnetConfig
@@ -121,18 +123,14 @@ def peak(space: SearchSpace, config: SubnetConfig) -> int:
     The outputs of levels stay until their laterals have run.
     """
     ops = lower(space, config)
-    levels = {op.stage for op in ops if isinstance(op, Lateral)}
-    waiting: dict[str, int] = {}
-    most, before = 0, ""
-    for op in ops:
-        stage = op.stage if isinstance(op, Lateral) else op.name.partition(".")[0]
-        taken = stage if isinstance(op, Lateral) else before  # counted as the op's own input
-        most = max(most, activations(op) + sum(waiting.values()) - waiting.get(taken, 0))
-        if isinstance(op, Lateral):
-            del waiting[stage]
-        elif stage in levels:
-            waiting[stage] = math.prod(op.out_shape())
-        before = stage
+    held: dict[str, int] = {IMAGE: 0}
+    most = 0
+    for op, done in zip(ops, last_reads(ops), strict=True):
+        own = sum(held[name] for name in op.inputs)  # counted among the op's activations
+        most = max(most, activations(op) + sum(held.values()) - own)
+        held[op.name] = math.prod(op.out_shape())
+        for name in done:
+            del held[name]
     return most
 
 

@@ -18,12 +18,14 @@ from nasvit_edge.model.blocks import build
 from nasvit_edge.model.checkpoint import random_supernet
 from nasvit_edge.model.subnet import materialise
 from nasvit_edge.ops import (
+    IMAGE,
     Classifier,
     Head,
     MBConv,
     Stem,
     TransformerBlock,
     all_ops,
+    kind_of,
     lower,
     macs,
     round8,
@@ -89,6 +91,31 @@ def test_ops_chain_in_shape(name, data):
         assert first.out_shape() == second.in_shape()
     assert ops[-1].out_shape() == (space.classes,)
     assert len({op.name for op in ops}) == len(ops) == 3 + sum(config.depth)
+
+
+@pytest.mark.parametrize("name", ["nano", "alphanet", "nano-dense"])
+@given(st.data())
+def test_ops_say_whose_outputs_they_take(name, data):
+    """The first one's is the input; what is added has the shape of the output; only the last op's is not read."""
+    space = load_space(name)
+    ops = lower(space, data.draw(configs(space)))
+    shapes = {IMAGE: ops[0].in_shape()}
+    for op in ops:
+        taken, *added = op.inputs
+        assert shapes[taken] == op.in_shape()
+        assert all(shapes[one] == op.out_shape() for one in added)
+        shapes[op.name] = op.out_shape()
+    read = {one for op in ops for one in op.inputs}
+    assert set(shapes) - read == {ops[-1].name}
+
+
+@pytest.mark.parametrize("name", ["nano", "nano-dense"])
+def test_ops_say_their_kind_and_the_place_whose_genes_they_depend_on(name):
+    space = load_space(name)
+    places = {gene.name.partition(" ")[0] for gene in space.genes} - {"resolution"}
+    assert {op.stage for op in lower(space, space.largest())} <= places | {"first_conv", "last_conv"}
+    for op in all_ops(space):
+        assert kind_of(op.key()) == op.kind
 
 
 def test_modules_have_the_shapes_that_ops_state():

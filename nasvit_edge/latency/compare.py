@@ -10,6 +10,7 @@ import numpy as np
 from nasvit_edge.errors import TableError
 from nasvit_edge.latency.file import TableFile
 from nasvit_edge.latency.table import LatencyTable
+from nasvit_edge.ops import kind_of
 
 _NEAR = 0.05  # ops this close to the common factor count as explained by it
 _EXPLAINED = (
@@ -32,7 +33,7 @@ def compare(first: LatencyTable, second: LatencyTable) -> dict[str, Any]:
         raise TableError(f"tables {first.path.name!r} and {second.path.name!r} have no op in common")
     kinds: dict[str, list[str]] = {}
     for key in common:
-        kinds.setdefault(key.split("/", 1)[0], []).append(key)
+        kinds.setdefault(kind_of(key), []).append(key)
     logs = np.array([math.log(second.ops_ms[key] / first.ops_ms[key]) for key in common])
     explained = float((np.abs(logs - np.median(logs)) <= math.log1p(_NEAR)).mean())
     all_of, by_kind = _ratios(first, second, common), {k: _ratios(first, second, v) for k, v in kinds.items()}

@@ -66,7 +66,7 @@ def imported(table: dict[str, float], space: SearchSpace, device: str) -> tuple[
     for op in all_ops(space):
         ms = op_ms(table, op)
         if ms is None:
-            missing.setdefault(op.key().split("/", 1)[0], []).append(op.key())
+            missing.setdefault(op.kind, []).append(op.key())
         else:
             found[op.key()] = OpEntry(median_ms=round(ms, 6), flags=("imported",))
             joined += isinstance(op, TransformerBlock)

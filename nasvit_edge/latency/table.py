@@ -137,10 +137,9 @@ class LatencyTable:
         for op in ops:
             key = op.key()
             ms = self.op_ms(key)
-            kind = key.split("/", 1)[0]
-            times[kind] = times.get(kind, 0.0) + ms
+            times[op.kind] = times.get(op.kind, 0.0) + ms
             weights += op.weights()
-            blocks += kind == SPLIT
+            blocks += op.kind == SPLIT
             if key not in self.ops_ms:
                 estimated += ms
                 wrong += ms * self.estimates[key].error

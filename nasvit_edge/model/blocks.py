@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasvit_edge.ops import (
+    IMAGE,
     Classifier,
     Head,
     Labels,
@@ -24,6 +25,7 @@ from nasvit_edge.ops import (
     PixelClassifier,
     Stem,
     TransformerBlock,
+    last_reads,
 )
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -356,14 +358,18 @@ def run(
 
     `apply(op, input)` computes one op; `outputs` is given what each stage gives, by name.
     """
-    outputs = {} if outputs is None else outputs
-    total: Tensor | None = None
-    for op in ops:
-        if isinstance(op, Lateral):
-            branch = apply(op, outputs[op.stage])
-            x = total = branch if total is None else total + branch
-        elif not isinstance(op, Labels):
-            x = outputs[op.name.partition(".")[0]] = apply(op, x)
+    ops = [op for op in ops if not isinstance(op, Labels)]
+    held = {IMAGE: x}  # what is still to be read
+    for op, done in zip(ops, last_reads(ops), strict=True):
+        taken, *added = op.inputs
+        x = apply(op, held[taken])
+        for name in added:
+            x = held[name] + x
+        held[op.name] = x
+        for name in done:
+            del held[name]
+        if outputs is not None:
+            outputs[op.stage] = x
     return x
 
 

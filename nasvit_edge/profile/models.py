@@ -244,9 +244,9 @@ def _output(item: Item, *, dense: bool) -> str:
 
 
 def sources(ops: Sequence[Op]) -> list[int]:
-    """The op, by its number, whose output each op takes; -1 for the input."""
-    last = {op.name.partition(".")[0]: at for at, op in enumerate(ops)}
-    return [last[op.stage] if isinstance(op, Lateral) else at - 1 for at, op in enumerate(ops)]
+    """The op, by its number, on whose output each op computes; -1 for the input."""
+    at = {op.name: number for number, op in enumerate(ops)}
+    return [at.get(op.inputs[0], -1) for op in ops]
 
 
 def template_of(op: Op) -> Op:

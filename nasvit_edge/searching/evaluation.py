@@ -29,7 +29,6 @@ from nasvit_edge.space import SubnetConfig
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 _CHUNK = 8192  # rows at a time: what is gathered stays in the cache
 LAST = "last_conv"  # the place behind the stages
-_LAST = (LAST, "classifier", "pixel_classifier", "labels")  # its ops
 _LARGEST = 4_000_000  # rows of one place's table
 SIZES = ("macs", "parameters", "weights", "bytes")
 _PER_TABLE = ("ms", "op_ms", "estimated_ms", "wrong_ms")
@@ -215,7 +214,7 @@ class Evaluator:
         """The sums and the memory (`Place.peak`, `kept`, `late`) of the ops at one place, everything else smallest."""
         space = self.genes.space
         config = space.varied(space.smallest(), choices)
-        ops = [op for op in lower(space, config) if place_of(op) == name]
+        ops = [op for op in lower(space, config) if op.stage == name]
         for op in ops:
             if op not in known:
                 known[op] = self._op(op)
@@ -231,8 +230,9 @@ class Evaluator:
         found: list[float] = []
         for table in self.tables:
             ms, estimated = table.op_ms(key), key not in table.ops_ms
-            kind = key.split("/", 1)[0]
-            inside = table.context.factors.get(kind, 1.0) * ms + table.context.block_ms * (kind == SPLIT)
+            inside = table.context.factors.get(op.kind, 1.0) * ms + table.context.block_ms * (
+                op.kind == SPLIT
+            )
             if table.composition is not None:
                 inside = table.composition.scale * inside + table.composition.per_op_ms
             wrong = ms * table.estimates[key].error if estimated else 0.0
@@ -245,12 +245,6 @@ class Evaluator:
             0.0,
         ]
         return np.array(found)
-
-
-def place_of(op: Op) -> str:
-    """The place whose genes an op depends on; a lateral's is the stage that it takes the output of."""
-    name = op.stage if isinstance(op, Lateral) else op.name.split(".")[0]
-    return LAST if name in _LAST else name
 
 
 def behind(before: Sequence[Any], adds: Sequence[Any]) -> tuple[Any, Any, Any]:

@@ -11,7 +11,7 @@ from msgspec.structs import asdict
 
 from nasvit_edge.ops import Classifier, Labels, Lateral, Op, lower
 from nasvit_edge.records import Record
-from nasvit_edge.searching.evaluation import Evaluator, Floats, Place, Values, place_of
+from nasvit_edge.searching.evaluation import Evaluator, Floats, Place, Values
 from nasvit_edge.searching.population import Rows
 from nasvit_edge.searching.saved import Stage
 from nasvit_edge.space import SearchSpace, SubnetConfig
@@ -110,11 +110,11 @@ def _at(place: Place, row: Any) -> int:
 
 def _shape(evaluator: Evaluator, config: SubnetConfig, place: Place) -> dict[str, Any]:
     space, row = evaluator.genes.space, evaluator.genes.rows([config])[0]
-    ops = [op for op in lower(space, config) if place_of(op) == place.name]
+    ops = [op for op in lower(space, config) if op.stage == place.name]
     own = [(space.genes[column], int(row[column])) for column in place.own]
     return {
         "name": DECODER if isinstance(ops[-1], Labels) else place.name,
-        "blocks": tuple(_kind(op) for op in ops),
+        "blocks": tuple(op.kind for op in ops),
         **_output(space, ops),
         "genes": {gene.key: gene.choices[at] for gene, at in own},
     }
@@ -134,11 +134,6 @@ def grid(stage: Stage) -> str:
     """`16x16x72`."""
     height, width = (stage.side, stage.side) if isinstance(stage.side, int) else stage.side
     return f"{height}x{width}x{stage.width}"
-
-
-def _kind(op: Op) -> str:
-    """`mbconv`: as its key begins."""
-    return op.key().split("/")[0]
 
 
 def _smallest(evaluator: Evaluator, row: Any, place: Place) -> Any:
