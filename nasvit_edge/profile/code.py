@@ -12,6 +12,7 @@ from nasvit_edge import files
 
 _LOWERING = (
     "ops.py",
+    "block_ops.py",
     "pixel_ops.py",
     "model/blocks.py",
     "model/folded.py",

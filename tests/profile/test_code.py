@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nasvit_edge import files
+from nasvit_edge import block_ops, files
 from nasvit_edge.export import onnx, tflite, tflite_graph
 from nasvit_edge.model import blocks, checkpoint, folded, rewrites
 from nasvit_edge.profile import code, models
@@ -21,6 +21,7 @@ from nasvit_edge.profile import code, models
     [
         models.op_module,
         models.Models.path,
+        block_ops.MBConv,
         blocks.build,
         checkpoint.fill_generic,
         folded.folded,
