@@ -33,7 +33,7 @@ FLOORS = [
         "preparation",
         "space",
     ],
-    ["pixel_ops", "block_ops", "ops", "sizes"],
+    ["block_ops", "pixel_ops", "ops", "sizes"],
     ["latency", "device", "data_sets"],
     ["model"],
     ["export"],

@@ -94,7 +94,7 @@ def _segmenter(subnet: Subnet, *, labels: bool) -> nn.Module:
     """A subnet of a dense space with its ops as children, named after them; with or without its labels."""
     from torch import Tensor, nn
 
-    from nasvit_edge.model.blocks import run
+    from nasvit_edge.model.walk import run
     from nasvit_edge.ops import Op
 
     class Segmenter(nn.Module):

@@ -8,14 +8,12 @@ norm over all N * C values of a sample is a group norm with one group.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasvit_edge.ops import (
-    IMAGE,
     Classifier,
     Head,
     Labels,
@@ -25,7 +23,6 @@ from nasvit_edge.ops import (
     PixelClassifier,
     Stem,
     TransformerBlock,
-    last_reads,
 )
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -346,31 +343,6 @@ def linear_weights(source: int, target: int) -> Tensor:
     """(target, source) float64: what `resized` adds up along one axis. A resize is two products with such matrices."""
     one = torch.eye(source, dtype=torch.float64)[None]
     return F.interpolate(one, target, mode="linear", align_corners=False)[0].T
-
-
-def run(
-    ops: Sequence[Op],
-    apply: Callable[[Op, Tensor], Tensor],
-    x: Tensor,
-    outputs: dict[str, Tensor] | None = None,
-) -> Tensor:
-    """What the last of `ops` gives for images (B, 3, H, W), `Labels` left out: logits, (B, classes) or (B, classes, H', W').
-
-    `apply(op, input)` computes one op; `outputs` is given what each stage gives, by name.
-    """
-    ops = [op for op in ops if not isinstance(op, Labels)]
-    held = {IMAGE: x}  # what is still to be read
-    for op, done in zip(ops, last_reads(ops), strict=True):
-        taken, *added = op.inputs
-        x = apply(op, held[taken])
-        for name in added:
-            x = held[name] + x
-        held[op.name] = x
-        for name in done:
-            del held[name]
-        if outputs is not None:
-            outputs[op.stage] = x
-    return x
 
 
 def build(op: Op) -> nn.Module:

@@ -1,27 +1,20 @@
-"""Constant folding: the same function with everything constant moved into neighbouring weights.
+"""The modules that ship: what a block computes once its constants are folded (`folding`), and as `rewrites` make of it.
 
-Batch norm goes into the convolution before it; layer scaling into the projections it scales; the
-affine part of a norm into the linear layers after it; q's 1/sqrt(D) into q; position table and first
-head-mixing bias into one constant per block; the second head-mixing bias, a constant added to every
-weight, becomes a multiple of the sum over v (which is N times cheaper than adding it).
-
-`folded` makes the module that ships, before a runtime's rewrites (`model/rewrites.py`); `folded_state` its weights,
-with gradients where training wants them.
+Converters write the names of these classes, with that of this file, into TFLite files.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nasvit_edge.model.blocks import ACTIVATIONS, ConvNorm, TransformerBlockModule, position_index
+from nasvit_edge.model.blocks import ACTIVATIONS, LabelsBlock, resized
 from nasvit_edge.ops import TransformerBlock
 
-State = Mapping[str, Tensor]
+Norm = Callable[[Tensor, tuple[int, ...]], Tensor]  # over axes of these sizes
 EPS = 1e-5
 
 
@@ -84,13 +77,18 @@ def token_norm(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     return F.layer_norm(x.permute(0, 2, 3, 1), shape[:1], eps=EPS).permute(0, 3, 1, 2)
 
 
+def last_axes_norm(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The values of the last axes, of sizes `shape`, together."""
+    return F.layer_norm(x, shape, eps=EPS)
+
+
 class FoldedTransformer(nn.Module):
     """`TransformerBlockModule` with norms without affine part and scaling inside the projections."""
 
     def __init__(self, op: TransformerBlock) -> None:
         super().__init__()
         self.shape, self.mlps, self.by_token = op.in_shape(), op.mlps, op.by_token
-        self.norm: Callable[[Tensor, tuple[int, ...]], Tensor] = token_norm if op.by_token else group_norm
+        self.norm: Norm = token_norm if op.by_token else group_norm
         self.attention = FoldedAttention(op)
         for i in range(op.mlps):
             self.add_module(f"mlp{i + 1}", _mlp(op))
@@ -107,116 +105,67 @@ def _mlp(op: TransformerBlock) -> nn.Sequential:
     return nn.Sequential(inner, act, nn.Conv2d(op.inner, op.channels, 1))
 
 
-def folded(block: nn.Module) -> nn.Module:
-    """A folded copy of a block made by `blocks.build`; computed in double inside."""
-    made = _structure(block)
-    with torch.no_grad():
-        state = folded_state(block, block.state_dict(), torch.float64)
-        own = {name: value.clone(memory_format=torch.contiguous_format) for name, value in state.items()}
-    made.load_state_dict(own, assign=True)
-    return made
+class TokenTransformer(nn.Module):
+    """`FoldedTransformer` on tokens (B, N, C), linear layers on the last axis."""
+
+    def __init__(self, block: FoldedTransformer) -> None:
+        super().__init__()
+        source = block.attention
+        self.attention = source
+        self.heads, self.grid, self.tokens = source.heads, source.grid, source.tokens
+        self.shape = block.shape[:1] if block.by_token else (source.tokens, block.shape[0])
+        self.norm: Norm = last_axes_norm
+        self.query, self.key, self.value = (_linear(m) for m in (source.query, source.key, source.value))
+        self.value_conv, self.project = source.value_conv, _linear(source.project)
+        if source.mixes:
+            each = source.value_conv.out_channels // source.heads
+            bias = source.weights_bias.detach().flatten().repeat_interleave(each)
+            self.register_buffer("weights_bias", bias)  # (4C,)
+        self.mlps = block.mlps
+        for i in range(block.mlps):
+            inner, act, outer = block.get_submodule(f"mlp{i + 1}").children()
+            self.add_module(f"mlp{i + 1}", nn.Sequential(_linear(inner), act, _linear(outer)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        t = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, N, C)
+        t = t + self.attend(self.norm(t, self.shape))
+        for i in range(self.mlps, 0, -1):
+            t = t + self.get_submodule(f"mlp{i}")(self.norm(t, self.shape))
+        out: Tensor = t.unflatten(1, self.grid).permute(0, 3, 1, 2)  # type: ignore[no-untyped-call]
+        return out
+
+    def attend(self, t: Tensor) -> Tensor:
+        """Attention on normalised tokens (B, N, C)."""
+        shape = (self.heads, -1)
+        q = self.query(t).unflatten(2, shape).transpose(1, 2)  # (B, h, N, D)
+        k = self.key(t).unflatten(2, shape).permute(0, 2, 3, 1)  # (B, h, D, N)
+        v = self.value(t).unflatten(1, self.grid).permute(0, 3, 1, 2)  # (B, 4C, H, W)
+        v = self.value_conv(v).permute(0, 2, 3, 1).flatten(1, 2)  # (B, N, 4C)
+        out = self.attention.attend(q, k, v.unflatten(2, shape).transpose(1, 2))  # (B, h, N, 4D)
+        out = out.transpose(1, 2).flatten(2)
+        if self.attention.mixes:
+            out = out + v.sum(1, keepdim=True) * self.weights_bias
+        projected: Tensor = self.project(self.attention.act(out))
+        return projected
 
 
-def _structure(block: nn.Module) -> nn.Module:
-    """The folded module of a block, without its weights."""
+class ChannelsLastLabels(nn.Module):
+    """`LabelsBlock` with the largest of the last axis, so that nothing is transposed."""
+
+    def __init__(self, block: LabelsBlock) -> None:
+        super().__init__()
+        self.size = block.size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return resized(x, self.size).permute(0, 2, 3, 1).argmax(3).to(torch.int32)
+
+
+def _linear(conv: nn.Module) -> nn.Linear:
+    """A 1x1 convolution as a linear layer on the last axis."""
+    assert isinstance(conv, nn.Conv2d)
+    assert conv.bias is not None
     with torch.device("meta"):
-        if isinstance(block, TransformerBlockModule):
-            return FoldedTransformer(block.op)
-        made = copy.deepcopy(block)
-        for name, child in block.named_children():
-            if isinstance(child, ConvNorm):
-                setattr(made, name, _with_bias(child.conv))
-    return made
-
-
-def _with_bias(conv: nn.Conv2d) -> nn.Conv2d:
-    sizes = (conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding)
-    return nn.Conv2d(*sizes, groups=conv.groups)  # type: ignore[arg-type]
-
-
-def folded_state(block: nn.Module, state: State, within: torch.dtype | None = None) -> dict[str, Tensor]:
-    """The entries of `folded(block)` from those of the block, `state`: with their gradients and in their type.
-
-    `within` is the type that is computed in, by default that of the entries.
-    """
-    if isinstance(block, TransformerBlockModule):
-        return dict(_transformer(block.op, state, within))
-    norms = {name: child.norm.eps for name, child in block.named_children() if isinstance(child, ConvNorm)}
-    inside = tuple(f"{name}." for name in norms)
-    made = {name: value for name, value in state.items() if not name.startswith(inside)}
-    for name, eps in norms.items():
-        weight, gain, shift, mean, var = (
-            state[f"{name}.{part}"].to(within)
-            for part in (
-                "conv.weight",
-                *(f"norm.{p}" for p in ("weight", "bias", "running_mean", "running_var")),
-            )
-        )
-        scale, dtype = gain / (var + eps).sqrt(), state[f"{name}.conv.weight"].dtype
-        made[f"{name}.weight"] = (weight * scale[:, None, None, None]).to(dtype)
-        made[f"{name}.bias"] = (shift - mean * scale).to(dtype)
-    return made
-
-
-def _transformer(
-    op: TransformerBlock, state: State, within: torch.dtype | None
-) -> Iterator[tuple[str, Tensor]]:
-    layer = _Layers(state, within)
-    factor = 8.0 / op.channels
-    one = state["attention.project.weight"].new_ones(1)
-    a, m = (state[f"scale_{of}"] * factor if op.scaled else one for of in ("attention", "mlp"))
-    q = layer.after_norm("attention.query", "norm1")
-    yield from layer.named("attention.query", layer.scaled(*q, a.new_tensor(op.head_width**-0.5)))
-    for name in ("key", "value"):
-        yield from layer.named(f"attention.{name}", layer.after_norm(f"attention.{name}", "norm1"))
-    yield "attention.value_conv.weight", state["attention.value_conv.weight"]
-    yield from layer.named("attention.project", layer.scaled(*layer.own("attention.project"), a))
-    for mlp, norm in ((f"mlp{i}", f"norm{i + 1}") for i in range(1, op.mlps + 1)):
-        yield from layer.named(f"{mlp}.0", layer.after_norm(f"{mlp}.inner", norm))
-        yield from layer.named(f"{mlp}.2", layer.scaled(*layer.own(f"{mlp}.outer"), m))
-    yield from _mixing(op, state, within)
-
-
-class _Layers:
-    """1x1 convolutions of a block, as weight (C', C, 1, 1) and bias (C')."""
-
-    def __init__(self, state: State, within: torch.dtype | None) -> None:
-        self.state, self.within = state, within
-
-    def own(self, name: str) -> tuple[Tensor, Tensor]:
-        weight = self.state[f"{name}.weight"]
-        return weight, self.state.get(f"{name}.bias", weight.new_zeros(len(weight)))
-
-    def after_norm(self, name: str, norm: str) -> tuple[Tensor, Tensor]:
-        """Having taken over the affine part of the norm before it."""
-        (weight, bias), (gain, shift) = map(self._wide, (self.own(name), self.own(norm)))
-        bias = bias + weight[:, :, 0, 0] @ shift
-        return self._narrow(weight * gain[None, :, None, None], bias)
-
-    def scaled(self, weight: Tensor, bias: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """With its outputs scaled: `scale` (C') or a scalar."""
-        weight, bias, scale = self._wide((weight, bias, scale))
-        return self._narrow(weight * scale.view(-1, 1, 1, 1), bias * scale)
-
-    def named(self, name: str, layer: tuple[Tensor, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        yield from zip((f"{name}.weight", f"{name}.bias"), layer, strict=True)
-
-    def _wide(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(tensor.to(self.within) for tensor in tensors)
-
-    def _narrow(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        dtype = self.state["attention.project.weight"].dtype
-        return weight.to(dtype), bias.to(dtype)
-
-
-def _mixing(op: TransformerBlock, state: State, within: torch.dtype | None) -> Iterator[tuple[str, Tensor]]:
-    """Position bias (h, N * N), mixed as logits are where heads mix, with that bias; and what mixes them."""
-    table = state["attention.position_table"]
-    positions = table.to(within).index_select(0, position_index(op.height, op.width).to(table.device)).T
-    if op.mixes:
-        mix, bias = (state[f"attention.mix_logits.{part}"] for part in ("weight", "bias"))
-        positions = mix.to(within) @ positions + bias.to(within)[:, None]
-        yield "attention.mix_logits", mix[None]
-        yield "attention.mix_weights", state["attention.mix_weights.weight"][None]
-        yield "attention.weights_bias", state["attention.mix_weights.bias"][:, None, None]
-    yield "attention.positions0", positions.to(table.dtype)
+        linear = nn.Linear(conv.in_channels, conv.out_channels)
+    linear.weight = nn.Parameter(conv.weight.detach()[:, :, 0, 0].clone())
+    linear.bias = nn.Parameter(conv.bias.detach().clone())
+    return linear

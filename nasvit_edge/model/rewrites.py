@@ -6,14 +6,19 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from nasvit_edge.model.blocks import LabelsBlock, resized
-from nasvit_edge.model.folded import EPS, FoldedTransformer, folded
+from nasvit_edge.model.blocks import LabelsBlock
+from nasvit_edge.model.folded import (
+    EPS,
+    ChannelsLastLabels,
+    FoldedTransformer,
+    Norm,
+    TokenTransformer,
+    last_axes_norm,
+)
+from nasvit_edge.model.folding import folded
 
-Rewrite = Callable[
-    [nn.Module], nn.Module
-]  # may change the block that it is given; others it leaves as they are
+Rewrite = Callable[[nn.Module], nn.Module]  # may change the block it is given; others it leaves as they are
 
 # Measured: well inside a second-level cache of 1-2 MB, and few enough slices not to cost anything themselves.
 SLICE_BYTES, MOST_SLICES = 700_000, 16
@@ -54,7 +59,7 @@ def sliced(positions: Tensor, slices: int) -> dict[str, Tensor]:
 
 def layer_norm(block: nn.Module) -> nn.Module:
     """Norms as one layer norm over all axes but the batch, which runtimes have and fuse."""
-    return _normed(block, _layer_norm)
+    return _normed(block, last_axes_norm)
 
 
 def norm_in_steps(block: nn.Module) -> nn.Module:
@@ -62,15 +67,11 @@ def norm_in_steps(block: nn.Module) -> nn.Module:
     return _normed(block, _in_steps)
 
 
-def _normed(block: nn.Module, norm: Callable[[Tensor, tuple[int, ...]], Tensor]) -> nn.Module:
+def _normed(block: nn.Module, norm: Norm) -> nn.Module:
     """With another norm; one of a token of (B, C, H, W) is over an axis in the middle, which these are not."""
     if isinstance(block, TokenTransformer) or (isinstance(block, FoldedTransformer) and not block.by_token):
         block.norm = norm
     return block
-
-
-def _layer_norm(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    return F.layer_norm(x, shape, eps=EPS)
 
 
 def _in_steps(x: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -88,72 +89,6 @@ def channels_last(block: nn.Module) -> nn.Module:
     if isinstance(block, FoldedTransformer):
         return TokenTransformer(block)
     return ChannelsLastLabels(block) if isinstance(block, LabelsBlock) else block
-
-
-class TokenTransformer(nn.Module):
-    """`FoldedTransformer` on tokens (B, N, C), linear layers on the last axis."""
-
-    def __init__(self, block: FoldedTransformer) -> None:
-        super().__init__()
-        source = block.attention
-        self.attention = source
-        self.heads, self.grid, self.tokens = source.heads, source.grid, source.tokens
-        self.shape = block.shape[:1] if block.by_token else (source.tokens, block.shape[0])
-        self.norm: Callable[[Tensor, tuple[int, ...]], Tensor] = _layer_norm
-        self.query, self.key, self.value = (_linear(m) for m in (source.query, source.key, source.value))
-        self.value_conv, self.project = source.value_conv, _linear(source.project)
-        if source.mixes:
-            each = source.value_conv.out_channels // source.heads
-            bias = source.weights_bias.detach().flatten().repeat_interleave(each)
-            self.register_buffer("weights_bias", bias)  # (4C,)
-        self.mlps = block.mlps
-        for i in range(block.mlps):
-            inner, act, outer = block.get_submodule(f"mlp{i + 1}").children()
-            self.add_module(f"mlp{i + 1}", nn.Sequential(_linear(inner), act, _linear(outer)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        t = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, N, C)
-        t = t + self.attend(self.norm(t, self.shape))
-        for i in range(self.mlps, 0, -1):
-            t = t + self.get_submodule(f"mlp{i}")(self.norm(t, self.shape))
-        out: Tensor = t.unflatten(1, self.grid).permute(0, 3, 1, 2)  # type: ignore[no-untyped-call]
-        return out
-
-    def attend(self, t: Tensor) -> Tensor:
-        """Attention on normalised tokens (B, N, C)."""
-        shape = (self.heads, -1)
-        q = self.query(t).unflatten(2, shape).transpose(1, 2)  # (B, h, N, D)
-        k = self.key(t).unflatten(2, shape).permute(0, 2, 3, 1)  # (B, h, D, N)
-        v = self.value(t).unflatten(1, self.grid).permute(0, 3, 1, 2)  # (B, 4C, H, W)
-        v = self.value_conv(v).permute(0, 2, 3, 1).flatten(1, 2)  # (B, N, 4C)
-        out = self.attention.attend(q, k, v.unflatten(2, shape).transpose(1, 2))  # (B, h, N, 4D)
-        out = out.transpose(1, 2).flatten(2)
-        if self.attention.mixes:
-            out = out + v.sum(1, keepdim=True) * self.weights_bias
-        projected: Tensor = self.project(self.attention.act(out))
-        return projected
-
-
-class ChannelsLastLabels(nn.Module):
-    """`LabelsBlock` with the largest of the last axis, so that nothing is transposed."""
-
-    def __init__(self, block: LabelsBlock) -> None:
-        super().__init__()
-        self.size = block.size
-
-    def forward(self, x: Tensor) -> Tensor:
-        return resized(x, self.size).permute(0, 2, 3, 1).argmax(3).to(torch.int32)
-
-
-def _linear(conv: nn.Module) -> nn.Linear:
-    """A 1x1 convolution as a linear layer on the last axis."""
-    assert isinstance(conv, nn.Conv2d)
-    assert conv.bias is not None
-    with torch.device("meta"):
-        linear = nn.Linear(conv.in_channels, conv.out_channels)
-    linear.weight = nn.Parameter(conv.weight.detach()[:, :, 0, 0].clone())
-    linear.bias = nn.Parameter(conv.bias.detach().clone())
-    return linear
 
 
 _CHANNELS_FIRST: tuple[Rewrite, ...] = (slice_queries, layer_norm)

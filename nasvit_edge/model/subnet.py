@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from nasvit_edge.errors import DataError
-from nasvit_edge.model.blocks import build, run
+from nasvit_edge.model.blocks import build
 from nasvit_edge.model.rewrites import fold_block
 from nasvit_edge.model.supernet import Supernet, attach, stage_ops
+from nasvit_edge.model.walk import run
 from nasvit_edge.ops import Op, lower
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
@@ -94,7 +95,7 @@ def materialise(supernet: Supernet, config: SubnetConfig, size: tuple[int, int] 
 
 
 def fold(subnet: Subnet, layout: str = "NCHW") -> Subnet:
-    """A new subnet that computes the same with all constants folded (see `model/folded.py`).
+    """A new subnet that computes the same with all constants folded (see `model/folding.py`).
 
     `layout` ("NCHW" or "NHWC") is how the runtime it is for keeps images; inputs are (B, 3, r, r) in both.
     """

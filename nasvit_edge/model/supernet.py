@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from nasvit_edge.data_sets.trained_on import TrainedOn
 from nasvit_edge.errors import CheckpointError
 from nasvit_edge.model.batch_norm import Ranks, share_statistics
-from nasvit_edge.model.blocks import MBConvBlock, TransformerBlockModule, build, run
+from nasvit_edge.model.blocks import MBConvBlock, TransformerBlockModule, build
+from nasvit_edge.model.walk import run
 from nasvit_edge.ops import Classifier, MBConv, Op, Stem, TransformerBlock, lower
 from nasvit_edge.space import SearchSpace, SubnetConfig
 

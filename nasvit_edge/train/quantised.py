@@ -18,10 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasvit_edge.errors import TrainingError
-from nasvit_edge.model.blocks import build, run
-from nasvit_edge.model.folded import FoldedTransformer, folded_state
+from nasvit_edge.model.blocks import build
+from nasvit_edge.model.folded import FoldedTransformer
+from nasvit_edge.model.folding import folded_state
 from nasvit_edge.model.rewrites import fold_block, sliced
 from nasvit_edge.model.supernet import Supernet
+from nasvit_edge.model.walk import run
 from nasvit_edge.ops import Classifier, Op, lower
 from nasvit_edge.space import SubnetConfig
 

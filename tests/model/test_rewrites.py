@@ -12,7 +12,8 @@ from nasvit_edge.export.formats import format_names, load_format
 from nasvit_edge.model import rewrites
 from nasvit_edge.model.blocks import build
 from nasvit_edge.model.checkpoint import fill_generic
-from nasvit_edge.model.folded import FoldedAttention, folded, folded_state
+from nasvit_edge.model.folded import FoldedAttention
+from nasvit_edge.model.folding import folded, folded_state
 from nasvit_edge.ops import Labels, TransformerBlock
 from nasvit_edge.runtimes import RUNTIMES
 

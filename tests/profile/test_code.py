@@ -12,7 +12,7 @@ import pytest
 
 from nasvit_edge import block_ops, files
 from nasvit_edge.export import onnx, tflite, tflite_graph
-from nasvit_edge.model import blocks, checkpoint, folded, rewrites
+from nasvit_edge.model import blocks, checkpoint, folded, folding, rewrites
 from nasvit_edge.profile import code, models
 
 
@@ -24,7 +24,8 @@ from nasvit_edge.profile import code, models
         block_ops.MBConv,
         blocks.build,
         checkpoint.fill_generic,
-        folded.folded,
+        folded.FoldedTransformer,
+        folding.folded,
         rewrites.fold_block,
         onnx.convert,
         tflite.convert,

@@ -18,9 +18,9 @@ from nasvit_edge import sizes
 from nasvit_edge.latency import load_table
 from nasvit_edge.latency.context import fit_context
 from nasvit_edge.latency.estimate import FEWEST, features
-from nasvit_edge.model.blocks import run
 from nasvit_edge.model.checkpoint import random_supernet
 from nasvit_edge.model.subnet import materialise
+from nasvit_edge.model.walk import run
 from nasvit_edge.ops import Labels, Lateral, PixelClassifier, all_ops, lower, macs
 from nasvit_edge.profile import run as profiling
 from nasvit_edge.profile.canary import canaries

@@ -1,0 +1,34 @@
+"""Ops run in order, each on what it says it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from nasvit_edge.ops import IMAGE, Labels, Op, last_reads
+
+
+def run(
+    ops: Sequence[Op],
+    apply: Callable[[Op, Tensor], Tensor],
+    x: Tensor,
+    outputs: dict[str, Tensor] | None = None,
+) -> Tensor:
+    """What the last of `ops` gives for images (B, 3, H, W), `Labels` left out: logits, (B, classes) or (B, classes, H', W').
+
+    `apply(op, input)` computes one op; `outputs` is given what each stage gives, by name.
+    """
+    ops = [op for op in ops if not isinstance(op, Labels)]
+    held = {IMAGE: x}  # what is still to be read
+    for op, done in zip(ops, last_reads(ops), strict=True):
+        taken, *added = op.inputs
+        x = apply(op, held[taken])
+        for name in added:
+            x = held[name] + x
+        held[op.name] = x
+        for name in done:
+            del held[name]
+        if outputs is not None:
+            outputs[op.stage] = x
+    return x
