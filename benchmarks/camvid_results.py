@@ -57,7 +57,7 @@ def latency(options, budget) -> dict:
     """The median over rounds, and the fastest and slowest round."""
     result = read_result(options.out / "latency" / "benchmark.json")
     own = next(a for a in result.artifacts if budget in a.name)
-    rounds = sorted(statistics.median(made["samples_us"]) / 1e3 for made in own.rounds)
+    rounds = sorted(statistics.median(made.samples_us) / 1e3 for made in own.rounds)
     return {"measured_ms": statistics.median(rounds), "rounds_ms": rounds}
 
 

@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 import nasvit_edge as ne
-from nasvit_edge import files
+from nasvit_edge import files, records
 from nasvit_edge.errors import TableError
 from nasvit_edge.latency import LatencyTable
 from nasvit_edge.latency.file import SCHEMA, OpEntry, TableFile
@@ -33,7 +33,7 @@ def main() -> None:
     space = ne.load_space("nasvit-dense")
     table = measured(space, options.table)
     out = files.writable_folder(options.out)
-    files.write_json(out / "proxy.json", proxy(space, ne.load_accuracy("nasvit")))
+    records.write(out / "proxy.json", proxy(space, ne.load_accuracy("nasvit")))
     accuracy = load_accuracy(out / "proxy.json", space)
     print(f"{accuracy.quality}: {accuracy.source}")
     limit = Limit.of("macs", count(options.macs), "--macs")

@@ -10,7 +10,7 @@ as the weights say that trained them.
 import argparse
 import json
 
-from nasvit_edge import data_sets, files
+from nasvit_edge import data_sets, files, records
 from nasvit_edge.model.checkpoint import images_beside, load_supernet, resolve_weights
 from nasvit_edge.space import load_space
 
@@ -26,7 +26,7 @@ def main() -> None:
     if len(train) != told:
         raise SystemExit(f"{options.data!r} has {len(train)} training images, and {told} trained the weights")
     path = images_beside(resolve_weights(options.name))
-    content = json.dumps(data_sets.trained_on(train, data_sets.TrainedOn()).to_json()) + "\n"
+    content = json.dumps(records.content(data_sets.trained_on(train, data_sets.TrainedOn()).saved())) + "\n"
     files.write_text(path, content)
     print(f"{path}: {len(train)} images, {len(content)} bytes")
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import kendalltau
 
-from nasvit_edge import data_sets, files
+from nasvit_edge import data_sets, files, records
 from nasvit_edge.flows import fitting as flow
 from nasvit_edge.listening import Listener
 from nasvit_edge.requests.accuracy import Request
-from nasvit_edge.searching.accuracy import parsed
+from nasvit_edge.searching.accuracy import predictor_of
 from nasvit_edge.searching.fitting import drawn
 from nasvit_edge.searching.images import ImageAccuracy
 from nasvit_edge.space import load_space
@@ -29,7 +29,7 @@ def main() -> None:
     options = parser.parse_args()
     space = load_space("nano")
     with tempfile.TemporaryDirectory() as folder:
-        content = flow.fit(
+        fitted = flow.fit(
             Request(samples=options.samples, out=Path(folder) / "nano.json"),
             listener=Listener(
                 progress=lambda done, total, detail: print(
@@ -37,8 +37,9 @@ def main() -> None:
                 )
             ),
         )
+    content = records.content(fitted)
     print(f"\nleft out, on validation images: {content['validation']}")
-    content["validation"]["test"] = check(space, parsed("nano", content, space), options.check)
+    content["validation"]["test"] = check(space, predictor_of("nano", fitted, space), options.check)
     content["uncertainty"] = content["validation"]["test"]["rmse"]
     print(f"others, on test images: {content['validation']['test']}")
     if options.write:

@@ -83,8 +83,8 @@ def tune(config: Path, out: Path, options: argparse.Namespace, teacher: str) -> 
         )
     )
     seconds = time.monotonic() - started
-    told = ", ".join(f"{p} {found['before'][p]:.2%} -> {found['after'][p]:.2%}" for p in found["before"])
-    print(f"  taught by {teacher}: {found['steps']} steps, {seconds:.0f} s; validation {told}", flush=True)
+    told = ", ".join(f"{p} {found.before[p]:.2%} -> {found.after[p]:.2%}" for p in found.before)
+    print(f"  taught by {teacher}: {found.steps} steps, {seconds:.0f} s; validation {told}", flush=True)
 
 
 def judged(what: str, space: str, weights: str, config: Path, precision: str, images):
@@ -101,7 +101,7 @@ def judged(what: str, space: str, weights: str, config: Path, precision: str, im
             force=True,
             cached=False,
         )
-        snr_db = export.export(request, lambda line: None)["snr_db"]
+        snr_db = export.export(request, lambda line: None).snr_db
         run, loaded = onnx.runner(path, 1), ne.load_space(space)
         side = json.loads(config.read_text())["resolution"]
         found = parity.choices(run, images, loaded, side) == images.labels.numpy()

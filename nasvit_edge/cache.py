@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +22,35 @@ def root() -> Path:
     return user_cache_path("nasvit-edge")
 
 
-def key_of(supernet: str, parts: dict[str, Any]) -> str:
+def key_of(supernet: str, parts: Mapping[str, Any]) -> str:
     """A hash of weights by their content, of our code, and of what else something depends on."""
-    whole = parts | {"weights": _weights(supernet), "code": _code()}
+    whole = {**parts, "weights": _weights(supernet), "code": _code()}
     return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
-def contents() -> list[dict[str, Any]]:
-    """What is kept: folder, entries, bytes."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A folder of the cache."""
+
+    folder: str
+    entries: int
+    bytes: int
+
+
+def contents() -> list[Kept]:
+    """What is kept."""
     found = []
     for folder in sorted(p for p in root().glob("*") if p.is_dir()):
         sizes = [p.stat().st_size for p in folder.rglob("*") if p.is_file()]
-        found.append({"folder": str(folder), "entries": len(list(folder.iterdir())), "bytes": sum(sizes)})
+        found.append(Kept(folder=str(folder), entries=len(list(folder.iterdir())), bytes=sum(sizes)))
     return found
 
 
 def clear() -> int:
     """Delete everything kept; the number of bytes freed."""
-    freed = sum(entry["bytes"] for entry in contents())
+    freed = sum(entry.bytes for entry in contents())
     shutil.rmtree(root(), ignore_errors=True)
-    return int(freed)
+    return freed
 
 
 def _weights(supernet: str) -> list[str | None]:

@@ -55,7 +55,7 @@ class Preparation:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     @property
-    def bytes_alone(self) -> dict[str, Any]:
+    def bytes_alone(self) -> dict[str, object]:
         """What decides the bytes of `crop`: all steps before the last resizing."""
         names = ("resize", "crop", "orientation", "color", "background", "filter", "antialias")
         return {name: getattr(self, name) for name in names}

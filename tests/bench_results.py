@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from nasvit_edge import records
 from nasvit_edge.benchmark.accuracy import Overlaps
 
 ABOUT = {"architecture": "aarch64", "board": "Board", "cores": 4, "os": "Linux 6", "soc": "Chip"}
@@ -75,7 +76,7 @@ def artifact(
             "hits": packed,
         }
     if overlaps is not None:
-        own["accuracy"] = Overlaps("scenes", overlaps).to_dict()
+        own["accuracy"] = records.content(Overlaps("scenes", overlaps).saved())
     return facts | own | changes
 
 

@@ -11,7 +11,7 @@ from nasvit_edge.latency.context import PLAIN
 from nasvit_edge.latency.file import SCHEMA, Guess, OpEntry, TableFile
 from nasvit_edge.latency.table import parsed as parsed_file
 from nasvit_edge.ops import all_ops
-from nasvit_edge.searching.accuracy import parsed
+from nasvit_edge.searching.accuracy import PredictorFile, predictor_of
 from nasvit_edge.searching.result import sealed
 from nasvit_edge.searching.saved import ResultFile, SavedCandidate, Setting, UsedTable
 
@@ -100,6 +100,11 @@ def parsed_table(path, raw, space):
 
 def predictor(space, seed=0, saturation=0.5):
     """Gains that rise with every gene, other ones at each resolution."""
+    return predictor_of("made-up", predictor_file(space, seed, saturation), space)
+
+
+def predictor_file(space, seed=0, saturation=0.5):
+    """As a file holds it."""
     rng = random.Random(seed)
     effects, base = {}, {}
     for i, resolution in enumerate(space.resolutions):
@@ -107,16 +112,8 @@ def predictor(space, seed=0, saturation=0.5):
         effects[str(resolution)] = {
             gene.name: _rising(rng, gene.choices, 0.15 / len(space.genes)) for gene in space.genes[1:]
         }
-    content = {
-        "space": space.name,
-        "source": "made up",
-        "unit": "fractions",
-        "base": base,
-        "effects": effects,
-        "saturation": saturation,
-        "uncertainty": 0.004,
-    }
-    return parsed("made-up", content, space)
+    told = {"space": space.name, "source": "made up", "unit": "fractions", "saturation": saturation}
+    return PredictorFile(schema=1, **told, base=base, effects=effects, uncertainty=0.004)
 
 
 def _rising(rng, choices, step):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import bench_results
+import numpy as np
 import pytest
 from conftest import only_user_errors
 from grammar_spaces import space_with
@@ -23,11 +24,17 @@ from msgspec import inspect
 from nasvit_edge import files, records
 from nasvit_edge.benchmark.budgets import BudgetFile
 from nasvit_edge.benchmark.history import read_history
+from nasvit_edge.benchmark.report import make_report
+from nasvit_edge.benchmark.result import ResultFile
 from nasvit_edge.benchmark.result import read_result as read_benchmark
+from nasvit_edge.benchmark.verdicts import Rule
+from nasvit_edge.data_sets.trained_on import TrainedOn, TrainingSet
 from nasvit_edge.device import parse_device
 from nasvit_edge.export.sidecar import Checked, read_sidecar
+from nasvit_edge.searching.accuracy import PredictorFile, load_accuracy
 from nasvit_edge.searching.result import read_result
 from nasvit_edge.space import SearchSpace, load_space, parse_space, space_toml
+from nasvit_edge.train.recipe import load_recipe, parse_recipe
 
 DEVICE = files.shipped("devices") / "linux-ssh" / "device.toml"
 EXTRA = {"tool": "trtexec", "port": 22, "threads": 4, "cores": [4, 5], "client": ""}
@@ -93,6 +100,14 @@ def _history(value: Any) -> Any:
     return point
 
 
+def _reported(value: Any) -> Any:
+    path = written("b.json", value)
+    report = make_report([read_benchmark(path)], Rule())
+    json.dumps(report.to_dict(), allow_nan=False)
+    assert report.exit_code in (0, 1, 3)
+    return records.read(ResultFile, path, "a file")
+
+
 def _check() -> Checked:
     """With all figures, of a segmenter."""
     shares = dict.fromkeys(("int8_macs", "int8_layer_macs", "weights_8bit_macs"), 0.9)
@@ -112,12 +127,9 @@ def _check() -> Checked:
 
 
 BENCHMARK = bench_results.content(0, (0.0,), rounds=1, count=2, hits=[True, False, True])
-BENCHMARK["artifacts"][0] |= {
-    "predicted_ms": [1.0, 0.9, 1.1],
-    "fallback_ops": 0,
-    "int8_macs": 0.5,
-    "path": "a",
-}
+for _artifact in BENCHMARK["artifacts"]:
+    _artifact |= {"predicted_ms": [1.0, 0.9, 1.1], "fallback_ops": 0, "int8_macs": 0.5, "path": "a"}
+    _artifact |= {"space": "nano", "config": "{}"}
 BUDGETS = {"device": "*", "latency_p50": "20ms", "size": {"max": "12MB", "level": "warn"}, "fallback_ops": 0}
 
 
@@ -129,7 +141,7 @@ SIDECAR |= {
     "kept_in_float": ["a"],
     "versions": {"numpy": "2"},
     "forced": ["off"],
-    "trained_on": {"parts": []},
+    "trained_on": plain(TrainedOn((TrainingSet("x", "files", np.array([1, 9], np.uint32)),)).saved()),
 }
 SIDECAR |= {"search": SEARCHED | {"table_sha256": "2" * 64}}
 
@@ -161,10 +173,27 @@ SPACE = space_with(
 )
 
 
+def _predictor(value: Any) -> Any:
+    """What is possible still rises and is a fraction."""
+    path, space = written("p.json", value), load_space("nano")
+    predictor = load_accuracy(path, space)
+    assert 0 < predictor(space.smallest()) <= predictor(space.largest()) < 1
+    return records.read(PredictorFile, path, "a file")
+
+
+PREDICTOR = files.read_json(files.data("accuracy", "nano.json"), "predictor")
+del PREDICTOR["validation"]  # which says how it was made
+PREDICTOR |= {"space_digest": load_space("nano").digest(), "quality": "accuracy", "weights_key": "x"}
+
+
 KINDS = {
+    "recipe": Kind(
+        load_recipe("nano").to_dict(), lambda value: parse_recipe(value, "a file"), lambda r: r.to_dict()
+    ),
+    "accuracy predictor": Kind(PREDICTOR, _predictor, plain),
     "space": Kind(_space_file(SPACE), lambda value: parse_space(value, Path("a file")), _space_file),
     "sidecar": Kind(SIDECAR, _read_sidecar, plain),
-    "benchmark result": Kind(BENCHMARK, lambda value: read_benchmark(written("b.json", value))),
+    "benchmark result": Kind(BENCHMARK, _reported, plain),
     "history": Kind(records.content(points([10.0])[0]), _history, plain),
     "budgets": Kind(
         {"schema": 1, "budget": [BUDGETS, {"top1_drop": "1%", "fallback_ops": {"max": 3}}]},

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 import numpy as np
+from msgspec import Meta
 
-from nasvit_edge.benchmark.fields import count, text
 from nasvit_edge.benchmark.statistics import compare_overlaps
 from nasvit_edge.data_sets.confusion import mean_iou
 from nasvit_edge.paired import Interval, compare_hits
+from nasvit_edge.records import Record, Share
 
 _MOST = 1 << 30  # images, classes
 _Change: TypeAlias = tuple[Interval, float, float]
@@ -40,10 +39,10 @@ class Hits:
             return None
         return compare_hits(base.hits, self.hits, alpha)
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON: a bit an image, in base64."""
-        packed = base64.b64encode(np.packbits(self.hits).tobytes()).decode()
-        return {"data": self.data, "images": len(self.hits), "top1": self.value, "hits": packed}
+    def saved(self) -> SavedAccuracy:
+        """As a file has it."""
+        packed = np.packbits(self.hits).tobytes()
+        return SavedAccuracy(data=self.data, images=len(self), top1=self.value, hits=packed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,48 +67,48 @@ class Overlaps:
             return None
         return compare_overlaps(base.counts, self.counts, alpha)
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON: the counts as little-endian 32-bit integers, in base64."""
+    def saved(self) -> SavedAccuracy:
+        """As a file has it."""
         scenes, _, classes = self.counts.shape
-        packed = base64.b64encode(self.counts.astype("<i4").tobytes()).decode()
-        own = {"images": scenes, "classes": classes, "mean_iou": self.value, "overlaps": packed}
-        return {"data": self.data} | own
+        packed = self.counts.astype("<i4").tobytes()
+        own = {"classes": classes, "mean_iou": self.value, "overlaps": packed}
+        return SavedAccuracy(data=self.data, images=scenes, **own)
 
 
 Accuracy: TypeAlias = Hits | Overlaps
 
 
-def read_accuracy(value: Any) -> Accuracy:
-    """What `to_dict` gave.
+class SavedAccuracy(Record, frozen=True, kw_only=True):
+    """An accuracy as a file has it.
 
-    Raises:
-        ValueError, KeyError: it is something else.
+    Attributes:
+        hits: a bit an image.
+        overlaps: counts of pixels, (scenes, 2, classes), as little-endian 32-bit integers.
     """
-    if not isinstance(value, dict):
-        raise ValueError(f"accuracy {str(value)[:40]!r} is no object")
-    data, images = text(value["data"]), count(value["images"], 1, _MOST)
-    return _overlaps(data, images, value) if "overlaps" in value else _hits(data, images, value)
 
+    data: Annotated[str, Meta(min_length=1)]
+    images: Annotated[int, Meta(ge=1, le=_MOST)]
+    top1: Share | None = None
+    hits: bytes | None = None
+    classes: Annotated[int, Meta(ge=1, le=_MOST)] | None = None
+    mean_iou: Share | None = None
+    overlaps: bytes | None = None
 
-def _hits(data: str, images: int, value: dict[str, Any]) -> Hits:
-    packed = np.frombuffer(_bytes(value["hits"], "hits"), np.uint8)
-    if len(packed) != (images + 7) // 8:
-        raise ValueError(f"hits are of {8 * len(packed)} images, not of {images}")
-    return Hits(data, np.unpackbits(packed)[:images].astype(bool))
+    def __post_init__(self) -> None:
+        self.opened()
 
+    def opened(self) -> Accuracy:
+        """What was saved; ValueError where it is not of so many images."""
+        if self.overlaps is not None:
+            return Overlaps(self.data, self._counts(self.overlaps))
+        if self.hits is None or len(self.hits) != (self.images + 7) // 8:
+            raise ValueError(f"key 'hits' is not of {self.images} images")
+        return Hits(self.data, np.unpackbits(np.frombuffer(self.hits, np.uint8))[: self.images].astype(bool))
 
-def _overlaps(data: str, images: int, value: dict[str, Any]) -> Overlaps:
-    classes, packed = count(value["classes"], 1, _MOST), _bytes(value["overlaps"], "overlaps")
-    if len(packed) != 4 * images * 2 * classes:
-        raise ValueError(f"overlaps are not of {images} scenes and {classes} classes")
-    counts = np.frombuffer(packed, "<i4").reshape(images, 2, classes).astype(np.int64)
-    if (counts < 0).any() or (counts[:, 0] > counts[:, 1]).any() or not counts.any():
-        raise ValueError("overlaps are no counts of pixels")
-    return Overlaps(data, counts)
-
-
-def _bytes(value: Any, what: str) -> bytes:
-    try:
-        return base64.b64decode(text(value), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ValueError(f"{what}: {error}") from None
+    def _counts(self, packed: bytes) -> np.ndarray[Any, np.dtype[np.int64]]:
+        if self.classes is None or len(packed) != 4 * self.images * 2 * self.classes:
+            raise ValueError(f"key 'overlaps' is not of {self.images} scenes and {self.classes} classes")
+        counts = np.frombuffer(packed, "<i4").reshape(self.images, 2, self.classes).astype(np.int64)
+        if (counts < 0).any() or (counts[:, 0] > counts[:, 1]).any() or not counts.any():
+            raise ValueError("key 'overlaps' is no counts of pixels")
+        return counts

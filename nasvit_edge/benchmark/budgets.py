@@ -150,7 +150,7 @@ class Outcome:
         """Whether this ends in exit code 3."""
         return self.budget.level == "error" and self.status == "unknown"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As JSON."""
         value = self.value
         return {

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from nasvit_edge.benchmark.result import Measured
-from nasvit_edge.benchmark.session import clean
-
-_Round = Mapping[str, Any]
+from nasvit_edge.benchmark.session import Round
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +22,15 @@ class Metric:
         unit: ms, bytes, ops or points (of an accuracy, which is a fraction).
         gates: whether a regression of it fails unless the command says otherwise.
         of_round: its value in a round, None where that does not tell; None for figures of the file itself.
-        of_samples: whether the value is of the round's samples.
+        of_samples: its value of samples (us), where it is of these.
     """
 
     name: str
     unit: str
     about: str
     gates: bool
-    of_round: Callable[[_Round], float | None] | None = None
-    of_samples: bool = False
+    of_round: Callable[[Round], float | None] | None = None
+    of_samples: Callable[[Sequence[float]], float | None] | None = None
 
     @property
     def is_accuracy(self) -> bool:
@@ -40,24 +38,23 @@ class Metric:
         return self.unit == "points"
 
 
-def _quantile(share: float, least: int) -> Callable[[_Round], float | None]:
-    def of(entry: _Round) -> float | None:
-        samples = entry["samples_us"]
-        return float(np.quantile(samples, share)) / 1e3 if len(samples) >= least else None
+def _quantile(name: str, about: str, gates: bool, share: float, least: int) -> Metric:
+    def of(samples_us: Sequence[float]) -> float | None:
+        return float(np.quantile(samples_us, share)) / 1e3 if len(samples_us) >= least else None
 
-    return of
+    return Metric(name, "ms", about, gates, lambda entry: of(entry.samples_us), of)
 
 
-def _field(name: str) -> Callable[[_Round], float | None]:
-    return lambda entry: entry.get(name)
+def _field(name: str) -> Callable[[Round], float | None]:
+    return operator.attrgetter(name)
 
 
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("latency_p50", "ms", "median latency", True, _quantile(0.5, 1), True),
-        Metric("latency_p90", "ms", "90th percentile", True, _quantile(0.9, 10), True),
-        Metric("latency_p99", "ms", "99th percentile", False, _quantile(0.99, 100), True),
+        _quantile("latency_p50", "median latency", True, 0.5, 1),
+        _quantile("latency_p90", "90th percentile", True, 0.9, 10),
+        _quantile("latency_p99", "99th percentile", False, 0.99, 100),
         Metric("load_cold", "ms", "load of a file that is not cached", False, _field("load_ms")),
         Metric("load_warm", "ms", "second load in the same process", False, _field("warm_load_ms")),
         Metric("first", "ms", "first inference", False, _field("first_ms")),
@@ -80,7 +77,7 @@ def changes(base: Measured, candidate: Measured, metric: Metric) -> dict[int, fl
     both = sorted(values.keys() & others.keys())
     found = {number: math.log(values[number] / others[number]) for number in both}
     if metric.of_samples:
-        sides = [{entry["round"]: _by_turn(entry, metric) for entry in s.rounds} for s in (base, candidate)]
+        sides = [{entry.round: _by_turn(entry, metric) for entry in s.rounds} for s in (base, candidate)]
         found |= {
             number: change
             for number in both
@@ -89,10 +86,10 @@ def changes(base: Measured, candidate: Measured, metric: Metric) -> dict[int, fl
     return found
 
 
-def _by_turn(entry: _Round, metric: Metric) -> list[float]:
+def _by_turn(entry: Round, metric: Metric) -> list[float]:
     """The value of each turn; none where one has not samples enough."""
-    assert metric.of_round is not None
-    own = [metric.of_round({"samples_us": turn}) for turn in turns(entry)]
+    assert metric.of_samples is not None
+    own = [metric.of_samples(turn) for turn in turns(entry)]
     return [] if None in own else [value for value in own if value is not None]
 
 
@@ -102,17 +99,17 @@ def _in_turns(base: Sequence[float], candidate: Sequence[float]) -> float | None
     return float(np.median(np.log(candidate) - np.log(base)))
 
 
-def turns(entry: _Round) -> list[Sequence[float]]:
+def turns(entry: Round) -> list[Sequence[float]]:
     """The samples of each turn; all in one where none were taken."""
-    counts = entry.get("turns") or [len(entry["samples_us"])]
+    counts = entry.turns or [len(entry.samples_us)]
     ends = list(itertools.accumulate(counts))
-    return [entry["samples_us"][end - count : end] for count, end in zip(counts, ends, strict=True)]
+    return [entry.samples_us[end - count : end] for count, end in zip(counts, ends, strict=True)]
 
 
 def by_round(artifact: Measured, metric: Metric) -> dict[int, float]:
     """Round -> value, of the rounds that nothing disturbed."""
     assert metric.of_round is not None
-    found = {entry["round"]: metric.of_round(entry) for entry in artifact.rounds if clean(entry)}
+    found = {entry.round: metric.of_round(entry) for entry in artifact.rounds if entry.clean}
     return {number: value for number, value in found.items() if value is not None}
 
 

@@ -3,14 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
+from msgspec import Meta, field
+
+from nasvit_edge.benchmark.accuracy import Accuracy, SavedAccuracy
+from nasvit_edge.records import Positive, Record, Share
 from nasvit_edge.transport.job import Job
+
+Text = Annotated[str, Meta(min_length=1, max_length=1 << 24, description="a text that is not empty")]
 
 ROUNDS = 8
 ORDER = "ABBA"
+
+
+class Facts(Record, frozen=True, kw_only=True, omit_defaults=False):
+    """What is known of a file without measuring; None where it is not.
+
+    Attributes:
+        fallback_ops: how many ops the runtime's delegate or parser would not take.
+        int8_macs: the share of its multiply-accumulates that is in int8; None of a file that claims no 8 bits.
+        predicted_ms: value, low and high end, of the device's latency table.
+        path: as it was given.
+    """
+
+    sha256: Text
+    bytes: Annotated[int, Meta(ge=1, le=1 << 50)]
+    format: Text
+    precision: Text
+    stored: SavedAccuracy | None = field(default=None, name="accuracy")
+    predicted_ms: tuple[Positive, Positive, Positive] | None = None
+    fallback_ops: Annotated[int, Meta(ge=0, le=1 << 30)] | None = None
+    macs: Annotated[int, Meta(ge=1, le=1 << 60)] | None = None
+    int8_macs: Share | None = None
+    path: str | None = None
+    space: str | None = None
+    config: str | None = None
+
+    @property
+    def accuracy(self) -> Accuracy | None:
+        """What it gets right of labelled images, where that was measured."""
+        return None if self.stored is None else self.stored.opened()
+
+
+_UNKNOWN = Facts(sha256="unknown", bytes=1, format="unknown", precision="unknown")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +59,6 @@ class Entry:
         name: what reports call it.
         model: what the runtime reads, where that is not the artifact itself but a file in it.
         baseline: the place in the list of the artifact that this one is compared with; None: it is compared with none.
-        facts: what is known of the file without measuring, as in the result file.
     """
 
     name: str
@@ -29,7 +66,7 @@ class Entry:
     runtime: str
     model: Path | None = None
     baseline: int | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Facts = _UNKNOWN
 
     @property
     def file(self) -> Path:

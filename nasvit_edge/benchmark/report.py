@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -99,7 +98,7 @@ class Report:
         """Verdict -> how many of the cells that gate."""
         return {name: sum(c.gates and c.verdict == name for c in self.cells) for name in VERDICTS}
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As JSON."""
         return {
             "schema": SCHEMA,
@@ -241,8 +240,8 @@ def _remarks(results: Sequence[Result]) -> list[str]:
     """What a reader should know of the runs."""
     told = []
     for result in results:
-        flags = sorted({f for a in result.artifacts for e in a.rounds for f in e["flags"]})
-        disturbed = sum(bool(e["flags"]) for a in result.artifacts for e in a.rounds)
+        flags = sorted({f for a in result.artifacts for e in a.rounds for f in e.flags})
+        disturbed = sum(bool(e.flags) for a in result.artifacts for e in a.rounds)
         if flags:
             told.append(f"{result.device}: {disturbed} rounds were flagged: {', '.join(flags)}")
         busy = result.measurer.busy_cores
@@ -263,7 +262,7 @@ def _counted(name: str, count: int) -> str:
     return f"{count} {plural.get(name, name) if count > 1 else name}"
 
 
-def _trend(trend: Trend) -> dict[str, Any]:
+def _trend(trend: Trend) -> dict[str, object]:
     own = {"device": trend.device, "artifact": trend.artifact, "metric": trend.metric}
     sides = {"then": trend.then, "now": trend.now, "change": trend.change}
     return own | {
@@ -271,7 +270,7 @@ def _trend(trend: Trend) -> dict[str, Any]:
     }
 
 
-def _noise(noise: Noise) -> dict[str, Any]:
+def _noise(noise: Noise) -> dict[str, object]:
     keys = ("device", "artifact", "runtime", "rounds", "within", "between", "paired")
     return {key: getattr(noise, key) for key in keys} | {
         "detects": {str(rounds): change for rounds, change in noise.detects.items()}

@@ -3,18 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated
+
+from msgspec import Meta
+from msgspec.structs import asdict
 
 from nasvit_edge.benchmark.plan import Entry, Protocol, turn, units
 from nasvit_edge.errors import MeasurementError
 from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.profile.summary import flags_of
-from nasvit_edge.records import content
-from nasvit_edge.transport.answers import Answer, Failure
+from nasvit_edge.transport.answers import Answer, Failure, Flag, Measurement, contradicting
 from nasvit_edge.transport.job import Job, Runner
 
 DISTURBED = ("throttled", "preempted", "screen off", "low power mode")  # such a round counts for nothing
-Rounds = list[list[dict[str, Any]]]  # of each entry
+MOST_ROUNDS = 1000
+_LEAST = 1e-9  # of a figure in ms, us or bytes
+
+
+class Round(Measurement, frozen=True, kw_only=True):
+    """What a round of an artifact gave; `position`: in the order of the session."""
+
+    flags: tuple[Flag, ...]
+    round: Annotated[int, Meta(ge=0, le=2 * MOST_ROUNDS)]
+    position: Annotated[int, Meta(ge=0, le=1 << 30)]
+
+    def __post_init__(self) -> None:
+        figures = (value for value in asdict(self).values() if isinstance(value, float))
+        least = min([*self.samples_us, *figures])
+        if least < _LEAST:
+            raise ValueError(f"{least!r} is no latency")
+        if wrong := contradicting(self):
+            raise ValueError(f"key {wrong!r} is not of its samples")
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing disturbed it."""
+        return not set(DISTURBED) & set(self.flags)
+
+
+Rounds = list[list[Round]]  # of each entry
 
 
 def measure(
@@ -55,11 +82,6 @@ def measure(
     return found
 
 
-def clean(entry: dict[str, Any]) -> bool:
-    """Whether nothing disturbed a round."""
-    return not set(DISTURBED) & set(entry["flags"])
-
-
 def _answers(runner: Runner, jobs: list[Job]) -> list[Answer]:
     if len(jobs) > 1:
         return runner.together(jobs)
@@ -69,14 +91,14 @@ def _answers(runner: Runner, jobs: list[Job]) -> list[Answer]:
 
 def _clean(found: Rounds, unit: Sequence[int]) -> int:
     """Rounds in which nothing of a unit was disturbed."""
-    kept = [{entry["round"] for entry in found[place] if clean(entry)} for place in unit]
+    kept = [{entry.round for entry in found[place] if entry.clean} for place in unit]
     return len(set.intersection(*kept))
 
 
-def _round(answer: Answer, entry: Entry, number: int, position: int) -> dict[str, Any]:
+def _round(answer: Answer, entry: Entry, number: int, position: int) -> Round:
     if isinstance(answer, Failure):
         raise MeasurementError(
             f"artifact {entry.name!r} could not be measured in round {number + 1}: {answer.error}"
         )
-    told = {key: value for key, value in content(answer).items() if key != "id"}
-    return told | {"round": number, "position": position, "flags": sorted(set(flags_of(answer)))}
+    told = asdict(answer) | {"id": "", "flags": tuple(sorted(set(flags_of(answer))))}
+    return Round(**told, round=number, position=position)

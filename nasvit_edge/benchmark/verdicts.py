@@ -12,13 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
+from msgspec import structs
 
 from nasvit_edge.benchmark.metrics import METRICS, Metric, by_round, changes, spread
 from nasvit_edge.benchmark.result import Measured, Result
-from nasvit_edge.benchmark.session import DISTURBED, clean
+from nasvit_edge.benchmark.session import DISTURBED
 from nasvit_edge.benchmark.statistics import (
     ALPHA,
     LEAST_PAIRS,
@@ -87,7 +87,7 @@ class Cell:
         """Whether this is a regression that fails."""
         return self.gates and self.verdict == "regression"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As JSON; an end of an interval that is unknown is null."""
         return {
             "device": self.device,
@@ -152,20 +152,18 @@ def invalid(result: Result, artifact: Measured) -> str:
     if result.stopped is not None:
         return result.stopped
     both = [artifact] if artifact.baseline is None else [result.artifacts[artifact.baseline], artifact]
-    kept = set.intersection(*({e["round"] for e in side.rounds if clean(e)} for side in both))
+    kept = set.intersection(*({e.round for e in side.rounds if e.clean} for side in both))
     if len(kept) < _ENOUGH * result.rounds:
-        flags = sorted({f for side in both for e in side.rounds for f in e["flags"] if f in DISTURBED})
+        flags = sorted({f for side in both for e in side.rounds for f in e.flags if f in DISTURBED})
         return (
             f"only {len(kept)} of {result.rounds} rounds were not disturbed ({', '.join(flags) or 'missing'})"
         )
     for side in both:
-        if any("fallback" in entry["flags"] for entry in side.rounds):
+        if any("fallback" in entry.flags for entry in side.rounds):
             return f"ops of {side.name} ran outside the accelerator (fallback)"
         if spread(side) > MOST_SPREAD:
             return f"samples of {side.name} within a round scatter by {spread(side):.0%}, more than {MOST_SPREAD:.0%}"
-    clocks = [
-        max(e["after"]["clocks_mhz"]) for s in both for e in s.rounds if e.get("after", {}).get("clocks_mhz")
-    ]
+    clocks = [max(e.after.clocks_mhz) for s in both for e in s.rounds if e.after and e.after.clocks_mhz]
     if clocks and min(clocks) < (1 - CLOCKS_MOVED) * max(clocks):
         return f"clocks moved between {min(clocks):g} and {max(clocks):g} MHz"
     return ""
@@ -181,7 +179,7 @@ def _draft(result: Result, artifact: Measured, metric: Metric, rule: Rule) -> _D
         made = _of_rounds(artifact, base, metric, rule)
     if made is None:
         return None
-    value, own = made
+    value, compared = made
     reason = invalid(result, artifact) if metric.of_round is not None else ""
     cell = Cell(
         device=result.device,
@@ -189,45 +187,50 @@ def _draft(result: Result, artifact: Measured, metric: Metric, rule: Rule) -> _D
         baseline=base,
         metric=metric,
         value=value,
-        base=own.get("base"),
-        change=own.get("change"),
+        base=None if compared is None else compared.base,
+        change=None if compared is None else compared.change,
         gates=rule.gate(metric),
-        pairs=own.get("pairs", 0),
+        pairs=0 if compared is None else compared.pairs,
         rounds=result.rounds,
         reason=reason,
         verdict="invalid" if reason else None,
     )
-    if reason or base is None or own.get("change") is None:
+    if reason or base is None or compared is None:
         return _Draft(cell)
-    return _Draft(cell, own["worse"], own["better"], own["smallest"])
+    return _Draft(cell, compared.worse, compared.better, compared.smallest)
 
 
-_Made = tuple[Interval, dict[str, Any]]
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """A change with the chances of its tests, and the smallest that counts."""
+
+    base: Interval
+    change: Interval
+    worse: float
+    better: float
+    smallest: float
+    pairs: int = 0
+
+
+_Made = tuple[Interval, _Compared | None]
 
 
 def _of_rounds(artifact: Measured, base: Measured | None, metric: Metric, rule: Rule) -> _Made | None:
     """A figure of each round: the paired test."""
     values = by_round(artifact, metric)
     if not values:
-        everything = by_round(
-            replace(artifact, rounds=tuple(e | {"flags": []} for e in artifact.rounds)), metric
-        )
-        return (estimate(list(everything.values()), rule.alpha), {}) if everything else None
+        unflagged = tuple(structs.replace(entry, flags=()) for entry in artifact.rounds)
+        everything = by_round(structs.replace(artifact, rounds=unflagged), metric)
+        return (estimate(list(everything.values()), rule.alpha), None) if everything else None
     value = estimate(list(values.values()), rule.alpha)
     logs = {} if base is None else changes(base, artifact, metric)
     if base is None or not logs:
-        return value, {}
+        return value, None
     found = compare_logs(list(logs.values()), rule.alpha)
     others = by_round(base, metric)
     change = Interval(found.ratio.value - 1, found.ratio.low - 1, found.ratio.high - 1)
-    return value, {
-        "base": estimate([others[n] for n in logs], rule.alpha),
-        "change": change,
-        "worse": found.larger_p,
-        "better": found.smaller_p,
-        "smallest": rule.min_effect,
-        "pairs": len(logs),
-    }
+    before = estimate([others[n] for n in logs], rule.alpha)
+    return value, _Compared(before, change, found.larger_p, found.smaller_p, rule.min_effect, len(logs))
 
 
 def _of_file(artifact: Measured, base: Measured | None, metric: Metric, rule: Rule) -> _Made | None:
@@ -237,16 +240,11 @@ def _of_file(artifact: Measured, base: Measured | None, metric: Metric, rule: Ru
         return None
     value = Interval(own, own, own)
     if other is None:
-        return value, {}
+        return value, None
     change = (own - other) / max(other, 1.0)
     smallest = 0.0 if metric.name == "fallback_ops" else rule.min_effect
-    return value, {
-        "base": Interval(other, other, other),
-        "change": Interval(change, change, change),
-        "worse": 0.0 if change > 0 else 1.0,
-        "better": 0.0 if change < 0 else 1.0,
-        "smallest": smallest,
-    }
+    before, exact = Interval(other, other, other), Interval(change, change, change)
+    return value, _Compared(before, exact, float(change <= 0), float(change >= 0), smallest)
 
 
 def _figure(artifact: Measured | None, name: str) -> float | None:
@@ -264,16 +262,10 @@ def _accuracy(artifact: Measured, base: Measured | None, metric: Metric, rule: R
     value = Interval(own.value, own.value, own.value)
     made = own.change(other, rule.alpha)
     if made is None or other is None:
-        return value, {}
+        return value, None
     change, larger, smaller = made
-    return value, {
-        "base": Interval(other.value, other.value, other.value),
-        "change": change,
-        "worse": smaller,
-        "better": larger,
-        "smallest": MIN_POINTS,
-        "pairs": len(own),
-    }
+    before = Interval(other.value, other.value, other.value)
+    return value, _Compared(before, change, smaller, larger, MIN_POINTS, len(own))
 
 
 def _decided(draft: _Draft, adjusted: tuple[float, float] | None, rule: Rule) -> Cell:

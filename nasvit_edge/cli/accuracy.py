@@ -30,14 +30,14 @@ def fit(request: Request, as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        validation = found["validation"]
+        validation = found.validation
         rows = [
-            ["subnets measured", str(validation["subnets"])],
-            ["error on subnets left out (RMSE)", f"{100 * validation['rmse']:.2f} points"],
-            ["largest", f"{100 * validation['largest']:.2f} points"],
-            ["Kendall tau", "-" if validation["tau"] is None else f"{validation['tau']:.3f}"],
+            ["subnets measured", str(validation.subnets)],
+            ["error on subnets left out (RMSE)", f"{100 * validation.rmse:.2f} points"],
+            ["largest", f"{100 * validation.largest:.2f} points"],
+            ["Kendall tau", "-" if validation.tau is None else f"{validation.tau:.3f}"],
         ]
-        print_table(["predictor", ""], rows, found["source"])
+        print_table(["predictor", ""], rows, found.source)
     following = command("search", space=request.space, accuracy=request.out, latency="20ms")
     note(f"wrote {request.out}; next: {following}")
 

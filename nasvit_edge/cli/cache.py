@@ -25,5 +25,5 @@ def cache(request: Request, as_json: bool) -> None:
     if as_json:
         print_json(entries)
         return
-    rows = [[e["folder"], str(e["entries"]), f"{e['bytes'] / 1e6:.1f} MB"] for e in entries]
+    rows = [[e.folder, str(e.entries), f"{e.bytes / 1e6:.1f} MB"] for e in entries]
     print_table(["folder", "entries", "size"], rows)

@@ -104,7 +104,7 @@ def ops(request: Ops, as_json: bool) -> None:
         print_json(rows)
         return
     columns = ["op", "kind", "ms", "share", "calls"]
-    cells = [[r["name"], r["kind"], f"{r['avg_ms']:.3f}", f"{r['share']:.1%}", str(r["times"])] for r in rows]
+    cells = [[r.name, r.kind, f"{r.avg_ms:.3f}", f"{r.share:.1%}", str(r.times)] for r in rows]
     print_table(columns, cells)
 
 

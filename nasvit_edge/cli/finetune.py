@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nasvit_edge.cli.output import note, print_json, print_table, progress
 from nasvit_edge.hints import command
 from nasvit_edge.requests.finetune import Request
+
+if TYPE_CHECKING:
+    from nasvit_edge.flows.finetune import Report
 
 
 def finetune(request: Request, as_json: bool) -> None:
@@ -20,26 +23,24 @@ def finetune(request: Request, as_json: bool) -> None:
 
     with progress("fine-tuning") as show:
         found = flow.finetune(request, listener=show)
-    if not found:  # under torchrun the first process tells for all
+    if found is None:  # under torchrun the first process tells for all
         return
     if as_json:
         print_json(found)
         return
     print_table(["about", "before", "after"], _rows(found))
-    note(f"measured on {found['validation']}, which was not trained on")
-    note(f"wrote {found['supernet']}; next: {_next(found, request.quantise)}")
+    note(f"measured on {found.validation}, which was not trained on")
+    note(f"wrote {found.supernet}; next: {_next(found, request.quantise)}")
 
 
-def _rows(found: dict[str, Any]) -> list[list[str]]:
+def _rows(found: Report) -> list[list[str]]:
     names = {"fp32": "validation accuracy", "int8": "in 8-bit arithmetic, as training rounds"}
-    return [
-        [names[key], f"{found['before'][key]:.2%}", f"{found['after'][key]:.2%}"] for key in found["before"]
-    ]
+    return [[names[key], f"{found.before[key]:.2%}", f"{found.after[key]:.2%}"] for key in found.before]
 
 
-def _next(found: dict[str, Any], quantise: str) -> str:
+def _next(found: Report, quantise: str) -> str:
     """The command that ships it."""
-    if found["result"] is not None:
-        return command("export", found["result"], precision=quantise)
-    what = {key: found[key] for key in ("space", "supernet", "config")}
-    return command("export", **what, calibrate=found["data"], precision=quantise)
+    if found.result is not None:
+        return command("export", found.result, precision=quantise)
+    what = {key: getattr(found, key) for key in ("space", "supernet", "config")}
+    return command("export", **what, calibrate=found.data, precision=quantise)

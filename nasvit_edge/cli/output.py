@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasvit_edge.genes import SubnetConfig
 from nasvit_edge.listening import Listener
 from nasvit_edge.units import show_count, show_ms, show_seconds
 
@@ -148,11 +147,6 @@ def waiting(what: str) -> Iterator[None]:
         return
     with console.status(what):
         yield
-
-
-def show_config(config: dict[str, Any]) -> str:
-    """A subnet in one line."""
-    return SubnetConfig(**config).line()
 
 
 def candidate_row(candidate: SavedCandidate) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nasvit_edge.cli.output import TERMINAL, note, print_json, print_table, progress, progresses
 from nasvit_edge.cli.tables import show_validation
@@ -50,7 +50,7 @@ def _show(tables: list[LatencyTable], as_json: bool) -> None:
         _print(table)
 
 
-def _summary(table: LatencyTable) -> dict[str, Any]:
+def _summary(table: LatencyTable) -> dict[str, object]:
     from nasvit_edge.records import content
 
     keys = ("device", "runtime", "threads", "precision", "composition", "sustained", "validation")

@@ -14,7 +14,6 @@ from nasvit_edge.cli.output import (
     print_json,
     print_table,
     progress,
-    show_config,
 )
 from nasvit_edge.hints import DATA, WEIGHTS, command
 from nasvit_edge.requests.explain import Request as ExplainRequest
@@ -53,9 +52,9 @@ def _export(result: ResultFile, out: Path) -> str:
 def _show_nearest(error: Any, as_json: bool) -> None:
     """What an impossible request came nearest to."""
     if as_json:
-        print_json({"status": "infeasible"} | error.report)
+        print_json(error.report)
     else:
-        note(f"nearest: {show_config(error.report['nearest']['config'])}")
+        note(f"nearest: {error.report.nearest.config.line()}")
 
 
 def explain(request: ExplainRequest, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from nasvit_edge.requests.tables import Diff, Import, Refit, Show, Validate
 
 if TYPE_CHECKING:
     from nasvit_edge.flows.tables import Listed
+    from nasvit_edge.latency.compare import Ratios
     from nasvit_edge.latency.file import Validation
 
 tables = typer.Typer(
@@ -84,21 +86,21 @@ def diff(request: Diff, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    rows = [_ratios(kind, part) for kind, part in found["kinds"].items()]
+    rows = [_ratios(kind, part) for kind, part in found.kinds.items()]
     columns = ["ops of kind", "ops", "median ratio", "10 % .. 90 %", "Kendall tau"]
     print_table(columns, [*rows, _ratios("all", found)])
-    verdict = "one factor explains the difference" if found["one_factor"] else "no single factor explains it"
-    note(f"{verdict}: {found['explained']:.0%} of the ops are within 5 % of {found['ratio']:.3f}")
-    note(f"median difference of an op: {found['difference']:.1%}")
-    for line in found["differs"]:
+    verdict = "one factor explains the difference" if found.one_factor else "no single factor explains it"
+    note(f"{verdict}: {found.explained:.0%} of the ops are within 5 % of {found.ratio:.3f}")
+    note(f"median difference of an op: {found.difference:.1%}")
+    for line in found.differs:
         note(f"differs: {line}")
-    if found["only_first"] or found["only_second"]:
-        note(f"ops in the first only: {found['only_first']}, in the second only: {found['only_second']}")
+    if found.only_first or found.only_second:
+        note(f"ops in the first only: {found.only_first}, in the second only: {found.only_second}")
 
 
-def _ratios(kind: str, part: dict[str, Any]) -> list[str]:
-    tau = "-" if part["tau"] is None else f"{part['tau']:.3f}"
-    return [kind, str(part["ops"]), f"{part['ratio']:.3f}", f"{part['low']:.3f} .. {part['high']:.3f}", tau]
+def _ratios(kind: str, part: Ratios) -> list[str]:
+    tau = "-" if part.tau is None else f"{part.tau:.3f}"
+    return [kind, str(part.ops), f"{part.ratio:.3f}", f"{part.low:.3f} .. {part.high:.3f}", tau]
 
 
 def validate(request: Validate, as_json: bool) -> None:
@@ -146,11 +148,11 @@ def refit(request: Refit, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    rows = [[row["table"], _before_after(row["errors"]), _before_after(row["mapes"])] for row in found]
+    rows = [[row.table, _before_after(row.errors), _before_after(row.mapes)] for row in found]
     print_table(["table", "half-width of intervals", "mean error of its validation"], rows)
 
 
-def _before_after(values: list[float | None]) -> str:
+def _before_after(values: Sequence[float | None]) -> str:
     return " -> ".join("-" if value is None else f"{value:.2%}" for value in values)
 
 
@@ -166,11 +168,11 @@ def import_table(request: Import, as_json: bool) -> None:
     if as_json:
         print_json(report)
         return
-    missing = {name: len(keys) for name, keys in report["missing"].items()}
-    note(f"{report['entries']} ops of {request.space} are in the table; missing: {missing or 'none'}")
-    for line in report["approximated"]:
+    missing = {name: len(keys) for name, keys in report.missing.items()}
+    note(f"{report.entries} ops of {request.space} are in the table; missing: {missing or 'none'}")
+    for line in report.approximated:
         note(f"approximated: {line}")
-    note(f"wrote {report['path']}; next: {searching(Path(report['path']), request.space)}")
+    note(f"wrote {report.path}; next: {searching(Path(report.path), request.space)}")
 
 
 def predict(request: PredictRequest, as_json: bool) -> None:
@@ -186,9 +188,11 @@ def predict(request: PredictRequest, as_json: bool) -> None:
         print_json(found)
         return
     interval = (
-        "-" if found["low_ms"] is None else f"{show_ms(found['low_ms'])} .. {show_ms(found['high_ms'])}"
+        "-"
+        if found.low_ms is None or found.high_ms is None
+        else f"{show_ms(found.low_ms)} .. {show_ms(found.high_ms)}"
     )
-    row = [show_ms(found["ms"]), interval, f"{found['coverage']:.0%}", found["table"]]
+    row = [show_ms(found.ms), interval, f"{found.coverage:.0%}", found.table]
     print_table(["predicted", "90 % interval", "measured share", "table"], [row])
 
 

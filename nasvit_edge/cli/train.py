@@ -21,12 +21,12 @@ def train(request: Request, as_json: bool) -> None:
         return
     with progress("training") as show:
         report = flow.train(request, listener=show)
-    if not report:
+    if report is None:  # under torchrun the first process tells for all
         return
     if as_json:
         print_json(report)
         return
-    rows = [[name, f"{value:.2%}"] for name, value in report["accuracy"].items()]
+    rows = [[name, f"{value:.2%}"] for name, value in report.accuracy.items()]
     print_table(["subnet", "validation accuracy"], rows)
     note(f"wrote {request.out / 'supernet.safetensors'}; space: {request.out / 'space.toml'}")
 
@@ -39,9 +39,9 @@ def _show_estimate(request: Request, as_json: bool) -> None:
         return
     with progress("looking at the data") as show:
         report = dry_run(asked, show)
-    for line in report["masks"]:
+    for line in report.masks:
         note(line)
     if as_json:
         print_json(report)
         return
-    print_table(["", "value"], [[name, value] for name, value in report["shown"]])
+    print_table(["", "value"], [[name, value] for name, value in report.shown])

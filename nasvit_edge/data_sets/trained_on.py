@@ -13,26 +13,31 @@ import hashlib
 import math
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from msgspec import Meta
 from msgspec.structs import force_setattr
 
-from nasvit_edge import digests
+from nasvit_edge import digests, records
 from nasvit_edge.data_sets.decoding import check_header, decode
 from nasvit_edge.data_sets.scenes import Files, SceneSet
 from nasvit_edge.data_sets.sets import FileSet, ImageSet, Marks, Paths, pixel_mark, pixel_marks
 from nasvit_edge.errors import DataError
-from nasvit_edge.records import Record
+from nasvit_edge.records import Record, RecordError, Whole
 
 Labelled = ImageSet | FileSet | SceneSet
-FILES, PIXELS = "files", "pixels"
-_BITS, _MOST = 32, 1 << 26
+Kind = Literal["files", "pixels"]
+FILES: Kind = "files"
+PIXELS: Kind = "pixels"
+_BITS: Literal[32] = 32
+_MOST = 1 << 26
 _SURE = 1e-3  # chance of as many by accident, below which they are told
 _TOGETHER = 128
+_DAMAGED = "the digests of the images that trained it are damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,7 @@ class TrainingSet:
     """
 
     name: str
-    kind: str
+    kind: Kind
     marks: Marks
     size: tuple[int, int] | None = None
 
@@ -66,31 +71,53 @@ class TrainedOn:
     def __len__(self) -> int:
         return sum(len(part.marks) for part in self.parts)
 
-    def to_json(self) -> dict[str, Any]:
+    def saved(self) -> SavedTrainedOn:
         """About two bytes a digest: as differences, packed."""
-        sets = [
-            {
-                "name": part.name,
-                "kind": part.kind,
-                "size": None if part.size is None else list(part.size),
-                "images": len(part.marks),
-                "digests": _packed(part.marks),
-            }
+        sets = (
+            SavedPart(
+                name=part.name,
+                kind=part.kind,
+                size=part.size,
+                images=len(part.marks),
+                digests=_packed(part.marks),
+            )
             for part in self.parts
-        ]
-        return {"bits": _BITS, "whole": self.whole, "sets": sets}
+        )
+        return SavedTrainedOn(bits=_BITS, whole=self.whole, sets=tuple(sets))
+
+
+class SavedPart(Record, frozen=True, kw_only=True, omit_defaults=False):
+    """A `TrainingSet` as files have it."""
+
+    name: str
+    kind: Kind
+    size: tuple[Whole, Whole] | None
+    images: Annotated[int, Meta(ge=0, le=_MOST)]
+    digests: str
+
+
+class SavedTrainedOn(Record, frozen=True, kw_only=True, omit_defaults=False):
+    """`TrainedOn` as files have it."""
+
+    bits: Literal[32]
+    whole: bool
+    sets: tuple[SavedPart, ...]
+
+    def opened(self, what: str) -> TrainedOn:
+        """What was saved; DataError names `what` where digests are damaged."""
+        try:
+            parts = [TrainingSet(p.name, p.kind, _unpacked(p.digests, p.images), p.size) for p in self.sets]
+        except (ValueError, binascii.Error, zlib.error) as error:
+            raise DataError(f"{what}: {_DAMAGED} ({str(error)[:80]})") from None
+        return TrainedOn(tuple(parts), self.whole)
 
 
 def from_json(value: Any, what: str) -> TrainedOn:
-    """What `to_json` gave; DataError names `what`."""
+    """What `saved` gave, as JSON is read; DataError names `what`."""
     try:
-        if value["bits"] != _BITS or not isinstance(value["whole"], bool):
-            raise ValueError("of another version")
-        return TrainedOn(tuple(map(_part, value["sets"])), value["whole"])
-    except (KeyError, TypeError, ValueError, binascii.Error, zlib.error) as error:
-        raise DataError(
-            f"{what}: the digests of the images that trained it are damaged ({str(error)[:80]})"
-        ) from None
+        return records.parse(SavedTrainedOn, value, f"{what}: {_DAMAGED}").opened(what)
+    except RecordError as error:
+        raise DataError(str(error)) from None
 
 
 def trained_on(images: Labelled, before: TrainedOn | None) -> TrainedOn:
@@ -245,19 +272,3 @@ def _unpacked(text: str, count: int) -> Marks:
     if count and (marks[-1] >= 1 << _BITS or (steps[1:] == 0).any()):
         raise ValueError("not in order")
     return marks.astype(np.uint32)
-
-
-def _part(value: Any) -> TrainingSet:
-    name, kind, size, count = value["name"], value["kind"], value["size"], value["images"]
-    if not isinstance(name, str) or kind not in (FILES, PIXELS) or not isinstance(value["digests"], str):
-        raise ValueError("an entry of another kind")
-    if type(count) is not int or not 0 <= count <= _MOST:
-        raise ValueError(f"{str(count)[:20]!r} is no count")
-    return TrainingSet(name, kind, _unpacked(value["digests"], count), None if size is None else _size(size))
-
-
-def _size(value: Sequence[Any]) -> tuple[int, int]:
-    height, width = value
-    if type(height) is not int or type(width) is not int:
-        raise ValueError("a size that is none")
-    return height, width

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from nasvit_edge import files
 from nasvit_edge.data_sets.labels import IMAGENET
-from nasvit_edge.data_sets.trained_on import TrainedOn, from_json
+from nasvit_edge.data_sets.trained_on import TrainedOn
 from nasvit_edge.device import cpu_features, cpu_model
 from nasvit_edge.errors import DataError, NasvitEdgeError, VerifyError
 from nasvit_edge.export import dense
@@ -56,7 +56,7 @@ def describe(
 
 def facts(space: SearchSpace, config: SubnetConfig, form: Format, output: str = "") -> dict[str, str]:
     """The metadata that follow from space, subnet, format and output, and are therefore checked against them."""
-    values: dict[str, Any] = {
+    values: dict[str, object] = {
         "space": space.name,
         "config": config.to_dict(),
         "labels": space.label_names(),
@@ -127,7 +127,7 @@ def _same_json(content: dict[str, bytes]) -> dict[str, bytes]:
     return content | {MANIFEST: json.dumps(manifest, indent=4, sort_keys=True).encode()}
 
 
-def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, object]:
     """The pairs as a dict; ValueError where a key comes twice, which readers take in different ways."""
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -179,7 +179,7 @@ class Artifact:
         """The subnet."""
         return space.config_from(self._json("config", dict), f"config of {str(self.path)!r}")
 
-    def weights(self) -> dict[str, Any]:
+    def weights(self) -> dict[str, object]:
         """Where the weights are from."""
         return dict(self._json("weights", dict))
 
@@ -190,7 +190,7 @@ class Artifact:
         told = None if self.sidecar is None else self.sidecar.trained_on
         if told is not None:
             try:
-                return from_json(told, f"sidecar of {str(self.path)!r}")
+                return told.opened(f"sidecar of {str(self.path)!r}")
             except DataError as error:
                 raise VerifyError(f"{error}; export again") from None
         source = self.weights()

@@ -43,7 +43,7 @@ def output_of(space: SearchSpace, asked: str | None) -> str:
     return asked or LABELS
 
 
-def facts(space: SearchSpace, config: SubnetConfig, output: str) -> dict[str, Any]:
+def facts(space: SearchSpace, config: SubnetConfig, output: str) -> dict[str, object]:
     """What a program must know to use a segmenter, besides what it must know of any model."""
     height, width = space.input_size(config.resolution)
     last = lower(space, config)[-1]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from msgspec import UNSET, UnsetType, field
 
 from nasvit_edge import records
 from nasvit_edge.data_sets.confusion import Ious
+from nasvit_edge.data_sets.trained_on import SavedTrainedOn
 from nasvit_edge.errors import VerifyError
 from nasvit_edge.export.arithmetic import Shares
 from nasvit_edge.records import Amount, Figure, Record, RecordError, Sha256, Whole
@@ -92,7 +93,7 @@ class Sidecar(Record, frozen=True, kw_only=True):
         kept_in_float: layers.
         versions: of everything that had a part in the file, and the processor it was checked on.
         forced: failures of a file that was kept in spite of them.
-        trained_on: the images that trained the weights, as `TrainedOn.to_json` gives them.
+        trained_on: the images that trained the weights.
     """
 
     schema: Literal[2]
@@ -106,7 +107,7 @@ class Sidecar(Record, frozen=True, kw_only=True):
     kept_in_float: tuple[str, ...]
     versions: dict[str, str]
     forced: tuple[str, ...] = ()
-    trained_on: dict[str, Any] | None = None
+    trained_on: SavedTrainedOn | None = None
     search: Searched | None = None
 
 

@@ -90,7 +90,7 @@ def write_metadata(tree: dict[str, bytes], metadata: Mapping[str, str]) -> dict[
     return tree | {MODEL: onnx.write_metadata(tree[MODEL], metadata), METADATA: text.encode()}
 
 
-def _about_plan(tree: Mapping[str, bytes]) -> dict[str, Any] | None:
+def _about_plan(tree: Mapping[str, bytes]) -> dict[str, object] | None:
     if PLAN not in tree:
         return None
     version = str(require("tensorrt_rtx", "tensorrt").__version__)

@@ -14,6 +14,7 @@ import numpy as np
 from msgspec import structs
 
 from nasvit_edge import data_sets, files, records
+from nasvit_edge.data_sets.trained_on import SavedTrainedOn
 from nasvit_edge.errors import ExportError, VerifyError
 from nasvit_edge.export import arithmetic, artifact, dense, sensitivity
 from nasvit_edge.export.advice import advice
@@ -116,14 +117,14 @@ def export(
     return Written(attempt.check, kept)
 
 
-def _trained_on(supernet: Supernet) -> dict[str, Any] | None:
+def _trained_on(supernet: Supernet) -> SavedTrainedOn | None:
     """What the sidecar says of the images that trained the weights; of shipped ones their hash says it (`Artifact.trained_on`)."""
     from nasvit_edge.model.checkpoint import shipped_weights
 
     sha256, known = supernet.source.get("sha256"), supernet.trained_on
     if known is None or sha256 is None or shipped_weights(str(sha256)):
         return None
-    return known.to_json()
+    return known.saved()
 
 
 def checked_path(form: Format, path: Path, options: Options) -> Path:
@@ -256,7 +257,7 @@ def _save(
     expected: Reference,
     stats: Mapping[str, Any],
     kept: tuple[str, ...],
-    trained_on: dict[str, Any] | None,
+    trained_on: SavedTrainedOn | None,
 ) -> None:
     saved = StoredReference(stats, expected, attempt.own).to_bytes()
     sidecar = Sidecar(

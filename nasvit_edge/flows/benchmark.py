@@ -9,15 +9,27 @@ import re
 import subprocess
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from nasvit_edge import files, units
-from nasvit_edge.benchmark.accuracy import Accuracy, Hits, Overlaps
-from nasvit_edge.benchmark.plan import ORDER, Entry, Protocol
-from nasvit_edge.benchmark.result import KIND, SCHEMA, Result, read_result
-from nasvit_edge.benchmark.session import Rounds, measure
+from msgspec import structs
+
+from nasvit_edge import files, records, units
+from nasvit_edge.benchmark.accuracy import Accuracy, Hits, Overlaps, SavedAccuracy
+from nasvit_edge.benchmark.plan import ORDER, Entry, Facts, Protocol
+from nasvit_edge.benchmark.result import (
+    KIND,
+    SCHEMA,
+    Measured,
+    Measurer,
+    Result,
+    ResultFile,
+    Run,
+    SavedProtocol,
+    read_result,
+)
+from nasvit_edge.benchmark.session import Round, Rounds, measure
 from nasvit_edge.data_sets import split_to_judge
 from nasvit_edge.data_sets.splits import ALL
 from nasvit_edge.device import Device, load_device
@@ -34,6 +46,7 @@ from nasvit_edge.export.formats import format_of
 from nasvit_edge.export.sidecar import read_sidecar, sidecar_path
 from nasvit_edge.latency import load_table
 from nasvit_edge.listening import SILENT, Listener
+from nasvit_edge.records import Fact
 from nasvit_edge.requests.benchmark import Request
 from nasvit_edge.runtimes import RUNTIMES
 from nasvit_edge.space import SearchSpace, load_space
@@ -78,15 +91,15 @@ def _measured(
     entries = _with_accuracy(entries, request, listener.once())
     runner.bring([entry.file for entry in entries], listener)
     cores = device.cores or runner.cores(protocol.threads)
-    content = _content(request, device, protocol, cores, about)
+    empty = _file(request, device, protocol, cores, about)
 
     def keep(rounds: Rounds, stopped: str | None = "killed") -> None:
         done = min(map(len, rounds))
         told = f"{stopped} after {done} of {protocol.rounds} rounds" if stopped else None
-        listed = [_listed(entry, own) for entry, own in zip(entries, rounds, strict=True)]
-        own = {"complete": stopped is None, "stopped": told, "artifacts": listed}
+        listed = tuple(_measured_one(entry, own) for entry, own in zip(entries, rounds, strict=True))
         kept[:] = rounds
-        files.write_json(request.out, content | own)
+        file = structs.replace(empty, complete=stopped is None, stopped=told, artifacts=listed)
+        records.write(request.out, file)
 
     kept: Rounds = []
     try:
@@ -133,7 +146,7 @@ def _spaces(request: Request) -> dict[str, str]:
 
 def _of_spaces(spaces: Mapping[str, str], entries: Sequence[Entry]) -> None:
     """Refuse a space that no artifact is from."""
-    there = sorted({entry.facts.get("space", "none") for entry in entries})
+    there = sorted({entry.facts.space or "none" for entry in entries})
     for name, given in spaces.items():
         if name not in there:
             raise NasvitEdgeError(
@@ -176,26 +189,31 @@ def _entry(path: Path, name: str, request: Request, device: Device) -> Entry:
     return Entry(name=name, path=path, runtime=runtime, model=model, facts=_facts(path, runtime))
 
 
-def _facts(path: Path, runtime: str) -> dict[str, Any]:
+def _facts(path: Path, runtime: str) -> Facts:
     """What is known of a file: of an export its sidecar, of another file its hash and size."""
     if not sidecar_path(path).exists():
         content = read_content(path)
-        known = {"sha256": digest(content), "bytes": size_bytes(content), "precision": "unknown"}
-        return known | {"format": format_of(path.suffix).name, "path": str(path)}
+        return Facts(
+            sha256=digest(content),
+            bytes=size_bytes(content),
+            precision="unknown",
+            format=format_of(path.suffix).name,
+            path=str(path),
+        )
     artifact, sidecar = open_artifact(path), read_sidecar(path)
     told = arithmetic.told(path, artifact.form.name, artifact.precision)
-    return {
-        "path": str(path),
-        "sha256": sidecar.sha256,
-        "bytes": sidecar.bytes,
-        "format": artifact.form.name,
-        "precision": artifact.precision,
-        "space": artifact.metadata["space"],
-        "config": artifact.metadata["config"],
-        "macs": _count(artifact.metadata.get("macs", "")),
-        "int8_macs": None if told is None else told.int8_macs,
-        "fallback_ops": _fallback(artifact, runtime),
-    }
+    return Facts(
+        path=str(path),
+        sha256=sidecar.sha256,
+        bytes=sidecar.bytes,
+        format=artifact.form.name,
+        precision=artifact.precision,
+        space=artifact.metadata["space"],
+        config=artifact.metadata["config"],
+        macs=_count(artifact.metadata.get("macs", "")),
+        int8_macs=None if told is None else told.int8_macs,
+        fallback_ops=_fallback(artifact, runtime),
+    )
 
 
 def _count(text: str) -> int | None:
@@ -210,32 +228,29 @@ def _fallback(artifact: Artifact, runtime: str) -> int | None:
 
 
 def _predicted(
-    entries: Sequence[Entry], request: Request, device: Device, protocol: Protocol, about: dict[str, Any]
+    entries: Sequence[Entry], request: Request, device: Device, protocol: Protocol, about: Mapping[str, Fact]
 ) -> list[Entry]:
     """With what the device's latency table predicts, where there is one of this very device."""
     spaces = _spaces(request)
-    return [
-        replace(e, facts=e.facts | {"predicted_ms": _prediction(e, spaces, device, protocol, about)})
-        for e in entries
-    ]
+    return [_knowing(e, predicted_ms=_prediction(e, spaces, device, protocol, about)) for e in entries]
 
 
 def _prediction(
-    entry: Entry, spaces: Mapping[str, str], device: Device, protocol: Protocol, about: dict[str, Any]
-) -> list[float] | None:
+    entry: Entry, spaces: Mapping[str, str], device: Device, protocol: Protocol, about: Mapping[str, Fact]
+) -> tuple[float, float, float] | None:
     from nasvit_edge.profile.trust import other_machine
 
-    if "space" not in entry.facts:
+    if entry.facts.space is None:
         return None
     try:
         artifact = open_artifact(entry.path)
-        own = artifact.space(spaces.get(entry.facts["space"]))
+        own = artifact.space(spaces.get(entry.facts.space))
         space = artifact.named(own)  # for other classes another op
         table = load_table(
             device.name,
             runtime=entry.runtime,
             threads=protocol.threads,
-            precision=entry.facts["precision"],
+            precision=entry.facts.precision,
             space=space,
         )
         if other_machine(table, about) is not None:
@@ -244,7 +259,7 @@ def _prediction(
     except NasvitEdgeError:  # there is no table for it
         return None
     low, high = made.low_ms, made.high_ms
-    return None if low is None or high is None or low <= 0 else [made.ms, low, high]
+    return None if low is None or high is None or low <= 0 else (made.ms, low, high)
 
 
 def _with_accuracy(entries: Sequence[Entry], request: Request, listener: Listener) -> list[Entry]:
@@ -253,13 +268,18 @@ def _with_accuracy(entries: Sequence[Entry], request: Request, listener: Listene
         return list(entries)
     spaces = _spaces(request)
     split = _split(entries, request, listener)
-    seen: dict[str, dict[str, Any]] = {}
+    seen: dict[str, SavedAccuracy] = {}
     for place, entry in enumerate(entries):
         listener.progress(place, len(entries), f"accuracy of {entry.name}")
-        if entry.facts["sha256"] not in seen:
+        if entry.facts.sha256 not in seen:
             accuracy = _accuracy(entry.path, request.data, split, spaces, request.labels_in_order, listener)
-            seen[entry.facts["sha256"]] = accuracy.to_dict()
-    return [replace(e, facts=e.facts | {"accuracy": seen[e.facts["sha256"]]}) for e in entries]
+            seen[entry.facts.sha256] = accuracy.saved()
+    return [_knowing(e, stored=seen[e.facts.sha256]) for e in entries]
+
+
+def _knowing(entry: Entry, **facts: Any) -> Entry:
+    """With more facts."""
+    return replace(entry, facts=structs.replace(entry.facts, **facts))
 
 
 def _split(entries: Sequence[Entry], request: Request, listener: Listener) -> str:
@@ -292,36 +312,40 @@ def _accuracy(
     return Hits(*hits(path, data, space_path=given, in_order=in_order, split=split, listener=listener))
 
 
-def _listed(entry: Entry, rounds: list[dict[str, Any]]) -> dict[str, Any]:
-    own = {"name": entry.name, "baseline": entry.baseline, "runtime": entry.runtime}
-    return entry.facts | own | {"rounds": rounds}
+def _measured_one(entry: Entry, rounds: Sequence[Round]) -> Measured:
+    facts = structs.asdict(entry.facts)
+    return Measured(
+        **facts, name=entry.name, baseline=entry.baseline, runtime=entry.runtime, rounds=tuple(rounds)
+    )
 
 
-def _content(
+def _file(
     request: Request, device: Device, protocol: Protocol, cores: Sequence[int], about: Description
-) -> dict[str, Any]:
-    own = ("rounds", "runs", "seconds", "most_seconds", "precision", "threads", "seed")
-    told = {key: getattr(about, key) for key in ("about", "conditions", "busy_cores")}
-    return {
-        "schema": SCHEMA,
-        "kind": KIND,
-        "run": _run(),
-        "device": {"name": device.name} | told,
-        "protocol": {key: getattr(protocol, key) for key in own} | {"order": ORDER, "cores": list(cores)},
-        "aa": request.aa,
-    }
+) -> ResultFile:
+    """A result file before anything was measured."""
+    own = {key: getattr(about, key) for key in ("about", "conditions", "busy_cores")}
+    return ResultFile(
+        schema=SCHEMA,
+        kind=KIND,
+        run=_run(),
+        device=Measurer(name=device.name, **own),
+        protocol=SavedProtocol(**asdict(protocol), order=ORDER, cores=tuple(cores)),
+        aa=request.aa,
+        complete=False,
+        artifacts=(),
+    )
 
 
-def _run() -> dict[str, Any]:
+def _run() -> Run:
     sha = _git("rev-parse", "HEAD")
-    return {
-        "uuid": str(uuid.uuid4()),
-        "utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "tool_version": importlib.metadata.version("nasvit-edge"),
-        "git_sha": sha or None,
-        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")) if sha else None,
-        "ci_url": _ci_url(os.environ.get),
-    }
+    return Run(
+        uuid=str(uuid.uuid4()),
+        utc=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        tool_version=importlib.metadata.version("nasvit-edge"),
+        git_sha=sha or None,
+        git_dirty=bool(_git("status", "--porcelain", "--untracked-files=no")) if sha else None,
+        ci_url=_ci_url(os.environ.get),
+    )
 
 
 def _git(*words: str) -> str:

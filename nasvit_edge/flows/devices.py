@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.profile.protocol import load_protocol
 from nasvit_edge.records import Record
 from nasvit_edge.transport.connect import check
+from nasvit_edge.transport.outputs.delegation import OpTime
 from nasvit_edge.transport.ways import Step, Ways, failed
 
 
@@ -55,7 +55,7 @@ def _row(name: str) -> Listed | Unreadable:
     )
 
 
-def shown(device: Device) -> dict[str, Any]:
+def shown(device: Device) -> dict[str, object]:
     """What the device's file says; environment variables stay names."""
     names = [name for name in Device.__struct_encode_fields__ if name != "schema"]
     found = {name: getattr(device, name) for name in names}
@@ -76,7 +76,7 @@ def checked(device: Device, ways: Ways, listener: Listener = SILENT) -> Iterator
 
 def op_times(
     device: Device, artifact: Path, runtime: str | None, threads: int | None, listener: Listener
-) -> list[dict[str, Any]]:
+) -> list[OpTime]:
     """The ops of a model file in the order they run, with their times on an Android device.
 
     Raises:
@@ -104,4 +104,4 @@ def op_times(
         job = load_protocol("default").job(
             id=artifact.name, model=str(artifact), runtime=runtime, threads=count, cores=cores, seed=0
         )
-        return [asdict(op) for op in runner.op_profile(job)]
+        return list(runner.op_profile(job))

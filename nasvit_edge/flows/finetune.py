@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
@@ -14,6 +14,7 @@ from nasvit_edge.choosing.subnet import Subject, subject_of
 from nasvit_edge.data_sets.names import some
 from nasvit_edge.errors import CheckpointError, NasvitEdgeError
 from nasvit_edge.listening import SILENT, Listener
+from nasvit_edge.records import Record
 from nasvit_edge.requests.finetune import Request
 from nasvit_edge.searching.result import sealed, weights_digest
 from nasvit_edge.searching.saved import Finetuned, Origin, ResultFile
@@ -22,13 +23,36 @@ from nasvit_edge.train.recipe import Recipe, changes_of, load_recipe
 
 if TYPE_CHECKING:
     from nasvit_edge.model.supernet import Supernet
+    from nasvit_edge.train.finetune import Tuned
+    from nasvit_edge.train.recipe import Recipe
 
 RECIPE, RECIPE_SCENES, RECIPE_INT8 = "finetune", "finetune-scenes", "finetune-int8"
 LABELS = "labels"  # what `teacher` is called where there is none
 _INITIAL, _SPACE, _WEIGHTS = "initial.safetensors", "space.toml", "supernet.safetensors"
 
 
-def finetune(request: Request, *, listener: Listener = SILENT) -> dict[str, Any]:
+class Report(Record, frozen=True, kw_only=True):
+    """The files that were written, and what came of it.
+
+    Attributes:
+        validation: the images that `before` and `after` are of, by arithmetic (`fp32`, `int8`).
+    """
+
+    out: str
+    space: str
+    supernet: str
+    config: str
+    result: str | None
+    data: str
+    classes: int
+    validation: str
+    teacher: str
+    before: dict[str, float]
+    after: dict[str, float]
+    steps: int
+
+
+def finetune(request: Request, *, listener: Listener = SILENT) -> Report | None:
     """Train the subnet and write `space.toml`, `supernet.safetensors`, `config.json` and, from a result, `result.json`.
 
     Raises:
@@ -78,9 +102,9 @@ def finetune(request: Request, *, listener: Listener = SILENT) -> dict[str, Any]
     )
     tuning = Tuning(request.freeze_below, request.quantise, teacher == ITSELF, recipe.loss.teacher_scale)
     report = tune(training, tuning, listener=listener)
-    if not report:  # another process than the first
-        return {}
-    return _written(request, subject, space, recipe, report | {"teacher": teacher})
+    if report is None:  # another process than the first
+        return None
+    return _written(request, subject, space, recipe, report, teacher)
 
 
 def _recipe(name: str, changes: Sequence[str]) -> Recipe:
@@ -158,25 +182,25 @@ def _about_classes(supernet: Supernet, space: SearchSpace, data: str) -> str:
 
 
 def _written(
-    request: Request, subject: Subject, space: SearchSpace, recipe: Recipe, report: dict[str, Any]
-) -> dict[str, Any]:
+    request: Request, subject: Subject, space: SearchSpace, recipe: Recipe, tuned: Tuned, teacher: str
+) -> Report:
     from nasvit_edge.searching.images import is_first
 
     out = request.out
-    found = {
-        "out": str(out),
-        "space": str(out / _SPACE),
-        "supernet": str(out / _WEIGHTS),
-        "config": str(out / "config.json"),
-        "result": str(out / "result.json") if subject.saved else None,
-        "data": request.data,
-        "classes": space.classes,
-        "validation": report["validation"],
-        "teacher": report["teacher"],
-        "before": report["before"],
-        "after": report["after"],
-        "steps": report["steps"],
-    }
+    found = Report(
+        out=str(out),
+        space=str(out / _SPACE),
+        supernet=str(out / _WEIGHTS),
+        config=str(out / "config.json"),
+        result=str(out / "result.json") if subject.saved else None,
+        data=request.data,
+        classes=space.classes,
+        validation=tuned.validation,
+        teacher=teacher,
+        before=tuned.before,
+        after=tuned.after,
+        steps=tuned.steps,
+    )
     if is_first():
         files.write_json(out / "config.json", subject.config.to_dict())
         if subject.saved is not None:
@@ -185,35 +209,35 @@ def _written(
 
 
 def _result(
-    request: Request, subject: Subject, space: SearchSpace, recipe: Recipe, found: dict[str, Any]
+    request: Request, subject: Subject, space: SearchSpace, recipe: Recipe, found: Report
 ) -> ResultFile:
     """The search's result with the tuned subnet alone; its latency is the one predicted for its ops."""
     assert subject.saved is not None
     saved, config = subject.saved, subject.config
     setting = structs.replace(
         saved.setting,
-        space=found["space"],
-        supernet=found["supernet"],
-        supernet_sha256=weights_digest(found["supernet"]),
+        space=found.space,
+        supernet=found.supernet,
+        supernet_sha256=weights_digest(found.supernet),
         calibration=request.data,
         calibration_sha256=None,
         labels_in_order=False,  # they are called as its folders now
-        accuracy_source=f"measured on {found['validation']} after fine-tuning",
+        accuracy_source=f"measured on {found.validation} after fine-tuning",
         accuracy=None,
         accuracy_sha256=None,
     )
     best = structs.replace(
         saved.best,
-        accuracy=found["after"]["fp32"],
+        accuracy=found.after["fp32"],
         macs=ops.macs(space, config),
         parameters=sizes.config_parameters(space, config),
     )
     told = Finetuned(
         origin=Origin(result=str(request.result), space=saved.setting.space, supernet=subject.supernet),
         recipe=recipe.to_dict(),
-        teacher=found["teacher"],
-        before=found["before"],
-        after=found["after"],
+        teacher=found.teacher,
+        before=found.before,
+        after=found.after,
         quantised=request.quantise or None,
         latency_is_for_classes=saved.space.classes,
     )

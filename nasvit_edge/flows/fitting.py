@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from nasvit_edge import files
+from msgspec.structs import replace
+
+from nasvit_edge import files, records
 from nasvit_edge.choosing.accuracy import AccuracyChoice, measured_accuracy
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.requests.accuracy import Request
 from nasvit_edge.searching import fitting
-from nasvit_edge.searching.accuracy import parsed
+from nasvit_edge.searching.accuracy import predictor_of
 from nasvit_edge.searching.measured import read_measured
 from nasvit_edge.space import SearchSpace, load_space
 
 _AT_ONCE = 8  # subnets measured between two signs of life
 
 
-def fit(request: Request, *, listener: Listener = SILENT) -> dict[str, Any]:
-    """Measure subnets on images, or take those of a file, and write the predictor; returns its content.
+def fit(request: Request, *, listener: Listener = SILENT) -> fitting.FittedFile:
+    """Measure subnets on images, or take those of a file, and write the predictor.
 
     What was measured is kept in the cache: an interrupted run goes on where it was. Under torchrun every process
     measures its part, and the first one writes.
@@ -52,19 +53,22 @@ def fit(request: Request, *, listener: Listener = SILENT) -> dict[str, Any]:
         listener.progress(len(accuracies), len(configs), f"best {max(accuracies):.2%}")
     images = f"{len(source.validation)} images of {source.validation.name}"
     told = f"{len(configs)} subnets of {Path(supernet).name} measured on {images}"
-    content = fitting.fit(space, configs, accuracies, told) | {"seed": request.seed}
-    content |= {"weights_sha256": source.supernet.source.get("sha256")}  # of generic weights None
-    key = files.file_and_key(supernet)[1]
-    content |= {"weights_key": key} if key is not None else {}
-    parsed(out.stem, content, space)
+    weights = source.supernet.source.get("sha256")  # of generic ones none
+    fitted = replace(
+        fitting.fit(space, configs, accuracies, told),
+        seed=request.seed,
+        weights_sha256=None if weights is None else str(weights),
+        weights_key=files.file_and_key(supernet)[1],
+    )
+    predictor_of(out.stem, fitted, space)
     if source.writes:
-        files.write_json(out, content)
-    return content
+        records.write(out, fitted)
+    return fitted
 
 
-def _from_file(path: Path, space: SearchSpace, out: Path) -> dict[str, Any]:
+def _from_file(path: Path, space: SearchSpace, out: Path) -> fitting.FittedFile:
     configs, accuracies = read_measured(path, space)
-    content = fitting.fit(space, configs, accuracies, f"{len(configs)} subnets of {path.name}")
-    parsed(out.stem, content, space)
-    files.write_json(out, content)
-    return content
+    fitted = fitting.fit(space, configs, accuracies, f"{len(configs)} subnets of {path.name}")
+    predictor_of(out.stem, fitted, space)
+    records.write(out, fitted)
+    return fitted

@@ -52,7 +52,7 @@ def metrics_of(request: History) -> list[str]:
     return list(dict.fromkeys(request.metric or ("latency_p50",)))
 
 
-def to_dict(lines: Sequence[Line]) -> dict[str, Any]:
+def to_dict(lines: Sequence[Line]) -> dict[str, object]:
     """As JSON."""
     return {"schema": SCHEMA, "kind": "benchmark history", "series": [_series(line) for line in lines]}
 
@@ -87,7 +87,7 @@ def _there(points: Sequence[Point]) -> str:
     return f"it has {'; '.join(told)}"
 
 
-def _series(line: Line) -> dict[str, Any]:
+def _series(line: Line) -> dict[str, object]:
     first = line.points[0]
     setting = ("device", "artifact", "runtime", "threads", "precision", "metric")
     per_point = ("utc", "git_sha", "uuid", "runtime_version", "value", "low", "high", "sha256")

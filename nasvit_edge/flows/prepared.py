@@ -48,7 +48,7 @@ def prepare(request: Request, listener: Listener) -> Prepared:
     """
     _refuse_idle(request)
     check(request)
-    filled: dict[str, Any] = {} if request.space else {"space": USUAL_SPACE}
+    filled: dict[str, str] = {} if request.space else {"space": USUAL_SPACE}
     space = load_space(request.space or USUAL_SPACE)
     asked = AccuracyChoice(
         supernet=request.supernet,
@@ -103,7 +103,7 @@ def _genes(request: Request, space: SearchSpace) -> Genes:
 
 def _filled(
     asked: AccuracyChoice, choice: AccuracyChoice, accuracy: AccuracyPredictor | ImageAccuracy
-) -> dict[str, Any]:
+) -> dict[str, str]:
     """What was left out of weights, images and accuracy, and what it was filled in with."""
     found = {
         "supernet": choice.supernet if asked.supernet is None else None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,7 +26,7 @@ from nasvit_edge.profile.trust import concerns
 from nasvit_edge.records import Record, content, write
 from nasvit_edge.requests.predict import Request
 from nasvit_edge.requests.tables import Import, Validate
-from nasvit_edge.space import load_space
+from nasvit_edge.space import SubnetConfig, load_space
 
 IMPORTERS = ("nn-meter",)
 
@@ -94,18 +93,37 @@ def shown(table: LatencyTable) -> dict[str, Any]:
     }
 
 
-def import_table(request: Import) -> dict[str, Any]:
-    """Convert a published table into `out/DEVICE-...json`; returns the report, with its path."""
+class ImportedTable(Record, frozen=True, kw_only=True):
+    """What was imported; `missing`: keys of ops by their kind."""
+
+    path: str
+    device: str
+    space: str
+    entries: int
+    missing: dict[str, tuple[str, ...]]
+    approximated: tuple[str, ...]
+
+
+def import_table(request: Import) -> ImportedTable:
+    """Convert a published table into `out/DEVICE-...json`."""
     space, kind, device = load_space(request.space), request.kind, request.device
     if kind not in IMPORTERS:
         raise TableError(f"unknown kind of table {kind!r}; there is {', '.join(IMPORTERS)}")
     if not files.is_name(device) or device == "host":
         raise TableError(f"device {device!r} cannot name an imported table; give a short name like pixel-1")
-    made, report = nn_meter.imported(nn_meter.read(request.file), space, device)
+    made, missing = nn_meter.imported(nn_meter.read(request.file), space, device)
     path = files.writable_folder(request.out) / table_name(device, "litert", 1, "fp32", space.name)
     refuse_overwriting(path, space)
     write(path, made)
-    return report | {"path": str(path), "device": device, "space": space.name}
+    assert made.imported is not None
+    return ImportedTable(
+        path=str(path),
+        device=device,
+        space=space.name,
+        entries=made.imported.entries,
+        missing={name: tuple(keys) for name, keys in missing.items()},
+        approximated=made.imported.approximated,
+    )
 
 
 def searching(path: Path, space: str) -> str:
@@ -125,7 +143,15 @@ def validate(request: Validate, listener: Listener) -> Validation:
     return made
 
 
-def refit(tables: Sequence[LatencyTable]) -> list[dict[str, Any]]:
+class Refitted(Record, frozen=True, kw_only=True):
+    """A table before and after: the error of its composition, and that of its validation; None without one."""
+
+    table: str
+    errors: tuple[float | None, ...]
+    mapes: tuple[float | None, ...]
+
+
+def refit(tables: Sequence[LatencyTable]) -> list[Refitted]:
     """Fit the composition of tables anew on their own subnets; nothing is written unless all can be fitted."""
     made = [refitted(table) for table in tables]
     for table in made:
@@ -133,37 +159,60 @@ def refit(tables: Sequence[LatencyTable]) -> list[dict[str, Any]]:
     return [_change(*pair) for pair in zip(tables, made, strict=True)]
 
 
-def _change(before: LatencyTable, after: LatencyTable) -> dict[str, Any]:
+def _change(before: LatencyTable, after: LatencyTable) -> Refitted:
     pair = (before.file, after.file)
-    return {
-        "table": after.path.name,
-        "errors": [None if file.composition is None else file.composition.error for file in pair],
-        "mapes": [None if file.validation is None else file.validation.mape for file in pair],
-    }
+    return Refitted(
+        table=after.path.name,
+        errors=tuple(None if file.composition is None else file.composition.error for file in pair),
+        mapes=tuple(None if file.validation is None else file.validation.mape for file in pair),
+    )
 
 
-def predict(request: Request, listener: Listener) -> dict[str, Any]:
+class PredictedOp(Record, frozen=True, kw_only=True):
+    """An op with its time by the table; None where there is none."""
+
+    name: str
+    key: str
+    ms: float | None
+    measured: bool
+
+
+class Predicted(Record, frozen=True, kw_only=True):
+    """The latency of a subnet with its interval; `coverage`: the share that was measured, `filled`: what was left out."""
+
+    ms: float
+    low_ms: float | None
+    high_ms: float | None
+    coverage: float
+    table: str
+    device: str
+    runtime: str
+    threads: int
+    precision: str
+    filled: dict[str, str | int]
+    config: SubnetConfig
+    ops: tuple[PredictedOp, ...]
+
+
+def predict(request: Request, listener: Listener) -> Predicted:
     """The latency of a subnet with its interval, and where the numbers come from."""
     space, config, filled = read_subnet(request.subnet, request.space)
     answer = answering(replace(request.table, device=request.device), space, listener)
     table = trusted(answer.table, listener, [config], by_file=request.table.table is not None)
     made = table.predict(config)
-    return {
-        "ms": made.ms,
-        "low_ms": made.low_ms,
-        "high_ms": made.high_ms,
-        "coverage": made.coverage,
-        "table": table.path.name,
+    return Predicted(
+        ms=made.ms,
+        low_ms=made.low_ms,
+        high_ms=made.high_ms,
+        coverage=made.coverage,
+        table=table.path.name,
         **{key: getattr(table.file, key) for key in ("device", "runtime", "threads", "precision")},
-        "filled": filled | dict(answer.filled),
-        "config": json.loads(json.dumps(config.to_dict())),
-        "ops": [
-            {
-                "name": op.name,
-                "key": op.key(),
-                "ms": table.op_ms(op.key()),
-                "measured": op.key() in table.ops_ms,
-            }
+        filled=filled | dict(answer.filled),
+        config=config,
+        ops=tuple(
+            PredictedOp(
+                name=op.name, key=op.key(), ms=table.op_ms(op.key()), measured=op.key() in table.ops_ms
+            )
             for op in lower(space, config)
-        ],
-    }
+        ),
+    )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from msgspec.structs import asdict
 
 from nasvit_edge import data_sets, files
 from nasvit_edge.errors import SpaceError
@@ -13,10 +15,12 @@ from nasvit_edge.space import load_space
 from nasvit_edge.train.recipe import changes_of, chosen
 
 if TYPE_CHECKING:
+    from nasvit_edge.train.estimate import DryRun
     from nasvit_edge.train.run import Request as Run
+    from nasvit_edge.train.run import Trained
 
 
-def train(request: Request, *, listener: Listener = SILENT) -> dict[str, Any]:
+def train(request: Request, *, listener: Listener = SILENT) -> Trained | None:
     """Train as `train.run.run` does."""
     asked = run_of(request)
     from nasvit_edge.train.run import run
@@ -65,12 +69,12 @@ def run_of(request: Request) -> Run:
     )
 
 
-def dry_run(request: Run, listener: Listener = SILENT) -> dict[str, Any]:
-    """The estimate of what `nasvit-edge train` is asked for; `shown` has it as text, for people, and `masks` what is in them."""
+def dry_run(request: Run, listener: Listener = SILENT) -> DryRun:
+    """The estimate of what `nasvit-edge train` is asked for."""
     import torch
 
     from nasvit_edge.train import shrinking
-    from nasvit_edge.train.estimate import estimate, shown
+    from nasvit_edge.train.estimate import DryRun, estimate, shown
     from nasvit_edge.train.run import masks_checked, space_for
 
     settings = request.settings
@@ -93,10 +97,11 @@ def dry_run(request: Run, listener: Listener = SILENT) -> dict[str, Any]:
         out=settings.out,
         device=device,
     )
-    return found | {
-        "space": space.name,
-        "data": images.name,
-        "recipe": request.recipe.name,
-        "masks": masks,
-        "shown": shown(found),
-    }
+    return DryRun(
+        **asdict(found),
+        space=space.name,
+        data=images.name,
+        recipe=request.recipe.name,
+        masks=tuple(masks),
+        shown=shown(found),
+    )

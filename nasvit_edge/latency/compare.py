@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
+from msgspec.structs import asdict
 
 from nasvit_edge.errors import TableError
 from nasvit_edge.latency.file import TableFile
 from nasvit_edge.latency.table import LatencyTable
 from nasvit_edge.ops import kind_of
+from nasvit_edge.records import Record
 
 _NEAR = 0.05  # ops this close to the common factor count as explained by it
 _EXPLAINED = (
@@ -18,12 +19,38 @@ _EXPLAINED = (
 )
 
 
-def compare(first: LatencyTable, second: LatencyTable) -> dict[str, Any]:
-    """Ratios `second / first` of the ops that both tables measured.
+class Ratios(Record, frozen=True, kw_only=True):
+    """Ratios of `ops`: the median, 10 and 90 %, and Kendall's tau."""
 
-    Returns:
-        `ratio` (median), `difference` (median of |ratio - 1|), `low` and `high` (10 and 90 %), `tau` (Kendall, over ops), `kinds` (the same by kind
-        of op), `explained` (share of ops within 5 % of the median ratio), `one_factor`, `common`, `only_first`, `only_second`.
+    ops: int
+    ratio: float
+    low: float
+    high: float
+    tau: float | None
+
+
+class Comparison(Ratios, frozen=True, kw_only=True):
+    """Ratios of all ops, and what else tells two tables apart.
+
+    Attributes:
+        kinds: ratios by kind of op.
+        difference: the median of |ratio - 1|.
+        explained: the share of ops within 5 % of the median ratio.
+        one_factor: whether that explains the difference.
+        differs: how they were measured, a line each.
+    """
+
+    kinds: dict[str, Ratios]
+    difference: float
+    explained: float
+    one_factor: bool
+    only_first: int
+    only_second: int
+    differs: tuple[str, ...]
+
+
+def compare(first: LatencyTable, second: LatencyTable) -> Comparison:
+    """Ratios `second / first` of the ops that both tables measured.
 
     Raises:
         TableError: they have no op in common.
@@ -37,33 +64,32 @@ def compare(first: LatencyTable, second: LatencyTable) -> dict[str, Any]:
     logs = np.array([math.log(second.ops_ms[key] / first.ops_ms[key]) for key in common])
     explained = float((np.abs(logs - np.median(logs)) <= math.log1p(_NEAR)).mean())
     all_of, by_kind = _ratios(first, second, common), {k: _ratios(first, second, v) for k, v in kinds.items()}
-    alike = all(
-        abs(math.log(part["ratio"] / all_of["ratio"])) <= math.log1p(_NEAR) for part in by_kind.values()
+    alike = all(abs(math.log(part.ratio / all_of.ratio)) <= math.log1p(_NEAR) for part in by_kind.values())
+    return Comparison(
+        **asdict(all_of),
+        kinds=by_kind,
+        difference=round(float(np.median(np.abs(np.expm1(logs)))), 4),
+        explained=round(explained, 4),
+        one_factor=explained >= _EXPLAINED and alike,
+        only_first=len(first.ops_ms) - len(common),
+        only_second=len(second.ops_ms) - len(common),
+        differs=tuple(_provenance(first.file, second.file)),
     )
-    return all_of | {
-        "kinds": by_kind,
-        "difference": round(float(np.median(np.abs(np.expm1(logs)))), 4),
-        "explained": round(explained, 4),
-        "one_factor": explained >= _EXPLAINED and alike,
-        "only_first": len(first.ops_ms) - len(common),
-        "only_second": len(second.ops_ms) - len(common),
-        "differs": _provenance(first.file, second.file),
-    }
 
 
-def _ratios(first: LatencyTable, second: LatencyTable, keys: list[str]) -> dict[str, Any]:
+def _ratios(first: LatencyTable, second: LatencyTable, keys: list[str]) -> Ratios:
     from scipy.stats import kendalltau
 
     a, b = ([table.ops_ms[key] for key in keys] for table in (first, second))
     low, middle, high = np.quantile(np.array(b) / np.array(a), [0.1, 0.5, 0.9])
     tau = float(kendalltau(a, b)[0]) if len(keys) > 1 else 1.0
-    return {
-        "ops": len(keys),
-        "ratio": round(float(middle), 4),
-        "low": round(float(low), 4),
-        "high": round(float(high), 4),
-        "tau": None if math.isnan(tau) else round(tau, 4),
-    }
+    return Ratios(
+        ops=len(keys),
+        ratio=round(float(middle), 4),
+        low=round(float(low), 4),
+        high=round(float(high), 4),
+        tau=None if math.isnan(tau) else round(tau, 4),
+    )
 
 
 def _provenance(first: TableFile, second: TableFile) -> list[str]:
@@ -76,7 +102,7 @@ def _provenance(first: TableFile, second: TableFile) -> list[str]:
     ]
 
 
-def _flat(file: TableFile) -> dict[str, Any]:
+def _flat(file: TableFile) -> dict[str, object]:
     keys = (
         "device",
         "runtime",

@@ -25,7 +25,11 @@ def _written(value: Any) -> Any:
 
 
 class State(Record, frozen=True, kw_only=True):
-    """What a device told of itself right before or after a measurement."""
+    """What a device told of itself right before or after a measurement.
+
+    Attributes:
+        thermal: as the system calls it: nominal, fair, serious, critical; or 0 to 6.
+    """
 
     clocks_mhz: Annotated[tuple[Number, ...], Meta(min_length=1)] | None = None
     hottest_c: Number | None = None

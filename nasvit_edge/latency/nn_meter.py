@@ -18,7 +18,6 @@ import datetime
 import importlib.metadata
 import re
 from pathlib import Path
-from typing import Any
 
 from nasvit_edge import files
 from nasvit_edge.errors import TableError
@@ -54,8 +53,10 @@ def read(path: Path) -> dict[str, float]:
     return table
 
 
-def imported(table: dict[str, float], space: SearchSpace, device: str) -> tuple[TableFile, dict[str, Any]]:
-    """The content of a latency table, and a report: `entries`, `missing` by kind of op, `approximated`.
+def imported(
+    table: dict[str, float], space: SearchSpace, device: str
+) -> tuple[TableFile, dict[str, list[str]]]:
+    """A latency table, which says what was approximated, and the keys of the ops that are missing, by kind.
 
     Raises:
         TableError: no op of the space is in the table.
@@ -79,8 +80,7 @@ def imported(table: dict[str, float], space: SearchSpace, device: str) -> tuple[
         "odd sides are floored in the table, so ops on an odd side after a stride are missing, not replaced by smaller ones",
         "no whole network is in the table: predictions are plain sums, without interval",
     ]
-    report = {"entries": len(found), "missing": missing, "approximated": approximated}
-    content = TableFile(
+    file = TableFile(
         schema=SCHEMA,
         provenance="imported",
         source=SOURCE,
@@ -103,7 +103,7 @@ def imported(table: dict[str, float], space: SearchSpace, device: str) -> tuple[
             approximated=tuple(approximated),
         ),
     )
-    return content, report
+    return file, missing
 
 
 def op_ms(table: dict[str, float], op: Op) -> float | None:

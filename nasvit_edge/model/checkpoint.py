@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nasvit_edge import files
+from nasvit_edge import files, records
 from nasvit_edge.data_sets.trained_on import TrainedOn, from_json
 from nasvit_edge.errors import CheckpointError, DataError
 from nasvit_edge.model.filling import load_weights
@@ -178,7 +178,7 @@ def save_supernet(supernet: Supernet, path: Path, metadata: Mapping[str, Any]) -
     }
     told = {"nasvit_edge": json.dumps({**metadata, "scaling": supernet.scaling}, sort_keys=True)}
     if supernet.trained_on is not None:
-        told[TRAINED_ON] = json.dumps(supernet.trained_on.to_json())
+        told[TRAINED_ON] = json.dumps(records.content(supernet.trained_on.saved()))
     files.write_bytes(path, _in_order(save(state, metadata=told)))
 
 

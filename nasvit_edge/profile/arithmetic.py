@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from nasvit_edge.export import arithmetic
 from nasvit_edge.export.formats import format_of
 from nasvit_edge.profile.models import Item, Models, subnet_id
 
 
-def shares(models: Models) -> dict[str, dict[str, Any]] | None:
+def shares(models: Models) -> dict[str, dict[str, float]] | None:
     """The shares of the smallest and the largest subnet as they were measured; None of a table that is not of 8 bits."""
     if models.precision not in arithmetic.PRECISIONS:
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class Journal:
     `done` holds their (id, visit) pairs: what need not be measured again.
     """
 
-    def __init__(self, path: Path, setup: dict[str, Any]) -> None:
+    def __init__(self, path: Path, setup: Mapping[str, object]) -> None:
         self.path, self.setup = path, json.loads(json.dumps(setup))  # as it is read again: tuples are lists
         self.entries: list[Entry] = []
         self._open()

@@ -19,9 +19,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Literal
 
-from nasvit_edge import files
+from msgspec import Meta
+
+from nasvit_edge import files, records
 from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError, NasvitEdgeError
 from nasvit_edge.latency import table_name
@@ -34,11 +36,13 @@ from nasvit_edge.profile.conversion import convert_all
 from nasvit_edge.profile.models import EMPTY, Item, Models, subnet_items
 from nasvit_edge.profile.protocol import Protocol, load_protocol
 from nasvit_edge.profile.run import Choice, prepare
+from nasvit_edge.records import Amount, Fact, Name, Record, Share, Whole
 from nasvit_edge.space import SearchSpace
+from nasvit_edge.transport.answers import Message
 from nasvit_edge.transport.job import Job
 from nasvit_edge.transport.publish import published
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
 _AROUND_S = 0.4  # what compiling, loading and warming up take beside the samples
 
 
@@ -51,6 +55,48 @@ class Bundle:
     jobs: int
     models: int
     minutes: float
+
+
+class OfflinePlan(Record, frozen=True, kw_only=True, omit_defaults=False):
+    """What a bundle measures, and how, as far as that is known without the device; see `ProfilePlan`.
+
+    What makes the name of the table is a name: who writes a state cannot lead the table to another folder.
+    """
+
+    device: Name
+    runtime: Name
+    threads: Annotated[int, Meta(ge=1, le=256)]
+    cores: tuple[Whole, ...]
+    precision: Name
+    space: Name
+    protocol: Protocol
+    seed: int
+    code: str
+
+
+class AskedSample(Record, frozen=True, kw_only=True):
+    """The share of the ops that is measured, and the error that others may have."""
+
+    share: Share
+    error: Amount
+
+
+class OfflineState(Record, frozen=True, kw_only=True, omit_defaults=False):
+    """What a bundle asks, kept until its results have made a table.
+
+    Attributes:
+        asked: id, visit, reading and graph of each job.
+        about: the device, once it has answered.
+    """
+
+    schema: Literal[1]
+    uuid: str
+    plan: OfflinePlan
+    target: Name
+    transport: str
+    sample: AskedSample | None
+    asked: tuple[tuple[str, int, int, str], ...]
+    about: dict[str, Fact] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,38 +134,38 @@ def write_bundle(
         raise NasvitEdgeError(f"{str(path)!r} is a folder; give the name of a zip file, as out.zip")
     folder = files.writable_folder(out or Path("latency_tables"))
     protocol, name = load_protocol(choice.protocol), choice.name or device.name
-    plan = {
-        "device": name,
-        "runtime": runtime,
-        "threads": threads,
-        "cores": list(device.cores),
-        "precision": precision,
-        "space": space.name,
-        "protocol": asdict(protocol),
-        "seed": choice.seed,
-        "code": code_digest(),
-    }
+    plan = OfflinePlan(
+        device=name,
+        runtime=runtime,
+        threads=threads,
+        cores=device.cores,
+        precision=precision,
+        space=space.name,
+        protocol=protocol,
+        seed=choice.seed,
+        code=code_digest(),
+    )
     asked = list(session_order(items_of(space, protocol, choice), canaries(space), protocol, choice.seed))
     with TemporaryDirectory(prefix="nasvit-edge-") as temporary:
         models = Models(space, runtime, Path(temporary), choice.seed, precision)
         made = convert_all(list(dict.fromkeys(a.item for a in asked)), models, listener)
         jobs, contents = _jobs(asked, made, plan)
-        key = str(uuid.uuid5(uuid.NAMESPACE_OID, json.dumps([plan, jobs], sort_keys=True)))
+        key = str(uuid.uuid5(uuid.NAMESPACE_OID, json.dumps([records.content(plan), jobs], sort_keys=True)))
         jobs = [job | {"nonce": nonce(key, index)} for index, job in enumerate(jobs)]
         _write_zip(path, {"schema": SCHEMA, "uuid": key, "jobs": jobs}, contents)
-    state = {
-        "schema": SCHEMA,
-        "uuid": key,
-        "plan": plan,
-        "target": device.name,
-        "transport": device.transport,
-        "sample": None if choice.sample is None else asdict(choice.sample),
-        "asked": [[a.item.id, a.visit, a.reading, made[a.item.id][1]] for a in asked],
-        "about": None,
-    }
+    state = OfflineState(
+        schema=SCHEMA,
+        uuid=key,
+        plan=plan,
+        target=device.name,
+        transport=device.transport,
+        sample=None if choice.sample is None else AskedSample(**asdict(choice.sample)),
+        asked=tuple((a.item.id, a.visit, a.reading, made[a.item.id][1]) for a in asked),
+        about=None,
+    )
     kept = state_path(folder, table_name(name, runtime, threads, precision, space.name), key)
     if not kept.exists():  # the same bundle again: results that were read already stay
-        files.write_json(kept, sealed(state))
+        files.write_json(kept, sealed(records.content(state)))
     each = protocol.seconds + _AROUND_S
     return Bundle(path=path, uuid=key, jobs=len(jobs), models=len(made), minutes=len(jobs) * each / 60)
 
@@ -164,18 +210,18 @@ def state_path(folder: Path, table: str, key: str) -> Path:
     return folder / f".{Path(table).stem}.{key[:8]}.offline.json"
 
 
-def sealed(state: Mapping[str, Any]) -> dict[str, Any]:
+def sealed(state: Message) -> Message:
     """A bundle's state with the hash of its content: a damaged one is told from a whole one."""
     content = {key: value for key, value in state.items() if key != "sha256"}
     return content | {"sha256": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}
 
 
 def _jobs(
-    asked: Sequence[BundledJob], made: Mapping[str, tuple[str, str]], plan: Mapping[str, Any]
-) -> tuple[list[dict[str, Any]], dict[str, Path]]:
+    asked: Sequence[BundledJob], made: Mapping[str, tuple[str, str]], plan: OfflinePlan
+) -> tuple[list[Message], dict[str, Path]]:
     """The jobs without their nonces, and the files that they need by hash."""
     contents: dict[str, Path] = {}
-    known: dict[str, dict[str, Any]] = {}
+    known: dict[str, Message] = {}
     for one in asked:
         name = one.item.id
         if name not in known:
@@ -184,13 +230,13 @@ def _jobs(
     return [known[one.item.id] for one in asked], contents
 
 
-def _job(name: str, model: str, plan: Mapping[str, Any]) -> Job:
-    timing = {key: plan["protocol"][key] for key in ("runs", "seconds", "most_seconds", "precision")}
-    where = {key: plan[key] for key in ("runtime", "threads", "seed")}
-    return Job(id=name, model=model, cores=tuple(plan["cores"]), **timing, **where)
+def _job(name: str, model: str, plan: OfflinePlan) -> Job:
+    return plan.protocol.job(
+        id=name, model=model, runtime=plan.runtime, threads=plan.threads, cores=plan.cores, seed=plan.seed
+    )
 
 
-def _write_zip(path: Path, jobs: Mapping[str, Any], contents: Mapping[str, Path]) -> None:
+def _write_zip(path: Path, jobs: Message, contents: Mapping[str, Path]) -> None:
     """The whole zip or nothing; the same content gives the same bytes."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from nasvit_edge.profile.protocol import Protocol
+from nasvit_edge.records import Fact
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +21,6 @@ class ProfilePlan:
     space: str
     protocol: Protocol
     seed: int
-    fingerprint: dict[str, Any]
+    fingerprint: dict[str, Fact]
     code: str
     program_sha256: str | None = None  # of a program of one's own on the device

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from nasvit_edge import files, records
 from nasvit_edge.errors import DeviceError, MeasurementError, NasvitEdgeError
@@ -20,14 +20,13 @@ from nasvit_edge.ops import all_ops
 from nasvit_edge.profile import canary, sampling
 from nasvit_edge.profile.journal import Entry, Journal, locked
 from nasvit_edge.profile.models import EMPTY, subnet_items
-from nasvit_edge.profile.offline import SCHEMA, nonce, sealed
+from nasvit_edge.profile.offline import SCHEMA, OfflineState, nonce, sealed
 from nasvit_edge.profile.plan import ProfilePlan
-from nasvit_edge.profile.protocol import Protocol
 from nasvit_edge.profile.run import table_content
 from nasvit_edge.profile.summary import summaries
-from nasvit_edge.records import Amount, Fact, Record, Share, write
+from nasvit_edge.records import RecordError, write
 from nasvit_edge.space import SearchSpace, known_space
-from nasvit_edge.transport.answers import Answer, Description, Failure, about_of, checked, measured
+from nasvit_edge.transport.answers import Answer, Description, Failure, Message, about_of, checked, measured
 
 
 @dataclass(slots=True)
@@ -35,26 +34,24 @@ class _Waiting:
     """A bundle whose results are waited for: the file beside the table, and what is in it."""
 
     path: Path
-    state: dict[str, Any]
+    state: OfflineState
     space: SearchSpace
-    protocol: Protocol
 
     @property
     def table(self) -> Path:
-        plan = self.state["plan"]
-        name = (plan["device"], plan["runtime"], plan["threads"], plan["precision"], plan["space"])
+        plan = self.state.plan
+        name = (plan.device, plan.runtime, plan.threads, plan.precision, plan.space)
         return self.path.parent / table_name(*name)
 
     def questions(self) -> dict[str, tuple[str, int, int, str]]:
         """Nonce -> item id, visit, reading and graph."""
-        key = self.state["uuid"]
-        return {nonce(key, index): tuple(row) for index, row in enumerate(self.state["asked"])}
+        return {nonce(self.state.uuid, index): row for index, row in enumerate(self.state.asked)}
 
     def plan(self, about: Description) -> ProfilePlan:
         """The table's plan, now that the device is known."""
-        told = self.state["plan"] | {"protocol": self.protocol, "cores": tuple(self.state["plan"]["cores"])}
-        version = about.runtimes.get(told["runtime"])
-        return ProfilePlan(**told, runtime_version=version, fingerprint=about.about)
+        plan = self.state.plan
+        version = about.runtimes.get(plan.runtime)
+        return ProfilePlan(**asdict(plan), runtime_version=version, fingerprint=about.about)
 
 
 def read_results(
@@ -76,16 +73,16 @@ def read_results(
     _same_device(waiting, about, path)
     with locked(waiting.path.parent / f".{waiting.table.stem}.lock"):
         plan = waiting.plan(about)
-        journal = Journal(waiting.path.with_suffix(".jsonl"), {"uuid": waiting.state["uuid"]})
+        journal = Journal(waiting.path.with_suffix(".jsonl"), {"uuid": waiting.state.uuid})
         failures, strange = _add(given["answers"], waiting, journal, plan.runtime_version)
         if strange:
             listener.note(f"{strange} answers of {path.name!r} are none to what the bundle asked; left out")
-        if journal.entries and waiting.state["about"] is None:
-            waiting.state["about"] = about.about
-            files.write_json(waiting.path, sealed(waiting.state))
+        if journal.entries and waiting.state.about is None:
+            waiting.state = replace(waiting.state, about=about.about)
+            files.write_json(waiting.path, sealed(records.content(waiting.state)))
         _nothing_missing(waiting, journal, failures)
         sampled = _sampled(waiting, journal, listener)
-        told = {key: waiting.state[key] for key in ("target", "transport")}
+        told = {"target": waiting.state.target, "transport": waiting.state.transport}
         made = table_content(waiting.space, plan, journal, sampled)
         _warn(made.canaries, listener)
         refuse_overwriting(waiting.table, waiting.space)
@@ -95,7 +92,7 @@ def read_results(
     return waiting.table
 
 
-def _waiting(given: dict[str, Any], path: Path, folder: Path, space: SearchSpace | None) -> _Waiting:
+def _waiting(given: Message, path: Path, folder: Path, space: SearchSpace | None) -> _Waiting:
     """What the bundle of a result file asked."""
     key = given.get("uuid")
     if not isinstance(key, str) or not isinstance(given.get("answers"), list):
@@ -111,72 +108,47 @@ def _waiting(given: dict[str, Any], path: Path, folder: Path, space: SearchSpace
     )
 
 
-class _Sampled(Record, frozen=True, kw_only=True):
-    share: Share
-    error: Amount
-
-
-class _Told(Record, frozen=True, kw_only=True):
-    about: dict[str, Fact] | None
-    sample: _Sampled | None
-
-
 def _checked(kept: Path, key: str, space: SearchSpace | None) -> _Waiting:
     """A bundle's state, whole, of this version and of this space."""
-    state = files.read_json(kept, "offline bundle's state", SCHEMA)
-    again = "write the bundle again with --offline"
-    if state != sealed(state) or state["uuid"] != key:
-        raise NasvitEdgeError(f"offline bundle's state {str(kept)!r} is damaged; remove it and {again}")
-    plan = state["plan"]
-    _check_names(plan | {"target": state["target"]}, kept)
-    space = space or known_space(plan["space"])
-    where = f"offline bundle's state {str(kept)!r} is damaged"
-    records.parse(_Told, {key: state[key] for key in ("about", "sample")}, where)
+    told, again = (
+        files.read_json(kept, "offline bundle's state", SCHEMA),
+        "write the bundle again with --offline",
+    )
+    where = f"offline bundle's state {str(kept)!r}"
+    if told != sealed(told) or told.get("uuid") != key:
+        raise NasvitEdgeError(f"{where} is damaged; remove it and {again}")
     try:
-        waiting = _Waiting(kept, state, space, Protocol(**plan["protocol"]))
-        waiting.plan(Description(about={}))
-        records.parse(Protocol, plan["protocol"], where)
-    except TypeError:
+        state = records.parse(OfflineState, told, where)
+    except RecordError as error:
+        raise NasvitEdgeError(f"{error}; remove it and {again}") from None
+    space = space or known_space(state.plan.space)
+    waiting = _Waiting(kept, state, space)
+    if space.name != state.plan.space or not _asks(space, waiting):
         raise NasvitEdgeError(
-            f"offline bundle's state {str(kept)!r} is of another version of nasvit-edge; remove it and {again}"
-        ) from None
-    if space.name != plan["space"] or not _asks(space, waiting):
-        raise NasvitEdgeError(
-            f"the bundle was written for another space {plan['space']!r}; give that with --space, or {again}"
+            f"the bundle was written for another space {state.plan.space!r}; give that with --space, or {again}"
         )
     return waiting
 
 
-def _check_names(plan: dict[str, Any], kept: Path) -> None:
-    """Refuse what would lead the table to another folder: the state's own hash says only that it is whole."""
-    for key in ("device", "target", "runtime", "precision", "space"):
-        if not files.is_name(plan[key]):
-            raise NasvitEdgeError(
-                f"offline bundle's state {str(kept)!r}: {key!r} is {str(plan[key])[:64]!r}, which is no name"
-            )
-    if type(plan["threads"]) is not int:
-        raise NasvitEdgeError(
-            f"offline bundle's state {str(kept)!r}: 'threads' is {str(plan['threads'])[:64]!r}, no number"
-        )
-
-
 def _asks(space: SearchSpace, waiting: _Waiting) -> bool:
     """Whether the bundle's items are those of the space."""
-    asked = {row[0] for row in waiting.state["asked"] if not row[0].startswith(canary.PREFIX)}
-    ops = {op.key() for op in all_ops(space)}
-    whole = {i.id for i in subnet_items(space, waiting.protocol.subnets, waiting.state["plan"]["seed"])}
+    asked = {row[0] for row in waiting.state.asked if not row[0].startswith(canary.PREFIX)}
+    plan, ops = waiting.state.plan, {op.key() for op in all_ops(space)}
+    whole = {i.id for i in subnet_items(space, plan.protocol.subnets, plan.seed)}
     measured = asked - whole - {EMPTY}
-    return whole | {EMPTY} <= asked and (measured == ops or (waiting.state["sample"] and measured <= ops))
+    return whole | {EMPTY} <= asked and (
+        measured == ops or (waiting.state.sample is not None and measured <= ops)
+    )
 
 
-def _description(given: dict[str, Any], path: Path) -> Description:
+def _description(given: Message, path: Path) -> Description:
     told = given.get("description")
     return about_of(told if isinstance(told, dict) else {}, path.name, Description)
 
 
 def _same_device(waiting: _Waiting, about: Description, path: Path) -> None:
     """One table is one device: partial results of two are never mixed."""
-    before, now = waiting.state["about"], about.about
+    before, now = waiting.state.about, about.about
     if before is None or before == now:
         return
     keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
@@ -208,7 +180,7 @@ def _add(
     return failures, strange
 
 
-def _measured(answer: dict[str, Any], name: str, version: str | None) -> Answer:
+def _measured(answer: Message, name: str, version: str | None) -> Answer:
     found = measured(checked(answer, name), name)
     if isinstance(found, Failure) or version in (None, found.runtime_version):
         return found
@@ -218,7 +190,7 @@ def _measured(answer: dict[str, Any], name: str, version: str | None) -> Answer:
 
 def _nothing_missing(waiting: _Waiting, journal: Journal, failures: dict[str, str]) -> None:
     """Canaries may be missing; without the others there is no table."""
-    asked = [row for row in waiting.state["asked"] if not row[0].startswith(canary.PREFIX)]
+    asked = [row for row in waiting.state.asked if not row[0].startswith(canary.PREFIX)]
     missing = [row[0] for row in asked if (row[0], row[1]) not in journal.done]
     if not missing:
         return
@@ -238,19 +210,19 @@ def _named(missing: dict[str, None], failures: dict[str, str]) -> Iterator[str]:
 
 def _sampled(waiting: _Waiting, journal: Journal, listener: Listener) -> Sampling | None:
     """What the table says of the sample that the bundle was."""
-    sample = waiting.state["sample"]
+    sample = waiting.state.sample
     if sample is None:
         return None
-    ops, found = all_ops(waiting.space), summaries(journal.entries, waiting.protocol)
+    ops, found = all_ops(waiting.space), summaries(journal.entries, waiting.state.plan.protocol)
     medians = {op.key(): found[op.key()].median_ms for op in ops if op.key() in found}
     report = sampling.cross_validation(ops, medians)
-    if report["error"] > sample["error"]:
+    if report.error > sample.error:
         listener.note(
-            f"cross-validated error of the ops that were not measured: {report['error']:.1%}, more than {sample['error']:.1%}; "
+            f"cross-validated error of the ops that were not measured: {report.error:.1%}, more than {sample.error:.1%}; "
             "for a better table write a bundle with a larger sample"
         )
     return Sampling(
-        **report, share=sample["share"], target=sample["error"], measured=len(medians), ops=len(ops)
+        **asdict(report), share=sample.share, target=sample.error, measured=len(medians), ops=len(ops)
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
 from msgspec.structs import replace
 
 from nasvit_edge import files
@@ -242,11 +243,15 @@ def _measure(
         found = summaries(session.journal.entries, plan.protocol)
         report = sampling.cross_validation(ops, _medians(ops, found))
         listener.note(
-            f"{len(chosen)} of {len(ops)} ops measured; cross-validated error of the others {report['error']:.1%}"
+            f"{len(chosen)} of {len(ops)} ops measured; cross-validated error of the others {report.error:.1%}"
         )
-        if report["error"] <= sample.error or len(chosen) == len(ops):
+        if report.error <= sample.error or len(chosen) == len(ops):
             return Sampling(
-                **report, share=sample.share, target=sample.error, measured=len(chosen), ops=len(ops)
+                **structs.asdict(report),
+                share=sample.share,
+                target=sample.error,
+                measured=len(chosen),
+                ops=len(ops),
             )
         count = min(len(ops), max(count, len(chosen)) + math.ceil(_MORE * len(ops)))
 

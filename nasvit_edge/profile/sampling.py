@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from nasvit_edge.latency.estimate import FEWEST, cross_validated, estimate, features
 from nasvit_edge.latency.file import Guess
 from nasvit_edge.ops import Op
 from nasvit_edge.profile.summary import digits
+from nasvit_edge.records import Record
 
 _LEAST = FEWEST + 4  # of a kind, so that its error can be estimated
 
@@ -39,13 +39,20 @@ def _corput(index: int, count: int) -> float:
         low, high, level = (low, middle, level + 1) if index < middle else (middle, high, level + 1)
 
 
-def cross_validation(ops: Sequence[Op], measured_ms: Mapping[str, float]) -> dict[str, Any]:
-    """Error of estimates by kind, and over the ops that are not measured: `{"error", "kinds"}`."""
-    kinds: dict[str, list[Op]] = {}
+class Errors(Record, frozen=True, kw_only=True):
+    """Relative errors of estimates: over the ops that are not measured, and by kind."""
+
+    error: float
+    kinds: dict[str, float]
+
+
+def cross_validation(ops: Sequence[Op], measured_ms: Mapping[str, float]) -> Errors:
+    """Error of estimates by kind, and over the ops that are not measured."""
+    by_kind: dict[str, list[Op]] = {}
     for op in ops:
-        kinds.setdefault(features(op).kind, []).append(op)
+        by_kind.setdefault(features(op).kind, []).append(op)
     errors, total, missing = {}, 0.0, 0
-    for kind, same in kinds.items():
+    for kind, same in by_kind.items():
         known = [op for op in same if op.key() in measured_ms]
         left = len(same) - len(known)
         if not left:
@@ -54,10 +61,8 @@ def cross_validation(ops: Sequence[Op], measured_ms: Mapping[str, float]) -> dic
             [features(op) for op in known], [measured_ms[op.key()] for op in known]
         )
         total, missing = total + left * errors[kind], missing + left
-    return {
-        "error": total / missing if missing else 0.0,
-        "kinds": {k: round(e, 4) for k, e in errors.items()},
-    }
+    kinds = {kind: round(error, 4) for kind, error in errors.items()}
+    return Errors(error=total / missing if missing else 0.0, kinds=kinds)
 
 
 def estimates(ops: Sequence[Op], measured_ms: Mapping[str, float]) -> dict[str, Guess]:

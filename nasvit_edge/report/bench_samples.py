@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nasvit_edge.benchmark.result import Measured, Result
-from nasvit_edge.benchmark.session import DISTURBED, clean
+from nasvit_edge.benchmark.session import DISTURBED
 from nasvit_edge.benchmark.verdicts import Cell
 from nasvit_edge.report.drawing import figure_of
 from nasvit_edge.report.model import Datum, Figure
@@ -40,7 +40,7 @@ class _Round:
 
     @property
     def disturbed(self) -> bool:
-        return not clean({"flags": self.flags})
+        return bool(set(DISTURBED) & set(self.flags))
 
 
 def sample_figures(cell: Cell, results: Sequence[Result]) -> list[Figure]:
@@ -63,10 +63,10 @@ def _rounds(artifact: Measured, side: str) -> list[_Round]:
     return [
         _Round(
             side,
-            entry["round"],
-            entry["position"],
-            np.asarray(entry["samples_us"], np.float64) / 1e3,
-            tuple(entry["flags"]),
+            entry.round,
+            entry.position,
+            np.asarray(entry.samples_us, np.float64) / 1e3,
+            entry.flags,
         )
         for entry in artifact.rounds
     ]

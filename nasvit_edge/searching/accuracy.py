@@ -9,22 +9,45 @@ so enlarging one gene never predicts less, and a search may add stages up and co
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from msgspec import Meta
 
-from nasvit_edge import files
+from nasvit_edge import files, records
 from nasvit_edge.errors import NasvitEdgeError, SpaceError
 from nasvit_edge.hints import DATA, WEIGHTS, command
+from nasvit_edge.records import Figure, Plain, Record, Sha256
 from nasvit_edge.space import Gene, SearchSpace, SubnetConfig, get_gene, is_shipped, known_space
 
-SCHEMA = 1
+_Fraction = Annotated[float, Meta(gt=0, lt=1, description="a fraction above 0 and below 1")]
 _Effects = Mapping[str, Mapping[int, float]]
+
+
+class PredictorFile(Record, frozen=True, kw_only=True):
+    """A predictor's file; see `AccuracyPredictor`. Older ones say less."""
+
+    schema: Literal[1]
+    kind: Literal["accuracy predictor"] | None = None
+    space: Plain
+    space_digest: str | None = None
+    source: Plain
+    unit: Literal["fractions"]
+    uncertainty: _Fraction
+    base: dict[str, _Fraction]
+    effects: dict[str, dict[str, dict[str, Figure]]]
+    saturation: Figure
+    quality: (
+        Annotated[str, Meta(pattern=r"^[\w -]{1,40}$(?!\n)", description="a word or two like 'mean IoU'")]
+        | None
+    ) = None
+    weights_sha256: Sha256 | None = None
+    weights_key: str | None = None
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +63,6 @@ class AccuracyPredictor:
         saturation: the link's only parameter.
         genes: the space's genes, the resolution first.
         lengths: how many numbers a config of the space has in each list.
-        raw: the whole file, with its `validation`.
         quality: what is predicted, in a word or two.
         weights_sha256: of the file of weights that it was fitted to; None where it does not say.
         weights_key: the part of that file, where one was named.
@@ -55,7 +77,6 @@ class AccuracyPredictor:
     saturation: float
     genes: tuple[Gene, ...]
     lengths: Mapping[str, int]
-    raw: dict[str, Any]
     quality: str = "accuracy"
     weights_sha256: str | None = None
     weights_key: str | None = None
@@ -152,102 +173,70 @@ def load_accuracy(name: str | Path, space: SearchSpace | None = None) -> Accurac
         NasvitEdgeError: unknown name, or a file that is damaged or does not fit its space.
     """
     path = predictor_path(name)
-    raw = files.read_json(path, "accuracy predictor", SCHEMA)
-    if space is not None and space.name == raw.get("space") and _of_another(path, raw, space):
+    file = records.read(PredictorFile, path, "accuracy predictor")
+    if space is not None and space.name == file.space and _of_another(path, file, space):
         raise NasvitEdgeError(
             f"accuracy predictor {str(path)!r} is for another space that is called {space.name!r}, too; fit one for this: "
             + command("accuracy", "fit", space=space.given, supernet=WEIGHTS, data=DATA, out="own.json")
         )
     try:
-        return parsed(path.stem, raw, space)
+        return predictor_of(path.stem, file, space)
     except NasvitEdgeError as error:
         raise NasvitEdgeError(f"accuracy predictor {str(path)!r}: {error}") from None
-    except KeyError as error:
-        raise NasvitEdgeError(f"accuracy predictor {str(path)!r} has no {error}; fit it again") from None
-    except (TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
+    except ValueError as error:
         raise NasvitEdgeError(
-            f"accuracy predictor {str(path)!r} is damaged ({' '.join(str(error).split())[:160]}); fit it again"
+            f"accuracy predictor {str(path)!r} is damaged ({str(error)[:160]}); fit it again"
         ) from None
 
 
-def _of_another(path: Path, raw: Mapping[str, Any], space: SearchSpace) -> bool:
+def _of_another(path: Path, file: PredictorFile, space: SearchSpace) -> bool:
     """Whether a predictor of a space's name is of other content; what does not say its space's digest is of a shipped one."""
-    told = raw.get("space_digest")
-    if told is not None:
-        return bool(told != space.digest())
+    if file.space_digest is not None:
+        return file.space_digest != space.digest()
     return path == files.data("accuracy", f"{space.name}.json") and not is_shipped(space)
 
 
-def parsed(name: str, raw: dict[str, Any], space: SearchSpace | None = None) -> AccuracyPredictor:
-    """A predictor from the content of its file."""
-    for key in ("space", "source", "unit"):
-        if not isinstance(raw[key], str) or not raw[key].isprintable():
-            raise ValueError(f"{key!r} is {raw[key]!r}, not one line of text")
-    if raw["unit"] != "fractions":
-        raise ValueError(f"'unit' is {raw['unit']!r}; it must be 'fractions'")
-    if space is None or space.name != raw["space"]:
-        space = known_space(raw["space"])
-    quality = raw.get("quality", quality_of(space))
-    if not isinstance(quality, str) or re.fullmatch(r"[\w -]{1,40}", quality) is None:
-        raise ValueError(f"'quality' is {quality!r}, not a word or two like 'mean IoU'")
+def predictor_of(name: str, file: PredictorFile, space: SearchSpace | None = None) -> AccuracyPredictor:
+    """The predictor in a file; ValueError where it is not of its space, or falls."""
+    if space is None or space.name != file.space:
+        space = known_space(file.space)
     resolutions = [str(r) for r in space.resolutions]
-    for key in ("base", "effects"):
-        _same_keys(raw[key], resolutions, key)
-    base = {int(r): _fraction(raw["base"][r], f"base {r}") for r in resolutions}
-    effects = {int(r): _effects(space, raw["effects"][r], f"effects {r}") for r in resolutions}
-    predictor = AccuracyPredictor(
+    _same_keys(file.base, resolutions, "base")
+    _same_keys(file.effects, resolutions, "effects")
+    found = AccuracyPredictor(
         name=name,
         space=space.name,
-        source=raw["source"],
-        uncertainty=_fraction(raw["uncertainty"], "uncertainty"),
-        base=base,
-        effects=effects,
-        saturation=files.number(raw["saturation"], "saturation"),
+        source=file.source,
+        uncertainty=file.uncertainty,
+        base={int(r): file.base[r] for r in resolutions},
+        effects={int(r): _effects(space, file.effects[r], f"effects {r}") for r in resolutions},
+        saturation=file.saturation,
         genes=space.genes,
         lengths=Counter(gene.kind for gene in space.genes[1:]),
-        raw=raw,
-        quality=quality,
-        weights_sha256=_weights(raw),
-        weights_key=_weights_key(raw),
+        quality=file.quality or quality_of(space),
+        weights_sha256=file.weights_sha256,
+        weights_key=file.weights_key,
     )
-    _check_link(predictor)
-    return predictor
-
-
-def _weights(raw: dict[str, Any]) -> str | None:
-    found = raw.get("weights_sha256")
-    if found is None:
-        return None
-    if not isinstance(found, str) or re.fullmatch("[0-9a-f]{64}", found) is None:
-        raise ValueError(f"'weights_sha256' is {found!r}, not 64 hex digits")
+    _check_link(found)
     return found
 
 
-def _weights_key(raw: dict[str, Any]) -> str | None:
-    found = raw.get("weights_key")
-    if found is not None and not isinstance(found, str):
-        raise ValueError(f"'weights_key' is {found!r}, no text")
-    return found
-
-
-def _effects(space: SearchSpace, table: dict[str, Any], where: str) -> _Effects:
+def _effects(space: SearchSpace, table: Mapping[str, Mapping[str, float]], where: str) -> _Effects:
     """Gene name -> choice -> gain; every choice of the space, from 0 upwards and never falling."""
     _same_keys(table, [gene.name for gene in space.genes[1:]], where)
     effects = {}
     for gene in space.genes[1:]:
         what = f"{where} {gene.name}"
         _same_keys(table[gene.name], [str(choice) for choice in gene.choices], what)
-        gains = [files.number(table[gene.name][str(choice)], what) for choice in gene.choices]
+        gains = [table[gene.name][str(choice)] for choice in gene.choices]
         if gains[0] != 0 or gains != sorted(gains):
             raise ValueError(f"{what!r} is {gains}; gains must start at 0 and never fall")
         effects[gene.name] = dict(zip(gene.choices, gains, strict=True))
     return effects
 
 
-def _same_keys(table: Any, expected: list[str], where: str) -> None:
-    """`table` must be an object with exactly the `expected` keys."""
-    if not isinstance(table, dict):
-        raise ValueError(f"{where!r} is {table!r}, not an object")
+def _same_keys(table: Mapping[str, Any], expected: list[str], where: str) -> None:
+    """`table` must have exactly the `expected` keys."""
     for key in expected:
         if key not in table:
             raise ValueError(f"{where!r} has no {key!r}")
@@ -265,9 +254,3 @@ def _check_link(predictor: AccuracyPredictor) -> None:
     gain = highest - min(predictor.base.values())
     if 2 * predictor.saturation * gain >= 1 or not 0 < predictor.link(highest) < 1:
         raise ValueError(f"'saturation' is {predictor.saturation!r}: the link would fall")
-
-
-def _fraction(value: Any, what: str) -> float:
-    if not 0 < files.number(value, what) < 1:
-        raise ValueError(f"{what!r} is {value!r}, not a fraction")
-    return float(value)

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from nasvit_edge.errors import NasvitEdgeError
-from nasvit_edge.searching.accuracy import SCHEMA, quality_of
+from nasvit_edge.records import Record
+from nasvit_edge.searching.accuracy import PredictorFile, quality_of
 from nasvit_edge.searching.population import genes
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
@@ -28,6 +29,22 @@ _FOLDS = 5
 _RIDGES = (1e-3, 1e-2, 0.1)
 _CURVES = (0.0, 0.2, 0.4, 0.6, 0.8, 0.95)  # of the most that the link may bend over what was measured
 FEWEST = 20
+
+
+class LeftOut(Record, frozen=True, kw_only=True):
+    """Errors on subnets left out, in folds (fractions); Kendall's tau, None where all are alike."""
+
+    subnets: int
+    folds: int
+    rmse: float
+    largest: float
+    tau: float | None
+
+
+class FittedFile(PredictorFile, frozen=True, kw_only=True):
+    """A predictor's file as a fit writes it."""
+
+    validation: LeftOut
 
 
 def drawn(space: SearchSpace, count: int, seed: int) -> list[SubnetConfig]:
@@ -42,8 +59,8 @@ def drawn(space: SearchSpace, count: int, seed: int) -> list[SubnetConfig]:
 
 def fit(
     space: SearchSpace, configs: Sequence[SubnetConfig], accuracies: Sequence[float], source: str
-) -> dict[str, Any]:
-    """The content of a predictor's file, with the error on subnets left out.
+) -> FittedFile:
+    """A predictor's file, with the error on subnets left out.
 
     Raises:
         NasvitEdgeError: fewer than `FEWEST` subnets, or accuracies that are no fractions or all alike.
@@ -63,12 +80,22 @@ def fit(
     saturation = _saturation(measured, curve)
     base, steps = _solve(design, measured, ridge, saturation, free)
     found = _validation(measured, errors[ridge, curve])
-    return _content(space, base, dict(zip(names, steps, strict=True)), saturation) | {
-        "source": source,
-        "uncertainty": max(1e-6, found["rmse"]),
-        "validation": found,
-        **({"quality": quality_of(space)} if space.is_dense else {}),
-    }
+    bases, gains = _gains(space, base, dict(zip(names, steps, strict=True)))
+    highest = max(bases.values()) - base + sum(max(own.values()) for own in gains.values())
+    return FittedFile(
+        schema=1,
+        kind="accuracy predictor",
+        space=space.name,
+        space_digest=space.digest(),
+        source=source,
+        unit="fractions",
+        uncertainty=max(1e-6, found.rmse),
+        base={r: round(value, 7) for r, value in bases.items()},
+        effects=dict.fromkeys(bases, gains),
+        saturation=round(min(saturation, 0.49 / max(highest, 1e-9)), 6),  # it rises over all of the space
+        quality=quality_of(space) if space.is_dense else None,
+        validation=found,
+    )
 
 
 def _design(space: SearchSpace, configs: Sequence[SubnetConfig]) -> tuple[_Array, list[tuple[str, int]]]:
@@ -144,10 +171,10 @@ def _solve(
     return base, steps
 
 
-def _content(
-    space: SearchSpace, base: float, steps: dict[tuple[str, int], float], saturation: float
-) -> dict[str, Any]:
-    """Increments as gains over the smallest choice; those of the resolution as bases."""
+def _gains(
+    space: SearchSpace, base: float, steps: dict[tuple[str, int], float]
+) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """Bases of the resolutions, and increments as gains over the smallest choice."""
     gains: dict[str, dict[str, float]] = {}
     for gene in space.genes:
         total, own = 0.0, {str(gene.choices[0]): 0.0}
@@ -155,28 +182,17 @@ def _content(
             total += float(steps[gene.name, choice])
             own[str(choice)] = round(total, 7)
         gains[gene.name] = own
-    resolution = gains.pop("resolution")
-    highest = max(resolution.values()) + sum(max(own.values()) for own in gains.values())
-    return {
-        "schema": SCHEMA,
-        "kind": "accuracy predictor",
-        "space": space.name,
-        "space_digest": space.digest(),
-        "unit": "fractions",
-        "base": {r: round(base + gain, 7) for r, gain in resolution.items()},
-        "effects": dict.fromkeys(resolution, gains),
-        "saturation": round(min(saturation, 0.49 / max(highest, 1e-9)), 6),  # it rises over all of the space
-    }
+    return {r: base + gain for r, gain in gains.pop("resolution").items()}, gains
 
 
-def _validation(measured: _Array, left_out: _Array) -> dict[str, Any]:
+def _validation(measured: _Array, left_out: _Array) -> LeftOut:
     from scipy.stats import kendalltau
 
     tau = float(kendalltau(measured, measured + left_out)[0])
-    return {
-        "subnets": len(measured),
-        "folds": _FOLDS,
-        "rmse": round(float(np.sqrt(np.mean(left_out**2))), 6),
-        "largest": round(float(np.abs(left_out).max()), 6),
-        "tau": round(tau, 4) if np.isfinite(tau) else None,
-    }
+    return LeftOut(
+        subnets=len(measured),
+        folds=_FOLDS,
+        rmse=round(float(np.sqrt(np.mean(left_out**2))), 6),
+        largest=round(float(np.abs(left_out).max()), 6),
+        tau=round(tau, 4) if np.isfinite(tau) else None,
+    )

@@ -7,17 +7,45 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec.structs import asdict
 
-from nasvit_edge import records
 from nasvit_edge.errors import BudgetError
+from nasvit_edge.records import Record
 from nasvit_edge.searching.evaluation import Evaluator, Values
 from nasvit_edge.searching.exact import ExactError, smallest
 from nasvit_edge.searching.limits import Limit, SavedLimit, violation
 from nasvit_edge.searching.population import Rows
+from nasvit_edge.space import SubnetConfig
 from nasvit_edge.units import show_bytes, show_ms
 
 _CALLED = {"high": "upper latency", "peak": "activation memory", "bytes": "size"}
 _ROUNDS = 100  # of steps to a neighbour that is nearer
+
+
+class ReachedLimit(SavedLimit, frozen=True, kw_only=True):
+    """A limit with the best value that any allowed subnet has."""
+
+    best: float
+    possible: bool
+
+
+class Nearest(Record, frozen=True, kw_only=True):
+    """The subnet that comes nearest to all limits."""
+
+    config: SubnetConfig
+    accuracy: float
+    latencies_ms: tuple[float, ...]
+    bytes: int
+    parameters: int
+    macs: int
+
+
+class Infeasible(Record, frozen=True, kw_only=True, omit_defaults=False):
+    """Why no subnet keeps to all limits."""
+
+    status: str = "infeasible"
+    limits: tuple[ReachedLimit, ...]
+    nearest: Nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +68,18 @@ class Reach:
         which = "largest" if kind == "accuracy" else "smallest"
         return f"the {which} reachable {called} here is {self.limit.show(self.best)}"
 
-    def to_dict(self) -> dict[str, Any]:
-        return {**records.content(SavedLimit.of(self.limit)), "best": self.best, "possible": self.possible}
+    def record(self) -> ReachedLimit:
+        return ReachedLimit(**asdict(SavedLimit.of(self.limit)), best=self.best, possible=self.possible)
 
 
 class InfeasibleError(BudgetError):
     """No subnet keeps to all limits.
 
     Attributes:
-        report: `limits` (each with its `best` reachable value) and `nearest` (config, and its values), as JSON.
+        report: each limit with its best reachable value, and what is nearest.
     """
 
-    def __init__(self, message: str, report: dict[str, Any]) -> None:
+    def __init__(self, message: str, report: Infeasible) -> None:
         super().__init__(message)
         self.report = report
 
@@ -115,15 +143,15 @@ def nearest(evaluator: Evaluator, limits: Sequence[Limit], start: Rows) -> Any:
 
 def _error(evaluator: Evaluator, text: str, found: Sequence[Reach], row: Any) -> InfeasibleError:
     config, values = evaluator.genes.config(row), evaluator(row[None])
-    near = {
-        "config": config.to_dict(),
-        "accuracy": float(values.accuracy[0]),
-        "latencies_ms": values.latency_ms[0].tolist(),
-        "bytes": int(values.bytes[0]),
-        "parameters": int(values.parameters[0]),
-        "macs": int(values.macs[0]),
-    }
-    report = {"limits": [reach.to_dict() for reach in found], "nearest": near}
+    near = Nearest(
+        config=config,
+        accuracy=float(values.accuracy[0]),
+        latencies_ms=tuple(values.latency_ms[0].tolist()),
+        bytes=int(values.bytes[0]),
+        parameters=int(values.parameters[0]),
+        macs=int(values.macs[0]),
+    )
+    report = Infeasible(limits=tuple(reach.record() for reach in found), nearest=near)
     return InfeasibleError(f"{text}; nearest: {_shown(values, evaluator)}", report)
 
 

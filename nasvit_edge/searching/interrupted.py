@@ -73,7 +73,7 @@ def _digest(described: Any) -> str:
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
-def _described(state: SearchState) -> dict[str, Any]:
+def _described(state: SearchState) -> dict[str, object]:
     return {
         "rng": state.rng.bit_generator.state,
         "rows": state.rows.tolist(),
@@ -85,7 +85,7 @@ def _described(state: SearchState) -> dict[str, Any]:
     }
 
 
-def _numbers(values: Values) -> dict[str, Any]:
+def _numbers(values: Values) -> dict[str, object]:
     """JSON has no nan: the missing upper ends of intervals become null."""
     found = {name: getattr(values, name) for name in Values.__slots__}
     listed: dict[str, Any] = {n: np.where(np.isnan(v), None, v.astype(object)) for n, v in found.items()}

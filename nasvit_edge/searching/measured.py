@@ -39,7 +39,7 @@ def read_measured(path: Path, space: SearchSpace) -> tuple[list[SubnetConfig], l
     return configs, accuracies
 
 
-def _csv(content: bytes, path: Path) -> Iterator[dict[str, Any]]:
+def _csv(content: bytes, path: Path) -> Iterator[dict[str, object]]:
     csv.field_size_limit(_LONGEST)
     try:
         yield from csv.DictReader(io.StringIO(content.decode(), newline=""), strict=True)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from nasvit_edge.errors import NasvitEdgeError, SpaceError
-from nasvit_edge.searching.accuracy import SCHEMA, AccuracyPredictor
+from nasvit_edge.searching.accuracy import AccuracyPredictor, PredictorFile
 from nasvit_edge.searching.evaluation import LAST
 from nasvit_edge.space import Gene, SearchSpace
 
 QUALITY = "top-1 proxy"
 
 
-def proxy(space: SearchSpace, of: AccuracyPredictor, resolution: int = 224) -> dict[str, Any]:
-    """The content of a predictor's file: what `of` says of the same stages at `resolution`, for every resolution of `space`.
+def proxy(space: SearchSpace, of: AccuracyPredictor, resolution: int = 224) -> PredictorFile:
+    """A predictor's file: what `of` says of the same stages at `resolution`, for every resolution of `space`.
 
     No number is fitted: bases and effects are copied, so larger images bring nothing, and a search compares subnets
     of one resolution only. The head of `of` stays smallest.
@@ -26,18 +25,18 @@ def proxy(space: SearchSpace, of: AccuracyPredictor, resolution: int = 224) -> d
         known = ", ".join(map(str, of.base))
         raise NasvitEdgeError(f"predictor {of.name!r} is for resolutions {known}, not {resolution}")
     effects = {gene.name: _gains(gene, of.effects[resolution], of) for gene in space.genes[1:]}
-    return {
-        "schema": SCHEMA,
-        "kind": "accuracy predictor",
-        "space": space.name,
-        "source": f"proxy: top-1 of the same stages at {resolution} by predictor {of.name} ({of.source})",
-        "quality": QUALITY,
-        "unit": "fractions",
-        "base": dict.fromkeys(map(str, space.resolutions), of.base[resolution]),
-        "effects": dict.fromkeys(map(str, space.resolutions), effects),
-        "saturation": of.saturation,
-        "uncertainty": of.uncertainty,
-    }
+    return PredictorFile(
+        schema=1,
+        kind="accuracy predictor",
+        space=space.name,
+        source=f"proxy: top-1 of the same stages at {resolution} by predictor {of.name} ({of.source})",
+        quality=QUALITY,
+        unit="fractions",
+        base=dict.fromkeys(map(str, space.resolutions), of.base[resolution]),
+        effects=dict.fromkeys(map(str, space.resolutions), effects),
+        saturation=of.saturation,
+        uncertainty=of.uncertainty,
+    )
 
 
 def _gains(gene: Gene, known: Mapping[str, Mapping[int, float]], of: AccuracyPredictor) -> dict[str, float]:

@@ -83,7 +83,7 @@ def sealed(setting: Setting) -> str:
     return seals.seal(_typed(setting))
 
 
-def _typed(setting: Setting) -> dict[str, Any]:
+def _typed(setting: Setting) -> dict[str, object]:
     """What the user gave, and is used again as if it was given again."""
     return {name: getattr(setting, name) for name in ("space", *_OPTIONS, "labels_in_order")}
 

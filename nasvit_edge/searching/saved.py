@@ -8,7 +8,7 @@ from msgspec import Meta, field
 
 from nasvit_edge.genes import SubnetConfig
 from nasvit_edge.latency.names import Precision
-from nasvit_edge.records import Amount, Count, Figure, Record, Sha256, Whole
+from nasvit_edge.records import Amount, Count, Fact, Figure, Record, Sha256, Whole
 from nasvit_edge.searching.limits import SavedLimit
 from nasvit_edge.searching.search import Gap
 from nasvit_edge.units import show_ms
@@ -44,7 +44,7 @@ class Setting(Record, frozen=True, kw_only=True, omit_defaults=False):
     labels_in_order: bool = False  # of class folders whose names do not say which label they are
     supernet_sha256: Sha256 | None = None  # of the weights' file; None where there is none
     calibration_sha256: str | None = None  # of the images that were calibrated on; None where none were
-    filled: dict[str, Any] = field(default_factory=dict)  # what was left out, and what it was filled in with
+    filled: dict[str, Fact] = field(default_factory=dict)  # what was left out, and what it was filled in with
 
 
 class SavedCandidate(Record, frozen=True, kw_only=True):
@@ -155,8 +155,8 @@ class Finetuned(Record, frozen=True, kw_only=True):
     origin: Origin = field(name="from")
     recipe: dict[str, Any]
     teacher: str | None
-    before: dict[str, Any]
-    after: dict[str, Any]
+    before: dict[str, Figure]
+    after: dict[str, Figure]
     quantised: str | None
     latency_is_for_classes: Count
 

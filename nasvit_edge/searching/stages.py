@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from msgspec import field
@@ -108,26 +108,36 @@ def _at(place: Place, row: Any) -> int:
     return int(row[list(place.columns)].astype(np.int64) @ np.array(place.strides()))
 
 
-def _shape(evaluator: Evaluator, config: SubnetConfig, place: Place) -> dict[str, Any]:
+class _Shape(TypedDict):
+    name: str
+    blocks: tuple[str, ...]
+    side: int | tuple[int, ...]
+    width: int
+    genes: dict[str, int]
+
+
+def _shape(evaluator: Evaluator, config: SubnetConfig, place: Place) -> _Shape:
     space, row = evaluator.genes.space, evaluator.genes.rows([config])[0]
     ops = [op for op in lower(space, config) if op.stage == place.name]
     own = [(space.genes[column], int(row[column])) for column in place.own]
+    side, width = _output(space, ops)
     return {
         "name": DECODER if isinstance(ops[-1], Labels) else place.name,
         "blocks": tuple(op.kind for op in ops),
-        **_output(space, ops),
+        "side": side,
+        "width": width,
         "genes": {gene.key: gene.choices[at] for gene, at in own},
     }
 
 
-def _output(space: SearchSpace, ops: Sequence[Op]) -> dict[str, Any]:
+def _output(space: SearchSpace, ops: Sequence[Op]) -> tuple[int | tuple[int, ...], int]:
     """`side` and `width` of what a place gives on; of a dense space `side` is [height, width], a decoder's `width` the classes."""
     last = next(op for op in reversed(ops) if not isinstance(op, Classifier | Lateral))
     if isinstance(last, Labels):
-        return {"side": last.out_shape(), "width": last.classes}
+        return last.out_shape(), last.classes
     shape = last.out_shape()
     side = shape[1:] if space.is_dense else shape[1] if len(shape) > 1 else 1
-    return {"side": side, "width": shape[0]}
+    return side, shape[0]
 
 
 def grid(stage: Stage) -> str:

@@ -25,7 +25,7 @@ _NAME = re.compile(r"step-(\d{9})\.pt")
 class Checkpoints:
     """The folder `out/checkpoints` of the run `identity` (JSON that decides its outcome)."""
 
-    def __init__(self, out: Path, identity: Mapping[str, Any], keep: int = 2) -> None:
+    def __init__(self, out: Path, identity: Mapping[str, object], keep: int = 2) -> None:
         self.folder, self.identity, self.keep = out / "checkpoints", json.loads(json.dumps(identity)), keep
 
     def paths(self) -> list[Path]:
@@ -62,7 +62,7 @@ class Checkpoints:
             return state
         raise damage or CheckpointError(f"{str(self.folder)!r} holds no whole checkpoint")
 
-    def _check(self, path: Path, run: dict[str, Any]) -> None:
+    def _check(self, path: Path, run: Mapping[str, object]) -> None:
         if run != self.identity:
             changed = [key for key in self.identity if run.get(key) != self.identity[key]]
             was = ", ".join(f"{key} {_short(run.get(key))}" for key in changed)

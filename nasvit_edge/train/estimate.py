@@ -11,13 +11,14 @@ import random
 import shutil
 import statistics
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
+from msgspec.structs import asdict
 
 from nasvit_edge import ops
 from nasvit_edge.errors import DataError
 from nasvit_edge.model.supernet import Supernet
+from nasvit_edge.records import Record
 from nasvit_edge.space import SearchSpace, SubnetConfig
 from nasvit_edge.train import pixels
 from nasvit_edge.train.recipe import Recipe
@@ -25,10 +26,62 @@ from nasvit_edge.train.step import sandwich
 from nasvit_edge.train.trial import QUICK, bearable, measure, scaled
 from nasvit_edge.units import show_bytes, show_count, show_seconds
 
-if TYPE_CHECKING:
-    pass
-
 _SAMPLES = 200  # random subnets for the mean
+
+
+class _Counted(Record, frozen=True, kw_only=True):
+    """What is counted: MACs of a training image, `part` the images of a backward pass."""
+
+    parameters: int
+    smallest_macs: int
+    mean_macs: int
+    largest_macs: int
+    subnets_a_step: int
+    step_macs: int
+    part: int
+
+
+class Needed(_Counted, frozen=True, kw_only=True):
+    """What a run will take. Loading of images, a teacher and validation are not in it.
+
+    Attributes:
+        measured_batch: below `part` seconds and memory were scaled.
+        peak_bytes: of the memory; `*_bytes` up to the activations' are its parts.
+        memory_bytes, free_bytes: what the machine has, and its disk.
+        busy: others compute too, so seconds are too long.
+    """
+
+    images: int
+    images_a_step: int
+    threads: int
+    processes: int
+    measured_batch: int
+    step_s: float
+    steps: int
+    run_s: float
+    images_per_s: float
+    peak_bytes: int
+    program_bytes: int
+    weights_bytes: int
+    gradients_bytes: int
+    optimizer_bytes: int
+    average_bytes: int
+    activations_bytes: int
+    checkpoint_bytes: int
+    disk_bytes: int
+    busy: bool
+    memory_bytes: int
+    free_bytes: int
+
+
+class DryRun(Needed, frozen=True, kw_only=True):
+    """What a run will take, and of what; `masks` says what is in them, `shown` is all as text for people."""
+
+    space: str
+    data: str
+    recipe: str
+    masks: tuple[str, ...]
+    shown: list[list[str]]
 
 
 def estimate(
@@ -43,7 +96,7 @@ def estimate(
     out: Path = Path(),
     device: str = "cpu",
     quick: bool = False,
-) -> dict[str, Any]:
+) -> Needed:
     """The estimate of a run.
 
     Args:
@@ -52,10 +105,6 @@ def estimate(
         processes: that train together; each is assumed to be as fast as this one alone.
         keep: checkpoints that are kept in `out`.
         quick: from as little as can be measured, in seconds, however large the space.
-
-    Returns:
-        Plain JSON: counts, `*_bytes`, `*_s`; `measured_batch` below the recipe's says that seconds and
-        memory were scaled. Loading of images, a teacher and validation are not in it.
 
     Raises:
         TrainingError: the steps do not fit into memory.
@@ -66,53 +115,62 @@ def estimate(
         raise DataError(
             f"{images} images are fewer than the {per_step} of one step; use a smaller --batch-size"
         )
-    found = _counted(space, recipe)
-    found |= {"images": images, "images_a_step": per_step, "threads": threads, "processes": processes}
+    counted = _counted(space, recipe)
     part = run.batch_size // run.parts
-    few = QUICK if quick else bearable(part, found["step_macs"] / run.batch_size)
-    batch, found["measured_batch"] = part, min(part, few)
-    measured = measure(space, recipe, found["measured_batch"], threads, bf16, device, quick=quick)
-    fixed = measured[-1].before_bytes + _kept(found["parameters"], recipe)
-    seconds, peak = scaled(measured, batch, fixed)
-    found["step_s"] = seconds * run.parts
-    found["steps"] = run.epochs * (images // per_step)
-    found["run_s"] = found["steps"] * found["step_s"]
-    found["images_per_s"] = per_step / found["step_s"]
-    found |= _memory(found["parameters"], recipe, measured[-1].before_bytes, peak)
-    found["disk_bytes"] = found["checkpoint_bytes"] * (keep + 1) + found["weights_bytes"]
-    found["busy"] = os.getloadavg()[0] > 1 + (os.cpu_count() or 1)  # others compute too: seconds are too long
-    found["memory_bytes"] = _memory_of(device)
-    found["free_bytes"] = shutil.disk_usage(_existing(out)).free
-    return found
+    few = QUICK if quick else bearable(part, counted.step_macs / run.batch_size)
+    batch = min(part, few)
+    measured = measure(space, recipe, batch, threads, bf16, device, quick=quick)
+    before_bytes = measured[-1].before_bytes
+    seconds, peak = scaled(measured, part, before_bytes + _kept(counted.parameters, recipe))
+    step_s, steps = seconds * run.parts, run.epochs * (images // per_step)
+    memory = _memory(counted.parameters, recipe, before_bytes, peak)
+    return Needed(
+        **asdict(counted),
+        images=images,
+        images_a_step=per_step,
+        threads=threads,
+        processes=processes,
+        measured_batch=batch,
+        step_s=step_s,
+        steps=steps,
+        run_s=steps * step_s,
+        images_per_s=per_step / step_s,
+        **memory,
+        disk_bytes=memory["checkpoint_bytes"] * (keep + 1) + memory["weights_bytes"],
+        busy=os.getloadavg()[0] > 1 + (os.cpu_count() or 1),
+        memory_bytes=_memory_of(device),
+        free_bytes=shutil.disk_usage(_existing(out)).free,
+    )
 
 
-def shown(found: dict[str, Any]) -> list[list[str]]:
+def shown(found: Needed) -> list[list[str]]:
     """The estimate as rows of what and value."""
-    whole = found["measured_batch"] == found["part"]
-    how = "measured" if whole else f"scaled from batches of {found['measured_batch']}"
-    busy = "; this machine is busy with other work, alone it will be faster" if found["busy"] else ""
-    short = ": NOT ENOUGH" if found["disk_bytes"] > found["free_bytes"] else ""
-    has = show_bytes(found["memory_bytes"])
-    narrow = f" of {has}" + (": NOT ENOUGH" if found["peak_bytes"] > found["memory_bytes"] else "")
-    macs = [show_count(found[f"{name}_macs"]) for name in ("smallest", "mean", "largest")]
-    sizes = [f"{name} {show_bytes(found[f'{name}_bytes'])}" for name in _KEPT if found[f"{name}_bytes"]]
+    whole = found.measured_batch == found.part
+    how = "measured" if whole else f"scaled from batches of {found.measured_batch}"
+    busy = "; this machine is busy with other work, alone it will be faster" if found.busy else ""
+    short = ": NOT ENOUGH" if found.disk_bytes > found.free_bytes else ""
+    has = show_bytes(found.memory_bytes)
+    narrow = f" of {has}" + (": NOT ENOUGH" if found.peak_bytes > found.memory_bytes else "")
+    macs = [show_count(count) for count in (found.smallest_macs, found.mean_macs, found.largest_macs)]
+    kept = [(name, getattr(found, f"{name}_bytes")) for name in _KEPT]
+    sizes = [f"{name} {show_bytes(count)}" for name, count in kept if count]
     return [
-        ["parameters", show_count(found["parameters"])],
+        ["parameters", show_count(found.parameters)],
         ["MACs a subnet", f"smallest {macs[0]}, mean {macs[1]}, largest {macs[2]}"],
-        ["subnets a step", str(found["subnets_a_step"])],
-        ["MACs a step", f"{show_count(found['step_macs'])} forward and backward (counted as 3 forward)"],
-        ["memory", f"peak {show_bytes(found['peak_bytes'])} ({how}){narrow}: {', '.join(sizes)}"],
-        ["a step", f"{found['step_s']:.3g} s, {found['images_per_s']:.3g} images/s ({how})"],
-        ["the run", f"{found['steps']} steps, about {show_seconds(found['run_s'])} (estimate{busy})"],
+        ["subnets a step", str(found.subnets_a_step)],
+        ["MACs a step", f"{show_count(found.step_macs)} forward and backward (counted as 3 forward)"],
+        ["memory", f"peak {show_bytes(found.peak_bytes)} ({how}){narrow}: {', '.join(sizes)}"],
+        ["a step", f"{found.step_s:.3g} s, {found.images_per_s:.3g} images/s ({how})"],
+        ["the run", f"{found.steps} steps, about {show_seconds(found.run_s)} (estimate{busy})"],
         ["not counted", "loading of images where it is slower than the step, a teacher, validation"],
-        ["disk", f"{show_bytes(found['disk_bytes'])} of {show_bytes(found['free_bytes'])} free{short}"],
+        ["disk", f"{show_bytes(found.disk_bytes)} of {show_bytes(found.free_bytes)} free{short}"],
     ]
 
 
 _KEPT = ("program", "weights", "gradients", "optimizer", "average", "activations")  # program: torch itself
 
 
-def _counted(space: SearchSpace, recipe: Recipe) -> dict[str, Any]:
+def _counted(space: SearchSpace, recipe: Recipe) -> _Counted:
     with torch.device("meta"):
         parameters = sum(p.numel() for p in Supernet(space, recipe.subnets.scaling).parameters())
     rng = random.Random(0)
@@ -120,15 +178,15 @@ def _counted(space: SearchSpace, recipe: Recipe) -> dict[str, Any]:
     mean = statistics.fmean(_macs(space, space.sample(rng), recipe) for _ in range(_SAMPLES))
     rule = recipe.subnets
     subnets = largest if recipe.single else largest + rule.smallest * smallest + rule.random * mean
-    return {
-        "parameters": parameters,
-        "smallest_macs": smallest,
-        "mean_macs": round(mean),
-        "largest_macs": largest,
-        "subnets_a_step": len(sandwich(space, rule, rng, single=recipe.single)),
-        "step_macs": round(3 * subnets * recipe.run.batch_size),
-        "part": recipe.run.batch_size // recipe.run.parts,
-    }
+    return _Counted(
+        parameters=parameters,
+        smallest_macs=smallest,
+        mean_macs=round(mean),
+        largest_macs=largest,
+        subnets_a_step=len(sandwich(space, rule, rng, single=recipe.single)),
+        step_macs=round(3 * subnets * recipe.run.batch_size),
+        part=recipe.run.batch_size // recipe.run.parts,
+    )
 
 
 def _kept(parameters: int, recipe: Recipe) -> int:

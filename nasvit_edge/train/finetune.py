@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
+from msgspec.structs import asdict
 from torch import Tensor
 
 from nasvit_edge import data_sets
@@ -117,11 +117,11 @@ class Tuning:
         freeze(supernet, self.freeze_below)
         return supernet.train(), teacher
 
-    def after(self, report: dict[str, Any], space: SearchSpace) -> dict[str, float]:
+    def after(self, report: run.Trained, space: SearchSpace) -> dict[str, float]:
         """As `before`, of the trained weights; quantised ones are first written anew (`keep_function`)."""
         if self._quantised is None:
-            return {"fp32": float(report["accuracy"]["largest"])}
-        path, (statistics, before, validation) = Path(report["out"], _WEIGHTS), self._quantised
+            return {"fp32": report.accuracy["largest"]}
+        path, (statistics, before, validation) = Path(report.out, _WEIGHTS), self._quantised
         trained = load_supernet(path, space)
         calibration = Calibration(before.images, recipe_of(trained.source, space), space)
         keep_function(trained, statistics, calibration)
@@ -184,14 +184,22 @@ def rounded_accuracy(supernet: QuantisedSupernet, images: Labelled) -> float:
     return found / len(images)
 
 
-def tune(request: run.Request, tuning: Tuning, *, listener: Listener = SILENT) -> dict[str, Any]:
-    """Train as `train.run.run` does; its report (on the first process), with `before` and `after`.
+class Tuned(run.Trained, frozen=True, kw_only=True):
+    """What came out of fine-tuning; accuracies by arithmetic, `fp32` and `int8`."""
+
+    before: dict[str, float]
+    after: dict[str, float]
+
+
+def tune(request: run.Request, tuning: Tuning, *, listener: Listener = SILENT) -> Tuned | None:
+    """Train as `train.run.run` does; None on other processes than the first.
 
     Args:
         request: its weights are of a space with one subnet (`taken`).
     """
     prepared = replace(request, prepare=tuning.prepare)
     report = run.run(prepared, listener=listener)
-    if not report:  # another process than the first
-        return {}
-    return report | {"before": tuning.before, "after": tuning.after(report, load_space(request.space))}
+    if report is None:
+        return None
+    after = tuning.after(report, load_space(request.space))
+    return Tuned(**asdict(report), before=tuning.before, after=after)

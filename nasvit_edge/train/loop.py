@@ -88,7 +88,7 @@ class Trainer:
         world: World,
         *,
         teacher: Callable[[Tensor], Tensor] | None = None,
-        identity: dict[str, Any] | None = None,
+        identity: dict[str, str] | None = None,
         trained_on: TrainedOn | None = None,
     ) -> None:
         self.trained_on = trained_on
@@ -119,7 +119,7 @@ class Trainer:
             return None
         return class_weights(images, self.space.classes, balance).to(self.world.device)
 
-    def _identity(self, images: Labelled, more: dict[str, Any]) -> dict[str, Any]:
+    def _identity(self, images: Labelled, more: dict[str, str]) -> dict[str, object]:
         s, images_a_step = self.settings, self.recipe.run.batch_size * self.world.size
         own = {"space": self.space.name, "space content": zlib.crc32(space_toml(self.space).encode())}
         own |= {"data": images.name, "images": len(images), "seed": s.seed}

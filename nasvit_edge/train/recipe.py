@@ -6,60 +6,57 @@ A recipe may say `extends = "nasvit"` and give only what differs. Unknown keys a
 from __future__ import annotations
 
 import copy
-import dataclasses
-import types
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, Literal
 
-from nasvit_edge import files
+from msgspec import Meta
+
+from nasvit_edge import files, records
 from nasvit_edge.errors import RecipeError
 from nasvit_edge.preparation import SMALL_IMAGES
+from nasvit_edge.records import RecordError, Strict
 from nasvit_edge.space import SearchSpace, family, load_space, space_names
 
 
-def _within(low: float, high: float, default: float) -> Any:
-    """A number's field with its range."""
-    return field(default=default, metadata={"low": low, "high": high})
+def _within(low: float, high: float) -> Meta:
+    """The range of a number."""
+    return Meta(ge=low, le=high, description=f"it must be {low:g} to {high:g}")
 
 
-def _one_of(*choices: str) -> Any:
-    """A text's field with its choices; the first is the default."""
-    return field(default=choices[0], metadata={"choices": choices})
+class _Part(Strict, frozen=True, kw_only=True, omit_defaults=False):
+    """A table of a recipe."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Augment:
+class Augment(_Part, frozen=True, kw_only=True):
     """How training images are varied; `alpha` 0, `ops` 0, `""` and probability 0 mean: not at all."""
 
-    crop: str = _one_of("resized", "padded", "none")  # random resized crop; shifted by `padding`
-    smallest_crop: float = _within(0.01, 1.0, 0.08)  # share of the area, for "resized"
-    padding: int = _within(0, 64, 4)  # pixels each way, for "padded"
-    flip: float = _within(0.0, 1.0, 0.5)
-    randaugment_ops: int = _within(0, 8, 1)
-    randaugment_magnitude: int = _within(0, 30, 1)
-    autoaugment: str = _one_of("", "imagenet", "cifar10")
-    erasing: float = _within(0.0, 1.0, 0.01)
-    mixup: float = _within(0.0, 8.0, 0.01)  # alpha of the beta distribution
-    cutmix: float = _within(0.0, 8.0, 0.01)
+    crop: Literal["resized", "padded", "none"] = "resized"  # random resized crop; shifted by `padding`
+    smallest_crop: Annotated[float, _within(0.01, 1.0)] = 0.08  # share of the area, for "resized"
+    padding: Annotated[int, _within(0, 64)] = 4  # pixels each way, for "padded"
+    flip: Annotated[float, _within(0.0, 1.0)] = 0.5
+    randaugment_ops: Annotated[int, _within(0, 8)] = 1
+    randaugment_magnitude: Annotated[int, _within(0, 30)] = 1
+    autoaugment: Literal["", "imagenet", "cifar10"] = ""
+    erasing: Annotated[float, _within(0.0, 1.0)] = 0.01
+    mixup: Annotated[float, _within(0.0, 8.0)] = 0.01  # alpha of the beta distribution
+    cutmix: Annotated[float, _within(0.0, 8.0)] = 0.01
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SceneCrops:
+class SceneCrops(_Part, frozen=True, kw_only=True):
     """How crops of scenes are made, for spaces that label pixels; `[augment]` is for images with one label."""
 
-    height: int = _within(0, 8192, 0)  # of a crop in pixels; 0: the space's largest
-    width: int = _within(0, 8192, 0)
-    smallest_scale: float = _within(0.1, 1.0, 0.5)  # of the image before it is cropped
-    largest_scale: float = _within(1.0, 8.0, 2.0)
-    flip: float = _within(0.0, 1.0, 0.5)
-    jitter: float = _within(
-        0.0, 1.0, 0.4
-    )  # brightness, contrast and saturation are multiplied by 1 - jitter to 1 + jitter
-    smallest_share: float = _within(
-        0.0, 1.0, 0.1
-    )  # of the image's pixels in a crop that must be labelled; best of ten tries
+    height: Annotated[int, _within(0, 8192)] = 0  # of a crop in pixels; 0: the space's largest
+    width: Annotated[int, _within(0, 8192)] = 0
+    smallest_scale: Annotated[float, _within(0.1, 1.0)] = 0.5  # of the image before it is cropped
+    largest_scale: Annotated[float, _within(1.0, 8.0)] = 2.0
+    flip: Annotated[float, _within(0.0, 1.0)] = 0.5
+    jitter: Annotated[float, _within(0.0, 1.0)] = (
+        0.4  # brightness, contrast and saturation are multiplied by 1 - jitter to 1 + jitter
+    )
+    smallest_share: Annotated[float, _within(0.0, 1.0)] = (
+        0.1  # of the image's pixels in a crop that must be labelled; best of ten tries
+    )
 
     def size(self, space: SearchSpace) -> tuple[int, int]:
         """Height and width of a crop."""
@@ -67,86 +64,85 @@ class SceneCrops:
         return (self.height or height, self.width or width)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subnets:
+class Subnets(_Part, frozen=True, kw_only=True):
     """Which subnets a step trains beside the largest (the sandwich rule, BigNAS)."""
 
     smallest: bool = True
-    random: int = _within(0, 64, 2)
-    scaling: str = _one_of("switchable", "shared", "none")  # layer scaling of transformer blocks
-    dropout: float = _within(0.0, 0.9, 0.0)  # before the classifier, of the largest only
+    random: Annotated[int, _within(0, 64)] = 2
+    scaling: Literal["switchable", "shared", "none"] = "switchable"  # layer scaling of transformer blocks
+    dropout: Annotated[float, _within(0.0, 0.9)] = 0.0  # before the classifier, of the largest only
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loss:
+class Loss(_Part, frozen=True, kw_only=True):
     """What the largest learns from labels or a teacher, and the others from the largest."""
 
-    label_smoothing: float = _within(0.0, 0.9, 0.0)
-    teacher_scale: float = _within(0.01, 100.0, 5.0)  # softmax(scale * logits) of an external teacher
-    distillation: str = _one_of("alpha", "kl", "labels")  # the adaptive alpha-divergence of AlphaNet
-    importance_clip: float = _within(1.0, 1e6, 5.0)  # of the weights of alpha = -1
-    balance: float = _within(0.0, 1.0, 0.0)  # of the classes of scenes: 1 median-frequency weights, 0 none
+    label_smoothing: Annotated[float, _within(0.0, 0.9)] = 0.0
+    teacher_scale: Annotated[float, _within(0.01, 100.0)] = (
+        5.0  # softmax(scale * logits) of an external teacher
+    )
+    distillation: Literal["alpha", "kl", "labels"] = "alpha"  # the adaptive alpha-divergence of AlphaNet
+    importance_clip: Annotated[float, _within(1.0, 1e6)] = 5.0  # of the weights of alpha = -1
+    balance: Annotated[float, _within(0.0, 1.0)] = (
+        0.0  # of the classes of scenes: 1 median-frequency weights, 0 none
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Merge:
+class Merge(_Part, frozen=True, kw_only=True):
     """How the gradients of largest and subnets become one (spec section 4, step 3)."""
 
     project: bool = True
-    project_from_epoch: int = _within(0, 100_000, 101)
-    largest_coefficient: float = _within(0.0, 1e6, 2.0)
-    clip_subnets: float = _within(0.0, 1e6, 1.0)  # norm of their summed gradient; 0: not clipped
-    clip: float = _within(0.0, 1e6, 0.0)  # norm of the merged gradient; 0: not clipped
+    project_from_epoch: Annotated[int, _within(0, 100_000)] = 101
+    largest_coefficient: Annotated[float, _within(0.0, 1e6)] = 2.0
+    clip_subnets: Annotated[float, _within(0.0, 1e6)] = 1.0  # norm of their summed gradient; 0: not clipped
+    clip: Annotated[float, _within(0.0, 1e6)] = 0.0  # norm of the merged gradient; 0: not clipped
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Optimizer:
+class Optimizer(_Part, frozen=True, kw_only=True):
     """AdamW or SGD with a cosine after a linear warm-up.
 
     Rates are for `reference_batch` images a step and scale with the real number; 0: they are as given.
     """
 
-    kind: str = _one_of("adamw", "sgd")
-    learning_rate: float = _within(1e-8, 100.0, 3e-4)
-    first_rate: float = _within(0.0, 100.0, 5e-7)
-    last_rate: float = _within(0.0, 100.0, 5e-6)
-    reference_batch: int = _within(0, 1_000_000, 512)
-    weight_decay: float = _within(0.0, 1.0, 0.0)  # of matrices and kernels, not of vectors
-    momentum: float = _within(0.0, 0.9999, 0.9)  # SGD's (Nesterov), and AdamW's first beta
+    kind: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: Annotated[float, _within(1e-8, 100.0)] = 3e-4
+    first_rate: Annotated[float, _within(0.0, 100.0)] = 5e-7
+    last_rate: Annotated[float, _within(0.0, 100.0)] = 5e-6
+    reference_batch: Annotated[int, _within(0, 1_000_000)] = 512
+    weight_decay: Annotated[float, _within(0.0, 1.0)] = 0.0  # of matrices and kernels, not of vectors
+    momentum: Annotated[float, _within(0.0, 0.9999)] = 0.9  # SGD's (Nesterov), and AdamW's first beta
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Run(_Part, frozen=True, kw_only=True):
     """How long, and in what pieces."""
 
-    epochs: int = _within(1, 100_000, 400)
-    warmup_epochs: float = _within(0.0, 10_000.0, 5.0)
-    batch_size: int = _within(2, 65_536, 64)  # images a process and step (several parts: together)
-    parts: int = _within(
-        1, 4096, 1
-    )  # gradient accumulation: passes a step, each with its own batch statistics
-    ema: float = _within(0.0, 0.999999, 0.99985)  # decay of the averaged weights; 0: none
+    epochs: Annotated[int, _within(1, 100_000)] = 400
+    warmup_epochs: Annotated[float, _within(0.0, 10_000.0)] = 5.0
+    batch_size: Annotated[int, _within(2, 65_536)] = 64  # images a process and step (several parts: together)
+    parts: Annotated[int, _within(1, 4096)] = (
+        1  # gradient accumulation: passes a step, each with its own batch statistics
+    )
+    ema: Annotated[float, _within(0.0, 0.999999)] = 0.99985  # decay of the averaged weights; 0: none
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class Recipe(_Part, frozen=True, kw_only=True):
     """Everything that decides the outcome of a run beside space, data, seed and teacher."""
 
     name: str
     about: str = ""
     space: str = ""  # the space it is for, where it matters
     single: bool = False  # one subnet, trained alone
-    run: Run = field(default_factory=Run)
-    subnets: Subnets = field(default_factory=Subnets)
-    loss: Loss = field(default_factory=Loss)
-    merge: Merge = field(default_factory=Merge)
-    optimizer: Optimizer = field(default_factory=Optimizer)
-    augment: Augment = field(default_factory=Augment)
-    scenes: SceneCrops = field(default_factory=SceneCrops)
+    run: Run = Run()
+    subnets: Subnets = Subnets()
+    loss: Loss = Loss()
+    merge: Merge = Merge()
+    optimizer: Optimizer = Optimizer()
+    augment: Augment = Augment()
+    scenes: SceneCrops = SceneCrops()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON; the inverse of `parse_recipe`."""
-        return dataclasses.asdict(self)
+        found: dict[str, Any] = records.content(self)
+        return found
 
     def with_values(self, values: Sequence[str]) -> Recipe:
         """A copy changed by texts such as `"optimizer.learning_rate=2e-3"`; RecipeError names the first bad one."""
@@ -234,7 +230,10 @@ def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 def parse_recipe(content: Any, where: str) -> Recipe:
     """Check every key of a recipe; RecipeError names file and key."""
-    recipe: Recipe = _parse(Recipe, content, "", where)
+    try:
+        recipe = records.parse(Recipe, content, f"recipe {where!r}")
+    except RecordError as error:
+        raise RecipeError(str(error)) from None
     if recipe.space and recipe.space not in space_names():
         raise RecipeError(
             f"recipe {where!r}: key 'space' is {recipe.space[:64]!r}; it must be one of {', '.join(space_names())}"
@@ -248,47 +247,6 @@ def parse_recipe(content: Any, where: str) -> Recipe:
             f"recipe {where!r}: run.batch_size {recipe.run.batch_size} does not split into run.parts {recipe.run.parts} of at least 2 images"
         )
     return recipe
-
-
-def _parse(kind: type[Any], content: Any, prefix: str, where: str) -> Any:
-    if not isinstance(content, dict):
-        raise RecipeError(f"recipe {where!r}: {prefix.rstrip('.') or 'it'!r} must be a table")
-    hints, fields = get_type_hints(kind), {f.name: f for f in dataclasses.fields(kind)}
-    for key in content:
-        if key not in fields:
-            raise RecipeError(
-                f"recipe {where!r}: unknown key {prefix + str(key)!r}; there are {', '.join(fields)}"
-            )
-    values = {
-        key: _value(hints[key], fields[key].metadata, value, prefix + key, where)
-        for key, value in content.items()
-    }
-    if kind is Recipe and "name" not in values:
-        raise RecipeError(f"recipe {where!r}: key 'name' is missing")
-    return kind(**values)
-
-
-def _value(
-    hint: type[Any], limits: types.MappingProxyType[Any, Any], value: Any, key: str, where: str
-) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return _parse(hint, value, f"{key}.", where)
-    if hint is float and type(value) is int:
-        value = float(value)
-    if type(value) is not hint:
-        raise RecipeError(f"recipe {where!r}: key {key!r} is {value!r}; it must be {_KINDS[hint]}")
-    if "choices" in limits and value not in limits["choices"]:
-        raise RecipeError(
-            f"recipe {where!r}: key {key!r} is {value!r}; it must be one of {', '.join(map(repr, limits['choices']))}"
-        )
-    if "low" in limits and not limits["low"] <= value <= limits["high"]:
-        raise RecipeError(
-            f"recipe {where!r}: key {key!r} is {value!r}; it must be {limits['low']:g} to {limits['high']:g}"
-        )
-    return value
-
-
-_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
 def _assign(content: dict[str, Any], text: str) -> None:

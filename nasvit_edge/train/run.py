@@ -6,7 +6,6 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
@@ -18,6 +17,7 @@ from nasvit_edge.data_sets.scenes import SceneSet
 from nasvit_edge.errors import RecipeError, TrainingError
 from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.model.supernet import Supernet
+from nasvit_edge.records import Record
 from nasvit_edge.space import SearchSpace, load_space, space_toml
 from nasvit_edge.train import shrinking
 from nasvit_edge.train.calibration import Calibration
@@ -66,11 +66,24 @@ class Request:
     prepare: Callable[[Supernet, Labelled, Labelled], tuple[Supernet, Teacher | None]] | None = None
 
 
-def run(request: Request, *, listener: Listener = SILENT) -> dict[str, Any]:
+class Trained(Record, frozen=True, kw_only=True):
+    """What came out of a run.
+
+    Attributes:
+        accuracy: of the ends of the space, on the images that `validation` names.
+    """
+
+    out: str
+    accuracy: dict[str, float]
+    steps: int
+    validation: str
+
+
+def run(request: Request, *, listener: Listener = SILENT) -> Trained | None:
     """Train, write the weights to `out/supernet.safetensors`, and measure the ends of the space.
 
     Returns:
-        What came out; nothing on other processes than the first.
+        What came out; None on other processes than the first.
 
     Raises:
         TrainingError: the run diverged, was stopped by a signal (a checkpoint is left), or another process is
@@ -83,7 +96,7 @@ def run(request: Request, *, listener: Listener = SILENT) -> dict[str, Any]:
     with world(longest) as ranks, _alone(request, ranks):
         if ranks.rank:  # the first tells for all
             _run(request, ranks, SILENT)
-            return {}
+            return None
         return _run(request, ranks, listener)
 
 
@@ -103,7 +116,7 @@ def _alone(request: Request, ranks: World) -> Iterator[None]:
         yield
 
 
-def _run(request: Request, ranks: World, listener: Listener) -> dict[str, Any]:
+def _run(request: Request, ranks: World, listener: Listener) -> Trained:
     space = space_for(load_space(request.space), request.data, listener, request.name)
     train, validation = data_sets.training_splits(request.data, space, listener=listener)
     if space.is_dense and request.teacher is not None:
@@ -144,12 +157,9 @@ def _run(request: Request, ranks: World, listener: Listener) -> dict[str, Any]:
             hearing.close()  # the last checkpoint is written: from here on, as before, a signal ends the run at once
             final = finish(trainer, calibration)
             accuracy = logs.validate(trainer.step, final)
-    return {
-        "out": str(request.settings.out),
-        "accuracy": accuracy,
-        "steps": trainer.step,
-        "validation": validation.name,
-    }
+    return Trained(
+        out=str(request.settings.out), accuracy=accuracy, steps=trainer.step, validation=validation.name
+    )
 
 
 def _train(trainer: Trainer, logs: _Logs, stop: Stop) -> None:

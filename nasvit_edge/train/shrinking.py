@@ -16,7 +16,7 @@ from nasvit_edge.data_sets.sets import ImageSet
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.ops import lower
 from nasvit_edge.space import SearchSpace, load_space, space_names
-from nasvit_edge.train.estimate import estimate
+from nasvit_edge.train.estimate import Needed, estimate
 from nasvit_edge.train.recipe import Recipe
 from nasvit_edge.units import show_bytes, show_seconds
 
@@ -91,18 +91,18 @@ def _effort(space: SearchSpace, recipe: Recipe, images: int, how: Mapping[str, A
         found = estimate(space, recipe, images, quick=True, **how)
     except NasvitEdgeError as error:
         return f"more time and memory than could be estimated here ({error})"
-    of = f"{show_bytes(found['peak_bytes'])} of {show_bytes(found['memory_bytes'])} of memory{_in_parts(found, recipe)}"
+    of = f"{show_bytes(found.peak_bytes)} of {show_bytes(found.memory_bytes)} of memory{_in_parts(found, recipe)}"
     what = "its largest subnet, " if recipe.single else ""
-    return f"{what}about {show_seconds(found['run_s'])} and {of} (scaled from steps of {found['measured_batch']} images)"
+    return f"{what}about {show_seconds(found.run_s)} and {of} (scaled from steps of {found.measured_batch} images)"
 
 
-def _in_parts(found: Mapping[str, Any], recipe: Recipe) -> str:
+def _in_parts(found: Needed, recipe: Recipe) -> str:
     """How a step that does not fit into memory would; "" of one that does."""
-    if found["peak_bytes"] <= found["memory_bytes"]:
+    if found.peak_bytes <= found.memory_bytes:
         return ""
-    rest, batch = found["peak_bytes"] - found["activations_bytes"], recipe.run.batch_size
-    fewer = found["activations_bytes"] * recipe.run.parts  # of the whole batch
+    rest, batch = found.peak_bytes - found.activations_bytes, recipe.run.batch_size
+    fewer = found.activations_bytes * recipe.run.parts  # of the whole batch
     for parts in (p for p in range(recipe.run.parts + 1, batch + 1) if batch % p == 0):
-        if rest + fewer / parts <= _COMFORTABLE * found["memory_bytes"]:
+        if rest + fewer / parts <= _COMFORTABLE * found.memory_bytes:
             return f": NOT ENOUGH, but {show_bytes(rest + fewer / parts)} with --set run.parts={parts}"
     return ": NOT ENOUGH"

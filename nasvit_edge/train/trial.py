@@ -7,11 +7,12 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from msgspec.structs import replace
 
 from nasvit_edge.data_sets import ImageSet, Labelled
 from nasvit_edge.data_sets.scenes import in_memory

@@ -82,7 +82,7 @@ class AdbRunner:
             about=self.phone.about(),
             busy_cores=self.phone.busy_cores(),
             runtimes=dict.fromkeys(self.device.runtimes, self.tool.version),
-            conditions=self.phone.conditions(state) | extra,
+            conditions={**self.phone.conditions(state), **extra},
         )
 
     def cores(self, threads: int) -> tuple[int, ...]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 from nasvit_edge.errors import DeviceError
+from nasvit_edge.records import Fact
 from nasvit_edge.transport.adb_client import Adb
+from nasvit_edge.transport.answers import Message
 from nasvit_edge.transport.outputs import android
 
 STATUS = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
@@ -39,7 +40,7 @@ class PhoneState:
     awake: bool | None
     saving: bool
 
-    def told(self, clocks: dict[int, int], cores: tuple[int, ...]) -> dict[str, Any]:
+    def told(self, clocks: dict[int, int], cores: tuple[int, ...]) -> Message:
         """As the `before` or `after` of a measurement, with the clocks in MHz of the cores it ran on."""
         mine = [mhz for core, mhz in sorted(clocks.items()) if core in cores or not cores]
         found = {
@@ -129,7 +130,7 @@ class Phone:
         self.core_count = max(int(cores) if cores.isdigit() else 0, len(self.fastest_mhz))
         self.taskset = bool(parts.get("taskset", "").strip())
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> dict[str, Fact]:
         """The same at every connection, until Android is updated."""
         value = self.properties.get
         release = " ".join(filter(None, (value("ro.build.version.release"), value("ro.build.id"))))
@@ -156,7 +157,7 @@ class Phone:
         _, output = self.adb.shell(state_script(self.adb.mark, "now"))
         return state_of(android.sections(output, self.adb.mark), "now")
 
-    def conditions(self, state: PhoneState) -> dict[str, Any]:
+    def conditions(self, state: PhoneState) -> dict[str, Fact]:
         """What may differ the next time."""
         status = state.thermal.status
         found = {

@@ -47,13 +47,14 @@ class Measurement(Record, frozen=True, kw_only=True):
     Attributes:
         inner: calls in a row that a sample is the mean of.
         clock_us: the step of the clock.
+        warm_load_ms: a second load in the same process.
         memory_bytes: what the model added to the process at its peak.
         energy_mj: of an inference, where power was read.
         turns: how many of the samples each turn gave, of models that took turns.
         windows: (seconds since the start, median in us) of a sustained run.
     """
 
-    id: str
+    id: str = ""
     samples_us: Annotated[tuple[Number, ...], Meta(min_length=1)]
     runtime_version: str
     load_ms: Number | None = None
@@ -184,7 +185,7 @@ def measurement(message: Message, name: str) -> Answer:
     except RecordError as error:
         wrong = next(key for key in _WRONG if error.key.startswith(key))
     else:
-        wrong = _contradicting(found)
+        wrong = contradicting(found)
         if not wrong:
             return found
     return Failure(id=name, error=f"the runner's {_WRONG[wrong]}: {str(message.get(wrong))[:80]!r}")
@@ -205,7 +206,7 @@ def _state(message: Message) -> Message:
     return fitting(State, message | short)
 
 
-def _contradicting(found: Measurement) -> str:
+def contradicting(found: Measurement) -> str:
     """The field that others contradict; empty where all is well."""
     if found.turns is not None and sum(found.turns) != len(found.samples_us):
         return "turns"
@@ -237,7 +238,7 @@ def fitted(kind: type[R], value: Any) -> R:
     return msgspec.convert(fitting(kind, value), kind)
 
 
-def fitting(kind: type[Record], value: Any) -> dict[str, Any]:
+def fitting(kind: type[Record], value: Any) -> Message:
     """An object's fields that are of their kinds."""
     own = value if isinstance(value, dict) else {}
     return {
@@ -246,7 +247,7 @@ def fitting(kind: type[Record], value: Any) -> dict[str, Any]:
 
 
 @cache  # annotations are texts, and slow to read
-def _fields(kind: type[Record]) -> dict[str, Any]:
+def _fields(kind: type[Record]) -> dict[str, object]:
     return {field.name: field.type for field in msgspec.structs.fields(kind)}
 
 
@@ -258,11 +259,11 @@ def _fits(value: Any, kind: Any) -> bool:
     return True
 
 
-def plain_values(value: Any) -> dict[str, Any]:
+def plain_values(value: Any) -> dict[str, Fact]:
     """The texts, numbers and truths of an object, cut to a sane size."""
     if not isinstance(value, dict):
         return {}
-    found: dict[str, Any] = {}
+    found: dict[str, Fact] = {}
     for key, item in list(value.items())[:_ENTRIES]:
         if isinstance(item, str):
             found[printable(key)] = printable(item)

@@ -10,10 +10,10 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError, MeasurementError
+from nasvit_edge.transport.answers import Message
 from nasvit_edge.transport.job import Job
 from nasvit_edge.transport.outputs import android
 from nasvit_edge.transport.outputs.benchmark_model import Launch, known_flags, parse, trouble
@@ -220,10 +220,10 @@ def ended(parts: dict[str, str]) -> list[Ended]:
     return found
 
 
-def figures(launches: Sequence[Launch], ends: Sequence[Ended], sustained: bool) -> dict[str, Any]:
+def figures(launches: Sequence[Launch], ends: Sequence[Ended], sustained: bool) -> Message:
     """The numbers of a measurement: a sample a launch."""
     samples = [round(launch.latency_us, 3) for launch in launches]
-    found: dict[str, Any] = {
+    found: Message = {
         "samples_us": samples,
         "inner": min(launch.count for launch in launches),
         "load_ms": statistics.median(launch.init_us for launch in launches) / 1e3,

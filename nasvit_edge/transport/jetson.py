@@ -38,7 +38,7 @@ def is_jetson(board: Message) -> bool:
 def conditions(board: Message) -> dict[str, Fact]:
     """The conditions that the tools' texts tell, by name; what they do not tell is left out."""
     texts = {name: str(board.get(name, "")) for name in ("nvpmodel", "jetson_clocks", "get_throttled")}
-    found: dict[str, Any] = {
+    found: dict[str, Fact] = {
         "power_mode": jetson.power_mode(texts["nvpmodel"]) or jetson.power_mode(texts["jetson_clocks"])
     }
     if "jetson_clocks" in board:

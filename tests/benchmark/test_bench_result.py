@@ -7,9 +7,6 @@ import json
 
 import bench_results
 import pytest
-from conftest import only_user_errors
-from hypothesis import given
-from hypothesis import strategies as st
 
 from nasvit_edge.benchmark.report import make_report
 from nasvit_edge.benchmark.result import ResultError, read_result
@@ -60,49 +57,6 @@ def test_a_sample_that_is_no_latency_is_refused(tmp_path, value):
     (tmp_path / "r.json").write_text(json.dumps(content))
     with pytest.raises(ResultError, match="damaged"):
         read_result(tmp_path / "r.json")
-
-
-JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-5, 1 << 70)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=5,
-)
-
-
-def places(value, path=()):
-    """The paths to everything in a JSON value."""
-    yield path
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in items:
-        yield from places(inner, (*path, key))
-
-
-PLACES = [path for path in places(GOOD) if path]
-
-
-@given(st.sampled_from(PLACES), JSON, st.booleans())
-def test_a_field_of_another_kind_is_an_error_or_of_no_account(tmp_path, path, value, drop):
-    content = copy.deepcopy(GOOD)
-    *upper, last = path
-    inner = content
-    for key in upper:
-        inner = inner[key]
-    if drop and isinstance(inner, dict):
-        del inner[last]
-    else:
-        inner[last] = value
-    (tmp_path / "r.json").write_text(json.dumps(content))
-    only_user_errors(_reported, tmp_path / "r.json")
-
-
-def _reported(path):
-    report = make_report([read_result(path)], Rule())
-    json.dumps(report.to_dict(), allow_nan=False)
-    assert report.exit_code in (0, 1, 3)
 
 
 def test_the_share_in_int8_is_a_share_and_may_be_missing(tmp_path):

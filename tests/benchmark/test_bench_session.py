@@ -63,13 +63,13 @@ def test_base_and_candidate_take_turns_in_fresh_processes(tmp_path):
     assert order == [*forth, *forth[::-1]] * 2
     assert len({pid for _, pid, _ in asked}) == len(asked)
     assert all(detail is True for _, _, detail in asked)
-    assert [[entry["round"] for entry in own] for own in found] == [[0, 1, 2, 3]] * 4
+    assert [[entry.round for entry in own] for own in found] == [[0, 1, 2, 3]] * 4
 
 
 def test_disturbed_rounds_are_measured_again_and_kept(tmp_path):
     found, _ = session(tmp_path, entries("a", "disturbed"))
     assert [len(own) for own in found] == [4, 4, 6, 6]
-    assert [entry["flags"] for entry in found[3]] == [["preempted"]] * 2 + [[]] * 4
+    assert [entry.flags for entry in found[3]] == [("preempted",)] * 2 + [()] * 4
 
 
 def test_an_artifact_that_does_not_run_ends_the_session_and_is_named(tmp_path):
@@ -113,12 +113,13 @@ def test_base_and_candidate_of_a_real_runner_take_turns_in_processes_of_their_ow
         runner.about()
         base, own = measure(pair, runner, protocol, ())
     for one, other in zip(base, own, strict=True):
-        assert len(one["turns"]) == len(other["turns"]) >= 1
+        assert len(one.turns) == len(other.turns) >= 1
         for entry in (one, other):
-            assert sum(entry["turns"]) == len(entry["samples_us"])
-            assert min(entry["turns"]) >= 4
-            assert {"load_ms", "first_ms", "warm_load_ms", "memory_bytes"} <= set(entry)
-    assert [[entry["position"] for entry in side[:2]] for side in (base, own)] == [[0, 3], [1, 2]]
+            assert sum(entry.turns) == len(entry.samples_us)
+            assert min(entry.turns) >= 4
+            told = (entry.load_ms, entry.first_ms, entry.warm_load_ms, entry.memory_bytes)
+            assert None not in told
+    assert [[entry.position for entry in side[:2]] for side in (base, own)] == [[0, 3], [1, 2]]
 
 
 def test_of_a_pair_the_artifact_that_does_not_run_is_named(tmp_path):
@@ -142,10 +143,10 @@ def test_a_real_model_tells_cold_and_warm_load_and_its_memory(tmp_path):
     with local_runner(load_device("host").runner) as runner:
         own = measure([Entry(name="m", path=model, runtime="onnxruntime")], runner, protocol, ())[0]
     first, second = own[:2]
-    assert first["load_ms"] > 0
-    assert second["warm_load_ms"] > 0
+    assert first.load_ms > 0
+    assert second.warm_load_ms > 0
     if sys.platform == "linux":
-        assert 1e4 < first["memory_bytes"] < 1e9
+        assert 1e4 < first.memory_bytes < 1e9
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from nasvit_edge.benchmark.metrics import METRICS, changes, spread
 from nasvit_edge.benchmark.report import make_report
 from nasvit_edge.benchmark.result import Measured, read_result
+from nasvit_edge.benchmark.session import Round
 from nasvit_edge.benchmark.verdicts import VERDICTS, Rule, judge
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.transport.answers import Measurement, measurement
@@ -226,12 +227,18 @@ def test_an_aa_run_tells_what_can_be_found_and_refuses_an_effect_below(made):
 def side(rounds):
     """An artifact with rounds of turns of samples."""
     listed = tuple(
-        {"round": n, "flags": [], "samples_us": [s for t in own for s in t], "turns": [len(t) for t in own]}
+        Round(
+            round=n,
+            position=n,
+            flags=(),
+            samples_us=tuple(s for t in own for s in t),
+            turns=tuple(map(len, own)),
+            runtime_version="1",
+        )
         for n, own in enumerate(rounds)
     )
-    facts = {"name": "m", "runtime": "r", "runtime_version": "1", "sha256": "0", "bytes": 1, "format": "onnx"}
-    unknown = dict.fromkeys(("baseline", "accuracy", "predicted_ms", "fallback_ops", "macs"))
-    return Measured(**facts, **unknown, precision="fp32", rounds=listed)
+    facts = {"name": "m", "baseline": None, "runtime": "r", "sha256": "0", "bytes": 1, "format": "onnx"}
+    return Measured(**facts, precision="fp32", rounds=listed)
 
 
 SLOW = st.lists(

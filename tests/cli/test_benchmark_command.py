@@ -171,4 +171,4 @@ def test_of_a_tensorrt_artifact_the_device_reads_the_model_it_builds_its_engine_
     (folder / "model.onnx").write_bytes(b"model")
     (folder / "rtx.plan").write_bytes(b"plan")
     entry = flow._entry(folder, "m", flow.Request(artifacts=(folder,)), load_device("jetson"))
-    assert (entry.runtime, entry.file, entry.facts["bytes"]) == ("tensorrt", folder / "model.onnx", 9)
+    assert (entry.runtime, entry.file, entry.facts.bytes) == ("tensorrt", folder / "model.onnx", 9)

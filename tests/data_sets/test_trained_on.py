@@ -21,6 +21,7 @@ from nasvit_edge.data_sets.scenes import in_memory, load_scenes
 from nasvit_edge.data_sets.trained_on import FILES, PIXELS, Overlap, TrainingSet, from_json
 from nasvit_edge.errors import DataError
 from nasvit_edge.model.checkpoint import load_supernet
+from nasvit_edge.records import content
 from nasvit_edge.space import load_space
 
 NANO = load_space("nano")
@@ -53,15 +54,15 @@ def _same(one, other):
 def test_what_is_written_is_read(marks, name, whole, kind):
     size = None if kind == FILES else (28, 32)
     made = TrainedOn((TrainingSet(name, kind, marks, size),), whole)
-    assert _same(from_json(json.loads(json.dumps(made.to_json())), "x"), made)
+    assert _same(from_json(json.loads(json.dumps(content(made.saved()))), "x"), made)
 
 
 def test_a_digest_takes_two_to_three_bytes():
     marks = np.unique(np.random.default_rng(0).integers(0, 2**32, 50_000, dtype=np.uint32))
-    assert len(json.dumps(TrainedOn((TrainingSet("x", FILES, marks),)).to_json())) < 3.3 * len(marks)
+    assert len(json.dumps(content(TrainedOn((TrainingSet("x", FILES, marks),)).saved()))) < 3.3 * len(marks)
 
 
-GOOD = trained_on(_set(), None).to_json()
+GOOD = content(trained_on(_set(), None).saved())
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),

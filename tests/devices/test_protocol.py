@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 
@@ -15,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference_coreml import DEVICES, SCHEMA, SPACE, faults
 
-from nasvit_edge.latency.file import State
 from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.records import content
 from nasvit_edge.transport import answers as replies
@@ -38,22 +38,13 @@ def test_flags_are_those_that_tables_know():
     assert set(SCHEMA["$defs"]["flags"]["items"]["enum"]) == set(replies.FLAGS)
 
 
-@pytest.mark.parametrize(
-    ("kind", "record", "of_the_wire"),
-    [  # besides what is on the wire only: for the transport, or for a tool's output that is read before
-        ("measurement", replies.Measurement, {"nonce", "compile_ms", "tegrastats", "trtexec"}),
-        ("error", replies.Failure, {"nonce"}),
-        ("state", State, set()),
-        ("description", replies.Description, {"id", "nonce"}),
-        ("ssh_description", replies.SshDescription, {"id"}),
-    ],
-)
-def test_the_protocol_has_the_fields_of_the_records_and_no_others(kind, record, of_the_wire):
-    of_http = {"install"} if kind == "ssh_description" else set()
-    fields = {field.name for field in msgspec.structs.fields(record)}
-    assert set(SCHEMA["$defs"][kind]["properties"]) == fields - of_http | of_the_wire
-    needed = {field.name for field in msgspec.structs.fields(record) if field.required}
-    assert needed <= set(SCHEMA["$defs"][kind].get("required", ()))
+def test_the_protocol_is_what_the_records_generate():
+    """`python benchmarks/write_protocol.py` writes it."""
+    writer = runpy.run_path(str(DEVICES.parent / "benchmarks" / "write_protocol.py"))
+    assert writer["generated"](SCHEMA) == SCHEMA
+    for name, kind in writer["KINDS"].items():
+        needed = {field.name for field in msgspec.structs.fields(kind) if field.required}
+        assert needed <= set(SCHEMA["$defs"][name].get("required", ()))
 
 
 def test_a_runner_over_ssh_starts_with_what_the_record_holds():

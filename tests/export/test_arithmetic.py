@@ -187,7 +187,7 @@ def test_the_share_is_in_every_answer_about_the_file(exported):
     assert sidecar["check"]["arithmetic"]["int8_macs"] == 1
     for found in (report(exported), doctor.examine(exported), verification.evaluate(exported, "bundled")):
         assert found.arithmetic.int8_layers == 23
-    assert benchmark._facts(exported, "onnxruntime")["int8_macs"] == 1
+    assert benchmark._facts(exported, "onnxruntime").int8_macs == 1
 
 
 @pytest.mark.parametrize("command", ["verify", "doctor", "evaluate"])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from conftest import TINY, one_line, space_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up import COMPOSITION, SETTING, predictor, table
+from made_up import COMPOSITION, SETTING, predictor, predictor_file, table
 
+from nasvit_edge import records
 from nasvit_edge.errors import BudgetError, DeviceError, NasvitEdgeError
 from nasvit_edge.flows import confirm
 from nasvit_edge.flows.prepared import Prepared, prepare
@@ -110,7 +109,7 @@ def test_a_real_machine_confirms(tmp_path):
     path = profile(space, protocol="quick", out=tmp_path)
     made = load_table(path, space=toml)
     accuracy = tmp_path / "tiny.json"
-    accuracy.write_text(json.dumps({"schema": 1} | predictor(space_of(TINY)).raw))
+    records.write(accuracy, predictor_file(space_of(TINY)))
     budget = 3 * made.predict(space.smallest()).ms
     request = Request(
         space=str(toml),

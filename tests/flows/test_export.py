@@ -125,7 +125,7 @@ def test_a_damaged_cache_is_not_used(request_for, earlier):
 
 def test_clearing_frees_what_showing_showed(earlier):
     earlier("onnx")
-    kept = sum(entry["bytes"] for entry in cache.contents())
+    kept = sum(entry.bytes for entry in cache.contents())
     assert kept > 100_000
     assert cache.clear() == kept
     assert cache.contents() == []

@@ -99,15 +99,15 @@ def test_a_subnet_learns_and_comes_out_as_a_supernet_of_its_own(four, tmp_path, 
         four, tmp_path, subject, values=(*QUICK, "run.epochs=6", "optimizer.learning_rate=3e-3")
     )
     found = finetune.finetune(request, listener=Listener(progress=lambda *done: told.append(done)))
-    assert told[-1][0] == told[-1][1] == found["steps"] == 24
-    assert found["after"]["fp32"] > found["before"]["fp32"]
-    space = load_space(found["space"])
+    assert told[-1][0] == told[-1][1] == found.steps == 24
+    assert found.after["fp32"] > found.before["fp32"]
+    space = load_space(found.space)
     assert (space.size(), space.label_names()) == (1, ["a", "b", "c", "d"])
-    load_supernet(found["supernet"], space)
+    load_supernet(found.supernet, space)
     again = evaluating.evaluate(
-        evaluating.Request(supernet=found["supernet"], data=four, subnets="max", workers=1)
+        evaluating.Request(supernet=found.supernet, data=four, subnets="max", workers=1)
     )
-    assert again.subnets[0].accuracy == found["after"]["fp32"]
+    assert again.subnets[0].accuracy == found.after["fp32"]
     assert again.space == space.name
 
 
@@ -128,7 +128,7 @@ def test_it_is_exported_verified_and_evaluated(four, tmp_path, subject, form, pr
     weak = precision == "int8"  # 8 bits take much of a net that has learnt nothing
     asked = replace(_export(found, four, form, precision, path), force=weak)
     made = export.export(asked, SILENT)
-    check = verification.verify(path, weights=found["supernet"])
+    check = verification.verify(path, weights=found.supernet)
     assert made.passed == check.passed
     assert check.passed or weak
     assert check.reference == "supernet"
@@ -137,10 +137,10 @@ def test_it_is_exported_verified_and_evaluated(four, tmp_path, subject, form, pr
 
 def _export(found, data, form, precision, path) -> export.Request:
     options = dict.fromkeys(("result", "space", "supernet", "config"))
-    if found["result"]:
-        options["result"] = found["result"]
+    if found.result:
+        options["result"] = found.result
     else:
-        options |= {name: found[name] for name in ("space", "supernet", "config")}
+        options |= {name: getattr(found, name) for name in ("space", "supernet", "config")}
     return export.Request(
         **options,
         calibrate=data,
@@ -158,9 +158,9 @@ def test_other_classes_get_a_new_classifier_and_keep_the_rest(photos, tmp_path, 
         _request(three, tmp_path, subject), listener=Listener(listener=Listener(note=said.append))
     )
     assert "new classifier for 3" in said[0]
-    space = load_space(found["space"])
+    space = load_space(found.space)
     assert space.label_names() == ["a", "b", "c"]
-    assert load_supernet(found["supernet"], space).state_dict()["classifier.linear.weight"].shape[0] == 3
+    assert load_supernet(found.supernet, space).state_dict()["classifier.linear.weight"].shape[0] == 3
     wide = load_supernet("random:1", load_space("tiny.toml"))
     before, made = (
         narrowed(wide, wide.space.largest()).state_dict(),
@@ -203,13 +203,13 @@ def test_a_result_becomes_a_result_that_is_predicted_by_the_same_table_and_expor
         )
     )
     saved = read_result(tmp_path / "tuned" / "result.json")
-    assert saved.best.accuracy == found["after"]["fp32"]
+    assert saved.best.accuracy == found.after["fp32"]
     assert saved.file.finetuned.origin.supernet == "random:1"
     here, tuned = tmp_path / "latency_tables" / "host-onnxruntime-1t-fp32-tiny.json", tmp_path / "tuned"
     predicted = tables.predict(
         PredictRequest(subnet=tuned / "result.json", table=TableChoice(table=here)), SILENT
     )
-    assert predicted["ms"] == pytest.approx(saved.best.latency_ms)
+    assert predicted.ms == pytest.approx(saved.best.latency_ms)
     told = explain.explain(ExplainRequest(result=tuned / "result.json", table=here), SILENT)
     assert (told.changes, told.accuracy) == ((), saved.best.accuracy)
     made = export.export(_export(found, None, "onnx", "fp32", tmp_path / "m.onnx"), SILENT)
@@ -218,7 +218,7 @@ def test_a_result_becomes_a_result_that_is_predicted_by_the_same_table_and_expor
 
 def test_frozen_stages_stay_as_they_were(four, tmp_path, subject):
     found = finetune.finetune(_request(four, tmp_path, subject, freeze_below="last_conv"))
-    space = load_space(found["space"])
+    space = load_space(found.space)
     before, after = (
         load_supernet(tmp_path / "tuned" / f"{n}.safetensors", space) for n in ("initial", "supernet")
     )
@@ -230,9 +230,9 @@ def test_frozen_stages_stay_as_they_were(four, tmp_path, subject):
 def test_quantised_training_tells_both_accuracies_and_learns_from_the_float_subnet(four, tmp_path, subject):
     request = _request(four, tmp_path, subject, quantise="int8")
     found = finetune.finetune(request)
-    assert set(found["before"]) == set(found["after"]) == {"fp32", "int8"}
+    assert set(found.before) == set(found.after) == {"fp32", "int8"}
     about = json.loads((tmp_path / "tuned" / "recipe.json").read_text())
-    assert (found["teacher"], about["teacher"], about["recipe"]["name"]) == (
+    assert (found.teacher, about["teacher"], about["recipe"]["name"]) == (
         "itself",
         "itself",
         "finetune-int8",
@@ -248,7 +248,7 @@ def test_quantised_training_on_other_classes_learns_from_labels(photos, tmp_path
         finetune.finetune(replace(request, teacher="itself"))
     assert "fine-tune on labels first" in one_line(caught)
     assert not (tmp_path / "tuned").exists()
-    assert finetune.finetune(request)["teacher"] == "labels"
+    assert finetune.finetune(request).teacher == "labels"
 
 
 def test_the_wide_supernet_teaches_its_subnet(four, tmp_path, subject):
@@ -260,7 +260,7 @@ def test_the_wide_supernet_teaches_its_subnet(four, tmp_path, subject):
     small.write_text(json.dumps(wide.space.smallest().to_dict()))
     options = {**subject, "config": small, "values": (*QUICK, "run.epochs=1")}
     request = _request(four, tmp_path, options, teacher="wide")
-    assert finetune.finetune(request)["teacher"] == "wide"
+    assert finetune.finetune(request).teacher == "wide"
     finetune.finetune(replace(request, teacher=None, out=tmp_path / "labels"))
     weights = [(tmp_path / name / "supernet.safetensors").read_bytes() for name in ("tuned", "labels")]
     assert weights[0] != weights[1]
@@ -277,7 +277,7 @@ def test_a_folder_with_a_run_is_not_lost_and_resume_takes_the_same_subnet_only(f
         finetune.finetune(replace(request, supernet="random:2", resume=True))
     assert "another subnet" in one_line(caught)
     assert before == {p: p.read_bytes() for p in (tmp_path / "tuned").glob("*.safetensors")}
-    assert finetune.finetune(replace(request, resume=True))["steps"] == 8
+    assert finetune.finetune(replace(request, resume=True)).steps == 8
 
 
 @pytest.mark.slow
@@ -298,7 +298,7 @@ def test_a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one(four, tmp_p
     assert run.wait() == -signal.SIGKILL
     request = _request(four, tmp_path, subject, quantise="int8", values=(*QUICK, "run.epochs=8"))
     again = finetune.finetune(replace(request, out=tmp_path / "killed", resume=True))
-    assert again["steps"] == 32
+    assert again.steps == 32
     finetune.finetune(replace(request, out=tmp_path / "whole"))
     assert (tmp_path / "killed/supernet.safetensors").read_bytes() == (
         tmp_path / "whole/supernet.safetensors"

@@ -109,7 +109,7 @@ def test_what_was_exported_needs_no_space_any_more(home, count):
     assert verification.evaluate(path, data).images == 4 * count
     assert doctor.examine(path).checked
     told = predict(PredictRequest(subnet=home / f"{count}.json"), SILENT)
-    assert told["table"].endswith(f"mine-{count}c.json")
+    assert told.table.endswith(f"mine-{count}c.json")
     assert explain.explain(ExplainRequest(result=home / f"{count}.json"), SILENT).stages
     result = benchmark.run(
         benchmark.Request(artifacts=(path,), out=home / f"b{count}.json", rounds=1, seconds=0.02)
@@ -178,8 +178,8 @@ def test_a_subnet_of_one_is_tuned_and_predicted_by_its_table(home):
         finetune.Request(result=home / "3.json", data=str(home / "photos3"), **asked, **made)
     )
     told = predict(PredictRequest(subnet=home / "tuned" / "result.json"), SILENT)
-    assert told["table"].endswith("mine-3c.json")
-    assert load_space(found["space"]).name.startswith("mine-3c-subnet-")
+    assert told.table.endswith("mine-3c.json")
+    assert load_space(found.space).name.startswith("mine-3c-subnet-")
 
 
 def test_weights_that_changed_since_the_search_are_not_taken_for_those(home, tmp_path):

@@ -33,9 +33,9 @@ def test_a_block_of_a_transformer_is_one_attention_and_two_mlps():
 
 
 def test_what_is_missing_is_named_and_nothing_is_taken_for_it(tmp_path):
-    content, report = nn_meter.imported(nn_meter.read(write(tmp_path, small_table())), SPACE, "phone")
+    content, missing = nn_meter.imported(nn_meter.read(write(tmp_path, small_table())), SPACE, "phone")
     odd = [op.key() for op in all_ops(SPACE) if isinstance(op, MBConv) and op.height % 2]
-    assert sorted(report["missing"]["mbconv"]) == sorted(odd)
+    assert sorted(missing["mbconv"]) == sorted(odd)
     assert content.provenance == "imported"
     assert {"threads", "delegate"} <= set(content.unknown)
     assert not set(odd) & set(content.ops)

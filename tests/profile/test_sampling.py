@@ -36,11 +36,13 @@ def test_estimates_fill_what_was_not_measured():
     report = sampling.cross_validation(OPS, chosen)
     real = [abs(made[op.key()].median_ms / (0.02 + op.macs() / 1e7) - 1) for op in OPS if op.key() in made]
     assert sum(real) / len(real) < 0.03
-    assert report["error"] < 0.05
+    assert report.error < 0.05
 
 
 def test_nothing_left_out_has_no_error():
-    assert sampling.cross_validation(OPS, {op.key(): 1.0 for op in OPS}) == {"error": 0.0, "kinds": {}}
+    assert sampling.cross_validation(OPS, {op.key(): 1.0 for op in OPS}) == sampling.Errors(
+        error=0.0, kinds={}
+    )
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 17])

@@ -360,7 +360,7 @@ def test_the_strip_is_in_the_order_of_the_session_with_each_rounds_median(tmp_pa
     _, _, charts = written(tmp_path, make_report([one], Rule()))
     marks = charts[0]["spec"]["datasets"]["rounds"]
     expected = sorted(
-        (entry["position"], side, np.median(entry["samples_us"]) / 1e3)
+        (entry.position, side, np.median(entry.samples_us) / 1e3)
         for own, side in zip(one.artifacts, ("base", "candidate"), strict=True)
         for entry in own.rounds
     )

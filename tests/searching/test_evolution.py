@@ -109,8 +109,8 @@ def test_an_impossible_budget_names_the_smallest_reachable_latency():
     with pytest.raises(BudgetError, match="smallest reachable latency here is") as error:
         search(NASVIT, made, ne.load_accuracy("nasvit"), 1e-6)
     assert isinstance(error.value, InfeasibleError)
-    assert error.value.report["limits"][0]["best"] == pytest.approx(least)
-    NASVIT.config(**error.value.report["nearest"]["config"])
+    assert error.value.report.limits[0].best == pytest.approx(least)
+    assert NASVIT.config_from(error.value.report.nearest.config.to_dict())
 
 
 def test_limits_that_exclude_each_other_name_what_binds_and_the_nearest_subnet():
@@ -125,9 +125,9 @@ def test_limits_that_exclude_each_other_name_what_binds_and_the_nearest_subnet()
         with pytest.raises(InfeasibleError, match="together; binding: ") as error:
             solve(Problem(space=NASVIT, tables=(made,), accuracy=accuracy, limits=limits), method=method)
         assert "--max-params" not in str(error.value).split("binding: ")[1].split("(")[0]
-        alone = {limit["name"]: limit for limit in error.value.report["limits"]}
-        assert all(limit["possible"] for limit in alone.values())
-        assert alone["--latency"]["best"] == pytest.approx(least)
+        alone = {limit.name: limit for limit in error.value.report.limits}
+        assert all(limit.possible for limit in alone.values())
+        assert alone["--latency"].best == pytest.approx(least)
 
 
 def test_an_unknown_method_lists_what_there_is():

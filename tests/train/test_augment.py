@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
 from conftest import require_module
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from nasvit_edge.data_sets import prepare
 from nasvit_edge.train.augment import Augmenter, Draws, moved, seeded
@@ -52,7 +51,7 @@ def test_moved_images_are_crops_of_the_padded_ones(count, channels, side, paddin
 
 
 def test_shifts_and_flips_are_drawn_evenly():
-    augment = dataclasses.replace(PLAIN, crop="padded", padding=2, flip=0.25)
+    augment = structs.replace(PLAIN, crop="padded", padding=2, flip=0.25)
     draws = draws_of(augment, 20_000)
     for axis in draws.shift:
         assert axis.bincount(minlength=5).min() > 3700
@@ -74,7 +73,7 @@ def test_images_of_another_size_are_resized(tiny):
 
 
 def test_random_resized_crops_are_those_of_torchvision(tiny):
-    augment = dataclasses.replace(PLAIN, crop="resized", smallest_crop=0.2)
+    augment = structs.replace(PLAIN, crop="resized", smallest_crop=0.2)
     pixels = [bytes_of(1, 3, side, side)[0] for side in (10, 30, 17)]
     draws = draws_of(augment, 3)
     found = Augmenter(augment, tiny, 12).images(pixels, draws)
@@ -119,7 +118,7 @@ def test_an_image_is_varied_as_if_it_were_alone():
 
 @pytest.mark.parametrize("policy", ["imagenet", "cifar10"])
 def test_autoaugment_draws_for_each_image(tiny, policy):
-    augment = dataclasses.replace(PLAIN, autoaugment=policy)
+    augment = structs.replace(PLAIN, autoaugment=policy)
     pixels = bytes_of(1).expand(24, -1, -1, -1)
     found = Augmenter(augment, tiny, 12).images(pixels, draws_of(augment, 24))
     assert len({image.numpy().tobytes() for image in found}) > 8
@@ -129,7 +128,7 @@ def test_autoaugment_draws_for_each_image(tiny, policy):
 
 
 def test_an_erased_image_is_unchanged_outside_one_rectangle(tiny):
-    augment = dataclasses.replace(PLAIN, erasing=1.0)
+    augment = structs.replace(PLAIN, erasing=1.0)
     pixels = bytes_of(32).clamp(min=1, max=100)  # no value is the mean, which is 0 when normalised
     found = Augmenter(augment, tiny, 12).images(pixels, draws_of(augment, 32))
     whole, erased = prepare(pixels, tiny), (found == 0).all(1)  # (B, S, S)
@@ -140,7 +139,7 @@ def test_an_erased_image_is_unchanged_outside_one_rectangle(tiny):
 
 
 def test_erasing_is_as_frequent_as_asked(tiny):
-    augment = dataclasses.replace(PLAIN, erasing=0.1)
+    augment = structs.replace(PLAIN, erasing=0.1)
     assert draws_of(augment, 20_000).erase.float().mean().item() == pytest.approx(0.1, abs=0.01)
 
 
@@ -148,7 +147,7 @@ def test_erasing_is_as_frequent_as_asked(tiny):
 @given(st.floats(0.01, 8), st.floats(0.01, 8), st.sampled_from("mcb"), st.integers(0, 2**40))
 def test_mixed_targets_sum_to_one_and_images_stay_between_theirs(tiny, mixup, cutmix, kind, seed):
     alphas = {"m": (mixup, 0.0), "c": (0.0, cutmix), "b": (mixup, cutmix)}[kind]
-    augment = dataclasses.replace(PLAIN, mixup=alphas[0], cutmix=alphas[1])
+    augment = structs.replace(PLAIN, mixup=alphas[0], cutmix=alphas[1])
     augmenter = Augmenter(augment, tiny, 12)
     images = augmenter.images(bytes_of(8), draws_of(augment, 8))
     labels = torch.arange(8) % 4
@@ -176,7 +175,7 @@ def test_without_mixing_targets_are_the_labels(tiny):
 
 @pytest.mark.parametrize("crop", ["padded", "resized", "none"])
 def test_a_share_of_a_batch_is_varied_as_in_the_whole(tiny, crop):
-    augment = dataclasses.replace(STRONG, crop=crop, autoaugment="cifar10")
+    augment = structs.replace(STRONG, crop=crop, autoaugment="cifar10")
     augmenter, pixels = Augmenter(augment, tiny, 12), bytes_of(12)
     whole = augmenter.images(pixels, draws_of(augment, 12, seed=5))
     part = slice(4, 9)
@@ -185,7 +184,7 @@ def test_a_share_of_a_batch_is_varied_as_in_the_whole(tiny, crop):
 
 
 def test_the_callers_random_numbers_are_not_disturbed(tiny):
-    augment = dataclasses.replace(STRONG, crop="resized", autoaugment="imagenet")
+    augment = structs.replace(STRONG, crop="resized", autoaugment="imagenet")
     augmenter = Augmenter(augment, tiny, 12)
     torch.manual_seed(7)
     np.random.seed(7)

@@ -78,13 +78,13 @@ def test_a_dense_space_has_a_recipe_of_its_own(toml):
 
 def test_a_run_learns_the_scenes_and_writes_what_other_commands_take(trained, data):
     out, report = trained
-    assert report["accuracy"]["largest"] > 0.4, "four classes: 0.25 of the pixels at best by one of them"
+    assert report.accuracy["largest"] > 0.4, "four classes: 0.25 of the pixels at best by one of them"
     supernet = load_supernet(out / "supernet.safetensors", SPACE)
     _, validation = training_splits(str(data), SPACE)
     subnet = fold(
         calibrated(materialise(supernet, SPACE.largest()), calibration.calibration_for(supernet, str(data)))
     )
-    assert accuracy(subnet, validation) == pytest.approx(report["accuracy"]["largest"])
+    assert accuracy(subnet, validation) == pytest.approx(report.accuracy["largest"])
     assert tomllib.loads((out / "space.toml").read_text())["head"]["kind"] == "mlp"
 
 
@@ -267,7 +267,7 @@ def test_with_that_option_they_are_learned_as_masks_of_0_and_1_are_and_it_stays_
         found.append(
             run(request(toml, folder, out, *SHORT), listener=Listener(listener=Listener(note=notes.append)))
         )
-    assert found[0]["accuracy"] == found[1]["accuracy"]
+    assert found[0].accuracy == found[1].accuracy
     assert notes[:2] == notes[2:]
     assert [note.partition(":")[0] for note in notes[:2]] == [
         "masks of scenes train (8 images), 12.3 k pixels",
@@ -331,7 +331,7 @@ def test_measuring_in_a_search_or_for_a_predictor_looks_at_the_masks_first(toml,
 
 @pytest.mark.slow
 def test_the_dry_run_tells_what_is_in_the_masks(toml, data, tmp_path):
-    told = dry_run(request(toml, data, tmp_path / "out", "run.batch_size=2"))["masks"]
+    told = dry_run(request(toml, data, tmp_path / "out", "run.batch_size=2")).masks
     assert [line.partition(",")[0] for line in told] == [
         "masks of scenes train (24 images)",
         "masks of scenes val (6 images)",

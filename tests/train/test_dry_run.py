@@ -7,6 +7,7 @@ import torch
 from conftest import one_line
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from nasvit_edge import ops
 from nasvit_edge.errors import DataError, TrainingError
@@ -27,31 +28,31 @@ def found(tiny, tmp_path_factory):
 
 
 def test_counts_are_those_of_the_space(found, tiny):
-    assert found["parameters"] == sum(p.numel() for p in Supernet(tiny).parameters())
-    assert found["smallest_macs"] == ops.macs(tiny, tiny.smallest())
-    assert found["largest_macs"] == ops.macs(tiny, tiny.largest())
-    assert found["smallest_macs"] < found["mean_macs"] < found["largest_macs"]
-    assert found["subnets_a_step"] == 4
-    images = found["largest_macs"] + found["smallest_macs"] + 2 * found["mean_macs"]
-    assert found["step_macs"] == pytest.approx(3 * 8 * images, rel=1e-4)
+    assert found.parameters == sum(p.numel() for p in Supernet(tiny).parameters())
+    assert found.smallest_macs == ops.macs(tiny, tiny.smallest())
+    assert found.largest_macs == ops.macs(tiny, tiny.largest())
+    assert found.smallest_macs < found.mean_macs < found.largest_macs
+    assert found.subnets_a_step == 4
+    images = found.largest_macs + found.smallest_macs + 2 * found.mean_macs
+    assert found.step_macs == pytest.approx(3 * 8 * images, rel=1e-4)
 
 
 def test_steps_and_time_follow_from_the_recipe(found):
-    assert found["steps"] == 3 * 12  # the last 4 of 100 images make no step
-    assert found["measured_batch"] == 8
-    assert found["step_s"] > 0
-    assert found["run_s"] == pytest.approx(36 * found["step_s"])
-    assert found["images_per_s"] == pytest.approx(8 / found["step_s"])
+    assert found.steps == 3 * 12  # the last 4 of 100 images make no step
+    assert found.measured_batch == 8
+    assert found.step_s > 0
+    assert found.run_s == pytest.approx(36 * found.step_s)
+    assert found.images_per_s == pytest.approx(8 / found.step_s)
 
 
 def test_the_memory_adds_up_to_a_measured_peak(found):
     parts = ("program", "weights", "gradients", "optimizer", "average", "activations")
-    assert sum(found[f"{part}_bytes"] for part in parts) == pytest.approx(found["peak_bytes"])
-    assert found["program_bytes"] > 50e6  # torch itself
-    assert found["peak_bytes"] < 4e9
-    assert found["weights_bytes"] == 4 * found["parameters"]
-    assert found["checkpoint_bytes"] == found["weights_bytes"] * 4  # two moments and the average
-    assert found["free_bytes"] > 0
+    assert sum(getattr(found, f"{part}_bytes") for part in parts) == pytest.approx(found.peak_bytes)
+    assert found.program_bytes > 50e6  # torch itself
+    assert found.peak_bytes < 4e9
+    assert found.weights_bytes == 4 * found.parameters
+    assert found.checkpoint_bytes == found.weights_bytes * 4  # two moments and the average
+    assert found.free_bytes > 0
 
 
 def test_the_rows_say_what_is_measured_and_what_an_estimate(found):
@@ -60,11 +61,11 @@ def test_the_rows_say_what_is_measured_and_what_an_estimate(found):
     assert "(measured)" in rows["a step"]
     assert "36 steps" in rows["the run"]
     assert "estimate" in rows["the run"]
-    assert "scaled from batches of 2" in dict(shown(found | {"measured_batch": 2}))["a step"]
+    assert "scaled from batches of 2" in dict(shown(replace(found, measured_batch=2)))["a step"]
     assert "NOT ENOUGH" not in rows["memory"] + rows["disk"]
-    assert "NOT ENOUGH" in dict(shown(found | {"free_bytes": 1}))["disk"]
-    assert "NOT ENOUGH" in dict(shown(found | {"memory_bytes": 1}))["memory"]
-    assert "busy" in dict(shown(found | {"busy": True}))["the run"]
+    assert "NOT ENOUGH" in dict(shown(replace(found, free_bytes=1)))["disk"]
+    assert "NOT ENOUGH" in dict(shown(replace(found, memory_bytes=1)))["memory"]
+    assert "busy" in dict(shown(replace(found, busy=True)))["the run"]
 
 
 def trial_of(monkeypatch, **values):
@@ -79,20 +80,20 @@ def test_accumulation_and_processes_change_steps_and_time(tiny, monkeypatch):
     whole = estimate(tiny, RECIPE, 640, threads=1)
     parts = estimate(tiny, RECIPE.with_values(["run.parts=4"]), 640, threads=1)
     several = estimate(tiny, RECIPE, 640, threads=1, processes=4)
-    assert parts["step_s"] == 4 * whole["step_s"]
-    assert parts["peak_bytes"] > whole["peak_bytes"]
-    assert (several["steps"], whole["steps"]) == (60, 240)
-    assert several["images_per_s"] == 4 * whole["images_per_s"]
+    assert parts.step_s == 4 * whole.step_s
+    assert parts.peak_bytes > whole.peak_bytes
+    assert (several.steps, whole.steps) == (60, 240)
+    assert several.images_per_s == 4 * whole.images_per_s
 
 
 def test_one_subnet_alone_and_sgd_need_less(tiny, monkeypatch):
     trial_of(monkeypatch)
     single = estimate(tiny, load_recipe("single"), 640, threads=1)
-    assert single["subnets_a_step"] == 1
-    assert single["step_macs"] == 3 * 64 * single["largest_macs"]
+    assert single.subnets_a_step == 1
+    assert single.step_macs == 3 * 64 * single.largest_macs
     sgd = estimate(tiny, load_recipe("alphanet"), 640, threads=1)
-    assert sgd["average_bytes"] == 0
-    assert sgd["checkpoint_bytes"] == 2 * sgd["weights_bytes"]
+    assert sgd.average_bytes == 0
+    assert sgd.checkpoint_bytes == 2 * sgd.weights_bytes
 
 
 def test_fewer_images_than_a_step_takes_are_one_line(tiny):

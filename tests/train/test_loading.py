@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import multiprocessing
 import os
 import pickle
@@ -20,6 +19,7 @@ import torch
 from conftest import one_line, require_module
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from nasvit_edge.data_sets import FileSet, ImageSet
 from nasvit_edge.errors import DataError
@@ -99,7 +99,7 @@ def test_every_image_comes_once_an_epoch_with_its_label_in_another_order_each_ti
 
 
 def test_an_erased_image_keeps_its_label(tiny, images):
-    erased = dataclasses.replace(PLAIN, erasing=1.0)
+    erased = structs.replace(PLAIN, erasing=1.0)
     for (plain,), (gone,) in zip(
         steps(images, tiny, 0, 6, PLAIN), steps(images, tiny, 0, 6, erased), strict=True
     ):
@@ -146,13 +146,13 @@ def test_the_callers_random_numbers_are_not_disturbed(tiny, noise):
     torch.manual_seed(3)
     before = torch.get_rng_state()
     for workers in (0, 1):
-        steps(noise, tiny, 0, 3, dataclasses.replace(VARIED, autoaugment="cifar10"), workers=workers)
+        steps(noise, tiny, 0, 3, structs.replace(VARIED, autoaugment="cifar10"), workers=workers)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_what_workers_are_given_can_be_pickled(tiny, noise):
     """Where processes are spawned, not forked."""
-    made = loader(noise, tiny, dataclasses.replace(VARIED, crop="resized", autoaugment="imagenet"))
+    made = loader(noise, tiny, structs.replace(VARIED, crop="resized", autoaugment="imagenet"))
     again = pickle.loads(pickle.dumps(made._slices))
     assert same([again[2, 0]], [made._slices[2, 0]])
 
@@ -174,7 +174,7 @@ def test_files_and_memory_give_the_same_batches(tiny, noise, tmp_path):
     files = _files(noise, tmp_path)
     one, two = steps(noise, tiny, 0, 4), steps(files, tiny, 0, 4)
     assert all(same(a, b) for a, b in zip(one, two, strict=True))
-    resized = dataclasses.replace(VARIED, crop="resized")
+    resized = structs.replace(VARIED, crop="resized")
     one, two = (steps(x, tiny, 5, 6, resized)[0] for x in (noise, files))
     assert same(one, two)
 
@@ -216,7 +216,7 @@ def test_an_image_that_cannot_be_read_is_one_line_and_ends_the_workers(tiny, noi
     files = _files(noise, tmp_path)
     (tmp_path / "17.png").write_bytes((tmp_path / "17.png").read_bytes()[:90])
     with (
-        loader(files, tiny, dataclasses.replace(VARIED, crop=crop), workers=workers) as made,
+        loader(files, tiny, structs.replace(VARIED, crop=crop), workers=workers) as made,
         pytest.raises(DataError, match=r"17\.png") as caught,
     ):
         list(made.steps(0, 12))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pickle
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from conftest import TINY, edited, one_line, require_module, space_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from nasvit_edge.data_sets.scenes import IGNORE, SceneSet, in_memory, load_scenes
 from nasvit_edge.errors import DataError, RecipeError
@@ -117,7 +117,7 @@ def test_without_augmentation_a_crop_is_what_evaluation_sees(scenes):
 )
 def test_masks_go_where_their_pixels_go(seed, size, crop, scale):
     cropper = Cropper(
-        dataclasses.replace(PLAIN, smallest_scale=scale[0], largest_scale=scale[1], flip=0.5), SPACE, crop
+        structs.replace(PLAIN, smallest_scale=scale[0], largest_scale=scale[1], flip=0.5), SPACE, crop
     )
     image, mask = cropper(*quarters(*size), draws(seed))
     assert image.shape == (3, *crop)
@@ -151,8 +151,8 @@ def test_every_place_of_a_span_can_be_drawn(source, scaled, target):
 
 def test_flipping_mirrors_image_and_mask(scenes):
     for (one,), (two,) in zip(
-        steps(scenes, 0, 3, dataclasses.replace(SceneCrops(), flip=0.0)),
-        steps(scenes, 0, 3, dataclasses.replace(SceneCrops(), flip=1.0)),
+        steps(scenes, 0, 3, SceneCrops(flip=0.0)),
+        steps(scenes, 0, 3, SceneCrops(flip=1.0)),
         strict=True,
     ):
         assert torch.equal(one.images.flip(-1), two.images)
@@ -164,7 +164,7 @@ def test_flipping_mirrors_image_and_mask(scenes):
 def test_jitter_is_torchvisions_in_turn(seed, jitter):
     rng = np.random.default_rng(seed)
     image = rng.integers(100, 156, (3, *WHOLE), dtype=np.uint8)  # far from where torchvision's steps clamp
-    augment = dataclasses.replace(PLAIN, jitter=jitter)
+    augment = structs.replace(PLAIN, jitter=jitter)
     drawn = draws(seed)
     factors = (1 + jitter * (2 * drawn[2] - 1)).tolist()
     made, _ = Cropper(augment, SPACE, WHOLE)(image, np.zeros(WHOLE, np.uint8), drawn)
@@ -188,7 +188,7 @@ def test_a_crop_without_labels_is_drawn_again():
 
 def test_scales_and_places_are_spread_over_their_range():
     _, mask = quarters(96, 128)
-    cropper = Cropper(dataclasses.replace(PLAIN, smallest_scale=0.5, largest_scale=2.0), SPACE, WHOLE)
+    cropper = Cropper(structs.replace(PLAIN, smallest_scale=0.5, largest_scale=2.0), SPACE, WHOLE)
     many = CropDraws.make(1000, np.random.default_rng(0), slice(None)).windows
     spans = [cropper._window(mask, drawn)[0] for drawn in many]
     shares = [(s.stop - s.start) / 96 for s in spans]
@@ -209,7 +209,7 @@ def test_values_out_of_range_are_one_line(value):
 
 
 def test_every_pair_comes_once_an_epoch(scenes):
-    augment = dataclasses.replace(PLAIN)
+    augment = structs.replace(PLAIN)
     some = scenes.take("of the largest size", [i for i in range(23) if i % 3])
     orders = []
     with loader(some, augment, size=WHOLE) as made:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from types import SimpleNamespace
 
 import image_folders
 import numpy as np
@@ -120,7 +121,7 @@ def test_an_estimate_that_fails_is_told_and_ends_nothing(tmp_path):
 def test_what_does_not_fit_is_offered_in_parts_that_do(batch, memory, fixed, activations):
     recipe = RECIPE.with_values([f"run.batch_size={batch}"])
     peak = fixed + activations
-    found = {"peak_bytes": peak, "memory_bytes": memory, "activations_bytes": activations}
+    found = SimpleNamespace(peak_bytes=peak, memory_bytes=memory, activations_bytes=activations)
     said = shrinking._in_parts(found, recipe)
     if peak <= memory:
         assert said == ""

@@ -660,6 +660,6 @@ def test_a_benchmark_takes_turns_there_and_tells_load_and_memory(server, model):
     with told(server, server.device()) as (runner, _):
         runner.bring([model], SILENT)
         found = measure(pair, runner, protocol, ())
-    assert [[entry["position"] for entry in own][:2] for own in found] == [[0, 3], [1, 2]]
-    assert all(entry["warm_load_ms"] > 0 for own in found for entry in own)
-    assert all(1e4 < entry["memory_bytes"] < 1e9 for own in found for entry in own)
+    assert [[entry.position for entry in own][:2] for own in found] == [[0, 3], [1, 2]]
+    assert all(entry.warm_load_ms > 0 for own in found for entry in own)
+    assert all(1e4 < entry.memory_bytes < 1e9 for own in found for entry in own)
