@@ -13,10 +13,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from msgspec import json as schemas
 from msgspec.structs import fields
 
 from nasvit_edge.latency.file import State
+from nasvit_edge.records import schema
 from nasvit_edge.transport.answers import Description, Failure, Measurement, SshDescription
 
 PROTOCOL = Path(__file__).resolve().parent.parent / "devices" / "protocol.json"
@@ -48,8 +48,7 @@ def generated(protocol: dict[str, Any]) -> dict[str, Any]:
 
 
 def _definition(name: str, kind: type[Any], before: dict[str, Any]) -> dict[str, Any]:
-    _, found = schemas.schema_components([kind], ref_template="#/$defs/{name}")
-    told, wire = _told(kind), WIRE.get(name, ())
+    found, told, wire = schema(kind), _told(kind), WIRE.get(name, ())
     properties = {key: before["properties"][key] for key in wire}
     for field in fields(kind):
         key = field.name
@@ -64,10 +63,10 @@ def _definition(name: str, kind: type[Any], before: dict[str, Any]) -> dict[str,
     return before | {"properties": dict(sorted(properties.items()))}
 
 
-def _plain(schema: dict[str, Any]) -> dict[str, Any]:
+def _plain(given: dict[str, Any]) -> dict[str, Any]:
     """A type without what only Python tells apart: None is left out on the wire, and a whole number is a number."""
-    own = {key: value for key, value in schema.items() if key not in ("default", "anyOf", "description")}
-    parts = [part for part in schema.get("anyOf", ()) if part != {"type": "null"}]
+    own = {key: value for key, value in given.items() if key not in ("default", "anyOf", "description")}
+    parts = [part for part in given.get("anyOf", ()) if part != {"type": "null"}]
     if parts:
         own |= next((part for part in parts if part.get("type") == "number"), parts[0])
         own.pop("description", None)
