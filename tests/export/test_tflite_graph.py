@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import TINY, require_module, space_of
+from conftest import TINIER, TINY, require_module, space_of
 from msgspec import structs
 
 from nasvit_edge.ops import all_ops, lower
 from nasvit_edge.profile.models import Item, Models, op_module, subnet_id, template_of
 from nasvit_edge.space import load_space
 
-SPACE = space_of(TINY)
+SPACE, SMALL = space_of(TINY), space_of(TINIER)
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +26,9 @@ def pair(tmp_path_factory):
     from nasvit_edge.export import tflite
 
     folder = tmp_path_factory.mktemp("chain")
-    config = SPACE.largest()
-    chained, _ = Models(SPACE, "litert", folder).path(Item(subnet_id(config), config=config))
-    ops = [op_module(op, "litert") for op in lower(SPACE, config)]
+    config = SMALL.largest()
+    chained, _ = Models(SMALL, "litert", folder).path(Item(subnet_id(config), config=config))
+    ops = [op_module(op, "litert") for op in lower(SMALL, config)]
     whole = folder / "whole.tflite"
     side = config.resolution
     whole.write_bytes(tflite.convert(torch.nn.Sequential(*ops).eval(), (1, 3, side, side)))
@@ -44,7 +44,7 @@ def operators(path):
 def test_a_chain_computes_the_same_logits(pair):
     from nasvit_edge.export import tflite
 
-    side = SPACE.largest().resolution
+    side = SMALL.largest().resolution
     images = np.random.default_rng(0).normal(size=(2, 3, side, side)).astype(np.float32)
     chained, whole = (tflite.runner(path)(images) for path in pair)
     assert np.array_equal(chained, whole)
@@ -58,15 +58,15 @@ def test_a_chain_has_the_operators_of_the_whole(pair):
 
 
 def test_a_chain_is_quantised_like_a_conversion(tmp_path, pair):
-    config = SPACE.largest()
-    path, _ = Models(SPACE, "litert", tmp_path, 0, "int8").path(Item(subnet_id(config), config=config))
+    config = SMALL.largest()
+    path, _ = Models(SMALL, "litert", tmp_path, 0, "int8").path(Item(subnet_id(config), config=config))
     assert path.stat().st_size < 0.9 * pair[0].stat().st_size
 
 
 def test_each_kind_of_op_is_quantised_alone(tmp_path):
     require_module("litert_torch")
-    models = Models(SPACE, "litert", tmp_path, 0, "int8")
-    kinds = {type(op): op for op in lower(SPACE, SPACE.smallest())}
+    models = Models(SMALL, "litert", tmp_path, 0, "int8")
+    kinds = {type(op): op for op in lower(SMALL, SMALL.smallest())}
     for op in kinds.values():
         path, _ = models.path(Item(op.key(), op=op))
         floats, _ = replace(models, precision="fp32", known={}).path(Item(op.key(), op=op))

@@ -16,6 +16,7 @@ import pytest
 from conftest import one_line
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from nasvit_edge import data_sets
 from nasvit_edge.errors import NasvitEdgeError
@@ -23,16 +24,19 @@ from nasvit_edge.searching.images import ImageAccuracy, _stored
 from nasvit_edge.space import load_space
 
 NANO = load_space("nano")
-CONFIGS = [NANO.sample(random.Random(seed)) for seed in range(5)]
+CONFIGS = [
+    structs.replace(NANO.sample(random.Random(seed)), resolution=NANO.resolutions[0]) for seed in range(5)
+]
 RUN = """
 import json, os, random, sys
 from pathlib import Path
+from msgspec.structs import replace
 from nasvit_edge.searching.images import ImageAccuracy
 from nasvit_edge.space import load_space
 space = load_space("nano")
 source = ImageAccuracy.load("nano", space, "bundled", workers=1)
 source.validation = source.validation.take("few", slice(0, 100))
-found = source.many([space.sample(random.Random(seed)) for seed in range(5)])
+found = source.many([replace(space.sample(random.Random(seed)), resolution=space.resolutions[0]) for seed in range(5)])
 Path(sys.argv[1], os.environ["RANK"]).write_text(json.dumps([source.writes, found]))
 """
 

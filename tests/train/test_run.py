@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 from conftest import TINY, one_line
@@ -124,18 +125,23 @@ def killed_and_resumed(space, data, out, kills: int, rng: random.Random) -> None
     assert code == 0, err
 
 
-def test_a_run_describes_itself(whole, data):
-    space = load_space(whole / "space.toml")
+def test_a_run_describes_itself(space, data, tmp_path, one_thread):
+    out, epochs = tmp_path / "out", 4
+    options = command(space, data, out, "--conflicts", "--epochs", epochs, "--validate-every", "2")[3:]
+    made = commands.run(*options)
+    assert made.returncode == 0, made.stderr
+    assert set(json.loads(made.stdout)["accuracy"]) == {"smallest", "largest"}
+    space = load_space(out / "space.toml")
     assert space.label_names() == ["chess", "columns", "lines", "slopes"]
-    supernet = load_supernet(whole / "supernet.safetensors", space)
-    assert supernet.source["recipe"]["run"]["epochs"] == EPOCHS
-    about = json.loads((whole / "recipe.json").read_text())
-    assert about["steps"] == 72
-    log = (whole / "log.csv").read_text().splitlines()
-    assert len(log) == 73
-    assert len((whole / "conflicts.csv").read_text().splitlines()) == 73
-    validation = (whole / "validation.csv").read_text().splitlines()
-    assert len(validation) == 1 + 2 * 3  # epochs 4, 8 and the end
+    supernet = load_supernet(out / "supernet.safetensors", space)
+    assert supernet.source["recipe"]["run"]["epochs"] == epochs
+    about = json.loads((out / "recipe.json").read_text())
+    assert about["steps"] == 24
+    log = (out / "log.csv").read_text().splitlines()
+    assert len(log) == 25
+    assert len((out / "conflicts.csv").read_text().splitlines()) == 25
+    validation = (out / "validation.csv").read_text().splitlines()
+    assert len(validation) == 1 + 2 * 2  # epoch 2 and the end
 
 
 @pytest.mark.slow

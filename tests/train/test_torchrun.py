@@ -57,7 +57,10 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
     return load_file(out / "supernet.safetensors")
 
 
-@pytest.mark.parametrize(("shared", "alone"), [([], ["--set", "run.parts=2"]), (["--sync-bn"], [])])
+@pytest.mark.parametrize(
+    ("shared", "alone"),
+    [([], ["--set", "run.parts=2"]), pytest.param(["--sync-bn"], [], marks=pytest.mark.slow)],
+)
 def test_two_ranks_train_as_one_process_with_the_same_statistics_groups(data, tmp_path, shared, alone):
     two = Program(
         train(data, tmp_path / "two", "--epochs", "1", "--batch-size", "8", *SMOOTH, *shared), tmp_path

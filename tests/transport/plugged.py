@@ -12,7 +12,7 @@ import benchmark_model_stand_in as stand_in
 import pytest
 from adbd import Adbd, Server
 from android_phone import furnish
-from conftest import TINY, edited, one_line, require_program, space_of
+from conftest import TINY, edited, one_line, require_program, shared, space_of
 
 from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError
@@ -55,11 +55,15 @@ def launches(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    made = Models(SPACE, "litert", tmp_path_factory.mktemp("models"))
-    return {
-        "small": made.path(Item("small", config=SPACE.smallest()))[0],
-        "large": made.path(Item("large", config=SPACE.largest()))[0],
-    }
+    ends = {"small": SPACE.smallest(), "large": SPACE.largest()}
+
+    def make(folder):
+        made = Models(SPACE, "litert", folder)
+        for name, config in ends.items():
+            made.path(Item(name, config=config))[0].rename(folder / f"{name}.tflite")
+
+    folder = shared(tmp_path_factory, "adb-models", make)
+    return {name: folder / f"{name}.tflite" for name in ends}
 
 
 @pytest.fixture
