@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import pickle
+from typing import Any
 
+import pytest
 from conftest import shared
 
 from nasvit_edge import data_sets
-from nasvit_edge.export import artifact, writing
+from nasvit_edge.export import artifact, tflite, writing
 from nasvit_edge.export.formats import load_format
 from nasvit_edge.export.writing import Options
 from nasvit_edge.model.checkpoint import load_supernet
@@ -17,6 +20,7 @@ from nasvit_edge.model.subnet import materialise
 from nasvit_edge.space import load_space
 
 SPACE = load_space("nano")
+_FLOATS: dict[tuple[int, ...], Any] = {}
 
 
 @functools.cache
@@ -37,13 +41,29 @@ def images():
     return next(found.batches(SPACE, SPACE.smallest().resolution, 128))[0].numpy()
 
 
+@contextlib.contextmanager
+def converted_once():
+    """litert-torch takes seconds a model, and every precision is made of the same float one."""
+    real = tflite._float_model
+
+    def kept(module, shape):
+        if shape not in _FLOATS:
+            _FLOATS[shape] = real(module, shape)
+        return _FLOATS[shape]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tflite, "_float_model", kept)
+        yield
+
+
 def exported(factory, name, precision="fp32"):
     """(its file, which no test changes; what `writing.export` said of it)"""
     form = load_format(name)
 
     def make(folder):
         options = Options(precision=precision, calibration=images())
-        made = writing.export(supernet(), subnet(), form, folder / f"{precision}{form.suffix}", options)
+        with converted_once():
+            made = writing.export(supernet(), subnet(), form, folder / f"{precision}{form.suffix}", options)
         (folder / "written").write_bytes(pickle.dumps(made))
 
     folder = shared(factory, f"nano-{name}-{precision}", make)
