@@ -142,10 +142,10 @@ def test_a_predictor_of_other_weights_is_fitted_to_these(here):
     raw = json.loads(Path("own.json").read_text())
     Path("others.json").write_text(json.dumps(raw | {"weights_sha256": "0" * 64}))
     own = {"supernet": "run/supernet.safetensors", "data": "my photos"}
-    prepare(search(accuracy="others.json", **own), Listener(listener=Listener(note=told.append)))
+    prepare(search(accuracy="others.json", **own), Listener(note=told.append))
     follow(next(line for line in told if "other weights" in line))
     told.clear()
-    prepare(search(accuracy="own.json", **own), Listener(listener=Listener(note=told.append)))
+    prepare(search(accuracy="own.json", **own), Listener(note=told.append))
     assert not any("other weights" in line for line in told)
 
 

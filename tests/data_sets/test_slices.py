@@ -121,7 +121,7 @@ def test_order_is_that_of_the_training_folders_also_where_validation_lacks_one(t
             "validation",
             tiny,
             in_order=True,
-            listener=Listener(listener=Listener(note=said.append)),
+            listener=Listener(note=said.append),
         )
     ) == {1: {1}}
     assert meaning(load_images(str(tmp_path), "test", tiny, in_order=True)) == {3: {3}}
@@ -147,9 +147,7 @@ def test_a_class_without_validation_images_is_no_reason_to_stop(tmp_path, abcd, 
         (tmp_path / "val" / "c" / "notes.txt").touch()
     check(str(tmp_path), abcd)
     said: list[str] = []
-    _, validation = training_splits(
-        str(tmp_path), abcd, listener=Listener(listener=Listener(note=said.append))
-    )
+    _, validation = training_splits(str(tmp_path), abcd, listener=Listener(note=said.append))
     assert sorted(set(validation.labels.tolist())) == [0, 1, 3]
     assert any("no images of c; accuracy is over the other 3 of 4 classes" in line for line in said)
     assert torch.equal(load_images(str(tmp_path), "test", abcd).labels, validation.labels)
@@ -159,9 +157,7 @@ def test_a_class_of_one_image_has_none_held_out_and_that_is_told(tmp_path, abcd)
     image_folders.make(tmp_path, ["a", "b", "c"], count=20)
     image_folders.make(tmp_path, ["d"], count=1)
     said: list[str] = []
-    train, validation = training_splits(
-        str(tmp_path), abcd, listener=Listener(listener=Listener(note=said.append))
-    )
+    train, validation = training_splits(str(tmp_path), abcd, listener=Listener(note=said.append))
     assert (len(train), len(validation)) == (58, 3)
     assert any("no images of d" in line for line in said)
 
@@ -182,7 +178,7 @@ def test_some_of_the_models_classes_are_judged_by_name(tmp_path, abcd):
         str(coloured(tmp_path / "x", ["d", "B"])),
         "test",
         abcd,
-        listener=Listener(listener=Listener(note=said.append)),
+        listener=Listener(note=said.append),
     )
     assert meaning(images) == {3: {0}, 1: {1}}
     assert any("no images of a, c" in line for line in said)
@@ -198,7 +194,7 @@ def test_classes_are_told_with_their_counts_and_what_was_left_out(tmp_path, abcd
         (tmp_path / "x" / "a" / f"{i}.dng").touch()
     (tmp_path / "x" / "b" / "._1.png").touch()
     said: list[str] = []
-    load_images(str(tmp_path / "x"), "test", abcd, listener=Listener(listener=Listener(note=said.append)))
+    load_images(str(tmp_path / "x"), "test", abcd, listener=Listener(note=said.append))
     assert said == ["x (8 images), 4 classes: a 2, b 2, c 2, d 2; left out: .dng 10, ._* 1"]
 
 
@@ -211,7 +207,7 @@ def test_of_many_classes_the_extremes_are_told(tmp_path, tiny):
         str(tmp_path / "x"),
         "test",
         tiny.with_labels(names),
-        listener=Listener(listener=Listener(note=said.append)),
+        listener=Listener(note=said.append),
     )
     assert said == ["x (59 images), 30 classes with 1 (c07) to 2 (c00) images"]
 
@@ -223,9 +219,7 @@ def test_names_that_are_no_text_are_read_and_shown(tmp_path, abcd):
         place = os.path.join(root, folder)
         os.rename(os.path.join(place, b"0.png"), os.path.join(place, b"\xff%d.png" % i))
     said: list[str] = []
-    train, validation = training_splits(
-        os.fsdecode(root), abcd, listener=Listener(listener=Listener(note=said.append))
-    )
+    train, validation = training_splits(os.fsdecode(root), abcd, listener=Listener(note=said.append))
     assert (len(train), len(validation)) == (76, 4)
     assert train.name == "caf\\xe9 (76 images)"
     "".join(said).encode()

@@ -29,7 +29,7 @@ def profiled(device, ways, client, folder, factory, on_progress):
     with brief(factory):
         bundle(factory)  # converts the models
         try:
-            with pull_runner(device, ways, Listener(listener=Listener(note=client.note))) as runner:
+            with pull_runner(device, ways, Listener(note=client.note)) as runner:
                 path = measure_table(
                     SPACE,
                     device,

@@ -35,9 +35,7 @@ def subnet():
 
 def test_an_export_as_good_as_its_search_is_not_spoken_of(subnet):
     told: list[str] = []
-    found = recalled.compare(
-        subnet, "bundled", SEARCH, Listener(listener=Listener(note=told.append)), weights="nano"
-    )
+    found = recalled.compare(subnet, "bundled", SEARCH, Listener(note=told.append), weights="nano")
     assert 0.85 < found < 0.95
     assert told == []
 
@@ -47,9 +45,7 @@ def test_one_far_below_is_told_with_both_figures(subnet):
     black = data_sets.bundled("calibration", NANO)
     black.pixels.zero_()
     spoilt = calibrated(materialise(load_supernet("nano", NANO), NANO.smallest()), black)
-    found = recalled.compare(
-        spoilt, "bundled", SEARCH, Listener(listener=Listener(note=told.append)), weights="nano"
-    )
+    found = recalled.compare(spoilt, "bundled", SEARCH, Listener(note=told.append), weights="nano")
     (line,) = told
     assert line.startswith(f"WARNING: top-1 is {found:.1%} on 500 of")
     assert "the search had 90.0% (measured on 1,000 images)" in line
@@ -63,16 +59,6 @@ def test_what_cannot_be_compared_is_not(subnet, tmp_path):
         (str(tmp_path / "flat"), SEARCH),
         (str(tmp_path / "absent"), SEARCH),
     ):
-        assert (
-            recalled.compare(
-                subnet, data, search, Listener(listener=Listener(note=pytest.fail)), weights="nano"
-            )
-            is None
-        )
+        assert recalled.compare(subnet, data, search, Listener(note=pytest.fail), weights="nano") is None
     generic = materialise(random_supernet(NANO), NANO.smallest())
-    assert (
-        recalled.compare(
-            generic, "bundled", SEARCH, Listener(listener=Listener(note=pytest.fail)), weights="nano"
-        )
-        is None
-    )
+    assert recalled.compare(generic, "bundled", SEARCH, Listener(note=pytest.fail), weights="nano") is None

@@ -122,8 +122,8 @@ def test_a_real_machine_confirms(tmp_path):
         confirm_by="median",
     )
     said = []
-    ready = prepare(request, Listener(listener=Listener(note=said.append)))
-    found = confirm.go(ready, listener=Listener(listener=Listener(note=said.append)))
+    ready = prepare(request, Listener(note=said.append))
+    found = confirm.go(ready, listener=Listener(note=said.append))
     assert found.status == "confirmed"
     assert found.best.median_ms <= budget
     assert any("round 1: measured 2" in line for line in said)

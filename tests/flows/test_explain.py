@@ -49,7 +49,7 @@ def asked(result, table=None):
 
 def test_a_result_is_explained_by_stages_and_changes(searched):
     said = []
-    found = flow.explain(asked(*searched), Listener(listener=Listener(note=said.append)))
+    found = flow.explain(asked(*searched), Listener(note=said.append))
     assert not said
     saved = json.loads(searched[0].read_text())["best"]
     assert found.latency_ms == pytest.approx(saved["latency_ms"])
@@ -70,7 +70,7 @@ def test_a_table_or_predictor_that_changed_is_said(searched):
     raw["setting"]["accuracy_sha256"] = "1" * 64
     result.write_text(json.dumps(raw))
     said = []
-    flow.explain(asked(result, path), Listener(listener=Listener(note=said.append)))
+    flow.explain(asked(result, path), Listener(note=said.append))
     assert len(said) == 2
     assert "t.json" in said[0]
 

@@ -154,9 +154,7 @@ def _export(found, data, form, precision, path) -> export.Request:
 
 def test_other_classes_get_a_new_classifier_and_keep_the_rest(photos, tmp_path, subject):
     three, said = photos("abc"), []
-    found = finetune.finetune(
-        _request(three, tmp_path, subject), listener=Listener(listener=Listener(note=said.append))
-    )
+    found = finetune.finetune(_request(three, tmp_path, subject), listener=Listener(note=said.append))
     assert "new classifier for 3" in said[0]
     space = load_space(found.space)
     assert space.label_names() == ["a", "b", "c"]

@@ -56,7 +56,7 @@ def recorded():
             with lock:
                 shown.setdefault(name, []).append((done, total, detail))
 
-        return Listener(listener=Listener(note=notes.append), progress=show)
+        return Listener(note=notes.append, progress=show)
 
     return notes, shown, progress
 

@@ -61,7 +61,7 @@ def _evaluated(path, home, **options):
     data = str(options.pop("data", home / "photos"))
     space = str(home / "tuned" / "space.toml")
     found = verification.evaluate(
-        path, data, space_path=space, listener=Listener(listener=Listener(note=said.append)), **options
+        path, data, space_path=space, listener=Listener(note=said.append), **options
     )
     return found, said
 
@@ -134,7 +134,7 @@ def test_evaluating_a_supernet_says_it_as_well(home, split, images):
     said = []
     asked = {"supernet": str(home / "tuned" / "supernet.safetensors"), "data": str(home / "photos")}
     request = evaluating.Request(**asked, subnets="max", workers=1, split=split)
-    report = evaluating.evaluate(request, listener=Listener(listener=Listener(note=said.append)))
+    report = evaluating.evaluate(request, listener=Listener(note=said.append))
     assert report.images == images
     trained = OF - HELD if split == "all" else 0
     assert report.trained_on.trained == trained
@@ -162,7 +162,7 @@ def test_a_benchmark_judges_all_its_files_on_images_that_trained_none(home):
     spaces = (str(home / "tuned" / "space.toml"),)
     request = benchmark.Request(artifacts=[home / "m.onnx"], data=str(home / "photos"), space=spaces)
     entries, said = benchmark._entries(request, load_device("host")), []
-    found = benchmark._with_accuracy(entries, request, Listener(listener=Listener(note=said.append)))
+    found = benchmark._with_accuracy(entries, request, Listener(note=said.append))
     assert found[0].facts.stored.images == HELD
     assert "--split" not in said[0]  # benchmark has none
     assert "judged on those that training holds out of it" in said[0]

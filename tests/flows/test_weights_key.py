@@ -152,7 +152,7 @@ def test_a_note_says_which_were_taken_where_none_were_named(parts, tmp_path):
     torch.save(state, tmp_path / "c.pth")
     notes: list[str] = []
     assert same(
-        started(str(tmp_path / "c.pth"), NANO, 0, listener=Listener(listener=Listener(note=notes.append))),
+        started(str(tmp_path / "c.pth"), NANO, 0, listener=Listener(note=notes.append)),
         parts["student"],
     )
     assert "'model_ema', which are averaged" in notes[0]
@@ -183,14 +183,10 @@ def request_for(tmp_path):
 
 def test_an_export_is_of_the_weights_that_were_named_and_verifies_with_them_only(two, request_for, tmp_path):
     notes: list[str] = []
-    export.export(request_for(f"{two}::student", "s.onnx"), Listener(listener=Listener(note=notes.append)))
-    made = export.export(
-        request_for(f"{two}::teacher", "t.onnx"), Listener(listener=Listener(note=notes.append))
-    )
+    export.export(request_for(f"{two}::student", "s.onnx"), Listener(note=notes.append))
+    made = export.export(request_for(f"{two}::teacher", "t.onnx"), Listener(note=notes.append))
     assert not made.cached
-    assert export.export(
-        request_for(f"{two}::student", "again.onnx"), Listener(listener=Listener(note=notes.append))
-    ).cached
+    assert export.export(request_for(f"{two}::student", "again.onnx"), Listener(note=notes.append)).cached
     assert verification.verify(tmp_path / "s.onnx", weights=f"{two}::student").passed
     with pytest.raises(VerifyError, match="those under 'student'") as caught:
         verification.verify(tmp_path / "s.onnx", weights=f"{two}::teacher")

@@ -89,9 +89,7 @@ def test_what_was_left_out_is_filled_in_and_told(here, count):
     for keys in itertools.combinations(KEYS, count):
         notes = []
         given = {key: ANDROID[key] for key in keys}
-        answer = answering(
-            TableChoice(device="android", **given), SPACE, Listener(listener=Listener(note=notes.append))
-        )
+        answer = answering(TableChoice(device="android", **given), SPACE, Listener(note=notes.append))
         assert answer.filled == {key: ANDROID[key] for key in KEYS if key not in given}
         assert bool(notes) == bool(answer.filled)
         assert all(shown({key: value}) in notes[0] for key, value in answer.filled.items())

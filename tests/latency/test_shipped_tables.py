@@ -27,8 +27,8 @@ def test_a_shipped_table_answers_by_its_device_runtime_threads_and_precision(pat
     told = heading(path)
     space, notes = load_space(told.pop("space")), []
     table = trusted(
-        answering(TableChoice(**told), space, Listener(listener=Listener(note=notes.append))).table,
-        Listener(listener=Listener(note=notes.append)),
+        answering(TableChoice(**told), space, Listener(note=notes.append)).table,
+        Listener(note=notes.append),
     )
     assert table.path.name == path.name
     assert not any("another way" in note for note in notes)

@@ -196,7 +196,7 @@ def test_a_sample_is_measured_and_the_rest_estimated(tmp_path):
         protocol="quick",
         out=tmp_path,
         sample=profiling.Sample(share=0.2, error=0.9),
-        listener=Listener(listener=Listener(note=notes.append)),
+        listener=Listener(note=notes.append),
     )
     table = load_table(path)
     file = table.file

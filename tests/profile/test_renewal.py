@@ -62,7 +62,7 @@ def measured_again(path, **choice):
             SPACE,
             protocol="quick",
             out=path.parent,
-            listener=Listener(listener=Listener(note=notes.append)),
+            listener=Listener(note=notes.append),
             **choice,
         )
     return {name for name in asked if not name.startswith("canary")}, notes
@@ -159,7 +159,7 @@ def test_a_search_is_told_how_much_rests_on_changed_ops_and_refused_only_beyond_
     assert shares[small] < OUTDATED_MOST < shares[large]
     changed_since(table, small)
     notes = []
-    trusted(load_table(table, space=SPACE), Listener(listener=Listener(note=notes.append)), [biggest])
+    trusted(load_table(table, space=SPACE), Listener(note=notes.append), [biggest])
     assert any(small in note and f"{shares[small]:.1%} of the time" in note for note in notes)
     told = resting_on_changed(load_table(table, space=SPACE), biggest)
     assert (told.table, told.ops, told.share) == (table.name, 1, pytest.approx(shares[small]))
@@ -167,7 +167,7 @@ def test_a_search_is_told_how_much_rests_on_changed_ops_and_refused_only_beyond_
     assert resting_on_changed(load_table(table, space=SPACE), without).ops == 0
     changed_since(table, large)
     with pytest.raises(TableError) as caught:
-        trusted(load_table(table, space=SPACE), Listener(listener=Listener(note=notes.append)), [biggest])
+        trusted(load_table(table, space=SPACE), Listener(note=notes.append), [biggest])
     assert "nasvit-edge profile" in one_line(caught)
 
 

@@ -59,7 +59,7 @@ def test_a_table_of_another_machine_is_refused_and_says_which():
 def test_named_by_its_file_it_is_used_with_a_warning():
     other = table(fingerprint=trust.fingerprint() | {"soc": "Cortex-A76"})
     notes = []
-    trusted(other, Listener(listener=Listener(note=notes.append)), by_file=True)
+    trusted(other, Listener(note=notes.append), by_file=True)
     assert any(note.startswith("WARNING") and "Cortex-A76" in note for note in notes)
 
 

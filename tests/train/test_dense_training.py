@@ -184,9 +184,7 @@ def test_the_stages_of_a_classifier_are_taken_and_the_rest_is_new(tmp_path):
     classifier = random_supernet(space_of(TINY), 3)
     save_supernet(classifier, tmp_path / "c.safetensors", {})
     notes = []
-    segmenter = started(
-        str(tmp_path / "c.safetensors"), SPACE, 0, listener=Listener(listener=Listener(note=notes.append))
-    )
+    segmenter = started(str(tmp_path / "c.safetensors"), SPACE, 0, listener=Listener(note=notes.append))
     state = classifier.state_dict()
     for name, value in segmenter.state_dict().items():
         if name.startswith(("mb1.", "mb2.")) and not name.endswith("num_batches_tracked"):
@@ -264,9 +262,7 @@ def test_with_that_option_they_are_learned_as_masks_of_0_and_1_are_and_it_stays_
     notes, found = [], []
     for number, (toml, folder) in enumerate(made):
         out = tmp_path / f"out{number}"
-        found.append(
-            run(request(toml, folder, out, *SHORT), listener=Listener(listener=Listener(note=notes.append)))
-        )
+        found.append(run(request(toml, folder, out, *SHORT), listener=Listener(note=notes.append)))
     assert found[0].accuracy == found[1].accuracy
     assert notes[:2] == notes[2:]
     assert [note.partition(":")[0] for note in notes[:2]] == [
@@ -323,9 +319,7 @@ def test_measuring_in_a_search_or_for_a_predictor_looks_at_the_masks_first(toml,
     with pytest.raises(DataError, match=NO_CLASS):
         accuracy_source(asked, SPACE)
     notes = []
-    accuracy_source(
-        dataclasses.replace(asked, data=str(data)), SPACE, Listener(listener=Listener(note=notes.append))
-    )
+    accuracy_source(dataclasses.replace(asked, data=str(data)), SPACE, Listener(note=notes.append))
     assert notes[0].startswith("masks of scenes val (6 images), 9.2 k pixels: 0 ")
 
 

@@ -155,7 +155,7 @@ def test_a_run_says_it_before_it_begins_and_once(tmp_path, monkeypatch):
     )
     run(
         Request(**asked, recipe=recipe),
-        listener=Listener(listener=Listener(note=said.append), progress=lambda *_: said.append("a step")),
+        listener=Listener(note=said.append, progress=lambda *_: said.append("a step")),
     )
     lines = [
         i for i, line in enumerate(said) if "would keep more of them; by this recipe it takes a while" in line
@@ -164,7 +164,7 @@ def test_a_run_says_it_before_it_begins_and_once(tmp_path, monkeypatch):
     assert len(lines) == 1
     assert lines[0] < said.index("a step")
     again: list[str] = []
-    run(Request(**asked, recipe=recipe, resume=True), listener=Listener(listener=Listener(note=again.append)))
+    run(Request(**asked, recipe=recipe, resume=True), listener=Listener(note=again.append))
     assert not any("would keep" in line for line in again)
 
 

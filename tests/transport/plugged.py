@@ -99,7 +99,7 @@ class Phone:
 
     def runner(self, *, wait_s=10.0, lock_clocks=False, **changes):
         ways = Ways(wait_s=wait_s, lock_clocks=lock_clocks)
-        return adb_runner(self.device(**changes), ways, Listener(listener=Listener(note=self.notes.append)))
+        return adb_runner(self.device(**changes), ways, Listener(note=self.notes.append))
 
     def calls(self):
         path = self.state / "calls"

@@ -57,7 +57,7 @@ def served(ways, notes=None, device="browser", **changes):
     return pull_runner(
         load_device(device),
         replace(ways, **changes),
-        Listener(listener=Listener(note=(notes if notes is not None else []).append)),
+        Listener(note=(notes if notes is not None else []).append),
     )
 
 
@@ -543,7 +543,7 @@ def test_without_a_choice_the_address_is_one_of_this_machine():
 
 def test_check_says_what_it_found_step_by_step(ways):
     steps, notes = [], []
-    for step in check(load_device("browser"), ways, Listener(listener=Listener(note=notes.append))):
+    for step in check(load_device("browser"), ways, Listener(note=notes.append)):
         steps.append(step)
         if step.name == "serving":
             Phone(step.found, conditions={"isolated": False}).hello()

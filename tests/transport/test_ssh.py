@@ -134,7 +134,7 @@ def told(server, device, ways=None):
 
     with (
         mock.patch.object(LineProcess, "request", checked),
-        connect(device, ways or Ways(wait_s=30), Listener(listener=Listener(note=notes.append))) as runner,
+        connect(device, ways or Ways(wait_s=30), Listener(note=notes.append)) as runner,
     ):
         yield runner, notes
 
