@@ -214,8 +214,8 @@ def patience(seconds: float = 60.0) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(path: Path, busy: NasvitEdgeError) -> Iterator[None]:
-    """Hold `path` as a lock; raises `busy` where another process holds it.
+def locked(path: Path, busy: NasvitEdgeError, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold `path` as a lock; raises `busy` where another process holds it, and goes on holding it for `wait_s`.
 
     The file stays: where it was removed, somebody who has it open already and somebody who makes it anew would both hold it.
     """
@@ -223,7 +223,7 @@ def locked(path: Path, busy: NasvitEdgeError) -> Iterator[None]:
 
     lock = FileLock(path, thread_local=False)
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=wait_s)
     except Timeout:
         raise busy from None
     except OSError as error:

@@ -25,6 +25,7 @@ FLOORS = [
         "records",
         "hints",
         "listening",
+        "appending",
         "runtimes",
         "processes",
         "specs",

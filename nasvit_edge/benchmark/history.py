@@ -5,16 +5,11 @@ A history is one file that ends in .jsonl, or a folder with a file a device.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import math
-import os
 import re
-import stat
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +17,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from nasvit_edge import files, records
+from nasvit_edge.appending import AppendLog
 from nasvit_edge.benchmark.metrics import METRICS
 from nasvit_edge.benchmark.report import Report
 from nasvit_edge.benchmark.result import Result
@@ -194,18 +190,31 @@ def _files(path: Path) -> list[Path]:
 
 def _add(file: Path, points: Sequence[Point]) -> bool:
     """Append what the file does not hold of these runs; whether there was any."""
-    with _opened(file) as descriptor:
-        content = _content(descriptor)
+    busy = NasvitEdgeError(
+        f"cannot write history {str(file)!r}: another process has held it for {_LOCK_S:g} s"
+    )
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with files.locked(file.parent / f".{file.name}.lock", busy, _LOCK_S):
+            return _added(file, points)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise NasvitEdgeError(f"cannot write history {str(file)!r}: {reason}") from None
+
+
+def _added(file: Path, points: Sequence[Point]) -> bool:
+    with AppendLog(file) as log:
+        content = file.read_bytes()
         known = {_identity(point) for point in _read(file, content)}
         lines = b"".join(_line(point) for point in points if _identity(point) not in known)
-        if not lines:
-            return False
-        end = content.rfind(b"\n") + 1
-        whole = not content[end:] or not _half(content[end:])
-        _write(
-            descriptor, (b"\n" if content[end:] and whole else b"") + lines, len(content) if whole else end
-        )
-        return True
+        if lines:
+            end = content.rfind(b"\n") + 1
+            if content[end:] and _half(content[end:]):
+                log.cut(end)
+            elif content[end:]:
+                lines = b"\n" + lines
+            log.add(lines, sync=True)
+        return bool(lines)
 
 
 def _identity(point: Point) -> tuple[object, ...]:
@@ -215,54 +224,6 @@ def _identity(point: Point) -> tuple[object, ...]:
 
 def _line(point: Point) -> bytes:
     return json.dumps(records.content(point), sort_keys=True, allow_nan=False).encode() + b"\n"
-
-
-@contextlib.contextmanager
-def _opened(file: Path) -> Iterator[int]:
-    """The file for appending, made where it is missing, while no other process appends to it."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise OSError("it is not a regular file")
-            _lock(descriptor)
-            yield descriptor
-        finally:
-            os.close(descriptor)  # and with it the lock
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise NasvitEdgeError(f"cannot write history {str(file)!r}: {reason}") from None
-
-
-def _lock(descriptor: int) -> None:
-    until = time.monotonic() + _LOCK_S
-    while True:
-        try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > until:
-                raise OSError(f"another process has held it for {_LOCK_S:g} s") from None
-        time.sleep(0.05)
-
-
-def _content(descriptor: int) -> bytes:
-    with os.fdopen(os.dup(descriptor), "rb") as stream:
-        stream.seek(0)
-        return stream.read()
-
-
-def _write(descriptor: int, text: bytes, start: int) -> None:
-    """All of `text` at `start`, where half a line may stand, or nothing."""
-    os.ftruncate(descriptor, start)
-    try:
-        left = memoryview(text)
-        while left:
-            left = left[os.write(descriptor, left) :]
-        os.fsync(descriptor)
-    except OSError:
-        os.ftruncate(descriptor, start)
-        raise
 
 
 def _read(file: Path, content: bytes) -> list[Point]:

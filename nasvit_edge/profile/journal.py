@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from msgspec.structs import asdict
 
 from nasvit_edge import files
+from nasvit_edge.appending import AppendLog
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.records import RecordError, content, parse
 from nasvit_edge.transport.answers import Measurement
@@ -53,7 +53,7 @@ class Journal:
 
     def add(self, entry: Entry) -> None:
         """Append one measurement and wait until it is on disk."""
-        self._write(json.dumps(content(entry)) + "\n", "ab")
+        self._append(json.dumps(content(entry)) + "\n")
         self.entries.append(entry)
         self.done.add((entry.id, entry.visit))
 
@@ -75,27 +75,16 @@ class Journal:
             with contextlib.suppress(OSError):
                 self.path.replace(self.path.with_suffix(".old"))
         lines_now = [{"setup": self.setup}, *map(content, self.entries)]
-        self._write("".join(json.dumps(value) + "\n" for value in lines_now), "wb")
+        files.write_text(self.path, "".join(json.dumps(value) + "\n" for value in lines_now))
 
-    def _write(self, text: str, mode: str) -> None:
+    def _append(self, text: str) -> None:
         try:
-            if mode == "wb":  # rewritten beside and renamed, so that a kill here loses nothing
-                beside = self.path.with_suffix(".new")
-                _flush(beside, text, mode)
-                beside.replace(self.path)
-            else:
-                _flush(self.path, text, mode)
+            with AppendLog(self.path) as log:
+                log.add(text.encode(), sync=True)
         except OSError as error:
             raise NasvitEdgeError(
                 f"cannot write {str(self.path)!r}: {error.strerror}; finished ops are kept, run the same command again"
             ) from None
-
-
-def _flush(path: Path, text: str, mode: str) -> None:
-    with path.open(mode) as stream:
-        stream.write(text.encode())
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def _object(line: bytes) -> dict[str, Any] | None:

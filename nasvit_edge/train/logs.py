@@ -14,6 +14,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from nasvit_edge.appending import AppendLog
 from nasvit_edge.errors import TrainingError, require
 
 _FLUSH_S = 5.0
@@ -107,12 +108,11 @@ class Rows:
         self._csv = csv.writer(self._waiting, lineterminator="\n")
         self._csv.writerow(columns)
         try:
-            self._size = _kept(path, self._waiting.getvalue().encode(), resume_step) if resume_step else 0
-            self._file = path.open("ab", buffering=0)
-            self._file.truncate(self._size)
+            kept = _kept(path, self._waiting.getvalue().encode(), resume_step) if resume_step else 0
+            self._log = AppendLog(path, kept)
         except OSError as error:
             raise self._failure(error) from None
-        if self._size:
+        if kept:
             self._clear()
         self.flush()
 
@@ -125,24 +125,20 @@ class Rows:
     def flush(self) -> None:
         """Write the rows that wait, all or none."""
         self._flushed = time.monotonic()
-        waiting = memoryview(self._waiting.getvalue().encode())
+        waiting = self._waiting.getvalue().encode()
         self._clear()
         try:
-            written = 0
-            while written < len(waiting):
-                written += self._file.write(waiting[written:])
+            self._log.add(waiting)
         except OSError as error:
-            self._file.truncate(self._size)
             raise self._failure(error) from None
-        self._size += len(waiting)
 
     def close(self) -> None:
         """Write the rows that wait and close the file; twice is once."""
-        if not self._file.closed:
+        if not self._log.closed:
             try:
                 self.flush()
             finally:
-                self._file.close()
+                self._log.close()
 
     def _clear(self) -> None:
         self._waiting.seek(0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import fcntl
 import json
 import multiprocessing
 import os
@@ -18,6 +17,7 @@ from pathlib import Path
 import bench_results
 import pytest
 from conftest import one_line, only_user_errors
+from filelock import FileLock
 from history_points import points
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -102,7 +102,7 @@ def test_a_folder_has_a_file_for_each_device(tmp_path):
     made = make_report([read_result(path) for path in paths], Rule())
     written = append(tmp_path / "h", made)
     assert len(set(written)) == len(names)
-    assert sorted(written) == sorted((tmp_path / "h").iterdir())
+    assert sorted(written) == sorted((tmp_path / "h").glob("[!.]*"))
     assert (tmp_path / "h" / "board.jsonl") in written
     assert {point.device for point in read_history(tmp_path / "h")} == set(names)
     assert append(tmp_path / "h", made) == []
@@ -206,26 +206,22 @@ def test_processes_that_append_at_once_lose_nothing(tmp_path):
 
 def test_who_holds_the_lock_is_waited_for(made, tmp_path):
     path = tmp_path / "h.jsonl"
-    with path.open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    lock = FileLock(tmp_path / ".h.jsonl.lock", thread_local=False)
+    with lock:
         process = multiprocessing.get_context("fork").Process(target=append, args=(path, made))
         process.start()
         time.sleep(0.3)
-        assert path.read_bytes() == b""
-        fcntl.flock(stream, fcntl.LOCK_UN)  # closing would not do: the forked process has the file open too
-        process.join()
+        assert not path.exists()
+    process.join()
     assert len(read_history(path)) == len(made.cells)
 
 
 def test_who_holds_the_lock_for_too_long_is_not_waited_for(made, tmp_path, monkeypatch):
     monkeypatch.setattr(history, "_LOCK_S", 0.2)
     path = tmp_path / "h.jsonl"
-    with path.open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        with pytest.raises(
-            NasvitEdgeError, match=r"h\.jsonl.*another process has held it for 0\.2 s"
-        ) as caught:
-            append(path, made)
+    held = pytest.raises(NasvitEdgeError, match=r"h\.jsonl.*another process has held it for 0\.2 s")
+    with FileLock(tmp_path / ".h.jsonl.lock", thread_local=False), held as caught:
+        append(path, made)
     one_line(caught)
     assert read_history(path) == []
 
