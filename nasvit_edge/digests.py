@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from nasvit_edge import cache
+
 _SETTLED_S = 2.0  # a file that changed just now may change again within its clock's tick
 _TOGETHER = 1000
 _Known = tuple[bytes, bytes, bytes]  # path, identity, digest
@@ -62,10 +64,8 @@ def _identity(path: bytes) -> tuple[bytes, float]:
 
 
 def _memory() -> sqlite3.Connection:
-    from platformdirs import user_cache_path
-
     try:
-        folder = user_cache_path("nasvit-edge") / "digests"
+        folder = cache.root() / "digests"
         folder.mkdir(parents=True, exist_ok=True)
         return _opened(str(folder / "files.sqlite"))
     except (OSError, sqlite3.Error):

@@ -4,39 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nasvit_edge.cli.output import TERMINAL, note, print_json, print_table, waiting
+from nasvit_edge.cli.output import TERMINAL, note, print_json, print_table, show_table, waiting
 from nasvit_edge.requests.export import Request
 from nasvit_edge.requests.verify import Request as VerifyRequest
 
 if TYPE_CHECKING:
     from nasvit_edge.export.sidecar import Scenes
     from nasvit_edge.flows.export import Report
-
-COLUMNS = [
-    "artifact",
-    "precision",
-    "error",
-    "signal/noise",
-    "same top-1",
-    "top-1 points",
-    "in int8",
-    "check",
-    "size",
-]
-SEGMENTER_COLUMNS = [
-    *(
-        "artifact",
-        "precision",
-        "output",
-        "error",
-        "signal/noise",
-        "same labels",
-        "mean IoU points",
-        "in int8",
-        "check",
-        "size",
-    )
-]
 
 
 def export(request: Request, as_json: bool) -> None:
@@ -139,46 +113,45 @@ def _share(value: float | None) -> str:
 
 
 def _print(report: Report) -> None:
-    if report.output:  # a segmenter
-        print_table(SEGMENTER_COLUMNS, [_segmenter_row(report)])
-    else:
-        print_table(COLUMNS, [_row(report)])
-
-
-def _arithmetic(report: Report) -> str:
-    """A cell: the share in 8 bits."""
     from nasvit_edge.export import arithmetic
+    from nasvit_edge.report.model import Column, figure, name, own, table
 
-    return arithmetic.shown(report.arithmetic, report.precision)
-
-
-def _segmenter_row(report: Report) -> list[str]:
-    drop = report.scenes.mean_iou_drop if report.scenes else None
-    return [
-        str(report.artifact),
-        str(report.precision),
-        str(report.output),
-        "-" if report.error is None else f"{report.error:.1e}",
-        "-" if report.snr_db is None else f"{report.snr_db:.1f} dB",
-        f"{report.pixels:.3%}",
-        "-" if drop is None else f"{-drop * 100:+.2f}",
-        _arithmetic(report),
-        "passed" if report.passed else "FAILED",
-        f"{report.bytes / 1e6:.2f} MB",
+    figures: list[Column[Report]] = (  # of a segmenter, else of a classifier
+        [
+            Column("output", lambda r: own(r.output)),
+            Column("error", lambda r: figure(_told(r.error, ".1e"))),
+            Column("signal/noise", lambda r: figure(_told(r.snr_db, ".1f", " dB"))),
+            Column("same labels", lambda r: figure(_told(r.pixels, ".3%"))),
+            Column(
+                "mean IoU points", lambda r: figure(_points(r.scenes.mean_iou_drop if r.scenes else None))
+            ),
+        ]
+        if report.output
+        else [
+            Column("error", lambda r: figure(_told(r.error, ".1e"))),
+            Column("signal/noise", lambda r: figure(_told(r.snr_db, ".1f", " dB"))),
+            Column("same top-1", lambda r: figure(_told(r.agreement, ".2%"))),
+            Column("top-1 points", lambda r: figure(_points(r.top1_drop, r.top1_drop_interval))),
+        ]
+    )
+    columns: list[Column[Report]] = [
+        Column("artifact", lambda r: name(r.artifact, 400)),
+        Column("precision", lambda r: own(r.precision)),
+        *figures,
+        Column("in int8", lambda r: figure(arithmetic.shown(r.arithmetic, r.precision))),
+        Column("check", lambda r: own("passed" if r.passed else "FAILED")),
+        Column("size", lambda r: figure(f"{r.bytes / 1e6:.2f} MB")),
     ]
+    show_table(table([report], *columns))
 
 
-def _row(report: Report) -> list[str]:
-    agreement, drop = report.agreement, report.top1_drop
-    low, high = report.top1_drop_interval or (0.0, 0.0)
-    return [
-        str(report.artifact),
-        str(report.precision),
-        f"{report.error:.1e}",
-        f"{report.snr_db:.1f} dB",
-        "-" if agreement is None else f"{agreement:.2%}",
-        "-" if drop is None else f"{-drop * 100:+.2f} ({-high * 100:+.2f} to {-low * 100:+.2f})",
-        _arithmetic(report),
-        "passed" if report.passed else "FAILED",
-        f"{report.bytes / 1e6:.2f} MB",
-    ]
+def _told(value: object, form: str, unit: str = "") -> str:
+    return f"{value:{form}}{unit}" if isinstance(value, int | float) else "-"
+
+
+def _points(drop: float | None, interval: tuple[float, float] | None = None) -> str:
+    """How far an accuracy rose, in points, with its interval where it has one."""
+    if drop is None:
+        return "-"
+    between = "" if interval is None else f" ({-interval[1] * 100:+.2f} to {-interval[0] * 100:+.2f})"
+    return f"{-drop * 100:+.2f}{between}"

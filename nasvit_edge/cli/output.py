@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasvit_edge.listening import Listener
-from nasvit_edge.units import show_count, show_ms, show_seconds
+from nasvit_edge.units import show_seconds
 
 if TYPE_CHECKING:
     from nasvit_edge.report.model import Table
-    from nasvit_edge.searching.saved import SavedCandidate
 
 _LINE_SECONDS = 10.0
 _WRAPPED = ("subnet", "found", "what to do", "about", "value")
@@ -147,18 +146,3 @@ def waiting(what: str) -> Iterator[None]:
         return
     with console.status(what):
         yield
-
-
-def candidate_row(candidate: SavedCandidate) -> list[str]:
-    """The cells of a subnet of a result file."""
-    return [
-        candidate.config.line(),
-        show_ms(candidate.latency_ms),
-        candidate.interval() or "-",
-        f"{candidate.accuracy:.2%}",
-        show_count(candidate.macs),
-        show_count(candidate.parameters),
-    ]
-
-
-CANDIDATE_COLUMNS = ["subnet", "predicted", "90 % interval", "accuracy", "MACs", "parameters"]

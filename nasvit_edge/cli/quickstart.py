@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nasvit_edge.cli.output import note, print_json, print_table, progress
+from nasvit_edge.cli.output import note, print_json, progress, show_table
 from nasvit_edge.requests.quickstart import Request
 
 
@@ -20,5 +20,5 @@ def quickstart(request: Request, as_json: bool) -> None:
     if as_json:
         print_json(report)
         return
-    print_table(text.COLUMNS, text.rows(report), report.headline)
+    show_table(text.artifacts(report), report.headline)
     note(f"wrote {request.out / 'report.md'} and everything beside it")

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nasvit_edge.cli.output import (
-    CANDIDATE_COLUMNS,
     TERMINAL,
-    candidate_row,
     note,
     print_json,
-    print_table,
     progress,
+    show_table,
 )
 from nasvit_edge.hints import DATA, WEIGHTS, command
 from nasvit_edge.requests.explain import Request as ExplainRequest
@@ -70,11 +68,9 @@ def explain(request: ExplainRequest, as_json: bool) -> None:
     if as_json:
         print_json(records.content(found))
         return
-    print_table(text.STAGE_COLUMNS, text.stage_rows(found), text.headline(found))
+    show_table(text.stages(found), text.headline(found))
     if found.changes:  # a fine-tuned subnet's space has it alone
-        print_table(
-            text.change_columns(found), text.change_rows(found), "one gene changed, the best trades first"
-        )
+        show_table(text.changes(found), "one gene changed, the best trades first")
     for line in text.remarks(found):
         note(line)
 
@@ -86,11 +82,10 @@ def _show(result: ResultFile, out: Path, as_json: bool) -> None:
     if as_json:
         print_json(records.content(result))
     else:
-        columns = [result.quality if name == "accuracy" else name for name in CANDIDATE_COLUMNS]
-        print_table(columns, [candidate_row(result.best)], text.title(result))
+        show_table(text.candidates([result.best], result.quality), text.title(result))
         near = text.around(result)
         if near:
-            print_table(columns, [candidate_row(c) for c in near], "beside it on the front")
+            show_table(text.candidates(near, result.quality), "beside it on the front")
         sys.stdout.write(text.plot(result))
     for line in text.remarks(result):
         note(line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nasvit_edge import files
+from nasvit_edge import cache, files
 from nasvit_edge.data_sets.sets import ImageSet
 from nasvit_edge.errors import DataError, require
 
@@ -23,10 +23,8 @@ def cifar(name: str, *, train: bool, root: Path | None = None) -> tuple[ImageSet
 
 
 def _load(name: str, train: bool, root: Path | None) -> Any:
-    from platformdirs import user_cache_path
-
     datasets = require("torchvision.datasets", "train")
-    folder = root or user_cache_path("nasvit-edge") / "cifar"
+    folder = root or cache.root() / "cifar"
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
     try:
         with files.patience():

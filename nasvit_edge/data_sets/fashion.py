@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nasvit_edge import files
+from nasvit_edge import cache, files
 from nasvit_edge.data_sets.sets import ImageSet
 from nasvit_edge.errors import DataError, require
 from nasvit_edge.preparation import Preparation
@@ -101,9 +101,7 @@ def fashion_mnist_splits() -> tuple[ImageSet, ImageSet, ImageSet]:
 def _fashion_mnist_folder(download_to: Path | None) -> Path:
     if SYSTEM_FOLDER.is_dir():
         return SYSTEM_FOLDER
-    from platformdirs import user_cache_path
-
-    root = download_to or user_cache_path("nasvit-edge")
+    root = download_to or cache.root()
     datasets = require("torchvision.datasets", "train")
     try:
         with files.patience():

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from nasvit_edge import digests, files
+from nasvit_edge import cache, digests, files
 from nasvit_edge.data_sets.sets import Paths
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.preparation import Preparation
@@ -28,9 +28,7 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 def folder() -> Path:
     """Where they are kept."""
-    from platformdirs import user_cache_path
-
-    return user_cache_path("nasvit-edge") / "images"
+    return cache.root() / "images"
 
 
 def key(paths: Paths, preparation: Preparation) -> str:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from nasvit_edge import files
+from nasvit_edge import cache, files
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.ops import Op
 from nasvit_edge.profile.code import conversion_digest
@@ -22,12 +22,10 @@ class Graphs:
     """The hashes of ops' graphs as the code makes them now, kept in the user's cache: building an op takes a while."""
 
     def __init__(self, runtime: str, precision: str) -> None:
-        from platformdirs import user_cache_path
-
         self.runtime, self.precision, self.new = runtime, precision, False
         kind = "fp32" if precision == "fp32" else "named"
         name = f"{conversion_digest()}-{runtime}-{kind}-torch-{importlib.metadata.version('torch')}.json"
-        self.path = user_cache_path("nasvit-edge") / "graphs" / name
+        self.path = cache.root() / "graphs" / name
         try:
             found = files.read_json(self.path, "kept hashes", 2)["graphs"]
         except (NasvitEdgeError, KeyError):

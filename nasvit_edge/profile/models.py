@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nasvit_edge import files
+from nasvit_edge import cache, files
 from nasvit_edge.export.formats import Content, Conversion, Format, format_for, node_prefix
 from nasvit_edge.ops import (
     Classifier,
@@ -202,10 +202,8 @@ class Models:
         suffix = form.model_suffix
         if not self.is_slow or item.config is not None:  # quick to make, or as large as all its ops
             return self.folder / f"{graph}-{self.precision}{suffix}"
-        from platformdirs import user_cache_path
-
         made_by = hashlib.sha256(" ".join([conversion_digest(), *converters(self.runtime)]).encode())
-        kept = user_cache_path("nasvit-edge") / "models" / made_by.hexdigest()[:16]
+        kept = cache.root() / "models" / made_by.hexdigest()[:16]
         return kept / f"{graph}-{self.precision}{suffix}"
 
     def _recipe(self, item: Item, shape: tuple[int, ...]) -> Conversion:

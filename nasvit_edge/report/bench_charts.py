@@ -15,8 +15,7 @@ from nasvit_edge.benchmark.statistics import Interval, estimate
 from nasvit_edge.benchmark.verdicts import MIN_POINTS, VERDICTS, Cell, invalid
 from nasvit_edge.report.drawing import figure_of
 from nasvit_edge.report.figures import ACCURACIES, change_text
-from nasvit_edge.report.labels import plain
-from nasvit_edge.report.model import Datum, Figure
+from nasvit_edge.report.model import Datum, Figure, plain
 from nasvit_edge.units import show_bytes, show_ms
 
 VERDICT_COLOURS = {

@@ -12,9 +12,22 @@ from nasvit_edge.benchmark.verdicts import Cell as Judged
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.report import bench
 from nasvit_edge.report.figures import ACCURACIES, change_text, one
-from nasvit_edge.report.labels import Group, grouped, plain
+from nasvit_edge.report.labels import Group, grouped
 from nasvit_edge.report.markdown import fenced, markdown
-from nasvit_edge.report.model import Cell, Cells, Column, Section, Table, figure, mark, name, own, table, text
+from nasvit_edge.report.model import (
+    Cell,
+    Cells,
+    Column,
+    Section,
+    Table,
+    figure,
+    mark,
+    name,
+    own,
+    plain,
+    table,
+    text,
+)
 from nasvit_edge.report.reproduce import commands
 
 MARKER = "<!-- nasvit-edge bench -->"

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from nasvit_edge.benchmark.metrics import Metric
 from nasvit_edge.benchmark.report import Report
 from nasvit_edge.benchmark.statistics import Interval
 from nasvit_edge.benchmark.verdicts import Cell
 from nasvit_edge.report.figures import change_text
-from nasvit_edge.report.labels import Group, grouped, plain
+from nasvit_edge.report.labels import Group, grouped
+from nasvit_edge.report.model import Datum, plain
 
 # Bencher has measures of its own for latency (in nanoseconds) and file size (in bytes), which its pages show with
 # their units; so every time is in nanoseconds. The others are made by Bencher when it meets them.
@@ -35,7 +35,7 @@ _MEASURES = {
 _NS_PER_MS = 1e6
 
 
-def github_action_benchmark(report: Report) -> list[dict[str, Any]]:
+def github_action_benchmark(report: Report) -> list[Datum]:
     """For its tool `customSmallerIsBetter`: ms, bytes, ops, and of an accuracy what is missing in percent (`top1_error`).
 
     `range` is half the interval over rounds, where there is one.
@@ -55,7 +55,7 @@ def bencher(report: Report) -> dict[str, dict[str, dict[str, float]]]:
     }
 
 
-FORMS: dict[str, Callable[[Report], Any]] = {
+FORMS: dict[str, Callable[[Report], object]] = {
     "github-action-benchmark": github_action_benchmark,
     "bencher": bencher,
 }
@@ -65,11 +65,16 @@ def _holding(group: Group) -> Iterator[Cell]:
     return (c for c in group.cells if c.verdict != "invalid" and math.isfinite(c.value.value))
 
 
-def _entry(group: Group, cell: Cell) -> dict[str, Any]:
+def _entry(group: Group, cell: Cell) -> Datum:
     # its alerts put names between backticks into a table
     label = group.label.replace("`", "'").replace("|", "¦")
     name, unit, value = _smaller_is_better(cell)
-    found = {"name": f"{label}: {name}", "unit": unit, "value": value.value, "extra": _extra(group, cell)}
+    found: Datum = {
+        "name": f"{label}: {name}",
+        "unit": unit,
+        "value": value.value,
+        "extra": _extra(group, cell),
+    }
     reach = max(value.high - value.value, value.value - value.low)
     return found | ({"range": f"± {reach:.3g}"} if _bounded(value) else {})
 

@@ -1,14 +1,12 @@
-"""What `explain` found, as the rows of tables and in words."""
+"""What `explain` found, in tables and in words."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from nasvit_edge.report.model import Column, Table, figure, own, table
 from nasvit_edge.searching.stages import Change, Explained, ExplainedStage, grid
 from nasvit_edge.units import show_count, show_ms
-
-STAGE_COLUMNS = ["stage", "blocks", "output", "latency", "of all", "parameters", "of all ", "brings"]
-CHANGE_COLUMNS = ["gene", "change", "latency", "accuracy", "points per ms", "parameters"]
 
 
 def headline(found: Explained) -> str:
@@ -17,21 +15,19 @@ def headline(found: Explained) -> str:
     return f"predicted {show_ms(found.latency_ms)} ({fixed}), {found.quality} {found.accuracy:.2%}"
 
 
-def stage_rows(found: Explained) -> list[list[str]]:
+def stages(found: Explained) -> Table:
     """A row a stage; what it brings is against its smallest choices."""
-    return [
-        [
-            stage.name,
-            blocks(stage),
-            grid(stage),
-            show_ms(stage.latency_ms),
-            f"{stage.latency_share:.1%}",
-            show_count(stage.parameters),
-            f"{stage.parameter_share:.1%}",
-            f"{100 * stage.accuracy:+.2f} points",
-        ]
-        for stage in found.stages
-    ]
+    return table(
+        found.stages,
+        Column("stage", lambda stage: own(stage.name)),
+        Column("blocks", lambda stage: own(blocks(stage))),
+        Column("output", lambda stage: own(grid(stage))),
+        Column("latency", lambda stage: figure(show_ms(stage.latency_ms))),
+        Column("of all", lambda stage: figure(f"{stage.latency_share:.1%}")),
+        Column("parameters", lambda stage: figure(show_count(stage.parameters))),
+        Column("of all ", lambda stage: figure(f"{stage.parameter_share:.1%}")),
+        Column("brings", lambda stage: figure(f"{100 * stage.accuracy:+.2f} points")),
+    )
 
 
 def blocks(stage: ExplainedStage) -> str:
@@ -42,24 +38,17 @@ def blocks(stage: ExplainedStage) -> str:
     return " + ".join(kind if count == 1 else f"{count} {kind}" for kind, count in counted.items())
 
 
-def change_columns(found: Explained) -> list[str]:
-    """The names above `change_rows`."""
-    return [found.quality if name == "accuracy" else name for name in CHANGE_COLUMNS]
-
-
-def change_rows(found: Explained) -> list[list[str]]:
+def changes(found: Explained) -> Table:
     """A row a change: first those that take time, the most accuracy for a ms first."""
-    return [
-        [
-            change.gene,
-            f"{change.old} -> {change.new}",
-            _signed(change.latency_ms, show_ms),
-            f"{100 * change.accuracy:+.3f} points",
-            f"{_rate(change):.3f}",
-            _signed(change.parameters, show_count),
-        ]
-        for change in sorted(found.changes, key=_order)
-    ]
+    return table(
+        sorted(found.changes, key=_order),
+        Column("gene", lambda change: own(change.gene)),
+        Column("change", lambda change: own(f"{change.old} -> {change.new}")),
+        Column("latency", lambda change: figure(_signed(change.latency_ms, show_ms))),
+        Column(found.quality, lambda change: figure(f"{100 * change.accuracy:+.3f} points")),
+        Column("points per ms", lambda change: figure(f"{_rate(change):.3f}")),
+        Column("parameters", lambda change: figure(_signed(change.parameters, show_count))),
+    )
 
 
 def remarks(found: Explained) -> list[str]:

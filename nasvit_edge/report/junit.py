@@ -27,7 +27,8 @@ from nasvit_edge.benchmark.result import Result
 from nasvit_edge.benchmark.statistics import Interval
 from nasvit_edge.benchmark.verdicts import Cell
 from nasvit_edge.report.figures import change_text, limit_text, outcome_text, value_text
-from nasvit_edge.report.labels import Group, grouped, plain
+from nasvit_edge.report.labels import Group, grouped
+from nasvit_edge.report.model import plain
 
 _Properties = dict[str, str]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -10,6 +9,7 @@ from nasvit_edge.benchmark.budgets import Outcome
 from nasvit_edge.benchmark.report import Report
 from nasvit_edge.benchmark.result import Measured, Result
 from nasvit_edge.benchmark.verdicts import Cell
+from nasvit_edge.report.model import plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +65,3 @@ def unique(labels: Iterable[str]) -> list[str]:
         seen.add(tried)
         found.append(tried)
     return found
-
-
-def plain(text: object, most: int = 120) -> str:
-    """One line of at most `most` characters, which every encoding of Unicode and XML 1.0 can hold.
-
-    Characters of control, unpaired surrogates and marks that turn the direction of writing are removed; a long text
-    loses its middle, as the end of a file's name tells as much as its start.
-    """
-    whole = str(text)
-    if len(whole) > 8 * most:
-        whole = whole[: 4 * most] + whole[-4 * most :]
-    words = "".join(c if c.isspace() or unicodedata.category(c)[0] != "C" else "" for c in whole).split()
-    line = " ".join(words) or "?"
-    return line if len(line) <= most else f"{line[: most // 2]}…{line[len(line) - (most - most // 2 - 1) :]}"

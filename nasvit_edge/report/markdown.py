@@ -134,16 +134,20 @@ def fenced(title: str, lines: Sequence[str]) -> Fold:
 
 def _fold(title: str, table: Table) -> Fold:
     """A table; below it what its figures mean."""
+    head, rows = head_and_rows(table)
+    lines = [(row.rank, line) for row, line in zip(table.rows, rows, strict=True)]
+    tail = ["", prose(table.note)] if table.note else []
+    return Fold(title=f"{title} ({len(lines)})" if title else "", head=head, lines=lines, tail=tail)
+
+
+def head_and_rows(table: Table) -> tuple[list[str], list[str]]:
+    """The lines of a table: the two of its head, and one a row."""
     places = table.shown(Form.MARKDOWN)
     head = [
         _line(table.columns[place] for place in places),
         _line("---:" if table.of_figures(place) else "---" for place in places),
     ]
-    lines = [
-        (row.rank, _line("<br>".join(map(_cell, pieces(row.cells[p]))) for p in places)) for row in table.rows
-    ]
-    tail = ["", prose(table.note)] if table.note else []
-    return Fold(title=f"{title} ({len(lines)})" if title else "", head=head, lines=lines, tail=tail)
+    return head, [_line("<br>".join(map(_cell, pieces(row.cells[p]))) for p in places) for row in table.rows]
 
 
 def _line(cells: Iterable[str]) -> str:

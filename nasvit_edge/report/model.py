@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Flag, auto
 from typing import Generic, Literal, NamedTuple, TypeVar
-
-from nasvit_edge.report.labels import plain
 
 T = TypeVar("T")
 Datum = dict[str, str | float | bool | None]  # a row of a chart's data
@@ -40,6 +39,20 @@ class Cell:
     decides: bool = False
     after: str = ""
     about: str = ""
+
+
+def plain(text: object, most: int = 120) -> str:
+    """One line of at most `most` characters, which every encoding of Unicode and XML 1.0 can hold.
+
+    Characters of control, unpaired surrogates and marks that turn the direction of writing are removed; a long text
+    loses its middle, as the end of a file's name tells as much as its start.
+    """
+    whole = str(text)
+    if len(whole) > 8 * most:
+        whole = whole[: 4 * most] + whole[-4 * most :]
+    words = "".join(c if c.isspace() or unicodedata.category(c)[0] != "C" else "" for c in whole).split()
+    line = " ".join(words) or "?"
+    return line if len(line) <= most else f"{line[: most // 2]}…{line[len(line) - (most - most // 2 - 1) :]}"
 
 
 Cells = Cell | tuple[Cell, ...]  # several are below each other

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from nasvit_edge import units
 from nasvit_edge.records import Fact, Record
+from nasvit_edge.report.markdown import head_and_rows
+from nasvit_edge.report.model import Column, Table, figure, own, table
 from nasvit_edge.searching.saved import SavedCandidate
-
-COLUMNS = ["artifact", "error", "predicted", "measured", "p90", "test accuracy", "size"]
 
 
 class Exported(Record, frozen=True, kw_only=True):
@@ -52,27 +52,30 @@ class Report(Record, frozen=True, kw_only=True):
 
 def headline(report: Report) -> str:
     first = report.artifacts[0]
-    predicted = "-" if first.predicted_ms is None else units.show_ms(first.predicted_ms)
     return (
         f"{first.accuracy:.1%} on test images at {units.show_ms(first.measured_ms)} measured "
-        f"({predicted} predicted, budget {units.show_ms(report.budget_ms)})"
+        f"({_predicted(first)} predicted, budget {units.show_ms(report.budget_ms)})"
     )
 
 
-def rows(report: Report) -> list[list[str]]:
-    """The artifacts as table cells, in the order of `COLUMNS`."""
-    return [
-        [
-            made.artifact,
-            f"{made.error:.1e}",
-            "-" if made.predicted_ms is None else units.show_ms(made.predicted_ms),
-            units.show_ms(made.measured_ms),
-            units.show_ms(made.p90_ms),
-            f"{made.correct} of {made.images} ({made.accuracy:.2%})",
-            f"{made.bytes / 1e6:.2f} MB",
-        ]
-        for made in report.artifacts
-    ]
+def artifacts(report: Report) -> Table:
+    """A row an artifact."""
+    return table(
+        report.artifacts,
+        Column("artifact", lambda made: own(made.artifact)),
+        Column("error", lambda made: figure(f"{made.error:.1e}")),
+        Column("predicted", lambda made: figure(_predicted(made))),
+        Column("measured", lambda made: figure(units.show_ms(made.measured_ms))),
+        Column("p90", lambda made: figure(units.show_ms(made.p90_ms))),
+        Column(
+            "test accuracy", lambda made: figure(f"{made.correct} of {made.images} ({made.accuracy:.2%})")
+        ),
+        Column("size", lambda made: figure(f"{made.bytes / 1e6:.2f} MB")),
+    )
+
+
+def _predicted(made: Timed) -> str:
+    return "-" if made.predicted_ms is None else units.show_ms(made.predicted_ms)
 
 
 def markdown(report: Report) -> str:
@@ -89,9 +92,7 @@ def markdown(report: Report) -> str:
         f"{units.show_count(best.parameters)} parameters, {best.accuracy:.1%} on validation images",
         f"- took {report.seconds:.0f} s",
         "",
-        "| " + " | ".join(COLUMNS) + " |",
-        "|" + "---|" * len(COLUMNS),
-        *("| " + " | ".join(row) + " |" for row in rows(report)),
+        *(line for lines in head_and_rows(artifacts(report)) for line in lines),
         "",
         "Error: largest difference of a logit from the elastic supernet's, over the spread of its logits. Latency: one thread, median",
         "and p90; predicted from this machine's ONNX Runtime table, so it does not apply to TFLite. Accuracy: bundled Fashion-MNIST",

@@ -11,7 +11,7 @@ from nasvit_edge.benchmark.report import Report
 from nasvit_edge.benchmark.result import Result, SavedProtocol
 from nasvit_edge.benchmark.statistics import ALPHA, MIN_EFFECT
 from nasvit_edge.benchmark.verdicts import Rule, candidates
-from nasvit_edge.report.labels import plain
+from nasvit_edge.report.model import plain
 
 
 def commands(report: Report) -> list[str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from nasvit_edge.report.model import Column, Table, figure, own, table
 from nasvit_edge.searching.saved import ResultFile, SameMacs, SavedCandidate
 from nasvit_edge.searching.search import Gap
-from nasvit_edge.units import show_bytes, show_ms
+from nasvit_edge.units import show_bytes, show_count, show_ms
 
 _BESIDE = 3  # subnets shown on each side of the winner
 _WIDTH, _HEIGHT = 72, 16
@@ -28,6 +31,19 @@ def around(result: ResultFile) -> list[SavedCandidate]:
     below = [c for c in result.front if c.latency_ms < best.latency_ms]
     above = [c for c in [*result.front, *result.beyond] if c.latency_ms > best.latency_ms]
     return [*_spread(below[::-1])[::-1], *_spread(above)]
+
+
+def candidates(listed: Sequence[SavedCandidate], quality: str) -> Table:
+    """A row a subnet."""
+    return table(
+        listed,
+        Column("subnet", lambda c: own(c.config.line())),
+        Column("predicted", lambda c: figure(show_ms(c.latency_ms))),
+        Column("90 % interval", lambda c: figure(c.interval() or "-")),
+        Column(quality, lambda c: figure(f"{c.accuracy:.2%}")),
+        Column("MACs", lambda c: figure(show_count(c.macs))),
+        Column("parameters", lambda c: figure(show_count(c.parameters))),
+    )
 
 
 def _spread(candidates: list[SavedCandidate]) -> list[SavedCandidate]:

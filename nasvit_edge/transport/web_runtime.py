@@ -12,7 +12,7 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
-from nasvit_edge import files
+from nasvit_edge import cache, files
 from nasvit_edge.errors import DeviceError
 from nasvit_edge.listening import SILENT, Listener
 
@@ -39,23 +39,21 @@ def web_runtime(folder: str | None, listener: Listener = SILENT) -> dict[str, Pa
     """
     if folder is not None:
         return _given(Path(folder))
-    kept = cache()
+    kept = kept_folder()
     if not is_kept():
         listener.note(f"fetching onnxruntime-web {VERSION} (33 MB, once) to {kept}")
         files.write_tree(kept, unpacked(_fetched()))
     return {name: kept / name for name in FILES}
 
 
-def cache() -> Path:
+def kept_folder() -> Path:
     """Where the files are kept."""
-    from platformdirs import user_cache_path
-
-    return user_cache_path("nasvit-edge") / "onnxruntime-web" / VERSION
+    return cache.root() / "onnxruntime-web" / VERSION
 
 
 def is_kept() -> bool:
     """Whether the cache holds every file, whole."""
-    kept = cache()
+    kept = kept_folder()
     return all(
         (kept / name).is_file() and files.sha256(kept / name) == digest for name, digest in FILES.items()
     )

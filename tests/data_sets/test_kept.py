@@ -116,8 +116,8 @@ def test_the_cache_command_shows_and_clears_them(tmp_path):
     from nasvit_edge import cache as flow
 
     image_folders.read(image_folders.make(tmp_path / "x"), 12)
-    (entry,) = [e for e in flow.contents() if e["folder"].endswith("images")]
-    assert entry["entries"] == 1
-    assert entry["bytes"] == 32 + 8 * 3 * 12 * 12
-    assert flow.clear() >= entry["bytes"]
+    (entry,) = [e for e in flow.contents() if e.folder.endswith("images")]
+    assert entry.entries == 1
+    assert entry.bytes == 32 + 8 * 3 * 12 * 12
+    assert flow.clear() >= entry.bytes
     assert flow.contents() == []

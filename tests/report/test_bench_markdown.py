@@ -17,10 +17,10 @@ from nasvit_edge.benchmark.verdicts import VERDICTS, Rule
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.report.bench_comment import MARKER, MOST, marker
 from nasvit_edge.report.bench_comment import comment as markdown
-from nasvit_edge.report.labels import plain, unique
+from nasvit_edge.report.labels import unique
 from nasvit_edge.report.markdown import Fold, fitted
 from nasvit_edge.report.markdown import markdown as written
-from nasvit_edge.report.model import Column, Document, Section, name, table, text
+from nasvit_edge.report.model import Column, Document, Section, name, plain, table, text
 
 OWN = {"a", "br", "code", "details", "div", "h3", "p", "pre", "span", "strong", "summary", "em"}
 OWN |= {"table", "thead", "tbody", "tr", "th", "td"}

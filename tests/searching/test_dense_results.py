@@ -105,8 +105,8 @@ def test_the_latency_is_that_of_the_whole_segmenter(result, folder, tmp_path):
 def test_a_searched_segmenter_is_explained(result, folder):
     found = explain.explain(ExplainRequest(result=folder / "search.json", table=folder / "t.json"), SILENT)
     assert "mean IoU" in explain_text.headline(found)
-    assert "mean IoU" in explain_text.change_columns(found)
-    rows = explain_text.stage_rows(found)
+    assert "mean IoU" in explain_text.changes(found).columns
+    rows = [[cell.text for cell in row.cells] for row in explain_text.stages(found).rows]
     height, width = DENSE.input_size(found.config.resolution)
     assert rows[-1][:3] == ["decoder", "pixels + labels", f"{height}x{width}x{DENSE.classes}"]
     assert rows[1][1].endswith("+ lateral")
