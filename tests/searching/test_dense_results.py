@@ -144,7 +144,7 @@ def test_the_impossible_is_said_in_one_line(folder, wanted, said):
 def test_without_any_mean_iou_a_search_says_what_to_run():
     with pytest.raises(NasvitEdgeError, match=r"nasvit-edge accuracy fit --space nano-dense") as caught:
         accuracy_source(AccuracyChoice(), DENSE)
-    assert "--accuracy miou.json" in one_line(caught)
+    assert "--accuracy accuracy.json" in one_line(caught)
 
 
 def test_a_report_and_a_plain_list_are_read_too(folder, tmp_path):
