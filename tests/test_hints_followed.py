@@ -13,26 +13,27 @@ import commands
 import msgspec
 import pytest
 from conftest import TINIER, edited, require_module
-from nasvit_edge.flows.answering import validity
-from nasvit_edge.flows.limits import Wanted
-from nasvit_edge.flows.measured import read_measured
-from nasvit_edge.flows.subject import subject_of
 from nn_meter_table import small_table
 
 import nasvit_edge
 from nasvit_edge import hints
 from nasvit_edge.benchmark.result import read_result
+from nasvit_edge.choosing.accuracy import AccuracyChoice, accuracy_source
+from nasvit_edge.choosing.subnet import subject_of
+from nasvit_edge.choosing.table import validity
 from nasvit_edge.data_sets import load_images
 from nasvit_edge.errors import DeviceError, NasvitEdgeError, VerifyError
-from nasvit_edge.export import verification
+from nasvit_edge.export import recalled, verification
 from nasvit_edge.export.checks import Check
 from nasvit_edge.export.sidecar import read_sidecar
-from nasvit_edge.flows import devices, recalled
+from nasvit_edge.flows import devices
 from nasvit_edge.flows import export as exporting
-from nasvit_edge.flows.search import Request, accuracy_source, prepare
+from nasvit_edge.flows.prepared import prepare
 from nasvit_edge.latency import load_table
 from nasvit_edge.listening import SILENT, Listener
+from nasvit_edge.requests.search import Request
 from nasvit_edge.searching.accuracy import load_accuracy
+from nasvit_edge.searching.measured import read_measured
 from nasvit_edge.space import load_space
 from nasvit_edge.train.conflict_file import read_conflicts
 
@@ -116,7 +117,7 @@ def fitted(space, out):
 
 
 def search(**more):
-    return Request(space="run/space.toml", wanted=Wanted(latency=["1s"]), workers=1, **more)
+    return Request(space="run/space.toml", latency=["1s"], workers=1, **more)
 
 
 def test_a_classifier_verified_with_scenes_is_verified_without(here):
@@ -132,8 +133,8 @@ def test_a_table_that_was_not_validated_is_validated(here):
 
 
 def test_a_search_without_an_accuracy_gets_the_one_that_is_fitted(here):
-    follow(failed(NasvitEdgeError, accuracy_source, search(), here))
-    assert prepare(search(accuracy="accuracy.json"), SILENT).predictor is not None
+    follow(failed(NasvitEdgeError, accuracy_source, AccuracyChoice(), here))
+    assert prepare(search(accuracy="accuracy.json"), SILENT).problem.evaluator.predictor is not None
 
 
 def test_a_predictor_of_other_weights_is_fitted_to_these(here):
@@ -221,7 +222,7 @@ def test_an_int8_file_that_fails_is_failed_with_the_training_that_may_mend_it(he
 
 def _request(**more):
     usual = {"space": None, "supernet": None, "config": None, "calibrate": None, "uncalibrated": False}
-    usual |= {"format_name": "onnx", "overwrite": True, "result": Path("found.json"), "use_cache": False}
+    usual |= {"format_name": "onnx", "overwrite": True, "result": Path("found.json"), "cached": False}
     return exporting.Request(**usual | more)
 
 
@@ -277,15 +278,15 @@ FOLLOWED = {
     "flows/tables.py:searching": "test_an_imported_table_is_searched",
     "data_sets/labels.py:_foreign": "test_images_of_other_classes_are_what_a_model_is_fine_tuned_for",
     "export/verification.py:verify": "test_a_classifier_verified_with_scenes_is_verified_without",
-    "flows/answering.py:validity": "test_a_table_that_was_not_validated_is_validated",
+    "choosing/table.py:validity": "test_a_table_that_was_not_validated_is_validated",
     "flows/devices.py:op_times": "test_a_model_that_is_no_file_is_exported_for_the_device",
     "flows/export.py:_advised": "test_an_int8_file_that_fails_is_failed_with_the_training_that_may_mend_it",
-    "flows/measured.py:module": "test_subnets_that_are_not_in_a_form_are_measured_into_it",
+    "searching/measured.py:module": "test_subnets_that_are_not_in_a_form_are_measured_into_it",
     "flows/profile.py:bundle": "test_a_bundle_names_the_command_that_takes_its_results",
-    "flows/recalled.py:compare": "test_an_export_below_its_search_names_an_evaluation_that_runs",
-    "flows/search.py:_fitting": "test_a_search_without_an_accuracy_gets_the_one_that_is_fitted",
-    "flows/search.py:prepare": "test_a_predictor_of_other_weights_is_fitted_to_these",
-    "flows/subject.py:subject_of": "test_what_is_no_subject_becomes_one_by_a_search",
+    "export/recalled.py:compare": "test_an_export_below_its_search_names_an_evaluation_that_runs",
+    "choosing/accuracy.py:_fitting": "test_a_search_without_an_accuracy_gets_the_one_that_is_fitted",
+    "choosing/accuracy.py:tell_of_other_weights": "test_a_predictor_of_other_weights_is_fitted_to_these",
+    "choosing/subnet.py:subject_of": "test_what_is_no_subject_becomes_one_by_a_search",
     "train/conflict_file.py:_training": "test_a_run_without_its_conflicts_is_trained_with_them",
     "searching/accuracy.py:load_accuracy": "test_a_predictor_of_another_space_of_the_same_name_is_fitted_anew",
     # in test_hints.py and profile/test_offline.py
