@@ -204,7 +204,9 @@ def test_an_export_below_its_search_names_an_evaluation_that_runs(here):
     subnet = calibrated(materialise(weights, here.smallest()), calibration_for(weights, "my photos"))
     promised = read_sidecar(Path("own.onnx")).search
     promised = msgspec.structs.replace(promised, accuracy=1.0, accuracy_uncertainty=0.0)
-    recalled.compare(subnet, "my photos", promised, told.append, weights="run/supernet.safetensors")
+    recalled.compare(
+        subnet, "my photos", promised, Listener(note=told.append), weights="run/supernet.safetensors"
+    )
     follow(told[0])
 
 
