@@ -273,7 +273,7 @@ def test_with_that_option_they_are_learned_as_masks_of_0_and_1_are_and_it_stays_
     assert load_space(tmp_path / "out0" / "space.toml").mask_values == (0, 255)
     weights = tmp_path / "out0" / "supernet.safetensors"
     told = invoke("evaluate", "--supernet", weights, "--data", made[0][1], "--subnets", "max", "--json")
-    assert json.loads(told.stdout)["subnets"][0]["accuracy"] == found[0]["accuracy"]["largest"]
+    assert json.loads(told.stdout)["subnets"][0]["accuracy"] == found[0].accuracy["largest"]
 
 
 @pytest.fixture(scope="module")
