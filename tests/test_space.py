@@ -94,6 +94,22 @@ def test_the_small_space_is_small_but_hybrid_and_wide_enough(nano):
     assert nano.classes == 10 == len(nano.label_names())
 
 
+def test_the_space_for_experiments_is_hybrid_everywhere_and_its_twin_has_as_many_macs():
+    hybrid, twin = load_space("nano-hybrid"), load_space("nano-hybrid-cnn")
+    for stage in hybrid.stages[2:]:
+        assert stage.hybrid
+        assert {depth - 1 for depth in stage.depth} == {2, 3, 4}  # the first block is an MBConv
+    assert not any(stage.hybrid for stage in twin.stages)
+    macs = {}
+    for space in (hybrid, twin):
+        rng = random.Random(0)
+        mean = sum(sum(op.macs() for op in lower(space, space.sample(rng))) for _ in range(300)) / 300
+        ends = [sum(op.macs() for op in lower(space, end)) for end in (space.smallest(), space.largest())]
+        macs[space.name] = [ends[0], mean, ends[1]]
+    assert macs["nano-hybrid"][2] / macs["nano-hybrid"][0] == pytest.approx(10, rel=0.06)
+    assert macs["nano-hybrid-cnn"] == pytest.approx(macs["nano-hybrid"], rel=0.03)
+
+
 @pytest.mark.parametrize("name", space_names())
 def test_every_shipped_space_loads_by_name_and_by_path(name):
     assert load_space(name) == load_space(files.data("spaces", f"{name}.toml"))

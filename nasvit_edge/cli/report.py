@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from nasvit_edge import records
 from nasvit_edge.cli.adapter import adapted
-from nasvit_edge.cli.output import note, print_json, show_table
+from nasvit_edge.cli.output import note, print_json, print_table, progress, show_table
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.requests.report import Conflicts as Asked
+from nasvit_edge.requests.report import Runs
 
 if TYPE_CHECKING:
     from nasvit_edge.report.conflicts import Summary
@@ -27,8 +30,11 @@ def conflicts(request: Asked, as_json: bool) -> None:
 
     How often, and where, the gradients of the largest subnet and of the others have a negative cosine:
     over all parameters, and by stage and kind of layer. Several runs are put side by side.
+    With --at STEP (or end) and --data: their cosine over 1, 4, 16, ... batches by kind of layer, which tells conflict from noise.
     """
-    from nasvit_edge import records
+    if request.at is not None:
+        _show_agreement(request, as_json)
+        return
     from nasvit_edge.report.conflicts import summarise
     from nasvit_edge.train.conflict_file import read_conflicts
 
@@ -45,6 +51,25 @@ def conflicts(request: Asked, as_json: bool) -> None:
         _show(chosen, summaries)
     for path in written:
         note(f"wrote {path}")
+
+
+def _show_agreement(request: Asked, as_json: bool) -> None:
+    from nasvit_edge.flows import agreement as flow
+
+    with progress("gradients") as show:
+        found = flow.agreed(request, listener=show)
+    if as_json:
+        print_json(records.content(found))
+        return
+    kinds = list(dict.fromkeys(kind for each in found.agreements for kind in each.cosines))
+    rows = [
+        [f"{each.batches:,}", f"{each.images:,}", str(each.groups)]
+        + [f"{each.cosines[kind]:+.2f}" if kind in each.cosines else "-" for kind in kinds]
+        for each in found.agreements
+    ]
+    title = f"cosine of the gradients of largest and others: {found.run} at {found.at}, {found.data}"
+    print_table(["batches", "images", "groups", *kinds], rows, title)
+    note(found.verdict())
 
 
 def _chosen(run: Conflicts, steps: str | None, first: int | None, last: int | None) -> Conflicts:
@@ -81,6 +106,31 @@ def _show(runs: list[Conflicts], summaries: list[Summary]) -> None:
     note("negative: share of layers and steps whose two gradients have a cosine below 0")
 
 
+def runs(request: Runs, as_json: bool) -> None:
+    """Example:  nasvit-edge report runs runs/nasvit runs/naive --html runs.html
+
+    Accuracy and loss of several training runs over their epochs, on one page; the last and the best accuracy of each.
+    """
+    from nasvit_edge.report import runs as drawn
+    from nasvit_edge.train.run_logs import read_logs
+
+    found = [read_logs(run) for run in request.runs]
+    if request.html is not None:
+        drawn.write_html(found, request.html)
+    if request.png is not None:
+        drawn.write_png(found, request.png)
+    if as_json:
+        print_json(
+            {"schema": 1, "runs": [asdict(run) | {"about": records.content(run.about)} for run in found]}
+        )
+    else:
+        show_table(drawn.ends(found), drawn.title_of(found))
+    for path in (request.html, request.png):
+        if path is not None:
+            note(f"wrote {path}")
+
+
+report.command("runs", short_help="Accuracy and loss of training runs over their epochs.")(adapted(runs))
 report.command("conflicts", short_help="How often subnets and supernet pull a layer in opposite directions.")(
     adapted(conflicts)
 )

@@ -35,7 +35,11 @@ def run_of(request: Request) -> Run:
         NasvitEdgeError: a space, recipe or name that cannot be; without waiting for torch.
     """
     changes = changes_of(request.values, run_epochs=request.epochs, run_batch_size=request.batch_size)
-    space, recipe = chosen(request.space, request.recipe, changes)
+    alone = request.config is not None
+    named = request.recipe or ("single" if alone else None)
+    space, recipe = chosen(request.space, named, changes, request.fork)
+    if alone and not recipe.single:
+        recipe = recipe.with_values(["single=true"])
     if request.name and not files.is_name(request.name):  # it stands in names of files
         raise SpaceError(
             f"--name {request.name[:64]!r} cannot name a space; give letters, digits and dashes, like flowers-8c"
@@ -62,6 +66,8 @@ def run_of(request: Request) -> Run:
         teacher=request.teacher,
         trust_teacher=request.trust_teacher,
         name=request.name,
+        config=request.config,
+        fork=request.fork,
         resume=request.resume,
         conflicts=request.conflicts,
         tensorboard=request.tensorboard,

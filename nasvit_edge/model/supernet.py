@@ -8,7 +8,8 @@ place of its own (spec section 2).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -57,6 +58,7 @@ class Supernet(nn.Module):
         statistics: Mapping[str, Tensor] | None = None,
         *,
         dropout: float = 0.0,
+        drop_connect: float = 0.0,
         size: tuple[int, int] | None = None,
     ) -> Tensor:
         """Logits of the subnet `config` for images (B, 3, H, W): (B, classes), of a dense space (B, classes, H', W').
@@ -64,12 +66,15 @@ class Supernet(nn.Module):
         Images of another size are resized bicubically to `size`, without it to that of the subnet's
         resolution. In train mode batch norm uses the batch, in eval mode the running statistics, or
         `statistics` where given (the names of the subnet's state dict, such as a calibrated subnet has).
-        `dropout` is the share of the classifier's inputs that train mode leaves out.
+        `dropout` is the share of the classifier's inputs that train mode leaves out, `drop_connect` that of samples without what
+        the last MBConv adds to its shortcut; of block i of n it is i/n as large, and 0 before the last two stages.
         """
         size = size or self.space.input_size(config.resolution)
         if tuple(images.shape[-2:]) != size:
             images = F.interpolate(images, size, mode="bicubic", align_corners=False)
-        return run(lower(self.space, config, size), self._compute(statistics, dropout), images)
+        ops = lower(self.space, config, size)
+        dropped = self._dropped(ops, drop_connect) if drop_connect and self.training else {}
+        return run(ops, self._compute(statistics, dropout, dropped), images)
 
     def features(
         self, images: Tensor, config: SubnetConfig, statistics: Mapping[str, Tensor] | None = None
@@ -77,13 +82,16 @@ class Supernet(nn.Module):
         """The outputs (B, C, H', W') of `space.levels` for images (B, 3, H, W), taken at the size they have."""
         outputs: dict[str, Tensor] = {}
         ops = stage_ops(self.space, config, (images.shape[-2], images.shape[-1]))
-        run(ops, self._compute(statistics, 0.0), images, outputs)
+        run(ops, self._compute(statistics), images, outputs)
         return [outputs[self.space.stages[i].name] for i in self.space.levels]
 
     def _compute(
-        self, statistics: Mapping[str, Tensor] | None, dropout: float
+        self,
+        statistics: Mapping[str, Tensor] | None,
+        dropout: float = 0.0,
+        dropped: Mapping[str, float] = MappingProxyType({}),
     ) -> Callable[[Op, Tensor], Tensor]:
-        """How an op is computed with slices of the shared weights."""
+        """How an op is computed with slices of the shared weights; `dropped`: of ops by name, the share of samples without it."""
 
         def apply(op: Op, x: Tensor) -> Tensor:
             skeleton = _skeleton(op, self.training, self.ranks if self.training else None)
@@ -93,9 +101,20 @@ class Supernet(nn.Module):
             if dropout and self.training and isinstance(op, Classifier):
                 x = F.dropout(x, dropout)
             out: Tensor = torch.func.functional_call(skeleton.module, state, (x,))
-            return out
+            return _connected(out, x, skeleton.module, state, dropped[op.name]) if op.name in dropped else out
 
         return apply
+
+    def _dropped(self, ops: Sequence[Op], share: float) -> dict[str, float]:
+        """Of the MBConvs with a shortcut in the last two stages, the share of samples that are without them."""
+        last = tuple(f"{stage.name}." for stage in self.space.stages[-2:])
+        blocks = [op for op in ops if isinstance(op, MBConv | TransformerBlock)]
+        shares = {
+            op.name: share * i / len(blocks)
+            for i, op in enumerate(blocks)
+            if isinstance(op, MBConv) and op.shortcut
+        }
+        return {name: value for name, value in shares.items() if name.startswith(last)}
 
     def block_state(self, op: Op, names: Mapping[str, torch.Size]) -> dict[str, Tensor]:
         """The entries `names` (name -> shape) of `build(op)`'s state dict, as views where possible."""
@@ -125,6 +144,16 @@ class Supernet(nn.Module):
 SCALINGS = ("switchable", "shared", "none")
 _SCALES = ("scale_attention", "scale_mlp")
 _STATISTICS = ("running_mean", "running_var")
+
+
+def _connected(out: Tensor, x: Tensor, block: nn.Module, state: Mapping[str, Tensor], share: float) -> Tensor:
+    """`out` where a sample keeps what the block adds to its shortcut, in the mean as large; the shortcut alone where it does not."""
+    own = {
+        name.removeprefix("shortcut."): value for name, value in state.items() if name.startswith("shortcut.")
+    }
+    shortcut: Tensor = torch.func.functional_call(block.get_submodule("shortcut"), own, (x,))
+    kept = (torch.rand(len(x), 1, 1, 1, device=x.device) >= share) / (1 - share)
+    return shortcut + kept.to(out.dtype) * (out - shortcut)
 
 
 class _Skeleton:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nasvit_edge.report import page
-from nasvit_edge.report.conflicts import KINDS, Signs, Summary, over_time, summarise
+from nasvit_edge.report.conflicts import Signs, Summary, over_time, summarise
 from nasvit_edge.report.drawing import figure_of
 from nasvit_edge.report.drawing import write_png as write_figures
 from nasvit_edge.report.model import (
@@ -26,6 +26,7 @@ from nasvit_edge.report.model import (
     table,
 )
 from nasvit_edge.train.conflict_file import Array, Conflicts
+from nasvit_edge.train.conflicts import KINDS
 
 _COLOURS = ("#c05621", "#2b6cb0", "#2f855a", "#805ad5", "#b7791f", "#2c7a7b", "#97266d", "#4a5568")
 _EACH, _WHOLE = "layer by layer", "all parameters together"

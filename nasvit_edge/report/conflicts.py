@@ -2,34 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 
 from nasvit_edge.records import Record
 from nasvit_edge.train.conflict_file import Array, Conflicts
-from nasvit_edge.train.conflicts import block
+from nasvit_edge.train.conflicts import block, kind
 
 _ROWS_A_PART = 10
-_FAMILIES = (  # kind, and the parts of a layer's name that tell it
-    ("SE", r"se\.\w+"),
-    ("attention", r"attention\..+"),
-    ("MLP", r"mlp\d\..+"),
-    ("scaling", r"scale_\w+"),
-    ("norm", r"(.+\.)?norm\d?"),
-)
-_OWN = {"first_conv": "stem", "last_conv": "head", "classifier": "classifier"}
-KINDS = ("stem", "MBConv conv", "SE", "attention", "MLP", "scaling", "norm", "head", "classifier")
-
-
-def kind(layer: str) -> str:
-    """The kind of a layer: one of KINDS."""
-    name = block(layer)
-    rest = layer[len(name) + 1 :]
-    for family, pattern in _FAMILIES:
-        if re.fullmatch(pattern, rest):
-            return family
-    return _OWN.get(name, "MBConv conv")
 
 
 class Signs(Record, frozen=True, kw_only=True):

@@ -70,11 +70,31 @@ class History:
 class Conflicts:
     """Training runs, and which of their steps."""
 
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs trained with --conflicts.")]
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of runs trained with --conflicts; with --at, a run or weights."),
+    ]
     steps: Annotated[
         str | None, typer.Option(help="Only these steps, like 1000:5000; either end may be left out.")
     ] = None
     from_epoch: Annotated[int | None, typer.Option(min=0, help="Only from this epoch on, from 0.")] = None
     to_epoch: Annotated[int | None, typer.Option(min=0, help="Only up to this epoch.")] = None
+    at: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead: the gradients of the weights at this step (a checkpoint that is kept), or at the end."
+        ),
+    ] = None
+    data: Annotated[str | None, typer.Option(help="With --at: the images, as of train.")] = None
+    batches: Annotated[int, typer.Option(min=1, max=4096, help="With --at: how many batches at most.")] = 64
+    html: _Page = None
+    png: Annotated[_File, typer.Option(help="Write a picture.")] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runs:
+    """Training runs whose curves are drawn beside each other."""
+
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs.")]
     html: _Page = None
     png: Annotated[_File, typer.Option(help="Write a picture.")] = None

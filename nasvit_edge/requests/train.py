@@ -43,6 +43,16 @@ class Request:
             show_default="the space's; with other classes nano-8c", help="What to call the trained space."
         ),
     ] = ""
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Train this subnet alone, from the start: the JSON of config.to_dict()."),
+    ] = None
+    fork: Annotated[
+        Path | None,
+        typer.Option(
+            help="Go on from this run's newest checkpoint; its recipe and space where none is given."
+        ),
+    ] = None
     supernet: Annotated[
         str | None, typer.Option(help="Start from these weights: a file, or shipped ones by name.")
     ] = None

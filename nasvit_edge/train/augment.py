@@ -1,16 +1,16 @@
 """Training images, varied at random.
 
-What all images of a batch have in common is done to the whole batch (shift and flip by one gather, RandAugment by
-operation); per image only what differs in size or policy (random resized crops, AutoAugment, erasing). Whatever is
-drawn is drawn beforehand (`Draws`), or from torch's generator, seeded for one image and put back afterwards.
+What all images of a batch have in common is done to the whole batch (shift and flip by one gather); per image what differs in
+size or policy (random resized crops, RandAugment, AutoAugment, erasing). Whatever is drawn is drawn beforehand (`Draws`), or from
+generators that are seeded for one image and put back afterwards.
 
 Legend: B images of a batch, C 1 or 3 channels, S the side that leaves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from nasvit_edge.data_sets import prepare
 from nasvit_edge.errors import require
 from nasvit_edge.space import SearchSpace
-from nasvit_edge.train.randaugment import OPERATIONS, randaugment
+from nasvit_edge.train.policies import erasing, policies, seeded
 from nasvit_edge.train.recipe import Augment
 
 _CROP, _POLICY, _ERASE = range(3)  # rows of Draws.seeds
@@ -34,25 +34,20 @@ class Draws:
 
     shift: Tensor  # (2, B) rows and columns, 0 to 2 * padding
     flip: Tensor  # (B,) bool
-    operations: Tensor  # (n, B) RandAugment's
-    negative: Tensor  # (n, B) bool
     erase: Tensor  # (B,) bool
-    seeds: list[list[int]]  # (3, B) for what torchvision draws by itself
+    seeds: list[list[int]]  # (3, B) for what torchvision and timm draw by themselves
 
     @staticmethod
     def make(augment: Augment, count: int, rng: np.random.Generator, part: slice) -> Draws:
         """Draw for `count` images and keep those of `part`: a share of a batch draws as the whole does."""
-        n = augment.randaugment_ops
         drawn = [
             rng.integers(0, 2 * augment.padding + 1, (2, count)),
             rng.random(count) < augment.flip,
             rng.random(count) < augment.erasing,
-            rng.integers(0, len(OPERATIONS), (n, count)),
-            rng.random((n, count)) < 0.5,
         ]
         seeds = rng.integers(0, 2**63, (3, count))
-        shift, flip, erase, operations, negative = (torch.from_numpy(x[..., part].copy()) for x in drawn)
-        return Draws(shift, flip, operations, negative, erase, seeds[:, part].tolist())
+        shift, flip, erase = (torch.from_numpy(x[..., part].copy()) for x in drawn)
+        return Draws(shift, flip, erase, seeds[:, part].tolist())
 
 
 class Augmenter:
@@ -69,9 +64,8 @@ class Augmenter:
         bicubic = v2.InterpolationMode.BICUBIC
         self._resize = v2.Resize((size, size), interpolation=bicubic, antialias=True)
         self._crop = v2.RandomResizedCrop(size, scale=scale, interpolation=bicubic, antialias=True)
-        policies = {"imagenet": v2.AutoAugmentPolicy.IMAGENET, "cifar10": v2.AutoAugmentPolicy.CIFAR10}
-        self._policy = v2.AutoAugment(policies[augment.autoaugment]) if augment.autoaugment else None
-        self._erasing = v2.RandomErasing(p=1.0)
+        self._policies = policies(augment, space.mean, size)
+        self._erasing = erasing(augment.erasing_fill)
         kinds = ((augment.mixup, v2.MixUp), (augment.cutmix, v2.CutMix))
         self._mixing = [kind(alpha=alpha, num_classes=space.classes) for alpha, kind in kinds if alpha]
 
@@ -83,10 +77,8 @@ class Augmenter:
     def images(self, pixels: Tensor | Sequence[Tensor], draws: Draws) -> Tensor:
         """Bytes (B, C, H, W), or B times (C, H, W), to floats (B, 3, S, S): RGB minus mean, over std."""
         varied = self._flipped(self._cropped(pixels, draws), draws)
-        if self._policy is not None:
+        if self._policies:
             varied = _each(self._policy, varied, draws.seeds[_POLICY])
-        for operations, negative in zip(draws.operations, draws.negative, strict=True):
-            varied = randaugment(varied, operations, negative, self.augment.randaugment_magnitude)
         made = prepare(varied, self.space).contiguous(memory_format=torch.channels_last)
         for index in draws.erase.nonzero()[:, 0].tolist():
             with seeded(draws.seeds[_ERASE][index]):
@@ -105,6 +97,9 @@ class Augmenter:
             kind = self._mixing[int(torch.randint(len(self._mixing), ()))]
             mixed, targets = kind(images, labels)
         return mixed.contiguous(memory_format=torch.channels_last), targets.float()
+
+    def _policy(self, image: Tensor) -> Tensor:
+        return functools.reduce(lambda changed, policy: policy(changed), self._policies, image)
 
     def _cropped(self, pixels: Tensor | Sequence[Tensor], draws: Draws) -> Tensor:
         """(B, C, S, S)."""
@@ -128,18 +123,6 @@ def moved(pixels: Tensor, padding: int, shift: Tensor, flip: Tensor) -> Tensor:
     rows = torch.arange(height)[None] + shift[0, :, None]
     taken = padded[torch.arange(count)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
     return taken.permute(0, 3, 1, 2)  # (B, C, H, W)
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """What is drawn from torch's CPU generator inside depends on `seed` alone; its state is put back."""
-    generator = torch.default_generator
-    state = generator.get_state()
-    try:
-        generator.manual_seed(seed)
-        yield
-    finally:
-        generator.set_state(state)
 
 
 def _each(function: Callable[[Any], Any], images: Tensor | Sequence[Tensor], seeds: list[int]) -> Tensor:

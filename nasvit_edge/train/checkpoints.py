@@ -62,6 +62,23 @@ class Checkpoints:
             return state
         raise damage or CheckpointError(f"{str(self.folder)!r} holds no whole checkpoint")
 
+    def at(self, step: int | None = None) -> dict[str, Any]:
+        """The state of a step, of whatever run it is; None: the newest.
+
+        Raises:
+            CheckpointError: it is not kept, which names those that are, or it is damaged.
+        """
+        kept = {_step_of(path): path for path in self.paths()}
+        if not kept:
+            raise CheckpointError(f"{str(self.folder)!r} holds no checkpoint")
+        step = max(kept) if step is None else step
+        if step not in kept:
+            there = ", ".join(str(each) for each in sorted(kept))
+            raise CheckpointError(
+                f"{str(self.folder)!r} keeps no checkpoint of step {step}; there are {there}"
+            )
+        return _read(kept[step])
+
     def _check(self, path: Path, run: Mapping[str, object]) -> None:
         if run != self.identity:
             changed = [key for key in self.identity if run.get(key) != self.identity[key]]
@@ -77,6 +94,10 @@ def refuse_old(out: Path) -> None:
         raise CheckpointError(
             f"{str(out)!r} holds a run already; continue it with --resume or choose another --out"
         )
+
+
+def _step_of(path: Path) -> int:
+    return int(path.stem.removeprefix("step-"))
 
 
 def _read(path: Path) -> dict[str, Any]:

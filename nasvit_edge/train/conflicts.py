@@ -6,20 +6,46 @@ and every layer. A cell is empty where one of the two has no gradient (a block t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nasvit_edge.records import Record
 from nasvit_edge.train.logs import Rows
 
 if TYPE_CHECKING:  # the report reads files of this form without torch
     from nasvit_edge.train.merge import Products
 
 FILE = "conflicts.csv"
+ALL = "all"
 DENSE = 20_000  # steps that are all measured; ten times as many every tenth, and so on
+_FAMILIES = (  # kind, and the parts of a layer's name that tell it
+    ("SE", r"se\.\w+"),
+    ("attention", r"attention\..+"),
+    ("MLP", r"mlp\d\..+"),
+    ("scaling", r"scale_\w+"),
+    ("norm", r"(.+\.)?norm\d?"),
+)
+_OWN = {"first_conv": "stem", "last_conv": "head", "classifier": "classifier"}
+KINDS = ("stem", "MBConv conv", "SE", "attention", "MLP", "scaling", "norm", "head", "classifier")
 Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+class Agreement(Record, frozen=True, kw_only=True):
+    """The cosine of g_S and g_T over so many batches, the mean of `groups` of them.
+
+    Attributes:
+        images: in a group.
+        cosines: over all parameters (`all`), then by kind of layer.
+    """
+
+    batches: int
+    images: int
+    groups: int
+    cosines: dict[str, float]
 
 
 class Meter:
@@ -35,7 +61,7 @@ class Meter:
     """
 
     def __init__(self, names: Sequence[str], path: Path, *, resume_step: int = 0) -> None:
-        places = ["all", *_places(names)]
+        places = [ALL, *_places(names)]
         index = {place: i for i, place in enumerate(places)}
         self._tensors, self._columns = len(names), len(places)
         of_layer, of_block = ([index[place(name)] for name in names] for place in (layer, block))
@@ -92,6 +118,16 @@ def layer(name: str) -> str:
     """The module that holds a tensor: weight and bias are one layer; anything else is one by itself."""
     module, _, leaf = name.rpartition(".")
     return module if module and leaf in ("weight", "bias") else name
+
+
+def kind(layer: str) -> str:
+    """The kind of a layer: one of KINDS."""
+    name = block(layer)
+    rest = layer[len(name) + 1 :]
+    for family, pattern in _FAMILIES:
+        if re.fullmatch(pattern, rest):
+            return family
+    return _OWN.get(name, "MBConv conv")
 
 
 def block(name: str) -> str:

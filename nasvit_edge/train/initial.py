@@ -8,6 +8,7 @@ import torch
 
 from nasvit_edge.files import file_and_key
 from nasvit_edge.listening import SILENT, Listener
+from nasvit_edge.model.blocks import HeadMix
 from nasvit_edge.model.checkpoint import load_supernet, loaded, resolve_weights, source_of, trained_on_of
 from nasvit_edge.model.evaluate import Batches, calibrated
 from nasvit_edge.model.filling import is_segmenter, load_stages
@@ -70,8 +71,10 @@ def initialise(supernet: Supernet) -> None:
             torch.nn.init.zeros_(parameter)
         elif name.endswith("position_table"):
             torch.nn.init.trunc_normal_(parameter, std=0.02)
-        elif name.endswith(("mix_logits.weight", "mix_weights.weight")):
-            torch.nn.init.kaiming_uniform_(parameter, a=math.sqrt(5))  # as a linear layer
+    for module in supernet.modules():
+        if isinstance(module, HeadMix):
+            torch.nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5))  # both as a linear layer's
+            torch.nn.init.uniform_(module.bias, -(bound := module.weight.shape[1] ** -0.5), bound)
 
 
 def settle(supernet: Supernet, images: Batches) -> None:

@@ -5,6 +5,7 @@ Everything random is a function of (seed, step, rank), so a resumed run continue
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import time
@@ -104,7 +105,7 @@ class Trainer:
         self.passes = Passes(supernet, recipe, threads=threads, bf16=settings.bf16, class_weights=weights)
         self.parameters = self.passes.parameters
         self.optimizer = optimizer_for(supernet, recipe.optimizer)
-        self.average = Average(self.parameters, recipe.run.ema)
+        self.average = Average(self.parameters, recipe.run.ema, ramp=recipe.run.ema_ramp)
         self.loader = loader_for(images, recipe, self.space, settings, world)
         self.per_epoch = self.loader.steps_per_epoch
         self.steps = recipe.run.epochs * self.per_epoch
@@ -135,7 +136,35 @@ class Trainer:
 
     def resume(self) -> int:
         """Go to the newest checkpoint; returns its step."""
-        state = self.checkpoints.load()
+        return self._load(self.checkpoints.load())
+
+    def fork(self, out: Path, step: int | None = None) -> int:
+        """Go to a checkpoint of another run (None: its newest), and on by this one's recipe; returns its step.
+
+        Weights, the optimizer's moments, the average and the order of the data are that run's.
+
+        Raises:
+            CheckpointError: there is none, or the run is of another space, of other data, seed or number of images a step.
+        """
+        state = Checkpoints(out, {}).at(step)
+        run, own = json.loads(state["run"]), json.loads(json.dumps(self.identity))
+        for key in ("space content", "data", "images", "seed", "images a step"):
+            if run.get(key) != own[key]:
+                raise CheckpointError(
+                    f"run {str(out)!r} cannot be forked with another {key.removesuffix(' content')}: there it is {run.get(key)!r}, here {own[key]!r}"
+                )
+        was, kind = run.get("recipe", {}).get("optimizer", {}).get("kind"), self.recipe.optimizer.kind
+        if was != kind:
+            raise CheckpointError(
+                f"run {str(out)!r} was trained by {was}, whose state a fork keeps: leave optimizer.kind as it is"
+            )
+        rules = [{k: v for k, v in group.items() if k != "params"} for group in self.optimizer.param_groups]
+        self._load(state)
+        for group, rule in zip(self.optimizer.param_groups, rules, strict=True):
+            group.update(rule)
+        return self.step
+
+    def _load(self, state: dict[str, Any]) -> int:
         try:
             self.supernet.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -268,7 +297,7 @@ class Trainer:
         for parameter, gradient in zip(self.parameters, merged.gradient, strict=True):
             parameter.grad = _laid_out(gradient, parameter)
         self.optimizer.step()
-        self.average.update()
+        self.average.update(self.step + 1)
 
     def _record(
         self, losses: list[float], products: Products, rate: float, seconds: float, waited: float

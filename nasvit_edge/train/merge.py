@@ -14,6 +14,7 @@ from torch import Tensor
 from nasvit_edge.train.recipe import Merge
 
 Gradient = list[Tensor | None]
+_SMALL = 1e-6  # as published: gradients of a tensor are often below 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +39,18 @@ def merge(largest: Gradient, subnets: Gradient, rule: Merge, *, project: bool) -
 
     g_S is clipped as a whole to `rule.clip_subnets`; then, tensor by tensor, g = g_S + g_T, and where
     `project` and <g_S, g_T> < 0, the component of g_T against g_S is taken away: the added multiple of
-    g_S, -<g_S, g_T> / |g_S|^2, is at most `rule.largest_coefficient`.
+    g_S, -<g_S, g_T> / (|g_S|^2 + 1e-6), is at most `rule.largest_coefficient`.
 
     Args:
         largest, subnets: g_T and g_S, tensors of the same shapes; not changed.
     """
-    products = _products(largest, subnets)
-    factors = _factors(products, rule, project).unbind()
+    made = products(largest, subnets)
+    factors = _factors(made, rule, project).unbind()
     merged = [_sum(t, s, f) for t, s, f in zip(largest, subnets, factors, strict=True)]
-    return Merged(_clipped(merged, rule.clip), products)
+    clipped = _clipped(merged, rule.clip)
+    if rule.clip_value:
+        clipped = [None if g is None else g.clamp(-rule.clip_value, rule.clip_value) for g in clipped]
+    return Merged(clipped, made)
 
 
 def added(total: Gradient, more: Gradient) -> Gradient:
@@ -66,13 +70,14 @@ def _factors(products: Products, rule: Merge, project: bool) -> Tensor:
     scale = _clip_factor(products.subnets.sum().sqrt(), rule.clip_subnets)
     if not project:
         return scale.expand(len(products.dot))
-    # with g_S scaled: -<g_S, g_T> / (scale |g_S|^2), in multiples of the scaled g_S
-    multiple = -products.dot / (scale * products.subnets).clamp(min=torch.finfo(products.dot.dtype).tiny)
+    # of g_S as it is after the clip; in multiples of that
+    multiple = -scale * products.dot / (scale * scale * products.subnets + _SMALL)
     multiple = torch.where(products.dot < 0, multiple.clamp(max=rule.largest_coefficient), 0.0)
     return scale * (1 + multiple)
 
 
-def _products(largest: Gradient, subnets: Gradient) -> Products:
+def products(largest: Gradient, subnets: Gradient) -> Products:
+    """Of two gradients, tensor by tensor."""
     zero = next(g for g in (*largest, *subnets) if g is not None).new_zeros(())
 
     def dots(left: Gradient, right: Gradient) -> Tensor:

@@ -58,6 +58,7 @@ class QuantisedSupernet(Supernet):
         statistics: _State | None = None,
         *,
         dropout: float = 0.0,
+        drop_connect: float = 0.0,  # noqa: ARG002 - of supernets' training alone
         size: tuple[int, int] | None = None,
     ) -> Tensor:
         """As `Supernet.forward`, but in train mode in 8-bit arithmetic, with the running statistics, at the subnet's resolution."""

@@ -36,9 +36,12 @@ class Augment(_Part, frozen=True, kw_only=True):
     padding: Annotated[int, _within(0, 64)] = 4  # pixels each way, for "padded"
     flip: Annotated[float, _within(0.0, 1.0)] = 0.5
     randaugment_ops: Annotated[int, _within(0, 8)] = 1
-    randaugment_magnitude: Annotated[int, _within(0, 30)] = 1
-    autoaugment: Literal["", "imagenet", "cifar10"] = ""
+    randaugment_magnitude: Annotated[int, _within(0, 30)] = 1  # timm's of 10, torchvision's of 30
+    randaugment_increasing: bool = False  # timm's: every operation is stronger with the magnitude
+    ops: Literal["torchvision", "timm"] = "torchvision"  # whose RandAugment; older weights do not say
+    autoaugment: Literal["", "imagenet", "cifar10", "v0"] = ""  # v0: TensorFlow's, by timm
     erasing: Annotated[float, _within(0.0, 1.0)] = 0.01
+    erasing_fill: Literal["mean", "noise"] = "mean"  # older weights do not say
     mixup: Annotated[float, _within(0.0, 8.0)] = 0.01  # alpha of the beta distribution
     cutmix: Annotated[float, _within(0.0, 8.0)] = 0.01
 
@@ -71,6 +74,8 @@ class Subnets(_Part, frozen=True, kw_only=True):
     random: Annotated[int, _within(0, 64)] = 2
     scaling: Literal["switchable", "shared", "none"] = "switchable"  # layer scaling of transformer blocks
     dropout: Annotated[float, _within(0.0, 0.9)] = 0.0  # before the classifier, of the largest only
+    # of the last two stages' MBConvs, rising; of the largest only
+    drop_connect: Annotated[float, _within(0.0, 0.9)] = 0.0
 
 
 class Loss(_Part, frozen=True, kw_only=True):
@@ -95,15 +100,23 @@ class Merge(_Part, frozen=True, kw_only=True):
     largest_coefficient: Annotated[float, _within(0.0, 1e6)] = 2.0
     clip_subnets: Annotated[float, _within(0.0, 1e6)] = 1.0  # norm of their summed gradient; 0: not clipped
     clip: Annotated[float, _within(0.0, 1e6)] = 0.0  # norm of the merged gradient; 0: not clipped
+    clip_value: Annotated[float, _within(0.0, 1e6)] = (
+        0.0  # each element of the merged gradient; 0: not clipped
+    )
 
 
 class Optimizer(_Part, frozen=True, kw_only=True):
-    """AdamW or SGD with a cosine after a linear warm-up.
+    """AdamW, Adam, SGD or TensorFlow's RMSProp; a cosine or steps of an exponential after a linear warm-up.
 
-    Rates are for `reference_batch` images a step and scale with the real number; 0: they are as given.
+    Rates are for `reference_batch` images a step and scale with the real number, by `least_factor` at least; 0: they are as given.
     """
 
-    kind: Literal["adamw", "sgd"] = "adamw"
+    kind: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
+    schedule: Literal["cosine", "exponential"] = "cosine"
+    decay_rate: Annotated[float, _within(0.01, 1.0)] = 0.97  # exponential: what the rate is multiplied with
+    # after each of so many epochs, down to last_rate
+    decay_epochs: Annotated[float, _within(0.01, 10_000.0)] = 2.4
+    least_factor: Annotated[float, _within(0.0, 1.0)] = 0.0
     learning_rate: Annotated[float, _within(1e-8, 100.0)] = 3e-4
     first_rate: Annotated[float, _within(0.0, 100.0)] = 5e-7
     last_rate: Annotated[float, _within(0.0, 100.0)] = 5e-6
@@ -122,6 +135,9 @@ class Run(_Part, frozen=True, kw_only=True):
         1  # gradient accumulation: passes a step, each with its own batch statistics
     )
     ema: Annotated[float, _within(0.0, 0.999999)] = 0.99985  # decay of the averaged weights; 0: none
+    ema_ramp: bool = (
+        False  # the decay is at most (1 + step) / (10 + step): short runs forget where they began
+    )
 
 
 class Recipe(_Part, frozen=True, kw_only=True):
@@ -163,13 +179,32 @@ def load_recipe(name: str | Path) -> Recipe:
     return parse_recipe(content, str(path))
 
 
-def chosen(space: str | None, recipe: str | None, changes: Sequence[str]) -> tuple[str, Recipe]:
-    """Space and recipe, where one of both may be left to the other; `changes` are `key=value` of the recipe."""
+def chosen(
+    space: str | None, recipe: str | None, changes: Sequence[str], fork: Path | None = None
+) -> tuple[str, Recipe]:
+    """Space and recipe, where one of both may be left to the other, or both to a run that is forked.
+
+    `changes` are `key=value` of the recipe.
+    """
     rule = load_recipe(recipe) if recipe is not None else None
+    if fork is not None:
+        space, rule = space or str(fork / "space.toml"), rule or recipe_of_run(fork)
     space = space or (rule.space if rule else "") or "nano"
     if rule is None:
         rule = recipe_for(load_space(space))
     return space, rule.with_values(changes) if changes else rule
+
+
+def recipe_of_run(out: Path) -> Recipe:
+    """The recipe that a run's folder says it was trained by.
+
+    Raises:
+        RecipeError: no run is there, or its recipe has keys or values that are none any more.
+    """
+    path = out / "recipe.json"
+    if not path.exists():
+        raise RecipeError(f"{str(out)!r} is no folder of a run: it has no recipe.json")
+    return parse_recipe(files.read_json(path, "recipe").get("recipe"), str(path))
 
 
 def changes_of(values: Sequence[str] | None, **given: float | None) -> list[str]:

@@ -6,6 +6,7 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -18,10 +19,10 @@ from nasvit_edge.errors import RecipeError, TrainingError
 from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.records import Record
-from nasvit_edge.space import SearchSpace, load_space, space_toml
+from nasvit_edge.space import SearchSpace, load_space, read_config, space_toml
 from nasvit_edge.train import shrinking
 from nasvit_edge.train.calibration import Calibration
-from nasvit_edge.train.checkpoints import refuse_old
+from nasvit_edge.train.checkpoints import Checkpoints, refuse_old
 from nasvit_edge.train.conflicts import Meter
 from nasvit_edge.train.evaluate import subnet_accuracies
 from nasvit_edge.train.initial import initialised, started
@@ -47,6 +48,8 @@ class Request:
         trust_teacher: whether it may be a program; of this call only: a run that is resumed asks again.
         name: what the trained space is called, where it is not to be the space's own name, with the number of other classes (`nano-8c`).
         validate_every: epochs between two measurements on the validation slice; 0: only at the end.
+        config: a subnet of the space that is trained alone, by a recipe for one (JSON); None: the supernet.
+        fork: the folder of a run whose newest checkpoint this one begins with, by its own recipe.
         prepare: from the initial supernet, training and validation images to the supernet that is trained and
             its own teacher (None: `teacher`).
     """
@@ -63,6 +66,8 @@ class Request:
     tensorboard: bool = False
     validate_every: int = 1
     name: str = ""
+    config: Path | None = None
+    fork: Path | None = None
     prepare: Callable[[Supernet, Labelled, Labelled], tuple[Supernet, Teacher | None]] | None = None
 
 
@@ -118,6 +123,9 @@ def _alone(request: Request, ranks: World) -> Iterator[None]:
 
 def _run(request: Request, ranks: World, listener: Listener) -> Trained:
     space = space_for(load_space(request.space), request.data, listener, request.name)
+    if request.config is not None:
+        space = space.only(read_config(request.config, space))
+        listener.note(f"training one subnet alone: {space.name}")
     train, validation = data_sets.training_splits(request.data, space, listener=listener)
     if space.is_dense and request.teacher is not None:
         raise TrainingError(
@@ -132,6 +140,8 @@ def _run(request: Request, ranks: World, listener: Listener) -> Trained:
     if request.prepare is not None:
         supernet, own_teacher = request.prepare(supernet, train, validation)
     identity = {"initial weights": started_from, "teacher": request.teacher or ""}
+    if request.fork is not None:
+        identity["fork"] = _fork_of(request)
     teacher = own_teacher or _teacher(request, space, listener)
     trainer = Trainer(
         supernet,
@@ -143,6 +153,8 @@ def _run(request: Request, ranks: World, listener: Listener) -> Trained:
         identity=identity,
         trained_on=seen,
     )
+    if request.fork is not None and not request.resume:
+        listener.note(f"going on from step {trainer.fork(request.fork)} of {str(request.fork)!r}")
     if request.resume:
         listener.note(f"resuming at step {trainer.resume()} of {trainer.steps}")
     if ranks.rank == 0:
@@ -216,6 +228,15 @@ def _tell_of_shrinking(
     line = shrinking.told(train, space, request.recipe, how | {"device": str(ranks.device)})
     if line:
         listener.note(line)
+
+
+def _fork_of(request: Request) -> str:
+    """Which checkpoint a run is from; of one that is resumed, what it said when it began."""
+    about = request.settings.out / "recipe.json"
+    if request.resume and about.exists():
+        return str(files.read_json(about, "recipe").get("fork", ""))
+    newest = Checkpoints(request.fork or Path(), {}).paths()
+    return f"{files.sha256(newest[0])[:16]} {newest[0].stem}" if newest else ""
 
 
 def _initial(request: Request, space: SearchSpace, listener: Listener) -> tuple[Supernet, str]:

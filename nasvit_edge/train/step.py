@@ -83,7 +83,7 @@ class Passes:
         """
         if self._pool is not None:
             torch.set_num_threads(self.threads)  # alone so far; the passes beside each other have one each
-        logits = self._logits(images, configs[0], self.recipe.subnets.dropout)
+        logits = self._logits(images, configs[0], self.recipe.subnets)
         loss = self._loss(logits, targets, teacher)
         subnet = functools.partial(self._subnet, images, targets, logits.detach())
         works = [functools.partial(self._gradient, loss)]
@@ -135,9 +135,11 @@ class Passes:
         futures = {i: self._pool.submit(_on_one_thread, works[i]) for i in order}
         return [futures[i].result() for i in range(len(works))]
 
-    def _logits(self, images: Tensor, config: SubnetConfig, dropout: float = 0.0) -> Tensor:
+    def _logits(self, images: Tensor, config: SubnetConfig, rule: Subnets | None = None) -> Tensor:
+        """`rule`: what is left out at random; None: nothing."""
+        left_out = {} if rule is None else {"dropout": rule.dropout, "drop_connect": rule.drop_connect}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            logits: Tensor = self.supernet(images, config, dropout=dropout, size=self._size(images, config))
+            logits: Tensor = self.supernet(images, config, size=self._size(images, config), **left_out)
         return logits.float() if self.bf16 else logits
 
     def _size(self, images: Tensor, config: SubnetConfig) -> tuple[int, int] | None:

@@ -15,8 +15,8 @@ from nasvit_edge.errors import CheckpointError
 from nasvit_edge.model.blocks import build
 from nasvit_edge.model.checkpoint import random_supernet
 from nasvit_edge.model.subnet import fold, materialise
-from nasvit_edge.model.supernet import Supernet, crop_positions
-from nasvit_edge.ops import TransformerBlock, lower
+from nasvit_edge.model.supernet import Supernet, _connected, crop_positions
+from nasvit_edge.ops import MBConv, TransformerBlock, lower
 from nasvit_edge.space import SearchSpace
 
 STEM_OF_FOUR = edited(
@@ -197,3 +197,37 @@ def _names(space: SearchSpace) -> set[str]:
 
 def test_a_supernet_has_one_block_for_each_place(supernet, nano):
     assert set(supernet.ops) == _names(nano)
+
+
+def test_drop_connect_leaves_out_what_late_blocks_add_to_their_shortcuts(nano):
+    """With a share of nearly 1 (of block i of n: i/n of it) an output is with and without each such block, as often as the share says."""
+    supernet, config = random_supernet(nano).train(), nano.smallest()
+    ops = lower(nano, config)
+    dropped = supernet._dropped(ops, 0.5)
+    last = {stage.name for stage in nano.stages[-2:]}
+    assert {name.split(".")[0] for name in dropped} == last
+    assert all(0 < share < 0.5 for share in dropped.values())
+    assert list(dropped.values()) == sorted(dropped.values())
+    images = images_for(config, 4)
+    with torch.no_grad():
+        whole = supernet(images, config)
+        torch.manual_seed(0)
+        assert not torch.equal(supernet(images, config, drop_connect=0.5), whole)
+        supernet.eval()
+        assert torch.equal(supernet(images, config, drop_connect=0.5), supernet(images, config))
+
+
+@settings(max_examples=20)
+@given(st.floats(0.05, 0.9), st.integers(0, 1000))
+def test_a_sample_keeps_a_block_whole_and_scaled_or_not_at_all(tiny, share, seed):
+    op = next(op for op in lower(tiny, tiny.largest()) if isinstance(op, MBConv) and op.shortcut)
+    block = build(op).eval()
+    x = torch.randn(64, op.in_channels, op.height, op.width, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        out, shortcut = block(x), block.shortcut(x)
+        torch.manual_seed(seed)
+        made = _connected(out, x, block, dict(block.state_dict()), share)
+    added = (made - shortcut) * (1 - share)
+    for sample, whole in zip(added, out - shortcut, strict=True):
+        none, all_of_it = (torch.allclose(sample, other, atol=1e-4) for other in (0 * whole, whole))
+        assert none or all_of_it

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from nasvit_edge.errors import DataError, NasvitEdgeError
 from nasvit_edge.report import conflict_page
-from nasvit_edge.report.conflicts import KINDS, kind, over_time, summarise
+from nasvit_edge.report.conflicts import over_time, summarise
 from nasvit_edge.train.conflict_file import read_conflicts
-from nasvit_edge.train.conflicts import DENSE
+from nasvit_edge.train.conflicts import DENSE, KINDS, kind
 from nasvit_edge.train.logs import Rows
 
 PLACES = [

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
+from conftest import GOLDEN
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +17,8 @@ SHAPES = ((3,), (2, 4), (1,), (2, 2, 3, 3))
 FREE = Merge(clip_subnets=0.0, largest_coefficient=1e6)
 PUBLISHED = Merge()
 seeds = st.integers(0, 10_000)
+CASE_KEYS = ("g_T", "g_S", "published")
+CASES = json.loads((GOLDEN / "merge_cases.json").read_text())
 
 
 def gradients(seed, scale=1.0, dtype=torch.float64):
@@ -31,7 +36,7 @@ def reference(largest, subnets, rule, project):
         dot = float((s * t).sum())
         added = 0.0
         if project and dot < 0:
-            added = min(-dot / float((s * s).sum()), rule.largest_coefficient)
+            added = min(-dot / (float((s * s).sum()) + 1e-6), rule.largest_coefficient)
         merged.append(s + t + added * s)
     return merged
 
@@ -42,6 +47,14 @@ def test_it_matches_a_straightforward_reference(seed, scale, project):
     found = merge(largest, subnets, PUBLISHED, project=project).gradient
     for value, expected in zip(found, reference(largest, subnets, PUBLISHED, project), strict=True):
         assert torch.allclose(value, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_it_gives_what_the_published_optimizer_gives(case):
+    """Two tensors of one value each: `largest`, `subnets` and what was made of them."""
+    t, s, published = (torch.tensor(case[key], dtype=torch.float64) for key in CASE_KEYS)
+    (found,) = merge([t], [s], PUBLISHED, project=True).gradient
+    assert torch.allclose(found, published, rtol=0, atol=1e-12)
 
 
 @given(seeds)
@@ -56,9 +69,11 @@ def test_single_precision_matches_it_too(seed):
 @given(seeds, st.floats(0.01, 100))
 def test_without_a_clamp_nothing_of_the_merged_gradient_is_against_the_subnets(seed, scale):
     largest, subnets = gradients(seed), gradients(seed + 1, scale)
-    for value, s in zip(merge(largest, subnets, FREE, project=True).gradient, subnets, strict=True):
+    merged = merge(largest, subnets, FREE, project=True).gradient
+    for value, t, s in zip(merged, largest, subnets, strict=True):
         square = float((s * s).sum())
-        assert float((value * s).sum()) >= square * (1 - 1e-9)  # the subnets' own step is whole
+        kept = abs(float((t * s).sum())) * 1e-6 / (square + 1e-6)  # by the 1e-6 that is added
+        assert float((value * s).sum()) >= square * (1 - 1e-9) - kept  # the subnets' own step is whole
 
 
 @given(seeds, st.floats(0.01, 100))
@@ -69,7 +84,7 @@ def test_with_the_clamp_what_is_left_against_the_subnets_is_what_the_clamp_leave
         merge(largest, subnets, rule, project=True).gradient, largest, subnets, strict=True
     ):
         dot, square = float((t * s).sum()), float((s * s).sum())
-        left = min(0.0, dot + 2.0 * square)
+        left = min(dot * 1e-6 / (square + 1e-6), dot + 2.0 * square)
         assert float((value * s).sum()) >= square + min(left, 0.0) - 1e-6 * max(1.0, abs(dot))
 
 
@@ -142,3 +157,11 @@ def test_memory_formats_do_not_matter():
     mixed = [g.contiguous(memory_format=torch.channels_last) if g.dim() == 4 else g for g in largest]
     one, two = (merge(t, subnets, PUBLISHED, project=True).gradient for t in (largest, mixed))
     assert all(torch.allclose(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_each_element_of_the_merged_gradient_can_be_clipped():
+    largest, subnets = gradients(0, 100), gradients(1, 100)
+    whole = merge(largest, subnets, Merge(clip_subnets=0.0), project=True).gradient
+    found = merge(largest, subnets, Merge(clip_subnets=0.0, clip_value=1.0), project=True).gradient
+    for value, before in zip(found, whole, strict=True):
+        assert torch.equal(value, before.clamp(-1.0, 1.0))

@@ -18,6 +18,7 @@ NAMES = [
     "nasvit-no-scaling",
     "alphanet",
     "bignas",
+    "naive",
     "deit",
     "levit",
     "single",
@@ -60,6 +61,74 @@ def test_nasvit_is_as_published():
     augment = recipe.augment
     assert (augment.randaugment_ops, augment.randaugment_magnitude, augment.erasing) == (1, 1, 0.01)
     assert (augment.mixup, augment.cutmix, augment.crop) == (0.01, 0.01, "resized")
+
+
+# What the spec's section 4 says of each, field by field; every field that is not here is at its default.
+NASVIT = {
+    "run": {"epochs": 400, "warmup_epochs": 5, "batch_size": 64, "ema": 0.99985},
+    "subnets": {"smallest": True, "random": 2, "scaling": "switchable"},
+    "loss": {"distillation": "alpha", "importance_clip": 5, "teacher_scale": 5},
+    "merge": {"project": True, "project_from_epoch": 101, "largest_coefficient": 2, "clip_subnets": 1},
+    "optimizer": {"kind": "adamw", "learning_rate": 3e-4, "first_rate": 5e-7, "last_rate": 5e-6}
+    | {"reference_batch": 512, "weight_decay": 0, "momentum": 0.9, "schedule": "cosine"},
+    "augment": {
+        "crop": "resized",
+        "flip": 0.5,
+        "ops": "timm",
+        "randaugment_ops": 1,
+        "randaugment_magnitude": 1,
+    }
+    | {"erasing": 0.01, "erasing_fill": "noise", "mixup": 0.01, "cutmix": 0.01},
+}
+ALPHANET = {
+    "run": {"epochs": 360, "warmup_epochs": 5, "batch_size": 64, "ema": 0},
+    "subnets": {"smallest": True, "random": 2, "dropout": 0.2, "drop_connect": 0.2},
+    "loss": {"distillation": "alpha", "importance_clip": 5, "label_smoothing": 0.1},
+    "merge": {"project": False, "clip_subnets": 0, "clip_value": 1},
+    "optimizer": {"kind": "sgd", "learning_rate": 0.1, "first_rate": 0, "last_rate": 0, "momentum": 0.9}
+    | {"reference_batch": 256, "least_factor": 1, "weight_decay": 1e-5},
+    "augment": {"autoaugment": "v0", "randaugment_ops": 0, "erasing": 0, "mixup": 0, "cutmix": 0},
+}
+STRONG = {"ops": "timm", "randaugment_ops": 2, "randaugment_magnitude": 9, "randaugment_increasing": True}
+STRONG |= {"erasing": 0.25, "erasing_fill": "noise", "mixup": 0.8, "cutmix": 1.0}
+BIGNAS = ALPHANET | {
+    "run": ALPHANET["run"] | {"ema": 0.9999},
+    "subnets": ALPHANET["subnets"] | {"drop_connect": 0},
+    "loss": ALPHANET["loss"] | {"distillation": "kl"},
+    "merge": {"project": False, "clip_subnets": 0},
+    "optimizer": {"kind": "rmsprop", "schedule": "exponential", "learning_rate": 0.256, "first_rate": 0}
+    | {"last_rate": 0.05 * 0.256, "reference_batch": 4096, "weight_decay": 1e-5, "momentum": 0.9}
+    | {"decay_rate": 0.97, "decay_epochs": 2.4},
+}
+NAIVE = ALPHANET | {
+    "subnets": ALPHANET["subnets"] | {"scaling": "none"},
+    "optimizer": {"kind": "adam", "learning_rate": 3e-4, "first_rate": 5e-7, "last_rate": 5e-6}
+    | {"reference_batch": 512, "weight_decay": 1e-5},
+    "augment": STRONG,
+}
+DEIT = NASVIT | {"loss": NASVIT["loss"] | {"label_smoothing": 0.1}, "augment": NASVIT["augment"] | STRONG}
+LEVIT = DEIT | {
+    "run": NASVIT["run"] | {"epochs": 1000},
+    "optimizer": NASVIT["optimizer"] | {"weight_decay": 0.025},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nasvit", NASVIT),
+        ("alphanet", ALPHANET),
+        ("bignas", BIGNAS),
+        ("naive", NAIVE),
+        ("deit", DEIT),
+        ("levit", LEVIT),
+    ],
+)
+def test_a_published_recipe_has_the_settings_of_its_text_and_no_others(name, said):
+    content = load_recipe(name).to_dict()
+    plain = Recipe(name=name).to_dict()
+    assert {part: content[part] for part in said} == {part: plain[part] | said[part] for part in said}
+    assert content["scenes"] == plain["scenes"]
 
 
 def test_the_ablations_change_one_thing_each():

@@ -129,6 +129,16 @@ def test_an_error_in_a_pass_beside_others_is_the_callers(tiny):
     passes.close()
 
 
+def test_drop_connect_is_of_the_largest_alone(tiny):
+    supernet = random_supernet(tiny).train()
+    recipe = RECIPE.with_values(["subnets.drop_connect=0.9", "loss.distillation=labels"])
+    configs, plain = [tiny.largest(), tiny.smallest()], RECIPE.with_values(["loss.distillation=labels"])
+    torch.manual_seed(0)
+    dropped, whole = gradients(supernet, recipe, configs), gradients(supernet, plain, configs)
+    assert not equal(dropped.largest, whole.largest)
+    assert equal(dropped.subnets, whole.subnets)
+
+
 def test_dropout_is_of_the_largest_alone(tiny):
     supernet = random_supernet(tiny).train()
     recipe = RECIPE.with_values(["subnets.dropout=0.5", "loss.distillation=labels"])

@@ -1,0 +1,124 @@
+"""`report conflicts --at`: how far the gradients of a run's weights agree, over more and more images."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nasvit_edge import data_sets
+from nasvit_edge.choosing.space import space_of
+from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.listening import SILENT, Listener
+from nasvit_edge.records import Record
+from nasvit_edge.requests.report import Conflicts as Request
+from nasvit_edge.space import SearchSpace, load_space
+from nasvit_edge.train.conflicts import ALL, Agreement
+from nasvit_edge.train.recipe import Recipe, recipe_of_run
+
+if TYPE_CHECKING:
+    from nasvit_edge.model.supernet import Supernet
+
+END = "end"
+
+
+class Agreed(Record, frozen=True, kw_only=True):
+    """Of weights, the agreement over more and more batches.
+
+    Attributes:
+        at: the step of a checkpoint, or `end`.
+    """
+
+    run: str
+    at: str
+    space: str
+    data: str
+    recipe: str
+    agreements: tuple[Agreement, ...]
+
+    def verdict(self) -> str:
+        """What the largest group of batches says, beside the single ones."""
+        first, last = (self.agreements[i].cosines[ALL] for i in (0, -1))
+        images = self.agreements[-1].images
+        if last < 0:
+            return f"conflict: over {images:,} images the cosine is {last:+.2f} (one batch: {first:+.2f})"
+        return f"no conflict: over {images:,} images the cosine is {last:+.2f} (one batch: {first:+.2f}); what is negative in single steps is noise of their batches"
+
+
+def agreed(
+    request: Request,
+    *,
+    listener: Listener = SILENT,
+) -> Agreed:
+    """Measure on `request.batches` batches of the training pipeline; of a run's folder its recipe, of weights theirs.
+
+    Raises:
+        NasvitEdgeError: several runs, no images, a checkpoint that is gone, weights or a recipe that cannot be.
+    """
+    if len(request.runs) != 1:
+        raise NasvitEdgeError("--at looks at the weights of one run: give one")
+    if request.data is None:
+        raise NasvitEdgeError("--at measures on images: add --data")
+    (given,), at = request.runs, request.at or END
+    from nasvit_edge.train.agreement import agreements
+    from nasvit_edge.train.loop import Settings, loader_for
+    from nasvit_edge.train.world import World
+
+    supernet, recipe = _weights(given, at)
+    if recipe.single:
+        raise NasvitEdgeError(f"{str(given)!r} trained one subnet alone: there are no others to agree with")
+    images, _ = data_sets.training_splits(request.data, supernet.space, listener=listener)
+    settings = Settings(out=Path(), workers=0, threads=2)
+    with loader_for(images, recipe, supernet.space, settings, World()) as loader:
+        steps = loader.steps(0, request.batches)
+        found = agreements(
+            supernet,
+            recipe,
+            itertools.chain.from_iterable(steps),
+            request.batches,
+            threads=settings.threads,
+            listener=listener,
+        )
+    return Agreed(
+        run=str(given),
+        at=at,
+        space=supernet.space.name,
+        data=images.name,
+        recipe=recipe.name,
+        agreements=tuple(found),
+    )
+
+
+def _weights(given: Path, at: str) -> tuple[Supernet, Recipe]:
+    from nasvit_edge.model.checkpoint import load_supernet
+    from nasvit_edge.train.calibration import recipe_of
+
+    if (given / "recipe.json").exists():
+        space, recipe = load_space(str(given / "space.toml")), recipe_of_run(given)
+        if at != END:
+            return _at_step(given, at, space, recipe), recipe
+        return load_supernet(str(given / "supernet.safetensors"), space), recipe
+    if at != END:
+        raise NasvitEdgeError(
+            f"{str(given)!r} is no folder of a run, so it has no checkpoint {at!r}; --at {END} takes weights"
+        )
+    space = space_of(str(given), None)
+    supernet = load_supernet(str(given), space)
+    if "recipe" not in supernet.source:
+        raise NasvitEdgeError(
+            f"weights {str(given)!r} do not say by which recipe they were trained; give the folder of the run"
+        )
+    return supernet, recipe_of(supernet.source, space)
+
+
+def _at_step(given: Path, at: str, space: SearchSpace, recipe: Recipe) -> Supernet:
+    from nasvit_edge.model.supernet import Supernet
+    from nasvit_edge.train.checkpoints import Checkpoints
+
+    if not at.isdecimal():
+        raise NasvitEdgeError(
+            f"--at {at!r} is no step of a checkpoint; give its number, or {END} for the weights of the whole run"
+        )
+    supernet = Supernet(space, recipe.subnets.scaling)
+    supernet.load_state_dict(Checkpoints(given, {}).at(int(at))["model"])
+    return supernet

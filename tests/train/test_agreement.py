@@ -1,0 +1,60 @@
+"""Agreement over many batches: noise averages out, a conflict stays."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from nasvit_edge.model.checkpoint import random_supernet
+from nasvit_edge.train.agreement import _cosines, agreements
+from nasvit_edge.train.conflicts import ALL
+from nasvit_edge.train.making import Batch
+from nasvit_edge.train.recipe import load_recipe
+
+RECIPE = load_recipe("nasvit")
+
+
+def batches(count):
+    for seed in range(count):
+        generator = torch.Generator().manual_seed(seed)
+        yield Batch(
+            torch.randn(6, 3, 12, 12, generator=generator), torch.randint(0, 4, (6,), generator=generator)
+        )
+
+
+def test_sizes_go_up_by_four_to_what_was_asked(tiny):
+    found = agreements(random_supernet(tiny), RECIPE, batches(10), 6)
+    assert [(each.batches, each.images, each.groups) for each in found] == [(1, 6, 6), (4, 24, 1), (6, 36, 1)]
+    for each in found:
+        assert next(iter(each.cosines)) == ALL
+        assert {"stem", "attention", "MLP", "scaling", "norm", "classifier"} <= set(each.cosines)
+        assert all(-1 <= value <= 1 for value in each.cosines.values())
+    again = agreements(random_supernet(tiny), RECIPE, batches(10), 6, threads=2)
+    assert [each.cosines[ALL] for each in again] == pytest.approx(
+        [each.cosines[ALL] for each in found], abs=1e-5
+    )
+
+
+@pytest.mark.parametrize("direction", [1.0, -1.0])
+def test_noise_hides_the_sign_that_sums_of_many_show(direction):
+    """Gradients of one direction and, or against, its like, each with noise a hundred times as large."""
+    generator = torch.Generator().manual_seed(0)
+    names, one = ["stem.conv.weight", "head.linear.weight"], torch.ones(50)
+    singles, largest, subnets = [], torch.zeros(100), torch.zeros(100)
+    for _ in range(4000):
+        t, s = (
+            sign * one.repeat(2) + 10 * torch.randn(100, generator=generator) for sign in (1.0, direction)
+        )
+        singles.append(_cosines([t[:50], t[50:]], [s[:50], s[50:]], names)[ALL])
+        largest, subnets = largest + t, subnets + s
+    many = _cosines([largest[:50], largest[50:]], [subnets[:50], subnets[50:]], names)
+    assert abs(sum(singles) / len(singles)) < 0.05
+    assert direction * many[ALL] > 0.9
+
+
+def test_a_kind_without_gradients_on_one_side_is_left_out():
+    found = _cosines(
+        [torch.ones(3), None], [torch.ones(3), torch.ones(2)], ["first_conv.conv.weight", "x.0.conv.weight"]
+    )
+    assert set(found) == {ALL, "stem"}
+    assert found["stem"] == pytest.approx(1)
