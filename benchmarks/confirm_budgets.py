@@ -44,7 +44,9 @@ def main() -> None:
         )
         prepared = prepare(request, SILENT)
         before = timed(table, canary)
-        result = confirm.go(prepared, listener=Listener(note=lambda text: print(f"  {text}", flush=True)))
+        result = confirm.search_and_confirm(
+            prepared, listener=Listener(note=lambda text: print(f"  {text}", flush=True))
+        )
         best = result.best
         winners.append((budget, best, statistics.mean([before, timed(table, canary)])))
         print(

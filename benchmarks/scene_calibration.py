@@ -10,8 +10,8 @@ import random
 import torch
 
 from nasvit_edge import data_sets
+from nasvit_edge.model.accuracy import subnet_accuracy
 from nasvit_edge.model.checkpoint import load_supernet
-from nasvit_edge.model.evaluate import subnet_accuracy
 from nasvit_edge.space import load_space
 from nasvit_edge.train.calibration import SCENE_BATCH, SCENE_BATCHES, calibration_for
 

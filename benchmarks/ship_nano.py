@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 
 from nasvit_edge import data_sets, files
+from nasvit_edge.model.accuracy import subnet_accuracy
 from nasvit_edge.model.checkpoint import load_supernet
-from nasvit_edge.model.evaluate import subnet_accuracy
 from nasvit_edge.ops import macs
 from nasvit_edge.space import load_space
 from nasvit_edge.train.calibration import calibration_for

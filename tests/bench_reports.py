@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from nasvit_edge.benchmark.budgets import read_budgets
-from nasvit_edge.benchmark.report import Report, make_report
+from nasvit_edge.benchmark.report import BenchmarkReport, make_report
 from nasvit_edge.benchmark.result import read_result
 from nasvit_edge.benchmark.verdicts import Rule
 
@@ -41,7 +41,7 @@ def report(
     budgets: str = "",
     baseline: dict[str, Any] | None = None,
     rule: Rule | None = None,
-) -> Report:
+) -> BenchmarkReport:
     """The report on results with these contents."""
     chosen = []
     if budgets:
@@ -66,12 +66,12 @@ def contents() -> list[dict[str, Any]]:
     return [models, noisy, hot, bench_results.content(4, device="host", aa=True)]
 
 
-def full(**options: Any) -> Report:
+def full(**options: Any) -> BenchmarkReport:
     """All of them, with budgets that are kept, exceeded, too close and not judged."""
     return report(*contents(), budgets=BUDGETS, **options)
 
 
-def alone() -> Report:
+def alone() -> BenchmarkReport:
     """One artifact without a baseline."""
     made = bench_results.content(5)
     made["artifacts"] = [made["artifacts"][1] | {"baseline": None}]
@@ -116,7 +116,7 @@ JSON = st.recursive(
 
 
 @st.composite
-def nasty(draw: st.DrawFn) -> Report:
+def nasty(draw: st.DrawFn) -> BenchmarkReport:
     """A report on a result whose every free text is nasty."""
     made = bench_results.content(6, (0.1, 0.0), rounds=3, count=10)
     made["device"] |= {"name": draw(NASTY), "about": draw(st.dictionaries(NASTY, JSON, max_size=3))}

@@ -8,8 +8,8 @@ import numpy as np
 from conftest import TINY, edited, require_module, space_of
 
 from nasvit_edge.data_sets.scenes import in_memory
+from nasvit_edge.model.accuracy import calibrated
 from nasvit_edge.model.checkpoint import random_supernet
-from nasvit_edge.model.evaluate import calibrated
 from nasvit_edge.model.subnet import materialise
 
 TEXT = edited(

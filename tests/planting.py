@@ -271,7 +271,7 @@ def artifacts(scene: Scene, *, bare: bool) -> Kind:
     """What an ONNX file says of itself; with a sidecar that says the same, or none."""
     import onnx
 
-    from nasvit_edge.benchmark.plan import Protocol
+    from nasvit_edge.benchmark.plan import BenchmarkProtocol
     from nasvit_edge.device import load_device
     from nasvit_edge.flows import benchmark
 
@@ -303,7 +303,7 @@ def artifacts(scene: Scene, *, bare: bool) -> Kind:
         """What `benchmark` makes of it before anything is measured."""
         request, device = benchmark.Request(artifacts=(path,)), load_device("host")
         entries = benchmark._entries(request, device)
-        benchmark._predicted(entries, request, device, Protocol(threads=1), {})
+        benchmark._predicted(entries, request, device, BenchmarkProtocol(threads=1), {})
         benchmark._accuracy(path, str(scene.work / "nothing"), "test", {}, False, SILENT)
 
     commands: list[list[str] | Run] = [

@@ -10,7 +10,7 @@ from msgspec.structs import fields
 
 import nasvit_edge
 from nasvit_edge.benchmark.budgets import BudgetEntry
-from nasvit_edge.benchmark.result import Measured, ResultFile
+from nasvit_edge.benchmark.result import BenchmarkFile, MeasuredArtifact
 from nasvit_edge.device import DeviceFile
 
 DOCS = Path(nasvit_edge.__file__).parents[1] / "docs"
@@ -29,8 +29,8 @@ def named(page: str, heading: str) -> set[str]:
 @pytest.mark.parametrize(
     ("page", "heading", "kind"),
     [
-        ("benchmark.md", "key", ResultFile),
-        ("benchmark.md", "key of an artifact", Measured),
+        ("benchmark.md", "key", BenchmarkFile),
+        ("benchmark.md", "key of an artifact", MeasuredArtifact),
         ("ci.md", "key", BudgetEntry),
     ],
 )

@@ -21,7 +21,7 @@ import nasvit_edge
 from nasvit_edge.choosing.table import answering, trusted, wanted_of
 from nasvit_edge.cli import app
 from nasvit_edge.errors import NasvitEdgeError
-from nasvit_edge.flows.history import go
+from nasvit_edge.flows.history import read_lines
 from nasvit_edge.hints import command
 from nasvit_edge.listening import SILENT
 from nasvit_edge.profile.sustained import steady_factor
@@ -206,7 +206,7 @@ def test_the_hint_of_a_missing_history_writes_it_where_it_was_asked_for(tmp_path
     monkeypatch.chdir(tmp_path)
     request = HistoryRequest(path=tmp_path / "my history.jsonl")
     with pytest.raises(NasvitEdgeError) as caught:
-        go(request)
+        read_lines(request)
     Path("benchmark.json").write_text(json.dumps(content(effects=(0.0,), rounds=4, count=5)))
     follow(caught.value)
-    assert go(request)
+    assert read_lines(request)

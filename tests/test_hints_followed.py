@@ -194,8 +194,8 @@ def test_a_run_without_its_conflicts_is_trained_with_them(here):
 
 
 def test_an_export_below_its_search_names_an_evaluation_that_runs(here):
+    from nasvit_edge.model.accuracy import calibrated
     from nasvit_edge.model.checkpoint import load_supernet
-    from nasvit_edge.model.evaluate import calibrated
     from nasvit_edge.model.subnet import materialise
     from nasvit_edge.train.calibration import calibration_for
 

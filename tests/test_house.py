@@ -198,3 +198,15 @@ def test_every_shipped_toml_and_json_parses():
 def test_every_shipped_space_is_called_as_its_file_is():
     spaces = [path for path in _shipped(".toml") if path.parent.name == "spaces"]
     assert [load_space(path).name for path in spaces] == [path.stem for path in spaces]
+
+
+def test_no_two_classes_have_one_name():
+    """But the request of each command, and what a module keeps for itself."""
+    homes: dict[str, list[str]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
+    shared = {name: places for name, places in homes.items() if len(places) > 1}
+    requests = [place for place in shared.pop("Request", []) if not place.startswith("requests/")]
+    assert (shared, requests) == ({}, [])

@@ -25,7 +25,7 @@ from nasvit_edge import files, records
 from nasvit_edge.benchmark.budgets import BudgetFile
 from nasvit_edge.benchmark.history import read_history
 from nasvit_edge.benchmark.report import make_report
-from nasvit_edge.benchmark.result import ResultFile
+from nasvit_edge.benchmark.result import BenchmarkFile
 from nasvit_edge.benchmark.result import read_result as read_benchmark
 from nasvit_edge.benchmark.verdicts import Rule
 from nasvit_edge.data_sets.trained_on import TrainedOn, TrainingSet
@@ -105,7 +105,7 @@ def _reported(value: Any) -> Any:
     report = make_report([read_benchmark(path)], Rule())
     json.dumps(report.to_dict(), allow_nan=False)
     assert report.exit_code in (0, 1, 3)
-    return records.read(ResultFile, path, "a file")
+    return records.read(BenchmarkFile, path, "a file")
 
 
 def _check() -> Checked:

@@ -25,7 +25,7 @@ from msgspec import Meta
 from nasvit_edge import records
 from nasvit_edge.benchmark.metrics import METRICS
 from nasvit_edge.benchmark.statistics import Interval
-from nasvit_edge.benchmark.verdicts import Cell
+from nasvit_edge.benchmark.verdicts import JudgedMetric
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.records import Strict
 from nasvit_edge.units import latency_ms, share, size_bytes
@@ -110,7 +110,7 @@ class Budget:
         """The metric that is judged."""
         return DROPS.get(self.metric, self.metric)
 
-    def meets(self, cell: Cell) -> bool:
+    def meets(self, cell: JudgedMetric) -> bool:
         """Whether it is about this artifact, device and metric."""
         values = {
             "device": cell.device,
@@ -196,7 +196,7 @@ def _budget(metric: str, told: Any, filters: tuple[tuple[str, str], ...], where:
         raise NasvitEdgeError(f"{where}: {metric}: {error}") from None
 
 
-def check_budgets(budgets: Sequence[Budget], cells: Sequence[Cell]) -> list[Outcome]:
+def check_budgets(budgets: Sequence[Budget], cells: Sequence[JudgedMetric]) -> list[Outcome]:
     """Each budget on each artifact that it is about; a budget that is about none is an error of its own.
 
     Raises:
@@ -220,11 +220,11 @@ def check_budgets(budgets: Sequence[Budget], cells: Sequence[Cell]) -> list[Outc
     return found
 
 
-def _about(budget: Budget, cell: Cell) -> bool:
+def _about(budget: Budget, cell: JudgedMetric) -> bool:
     return budget.meets(replace(cell, metric=METRICS[budget.measured]))
 
 
-def _outcome(budget: Budget, about: Cell, cell: Cell | None) -> Outcome:
+def _outcome(budget: Budget, about: JudgedMetric, cell: JudgedMetric | None) -> Outcome:
     made = partial(Outcome, budget, about.device, about.artifact.name, runtime=about.artifact.runtime)
     if cell is None:
         return made(None, "unknown", f"{budget.metric} was not measured")
@@ -240,7 +240,7 @@ def _outcome(budget: Budget, about: Cell, cell: Cell | None) -> Outcome:
     return made(value, "too close", "the interval reaches beyond the limit; more rounds would tell")
 
 
-def _value(budget: Budget, cell: Cell) -> Interval | None:
+def _value(budget: Budget, cell: JudgedMetric) -> Interval | None:
     """What is limited: of an accuracy how far it is below the baseline."""
     if budget.metric not in DROPS:
         return cell.value

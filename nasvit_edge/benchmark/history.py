@@ -19,10 +19,10 @@ from msgspec import Meta
 from nasvit_edge import files, records
 from nasvit_edge.appending import AppendLog
 from nasvit_edge.benchmark.metrics import METRICS
-from nasvit_edge.benchmark.report import Report
+from nasvit_edge.benchmark.report import BenchmarkReport
 from nasvit_edge.benchmark.result import Result
 from nasvit_edge.benchmark.steps import find_steps
-from nasvit_edge.benchmark.verdicts import Cell
+from nasvit_edge.benchmark.verdicts import JudgedMetric
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.records import Amount, RecordError, Strict
 
@@ -95,7 +95,7 @@ class Point(Strict, frozen=True, kw_only=True, omit_defaults=False):
         return (self.device, self.runtime, str(self.threads), self.precision, self.artifact, self.metric)
 
 
-def append(path: Path, report: Report) -> list[Path]:
+def append(path: Path, report: BenchmarkReport) -> list[Path]:
     """Add the report's candidates to a history: every metric that was measured validly.
 
     Safe against a kill and against other processes: whole lines under a lock, and what a killed one left of a
@@ -139,16 +139,16 @@ def steps(points: Sequence[Point]) -> list[int]:
     return find_steps(points)
 
 
-def _points(report: Report) -> list[Point]:
+def _points(report: BenchmarkReport) -> list[Point]:
     return [_made(_run_of(report, cell), cell) for cell in report.cells if cell.verdict != "invalid"]
 
 
-def _run_of(report: Report, cell: Cell) -> Result:
+def _run_of(report: BenchmarkReport, cell: JudgedMetric) -> Result:
     """The result that a cell is of: by identity, as two runs may have artifacts of one name."""
     return next(r for r in report.results if any(own is cell.artifact for own in r.artifacts))
 
 
-def _made(result: Result, cell: Cell) -> Point:
+def _made(result: Result, cell: JudgedMetric) -> Point:
     run, artifact, value = result.run, cell.artifact, cell.value
     bounded = math.isfinite(value.low) and math.isfinite(value.high)  # else there were too few rounds
     about = {"utc": run.utc, "git_sha": run.git_sha, "uuid": run.uuid}

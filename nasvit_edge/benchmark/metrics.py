@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nasvit_edge.benchmark.result import Measured
+from nasvit_edge.benchmark.result import MeasuredArtifact
 from nasvit_edge.benchmark.session import Round
 
 
@@ -67,7 +67,7 @@ METRICS = {
 }
 
 
-def changes(base: Measured, candidate: Measured, metric: Metric) -> dict[int, float]:
+def changes(base: MeasuredArtifact, candidate: MeasuredArtifact, metric: Metric) -> dict[int, float]:
     """Round -> log of candidate over base, of rounds that nothing disturbed on either side.
 
     Where they took turns, the median over pairs of turns, if each has samples enough for the metric: what slows a device for longer than a turn
@@ -106,14 +106,14 @@ def turns(entry: Round) -> list[Sequence[float]]:
     return [entry.samples_us[end - count : end] for count, end in zip(counts, ends, strict=True)]
 
 
-def by_round(artifact: Measured, metric: Metric) -> dict[int, float]:
+def by_round(artifact: MeasuredArtifact, metric: Metric) -> dict[int, float]:
     """Round -> value, of the rounds that nothing disturbed."""
     assert metric.of_round is not None
     found = {entry.round: metric.of_round(entry) for entry in artifact.rounds if entry.clean}
     return {number: value for number, value in found.items() if value is not None}
 
 
-def spread(artifact: Measured) -> float:
+def spread(artifact: MeasuredArtifact) -> float:
     """The robust coefficient of variation within a round's turns, the median over turns and rounds."""
     found = []
     for entry in artifact.rounds:

@@ -52,7 +52,7 @@ _UNKNOWN = Facts(sha256="unknown", bytes=1, format="unknown", precision="unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Participant:
     """An artifact that takes part.
 
     Attributes:
@@ -75,7 +75,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Protocol:
+class BenchmarkProtocol:
     """How much: `rounds` fresh processes an artifact, each with samples as `devices/host/README.md` says."""
 
     rounds: int = ROUNDS
@@ -91,7 +91,7 @@ class Protocol:
         """Rounds beyond, for what was disturbed."""
         return self.rounds // 2
 
-    def job(self, entry: Entry, number: int, cores: Sequence[int]) -> Job:
+    def job(self, entry: Participant, number: int, cores: Sequence[int]) -> Job:
         """One round of an artifact."""
         return Job(
             id=f"{entry.name}:{number}",
@@ -108,7 +108,7 @@ class Protocol:
         )
 
 
-def units(entries: Sequence[Entry]) -> list[tuple[int, ...]]:
+def units(entries: Sequence[Participant]) -> list[tuple[int, ...]]:
     """What runs together: base and candidate, or an artifact alone."""
     bases = {entry.baseline for entry in entries}
     return [

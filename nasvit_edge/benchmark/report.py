@@ -10,9 +10,9 @@ import numpy as np
 from nasvit_edge import records
 from nasvit_edge.benchmark.budgets import Budget, Outcome, check_budgets
 from nasvit_edge.benchmark.metrics import METRICS, by_round, changes, spread
-from nasvit_edge.benchmark.result import Measured, Result
+from nasvit_edge.benchmark.result import MeasuredArtifact, Result
 from nasvit_edge.benchmark.statistics import Interval, compare_logs, difference, estimate, smallest_change
-from nasvit_edge.benchmark.verdicts import VERDICTS, Cell, Rule, candidates, judge
+from nasvit_edge.benchmark.verdicts import VERDICTS, JudgedMetric, Rule, candidates, judge
 from nasvit_edge.errors import NasvitEdgeError
 
 SCHEMA = 1
@@ -52,12 +52,12 @@ class Noise:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class BenchmarkReport:
     """Verdicts, budgets, trends and noise of results."""
 
     results: tuple[Result, ...]
     rule: Rule
-    cells: tuple[Cell, ...]
+    cells: tuple[JudgedMetric, ...]
     outcomes: tuple[Outcome, ...] = ()
     trends: tuple[Trend, ...] = ()
     noise: tuple[Noise, ...] = ()
@@ -124,7 +124,7 @@ def make_report(
     budgets: Sequence[Budget] = (),
     baseline: Result | None = None,
     explicit: bool = False,
-) -> Report:
+) -> BenchmarkReport:
     """Judge results.
 
     Args:
@@ -151,7 +151,7 @@ def make_report(
                 f"--min-effect {rule.min_effect:.1%} is below what {n.device!r} can show: with {n.rounds} rounds a change "
                 f"of {floor:.1%} is found; measure more rounds, or give --min-effect {np.ceil(1000 * floor) / 10:g}%"
             )
-    return Report(
+    return BenchmarkReport(
         tuple(results),
         rule,
         tuple(cells),
@@ -162,7 +162,7 @@ def make_report(
     )
 
 
-def noise_of(result: Result, artifact: Measured, rule: Rule) -> Noise | None:
+def noise_of(result: Result, artifact: MeasuredArtifact, rule: Rule) -> Noise | None:
     """The noise floor by an A/A run's artifact; None where its rounds are too few."""
     metric = METRICS["latency_p50"]
     assert artifact.baseline is not None
@@ -206,7 +206,7 @@ def _trends(result: Result, baseline: Result, rule: Rule) -> list[Trend]:
     return found
 
 
-def _same_setting(result: Result, now: Measured, baseline: Result, then: Measured) -> None:
+def _same_setting(result: Result, now: MeasuredArtifact, baseline: Result, then: MeasuredArtifact) -> None:
     for what, a, b in (
         ("runtime version", then.runtime_version, now.runtime_version),
         ("threads", baseline.threads, result.threads),
@@ -218,7 +218,7 @@ def _same_setting(result: Result, now: Measured, baseline: Result, then: Measure
             )
 
 
-def _trend_of(result: Result, now: Measured, then: Measured, rule: Rule) -> list[Trend]:
+def _trend_of(result: Result, now: MeasuredArtifact, then: MeasuredArtifact, rule: Rule) -> list[Trend]:
     found = []
     for metric in METRICS.values():
         if metric.of_round is None:

@@ -25,7 +25,7 @@ class ResultError(NasvitEdgeError):
     """A file that is no result of `nasvit-edge benchmark`."""
 
 
-class Run(Record, frozen=True, kw_only=True, omit_defaults=False):
+class BenchmarkRun(Record, frozen=True, kw_only=True, omit_defaults=False):
     """When and of what a run was."""
 
     uuid: Text
@@ -59,7 +59,7 @@ class SavedProtocol(Record, frozen=True, kw_only=True, omit_defaults=False):
     cores: tuple[Whole, ...] | None = None
 
 
-class Measured(Facts, frozen=True, kw_only=True):
+class MeasuredArtifact(Facts, frozen=True, kw_only=True):
     """An artifact of a result; `baseline`: the place of the one that it is compared with."""
 
     name: Text
@@ -73,7 +73,7 @@ class Measured(Facts, frozen=True, kw_only=True):
         return self.rounds[0].runtime_version if self.rounds else ""
 
 
-class ResultFile(Record, frozen=True, kw_only=True, omit_defaults=False):
+class BenchmarkFile(Record, frozen=True, kw_only=True, omit_defaults=False):
     """A result file.
 
     Attributes:
@@ -83,13 +83,13 @@ class ResultFile(Record, frozen=True, kw_only=True, omit_defaults=False):
 
     schema: Literal[1]
     kind: Literal["benchmark"]
-    run: Run
+    run: BenchmarkRun
     device: Measurer
     protocol: SavedProtocol
     aa: bool
     complete: bool
     stopped: str | None = None
-    artifacts: Annotated[tuple[Measured, ...], Meta(min_length=1, max_length=_MOST_ARTIFACTS)]
+    artifacts: Annotated[tuple[MeasuredArtifact, ...], Meta(min_length=1, max_length=_MOST_ARTIFACTS)]
 
     def __post_init__(self) -> None:
         for place, artifact in enumerate(self.artifacts):
@@ -112,8 +112,8 @@ class Result:
     key: tuple[str, ...]
     aa: bool
     stopped: str | None
-    artifacts: tuple[Measured, ...]
-    run: Run
+    artifacts: tuple[MeasuredArtifact, ...]
+    run: BenchmarkRun
     measurer: Measurer
     protocol: SavedProtocol
 
@@ -147,12 +147,12 @@ def read_result(path: Path) -> Result:
         )
     where = f"benchmark result {str(path)!r} is damaged"
     try:
-        return _result(path, records.parse(ResultFile, raw, where))
+        return _result(path, records.parse(BenchmarkFile, raw, where))
     except RecordError as error:
         raise ResultError(str(error)) from None
 
 
-def _result(path: Path, file: ResultFile) -> Result:
+def _result(path: Path, file: BenchmarkFile) -> Result:
     device = file.device
     stopped = None if file.complete else file.stopped or "for an unknown reason"
     key = (device.name, *(str(device.about.get(key)) for key in _DEVICE))

@@ -8,7 +8,7 @@ from typing import Annotated
 from msgspec import Meta
 from msgspec.structs import asdict
 
-from nasvit_edge.benchmark.plan import Entry, Protocol, turn, units
+from nasvit_edge.benchmark.plan import BenchmarkProtocol, Participant, turn, units
 from nasvit_edge.errors import MeasurementError
 from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.profile.summary import flags_of
@@ -45,9 +45,9 @@ Rounds = list[list[Round]]  # of each entry
 
 
 def measure(
-    entries: Sequence[Entry],
+    entries: Sequence[Participant],
     runner: Runner,
-    protocol: Protocol,
+    protocol: BenchmarkProtocol,
     cores: Sequence[int],
     *,
     listener: Listener = SILENT,
@@ -95,7 +95,7 @@ def _clean(found: Rounds, unit: Sequence[int]) -> int:
     return len(set.intersection(*kept))
 
 
-def _round(answer: Answer, entry: Entry, number: int, position: int) -> Round:
+def _round(answer: Answer, entry: Participant, number: int, position: int) -> Round:
     if isinstance(answer, Failure):
         raise MeasurementError(
             f"artifact {entry.name!r} could not be measured in round {number + 1}: {answer.error}"

@@ -30,7 +30,7 @@ _GRID, _MOST_LEVELS = 4, 256  # levels a standard deviation, and in all
 _Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
-class Figure(Protocol):
+class HistoryFigure(Protocol):
     """What is needed of a point of a history."""
 
     @property
@@ -72,12 +72,12 @@ class Level:
     change: float | None
 
 
-def find_steps(points: Sequence[Figure]) -> list[int]:
+def find_steps(points: Sequence[HistoryFigure]) -> list[int]:
     """The indices at which a new level starts, of one series in order of time."""
     return list(fit(points).starts)
 
 
-def fit(points: Sequence[Figure]) -> Fit:
+def fit(points: Sequence[HistoryFigure]) -> Fit:
     """Levels of one series in order of time, and its drift."""
     values = np.asarray([point.value for point in points], np.float64)
     changed = np.flatnonzero(values[1:] != values[:-1]) + 1
@@ -94,7 +94,7 @@ def fit(points: Sequence[Figure]) -> Fit:
     return Fit(tuple(starts), math.expm1(min(slope * (len(logs) - 1), 700.0)), noise)
 
 
-def levels(points: Sequence[Figure], starts: Sequence[int]) -> list[Level]:
+def levels(points: Sequence[HistoryFigure], starts: Sequence[int]) -> list[Level]:
     """The levels between steps; of no points none."""
     if not points:
         return []
@@ -113,7 +113,7 @@ def _noise(logs: _Array) -> float:
     return float(max(apart)) / 0.6745 / math.sqrt(2)
 
 
-def _error(point: Figure) -> float:
+def _error(point: HistoryFigure) -> float:
     """The standard error of a figure's log by its interval; 0 where that is unknown."""
     if point.low is None or point.high is None or point.low <= 0:
         return 0.0

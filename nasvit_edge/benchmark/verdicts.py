@@ -17,7 +17,7 @@ import numpy as np
 from msgspec import structs
 
 from nasvit_edge.benchmark.metrics import METRICS, Metric, by_round, changes, spread
-from nasvit_edge.benchmark.result import Measured, Result
+from nasvit_edge.benchmark.result import MeasuredArtifact, Result
 from nasvit_edge.benchmark.session import DISTURBED
 from nasvit_edge.benchmark.statistics import (
     ALPHA,
@@ -56,7 +56,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
+class JudgedMetric:
     """One artifact on one device by one metric.
 
     Attributes:
@@ -69,8 +69,8 @@ class Cell:
     """
 
     device: str
-    artifact: Measured
-    baseline: Measured | None
+    artifact: MeasuredArtifact
+    baseline: MeasuredArtifact | None
     metric: Metric
     value: Interval
     base: Interval | None = None
@@ -112,7 +112,7 @@ class Cell:
 class _Draft:
     """A cell before the tests of all cells were adjusted for each other."""
 
-    cell: Cell
+    cell: JudgedMetric
     worse: float | None = None  # chances of the tests
     better: float | None = None
     smallest: float = 0.0  # change that counts
@@ -122,7 +122,7 @@ class _Draft:
         return self.cell.metric.of_round is not None or self.cell.metric.is_accuracy
 
 
-def judge(results: Sequence[Result], rule: Rule) -> list[Cell]:
+def judge(results: Sequence[Result], rule: Rule) -> list[JudgedMetric]:
     """A cell for each artifact (none for those that are only compared with) and each metric that was measured."""
     drafts = [
         draft
@@ -141,13 +141,13 @@ def judge(results: Sequence[Result], rule: Rule) -> list[Cell]:
     return [_decided(draft, adjusted.get(place), rule) for place, draft in enumerate(drafts)]
 
 
-def candidates(result: Result) -> list[Measured]:
+def candidates(result: Result) -> list[MeasuredArtifact]:
     """The artifacts that are judged: all but those that others are compared with."""
     bases = {artifact.baseline for artifact in result.artifacts}
     return [artifact for place, artifact in enumerate(result.artifacts) if place not in bases]
 
 
-def invalid(result: Result, artifact: Measured) -> str:
+def invalid(result: Result, artifact: MeasuredArtifact) -> str:
     """Why the measurement of an artifact does not hold; empty where it does."""
     if result.stopped is not None:
         return result.stopped
@@ -169,7 +169,7 @@ def invalid(result: Result, artifact: Measured) -> str:
     return ""
 
 
-def _draft(result: Result, artifact: Measured, metric: Metric, rule: Rule) -> _Draft | None:
+def _draft(result: Result, artifact: MeasuredArtifact, metric: Metric, rule: Rule) -> _Draft | None:
     base = None if artifact.baseline is None else result.artifacts[artifact.baseline]
     if metric.is_accuracy:
         made = _accuracy(artifact, base, metric, rule)
@@ -181,7 +181,7 @@ def _draft(result: Result, artifact: Measured, metric: Metric, rule: Rule) -> _D
         return None
     value, compared = made
     reason = invalid(result, artifact) if metric.of_round is not None else ""
-    cell = Cell(
+    cell = JudgedMetric(
         device=result.device,
         artifact=artifact,
         baseline=base,
@@ -215,7 +215,9 @@ class _Compared:
 _Made = tuple[Interval, _Compared | None]
 
 
-def _of_rounds(artifact: Measured, base: Measured | None, metric: Metric, rule: Rule) -> _Made | None:
+def _of_rounds(
+    artifact: MeasuredArtifact, base: MeasuredArtifact | None, metric: Metric, rule: Rule
+) -> _Made | None:
     """A figure of each round: the paired test."""
     values = by_round(artifact, metric)
     if not values:
@@ -233,7 +235,9 @@ def _of_rounds(artifact: Measured, base: Measured | None, metric: Metric, rule: 
     return value, _Compared(before, change, found.larger_p, found.smaller_p, rule.min_effect, len(logs))
 
 
-def _of_file(artifact: Measured, base: Measured | None, metric: Metric, rule: Rule) -> _Made | None:
+def _of_file(
+    artifact: MeasuredArtifact, base: MeasuredArtifact | None, metric: Metric, rule: Rule
+) -> _Made | None:
     """A figure of the file itself, which has no noise; of fallback ops each one counts."""
     own, other = (_figure(side, metric.name) for side in (artifact, base))
     if own is None:
@@ -247,14 +251,16 @@ def _of_file(artifact: Measured, base: Measured | None, metric: Metric, rule: Ru
     return value, _Compared(before, exact, float(change <= 0), float(change >= 0), smallest)
 
 
-def _figure(artifact: Measured | None, name: str) -> float | None:
+def _figure(artifact: MeasuredArtifact | None, name: str) -> float | None:
     if artifact is None:
         return None
     value = artifact.bytes if name == "size" else artifact.fallback_ops
     return None if value is None else float(value)
 
 
-def _accuracy(artifact: Measured, base: Measured | None, metric: Metric, rule: Rule) -> _Made | None:
+def _accuracy(
+    artifact: MeasuredArtifact, base: MeasuredArtifact | None, metric: Metric, rule: Rule
+) -> _Made | None:
     """Top-1, mean IoU: the paired test on the same images; more is better."""
     own, other = artifact.accuracy, None if base is None else base.accuracy
     if own is None or own.metric != metric.name:
@@ -268,7 +274,7 @@ def _accuracy(artifact: Measured, base: Measured | None, metric: Metric, rule: R
     return value, _Compared(before, change, smaller, larger, MIN_POINTS, len(own))
 
 
-def _decided(draft: _Draft, adjusted: tuple[float, float] | None, rule: Rule) -> Cell:
+def _decided(draft: _Draft, adjusted: tuple[float, float] | None, rule: Rule) -> JudgedMetric:
     cell = draft.cell
     if adjusted is None or cell.change is None:
         return cell
@@ -287,7 +293,7 @@ def _decided(draft: _Draft, adjusted: tuple[float, float] | None, rule: Rule) ->
     return replace(cell, verdict=verdict, reason=reason, chance=worse)
 
 
-def _why(cell: Cell, smallest: float) -> str:
+def _why(cell: JudgedMetric, smallest: float) -> str:
     if cell.metric.of_round is not None and cell.pairs < LEAST_PAIRS:
         return f"{cell.pairs} {'round says' if cell.pairs == 1 else 'rounds say'} nothing; measure at least {LEAST_PAIRS}, better 8"
     what = "images" if cell.metric.is_accuracy else "rounds"

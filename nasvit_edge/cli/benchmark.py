@@ -11,7 +11,7 @@ from nasvit_edge.hints import command
 from nasvit_edge.requests.benchmark import Request
 
 if TYPE_CHECKING:
-    from nasvit_edge.benchmark.report import Report
+    from nasvit_edge.benchmark.report import BenchmarkReport
 
 
 def benchmark(request: Request, as_json: bool) -> None:
@@ -36,7 +36,7 @@ def benchmark(request: Request, as_json: bool) -> None:
         raise typer.Exit(3)
 
 
-def show_report(report: Report) -> None:
+def show_report(report: BenchmarkReport) -> None:
     """The report's tables, then what the runs say of themselves."""
     from nasvit_edge.report.bench import document
     from nasvit_edge.report.model import Form, Table

@@ -11,7 +11,7 @@ import typer
 
 from nasvit_edge.cli.adapter import adapted
 from nasvit_edge.cli.output import TERMINAL, note, print_json, print_table, waiting
-from nasvit_edge.requests.devices import Check, Ops, Show
+from nasvit_edge.requests.devices import DeviceCheck, DeviceShown, Ops
 
 devices = typer.Typer(
     no_args_is_help=True,
@@ -27,23 +27,23 @@ def list_devices(as_json: bool) -> None:
     The shipped devices and your own (a device.toml each in the folder that is named below the list).
     """
     from nasvit_edge.device import user_folder
-    from nasvit_edge.flows.devices import Listed, listed
+    from nasvit_edge.flows.devices import DeviceRow, listed
     from nasvit_edge.records import content
 
     rows = listed()
     if as_json:
         print_json(content(rows))
         return
-    good = [row for row in rows if isinstance(row, Listed)]
+    good = [row for row in rows if isinstance(row, DeviceRow)]
     cells = [[r.name, r.transport, ", ".join(r.runtimes), str(r.tables), r.about] for r in good]
     print_table(["device", "transport", "runtimes", "tables", "about"], cells)
     for row in rows:
-        if not isinstance(row, Listed):
+        if not isinstance(row, DeviceRow):
             note(row.error)
     note(f"your own: {user_folder()}/NAME.toml, or --device FILE.toml")
 
 
-def show(request: Show, as_json: bool) -> None:
+def show(request: DeviceShown, as_json: bool) -> None:
     """Example:  nasvit-edge devices show jetson
 
     What a device's file says.
@@ -62,7 +62,7 @@ def _text(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def check(request: Check, as_json: bool) -> None:
+def check(request: DeviceCheck, as_json: bool) -> None:
     """Example:  nasvit-edge devices check raspberry-pi --address pi@192.168.1.20
 
     Step by step what was reached and found (runtimes, free space, clocks, temperature), and what to do about

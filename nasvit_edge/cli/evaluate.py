@@ -20,7 +20,7 @@ from nasvit_edge.requests.evaluate import Request
 from nasvit_edge.units import show_count
 
 if TYPE_CHECKING:
-    from nasvit_edge.searching.evaluated import Row
+    from nasvit_edge.searching.evaluated import EvaluatedSubnet
 
 
 def evaluate(request: Request, as_json: bool) -> None:
@@ -90,7 +90,7 @@ def _supernet(request: Request, as_json: bool) -> None:
         note(f"wrote {request.out}")
 
 
-def _row(row: Row) -> list[str]:
+def _row(row: EvaluatedSubnet) -> list[str]:
     from nasvit_edge.searching.evaluated import SceneRow
 
     shares = [row.accuracy, row.pixel_accuracy] if isinstance(row, SceneRow) else [row.accuracy]

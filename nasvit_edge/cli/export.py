@@ -10,7 +10,7 @@ from nasvit_edge.requests.verify import Request as VerifyRequest
 
 if TYPE_CHECKING:
     from nasvit_edge.export.sidecar import Scenes
-    from nasvit_edge.flows.export import Report
+    from nasvit_edge.flows.export import ExportReport
 
 
 def export(request: Request, as_json: bool) -> None:
@@ -67,20 +67,20 @@ def verify(request: VerifyRequest, as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def _note_arithmetic(report: Report) -> None:
+def _note_arithmetic(report: ExportReport) -> None:
     if report.arithmetic is not None:
         from nasvit_edge.export import arithmetic
 
         note(arithmetic.line(report.arithmetic, report.precision))
 
 
-def _note_doubts(report: Report) -> None:
+def _note_doubts(report: ExportReport) -> None:
     for doubt in report.doubts:
         if doubt not in report.failures:
             note(f"passes, but {doubt}")
 
 
-def _note_reproduction(report: Report) -> None:
+def _note_reproduction(report: ExportReport) -> None:
     """Of a file from another processor or other versions, how near it is to what it gave there."""
     found = report.reproduction
     if found is None or found.same_machine:
@@ -112,11 +112,11 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.2%}"
 
 
-def _print(report: Report) -> None:
+def _print(report: ExportReport) -> None:
     from nasvit_edge.export import arithmetic
     from nasvit_edge.report.model import Column, figure, name, own, table
 
-    figures: list[Column[Report]] = (  # of a segmenter, else of a classifier
+    figures: list[Column[ExportReport]] = (  # of a segmenter, else of a classifier
         [
             Column("output", lambda r: own(r.output)),
             Column("error", lambda r: figure(_told(r.error, ".1e"))),
@@ -134,7 +134,7 @@ def _print(report: Report) -> None:
             Column("top-1 points", lambda r: figure(_points(r.top1_drop, r.top1_drop_interval))),
         ]
     )
-    columns: list[Column[Report]] = [
+    columns: list[Column[ExportReport]] = [
         Column("artifact", lambda r: name(r.artifact, 400)),
         Column("precision", lambda r: own(r.precision)),
         *figures,

@@ -9,7 +9,7 @@ from nasvit_edge.hints import command
 from nasvit_edge.requests.finetune import Request
 
 if TYPE_CHECKING:
-    from nasvit_edge.flows.finetune import Report
+    from nasvit_edge.flows.finetune import FinetuneReport
 
 
 def finetune(request: Request, as_json: bool) -> None:
@@ -33,12 +33,12 @@ def finetune(request: Request, as_json: bool) -> None:
     note(f"wrote {found.supernet}; next: {_next(found, request.quantise)}")
 
 
-def _rows(found: Report) -> list[list[str]]:
+def _rows(found: FinetuneReport) -> list[list[str]]:
     names = {"fp32": "validation accuracy", "int8": "in 8-bit arithmetic, as training rounds"}
     return [[names[key], f"{found.before[key]:.2%}", f"{found.after[key]:.2%}"] for key in found.before]
 
 
-def _next(found: Report, quantise: str) -> str:
+def _next(found: FinetuneReport, quantise: str) -> str:
     """The command that ships it."""
     if found.result is not None:
         return command("export", found.result, precision=quantise)

@@ -24,7 +24,7 @@ def profile(request: Request, as_json: bool) -> None:
         _offline(request, as_json)
         return
     with progresses() as started:
-        made, failed = flow.go(request, started)
+        made, failed = flow.profile_devices(request, started)
     found = [table for tables in made.values() for table in tables]
     _show(found, as_json)
     if failed:

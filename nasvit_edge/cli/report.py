@@ -13,7 +13,7 @@ from nasvit_edge import records
 from nasvit_edge.cli.adapter import adapted
 from nasvit_edge.cli.output import note, print_json, print_table, progress, show_table
 from nasvit_edge.errors import NasvitEdgeError
-from nasvit_edge.requests.report import Conflicts as Asked
+from nasvit_edge.requests.report import ConflictsRequest as Asked
 from nasvit_edge.requests.report import Runs
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ def bench(request: Bench, as_json: bool) -> None:
     """
     from nasvit_edge.flows import report_bench as flow
 
-    made, written = flow.go(request)
+    made, written = flow.judge(request)
     if as_json:
         print_json(made.to_dict())
     else:

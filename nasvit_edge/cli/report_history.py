@@ -21,7 +21,7 @@ def history(request: History, as_json: bool) -> None:
     """
     from nasvit_edge.flows import history as flow
 
-    lines = flow.go(request)
+    lines = flow.read_lines(request)
     if as_json:
         print_json(flow.to_dict(lines))
     else:

@@ -11,10 +11,10 @@ import typer
 from nasvit_edge.cli.adapter import adapted
 from nasvit_edge.cli.output import TERMINAL, note, print_json, print_table, progress
 from nasvit_edge.requests.predict import Request as PredictRequest
-from nasvit_edge.requests.tables import Diff, Import, Refit, Show, Validate
+from nasvit_edge.requests.tables import Diff, Import, Refit, TableShown, Validate
 
 if TYPE_CHECKING:
-    from nasvit_edge.flows.tables import Listed
+    from nasvit_edge.flows.tables import TableRow
     from nasvit_edge.latency.compare import Ratios
     from nasvit_edge.latency.file import Validation
 
@@ -30,7 +30,7 @@ def list_tables(as_json: bool) -> None:
 
     Every table in ./latency_tables and among the shipped ones.
     """
-    from nasvit_edge.flows.tables import Listed, listed
+    from nasvit_edge.flows.tables import TableRow, listed
     from nasvit_edge.records import content
 
     rows = listed()
@@ -38,18 +38,18 @@ def list_tables(as_json: bool) -> None:
         print_json(content(rows))
         return
     columns = ["table", "space", "ops", "provenance", "measured on", "mean error"]
-    print_table(columns, [_row(row) for row in rows if isinstance(row, Listed)])
+    print_table(columns, [_row(row) for row in rows if isinstance(row, TableRow)])
     for row in rows:
-        if not isinstance(row, Listed):
+        if not isinstance(row, TableRow):
             note(row.error)
 
 
-def _row(row: Listed) -> list[str]:
+def _row(row: TableRow) -> list[str]:
     error = "-" if row.mape is None else f"{row.mape:.1%}"
     return [Path(row.path).stem, row.space, str(row.ops), str(row.provenance), str(row.date)[:10], error]
 
 
-def show(request: Show, as_json: bool) -> None:
+def show(request: TableShown, as_json: bool) -> None:
     """Example:  nasvit-edge tables show host
 
     What a table says of itself: machine, versions, protocol, composition, validation, and what speaks

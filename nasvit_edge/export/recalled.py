@@ -52,7 +52,7 @@ def compare(
 def _judged(
     subnet: Subnet, images: data_sets.Images, search: Searched, look: str, listener: Listener
 ) -> float:
-    from nasvit_edge.model.evaluate import accuracy
+    from nasvit_edge.model.accuracy import accuracy
 
     part = images.take(images.name, slice(None, None, -(-len(images) // IMAGES)))
     found, said = accuracy(subnet, part), search.accuracy

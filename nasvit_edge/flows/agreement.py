@@ -11,7 +11,7 @@ from nasvit_edge.choosing.space import space_of
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.records import Record
-from nasvit_edge.requests.report import Conflicts as Request
+from nasvit_edge.requests.report import ConflictsRequest as Request
 from nasvit_edge.space import SearchSpace, load_space
 from nasvit_edge.train.conflicts import ALL, Agreement
 from nasvit_edge.train.recipe import Recipe, recipe_of_run

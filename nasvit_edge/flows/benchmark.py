@@ -17,15 +17,15 @@ from msgspec import structs
 
 from nasvit_edge import files, records, units
 from nasvit_edge.benchmark.accuracy import Accuracy, Hits, Overlaps, SavedAccuracy
-from nasvit_edge.benchmark.plan import ORDER, Entry, Facts, Protocol
+from nasvit_edge.benchmark.plan import ORDER, BenchmarkProtocol, Facts, Participant
 from nasvit_edge.benchmark.result import (
     KIND,
     SCHEMA,
-    Measured,
+    BenchmarkFile,
+    BenchmarkRun,
+    MeasuredArtifact,
     Measurer,
     Result,
-    ResultFile,
-    Run,
     SavedProtocol,
     read_result,
 )
@@ -65,7 +65,7 @@ def run(request: Request, *, listener: Listener = SILENT) -> Result:
     """
     ways = Ways(lock_clocks=request.lock_clocks, wait_s=units.seconds(request.wait))
     device = load_device(request.device).at(request.address, request.serial)
-    protocol = Protocol(
+    protocol = BenchmarkProtocol(
         rounds=request.rounds,
         seconds=request.seconds,
         most_seconds=max(3.0, 4 * request.seconds),
@@ -81,8 +81,8 @@ def run(request: Request, *, listener: Listener = SILENT) -> Result:
 def _measured(
     request: Request,
     device: Device,
-    protocol: Protocol,
-    entries: list[Entry],
+    protocol: BenchmarkProtocol,
+    entries: list[Participant],
     runner: Runner,
     listener: Listener,
 ) -> Result:
@@ -112,7 +112,7 @@ def _measured(
     return read_result(request.out)
 
 
-def _entries(request: Request, device: Device) -> list[Entry]:
+def _entries(request: Request, device: Device) -> list[Participant]:
     """The artifacts, each behind its baseline; everything checked that can be without the device."""
     bases = list(request.baseline or ())
     if request.aa and bases:
@@ -126,7 +126,7 @@ def _entries(request: Request, device: Device) -> list[Entry]:
     if len(bases) == 1:
         bases *= len(request.artifacts)
     names = _names([*request.artifacts, *bases])
-    found: list[Entry] = []
+    found: list[Participant] = []
     for place, path in enumerate(request.artifacts):
         baseline = None
         if bases:
@@ -144,7 +144,7 @@ def _spaces(request: Request) -> dict[str, str]:
     return {load_space(given).name: given for given in request.space or ()}
 
 
-def _of_spaces(spaces: Mapping[str, str], entries: Sequence[Entry]) -> None:
+def _of_spaces(spaces: Mapping[str, str], entries: Sequence[Participant]) -> None:
     """Refuse a space that no artifact is from."""
     there = sorted({entry.facts.space or "none" for entry in entries})
     for name, given in spaces.items():
@@ -166,7 +166,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def _comparable(entries: Sequence[Entry]) -> None:
+def _comparable(entries: Sequence[Participant]) -> None:
     for entry in entries:
         base = None if entry.baseline is None else entries[entry.baseline]
         if base is not None and base.runtime != entry.runtime:
@@ -176,7 +176,7 @@ def _comparable(entries: Sequence[Entry]) -> None:
             )
 
 
-def _entry(path: Path, name: str, request: Request, device: Device) -> Entry:
+def _entry(path: Path, name: str, request: Request, device: Device) -> Participant:
     form = format_of(path.suffix)
     able = [runtime for runtime in device.runtimes if RUNTIMES[runtime].form == form.name]
     runtime = request.runtime or next(iter(able), None)
@@ -186,7 +186,7 @@ def _entry(path: Path, name: str, request: Request, device: Device) -> Entry:
             f"it has {', '.join(device.runtimes)}"
         )
     model = form.model_in(path) if form.model else None  # the device builds its engine from it
-    return Entry(name=name, path=path, runtime=runtime, model=model, facts=_facts(path, runtime))
+    return Participant(name=name, path=path, runtime=runtime, model=model, facts=_facts(path, runtime))
 
 
 def _facts(path: Path, runtime: str) -> Facts:
@@ -228,15 +228,23 @@ def _fallback(artifact: Artifact, runtime: str) -> int | None:
 
 
 def _predicted(
-    entries: Sequence[Entry], request: Request, device: Device, protocol: Protocol, about: Mapping[str, Fact]
-) -> list[Entry]:
+    entries: Sequence[Participant],
+    request: Request,
+    device: Device,
+    protocol: BenchmarkProtocol,
+    about: Mapping[str, Fact],
+) -> list[Participant]:
     """With what the device's latency table predicts, where there is one of this very device."""
     spaces = _spaces(request)
     return [_knowing(e, predicted_ms=_prediction(e, spaces, device, protocol, about)) for e in entries]
 
 
 def _prediction(
-    entry: Entry, spaces: Mapping[str, str], device: Device, protocol: Protocol, about: Mapping[str, Fact]
+    entry: Participant,
+    spaces: Mapping[str, str],
+    device: Device,
+    protocol: BenchmarkProtocol,
+    about: Mapping[str, Fact],
 ) -> tuple[float, float, float] | None:
     from nasvit_edge.profile.trust import other_machine
 
@@ -262,7 +270,7 @@ def _prediction(
     return None if low is None or high is None or low <= 0 else (made.ms, low, high)
 
 
-def _with_accuracy(entries: Sequence[Entry], request: Request, listener: Listener) -> list[Entry]:
+def _with_accuracy(entries: Sequence[Participant], request: Request, listener: Listener) -> list[Participant]:
     """With the accuracy on labelled images, before anything is timed."""
     if request.data is None:
         return list(entries)
@@ -277,12 +285,12 @@ def _with_accuracy(entries: Sequence[Entry], request: Request, listener: Listene
     return [_knowing(e, stored=seen[e.facts.sha256]) for e in entries]
 
 
-def _knowing(entry: Entry, **facts: Any) -> Entry:
+def _knowing(entry: Participant, **facts: Any) -> Participant:
     """With more facts."""
     return replace(entry, facts=structs.replace(entry.facts, **facts))
 
 
-def _split(entries: Sequence[Entry], request: Request, listener: Listener) -> str:
+def _split(entries: Sequence[Participant], request: Request, listener: Listener) -> str:
     """The images that all are judged on: those that trained none of them, where a folder has no test images of its own."""
     assert request.data is not None
     spaces = _spaces(request)
@@ -312,19 +320,19 @@ def _accuracy(
     return Hits(*hits(path, data, space_path=given, in_order=in_order, split=split, listener=listener))
 
 
-def _measured_one(entry: Entry, rounds: Sequence[Round]) -> Measured:
+def _measured_one(entry: Participant, rounds: Sequence[Round]) -> MeasuredArtifact:
     facts = structs.asdict(entry.facts)
-    return Measured(
+    return MeasuredArtifact(
         **facts, name=entry.name, baseline=entry.baseline, runtime=entry.runtime, rounds=tuple(rounds)
     )
 
 
 def _file(
-    request: Request, device: Device, protocol: Protocol, cores: Sequence[int], about: Description
-) -> ResultFile:
+    request: Request, device: Device, protocol: BenchmarkProtocol, cores: Sequence[int], about: Description
+) -> BenchmarkFile:
     """A result file before anything was measured."""
     own = {key: getattr(about, key) for key in ("about", "conditions", "busy_cores")}
-    return ResultFile(
+    return BenchmarkFile(
         schema=SCHEMA,
         kind=KIND,
         run=_run(),
@@ -336,9 +344,9 @@ def _file(
     )
 
 
-def _run() -> Run:
+def _run() -> BenchmarkRun:
     sha = _git("rev-parse", "HEAD")
-    return Run(
+    return BenchmarkRun(
         uuid=str(uuid.uuid4()),
         utc=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         tool_version=importlib.metadata.version("nasvit-edge"),

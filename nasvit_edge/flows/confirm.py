@@ -73,7 +73,9 @@ class _Loop:
         return MeasuredCandidate(**structs.asdict(describe(made)) | measured, inside=inside)
 
 
-def go(prepared: Prepared, *, resume_at: Path | None = None, listener: Listener = SILENT) -> ResultFile:
+def search_and_confirm(
+    prepared: Prepared, *, resume_at: Path | None = None, listener: Listener = SILENT
+) -> ResultFile:
     """Search, measure the best as many as the request says (`confirm`), correct, and repeat until the winner is measured within the budget.
 
     Returns:

@@ -18,7 +18,7 @@ from nasvit_edge.transport.outputs.delegation import OpTime
 from nasvit_edge.transport.ways import Step, Ways, failed
 
 
-class Listed(Record, frozen=True, kw_only=True):
+class DeviceRow(Record, frozen=True, kw_only=True):
     """A device; `tables` counts those that are found for it."""
 
     name: str
@@ -28,25 +28,25 @@ class Listed(Record, frozen=True, kw_only=True):
     about: str
 
 
-class Unreadable(Record, frozen=True, kw_only=True):
+class UnreadableDevice(Record, frozen=True, kw_only=True):
     """A device whose file cannot be read, and why."""
 
     name: str
     error: str
 
 
-def listed() -> list[Listed | Unreadable]:
+def listed() -> list[DeviceRow | UnreadableDevice]:
     """Every device that is known by name."""
     return [_row(name) for name in device_names()]
 
 
-def _row(name: str) -> Listed | Unreadable:
+def _row(name: str) -> DeviceRow | UnreadableDevice:
     try:
         device = load_device(name)
     except NasvitEdgeError as error:
-        return Unreadable(name=name, error=str(error))
+        return UnreadableDevice(name=name, error=str(error))
     tables = sum(heading(path).get("device") == device.name for path in found_tables())
-    return Listed(
+    return DeviceRow(
         name=name,
         transport=device.transport,
         runtimes=device.runtimes,

@@ -21,7 +21,7 @@ from nasvit_edge.export.quiet import quiet
 from nasvit_edge.records import Record
 
 
-class Package(Record, frozen=True, kw_only=True):
+class InstalledPackage(Record, frozen=True, kw_only=True):
     """A package, and for which extra; `state`: its version, or what to run."""
 
     extra: str
@@ -32,7 +32,7 @@ class Package(Record, frozen=True, kw_only=True):
 class Environment(Record, frozen=True, kw_only=True):
     """What is here."""
 
-    packages: tuple[Package, ...]
+    packages: tuple[InstalledPackage, ...]
     python: str
     cpu: str
     cores: int
@@ -64,7 +64,7 @@ def environment() -> Environment:
     )
 
 
-def packages() -> list[Package]:
+def packages() -> list[InstalledPackage]:
     """What is installed for each extra, and whether it loads."""
     formats = [item for name in format_names() for item in load_format(name).packages.items()]
     listed = {module: (p.extra, p.distribution) for module, p in formats}
@@ -72,14 +72,14 @@ def packages() -> list[Package]:
     return [_package(module, *known) for module, known in (ours | listed).items()]
 
 
-def _package(module: str, extra: str, distribution: str) -> Package:
+def _package(module: str, extra: str, distribution: str) -> InstalledPackage:
     try:
         with quiet():
             require(module, extra or "all")
         state = importlib.metadata.version(distribution)
     except NasvitEdgeError as error:
         state = str(error)
-    return Package(extra=extra or "-", package=distribution, state=state)
+    return InstalledPackage(extra=extra or "-", package=distribution, state=state)
 
 
 def examine(path: Path) -> Examined:

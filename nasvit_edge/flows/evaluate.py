@@ -20,9 +20,9 @@ from nasvit_edge.preparation import PUBLISHED, checked_chain
 from nasvit_edge.requests.evaluate import Request
 from nasvit_edge.searching.evaluated import (
     CalibratedOn,
+    EvaluatedSubnet,
     Evaluation,
     OfScenes,
-    Row,
     SceneRow,
     confusions,
     majority,
@@ -130,7 +130,7 @@ def _report(
     request: Request, space: SearchSpace, source: ImageAccuracy, listed: Named, accuracies: list[float]
 ) -> Evaluation:
     rows = [
-        Row(
+        EvaluatedSubnet(
             name=name,
             config=config,
             accuracy=accuracy,

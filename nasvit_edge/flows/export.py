@@ -51,7 +51,7 @@ class _Plan:
     images_sha256: str | None = None  # of those that the search calibrated on
 
 
-class Report(Checked, frozen=True, kw_only=True):
+class ExportReport(Checked, frozen=True, kw_only=True):
     """A check, and of which file; what follows `bytes` of one that was just exported.
 
     Attributes:
@@ -69,7 +69,7 @@ class Report(Checked, frozen=True, kw_only=True):
     bundle: str | UnsetType | None = UNSET
 
 
-def export(request: Request, listener: Listener) -> Report:
+def export(request: Request, listener: Listener) -> ExportReport:
     """Write an artifact and return its report."""
     batch = checked_batch(request)
     form = load_format(request.format_name)
@@ -153,7 +153,7 @@ def _make(
 ) -> None:
     from dataclasses import replace
 
-    from nasvit_edge.model.evaluate import calibrated
+    from nasvit_edge.model.accuracy import calibrated
     from nasvit_edge.model.subnet import materialise
 
     subnet = materialise(supernet, plan.config)
@@ -201,14 +201,14 @@ def checked_batch(request: Request) -> int | None:
     raise ExportError(f"--batch is {text!r}; it is a number from 1 to 1024, or dynamic")
 
 
-def verify(request: VerifyRequest) -> Report:
+def verify(request: VerifyRequest) -> ExportReport:
     """Repeat an artifact's check and return the report; a segmenter's on the labelled scenes of `data` besides."""
     path = request.artifact
     check = verification.verify(path, weights=request.supernet, space_path=request.space, data=request.data)
     return _report(path, check.record(), check.failures())
 
 
-def report(path: Path) -> Report:
+def report(path: Path) -> ExportReport:
     """What the sidecar of a written artifact says of its check."""
     sidecar = read_sidecar(path)
     check = sidecar.check
@@ -218,9 +218,9 @@ def report(path: Path) -> Report:
     return structs.replace(_report(path, check, sidecar.forced), kept_in_float=sidecar.kept_in_float)
 
 
-def _report(path: Path, check: Checked, failures: Sequence[str]) -> Report:
+def _report(path: Path, check: Checked, failures: Sequence[str]) -> ExportReport:
     sidecar = read_sidecar(path)
-    return Report(
+    return ExportReport(
         **structs.asdict(check),
         artifact=str(path),
         format=sidecar.format,

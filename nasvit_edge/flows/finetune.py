@@ -31,7 +31,7 @@ LABELS = "labels"  # what `teacher` is called where there is none
 _INITIAL, _SPACE, _WEIGHTS = "initial.safetensors", "space.toml", "supernet.safetensors"
 
 
-class Report(Record, frozen=True, kw_only=True):
+class FinetuneReport(Record, frozen=True, kw_only=True):
     """The files that were written, and what came of it.
 
     Attributes:
@@ -52,7 +52,7 @@ class Report(Record, frozen=True, kw_only=True):
     steps: int
 
 
-def finetune(request: Request, *, listener: Listener = SILENT) -> Report | None:
+def finetune(request: Request, *, listener: Listener = SILENT) -> FinetuneReport | None:
     """Train the subnet and write `space.toml`, `supernet.safetensors`, `config.json` and, from a result, `result.json`.
 
     Raises:
@@ -89,7 +89,7 @@ def finetune(request: Request, *, listener: Listener = SILENT) -> Report | None:
         stalled_s=60 * request.stall_minutes,
         checkpoint_s=60 * request.checkpoint_minutes,
     )
-    training = run.Request(
+    training = run.TrainingRequest(
         space=str(request.out / _SPACE),
         data=request.data,
         recipe=recipe,
@@ -183,11 +183,11 @@ def _about_classes(supernet: Supernet, space: SearchSpace, data: str) -> str:
 
 def _written(
     request: Request, subject: Subject, space: SearchSpace, recipe: Recipe, tuned: Tuned, teacher: str
-) -> Report:
+) -> FinetuneReport:
     from nasvit_edge.searching.images import is_first
 
     out = request.out
-    found = Report(
+    found = FinetuneReport(
         out=str(out),
         space=str(out / _SPACE),
         supernet=str(out / _WEIGHTS),
@@ -209,7 +209,7 @@ def _written(
 
 
 def _result(
-    request: Request, subject: Subject, space: SearchSpace, recipe: Recipe, found: Report
+    request: Request, subject: Subject, space: SearchSpace, recipe: Recipe, found: FinetuneReport
 ) -> ResultFile:
     """The search's result with the tuned subnet alone; its latency is the one predicted for its ops."""
     assert subject.saved is not None

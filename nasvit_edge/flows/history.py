@@ -19,7 +19,7 @@ SCHEMA = 1
 _NAMED = 8  # names in an error
 
 
-def go(request: History) -> list[Line]:
+def read_lines(request: History) -> list[Line]:
     """A line for each series that is asked for; the page is written.
 
     Raises:

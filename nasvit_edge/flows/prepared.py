@@ -113,7 +113,9 @@ def _filled(
     return {key: value for key, value in found.items() if value is not None}
 
 
-def go(prepared: Prepared, *, resume_at: Path | None = None, listener: Listener = SILENT) -> ResultFile:
+def search_prepared(
+    prepared: Prepared, *, resume_at: Path | None = None, listener: Listener = SILENT
+) -> ResultFile:
     """Search and return the result file."""
     return content(prepared, run(prepared, resume_at=resume_at, listener=listener))
 

@@ -115,7 +115,7 @@ def _ways(request: Request) -> Ways:
     )
 
 
-def go(
+def profile_devices(
     request: Request, started: Callable[[str], Listener]
 ) -> tuple[dict[str, list[LatencyTable]], dict[str, NasvitEdgeError]]:
     """Measure all tables of all devices, devices beside each other.

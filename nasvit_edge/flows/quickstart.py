@@ -16,12 +16,12 @@ from nasvit_edge.device import load_device
 from nasvit_edge.errors import MeasurementError, MissingExtraError, NasvitEdgeError
 from nasvit_edge.export import verification, writing
 from nasvit_edge.export.formats import load_format
-from nasvit_edge.flows.prepared import go, prepare
+from nasvit_edge.flows.prepared import prepare, search_prepared
 from nasvit_edge.latency import LatencyTable, load_table, table_name
 from nasvit_edge.listening import Listener
 from nasvit_edge.profile.run import profile
 from nasvit_edge.profile.trust import concerns, fingerprint
-from nasvit_edge.report.quickstart_text import Exported, Report, Timed, headline, markdown
+from nasvit_edge.report.quickstart_text import Exported, QuickstartReport, Timed, headline, markdown
 from nasvit_edge.requests.options import TableChoice
 from nasvit_edge.requests.quickstart import Request
 from nasvit_edge.requests.search import Request as SearchRequest
@@ -38,7 +38,7 @@ FORMATS = ("onnx", "tflite")
 _VISITS, _SECONDS = 5, 0.2  # of an artifact's measurement; artifacts take turns
 
 
-def quickstart(request: Request, *, listener: Listener) -> Report:
+def quickstart(request: Request, *, listener: Listener) -> QuickstartReport:
     """Run everything into the folder that is asked for, and return the report.
 
     A table measured here earlier is used again, where machine and runtime are still the same.
@@ -52,7 +52,7 @@ def quickstart(request: Request, *, listener: Listener) -> Report:
     listener.note(why)
     result = _search(table, budget_ms, request.seed, out, listener)
     artifacts = _export(out, listener)
-    report = Report(
+    report = QuickstartReport(
         budget_ms=budget_ms,
         budget_why=why,
         machine=fingerprint(),
@@ -116,15 +116,15 @@ def _search(table: LatencyTable, budget_ms: float, seed: int, out: Path, listene
     )
     prepared = prepare(request, listener)
     listener.note("searching; accuracy is measured on validation images after batch-norm calibration")
-    result = go(prepared, listener=listener)
+    result = search_prepared(prepared, listener=listener)
     records.write(out / "search.json", result)
     return result
 
 
 def _export(out: Path, listener: Listener) -> list[Exported]:
     """Calibrate, export in each format, verify and evaluate."""
+    from nasvit_edge.model.accuracy import calibrated
     from nasvit_edge.model.checkpoint import load_supernet
-    from nasvit_edge.model.evaluate import calibrated
     from nasvit_edge.model.subnet import materialise
     from nasvit_edge.train.calibration import calibration_for
 

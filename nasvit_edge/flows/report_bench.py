@@ -9,7 +9,7 @@ from nasvit_edge import files
 from nasvit_edge.benchmark.budgets import read_budgets
 from nasvit_edge.benchmark.history import Point, append, read_history
 from nasvit_edge.benchmark.metrics import METRICS
-from nasvit_edge.benchmark.report import Report, make_report
+from nasvit_edge.benchmark.report import BenchmarkReport, make_report
 from nasvit_edge.benchmark.result import read_result
 from nasvit_edge.benchmark.verdicts import Rule
 from nasvit_edge.errors import NasvitEdgeError
@@ -17,7 +17,7 @@ from nasvit_edge.requests.report import Bench
 from nasvit_edge.units import share
 
 
-def go(request: Bench) -> tuple[Report, list[Path]]:
+def judge(request: Bench) -> tuple[BenchmarkReport, list[Path]]:
     """The report, and what was written.
 
     Raises:
@@ -65,7 +65,7 @@ def _rule(request: Bench) -> Rule:
     return Rule(alpha=alpha, gates=frozenset(request.gate or ()) or None, **own)
 
 
-def _write(form: str, path: Path, made: Report, before: Sequence[Point]) -> None:
+def _write(form: str, path: Path, made: BenchmarkReport, before: Sequence[Point]) -> None:
     from nasvit_edge.report import bench_comment, bench_page, exchange, junit
 
     if form == "html":

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from nasvit_edge import files, records
 from nasvit_edge.flows import confirm
-from nasvit_edge.flows.prepared import Prepared, go, prepare
+from nasvit_edge.flows.prepared import Prepared, prepare, search_prepared
 from nasvit_edge.listening import Listener
 from nasvit_edge.report import front, search_text
 from nasvit_edge.requests.search import Request
@@ -33,7 +33,7 @@ def search(request: Request, command: tuple[str, ...], started: Started) -> Resu
     _tell(prepared, listener)
     partial = request.out.with_name(f"{request.out.name}.partial")
     with started("searching") as listener:
-        searched = go if request.confirm is None else confirm.go
+        searched = search_prepared if request.confirm is None else confirm.search_and_confirm
         result = searched(prepared, resume_at=partial, listener=listener)
     result = replace(result, command=command)
     records.write(request.out, result)

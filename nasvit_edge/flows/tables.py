@@ -31,7 +31,7 @@ from nasvit_edge.space import SubnetConfig, load_space
 IMPORTERS = ("nn-meter",)
 
 
-class Listed(Record, frozen=True, kw_only=True):
+class TableRow(Record, frozen=True, kw_only=True):
     """A table; `ops` counts what was measured, `mape` is the mean error of its validation."""
 
     path: str
@@ -46,26 +46,26 @@ class Listed(Record, frozen=True, kw_only=True):
     mape: float | None
 
 
-class Unreadable(Record, frozen=True, kw_only=True):
+class UnreadableTable(Record, frozen=True, kw_only=True):
     """A table that cannot be read, and why."""
 
     path: str
     error: str
 
 
-def listed() -> list[Listed | Unreadable]:
+def listed() -> list[TableRow | UnreadableTable]:
     """Every table that is found, the own ones first."""
     return [_row(path) for path in found_tables()]
 
 
-def _row(path: Path) -> Listed | Unreadable:
+def _row(path: Path) -> TableRow | UnreadableTable:
     try:
         file = load_table(path).file
     except NasvitEdgeError as error:
-        return Unreadable(path=str(path), error=str(error))
+        return UnreadableTable(path=str(path), error=str(error))
     keys = ("device", "runtime", "threads", "precision", "space", "provenance", "date")
     mape = None if file.validation is None else file.validation.mape
-    return Listed(path=str(path), ops=len(file.ops), mape=mape, **{key: getattr(file, key) for key in keys})
+    return TableRow(path=str(path), ops=len(file.ops), mape=mape, **{key: getattr(file, key) for key in keys})
 
 
 def found(name: str, space: str | None) -> LatencyTable:

@@ -16,8 +16,8 @@ from nasvit_edge.train.recipe import changes_of, chosen
 
 if TYPE_CHECKING:
     from nasvit_edge.train.estimate import DryRun
-    from nasvit_edge.train.run import Request as Run
     from nasvit_edge.train.run import Trained
+    from nasvit_edge.train.run import TrainingRequest as Run
 
 
 def train(request: Request, *, listener: Listener = SILENT) -> Trained | None:
@@ -45,7 +45,7 @@ def run_of(request: Request) -> Run:
             f"--name {request.name[:64]!r} cannot name a space; give letters, digits and dashes, like flowers-8c"
         )
     from nasvit_edge.train.loop import Settings
-    from nasvit_edge.train.run import Request as Run
+    from nasvit_edge.train.run import TrainingRequest as Run
 
     return Run(
         space=space,

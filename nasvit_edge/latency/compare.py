@@ -29,7 +29,7 @@ class Ratios(Record, frozen=True, kw_only=True):
     tau: float | None
 
 
-class Comparison(Ratios, frozen=True, kw_only=True):
+class TableComparison(Ratios, frozen=True, kw_only=True):
     """Ratios of all ops, and what else tells two tables apart.
 
     Attributes:
@@ -49,7 +49,7 @@ class Comparison(Ratios, frozen=True, kw_only=True):
     differs: tuple[str, ...]
 
 
-def compare(first: LatencyTable, second: LatencyTable) -> Comparison:
+def compare(first: LatencyTable, second: LatencyTable) -> TableComparison:
     """Ratios `second / first` of the ops that both tables measured.
 
     Raises:
@@ -65,7 +65,7 @@ def compare(first: LatencyTable, second: LatencyTable) -> Comparison:
     explained = float((np.abs(logs - np.median(logs)) <= math.log1p(_NEAR)).mean())
     all_of, by_kind = _ratios(first, second, common), {k: _ratios(first, second, v) for k, v in kinds.items()}
     alike = all(abs(math.log(part.ratio / all_of.ratio)) <= math.log1p(_NEAR) for part in by_kind.values())
-    return Comparison(
+    return TableComparison(
         **asdict(all_of),
         kinds=by_kind,
         difference=round(float(np.median(np.abs(np.expm1(logs)))), 4),

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from nasvit_edge import records
 from nasvit_edge.benchmark.budgets import Outcome
 from nasvit_edge.benchmark.metrics import METRICS
-from nasvit_edge.benchmark.report import FAIL, INVALID, Noise, Report
-from nasvit_edge.benchmark.result import Measured, Result
+from nasvit_edge.benchmark.report import FAIL, INVALID, BenchmarkReport, Noise
+from nasvit_edge.benchmark.result import MeasuredArtifact, Result
 from nasvit_edge.benchmark.verdicts import MIN_POINTS, VERDICTS
-from nasvit_edge.benchmark.verdicts import Cell as Judged
+from nasvit_edge.benchmark.verdicts import JudgedMetric as Judged
 from nasvit_edge.report.figures import change_text, limit_text, one, outcome_text, percent, value_text
 from nasvit_edge.report.model import (
     Cell,
@@ -38,7 +38,7 @@ _MEANING = (
 )
 
 
-def document(report: Report, *more: Section) -> Document:
+def document(report: BenchmarkReport, *more: Section) -> Document:
     """The report; `more` stands between what was judged and what it was judged by."""
     judged = report.compares or bool(report.outcomes)
     return Document(
@@ -76,7 +76,7 @@ def _commit(result: Result) -> str:
 # -- what was judged --------------------------------------------------------------------------------
 
 
-def _figures(report: Report) -> Table:
+def _figures(report: BenchmarkReport) -> Table:
     return table(
         report.cells,
         Column("artifact", lambda c: name(c.artifact.name)),
@@ -107,7 +107,7 @@ def rank(cell: Judged) -> int:
     return VERDICTS.index(cell.verdict) if cell.verdict is not None else len(VERDICTS)
 
 
-def rule(report: Report) -> str:
+def rule(report: BenchmarkReport) -> str:
     """What the figures mean."""
     alpha, least = report.rule.alpha, report.rule.min_effect
     level = f"Intervals are of level {100 - 200 * alpha:.4g} %, over rounds; each round is a fresh process."
@@ -119,7 +119,7 @@ def rule(report: Report) -> str:
     )
 
 
-def _reasons(report: Report) -> Table:
+def _reasons(report: BenchmarkReport) -> Table:
     """Why cells are invalid or inconclusive; metrics of one reason are told together."""
     told: dict[tuple[int, str, str], list[Judged]] = {}
     for cell in report.cells:
@@ -136,7 +136,7 @@ def _reasons(report: Report) -> Table:
     )
 
 
-def _budgets(report: Report) -> Table:
+def _budgets(report: BenchmarkReport) -> Table:
     return table(
         report.outcomes,
         Column("artifact", lambda o: name(o.artifact)),
@@ -156,7 +156,7 @@ def status(outcome: Outcome, told: str | None = None) -> Cell:
     return mark(outcome.status, outcome.budget.level == "error", told)
 
 
-def _trends(report: Report) -> Table:
+def _trends(report: BenchmarkReport) -> Table:
     return table(
         report.trends,
         Column("artifact", lambda t: name(t.artifact)),
@@ -173,7 +173,7 @@ def _trends(report: Report) -> Table:
 # -- what it was judged by --------------------------------------------------------------------------
 
 
-def _noise(report: Report) -> Table:
+def _noise(report: BenchmarkReport) -> Table:
     counts = sorted({rounds for noise in report.noise for rounds in noise.detects})
     return table(
         report.noise,
@@ -197,7 +197,7 @@ def _found(count: int) -> Column[Noise]:
     return Column(f"{count} rounds find", cell)
 
 
-def _files(report: Report) -> Table:
+def _files(report: BenchmarkReport) -> Table:
     return table(
         [(result, artifact) for result in report.results for artifact in result.artifacts],
         Column("file", lambda f: name(f[1].name)),
@@ -213,11 +213,11 @@ def _files(report: Report) -> Table:
     )
 
 
-def _base(result: Result, artifact: Measured) -> str:
+def _base(result: Result, artifact: MeasuredArtifact) -> str:
     return "" if artifact.baseline is None else result.artifacts[artifact.baseline].name
 
 
-def _environment(report: Report) -> Table:
+def _environment(report: BenchmarkReport) -> Table:
     """The device, the protocol and the run of each result, the most telling first."""
     return table(
         [
@@ -273,5 +273,5 @@ def _cores(cores: tuple[int, ...] | None) -> str:
     return f" on core{'s' * (len(cores) > 1)} {', '.join(map(str, cores[:64]))}" if cores else ""
 
 
-def _remarks(report: Report) -> Table:
+def _remarks(report: BenchmarkReport) -> Table:
     return table(report.remarks, Column("remark", lambda remark: text(remark, 1000)))

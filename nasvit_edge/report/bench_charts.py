@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from nasvit_edge.benchmark.metrics import METRICS, by_round
-from nasvit_edge.benchmark.report import Report
-from nasvit_edge.benchmark.result import Measured, Result
+from nasvit_edge.benchmark.report import BenchmarkReport
+from nasvit_edge.benchmark.result import MeasuredArtifact, Result
 from nasvit_edge.benchmark.statistics import Interval, estimate
-from nasvit_edge.benchmark.verdicts import MIN_POINTS, VERDICTS, Cell, invalid
+from nasvit_edge.benchmark.verdicts import MIN_POINTS, VERDICTS, JudgedMetric, invalid
 from nasvit_edge.report.drawing import figure_of
 from nasvit_edge.report.figures import ACCURACIES, change_text
 from nasvit_edge.report.model import Datum, Figure, plain
@@ -37,7 +37,7 @@ _NAME = 30  # letters of a name inside a chart
 # -- changes ----------------------------------------------------------------------------------------
 
 
-def changes(report: Report) -> Figure | None:
+def changes(report: BenchmarkReport) -> Figure | None:
     """Each cell's change with its interval, on the zone of changes that do not count."""
     every = [cell for cell in report.cells if cell.change is not None and cell.verdict is not None]
     chosen = sorted(every, key=lambda c: (not c.gates, VERDICTS.index(c.verdict or "")))[:MOST_CHANGES]
@@ -84,7 +84,7 @@ def _percent(change: float) -> float:
     return 100 * min(max(change, -1.0), _FARTHEST)
 
 
-def _change(row: int, cell: Cell, min_effect: float, several: bool) -> Datum:
+def _change(row: int, cell: JudgedMetric, min_effect: float, several: bool) -> Datum:
     assert cell.change is not None
     smallest = MIN_POINTS if cell.metric.is_accuracy else {"ops": 0.0}.get(cell.metric.unit, min_effect)
     what = [_short(cell.artifact.name), cell.metric.name, *([_short(cell.device)] if several else [])]
@@ -127,7 +127,7 @@ class _File:
     value: str = ""
 
 
-def fronts(report: Report) -> list[Figure]:
+def fronts(report: BenchmarkReport) -> list[Figure]:
     """For each device with several artifacts: latency against top-1 or mean IoU, where that is known, else against the size."""
     found = []
     for device in dict.fromkeys(result.device for result in report.results):
@@ -154,18 +154,18 @@ def fronts(report: Report) -> list[Figure]:
     return found
 
 
-def _judged_on(artifact: Measured) -> str:
+def _judged_on(artifact: MeasuredArtifact) -> str:
     accuracy = artifact.accuracy
     return "" if accuracy is None else f"{ACCURACIES[accuracy.metric]} on {_short(accuracy.data)}"
 
 
-def _file(artifact: Measured, role: str, ms: Interval, *, y: float, value: str) -> _File:
+def _file(artifact: MeasuredArtifact, role: str, ms: Interval, *, y: float, value: str) -> _File:
     high = ms.high if math.isfinite(ms.high) else ms.value
     name, runtime, precision = _short(artifact.name), artifact.runtime, artifact.precision
     return _File(name, role, runtime, precision, ms.value, ms.low, high, show_ms(ms.value), y, value)
 
 
-def _files(result: Result) -> Iterator[tuple[Measured, str]]:
+def _files(result: Result) -> Iterator[tuple[MeasuredArtifact, str]]:
     """Artifacts with their part; of an A/A run only one side, as both are the same file."""
     bases = {artifact.baseline for artifact in result.artifacts}
     for place, artifact in enumerate(result.artifacts):
@@ -175,7 +175,7 @@ def _files(result: Result) -> Iterator[tuple[Measured, str]]:
             yield artifact, "baseline"
 
 
-def _measured_ms(result: Result, artifact: Measured, alpha: float) -> Interval | None:
+def _measured_ms(result: Result, artifact: MeasuredArtifact, alpha: float) -> Interval | None:
     """The median latency; None where the measurement does not hold."""
     values = list(by_round(artifact, METRICS["latency_p50"]).values())
     return estimate(values, alpha) if values and not invalid(result, artifact) else None
@@ -223,7 +223,7 @@ def _labelled(files: Sequence[_File]) -> list[_File]:
 # -- predictions ------------------------------------------------------------------------------------
 
 
-def predictions(report: Report) -> Figure | None:
+def predictions(report: BenchmarkReport) -> Figure | None:
     """What latency tables predicted against what was measured."""
     own = [
         (result, artifact, artifact.predicted_ms, ms)
@@ -261,7 +261,7 @@ def predictions(report: Report) -> Figure | None:
 
 
 def _predicted(
-    result: Result, artifact: Measured, predicted: tuple[float, float, float], ms: Interval
+    result: Result, artifact: MeasuredArtifact, predicted: tuple[float, float, float], ms: Interval
 ) -> Datum:
     value, low, high = predicted
     bounded = math.isfinite(ms.high)

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 
 from nasvit_edge.benchmark.budgets import Outcome
-from nasvit_edge.benchmark.report import FAIL, PASS, Report
+from nasvit_edge.benchmark.report import FAIL, PASS, BenchmarkReport
 from nasvit_edge.benchmark.verdicts import VERDICTS
-from nasvit_edge.benchmark.verdicts import Cell as Judged
+from nasvit_edge.benchmark.verdicts import JudgedMetric as Judged
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.report import bench
 from nasvit_edge.report.figures import ACCURACIES, change_text, one
@@ -35,7 +35,7 @@ MOST = 65_536  # characters that a comment on GitHub may have; bytes are counted
 _BESIDE = {"latency_p90": "p90", "size": "size", "memory": "memory", **ACCURACIES, "fallback_ops": "fallback"}
 
 
-def comment(report: Report, key: str = "") -> str:
+def comment(report: BenchmarkReport, key: str = "") -> str:
     """The comment; its first line is `marker(key)`, by which a later run finds it.
 
     Raises:
@@ -56,13 +56,13 @@ def marker(key: str = "") -> str:
     return MARKER if not key else MARKER.replace("bench", f"bench: {key}")
 
 
-def _sign(report: Report) -> str:
+def _sign(report: BenchmarkReport) -> str:
     if report.exit_code != PASS:
         return "❌" if report.exit_code == FAIL else "⚠️"
     return "🟡" if report.counts()["inconclusive"] else "✅"
 
 
-def _overview(report: Report) -> Table:
+def _overview(report: BenchmarkReport) -> Table:
     """A line an artifact; the runtime where there are several."""
     groups = grouped(report)
     several = len({group.artifact.runtime for group in groups}) > 1

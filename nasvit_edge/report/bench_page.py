@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nasvit_edge.benchmark.report import Report
+from nasvit_edge.benchmark.report import BenchmarkReport
 from nasvit_edge.report import bench, bench_charts, bench_samples, page
 from nasvit_edge.report.model import Cell, Drawing, Figure, Form, Part, Section, name, text
 
@@ -17,7 +17,7 @@ MOST_CHARTS = 12  # of a kind
 _GATE = "latency_p50"  # the most urgent verdict on this metric decides which artifacts are drawn
 
 
-def write_html(report: Report, path: Path, history: Sequence[Point]) -> None:
+def write_html(report: BenchmarkReport, path: Path, history: Sequence[Point]) -> None:
     """The page; `history` are the figures of earlier runs, of which those of this report's artifacts are drawn.
 
     Raises:
@@ -34,7 +34,7 @@ def write_html(report: Report, path: Path, history: Sequence[Point]) -> None:
     page.write_html(bench.document(report, *sections), path)
 
 
-def _samples(report: Report) -> tuple[Part, ...]:
+def _samples(report: BenchmarkReport) -> tuple[Part, ...]:
     """Strip and distribution of each artifact, the most urgent verdicts first where not all are drawn."""
     cells = [c for c in report.cells if c.metric.name == _GATE]
     chosen = sorted(cells, key=bench.rank)[:MOST_CHARTS]
@@ -49,7 +49,7 @@ def _samples(report: Report) -> tuple[Part, ...]:
     return (*told, *_left_out(len(cells) - len(chosen), "artifacts", why))
 
 
-def _history(report: Report, history: Sequence[Point]) -> tuple[Part, ...]:
+def _history(report: BenchmarkReport, history: Sequence[Point]) -> tuple[Part, ...]:
     if len(history) < 2:
         return ()
     from nasvit_edge.report.history_page import histories

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from nasvit_edge.benchmark.result import Measured, Result
+from nasvit_edge.benchmark.result import MeasuredArtifact, Result
 from nasvit_edge.benchmark.session import DISTURBED
-from nasvit_edge.benchmark.verdicts import Cell
+from nasvit_edge.benchmark.verdicts import JudgedMetric
 from nasvit_edge.report.drawing import figure_of
 from nasvit_edge.report.model import Datum, Figure
 from nasvit_edge.units import show_ms
@@ -43,7 +43,7 @@ class _Round:
         return bool(set(DISTURBED) & set(self.flags))
 
 
-def sample_figures(cell: Cell, results: Sequence[Result]) -> list[Figure]:
+def sample_figures(cell: JudgedMetric, results: Sequence[Result]) -> list[Figure]:
     """The strip of all samples and their distribution; none where there are no samples."""
     aa = any(r.aa for r in results if any(a is cell.artifact for a in r.artifacts))
     rounds = _rounds(cell.artifact, CANDIDATE)
@@ -59,7 +59,7 @@ def sample_figures(cell: Cell, results: Sequence[Result]) -> list[Figure]:
     return [*figures, _distribution(about, kept, top)] if kept else figures
 
 
-def _rounds(artifact: Measured, side: str) -> list[_Round]:
+def _rounds(artifact: MeasuredArtifact, side: str) -> list[_Round]:
     return [
         _Round(
             side,

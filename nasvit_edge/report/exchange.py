@@ -10,9 +10,9 @@ import math
 from collections.abc import Callable, Iterator
 
 from nasvit_edge.benchmark.metrics import Metric
-from nasvit_edge.benchmark.report import Report
+from nasvit_edge.benchmark.report import BenchmarkReport
 from nasvit_edge.benchmark.statistics import Interval
-from nasvit_edge.benchmark.verdicts import Cell
+from nasvit_edge.benchmark.verdicts import JudgedMetric
 from nasvit_edge.report.figures import change_text
 from nasvit_edge.report.labels import Group, grouped
 from nasvit_edge.report.model import Datum, plain
@@ -35,7 +35,7 @@ _MEASURES = {
 _NS_PER_MS = 1e6
 
 
-def github_action_benchmark(report: Report) -> list[Datum]:
+def github_action_benchmark(report: BenchmarkReport) -> list[Datum]:
     """For its tool `customSmallerIsBetter`: ms, bytes, ops, and of an accuracy what is missing in percent (`top1_error`).
 
     `range` is half the interval over rounds, where there is one.
@@ -43,7 +43,7 @@ def github_action_benchmark(report: Report) -> list[Datum]:
     return [_entry(group, cell) for group in grouped(report) for cell in _holding(group)]
 
 
-def bencher(report: Report) -> dict[str, dict[str, dict[str, float]]]:
+def bencher(report: BenchmarkReport) -> dict[str, dict[str, dict[str, float]]]:
     """Bencher Metric Format: benchmark -> measure -> value and the ends of its interval, where there is one.
 
     Times in ns, sizes in bytes; `accuracy` and `mean-iou` are fractions of which more is better: give their thresholds a lower boundary.
@@ -55,17 +55,17 @@ def bencher(report: Report) -> dict[str, dict[str, dict[str, float]]]:
     }
 
 
-FORMS: dict[str, Callable[[Report], object]] = {
+FORMS: dict[str, Callable[[BenchmarkReport], object]] = {
     "github-action-benchmark": github_action_benchmark,
     "bencher": bencher,
 }
 
 
-def _holding(group: Group) -> Iterator[Cell]:
+def _holding(group: Group) -> Iterator[JudgedMetric]:
     return (c for c in group.cells if c.verdict != "invalid" and math.isfinite(c.value.value))
 
 
-def _entry(group: Group, cell: Cell) -> Datum:
+def _entry(group: Group, cell: JudgedMetric) -> Datum:
     # its alerts put names between backticks into a table
     label = group.label.replace("`", "'").replace("|", "¦")
     name, unit, value = _smaller_is_better(cell)
@@ -79,7 +79,7 @@ def _entry(group: Group, cell: Cell) -> Datum:
     return found | ({"range": f"± {reach:.3g}"} if _bounded(value) else {})
 
 
-def _smaller_is_better(cell: Cell) -> tuple[str, str, Interval]:
+def _smaller_is_better(cell: JudgedMetric) -> tuple[str, str, Interval]:
     value = cell.value
     if cell.metric.is_accuracy:
         ends = (100 * (1 - end) for end in (value.value, value.high, value.low))
@@ -87,7 +87,7 @@ def _smaller_is_better(cell: Cell) -> tuple[str, str, Interval]:
     return cell.metric.name, cell.metric.unit, _rounded(cell.metric, value, 1.0)
 
 
-def _extra(group: Group, cell: Cell) -> str:
+def _extra(group: Group, cell: JudgedMetric) -> str:
     result, artifact = group.result, group.artifact
     lines = [f"runtime: {plain(artifact.runtime, 40)} {plain(artifact.runtime_version or '', 40)}"]
     if cell.metric.of_round is not None:
@@ -98,7 +98,7 @@ def _extra(group: Group, cell: Cell) -> str:
     return "\n".join(lines)
 
 
-def _metric(cell: Cell) -> dict[str, float]:
+def _metric(cell: JudgedMetric) -> dict[str, float]:
     value = _rounded(cell.metric, cell.value, _NS_PER_MS if cell.metric.unit == "ms" else 1.0)
     ends = {"lower_value": value.low, "upper_value": value.high} if _bounded(value) else {}
     return {"value": value.value} | ends

@@ -7,7 +7,7 @@ import math
 from nasvit_edge.benchmark.budgets import DROPS, Budget, Outcome
 from nasvit_edge.benchmark.metrics import METRICS, Metric
 from nasvit_edge.benchmark.statistics import Interval
-from nasvit_edge.benchmark.verdicts import Cell
+from nasvit_edge.benchmark.verdicts import JudgedMetric
 from nasvit_edge.units import show_bytes, show_ms
 
 ACCURACIES = {"top1": "top-1", "mean_iou": "mean IoU"}  # metric -> as tables and charts call it
@@ -32,7 +32,7 @@ def one(metric: Metric, value: float) -> str:
     return f"{value:.2%}" if metric.unit == "points" else f"{value:g}"
 
 
-def change_text(cell: Cell, *, interval: bool = True) -> str:
+def change_text(cell: JudgedMetric, *, interval: bool = True) -> str:
     """How far the candidate is from the base: in percent, of an accuracy in points, of ops in their number; empty without a base."""
     change, base = cell.change, cell.base
     if change is None or base is None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nasvit_edge.benchmark.history import Point, series
-from nasvit_edge.benchmark.report import Report
+from nasvit_edge.benchmark.report import BenchmarkReport
 from nasvit_edge.benchmark.steps import Level
 from nasvit_edge.report import page
 from nasvit_edge.report.drawing import figure_of
@@ -43,7 +43,7 @@ def write_html(lines: Sequence[Line], path: Path, title: str = "History of bench
     page.write_html(Document(title=title, notes=(Cell(told + _MARKS),), sections=sections), path)
 
 
-def histories(report: Report, history: Sequence[Point]) -> list[Figure]:
+def histories(report: BenchmarkReport, history: Sequence[Point]) -> list[Figure]:
     """A chart of the median latency for each artifact of the report with at least two runs."""
     own = {(c.device, c.artifact.name, c.artifact.runtime, c.artifact.precision) for c in report.cells}
     points = [

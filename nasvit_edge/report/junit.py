@@ -22,10 +22,10 @@ from dataclasses import dataclass, replace
 from xml.etree import ElementTree
 
 from nasvit_edge.benchmark.budgets import Outcome
-from nasvit_edge.benchmark.report import Report
+from nasvit_edge.benchmark.report import BenchmarkReport
 from nasvit_edge.benchmark.result import Result
 from nasvit_edge.benchmark.statistics import Interval
-from nasvit_edge.benchmark.verdicts import Cell
+from nasvit_edge.benchmark.verdicts import JudgedMetric
 from nasvit_edge.report.figures import change_text, limit_text, outcome_text, value_text
 from nasvit_edge.report.labels import Group, grouped
 from nasvit_edge.report.model import plain
@@ -46,7 +46,7 @@ class _Case:
     properties: _Properties
 
 
-def junit(report: Report) -> str:
+def junit(report: BenchmarkReport) -> str:
     """The report as JUnit XML."""
     root = ElementTree.Element("testsuites", name="nasvit-edge report bench")
     groups = grouped(report)
@@ -60,7 +60,9 @@ def junit(report: Report) -> str:
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def _suite(report: Report, device: str, results: list[Result], cases: list[_Case]) -> ElementTree.Element:
+def _suite(
+    report: BenchmarkReport, device: str, results: list[Result], cases: list[_Case]
+) -> ElementTree.Element:
     count = Counter(case.outcome for case in cases)
     suite = ElementTree.Element("testsuite", name=plain(device), tests=str(len(cases)))
     for key, outcome in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
@@ -96,7 +98,7 @@ def _cases(group: Group) -> list[_Case]:
     ]
 
 
-def _cell_case(classname: str, cell: Cell) -> _Case:
+def _cell_case(classname: str, cell: JudgedMetric) -> _Case:
     value, name = value_text(cell.metric, cell.value), plain(cell.artifact.name)
     told = f"{cell.metric.about} of {name} on {plain(cell.device)}: {value}"
     if cell.base is not None and cell.baseline is not None:
@@ -114,7 +116,7 @@ def _cell_case(classname: str, cell: Cell) -> _Case:
     )
 
 
-def _cell_outcome(cell: Cell) -> str:
+def _cell_outcome(cell: JudgedMetric) -> str:
     if cell.fails:
         return "failure"
     if cell.verdict == "invalid":
@@ -140,7 +142,7 @@ def _budget_case(classname: str, outcome: Outcome) -> _Case:
     )
 
 
-def _cell_properties(cell: Cell) -> _Properties:
+def _cell_properties(cell: JudgedMetric) -> _Properties:
     artifact = cell.artifact
     found = {"artifact": plain(artifact.name), "runtime": plain(artifact.runtime)}
     found |= {"precision": plain(artifact.precision), "unit": cell.metric.unit}
@@ -163,7 +165,7 @@ def _estimate(name: str, value: Interval | None) -> _Properties:
     return {key: _number(end) for key, end in ends.items() if math.isfinite(end)}
 
 
-def _about(report: Report, results: list[Result]) -> _Properties:
+def _about(report: BenchmarkReport, results: list[Result]) -> _Properties:
     """What was measured, and by which rule."""
     found = {"alpha": _number(report.rule.alpha), "min_effect": _number(report.rule.min_effect)}
     for result in results:

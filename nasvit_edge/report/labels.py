@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from nasvit_edge.benchmark.budgets import Outcome
-from nasvit_edge.benchmark.report import Report
-from nasvit_edge.benchmark.result import Measured, Result
-from nasvit_edge.benchmark.verdicts import Cell
+from nasvit_edge.benchmark.report import BenchmarkReport
+from nasvit_edge.benchmark.result import MeasuredArtifact, Result
+from nasvit_edge.benchmark.verdicts import JudgedMetric
 from nasvit_edge.report.model import plain
 
 
@@ -22,16 +22,16 @@ class Group:
 
     label: str
     result: Result
-    artifact: Measured
-    cells: tuple[Cell, ...]
+    artifact: MeasuredArtifact
+    cells: tuple[JudgedMetric, ...]
     outcomes: tuple[Outcome, ...]
 
-    def cell(self, metric: str) -> Cell | None:
+    def cell(self, metric: str) -> JudgedMetric | None:
         """The cell of a metric; None where it was not measured."""
         return next((cell for cell in self.cells if cell.metric.name == metric), None)
 
 
-def grouped(report: Report) -> list[Group]:
+def grouped(report: BenchmarkReport) -> list[Group]:
     """The artifacts that are judged, in the order of the report."""
     found = []
     left = list(report.outcomes)
@@ -47,7 +47,7 @@ def grouped(report: Report) -> list[Group]:
     return [replace(group, label=label) for label, group in zip(labels, found, strict=True)]
 
 
-def _label(result: Result, artifact: Measured) -> str:
+def _label(result: Result, artifact: MeasuredArtifact) -> str:
     threads = f"{result.threads} thread{'s' * (result.threads > 1)}"
     device, runtime = plain(result.device, 60), plain(artifact.runtime, 40)
     return f"{plain(artifact.name)} on {device} by {runtime}, {threads}"

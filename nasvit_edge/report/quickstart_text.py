@@ -36,7 +36,7 @@ class Timed(Exported, frozen=True, kw_only=True):
     p90_ms: float
 
 
-class Report(Record, frozen=True, kw_only=True):
+class QuickstartReport(Record, frozen=True, kw_only=True):
     """What was found; `machine` is its fingerprint, `table` a file's name, `best` of `evaluated` subnets."""
 
     budget_ms: float
@@ -50,7 +50,7 @@ class Report(Record, frozen=True, kw_only=True):
     headline: str = ""
 
 
-def headline(report: Report) -> str:
+def headline(report: QuickstartReport) -> str:
     first = report.artifacts[0]
     return (
         f"{first.accuracy:.1%} on test images at {units.show_ms(first.measured_ms)} measured "
@@ -58,7 +58,7 @@ def headline(report: Report) -> str:
     )
 
 
-def artifacts(report: Report) -> Table:
+def artifacts(report: QuickstartReport) -> Table:
     """A row an artifact."""
     return table(
         report.artifacts,
@@ -78,7 +78,7 @@ def _predicted(made: Timed) -> str:
     return "-" if made.predicted_ms is None else units.show_ms(made.predicted_ms)
 
 
-def markdown(report: Report) -> str:
+def markdown(report: QuickstartReport) -> str:
     """The report as Markdown."""
     best = report.best
     lines = [

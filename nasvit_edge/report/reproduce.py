@@ -6,15 +6,15 @@ import shlex
 
 from nasvit_edge import files
 from nasvit_edge.benchmark.metrics import METRICS
-from nasvit_edge.benchmark.plan import Protocol
-from nasvit_edge.benchmark.report import Report
+from nasvit_edge.benchmark.plan import BenchmarkProtocol
+from nasvit_edge.benchmark.report import BenchmarkReport
 from nasvit_edge.benchmark.result import Result, SavedProtocol
 from nasvit_edge.benchmark.statistics import ALPHA, MIN_EFFECT
 from nasvit_edge.benchmark.verdicts import Rule, candidates
 from nasvit_edge.report.model import plain
 
 
-def commands(report: Report) -> list[str]:
+def commands(report: BenchmarkReport) -> list[str]:
     """A `benchmark` for each result, then the `report bench`; files that the report does not know are in capitals."""
     judge = ["nasvit-edge report bench", *(_word(result.path) for result in report.results)]
     if report.outcomes:
@@ -44,7 +44,7 @@ def _benchmark(result: Result) -> str:
 
 def _protocol(protocol: SavedProtocol) -> list[str]:
     """What is not as usual."""
-    usual = Protocol()
+    usual = BenchmarkProtocol()
     found = []
     if protocol.seconds and protocol.seconds <= 600 and protocol.seconds != usual.seconds:
         found.append(f"--seconds {protocol.seconds:g}")

@@ -21,7 +21,7 @@ from nasvit_edge.report.model import (
     own,
     table,
 )
-from nasvit_edge.train.run_logs import Logs, Point
+from nasvit_edge.train.run_logs import CurvePoint, Logs
 
 COLOURS = ("#c05621", "#2b6cb0", "#2f855a", "#805ad5", "#b7791f", "#2c7a7b", "#97266d", "#4a5568")
 
@@ -99,7 +99,7 @@ def _curves(
     what: str,
     title: str,
     caption: str,
-    runs: Sequence[tuple[str, dict[str, list[Point]]]],
+    runs: Sequence[tuple[str, dict[str, list[CurvePoint]]]],
     form: str,
     exact: str,
     *,
@@ -125,7 +125,7 @@ def _curves(
     return figure_of("runs", title, caption, {"curves": rows}, given)
 
 
-def _best(points: Sequence[Point]) -> Point:
+def _best(points: Sequence[CurvePoint]) -> CurvePoint:
     return max(points, key=lambda point: point.value)
 
 

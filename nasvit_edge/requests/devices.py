@@ -15,14 +15,14 @@ Name = Annotated[str, typer.Argument(help="A device of `devices list`, or the pa
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Show:
+class DeviceShown:
     """A device."""
 
     name: Name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class DeviceCheck:
     """A device, and how it is reached."""
 
     name: Name

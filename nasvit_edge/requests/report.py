@@ -67,7 +67,7 @@ class History:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Conflicts:
+class ConflictsRequest:
     """Training runs, and which of their steps."""
 
     runs: Annotated[

@@ -16,7 +16,7 @@ Table = Annotated[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Show:
+class TableShown:
     """A table."""
 
     table: Table

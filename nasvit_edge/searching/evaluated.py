@@ -33,7 +33,7 @@ class Majority(Record, frozen=True, kw_only=True):
     pixel_accuracy: float
 
 
-class Row(Record, frozen=True, kw_only=True):
+class EvaluatedSubnet(Record, frozen=True, kw_only=True):
     """A subnet: what it is called, and its top-1 or mean IoU."""
 
     name: str
@@ -43,7 +43,7 @@ class Row(Record, frozen=True, kw_only=True):
     parameters: int
 
 
-class SceneRow(Row, frozen=True, kw_only=True):
+class SceneRow(EvaluatedSubnet, frozen=True, kw_only=True):
     """A segmenter, with the figures of `Ious`."""
 
     mean_iou: float
@@ -61,7 +61,7 @@ class Spread(Record, frozen=True, kw_only=True):
     highest: float
 
 
-class Summary(Record, frozen=True, kw_only=True):
+class AccuracySummary(Record, frozen=True, kw_only=True):
     """Accuracies of the ends, and of the random subnets; what was not asked for is left out."""
 
     smallest: float | None = None
@@ -90,8 +90,8 @@ class Evaluation(Record, frozen=True, kw_only=True, omit_defaults=False):
     calibration: CalibratedOn
     remarks: tuple[str, ...]
     seed: int
-    subnets: tuple[Row, ...]
-    summary: Summary
+    subnets: tuple[EvaluatedSubnet, ...]
+    summary: AccuracySummary
     schema: int = SCHEMA
     kind: str = "supernet evaluation"
     tool_version: str = field(default_factory=lambda: importlib.metadata.version("nasvit-edge"))
@@ -106,10 +106,10 @@ class OfScenes(Evaluation, frozen=True, kw_only=True):
     metric: str = "mean IoU"
 
 
-def summary(rows: Sequence[Row]) -> Summary:
+def summary(rows: Sequence[EvaluatedSubnet]) -> AccuracySummary:
     """The ends, and mean and spread of the random subnets."""
     named = {row.name: row.accuracy for row in reversed(rows)}
-    return Summary(
+    return AccuracySummary(
         smallest=named.get("smallest"),
         largest=named.get("largest"),
         random=_spread([row.accuracy for row in rows if row.name == "random"]),
@@ -137,7 +137,7 @@ def to_csv(report: Evaluation) -> str:
 
 def confusions(source: ImageAccuracy, configs: Sequence[SubnetConfig], listener: Listener) -> list[Confusion]:
     """What each subnet, calibrated by itself, calls the pixels of the validation scenes."""
-    from nasvit_edge.model.evaluate import calibrated, confusion
+    from nasvit_edge.model.accuracy import calibrated, confusion
     from nasvit_edge.model.subnet import fold, materialise
 
     assert isinstance(source.validation, SceneSet)

@@ -133,12 +133,12 @@ class _Fixed:
 
     def _children(self, state: SearchState, rank: Any, crowd: Floats) -> Rows:
         count = self.effort.population
-        mothers, fathers = (self._winners(state, rank, crowd, count) for _ in range(2))
-        mixed = state.rng.random(mothers.shape) < 0.5
+        first, second = (self._tournament(state, rank, crowd, count) for _ in range(2))
+        mixed = state.rng.random(first.shape) < 0.5
         crossed = state.rng.random((count, 1)) < self.effort.crossover
-        return self.genes.mutated(state.rng, np.where(mixed & crossed, fathers, mothers), self.chance)
+        return self.genes.mutated(state.rng, np.where(mixed & crossed, second, first), self.chance)
 
-    def _winners(self, state: SearchState, rank: Any, crowd: Floats, count: int) -> Rows:
+    def _tournament(self, state: SearchState, rank: Any, crowd: Floats, count: int) -> Rows:
         """Of two drawn at random the better one, `count` times."""
         a, b = state.rng.integers(len(state.rows), size=(2, count))
         better = (rank[b] < rank[a]) | ((rank[b] == rank[a]) & (crowd[b] > crowd[a]))

@@ -160,7 +160,7 @@ class ImageAccuracy:
             raise
 
     def _one(self, config: SubnetConfig) -> float:
-        from nasvit_edge.model.evaluate import subnet_accuracy
+        from nasvit_edge.model.accuracy import subnet_accuracy
 
         return subnet_accuracy(self.supernet, config, self.calibration, self._judged(config.resolution))
 

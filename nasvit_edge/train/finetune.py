@@ -18,8 +18,8 @@ from nasvit_edge import data_sets
 from nasvit_edge.data_sets import Labelled, chosen, labels
 from nasvit_edge.errors import TrainingError
 from nasvit_edge.listening import SILENT, Listener
+from nasvit_edge.model.accuracy import Batches, subnet_accuracy
 from nasvit_edge.model.checkpoint import load_supernet, save_supernet
-from nasvit_edge.model.evaluate import Batches, subnet_accuracy
 from nasvit_edge.model.narrow import narrowed
 from nasvit_edge.model.subnet import fold, materialise
 from nasvit_edge.model.supernet import Supernet
@@ -191,7 +191,7 @@ class Tuned(run.Trained, frozen=True, kw_only=True):
     after: dict[str, float]
 
 
-def tune(request: run.Request, tuning: Tuning, *, listener: Listener = SILENT) -> Tuned | None:
+def tune(request: run.TrainingRequest, tuning: Tuning, *, listener: Listener = SILENT) -> Tuned | None:
     """Train as `train.run.run` does; None on other processes than the first.
 
     Args:

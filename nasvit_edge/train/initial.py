@@ -8,9 +8,9 @@ import torch
 
 from nasvit_edge.files import file_and_key
 from nasvit_edge.listening import SILENT, Listener
+from nasvit_edge.model.accuracy import Batches, calibrated
 from nasvit_edge.model.blocks import HeadMix
 from nasvit_edge.model.checkpoint import load_supernet, loaded, resolve_weights, source_of, trained_on_of
-from nasvit_edge.model.evaluate import Batches, calibrated
 from nasvit_edge.model.filling import is_segmenter, load_stages
 from nasvit_edge.model.subnet import materialise, statistics
 from nasvit_edge.model.supernet import Supernet

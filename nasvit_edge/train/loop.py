@@ -21,8 +21,8 @@ from torch import Tensor
 from nasvit_edge import files
 from nasvit_edge.data_sets.scenes import SceneSet
 from nasvit_edge.errors import CheckpointError
+from nasvit_edge.model.accuracy import Batches
 from nasvit_edge.model.checkpoint import save_supernet
-from nasvit_edge.model.evaluate import Batches
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.space import SearchSpace, space_toml
 from nasvit_edge.train.checkpoints import Checkpoints, enough_disk

@@ -24,7 +24,6 @@ from nasvit_edge.train import shrinking
 from nasvit_edge.train.calibration import Calibration
 from nasvit_edge.train.checkpoints import Checkpoints, refuse_old
 from nasvit_edge.train.conflicts import Meter
-from nasvit_edge.train.evaluate import subnet_accuracies
 from nasvit_edge.train.initial import initialised, started
 from nasvit_edge.train.logs import RunLog, StepRecord
 from nasvit_edge.train.loop import Settings, Trainer, Watched, finish
@@ -32,13 +31,14 @@ from nasvit_edge.train.merge import Products
 from nasvit_edge.train.recipe import Recipe
 from nasvit_edge.train.stopping import Stop, beside, stopping
 from nasvit_edge.train.teacher import Teacher, load_teacher
+from nasvit_edge.train.validation import subnet_accuracies
 from nasvit_edge.train.world import TIMEOUT_S, LostError, World, world
 
 _LATER_S = 300.0  # others wait so much longer: who is stalled is to say so first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class TrainingRequest:
     """What `nasvit-edge train` is asked for.
 
     Attributes:
@@ -84,7 +84,7 @@ class Trained(Record, frozen=True, kw_only=True):
     validation: str
 
 
-def run(request: Request, *, listener: Listener = SILENT) -> Trained | None:
+def run(request: TrainingRequest, *, listener: Listener = SILENT) -> Trained | None:
     """Train, write the weights to `out/supernet.safetensors`, and measure the ends of the space.
 
     Returns:
@@ -106,7 +106,7 @@ def run(request: Request, *, listener: Listener = SILENT) -> Trained | None:
 
 
 @contextlib.contextmanager
-def _alone(request: Request, ranks: World) -> Iterator[None]:
+def _alone(request: TrainingRequest, ranks: World) -> Iterator[None]:
     """The folder is this run's until it ends; asked for by the first process, before data are looked at."""
     if ranks.rank:
         yield
@@ -121,7 +121,7 @@ def _alone(request: Request, ranks: World) -> Iterator[None]:
         yield
 
 
-def _run(request: Request, ranks: World, listener: Listener) -> Trained:
+def _run(request: TrainingRequest, ranks: World, listener: Listener) -> Trained:
     space = space_for(load_space(request.space), request.data, listener, request.name)
     if request.config is not None:
         space = space.only(read_config(request.config, space))
@@ -218,7 +218,7 @@ def masks_checked(
 
 
 def _tell_of_shrinking(
-    request: Request, space: SearchSpace, train: Labelled, ranks: World, listener: Listener
+    request: TrainingRequest, space: SearchSpace, train: Labelled, ranks: World, listener: Listener
 ) -> None:
     """Before a run begins; one that is resumed was told."""
     if ranks.rank or request.resume:
@@ -230,7 +230,7 @@ def _tell_of_shrinking(
         listener.note(line)
 
 
-def _fork_of(request: Request) -> str:
+def _fork_of(request: TrainingRequest) -> str:
     """Which checkpoint a run is from; of one that is resumed, what it said when it began."""
     about = request.settings.out / "recipe.json"
     if request.resume and about.exists():
@@ -239,7 +239,7 @@ def _fork_of(request: Request) -> str:
     return f"{files.sha256(newest[0])[:16]} {newest[0].stem}" if newest else ""
 
 
-def _initial(request: Request, space: SearchSpace, listener: Listener) -> tuple[Supernet, str]:
+def _initial(request: TrainingRequest, space: SearchSpace, listener: Listener) -> tuple[Supernet, str]:
     scaling = request.recipe.subnets.scaling
     if request.weights is None:
         return initialised(space, request.settings.seed, scaling), ""
@@ -252,7 +252,7 @@ def _initial(request: Request, space: SearchSpace, listener: Listener) -> tuple[
     return supernet, f"{supernet.source['sha256']}" + (f" {part}" if part else "")
 
 
-def _teacher(request: Request, space: SearchSpace, listener: Listener) -> Teacher | None:
+def _teacher(request: TrainingRequest, space: SearchSpace, listener: Listener) -> Teacher | None:
     if request.teacher is None:
         return None
     names = tuple(space.label_names())
@@ -266,7 +266,7 @@ def _teacher(request: Request, space: SearchSpace, listener: Listener) -> Teache
     return teacher
 
 
-def _describe(request: Request, space: SearchSpace, trainer: Trainer) -> None:
+def _describe(request: TrainingRequest, space: SearchSpace, trainer: Trainer) -> None:
     files.write_text(request.settings.out / "space.toml", space_toml(space))
     about = {"schema": 1, "steps": trainer.steps, "steps_per_epoch": trainer.per_epoch, **trainer.identity}
     files.write_json(request.settings.out / "recipe.json", about)
@@ -277,7 +277,7 @@ class _Logs:
 
     def __init__(
         self,
-        request: Request,
+        request: TrainingRequest,
         trainer: Trainer,
         calibration: Calibration,
         validation: Labelled,

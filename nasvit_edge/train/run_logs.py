@@ -33,7 +33,7 @@ class Losses(Record, frozen=True, kw_only=True):
     distilled: Figure
 
 
-class Point(NamedTuple):
+class CurvePoint(NamedTuple):
     """A value at a time of training."""
 
     epoch: float
@@ -46,8 +46,8 @@ class Logs:
 
     name: str
     about: About
-    accuracies: dict[str, list[Point]]  # by subnet: smallest, largest
-    losses: dict[str, list[Point]]  # by whose: largest, others; means of many steps
+    accuracies: dict[str, list[CurvePoint]]  # by subnet: smallest, largest
+    losses: dict[str, list[CurvePoint]]  # by whose: largest, others; means of many steps
 
 
 def read_logs(run: Path, bins: int = 200) -> Logs:
@@ -61,9 +61,9 @@ def read_logs(run: Path, bins: int = 200) -> Logs:
         raise DataError(f"{str(run)!r} is no folder of a run: it has no recipe.json")
     told = records.read(About, about, "recipe")
     each = told.steps_per_epoch or 1
-    accuracies: dict[str, list[Point]] = {}
+    accuracies: dict[str, list[CurvePoint]] = {}
     for row in _rows(Accuracy, run / "validation.csv"):
-        accuracies.setdefault(row.subnet, []).append(Point(row.step / each, row.accuracy))
+        accuracies.setdefault(row.subnet, []).append(CurvePoint(row.step / each, row.accuracy))
     rows = list(_rows(Losses, run / "log.csv"))
     losses = {"largest": _means([(r.step / each, r.loss) for r in rows], bins)}
     if any(row.distilled for row in rows):
@@ -99,8 +99,8 @@ def _plain(cell: object) -> object:
     return text
 
 
-def _means(points: Sequence[tuple[float, float]], bins: int) -> list[Point]:
+def _means(points: Sequence[tuple[float, float]], bins: int) -> list[CurvePoint]:
     """The means of runs of neighbours, at most `bins` of them."""
     size = -(-len(points) // bins) if points else 1
     parts = [points[i : i + size] for i in range(0, len(points), size)]
-    return [Point(part[-1][0], sum(value for _, value in part) / len(part)) for part in parts]
+    return [CurvePoint(part[-1][0], sum(value for _, value in part) / len(part)) for part in parts]

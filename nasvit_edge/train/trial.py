@@ -32,7 +32,7 @@ _LONGEST_S = 8.0  # no further step is started after this
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Trial:
     """What real steps took: seconds a step, and peak memory of the process before the first and after the last."""
 
     batch: int
@@ -46,13 +46,13 @@ def bearable(batch: int, macs_an_image: float) -> int:
     return min(batch, max(4, int(_MOST_MACS / macs_an_image)))
 
 
-def scaled(measured: Sequence[Measured], batch: int, fixed_bytes: int = 0) -> tuple[float, int]:
+def scaled(measured: Sequence[Trial], batch: int, fixed_bytes: int = 0) -> tuple[float, int]:
     """Seconds and peak memory for `batch` images, along the line through two batches, or through one and `fixed_bytes`."""
     first, last = measured[0], measured[-1]
     if last.batch == batch:
         return last.seconds, last.peak_bytes
     if first is last:
-        first = Measured(0, 0.0, 0, min(fixed_bytes, last.peak_bytes))
+        first = Trial(0, 0.0, 0, min(fixed_bytes, last.peak_bytes))
     an_image = max(0.0, (last.peak_bytes - first.peak_bytes) / (last.batch - first.batch))
     return last.seconds * batch / last.batch, round(last.peak_bytes + an_image * (batch - last.batch))
 
@@ -66,7 +66,7 @@ def measure(
     device: str,
     *,
     quick: bool = False,
-) -> list[Measured]:
+) -> list[Trial]:
     """Of `batch`, and of half of it first where `batch` is not the recipe's; `quick`: it alone, by one step after one that warms up."""
     whole = batch == recipe.run.batch_size // recipe.run.parts
     batches = [batch] if whole or quick else [batch // 2, batch]
@@ -82,11 +82,11 @@ def measure(
         ) from None
     finally:
         pool.close()
-    found: list[Measured] = measured
+    found: list[Trial] = measured
     return found
 
 
-def _steps(asked: tuple[SearchSpace, Recipe, Sequence[int], int, bool, str, int]) -> list[Measured]:
+def _steps(asked: tuple[SearchSpace, Recipe, Sequence[int], int, bool, str, int]) -> list[Trial]:
     """The trainer's own steps on random images, in this process."""
     space, recipe, batches, threads, bf16, device, steps = asked
     torch.set_num_threads(threads)
@@ -99,7 +99,7 @@ def _steps(asked: tuple[SearchSpace, Recipe, Sequence[int], int, bool, str, int]
             supernet, images, replace(recipe, run=run), settings, World(device=torch.device(device))
         )
         seconds = _timed(trainer, steps)
-        measured.append(Measured(batch, seconds, before, _resident("VmHWM", device)))
+        measured.append(Trial(batch, seconds, before, _resident("VmHWM", device)))
     return measured
 
 

@@ -17,7 +17,7 @@ from nasvit_edge.transport.answers import Answer, Description
 from nasvit_edge.transport.exchange import Conflict, Exchange, described
 from nasvit_edge.transport.job import MODEL_SECONDS, Job, one_by_one
 from nasvit_edge.transport.publish import SCHEMA, judged, published
-from nasvit_edge.transport.server import Request, Response, Server, json_response
+from nasvit_edge.transport.server import HttpRequest, Response, Server, json_response
 from nasvit_edge.transport.ways import Step, Transport, Ways, failed
 
 _CHECK_S = 120.0  # how long `check` waits for a device
@@ -44,14 +44,14 @@ class Routes:
     client: str
     page: Mapping[str, Path]
 
-    async def __call__(self, request: Request) -> Response:
+    async def __call__(self, request: HttpRequest) -> Response:
         """The answer; anything that is not the protocol's is 404 or 400."""
         try:
             return await self._answer(request)
         except Conflict as conflict:
             return Response(409, str(conflict).encode())
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: HttpRequest) -> Response:
         session = request.query.get("session", "")
         match request.method, request.path:
             case "GET", path if path in self.page or path == "":
@@ -77,7 +77,7 @@ class Routes:
         source = self.page[path or "index.html"]
         return Response(200, source, _KINDS[source.suffix], keep=path.startswith("ort/"))
 
-    def _hello(self, request: Request) -> Response:
+    def _hello(self, request: HttpRequest) -> Response:
         if self.exchange.done:
             return Response(410)
         description = described(request.body)
@@ -91,7 +91,7 @@ class Routes:
             return json_response(200, job)
         return Response(410 if self.exchange.done else 204)
 
-    async def _result(self, session: str, request: Request) -> Response:
+    async def _result(self, session: str, request: HttpRequest) -> Response:
         if await self.exchange.result(session, request.body):
             return json_response(200, {"kept": True})
         return Response(503, b"not on disk yet: send it again", headers=(("Retry-After", "1"),))

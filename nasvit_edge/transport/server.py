@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HttpRequest:
     """What came in: `path` is what follows the token."""
 
     method: str
@@ -76,7 +76,7 @@ def json_response(status: int, value: Any) -> Response:
     return Response(status, json.dumps(value).encode(), "application/json")
 
 
-Handler = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[HttpRequest], Awaitable[Response]]
 
 
 class _Refused(Exception):  # noqa: N818 - an answer
@@ -218,7 +218,7 @@ class Server:
             if not self._open[peer]:
                 del self._open[peer]
 
-    def admit(self, head: h11.Request) -> Request:
+    def admit(self, head: h11.Request) -> HttpRequest:
         """The request, if it is addressed to us by one of our names and knows the token."""
         if sum(len(name) + len(value) for name, value in head.headers) > HEADER_BYTES:
             raise _Refused(431, "headers are too large")
@@ -235,7 +235,7 @@ class Server:
             raise _Refused(405, "GET or POST")
         if not slash:
             raise _Refused(404, "the address ends in '/'")
-        return Request(method, rest, dict(urllib.parse.parse_qsl(query, max_num_fields=8)))
+        return HttpRequest(method, rest, dict(urllib.parse.parse_qsl(query, max_num_fields=8)))
 
     def _is_own(self, host: str) -> bool:
         """Whether a Host header names this server: a page of another origin mapped to our address is refused."""
@@ -271,7 +271,9 @@ class _Talk:
             request = self.server.admit(head)
             async with asyncio.timeout(BODY_S):
                 body = await self._body(head)
-            response = await self.server.handler(Request(request.method, request.path, request.query, body))
+            response = await self.server.handler(
+                HttpRequest(request.method, request.path, request.query, body)
+            )
         except _Refused as refused:
             await self._send(refused.response, last=True)
             return False

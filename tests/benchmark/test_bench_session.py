@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasvit_edge.benchmark.plan import Entry, Protocol, turn, units
+from nasvit_edge.benchmark.plan import BenchmarkProtocol, Participant, turn, units
 from nasvit_edge.benchmark.result import read_result
 from nasvit_edge.benchmark.session import measure
 from nasvit_edge.device import load_device
@@ -42,9 +42,9 @@ def entries(*names, base=True):
     found = []
     for name in names:
         if base:
-            found.append(Entry(name=f"main {name}", path=f"/{name}", runtime="onnxruntime"))
+            found.append(Participant(name=f"main {name}", path=f"/{name}", runtime="onnxruntime"))
         place = len(found) - 1 if base else None
-        found.append(Entry(name=name, path=f"/{name}", runtime="onnxruntime", baseline=place))
+        found.append(Participant(name=name, path=f"/{name}", runtime="onnxruntime", baseline=place))
     return found
 
 
@@ -52,7 +52,7 @@ def session(tmp_path, listed, rounds=4):
     path = tmp_path / "runner.py"
     path.write_text(textwrap.dedent(RUNNER))
     with local_runner(path) as runner:
-        found = measure(listed, runner, Protocol(rounds=rounds), ())
+        found = measure(listed, runner, BenchmarkProtocol(rounds=rounds), ())
     return found, [json.loads(line) for line in path.with_suffix(".log").read_text().splitlines()]
 
 
@@ -98,17 +98,17 @@ def _placed(listed):
     """Baselines by their place in the whole list."""
     for place, entry in enumerate(listed):
         baseline = None if entry.baseline is None else place - 1
-        yield Entry(name=entry.name, path=entry.path, runtime=entry.runtime, baseline=baseline)
+        yield Participant(name=entry.name, path=entry.path, runtime=entry.runtime, baseline=baseline)
 
 
 def test_base_and_candidate_of_a_real_runner_take_turns_in_processes_of_their_own(tmp_path):
     pytest.importorskip("onnxruntime")
     model, _ = Models(load_space("nano"), "onnxruntime", tmp_path).path(Item("empty"))
     pair = [
-        Entry(name="base", path=model, runtime="onnxruntime"),
-        Entry(name="m", path=model, runtime="onnxruntime", baseline=0),
+        Participant(name="base", path=model, runtime="onnxruntime"),
+        Participant(name="m", path=model, runtime="onnxruntime", baseline=0),
     ]
-    protocol = Protocol(rounds=2, runs=20, seconds=0.1, most_seconds=0.1)
+    protocol = BenchmarkProtocol(rounds=2, runs=20, seconds=0.1, most_seconds=0.1)
     with local_runner(load_device("host").runner) as runner:
         runner.about()
         base, own = measure(pair, runner, protocol, ())
@@ -127,21 +127,21 @@ def test_of_a_pair_the_artifact_that_does_not_run_is_named(tmp_path):
     model, _ = Models(load_space("nano"), "onnxruntime", tmp_path).path(Item("empty"))
     (tmp_path / "bad.onnx").write_bytes(b"nothing")
     pair = [
-        Entry(name="base", path=model, runtime="onnxruntime"),
-        Entry(name="bad", path=tmp_path / "bad.onnx", runtime="onnxruntime", baseline=0),
+        Participant(name="base", path=model, runtime="onnxruntime"),
+        Participant(name="bad", path=tmp_path / "bad.onnx", runtime="onnxruntime", baseline=0),
     ]
     with local_runner(load_device("host").runner) as runner:
         runner.about()
         with pytest.raises(MeasurementError, match="'bad' could not be measured in round 1"):
-            measure(pair, runner, Protocol(rounds=2, seconds=0.01, most_seconds=0.05), ())
+            measure(pair, runner, BenchmarkProtocol(rounds=2, seconds=0.01, most_seconds=0.05), ())
 
 
 def test_a_real_model_tells_cold_and_warm_load_and_its_memory(tmp_path):
     pytest.importorskip("onnxruntime")
     model, _ = Models(load_space("nano"), "onnxruntime", tmp_path).path(Item("empty"))
-    protocol = Protocol(rounds=2, runs=5, seconds=0.01, most_seconds=0.1)
+    protocol = BenchmarkProtocol(rounds=2, runs=5, seconds=0.01, most_seconds=0.1)
     with local_runner(load_device("host").runner) as runner:
-        own = measure([Entry(name="m", path=model, runtime="onnxruntime")], runner, protocol, ())[0]
+        own = measure([Participant(name="m", path=model, runtime="onnxruntime")], runner, protocol, ())[0]
     first, second = own[:2]
     assert first.load_ms > 0
     assert second.warm_load_ms > 0

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from nasvit_edge.benchmark.metrics import METRICS, changes, spread
 from nasvit_edge.benchmark.report import make_report
-from nasvit_edge.benchmark.result import Measured, read_result
+from nasvit_edge.benchmark.result import MeasuredArtifact, read_result
 from nasvit_edge.benchmark.session import Round
 from nasvit_edge.benchmark.verdicts import VERDICTS, Rule, judge
 from nasvit_edge.errors import NasvitEdgeError
@@ -238,7 +238,7 @@ def side(rounds):
         for n, own in enumerate(rounds)
     )
     facts = {"name": "m", "baseline": None, "runtime": "r", "sha256": "0", "bytes": 1, "format": "onnx"}
-    return Measured(**facts, precision="fp32", rounds=listed)
+    return MeasuredArtifact(**facts, precision="fp32", rounds=listed)
 
 
 SLOW = st.lists(

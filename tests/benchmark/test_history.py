@@ -25,20 +25,20 @@ from msgspec import structs
 
 from nasvit_edge.benchmark import history
 from nasvit_edge.benchmark.history import Point, append, read_history, series
-from nasvit_edge.benchmark.report import Report, make_report
+from nasvit_edge.benchmark.report import BenchmarkReport, make_report
 from nasvit_edge.benchmark.result import read_result
 from nasvit_edge.benchmark.verdicts import Rule
 from nasvit_edge.errors import NasvitEdgeError
 
 
-def report(folder: Path, *seeds: int, effects=(0.0,), **options) -> Report:
+def report(folder: Path, *seeds: int, effects=(0.0,), **options) -> BenchmarkReport:
     """A report of one made-up run a seed."""
     paths = [bench_results.write(folder / f"r{seed}.json", seed, effects, **options) for seed in seeds]
     return make_report([read_result(path) for path in paths], Rule())
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Report:
+def made(tmp_path_factory) -> BenchmarkReport:
     return report(tmp_path_factory.mktemp("results"), 1, effects=(0.0, 0.1))
 
 
@@ -226,7 +226,7 @@ def test_who_holds_the_lock_for_too_long_is_not_waited_for(made, tmp_path, monke
     assert read_history(path) == []
 
 
-def _append_forever(path: Path, made: Report, name: str) -> None:
+def _append_forever(path: Path, made: BenchmarkReport, name: str) -> None:
     (result,) = made.results
     for number in range(10**6):
         run = structs.replace(result.run, uuid=f"{name}-{number}")

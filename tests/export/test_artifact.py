@@ -21,8 +21,8 @@ from nasvit_edge.export import artifact, parity, verification, writing
 from nasvit_edge.export.formats import format_names, load_format
 from nasvit_edge.export.writing import Options
 from nasvit_edge.flows import doctor
+from nasvit_edge.model.accuracy import calibrated, correct
 from nasvit_edge.model.checkpoint import load_supernet
-from nasvit_edge.model.evaluate import calibrated, correct
 from nasvit_edge.model.subnet import fold, materialise, statistics
 from nasvit_edge.space import load_space
 

@@ -24,8 +24,8 @@ from nasvit_edge import data_sets, files
 from nasvit_edge.data_sets import prepare_image
 from nasvit_edge.export import artifact, tflite, writing
 from nasvit_edge.export.formats import load_format
+from nasvit_edge.model.accuracy import calibrated
 from nasvit_edge.model.checkpoint import load_supernet
-from nasvit_edge.model.evaluate import calibrated
 from nasvit_edge.model.subnet import materialise
 from nasvit_edge.space import load_space
 

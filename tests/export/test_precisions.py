@@ -22,8 +22,8 @@ from nasvit_edge.export.arithmetic import layers
 from nasvit_edge.export.formats import Conversion, load_format
 from nasvit_edge.export.writing import Options
 from nasvit_edge.listening import Listener
+from nasvit_edge.model.accuracy import calibrated
 from nasvit_edge.model.checkpoint import random_supernet
-from nasvit_edge.model.evaluate import calibrated
 from nasvit_edge.model.subnet import fold, materialise
 from nasvit_edge.ops import macs
 
@@ -107,7 +107,7 @@ def test_accuracy_on_the_test_images_is_kept(written, subnet):
     path, _ = written
     precision = json.loads(artifact.sidecar_path(path).read_text())["precision"]
     allowed = {"fp32": 0.0, "fp16": 0.001, "int8": 0.01, "w8": 0.01}[precision]
-    from nasvit_edge.model.evaluate import correct
+    from nasvit_edge.model.accuracy import correct
 
     images = data_sets.bundled("test", SPACE)
     exact = correct(subnet, images) / len(images)

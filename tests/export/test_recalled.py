@@ -8,8 +8,8 @@ from nasvit_edge import data_sets
 from nasvit_edge.export import recalled
 from nasvit_edge.export.sidecar import Searched
 from nasvit_edge.listening import Listener
+from nasvit_edge.model.accuracy import calibrated
 from nasvit_edge.model.checkpoint import load_supernet, random_supernet
-from nasvit_edge.model.evaluate import calibrated
 from nasvit_edge.model.subnet import materialise
 from nasvit_edge.space import load_space
 

@@ -11,7 +11,7 @@ from image_folders import make
 
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.flows.agreement import agreed
-from nasvit_edge.requests.report import Conflicts
+from nasvit_edge.requests.report import ConflictsRequest
 
 QUICK = ["--set=run.epochs=1", "--set=run.batch_size=4", "--set=run.warmup_epochs=0", "--workers", "0"]
 
@@ -40,7 +40,7 @@ def root(tmp_path_factory):
 
 
 def asked(root, given="run", **more):
-    return Conflicts(
+    return ConflictsRequest(
         **{"runs": [root / given], "data": str(root / "photos"), "at": "end", "batches": 4} | more
     )
 

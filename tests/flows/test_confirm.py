@@ -59,7 +59,7 @@ def test_however_wrong_the_table_is_the_winner_is_measured_within_the_budget(fac
     budget = share * MADE.predict(NANO.smallest()).ms
     with pytest.MonkeyPatch.context() as monkeypatch:
         asked = machine(monkeypatch, factor, noise)
-        found = confirm.go(prepared(budget, count=5))
+        found = confirm.search_and_confirm(prepared(budget, count=5))
     assert found.status == "confirmed"
     assert found.best.p90_ms <= budget
     assert found.budget_ms == budget
@@ -74,14 +74,14 @@ def test_a_faster_machine_than_the_table_s_gets_a_larger_subnet(monkeypatch):
     best = []
     for factor in (0.7, 1.3):
         machine(monkeypatch, factor)
-        best.append(confirm.go(prepared(budget, by="median")).best)
+        best.append(confirm.search_and_confirm(prepared(budget, by="median")).best)
     assert best[0].accuracy > best[1].accuracy
 
 
 def test_a_budget_that_nothing_was_measured_within_says_what_was_fastest(monkeypatch):
     machine(monkeypatch, 10)
     with pytest.raises(BudgetError, match="no subnet was measured with a p90 within") as error:
-        confirm.go(prepared(1.5 * MADE.predict(NANO.smallest()).ms))
+        confirm.search_and_confirm(prepared(1.5 * MADE.predict(NANO.smallest()).ms))
     assert "the fastest of 3 took" in one_line(error)
 
 
@@ -89,12 +89,12 @@ def test_only_latencies_can_be_confirmed():
     limit = Limit.of("parameters", 1e9, "--max-params")
     problem = Problem(space=NANO, tables=(MADE,), accuracy=predictor(NANO), limits=(limit,))
     with pytest.raises(NasvitEdgeError, match="give --latency as well"):
-        confirm.go(Prepared(problem=problem, setting=SETTING))
+        confirm.search_and_confirm(Prepared(problem=problem, setting=SETTING))
 
 
 def test_a_table_of_another_machine_cannot_be_confirmed():
     with pytest.raises(DeviceError, match="cannot be measured here"):
-        confirm.go(prepared(2 * MADE.predict(NANO.smallest()).ms, OTHER))
+        confirm.search_and_confirm(prepared(2 * MADE.predict(NANO.smallest()).ms, OTHER))
 
 
 @pytest.mark.slow
@@ -123,7 +123,7 @@ def test_a_real_machine_confirms(tmp_path):
     )
     said = []
     ready = prepare(request, Listener(note=said.append))
-    found = confirm.go(ready, listener=Listener(note=said.append))
+    found = confirm.search_and_confirm(ready, listener=Listener(note=said.append))
     assert found.status == "confirmed"
     assert found.best.median_ms <= budget
     assert any("round 1: measured 2" in line for line in said)

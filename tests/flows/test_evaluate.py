@@ -17,8 +17,8 @@ from nasvit_edge.choosing.subnets import chosen
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.flows import evaluate as flow
 from nasvit_edge.listening import Listener
+from nasvit_edge.model.accuracy import subnet_accuracy
 from nasvit_edge.model.checkpoint import load_supernet
-from nasvit_edge.model.evaluate import subnet_accuracy
 from nasvit_edge.report.evaluate_text import remarks
 from nasvit_edge.space import load_space
 from nasvit_edge.train.calibration import calibration_for
@@ -61,7 +61,7 @@ def test_the_ends_and_random_subnets_are_measured_as_by_hand(tmp_path):
 def test_what_was_measured_for_a_search_is_not_measured_again(monkeypatch):
     first = flow.evaluate(_request(subnets="min"))
     monkeypatch.setattr(
-        "nasvit_edge.model.evaluate.subnet_accuracy", lambda *_: pytest.fail("measured again")
+        "nasvit_edge.model.accuracy.subnet_accuracy", lambda *_: pytest.fail("measured again")
     )
     assert flow.evaluate(_request(subnets="min")).subnets == first.subnets
 

@@ -28,8 +28,8 @@ from nasvit_edge.export import artifact, dense, verification
 from nasvit_edge.export.formats import Threshold, load_format
 from nasvit_edge.flows import export
 from nasvit_edge.listening import SILENT
+from nasvit_edge.model.accuracy import calibrated, confusion
 from nasvit_edge.model.checkpoint import load_supernet
-from nasvit_edge.model.evaluate import calibrated, confusion
 from nasvit_edge.model.subnet import materialise
 from nasvit_edge.requests.verify import Request as VerifyRequest
 from nasvit_edge.space import load_space

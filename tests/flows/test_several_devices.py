@@ -66,7 +66,7 @@ def test_two_devices_are_measured_beside_each_other_and_each_gets_its_table(tmp_
     real = flow.load_device("host").runner
     names = [device(tmp_path, name, real) for name in ("left", "right")]
     _, shown, progress = recorded()
-    made, failed = flow.go(request_of(device=names), progress)
+    made, failed = flow.profile_devices(request_of(device=names), progress)
     assert not failed
     assert {name: [t.file.device for t in tables] for name, tables in made.items()} == {
         names[0]: ["left"],
@@ -84,7 +84,7 @@ def test_a_device_in_trouble_does_not_end_the_others(tmp_path, request_of):
         device(tmp_path, "good", flow.load_device("host").runner),
     ]
     notes, _, progress = recorded()
-    made, failed = flow.go(request_of(device=names), progress)
+    made, failed = flow.profile_devices(request_of(device=names), progress)
     assert list(made) == [names[1]]
     assert "does not answer" in one_line(failed[names[0]])
     assert any("bad" in text for text in notes)
@@ -95,7 +95,7 @@ def test_one_connection_measures_several_runtimes_validates_and_sustains(tmp_pat
     pytest.importorskip("ai_edge_litert")
     *_, progress = recorded()
     request = request_of(runtime=["all"], validate=4, sustained="2s")
-    made, _ = flow.go(request, progress)
+    made, _ = flow.profile_devices(request, progress)
     tables = made["host"]
     assert [t.file.runtime for t in tables] == ["onnxruntime", "litert"]
     for table in tables:
@@ -113,7 +113,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_measured(tmp_path, requ
         (request_of(protocol="slow"), "unknown protocol 'slow'"),
     ):
         with pytest.raises(NasvitEdgeError, match=match) as caught:
-            flow.go(request, recorded()[2])
+            flow.profile_devices(request, recorded()[2])
         one_line(caught)
     assert not (tmp_path / "tables").exists()
 
@@ -121,7 +121,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_measured(tmp_path, requ
 def test_a_variable_that_is_not_set_is_named(tmp_path, request_of, monkeypatch):
     monkeypatch.delenv("NASVIT_EDGE_ADDRESS", raising=False)
     with pytest.raises(DeviceError, match=r"NASVIT_EDGE_ADDRESS.*--address"):
-        flow.go(request_of(device=["linux-ssh"]), recorded()[2])
+        flow.profile_devices(request_of(device=["linux-ssh"]), recorded()[2])
 
 
 def test_stopping_ends_the_wait_for_a_device_that_is_away(tmp_path, request_of):
@@ -137,7 +137,7 @@ def test_stopping_ends_the_wait_for_a_device_that_is_away(tmp_path, request_of):
 
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        flow.go(request_of(device=names, interface="127.0.0.1", wait="10m"), progress)
+        flow.profile_devices(request_of(device=names, interface="127.0.0.1", wait="10m"), progress)
     assert time.monotonic() - began < 60
 
 
@@ -155,6 +155,6 @@ def test_stopping_ends_every_device(tmp_path, request_of):
         return Listener(progress=show)
 
     with pytest.raises(KeyboardInterrupt):
-        flow.go(request_of(device=names), progress)
+        flow.profile_devices(request_of(device=names), progress)
     assert started.is_set()
     assert not list((tmp_path / "tables").glob("*.json"))

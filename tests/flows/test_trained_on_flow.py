@@ -24,7 +24,7 @@ from nasvit_edge.report.evaluate_text import remarks
 from nasvit_edge.space import load_space
 from nasvit_edge.train.loop import Settings
 from nasvit_edge.train.recipe import load_recipe
-from nasvit_edge.train.run import Request, run
+from nasvit_edge.train.run import TrainingRequest, run
 
 QUICK = ("run.batch_size=16", "run.ema=0.5", "run.epochs=1")
 CLASSES, OF, HELD = 4, 80, 4  # 20 images a class, of which training holds out one
@@ -176,7 +176,7 @@ def test_training_on_and_on_adds_up(home, tmp_path):
     recipe = load_recipe("finetune").with_values([*QUICK, "subnets.scaling=switchable", "run.batch_size=8"])
     settings = Settings(out=tmp_path / "out", threads=1, workers=0)
     space = str(home / "tuned" / "space.toml")
-    run(Request(space=space, data=str(other), recipe=recipe, settings=settings, weights=start))
+    run(TrainingRequest(space=space, data=str(other), recipe=recipe, settings=settings, weights=start))
     made = load_supernet(tmp_path / "out" / "supernet.safetensors", load_space(space))
     assert [len(part.marks) for part in made.trained_on.parts] == [OF - HELD, 24]
     assert made.trained_on.whole

@@ -19,13 +19,13 @@ from nasvit_edge.flows.tables import predict
 from nasvit_edge.latency import load_table
 from nasvit_edge.listening import SILENT
 from nasvit_edge.profile import run as profiling
-from nasvit_edge.requests.explain import Request as ExplainRequest
-from nasvit_edge.requests.predict import Request as PredictRequest
-from nasvit_edge.requests.search import Request as SearchRequest
+from nasvit_edge.requests.explain import TrainingRequest as ExplainRequest
+from nasvit_edge.requests.predict import TrainingRequest as PredictRequest
+from nasvit_edge.requests.search import TrainingRequest as SearchRequest
 from nasvit_edge.space import load_space, read_space
 from nasvit_edge.train.loop import Settings
 from nasvit_edge.train.recipe import load_recipe
-from nasvit_edge.train.run import Request, run
+from nasvit_edge.train.run import TrainingRequest, run
 
 pytest.importorskip("onnxruntime")
 QUICK = ("run.epochs=1", "run.batch_size=8", "run.warmup_epochs=0")
@@ -62,7 +62,7 @@ def _made(root, count):
     data, out = photos(root / f"photos{count}", count), root / f"run{count}"
     settings = Settings(out=out, threads=1, workers=0)
     recipe = load_recipe("nano").with_values(QUICK)
-    run(Request(space=str(root / "tiny.toml"), data=data, recipe=recipe, settings=settings))
+    run(TrainingRequest(space=str(root / "tiny.toml"), data=data, recipe=recipe, settings=settings))
     space = load_space(out / "space.toml")
     profiling.profile(space, protocol="quick", out=root / "latency_tables")
     request = SearchRequest(
@@ -75,7 +75,7 @@ def _made(root, count):
         generations=1,
     )
     prepared = searching.prepare(request, SILENT)
-    records.write(root / f"{count}.json", searching.go(prepared))
+    records.write(root / f"{count}.json", searching.search_prepared(prepared))
     made = export.export(
         export.Request(
             result=root / f"{count}.json",

@@ -135,7 +135,7 @@ def test_worker_processes_load_the_weights_that_were_named(two, parts):
 def test_training_starts_from_the_weights_that_were_named(two, parts, tmp_path):
     initial = {}
     for name in NAMES:
-        request = training.Request(
+        request = training.TrainingRequest(
             space="nano",
             data="fashion-mnist",
             recipe=load_recipe("nano"),

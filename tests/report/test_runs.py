@@ -9,11 +9,11 @@ from conftest import require_module
 
 from nasvit_edge.report import runs
 from nasvit_edge.train.conflict_file import About, RecipeName
-from nasvit_edge.train.run_logs import Logs, Point
+from nasvit_edge.train.run_logs import CurvePoint, Logs
 
 
 def logs(name, value=0.5):
-    points = [Point(float(epoch), value * epoch / 3) for epoch in (1, 3, 2)]
+    points = [CurvePoint(float(epoch), value * epoch / 3) for epoch in (1, 3, 2)]
     return Logs(
         name=name,
         about=About(space="tiny", recipe=RecipeName(name="nano"), data="d"),
@@ -41,7 +41,7 @@ def test_a_page_and_a_picture_hold_every_run(tmp_path):
 
 
 def test_a_run_that_validated_nothing_has_its_losses_alone():
-    empty = Logs(name="a", about=About(), accuracies={}, losses={"largest": [Point(1.0, 2.0)]})
+    empty = Logs(name="a", about=About(), accuracies={}, losses={"largest": [CurvePoint(1.0, 2.0)]})
     assert [figure.title for figure in runs._figures([empty])] == ["Loss over training"]
     assert runs.ends([empty]).rows == ()
 

@@ -63,7 +63,9 @@ def asked_for(folder, wanted, **more):
 def result(request, folder):
     wanted = {"latency": ["1s"], "max_macs": "400M", "max_params": "10M", "max_memory": "100MB"}
     effort = {"population": 40, "generations": 10} if request.param == "evolutionary" else {}
-    found = flow.go(flow.prepare(asked_for(folder, wanted, method=request.param, **effort), SILENT))
+    found = flow.search_prepared(
+        flow.prepare(asked_for(folder, wanted, method=request.param, **effort), SILENT)
+    )
     records.write(folder / "search.json", found)
     return found
 
@@ -137,7 +139,7 @@ def test_pages_draw_the_decoder(result, tmp_path):
 )
 def test_the_impossible_is_said_in_one_line(folder, wanted, said):
     with pytest.raises(BudgetError, match=said) as caught:
-        flow.go(flow.prepare(asked_for(folder, wanted), SILENT))
+        flow.search_prepared(flow.prepare(asked_for(folder, wanted), SILENT))
     assert "mean IoU" in one_line(caught)
 
 

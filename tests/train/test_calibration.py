@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from nasvit_edge import data_sets
 from nasvit_edge.data_sets import ImageSet
+from nasvit_edge.model.accuracy import calibrated
 from nasvit_edge.model.checkpoint import load_supernet, random_supernet
-from nasvit_edge.model.evaluate import calibrated
 from nasvit_edge.model.subnet import calibrate, materialise, statistics
 from nasvit_edge.space import load_space
 from nasvit_edge.train import calibration as module

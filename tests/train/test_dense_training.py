@@ -22,15 +22,15 @@ from nasvit_edge.data_sets.scenes import load_scenes
 from nasvit_edge.errors import CheckpointError, DataError, NasvitEdgeError
 from nasvit_edge.flows.train import dry_run
 from nasvit_edge.listening import Listener
+from nasvit_edge.model.accuracy import accuracy, calibrated, confusion, score, subnet_accuracy, tally
 from nasvit_edge.model.checkpoint import load_supernet, random_supernet, save_supernet
-from nasvit_edge.model.evaluate import accuracy, calibrated, confusion, score, subnet_accuracy, tally
 from nasvit_edge.model.subnet import fold, materialise
 from nasvit_edge.space import load_space
 from nasvit_edge.train import calibration
 from nasvit_edge.train.initial import started
 from nasvit_edge.train.loop import Settings
 from nasvit_edge.train.recipe import chosen, load_recipe
-from nasvit_edge.train.run import Request, run
+from nasvit_edge.train.run import TrainingRequest, run
 from nasvit_edge.train.scene_loading import SceneLoader
 from nasvit_edge.train.step import Passes
 
@@ -60,7 +60,7 @@ def toml(tmp_path_factory):
 def request(toml, data, out, *changes, **options):
     recipe = load_recipe("scenes").with_values([*QUICK, *changes])
     settings = Settings(out=Path(out), workers=0, threads=1, **options.pop("settings", {}))
-    return Request(
+    return TrainingRequest(
         space=str(toml), data=str(data), recipe=recipe, settings=settings, validate_every=0, **options
     )
 

@@ -16,7 +16,7 @@ from nasvit_edge.processes import LostProcessError
 from nasvit_edge.train import trial
 from nasvit_edge.train.estimate import estimate, shown
 from nasvit_edge.train.recipe import load_recipe
-from nasvit_edge.train.trial import Measured, bearable, scaled
+from nasvit_edge.train.trial import Trial, bearable, scaled
 
 RECIPE = load_recipe("nasvit").with_values(["run.batch_size=8", "run.epochs=3"])
 
@@ -70,7 +70,7 @@ def test_the_rows_say_what_is_measured_and_what_an_estimate(found):
 
 def trial_of(monkeypatch, **values):
     """Estimates without steps: what is counted."""
-    measured = Measured(batch=0, seconds=2.0, before_bytes=10**8, peak_bytes=10**9)
+    measured = Trial(batch=0, seconds=2.0, before_bytes=10**8, peak_bytes=10**9)
     monkeypatch.setattr("nasvit_edge.train.estimate.measure", lambda *_, **how: [measured])
     monkeypatch.setattr("nasvit_edge.train.estimate.scaled", lambda *_: (2.0, 10**9))
 
@@ -116,7 +116,7 @@ def test_a_measured_batch_is_never_larger_than_the_recipe_s_and_takes_seconds(ba
     each=st.integers(10**3, 10**7),
 )
 def test_scaling_follows_the_line_through_two_batches(half, batch, fixed, each):
-    measured = [Measured(b, 0.01 * b, 0, fixed + each * b) for b in (half, 2 * half)]
+    measured = [Trial(b, 0.01 * b, 0, fixed + each * b) for b in (half, 2 * half)]
     seconds, peak = scaled(measured, batch)
     assert seconds == pytest.approx(0.01 * batch)
     assert peak == pytest.approx(fixed + each * batch)
@@ -124,7 +124,7 @@ def test_scaling_follows_the_line_through_two_batches(half, batch, fixed, each):
 
 def test_a_batch_that_is_too_long_is_measured_in_two_smaller_ones(tiny, monkeypatch):
     asked = []
-    monkeypatch.setattr(trial, "_steps", lambda given: asked.append(given[2]) or [Measured(4, 1.0, 0, 0)])
+    monkeypatch.setattr(trial, "_steps", lambda given: asked.append(given[2]) or [Trial(4, 1.0, 0, 0)])
     monkeypatch.setattr(trial, "Pool", _InThisProcess)
     trial.measure(tiny, RECIPE, 4, 1, False, "cpu")
     trial.measure(tiny, RECIPE, 8, 1, False, "cpu")

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from nasvit_edge.data_sets import ImageSet
 from nasvit_edge.errors import DataError, TrainingError
+from nasvit_edge.model.accuracy import subnet_accuracy
 from nasvit_edge.model.checkpoint import load_supernet, random_supernet
-from nasvit_edge.model.evaluate import subnet_accuracy
 from nasvit_edge.model.narrow import narrowed
 from nasvit_edge.train.calibration import Calibration, recipe_of
 from nasvit_edge.train.finetune import Tuning, freeze, keep_function, known_labels, taken

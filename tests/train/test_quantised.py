@@ -15,8 +15,8 @@ from nasvit_edge.data_sets import ImageSet
 from nasvit_edge.errors import TrainingError
 from nasvit_edge.export import onnx, parity
 from nasvit_edge.export.formats import Conversion
+from nasvit_edge.model.accuracy import calibrated
 from nasvit_edge.model.checkpoint import load_supernet, random_supernet
-from nasvit_edge.model.evaluate import calibrated
 from nasvit_edge.model.narrow import narrowed
 from nasvit_edge.model.subnet import fold, materialise
 from nasvit_edge.train import quantised

@@ -22,7 +22,7 @@ from nasvit_edge.model.checkpoint import load_supernet
 from nasvit_edge.space import load_space
 from nasvit_edge.train.loop import Settings
 from nasvit_edge.train.recipe import chosen
-from nasvit_edge.train.run import Request, run, space_for
+from nasvit_edge.train.run import TrainingRequest, run, space_for
 
 EPOCHS = 12
 
@@ -184,7 +184,7 @@ def test_a_second_process_into_the_same_folder_is_refused_while_the_first_goes_o
         while not steps_done(out) and first.poll() is None and time.monotonic() < end:
             time.sleep(0.01)
         recipe = chosen(str(space), None, ["run.epochs=1", "run.batch_size=16"])[1]
-        second = Request(
+        second = TrainingRequest(
             space=str(space), data=str(data), recipe=recipe, settings=Settings(out=out), resume=True
         )
         with pytest.raises(TrainingError, match="another process is training into") as caught:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.train.logs import RunLog, StepRecord
-from nasvit_edge.train.run_logs import Point, read_logs
+from nasvit_edge.train.run_logs import CurvePoint, read_logs
 
 
 def run(folder, steps=12, each=4, distilled=0.5):
@@ -34,11 +34,15 @@ def run(folder, steps=12, each=4, distilled=0.5):
 def test_accuracies_and_losses_are_those_that_were_logged_by_epoch(tmp_path):
     found = read_logs(run(tmp_path / "a"))
     assert found.name == "a"
-    assert found.accuracies["largest"] == [Point(1.0, 0.08), Point(2.0, 0.16), Point(3.0, 0.24)]
+    assert found.accuracies["largest"] == [
+        CurvePoint(1.0, 0.08),
+        CurvePoint(2.0, 0.16),
+        CurvePoint(3.0, 0.24),
+    ]
     assert [p.value for p in found.losses["largest"]] == pytest.approx(
         [1 / step for step in range(1, 13)], rel=1e-3
     )
-    assert found.losses["others"][-1] == Point(3.0, 0.5)
+    assert found.losses["others"][-1] == CurvePoint(3.0, 0.5)
     assert "others" not in read_logs(run(tmp_path / "alone", distilled=0.0)).losses
 
 

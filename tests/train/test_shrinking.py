@@ -20,8 +20,8 @@ from nasvit_edge.space import load_space, parse_space
 from nasvit_edge.train import shrinking
 from nasvit_edge.train.loop import Settings
 from nasvit_edge.train.recipe import load_recipe
-from nasvit_edge.train.run import Request, run
-from nasvit_edge.train.trial import Measured, scaled
+from nasvit_edge.train.run import TrainingRequest, run
+from nasvit_edge.train.trial import Trial, scaled
 from nasvit_edge.units import show_bytes
 
 HOW = {"threads": 1}
@@ -138,7 +138,7 @@ def test_what_does_not_fit_is_offered_in_parts_that_do(batch, memory, fixed, act
     fixed=st.integers(0, 100), an_image=st.integers(0, 100), few=st.integers(1, 8), batch=st.integers(9, 64)
 )
 def test_one_measured_batch_and_what_is_fixed_give_the_peak_of_another(fixed, an_image, few, batch):
-    measured = [Measured(few, 2.0, 0, fixed + few * an_image)]
+    measured = [Trial(few, 2.0, 0, fixed + few * an_image)]
     assert scaled(measured, batch, fixed) == (2.0 * batch / few, fixed + batch * an_image)
 
 
@@ -154,7 +154,7 @@ def test_a_run_says_it_before_it_begins_and_once(tmp_path, monkeypatch):
         ["run.batch_size=32", "run.epochs=1", "subnets.scaling=switchable"]
     )
     run(
-        Request(**asked, recipe=recipe),
+        TrainingRequest(**asked, recipe=recipe),
         listener=Listener(note=said.append, progress=lambda *_: said.append("a step")),
     )
     lines = [
@@ -164,7 +164,7 @@ def test_a_run_says_it_before_it_begins_and_once(tmp_path, monkeypatch):
     assert len(lines) == 1
     assert lines[0] < said.index("a step")
     again: list[str] = []
-    run(Request(**asked, recipe=recipe, resume=True), listener=Listener(note=again.append))
+    run(TrainingRequest(**asked, recipe=recipe, resume=True), listener=Listener(note=again.append))
     assert not any("would keep" in line for line in again)
 
 

@@ -374,7 +374,7 @@ def test_a_run_that_is_resumed_asks_for_trust_again(tiny, tmp_path):
     scripted(tmp_path / "t.ts", classes=4, side=12)
     (tmp_path / "space.toml").write_text(space_toml(tiny))
     told = {"space": str(tmp_path / "space.toml"), "data": "unused", "recipe": load_recipe("single")}
-    request = run.Request(**told, settings=Settings(out=tmp_path), teacher=str(tmp_path / "t.ts"))
+    request = run.TrainingRequest(**told, settings=Settings(out=tmp_path), teacher=str(tmp_path / "t.ts"))
     with pytest.raises(CheckpointError, match="--trust-teacher"):
         run._teacher(replace(request, resume=True), tiny, SILENT)
     assert run._teacher(replace(request, resume=True, trust_teacher=True), tiny, SILENT) is not None

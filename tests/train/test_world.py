@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from nasvit_edge.data_sets import ImageSet
 from nasvit_edge.errors import NasvitEdgeError, TrainingError
+from nasvit_edge.model.accuracy import calibrated, correct, subnet_accuracy
 from nasvit_edge.model.checkpoint import random_supernet
-from nasvit_edge.model.evaluate import calibrated, correct, subnet_accuracy
 from nasvit_edge.model.subnet import materialise
 from nasvit_edge.space import SubnetConfig
 from nasvit_edge.train import world as module
-from nasvit_edge.train.evaluate import sharded_tally, subnet_accuracies
 from nasvit_edge.train.stopping import CalledAway
+from nasvit_edge.train.validation import sharded_tally, subnet_accuracies
 from nasvit_edge.train.world import World, world
 
 SPACE, ALONE = space_of(TINY), World()

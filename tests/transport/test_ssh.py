@@ -26,7 +26,7 @@ from msgspec import structs
 from transport.sshd import Proxy, descendants, running_sshd, wait_until
 
 from nasvit_edge import files
-from nasvit_edge.benchmark.plan import Entry, Protocol
+from nasvit_edge.benchmark.plan import BenchmarkProtocol, Participant
 from nasvit_edge.benchmark.session import measure
 from nasvit_edge.errors import DeviceError
 from nasvit_edge.listening import SILENT, Listener
@@ -653,10 +653,10 @@ def test_a_measurement_that_is_none_is_an_error(server, model, monkeypatch):
 
 def test_a_benchmark_takes_turns_there_and_tells_load_and_memory(server, model):
     pair = [
-        Entry(name="main", path=model, runtime="onnxruntime"),
-        Entry(name="new", path=model, runtime="onnxruntime", baseline=0),
+        Participant(name="main", path=model, runtime="onnxruntime"),
+        Participant(name="new", path=model, runtime="onnxruntime", baseline=0),
     ]
-    protocol = Protocol(rounds=2, runs=5, seconds=0.01, most_seconds=0.1)
+    protocol = BenchmarkProtocol(rounds=2, runs=5, seconds=0.01, most_seconds=0.1)
     with told(server, server.device()) as (runner, _):
         runner.bring([model], SILENT)
         found = measure(pair, runner, protocol, ())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from nasvit_edge.data_sets import Labelled
-from nasvit_edge.model.evaluate import Batches, calibrated, score, tally
+from nasvit_edge.model.accuracy import Batches, calibrated, score, tally
 from nasvit_edge.model.subnet import Subnet, fold, materialise
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.space import SubnetConfig
