@@ -33,16 +33,17 @@ def agreements(
     threads: int = 1,
     listener: Listener = SILENT,
 ) -> list[Agreement]:
-    """Of weights as they are: 1, 4, 16, ... batches up to `count`, with the subnets of one step: the smallest and random ones."""
+    """Of weights as they are: 1, 4, 16, ... batches up to `count`, each with the smallest and new random subnets, as a step takes them."""
     passes = Passes(supernet.train(), recipe, threads=threads)
     names = [name for name, p in supernet.named_parameters() if p.requires_grad]
     sizes = sorted({size for size in (*_SIZES, count) if size <= count})
     sums: dict[int, tuple[Gradient, Gradient]] = {}
     found: dict[int, list[dict[str, float]]] = defaultdict(list)
-    configs, images = sandwich(supernet.space, recipe.subnets, random.Random(seed)), 0
+    images = 0
     try:
         for done, batch in enumerate(batches, 1):
-            passed = passes(batch.images, batch.targets, configs)
+            rng = random.Random(seed * 1_000_003 + done - 1)
+            passed = passes(batch.images, batch.targets, sandwich(supernet.space, recipe.subnets, rng))
             images = len(batch.images)
             for size in sizes:
                 old = sums.get(size)
