@@ -166,7 +166,7 @@ def _loader(images: Labelled, recipe: Recipe, space: SearchSpace) -> Steps:
 
 
 def _bytes(images: Tensor, space: SearchSpace) -> Tensor:
-    """Normalised images to bytes: a quarter of the memory, and half a grey level changes no statistics."""
+    """Normalised images to bytes: a quarter of the memory; half a grey level changes no statistics, and erasing's noise ends at black and white."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (space.mean, space.std))
     return ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).contiguous()
 

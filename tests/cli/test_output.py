@@ -13,7 +13,7 @@ from nasvit_edge.errors import NasvitEdgeError
 
 def test_the_pace_of_one_thing_says_nothing_of_the_next(monkeypatch, capsys):
     monkeypatch.setattr(output, "_LINE_SECONDS", -1.0)
-    show = output._lines("training")
+    show = output._lines("training").progress
     show(1, 9, "looking at masks")
     time.sleep(0.02)
     show(9, 9, "looking at masks")

@@ -152,8 +152,8 @@ def test_by_force_such_a_file_is_kept_and_marked_and_its_check_goes_on_failing(
     (tmp_path / "plain").mkdir()
     plain = _export(supernet, subnet, images, tmp_path / "plain", Threshold(snr_db=0.0)).check
     assert (
-        made.check.snr_db > plain.snr_db + 3
-    )  # the best that keeping layers gives: how much, processors decide
+        made.check.snr_db > plain.snr_db + 0.5
+    )  # the best that keeping layers gives: processors decide how much
     path = tmp_path / "m.onnx"
     told_of = report(path)
     assert not told_of.passed

@@ -360,9 +360,7 @@ def test_what_a_device_says_of_itself_is_short_plain_text(results, folder):
 def test_a_bundle_names_the_command_that_takes_its_results(tmp_path_factory, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("tiny.toml").write_text(TINIER)
-    request = profiling.Request(
-        space="tiny.toml", devices=("iphone",), choice=Choice(protocol="quick"), out=Path("my tables")
-    )
+    request = profiling.Request(space="tiny.toml", device=["iphone"], protocol="quick", out=Path("my tables"))
     with brief(tmp_path_factory):
         said = profiling.bundle(request, Path("out.zip"), SILENT)
     assert mac().main(["--offline", "out.zip", "--out", "result.json"], open_model) == 0

@@ -104,7 +104,7 @@ def test_a_subnet_is_trained_alone_from_its_config(root):
     assert run_of(asked(root, "alone", config=root / "config.json", recipe="nano")).recipe.single
     told: list[str] = []
     report = train(request, listener=Listener(note=told.append))
-    assert set(report["accuracy"]) == {"largest"}  # of a space that has it alone
+    assert set(report.accuracy) == {"largest"}  # of a space that has it alone
     made = load_space(root / "alone" / "space.toml")
     assert made.size() == 1
     assert made.largest().width == space.smallest().width

@@ -34,10 +34,10 @@ def noise() -> ImageSet:
 
 
 @pytest.fixture
-def hanging(noise, tmp_path):
+def hanging(noise, tiny, tmp_path):
     """Images in files, of which those of step 2 and later do not answer: pipes into which nobody writes."""
     made = _files(noise, tmp_path)
-    with loader(made, None, PLAIN) as order:
+    with loader(made, tiny, PLAIN) as order:
         later = {int(i) for step in (2, 3) for i in order._slices.chosen(step, slice(0, 8))}
     for i in later:
         (tmp_path / f"{i}.png").unlink()

@@ -193,7 +193,7 @@ def test_an_op_profile_lists_the_ops(phone_of, model, generation):
 def test_a_user_gets_the_op_profile_of_a_file(phone_of, model, monkeypatch):
     phone = phone_of("percentiles")
     rows = op_times(phone.device(), Path(model), None, None, SILENT)
-    assert [row["kind"] for row in rows] == ["Convolution (NHWC, F32) IGEMM"] * 2
+    assert [row.kind for row in rows] == ["Convolution (NHWC, F32) IGEMM"] * 2
     with pytest.raises(DeviceError, match="no op profile"):
         op_times(load_device("host"), Path(model), None, None, SILENT)
 

@@ -16,6 +16,7 @@ from transport.test_pull import Asking, job, scanned
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.latency import load_table
+from nasvit_edge.listening import Listener
 from nasvit_edge.ops import all_ops
 from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.profile.run import Choice, measure_table
@@ -57,7 +58,9 @@ def page(chromium):
 
 def served(notes, **ways):
     ways = {"interface": "127.0.0.1", "wait_s": 30.0} | ways
-    return pull.pull_runner(load_device("browser"), Ways(**ways), notes.append, names=["phone.test"])
+    return pull.pull_runner(
+        load_device("browser"), Ways(**ways), Listener(note=notes.append), names=["phone.test"]
+    )
 
 
 def pinned(server):
