@@ -63,12 +63,17 @@ def _show_agreement(request: Asked, as_json: bool) -> None:
         return
     kinds = list(dict.fromkeys(kind for each in found.agreements for kind in each.cosines))
     rows = [
-        [f"{each.batches:,}", f"{each.images:,}", str(each.groups)]
+        [
+            f"{each.batches:,}",
+            f"{each.images:,}",
+            str(each.groups),
+            "-" if each.error is None else f"{each.error:.2f}",
+        ]
         + [f"{each.cosines[kind]:+.2f}" if kind in each.cosines else "-" for kind in kinds]
         for each in found.agreements
     ]
     title = f"cosine of the gradients of largest and others: {found.run} at {found.at}, {found.data}"
-    print_table(["batches", "images", "groups", *kinds], rows, title)
+    print_table(["batches", "images", "groups", "error", *kinds], rows, title)
     note(found.verdict())
 
 

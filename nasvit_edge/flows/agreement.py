@@ -37,12 +37,17 @@ class Agreed(Record, frozen=True, kw_only=True):
     agreements: tuple[Agreement, ...]
 
     def verdict(self) -> str:
-        """What the largest group of batches says, beside the single ones."""
-        first, last = (self.agreements[i].cosines[ALL] for i in (0, -1))
-        images = self.agreements[-1].images
-        if last < 0:
-            return f"conflict: over {images:,} images the cosine is {last:+.2f} (one batch: {first:+.2f})"
-        return f"no conflict: over {images:,} images the cosine is {last:+.2f} (one batch: {first:+.2f}); what is negative in single steps is noise of their batches"
+        """What the largest group of batches says, beside the single ones; two standard errors decide."""
+        first, last = self.agreements[0], self.agreements[-1]
+        cosine, error = last.cosines[ALL], last.error
+        said = f"over {last.images:,} images the cosine is {cosine:+.2f}"
+        said += "" if error is None else f" ± {error:.2f}"
+        said += f" (single batches: {first.cosines[ALL]:+.2f})"
+        if error is None or abs(cosine) < 2 * error:
+            return f"not decided: {said}; give more --batches"
+        if cosine < 0:
+            return f"conflict: {said}"
+        return f"no conflict: {said}; what is negative in single steps is noise of their batches"
 
 
 def agreed(

@@ -6,7 +6,10 @@ stays. Over 4, 16, 64 batches the noise averages out: what then is below 0 is a 
 
 from __future__ import annotations
 
+import functools
+import itertools
 import random
+import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -20,7 +23,50 @@ from nasvit_edge.train.merge import Gradient, added, products
 from nasvit_edge.train.recipe import Recipe
 from nasvit_edge.train.step import Passes, sandwich
 
+_Pair = tuple[Gradient, Gradient]
 _SIZES = (1, 4, 16, 64, 256, 1024)
+
+
+class _Group:
+    """Both gradients summed over `size` batches, again and again; the only group of its size also in quarters, for its error."""
+
+    def __init__(self, size: int, count: int, names: Sequence[str]) -> None:
+        self.size, self.names, self.parts = size, names, 4 if size >= 4 and count < 2 * size else 1
+        self.sums: list[_Pair | None] = [None] * self.parts
+        self.cosines: list[dict[str, float]] = []
+        self.without: list[float] = []  # over all parameters, each quarter left out in turn
+
+    def add(self, done: int, pair: _Pair) -> None:
+        """The gradients of batch `done`, from 1."""
+        place = (done - 1) % self.size * self.parts // self.size
+        old = self.sums[place]
+        self.sums[place] = pair if old is None else _plus(old, pair)
+        if done % self.size == 0:
+            parts = [part for part in self.sums if part is not None]
+            self.cosines.append(_cosines(*functools.reduce(_plus, parts), self.names))
+            if self.parts > 1:
+                others = (parts[:i] + parts[i + 1 :] for i in range(self.parts))
+                self.without = [_cosines(*functools.reduce(_plus, own), self.names)[ALL] for own in others]
+            self.sums = [None] * self.parts
+
+    def agreement(self, images: int) -> Agreement:
+        """The mean of the groups; `images` of a batch."""
+        places = dict.fromkeys(place for cosines in self.cosines for place in cosines)
+        values = {place: [own[place] for own in self.cosines if place in own] for place in places}
+        return Agreement(
+            batches=self.size,
+            images=self.size * images,
+            groups=len(self.cosines),
+            cosines={place: statistics.mean(own) for place, own in values.items()},
+            error=self._error(values[ALL]),
+        )
+
+    def _error(self, values: Sequence[float]) -> float | None:
+        if len(values) > 1:
+            return float(statistics.stdev(values) / len(values) ** 0.5)
+        if not self.without:
+            return None
+        return float(((self.parts - 1) * statistics.pvariance(self.without)) ** 0.5)
 
 
 def agreements(
@@ -36,27 +82,23 @@ def agreements(
     """Of weights as they are: 1, 4, 16, ... batches up to `count`, each with the smallest and new random subnets, as a step takes them."""
     passes = Passes(supernet.train(), recipe, threads=threads)
     names = [name for name, p in supernet.named_parameters() if p.requires_grad]
-    sizes = sorted({size for size in (*_SIZES, count) if size <= count})
-    sums: dict[int, tuple[Gradient, Gradient]] = {}
-    found: dict[int, list[dict[str, float]]] = defaultdict(list)
+    groups = [_Group(size, count, names) for size in sorted({*_SIZES, count}) if size <= count]
     images = 0
     try:
-        for done, batch in enumerate(batches, 1):
+        for done, batch in enumerate(itertools.islice(batches, count), 1):
             rng = random.Random(seed * 1_000_003 + done - 1)
             passed = passes(batch.images, batch.targets, sandwich(supernet.space, recipe.subnets, rng))
+            for group in groups:
+                group.add(done, (passed.largest, passed.subnets))
             images = len(batch.images)
-            for size in sizes:
-                old = sums.get(size)
-                pair = passed.largest, passed.subnets
-                sums[size] = pair if old is None else (added(old[0], pair[0]), added(old[1], pair[1]))
-                if done % size == 0:
-                    found[size].append(_cosines(*sums.pop(size), names))
             listener.progress(done, count, "")
-            if done == count:
-                break
     finally:
         passes.close()
-    return [_mean(size, images, each) for size, each in found.items()]
+    return [group.agreement(images) for group in groups if group.cosines]
+
+
+def _plus(one: _Pair, other: _Pair) -> _Pair:
+    return added(one[0], other[0]), added(one[1], other[1])
 
 
 def _cosines(largest: Gradient, subnets: Gradient, names: Sequence[str]) -> dict[str, float]:
@@ -69,10 +111,3 @@ def _cosines(largest: Gradient, subnets: Gradient, names: Sequence[str]) -> dict
         places[kind(layer(name))].append(i)
     sums = {place: table[:, own].sum(1).tolist() for place, own in places.items()}
     return {place: dot / (s * t) ** 0.5 for place, (dot, s, t) in sums.items() if s and t}
-
-
-def _mean(size: int, images: int, each: Sequence[dict[str, float]]) -> Agreement:
-    places = dict.fromkeys(place for cosines in each for place in cosines)
-    values = {place: [cosines[place] for cosines in each if place in cosines] for place in places}
-    means = {place: sum(own) / len(own) for place, own in values.items()}
-    return Agreement(batches=size, images=size * images, groups=len(each), cosines=means)

@@ -40,12 +40,15 @@ class Agreement(Record, frozen=True, kw_only=True):
     Attributes:
         images: in a group.
         cosines: over all parameters (`all`), then by kind of layer.
+        error: the standard error of the one over all parameters: from group to group, of a single group by leaving out each quarter of it
+            in turn (jackknife); None where neither can be.
     """
 
     batches: int
     images: int
     groups: int
     cosines: dict[str, float]
+    error: float | None = None
 
 
 class Meter:

@@ -10,8 +10,9 @@ from conftest import TINY, one_line
 from image_folders import make
 
 from nasvit_edge.errors import NasvitEdgeError
-from nasvit_edge.flows.agreement import agreed
+from nasvit_edge.flows.agreement import Agreed, agreed
 from nasvit_edge.requests.report import ConflictsRequest
+from nasvit_edge.train.conflicts import Agreement
 
 QUICK = ["--set=run.epochs=1", "--set=run.batch_size=4", "--set=run.warmup_epochs=0", "--workers", "0"]
 
@@ -50,16 +51,32 @@ def test_a_checkpoint_and_weights_are_measured(root, given, at):
     found = agreed(asked(root, given, at=at))
     assert [each.batches for each in found.agreements] == [1, 4]
     assert found.recipe == "nano"
-    assert "conflict" in found.verdict()
+    assert found.verdict().startswith(("conflict: over", "no conflict: over", "not decided: over"))
 
 
 def test_the_command_shows_a_line_for_each_number_of_batches(root):
     words = ["report", "conflicts", "run", "--at", "2", "--data", "photos", "--batches", "4"]
     told = run(*words, cwd=root)
     assert told.returncode == 0, told.stderr
-    assert "conflict: over 16 images the cosine is" in told.stderr
+    assert "over 16 images the cosine is" in told.stderr
     made = json.loads(run(*words, "--json", cwd=root).stdout)
     assert [each["batches"] for each in made["agreements"]] == [1, 4]
+
+
+@pytest.mark.parametrize(
+    ("cosine", "error", "said"),
+    [
+        (-0.3, 0.1, "conflict: over 64 images the cosine is -0.30 ± 0.10"),
+        (0.3, 0.1, "no conflict: over 64 images the cosine is +0.30 ± 0.10"),
+        (-0.3, 0.2, "not decided: over 64 images the cosine is -0.30 ± 0.20"),
+        (0.9, None, "not decided: over 64 images the cosine is +0.90 (single batches: +0.01); give more"),
+    ],
+)
+def test_two_standard_errors_decide(cosine, error, said):
+    one = Agreement(batches=1, images=16, groups=4, cosines={"all": 0.01}, error=0.1)
+    last = Agreement(batches=4, images=64, groups=1, cosines={"all": cosine}, error=error)
+    found = Agreed(run="r", at="end", space="s", data="d", recipe="nano", agreements=(one, last))
+    assert found.verdict().startswith(said)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
+
 import pytest
 import torch
 
 from nasvit_edge.model.checkpoint import random_supernet
-from nasvit_edge.train.agreement import _cosines, agreements
+from nasvit_edge.train.agreement import _cosines, _Group, agreements
 from nasvit_edge.train.conflicts import ALL
 from nasvit_edge.train.making import Batch
 from nasvit_edge.train.recipe import load_recipe
@@ -25,6 +27,7 @@ def batches(count):
 def test_sizes_go_up_by_four_to_what_was_asked(tiny):
     found = agreements(random_supernet(tiny), RECIPE, batches(10), 6)
     assert [(each.batches, each.images, each.groups) for each in found] == [(1, 6, 6), (4, 24, 1), (6, 36, 1)]
+    assert all(each.error > 0 for each in found)
     for each in found:
         assert next(iter(each.cosines)) == ALL
         assert {"stem", "attention", "MLP", "scaling", "norm", "classifier"} <= set(each.cosines)
@@ -58,3 +61,17 @@ def test_a_kind_without_gradients_on_one_side_is_left_out():
     )
     assert set(found) == {ALL, "stem"}
     assert found["stem"] == pytest.approx(1)
+
+
+def test_the_error_of_a_single_group_is_about_the_spread_of_many():
+    """Sums of 64 noisy gradients, 200 times: the errors that single groups tell are as large as the groups' deviation."""
+    generator, names, spread, told = torch.Generator().manual_seed(0), ["stem.conv.weight"], [], []
+    for _ in range(200):
+        group = _Group(64, 64, names)
+        for done in range(1, 65):
+            t, s = (0.3 + 3 * torch.randn(40, generator=generator) for _ in range(2))
+            group.add(done, ([t], [s]))
+        found = group.agreement(1)
+        spread.append(found.cosines[ALL])
+        told.append(found.error)
+    assert statistics.mean(told) == pytest.approx(statistics.stdev(spread), rel=0.25)
