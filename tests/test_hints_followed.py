@@ -292,7 +292,7 @@ FOLLOWED = {
     "train/conflict_file.py:_training": "test_a_run_without_its_conflicts_is_trained_with_them",
     "searching/accuracy.py:load_accuracy": "test_a_predictor_of_another_space_of_the_same_name_is_fitted_anew",
     # in test_hints.py and profile/test_offline.py
-    "flows/history.py:go": "test_the_hint_of_a_missing_history_writes_it_where_it_was_asked_for",
+    "flows/history.py:read_lines": "test_the_hint_of_a_missing_history_writes_it_where_it_was_asked_for",
     "latency/selection.py:_nothing": "test_the_hint_of_a_missing_table_measures_the_very_table_that_was_asked_for",
     "latency/table.py:profiling": "test_the_hints_of_a_table_of_another_machine_or_schema_mend_it",
     "latency/table.py:_again": "test_the_hints_of_a_table_of_another_machine_or_schema_mend_it",

@@ -142,7 +142,9 @@ def test_random_weights_are_told_apart(tmp_path):
 @settings(max_examples=50)
 def test_the_summary_holds_for_any_accuracies(values):
     config = NANO.smallest()
-    rows = [flow.Row(name="random", config=config, accuracy=v, macs=1, parameters=1) for v in values]
+    rows = [
+        flow.EvaluatedSubnet(name="random", config=config, accuracy=v, macs=1, parameters=1) for v in values
+    ]
     found = flow.summary(rows).random
     assert found.lowest - 1e-9 <= found.mean <= found.highest + 1e-9
     assert (found.std is None) == (len(values) == 1)

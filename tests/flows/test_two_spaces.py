@@ -19,9 +19,9 @@ from nasvit_edge.flows.tables import predict
 from nasvit_edge.latency import load_table
 from nasvit_edge.listening import SILENT
 from nasvit_edge.profile import run as profiling
-from nasvit_edge.requests.explain import TrainingRequest as ExplainRequest
-from nasvit_edge.requests.predict import TrainingRequest as PredictRequest
-from nasvit_edge.requests.search import TrainingRequest as SearchRequest
+from nasvit_edge.requests.explain import Request as ExplainRequest
+from nasvit_edge.requests.predict import Request as PredictRequest
+from nasvit_edge.requests.search import Request as SearchRequest
 from nasvit_edge.space import load_space, read_space
 from nasvit_edge.train.loop import Settings
 from nasvit_edge.train.recipe import load_recipe
