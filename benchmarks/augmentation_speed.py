@@ -9,8 +9,8 @@ import statistics
 import time
 
 import torch
-from nasvit_edge.data_sets import ImageSet
 
+from nasvit_edge.data_sets import ImageSet
 from nasvit_edge.space import load_space
 from nasvit_edge.train.loading import Loader
 from nasvit_edge.train.recipe import Augment, load_recipe

@@ -24,6 +24,7 @@ from nasvit_edge.profile.run import Choice
 DEVICES = files.shipped("devices")
 SCHEMA = json.loads((DEVICES / "protocol.json").read_text())
 SPACE = space_of(TINIER)
+CONVERT_ALL = offline.convert_all  # before any patch: `brief` may be entered within itself
 BRIEF = dataclasses.replace(protocol.PROTOCOLS["quick"], subnets=6, seconds=0.01, most_seconds=0.05)
 
 
@@ -66,11 +67,10 @@ def faults(value, kind):
 def brief(factory):
     """A protocol `quick` that is quicker, and whole subnets that are converted once, without processes that load the converter."""
     kept = shared(factory, "coreml-models", lambda folder: None)
-    real = offline.convert_all
 
     def convert(items, models, listener):
         with FileLock(kept / "lock"):
-            return real(items, dataclasses.replace(models, folder=kept), listener)
+            return CONVERT_ALL(items, dataclasses.replace(models, folder=kept), listener)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(protocol.PROTOCOLS, "quick", BRIEF)
