@@ -282,7 +282,7 @@ FOLLOWED = {
     "export/verification.py:verify": "test_a_classifier_verified_with_scenes_is_verified_without",
     "choosing/table.py:validity": "test_a_table_that_was_not_validated_is_validated",
     "flows/devices.py:op_times": "test_a_model_that_is_no_file_is_exported_for_the_device",
-    "flows/export.py:_advised": "test_an_int8_file_that_fails_is_failed_with_the_training_that_may_mend_it",
+    "flows/export.py:_tuning": "test_an_int8_file_that_fails_is_failed_with_the_training_that_may_mend_it",
     "searching/measured.py:module": "test_subnets_that_are_not_in_a_form_are_measured_into_it",
     "flows/profile.py:bundle": "test_a_bundle_names_the_command_that_takes_its_results",
     "export/recalled.py:compare": "test_an_export_below_its_search_names_an_evaluation_that_runs",

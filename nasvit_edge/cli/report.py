@@ -35,6 +35,10 @@ def conflicts(request: Asked, as_json: bool) -> None:
     if request.at is not None:
         _show_agreement(request, as_json)
         return
+    if request.data is not None or request.batches is not None:
+        raise NasvitEdgeError(
+            "--data and --batches are of --at, which says whose gradients are measured: add that"
+        )
     from nasvit_edge.report.conflicts import summarise
     from nasvit_edge.train.conflict_file import read_conflicts
 

@@ -17,7 +17,12 @@ _WEAK = 0.5  # of top-1, or mean IoU
 
 
 def advice(
-    subnet: Subnet, form: Format, images: int, metadata: Mapping[str, str], kept: Sequence[str]
+    subnet: Subnet,
+    form: Format,
+    images: int,
+    metadata: Mapping[str, str],
+    kept: Sequence[str],
+    tuning: str = "",
 ) -> str:
     """What belongs behind the error of an int8 file that fails.
 
@@ -25,6 +30,7 @@ def advice(
         images: that gave the ranges.
         metadata: of the file.
         kept: the ops that were left in floating point, and that was not enough.
+        tuning: the command that trains the subnet for 8 bits.
     """
     most = RANGE_SCENES if subnet.space.is_dense else RANGE_IMAGES
     reasons = []
@@ -38,6 +44,7 @@ def advice(
     others = [name for name in format_names() if name != form.name and "int8" in load_format(name).thresholds]
     more = "--calibrate with more images, " if images < most else ""
     tries = f"try {more}--precision w8, --format {' or '.join(others)}, or to fine-tune it in 8 bits first"
+    tries += f": {tuning}" if tuning else ""
     return f"{'; why: ' if reasons else ''}{'; '.join(reasons)}; {tries}"
 
 

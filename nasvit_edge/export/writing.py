@@ -46,6 +46,7 @@ class Options:
         force: keep a file that fails its check, marked in its metadata's sidecar.
         search: what the search predicted, where there was one.
         output: what a segmenter gives: `labels` (None stands for them) or `logits`; None for a classifier.
+        tuning: the command that trains the subnet for 8 bits, for the error of a file that fails.
     """
 
     precision: str = "fp32"
@@ -56,6 +57,7 @@ class Options:
     force: bool = False
     search: Searched | None = None
     output: str | None = None
+    tuning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ def export(
         failures = "; ".join(attempt.check.failures())
         used, more = 0 if options.calibration is None else len(options.calibration), ""
         if options.precision == "int8":
-            more = advice(subnet, form, used, attempt.metadata, kept)
+            more = advice(subnet, form, used, attempt.metadata, kept, options.tuning)
         raise VerifyError(
             f"the {form.name} file fails its check: {failures}; nothing was written (--force keeps it, marked){more}"
         )

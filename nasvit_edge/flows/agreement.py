@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nasvit_edge.model.supernet import Supernet
 
 END = "end"
+BATCHES = 64
 
 
 class Agreed(Record, frozen=True, kw_only=True):
@@ -60,11 +61,22 @@ def agreed(
     Raises:
         NasvitEdgeError: several runs, no images, a checkpoint that is gone, weights or a recipe that cannot be.
     """
+    given_too: dict[str, object] = {
+        "--steps": request.steps,
+        "--from-epoch": request.from_epoch,
+        "--to-epoch": request.to_epoch,
+    }
+    given_too |= {"--html": request.html, "--png": request.png}
+    for option, value in given_too.items():
+        if value is not None:
+            raise NasvitEdgeError(
+                f"{option} is of what a run logged, and --at measures its weights anew: give one of the two"
+            )
     if len(request.runs) != 1:
         raise NasvitEdgeError("--at looks at the weights of one run: give one")
     if request.data is None:
         raise NasvitEdgeError("--at measures on images: add --data")
-    (given,), at = request.runs, request.at or END
+    (given,), at, count = request.runs, request.at or END, request.batches or BATCHES
     from nasvit_edge.train.agreement import agreements
     from nasvit_edge.train.loop import Settings, loader_for
     from nasvit_edge.train.world import World
@@ -75,12 +87,12 @@ def agreed(
     images, _ = data_sets.training_splits(request.data, supernet.space, listener=listener)
     settings = Settings(out=Path(), workers=0, threads=2)
     with loader_for(images, recipe, supernet.space, settings, World()) as loader:
-        steps = loader.steps(0, request.batches)
+        steps = loader.steps(0, count)
         found = agreements(
             supernet,
             recipe,
             itertools.chain.from_iterable(steps),
-            request.batches,
+            count,
             threads=settings.threads,
             listener=listener,
         )

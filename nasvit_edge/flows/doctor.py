@@ -68,7 +68,7 @@ def packages() -> list[InstalledPackage]:
     """What is installed for each extra, and whether it loads."""
     formats = [item for name in format_names() for item in load_format(name).packages.items()]
     listed = {module: (p.extra, p.distribution) for module, p in formats}
-    ours = {"torch": ("", "torch"), "torchvision": ("", "torchvision"), "timm": ("train", "timm")}
+    ours = {"torch": ("", "torch"), "torchvision": ("", "torchvision"), "timm": ("", "timm")}
     return [_package(module, *known) for module, known in (ours | listed).items()]
 
 

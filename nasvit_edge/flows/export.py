@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import UNSET, UnsetType, structs
 
 from nasvit_edge.choosing.subnet import subject_of
-from nasvit_edge.errors import ExportError, VerifyError
+from nasvit_edge.errors import ExportError
 from nasvit_edge.export import (
     advice,
     arithmetic,
@@ -83,6 +82,7 @@ def export(request: Request, listener: Listener) -> ExportReport:
         force=request.force,
         search=plan.search,
         output=request.output,
+        tuning=_tuning(request, plan),
     )
     dense.output_of(plan.space, request.output)
     writing.checked_path(form, path, options)
@@ -99,28 +99,20 @@ def export(request: Request, listener: Listener) -> ExportReport:
     key = kept.export_key(plan.space, plan.supernet, plan.config, images, form, options)
     cached = request.cached and kept.restore(key, path, plan.search)
     if not cached:
-        with _advised(request, plan):
-            _make(plan, supernet, calibration, form, path, options, listener)
+        _make(plan, supernet, calibration, form, path, options, listener)
     if not cached and not request.force:
         kept.keep(key, path)
     folder = str(bundle.write_bundle(path)) if request.bundle else None
     return structs.replace(report(path), cached=cached, bundle=folder)
 
 
-@contextlib.contextmanager
-def _advised(request: Request, plan: _Plan) -> Iterator[None]:
-    """An int8 file that fails its check is failed with the command that trains its subnet for 8 bits."""
-    try:
-        yield
-    except VerifyError as error:
-        if request.precision != "int8" or plan.supernet.startswith("random"):
-            raise
-        words = [] if request.result is None else [request.result]
-        what = {"space": request.space, "supernet": request.supernet, "config": request.config}
-        tuned = command(
-            "finetune", *words, **what, data=plan.calibrate or DATA, quantise="int8", out="runs/int8"
-        )
-        raise VerifyError(f"{error}: {tuned}") from None
+def _tuning(request: Request, plan: _Plan) -> str:
+    """The command that trains the subnet for 8 bits; of random weights none."""
+    if plan.supernet.startswith("random"):
+        return ""
+    words = [] if request.result is None else [request.result]
+    what = {"space": request.space, "supernet": request.supernet, "config": request.config}
+    return command("finetune", *words, **what, data=plan.calibrate or DATA, quantise="int8", out="runs/int8")
 
 
 def _loaded(plan: _Plan, uncalibrated: bool, listener: Listener) -> tuple[Supernet, Calibration | None]:

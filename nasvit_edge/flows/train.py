@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from msgspec.structs import asdict
 
 from nasvit_edge import data_sets, files
-from nasvit_edge.errors import SpaceError
+from nasvit_edge.errors import SpaceError, TrainingError
 from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.requests.train import Request
-from nasvit_edge.space import load_space
 from nasvit_edge.train.recipe import changes_of, chosen
 
 if TYPE_CHECKING:
@@ -35,6 +34,8 @@ def run_of(request: Request) -> Run:
         NasvitEdgeError: a space, recipe or name that cannot be; without waiting for torch.
     """
     changes = changes_of(request.values, run_epochs=request.epochs, run_batch_size=request.batch_size)
+    if request.fork is not None and request.supernet is not None:
+        raise TrainingError("--fork and --supernet both say which weights the run begins with: give one")
     alone = request.config is not None
     named = request.recipe or ("single" if alone else None)
     space, recipe = chosen(request.space, named, changes, request.fork)
@@ -81,10 +82,10 @@ def dry_run(request: Run, listener: Listener = SILENT) -> DryRun:
 
     from nasvit_edge.train import shrinking
     from nasvit_edge.train.estimate import DryRun, estimate, shown
-    from nasvit_edge.train.run import masks_checked, space_for
+    from nasvit_edge.train.run import masks_checked, space_of_run
 
     settings = request.settings
-    space = space_for(load_space(request.space), request.data, listener)
+    space = space_of_run(request, listener)
     images, validation = data_sets.training_splits(request.data, space, listener=listener)
     masks = list(masks_checked(images, validation, space, listener))
     device = "cuda" if torch.cuda.is_available() else "cpu"

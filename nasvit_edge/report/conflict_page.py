@@ -10,7 +10,7 @@ import numpy as np
 
 from nasvit_edge.report import page
 from nasvit_edge.report.conflicts import Signs, Summary, over_time, summarise
-from nasvit_edge.report.drawing import figure_of
+from nasvit_edge.report.drawing import apart, colours, figure_of
 from nasvit_edge.report.drawing import write_png as write_figures
 from nasvit_edge.report.model import (
     Cell,
@@ -28,7 +28,6 @@ from nasvit_edge.report.model import (
 from nasvit_edge.train.conflict_file import Array, Conflicts
 from nasvit_edge.train.conflicts import KINDS
 
-_COLOURS = ("#c05621", "#2b6cb0", "#2f855a", "#805ad5", "#b7791f", "#2c7a7b", "#97266d", "#4a5568")
 _EACH, _WHOLE = "layer by layer", "all parameters together"
 _CURVE_BINS, _MAP_BINS = 80, 60
 _MOST_LAYERS = 200  # rows of a heat map; larger networks are shown by block
@@ -73,8 +72,7 @@ def percent(share: float | None) -> str:
 
 def named(runs: Sequence[Conflicts]) -> list[str]:
     """A name for each run, no two alike."""
-    names = [run.name for run in runs]
-    return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
+    return apart([run.name for run in runs])
 
 
 def by_layer(names: Sequence[str], summaries: Sequence[Summary]) -> Table:
@@ -109,7 +107,7 @@ def _figures(runs: Sequence[Conflicts]) -> list[Figure]:
     of = dict(zip(named(runs), runs, strict=True))
     shades = {
         "runs": list(of),
-        "colours": [_COLOURS[i % len(_COLOURS)] for i in range(len(of))],
+        "colours": colours(len(of)),
         "legend": {"orient": "top"} if len(of) > 1 else None,
     }
     maps = (_map(run, name, f"map {i}") for i, (name, run) in enumerate(of.items()))

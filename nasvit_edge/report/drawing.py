@@ -20,6 +20,19 @@ _LOOK = {
 }
 
 
+COLOURS = ("#c05621", "#2b6cb0", "#2f855a", "#805ad5", "#b7791f", "#2c7a7b", "#97266d", "#4a5568")
+
+
+def colours(count: int) -> list[str]:
+    """One for each of several runs."""
+    return [COLOURS[i % len(COLOURS)] for i in range(count)]
+
+
+def apart(names: Sequence[str]) -> list[str]:
+    """Of several runs, no two names alike: those that several have are numbered."""
+    return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
+
+
 def figure_of(
     chart: str,
     title: str,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nasvit_edge.report import page
-from nasvit_edge.report.drawing import figure_of
+from nasvit_edge.report.drawing import apart, colours, figure_of
 from nasvit_edge.report.drawing import write_png as write_figures
 from nasvit_edge.report.model import (
     Column,
@@ -22,8 +22,6 @@ from nasvit_edge.report.model import (
     table,
 )
 from nasvit_edge.train.run_logs import CurvePoint, Logs
-
-COLOURS = ("#c05621", "#2b6cb0", "#2f855a", "#805ad5", "#b7791f", "#2c7a7b", "#97266d", "#4a5568")
 
 
 def ends(runs: Sequence[Logs]) -> Table:
@@ -62,11 +60,7 @@ def title_of(runs: Sequence[Logs]) -> str:
 
 
 def _labelled(runs: Sequence[Logs]) -> list[tuple[Logs, str]]:
-    names = [run.name for run in runs]
-    return [
-        (run, n if names.count(n) == 1 else f"{n} ({i + 1})")
-        for i, (run, n) in enumerate(zip(runs, names, strict=True))
-    ]
+    return list(zip(runs, apart([run.name for run in runs]), strict=True))
 
 
 def _figures(runs: Sequence[Logs]) -> list[Figure]:
@@ -115,7 +109,7 @@ def _curves(
         return None
     given = {
         "runs": [label for label, _ in runs],
-        "colours": [COLOURS[i % len(COLOURS)] for i in range(len(runs))],
+        "colours": colours(len(runs)),
         "whats": list(dict.fromkeys(str(row["what"]) for row in rows)),
         "title": what,
         "format": form,

@@ -86,7 +86,9 @@ class ConflictsRequest:
         ),
     ] = None
     data: Annotated[str | None, typer.Option(help="With --at: the images, as of train.")] = None
-    batches: Annotated[int, typer.Option(min=1, max=4096, help="With --at: how many batches at most.")] = 64
+    batches: Annotated[
+        int | None, typer.Option(min=1, max=4096, show_default="64", help="With --at: how many batches.")
+    ] = None
     html: _Page = None
     png: Annotated[_File, typer.Option(help="Write a picture.")] = None
 

@@ -122,10 +122,7 @@ def _alone(request: TrainingRequest, ranks: World) -> Iterator[None]:
 
 
 def _run(request: TrainingRequest, ranks: World, listener: Listener) -> Trained:
-    space = space_for(load_space(request.space), request.data, listener, request.name)
-    if request.config is not None:
-        space = space.only(read_config(request.config, space))
-        listener.note(f"training one subnet alone: {space.name}")
+    space = space_of_run(request, listener)
     train, validation = data_sets.training_splits(request.data, space, listener=listener)
     if space.is_dense and request.teacher is not None:
         raise TrainingError(
@@ -193,6 +190,15 @@ def _train(trainer: Trainer, logs: _Logs, stop: Stop) -> None:
     )
     error.exit_code = 128 + (stop.came or [signal.SIGTERM])[0]  # the signal may be another process's
     raise error
+
+
+def space_of_run(request: TrainingRequest, listener: Listener = SILENT) -> SearchSpace:
+    """The space with the classes of the data; of a subnet that is trained alone the one that has it alone."""
+    space = space_for(load_space(request.space), request.data, listener, request.name)
+    if request.config is not None:
+        space = space.only(read_config(request.config, space))
+        listener.note(f"training one subnet alone: {space.name}")
+    return space
 
 
 def space_for(space: SearchSpace, data: str, listener: Listener = SILENT, name: str = "") -> SearchSpace:

@@ -15,7 +15,7 @@ from nasvit_edge.runtimes import RUNTIMES
 from nasvit_edge.transport.answers import Answer, Description, about_of, in_turns, measured
 from nasvit_edge.transport.job import MODEL_SECONDS, Job, one_by_one, requests
 from nasvit_edge.transport.process import LineProcess
-from nasvit_edge.transport.ways import Step, Transport, Ways
+from nasvit_edge.transport.ways import Step, Transport
 
 BUSY = 0.25  # cores that others may keep busy
 
@@ -123,16 +123,7 @@ def _clock(core: int) -> int:
         return 0
 
 
-def _connect(  # as of every transport
-    device: Device,
-    ways: Ways,  # noqa: ARG001
-    listener: Listener,  # noqa: ARG001
-) -> contextlib.AbstractContextManager[LocalRunner]:
-    return local_runner(device.runner)
-
-
-def _check(device: Device, ways: Ways, listener: Listener) -> Iterator[Step]:  # noqa: ARG001
-    return check_local(device)
-
-
-TRANSPORT = Transport(connect=_connect, check=_check)
+TRANSPORT = Transport(
+    connect=lambda device, ways, listener: local_runner(device.runner),
+    check=lambda device, ways, listener: check_local(device),
+)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError
-from nasvit_edge.listening import SILENT, Listener
+from nasvit_edge.listening import Listener
 from nasvit_edge.records import Fact
 from nasvit_edge.transport import jetson
 from nasvit_edge.transport.answers import (
@@ -169,7 +169,7 @@ def ssh_runner(device: Device, ways: Ways, listener: Listener) -> Iterator[SshRu
         runner.close()
 
 
-def check_ssh(device: Device, ways: Ways, listener: Listener = SILENT) -> Iterator[Step]:  # noqa: ARG001 - as of every transport
+def check_ssh(device: Device, ways: Ways) -> Iterator[Step]:
     """What is reached and found on the way to a device."""
     said: list[str] = []
     try:
@@ -189,4 +189,6 @@ def check_ssh(device: Device, ways: Ways, listener: Listener = SILENT) -> Iterat
         yield Step("note", False, text)
 
 
-TRANSPORT = Transport(connect=ssh_runner, check=check_ssh, tells_runtimes=True)
+TRANSPORT = Transport(
+    connect=ssh_runner, check=lambda device, ways, listener: check_ssh(device, ways), tells_runtimes=True
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from commands import run
@@ -86,12 +87,22 @@ def test_two_standard_errors_decide(cosine, error, said):
         ({"at": "first"}, "--at 'first' is no step of a checkpoint"),
         ({"data": None}, "--at measures on images: add --data"),
         ({"given": "run/supernet.safetensors", "at": "3"}, "is no folder of a run"),
+        ({"steps": "1:2"}, "--steps is of what a run logged"),
+        ({"from_epoch": 0}, "--from-epoch is of what a run logged"),
+        ({"html": Path("x.html")}, "--html is of what a run logged"),
     ],
 )
 def test_what_cannot_be_is_one_line(root, more, said):
     with pytest.raises(NasvitEdgeError, match=said) as error:
         agreed(asked(root, **more))
     one_line(error)
+
+
+@pytest.mark.parametrize("option", [["--data", "photos"], ["--batches", "4"]])
+def test_options_of_at_are_refused_without_it(root, option):
+    done = run("report", "conflicts", "run", *option, cwd=root)
+    assert done.returncode == 2
+    assert "are of --at" in done.stderr
 
 
 def test_several_runs_weights_without_a_recipe_and_recipes_of_another_version_are_one_line(root, tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -121,6 +123,13 @@ def test_the_published_recipes_randaugment_is_timm_s_own_transform(nasvit, name,
         assert torch.equal(ours, theirs)
         changed += not torch.equal(ours, pixels)
     assert 0.25 < changed / 200 < 0.95
+
+
+def test_what_varies_images_is_installed_with_the_package_as_calibration_needs_it_too():
+    plain = {
+        re.split(r"[^\w-]", need)[0] for need in metadata.requires("nasvit-edge") if "extra ==" not in need
+    }
+    assert {"timm", "torchvision"} <= plain
 
 
 @pytest.mark.parametrize("ops", ["timm", "torchvision"])

@@ -10,7 +10,7 @@ from conftest import TINY, one_line
 from image_folders import make
 
 from nasvit_edge.errors import NasvitEdgeError
-from nasvit_edge.flows.train import run_of, train
+from nasvit_edge.flows.train import dry_run, run_of, train
 from nasvit_edge.listening import Listener
 from nasvit_edge.requests.train import Request
 from nasvit_edge.space import load_space
@@ -89,6 +89,11 @@ def test_another_run_s_state_is_refused_in_one_line(root, more, said):
     one_line(error)
 
 
+def test_a_fork_and_other_weights_contradict_each_other(root):
+    with pytest.raises(NasvitEdgeError, match="--fork and --supernet both say"):
+        run_of(asked(root, "x", fork=root / "at-7", supernet="w.safetensors"))
+
+
 def test_what_is_no_run_cannot_be_forked(root, tmp_path):
     with pytest.raises(NasvitEdgeError, match="is no folder of a run"):
         run_of(asked(root, "x", fork=tmp_path, recipe=None))
@@ -101,6 +106,9 @@ def test_a_subnet_is_trained_alone_from_its_config(root):
     (root / "config.json").write_text(json.dumps(space.smallest().to_dict()))
     request = asked(root, "alone", config=root / "config.json", recipe=None)
     assert run_of(request).recipe.name == "single"
+    estimated = dry_run(run_of(request))
+    assert "subnet" in estimated.space
+    assert estimated.space != dry_run(run_of(asked(root, "alone"))).space
     assert run_of(asked(root, "alone", config=root / "config.json", recipe="nano")).recipe.single
     told: list[str] = []
     report = train(request, listener=Listener(note=told.append))

@@ -63,7 +63,8 @@ def test_nasvit_is_as_published():
     assert (augment.mixup, augment.cutmix, augment.crop) == (0.01, 0.01, "resized")
 
 
-# What the spec's section 4 says of each, field by field; every field that is not here is at its default.
+# What each has, field by field; what is not here is at its default. `nasvit` and `alphanet` are by section 4 of the spec, `deit` and `levit` as
+# DeiT's table 9 and LeViT's section 4.1; `bignas` after its paper, and `naive` as NASViT's paper begins.
 NASVIT = {
     "run": {"epochs": 400, "warmup_epochs": 5, "batch_size": 64, "ema": 0.99985},
     "subnets": {"smallest": True, "random": 2, "scaling": "switchable"},
