@@ -64,12 +64,24 @@ def environment() -> Environment:
     )
 
 
+# Import names to (extra, distribution); what a format needs stands in its own module.
+_CORE = {"torch": ("", "torch"), "torchvision": ("", "torchvision"), "timm": ("", "timm")}
+_BESIDE = {
+    "tensorboard": ("train", "tensorboard"),
+    "pillow_heif": ("heif", "pillow-heif"),
+    "jinja2": ("report", "jinja2"),
+    "vl_convert": ("report", "vl-convert-python"),
+    "h11": ("devices", "h11"),
+    "segno": ("devices", "segno"),
+    "cryptography": ("devices", "cryptography"),
+}
+
+
 def packages() -> list[InstalledPackage]:
     """What is installed for each extra, and whether it loads."""
     formats = [item for name in format_names() for item in load_format(name).packages.items()]
     listed = {module: (p.extra, p.distribution) for module, p in formats}
-    ours = {"torch": ("", "torch"), "torchvision": ("", "torchvision"), "timm": ("", "timm")}
-    return [_package(module, *known) for module, known in (ours | listed).items()]
+    return [_package(module, *known) for module, known in (_CORE | listed | _BESIDE).items()]
 
 
 def _package(module: str, extra: str, distribution: str) -> InstalledPackage:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import re
+
 import pytest
 import torch
 from conftest import TINY, space_of
@@ -75,5 +78,13 @@ def test_a_damaged_file_is_one_line(tmp_path):
 
 
 def test_the_environment_names_every_extra():
-    found = {row.extra for row in doctor.packages()}
-    assert {"onnx", "tflite", "coreml", "tensorrt", "train"} <= found
+    rows = doctor.packages()
+    extras = set(importlib.metadata.metadata("nasvit-edge").get_all("Provides-Extra"))
+    assert {row.extra for row in rows} == extras - {"all", "bench", "dev"} | {"-"}
+
+
+def test_the_environment_names_every_package_of_the_extras_that_people_install():
+    extras = r"; extra == '(onnx|tflite|coreml|tensorrt|train|heif|report|devices)'"
+    required = [r for r in importlib.metadata.requires("nasvit-edge") if re.search(extras, r)]
+    named = {row.package for row in doctor.packages()}
+    assert {re.match(r"[\w-]+", requirement).group() for requirement in required} <= named
