@@ -22,10 +22,10 @@ class AppendLog:
         self._descriptor = os.open(path, flags, 0o666)
         self.closed = False
         try:
-            found = os.fstat(self._descriptor)
-            if not stat.S_ISREG(found.st_mode):
+            status = os.fstat(self._descriptor)
+            if not stat.S_ISREG(status.st_mode):
                 raise OSError("it is not a regular file")
-            self._size = found.st_size if keep is None else keep
+            self._size = status.st_size if keep is None else keep
             os.ftruncate(self._descriptor, self._size)
         except OSError:
             self.close()

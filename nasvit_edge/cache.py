@@ -39,11 +39,11 @@ class Kept:
 
 def contents() -> list[Kept]:
     """What is kept."""
-    found = []
+    caches = []
     for folder in sorted(p for p in root().glob("*") if p.is_dir()):
         sizes = [p.stat().st_size for p in folder.rglob("*") if p.is_file()]
-        found.append(Kept(folder=str(folder), entries=len(list(folder.iterdir())), bytes=sum(sizes)))
-    return found
+        caches.append(Kept(folder=str(folder), entries=len(list(folder.iterdir())), bytes=sum(sizes)))
+    return caches
 
 
 def clear() -> int:

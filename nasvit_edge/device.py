@@ -107,8 +107,10 @@ class Device(DeviceFile, frozen=True, kw_only=True):
         Raises:
             NasvitEdgeError: it cannot be read.
         """
-        own = self.transport in ("local", "ssh") and not self.runner.is_relative_to(files.shipped("devices"))
-        return files.sha256(self.runner) if own else None
+        is_own = self.transport in ("local", "ssh") and not self.runner.is_relative_to(
+            files.shipped("devices")
+        )
+        return files.sha256(self.runner) if is_own else None
 
     def with_secrets(self) -> Device:
         """With environment variables in place of `$NAME`; tables never see these values.

@@ -24,7 +24,7 @@ _Known = tuple[bytes, bytes, bytes]  # path, identity, digest
 def of_files(paths: Sequence[bytes]) -> list[bytes]:
     """The SHA-256 of each file's content, in order; of one that cannot be read, of its path alone."""
     wanted = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - of bytes
-    found: list[bytes] = []
+    digests: list[bytes] = []
     with contextlib.closing(_memory()) as memory, ThreadPoolExecutor() as pool:
         for start in range(0, len(wanted), _TOGETHER):
             part = wanted[start : start + _TOGETHER]
@@ -32,8 +32,8 @@ def of_files(paths: Sequence[bytes]) -> list[bytes]:
             new = [path for path in part if path not in known]
             read = dict(zip(new, pool.map(_read, new), strict=True))
             _remember(memory, [row for row, _ in read.values() if row is not None])
-            found += [known[path] if path in known else read[path][1] for path in part]
-    return found
+            digests += [known[path] if path in known else read[path][1] for path in part]
+    return digests
 
 
 def of_set(paths: Sequence[bytes], *more: bytes) -> str:
@@ -55,9 +55,9 @@ def _read(path: bytes) -> tuple[_Known | None, bytes]:
 
 def _identity(path: bytes) -> tuple[bytes, float]:
     """What is another where the content may be, and when it last changed."""
-    found = os.stat(path)  # noqa: PTH116 - of bytes
-    numbers = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-    return b"%d %d %d %d %d" % numbers, found.st_ctime
+    status = os.stat(path)  # noqa: PTH116 - of bytes
+    numbers = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return b"%d %d %d %d %d" % numbers, status.st_ctime
 
 
 # -- what was hashed before; a cache that cannot be used is no error -------------------------------------------------
@@ -83,12 +83,12 @@ def _opened(path: str) -> sqlite3.Connection:
 
 def _remembered(memory: sqlite3.Connection, paths: Sequence[bytes]) -> dict[bytes, bytes]:
     """Path -> digest of the files that are as they were when they were hashed."""
-    found: dict[bytes, bytes] = {}
+    digests: dict[bytes, bytes] = {}
     for path, identity, digest in _rows(memory, paths):
         with contextlib.suppress(OSError):
             if _identity(path)[0] == identity:
-                found[path] = digest
-    return found
+                digests[path] = digest
+    return digests
 
 
 def _rows(memory: sqlite3.Connection, paths: Sequence[bytes]) -> Iterator[_Known]:

@@ -94,15 +94,15 @@ def write_tree(path: Path, tree: Mapping[str, bytes]) -> None:
 
 def read_tree(path: Path, what: str) -> dict[str, bytes]:
     """The files of a folder by relative path; a link that leads out of it is an error."""
-    found = sorted(p for p in Path(path).rglob("*") if p.is_file())
-    if not found:
+    paths = sorted(p for p in Path(path).rglob("*") if p.is_file())
+    if not paths:
         raise NasvitEdgeError(f"{what} {str(path)!r}: no such folder, or it is empty")
     root = Path(path).resolve()
-    for link in (p for p in found if p.is_symlink() and not p.resolve().is_relative_to(root)):
+    for link in (p for p in paths if p.is_symlink() and not p.resolve().is_relative_to(root)):
         raise NasvitEdgeError(
             f"{what} {str(path)!r}: {link.name!r} is a link out of the folder; put the file itself there"
         )
-    return {p.relative_to(path).as_posix(): read_bytes(p, what) for p in found}
+    return {p.relative_to(path).as_posix(): read_bytes(p, what) for p in paths}
 
 
 def write_text(path: Path, text: str) -> None:

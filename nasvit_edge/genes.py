@@ -99,15 +99,15 @@ def listed_genes(resolutions: tuple[int, ...], parts: Sequence[Part]) -> Iterato
 def _keyed(kind: str, choices: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Key and choices of each gene: one, or one for each block."""
     if isinstance(choices, tuple) and isinstance(choices[0], tuple):
-        yield from ((f"{kind}_{block}", own) for block, own in enumerate(choices))
+        yield from ((f"{kind}_{block}", values) for block, values in enumerate(choices))
     elif isinstance(choices, tuple):
         yield kind, choices
 
 
 def with_only(part: _Part, chosen: Mapping[str, int]) -> _Part:
     """A part that lists one choice of each of its genes, which are given by key."""
-    made: _Part = _with_only(part, chosen)
-    return made
+    narrowed: _Part = _with_only(part, chosen)
+    return narrowed
 
 
 def _with_only(record: Any, chosen: Mapping[str, int]) -> Any:
@@ -141,12 +141,12 @@ Ordered = Sequence[tuple[int | None, int]]  # (gene by number, 0) or (None, what
 
 def risen(values: Sequence[int], genes: Sequence[Gene], ordered: Ordered) -> list[int]:
     """Choices of all genes, those that are `ordered` raised to the least that is no less than the one before."""
-    found, least = list(values), 0
+    adjusted, least = list(values), 0
     for n, fixed_at in ordered:
         if n is not None:
-            found[n] = max(found[n], min(c for c in genes[n].choices if c >= least))
-        least = fixed_at if n is None else found[n]
-    return found
+            adjusted[n] = max(adjusted[n], min(c for c in genes[n].choices if c >= least))
+        least = fixed_at if n is None else adjusted[n]
+    return adjusted
 
 
 def count(choices: Sequence[Sequence[int]], ordered: Ordered = ()) -> int:
@@ -154,19 +154,21 @@ def count(choices: Sequence[Sequence[int]], ordered: Ordered = ()) -> int:
     ways, before = {0: 1}, None
     for n, fixed_at in ordered:
         if n is None or n != before:
-            own = [fixed_at] if n is None else choices[n]
-            ways = {c: sum(k for least, k in ways.items() if least <= c) for c in own}
+            allowed = [fixed_at] if n is None else choices[n]
+            ways = {c: sum(k for least, k in ways.items() if least <= c) for c in allowed}
         before = n
     chained = {n for n, _ in ordered}
-    return sum(ways.values()) * math.prod(len(own) for n, own in enumerate(choices) if n not in chained)
+    return sum(ways.values()) * math.prod(
+        len(allowed) for n, allowed in enumerate(choices) if n not in chained
+    )
 
 
 def check_lists(values: Mapping[str, Any], counts: Mapping[str, int], space: str) -> None:
     """SpaceError where there is not a list of the right length for each kind of gene, or another one."""
     for kind, length in counts.items():
-        own = values[kind]
-        if not isinstance(own, list | tuple) or len(own) != length:
-            raise SpaceError(f"{kind} is {own!r}; space {space!r} needs a list of {length} numbers")
+        numbers = values[kind]
+        if not isinstance(numbers, list | tuple) or len(numbers) != length:
+            raise SpaceError(f"{kind} is {numbers!r}; space {space!r} needs a list of {length} numbers")
 
 
 def check_keys(values: Collection[str], known: Collection[str], what: str) -> None:

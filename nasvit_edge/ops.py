@@ -117,22 +117,23 @@ def _decoder(space: SearchSpace, levels: list[Op], size: tuple[int, int]) -> Ite
     )
 
 
-def _block(space: SearchSpace, stage: StageSpec, own: Mapping[str, Any], block: int, before: Op) -> Op:
+def _block(space: SearchSpace, stage: StageSpec, choices: Mapping[str, Any], block: int, before: Op) -> Op:
     if stage.attention is not None and block > 0:
-        return _transformer(space, stage, stage.attention, own, block, before)
+        return _transformer(space, stage, stage.attention, choices, block, before)
     channels, height, width = before.out_shape()
     kernel, ratio = (
-        own[kind] if kind in own else own[f"{kind}_{block}"] for kind in ("kernel_size", "expand_ratio")
+        choices[kind] if kind in choices else choices[f"{kind}_{block}"]
+        for kind in ("kernel_size", "expand_ratio")
     )
     expanded = round8(channels * ratio) if stage.expands else channels
     stride = stage.stride if block == 0 else 1
-    same = stride == 1 and channels == own["width"]
+    same = stride == 1 and channels == choices["width"]
     return MBConv(
         in_channels=channels,
         expanded=expanded,
-        channels=own["width"],
+        channels=choices["width"],
         expands=bool(stage.expands),
-        squeezed=_squeezed(space.squeeze, expanded, channels) if own["se"] else 0,
+        squeezed=_squeezed(space.squeeze, expanded, channels) if choices["se"] else 0,
         kernel_size=kernel,
         stride=stride,
         height=height,
@@ -157,7 +158,7 @@ def _transformer(
     space: SearchSpace,
     stage: StageSpec,
     spec: AttentionSpec,
-    own: Mapping[str, Any],
+    choices: Mapping[str, Any],
     block: int,
     before: Op,
 ) -> Op:
@@ -165,17 +166,17 @@ def _transformer(
     return TransformerBlock(
         channels=channels,
         head_width=spec.head_width,
-        value_ratio=own["value_ratio"],
+        value_ratio=choices["value_ratio"],
         height=height,
         width=width,
-        mlps=own["mlps"],
-        mlp_ratio=own["mlp_ratio"],
+        mlps=choices["mlps"],
+        mlp_ratio=choices["mlp_ratio"],
         mixes=spec.mixing != "none",
         by_token=spec.norm == "token",
         biased=spec.bias,
         scaled=spec.scaling,
         activation=stage.activation or space.activation,
-        depth=own["depth"],
+        depth=choices["depth"],
         name=f"{stage.name}.{block}",
         stage=stage.name,
         inputs=(before.name,),
@@ -185,11 +186,11 @@ def _transformer(
 def last_reads(ops: Sequence[Op]) -> list[list[str]]:
     """For each op, the names of those whose outputs nobody reads behind it."""
     read: set[str] = set()
-    found = []
+    reads = []
     for op in reversed(ops):
-        found.append([name for name in op.inputs if name not in read])
+        reads.append([name for name in op.inputs if name not in read])
         read.update(op.inputs)
-    return found[::-1]
+    return reads[::-1]
 
 
 @functools.lru_cache(maxsize=8)  # a command asks for those of one space several times
@@ -199,12 +200,12 @@ def all_ops(space: SearchSpace) -> tuple[Op, ...]:
     An op depends on the genes of its place and the width that enters, so one walk per combination of those, with
     everything else smallest, meets them all.
     """
-    found: dict[Op, None] = {}
+    ops: dict[Op, None] = {}
     for resolution in space.resolutions:
         for place in range(len(space.parts)):
             for config in _variants(space, resolution, place):
-                found |= dict.fromkeys(lower(space, config))
-    return tuple(found)
+                ops |= dict.fromkeys(lower(space, config))
+    return tuple(ops)
 
 
 def _variants(space: SearchSpace, resolution: int, place: int) -> Iterator[SubnetConfig]:

@@ -82,11 +82,11 @@ def end_with_parent(on_work: Callable[[], None] = lambda: None) -> None:
 
 
 def _watch(parent: int, on_work: Callable[[], None]) -> None:
-    told = 0.0
+    last = 0.0
     while os.getppid() == parent:
         spent = time.process_time() - time.thread_time()  # by all threads but this one
-        if spent - told > _WORK_S:
-            told = spent
+        if spent - last > _WORK_S:
+            last = spent
             on_work()
         time.sleep(_LOOK_S)
     os._exit(1)

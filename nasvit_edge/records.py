@@ -116,17 +116,17 @@ def write(path: Path, record: Any) -> None:
 
 def schema(*kinds: type[Any]) -> dict[str, Any]:
     """The JSON schema of kinds of records, by name in `$defs`."""
-    _, found = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
-    return dict(found)
+    _, definitions = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
+    return dict(definitions)
 
 
 def _refuse_schema(kind: Any, value: Any, where: str) -> None:
     field = getattr(kind, "__annotations__", {}).get("schema")
     if field is None or not isinstance(value, dict) or "schema" not in value:
         return
-    reads, told = _schema_read(kind), value["schema"]
-    if type(told) is not int or told != reads:
-        raise RecordError(f"{where} has schema {_short(told)}; this version reads schema {reads}", "schema")
+    reads, number = _schema_read(kind), value["schema"]
+    if type(number) is not int or number != reads:
+        raise RecordError(f"{where} has schema {_short(number)}; this version reads schema {reads}", "schema")
 
 
 @functools.cache  # the library walks the whole type anew, which takes as long as to read a small file
@@ -149,9 +149,9 @@ def _explained(kind: type[Any], value: Any, error: Exception) -> tuple[str, str]
         return _spelled(keys), f"{_spelled(keys)}{': ' if keys else ''}{error.__cause__}"
     unknown = re.search(r"unknown field `(.*)`", what, re.S)
     missing = re.search(r"required field `(.*)`", what)
-    found = unknown or missing
-    if found is not None:
-        key = _spelled([*keys, found[1]])
+    fault = unknown or missing
+    if fault is not None:
+        key = _spelled([*keys, fault[1]])
         fields = ", ".join(name for name in _fields(_type_at(kind, keys)) if name != "schema")
         return key, f"key {key!r} is {'unknown; possible are ' + fields if unknown else 'missing'}"
     key, at = _spelled(keys), _type_at(kind, keys)
@@ -222,16 +222,16 @@ _HOLDERS = (inspect.StructType, inspect.DataclassType)
 
 
 def _fields(kind: Any) -> dict[str, inspect.Field]:
-    found = kind if isinstance(kind, inspect.Type) else inspect.type_info(kind)
-    structs = [part for part in _parts(found) if isinstance(part, _HOLDERS)]
+    info = kind if isinstance(kind, inspect.Type) else inspect.type_info(kind)
+    structs = [part for part in _parts(info) if isinstance(part, _HOLDERS)]
     return {field.encode_name: field for part in structs for field in part.fields}
 
 
 def _type_at(kind: type[Any], keys: list[str | int]) -> inspect.Type:
-    found = inspect.type_info(kind)
+    info = inspect.type_info(kind)
     for key in keys:
-        found = next(inner for part in _parts(found) if (inner := _inner(part, key)) is not None)
-    return found
+        info = next(inner for part in _parts(info) if (inner := _inner(part, key)) is not None)
+    return info
 
 
 def _parts(kind: inspect.Type) -> Iterator[inspect.Type]:
@@ -281,7 +281,7 @@ _WORDS = {
 def _plain(text: str) -> str:
     """What was expected, in words."""
     expected = text.removeprefix("Expected ").split(", got ")[0]
-    named = re.sub(r"`([^`]*)`", lambda found: _named(found[1]), expected)
+    named = re.sub(r"`([^`]*)`", lambda match: _named(match[1]), expected)
     return f"it has to be {named}" if text.startswith("Expected") else text[0].lower() + text[1:]
 
 

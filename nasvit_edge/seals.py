@@ -26,10 +26,10 @@ def seal(values: Mapping[str, Any]) -> str:
     return _of(key, values) if key else ""
 
 
-def is_own(values: Mapping[str, Any], found: object) -> bool:
+def is_own(values: Mapping[str, Any], code: object) -> bool:
     """Whether a seal was made here for just these values."""
     key = _key()
-    return key is not None and isinstance(found, str) and hmac.compare_digest(_of(key, values), _ascii(found))
+    return key is not None and isinstance(code, str) and hmac.compare_digest(_of(key, values), _ascii(code))
 
 
 def key_path() -> Path:

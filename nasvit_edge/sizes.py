@@ -79,14 +79,14 @@ def activations(op: Op) -> int:
     match op:
         case MBConv():
             inputs, outputs = op.height * op.width, op.out_shape()[1] * op.out_shape()[2]
-            own, wide = op.in_channels * inputs, op.expanded
+            incoming, wide = op.in_channels * inputs, op.expanded
             if not op.has_project:
-                return own + op.channels * outputs
-            kept = own if op.shortcut else 0
+                return incoming + op.channels * outputs
+            kept = incoming if op.shortcut else 0
             # the input and what is made of it first, then what is made of that
             first = wide * (inputs if op.expands and not op.fused else outputs)
             second = wide * (inputs + outputs) if op.expands and not op.fused else 0
-            return max(own + first, kept + max(second, (wide + op.channels) * outputs))
+            return max(incoming + first, kept + max(second, (wide + op.channels) * outputs))
         case TransformerBlock():
             tokens, c, v = op.height * op.width, op.channels, op.value_channels
             scores = op.heads * tokens**2
@@ -126,8 +126,8 @@ def peak(space: SearchSpace, config: SubnetConfig) -> int:
     held: dict[str, int] = {IMAGE: 0}
     most = 0
     for op, done in zip(ops, last_reads(ops), strict=True):
-        own = sum(held[name] for name in op.inputs)  # counted among the op's activations
-        most = max(most, activations(op) + sum(held.values()) - own)
+        inputs = sum(held[name] for name in op.inputs)  # counted among the op's activations
+        most = max(most, activations(op) + sum(held.values()) - inputs)
         held[op.name] = math.prod(op.out_shape())
         for name in done:
             del held[name]
@@ -164,8 +164,8 @@ def contents(op: Op) -> tuple[int, int, int, int, int]:
 def file_bytes(op: Op, form: str, precision: str) -> float:
     """The op's share of a file exported in a format; a TensorRT artifact is counted without its plan."""
     known = _FILE_BYTES.get((form, precision)) or _FILE_BYTES["onnx", precision]
-    own = sum(each * count for each, count in zip(known, contents(op), strict=True))
-    return own + known[1] * _resizing(op) if form == "onnx" else own
+    total = sum(each * count for each, count in zip(known, contents(op), strict=True))
+    return total + known[1] * _resizing(op) if form == "onnx" else total
 
 
 def _resizing(op: Op) -> int:

@@ -123,26 +123,26 @@ class SearchSpace:
 
     def chosen(self, config: SubnetConfig) -> tuple[dict[str, int], ...]:
         """For each of `parts` its numbers, fixed or chosen by a subnet, by the genes' keys."""
-        own = tuple(part.copy() for part in self._fixed)
+        parts = tuple(part.copy() for part in self._fixed)
         for gene in self.genes[1:]:
-            own[gene.place][gene.key] = get_gene(config, gene)
+            parts[gene.place][gene.key] = get_gene(config, gene)
         for place, part in enumerate(self.parts):
             if part.width == "same":
-                own[place]["width"] = own[place - 1]["width"]
-        return own
+                parts[place]["width"] = parts[place - 1]["width"]
+        return parts
 
     def width_gene(self, place: int) -> int | None:
         """The number of the gene that decides how wide a part is, and so what enters the next; None of a fixed one."""
         while 0 < place < len(self.parts) and self.parts[place].width == "same":
             place -= 1
-        found = (n for n, gene in enumerate(self.genes) if (gene.kind, gene.place) == ("width", place))
-        return next(found, None)
+        numbers = (n for n, gene in enumerate(self.genes) if (gene.kind, gene.place) == ("width", place))
+        return next(numbers, None)
 
     def near(self, place: int) -> tuple[int, ...]:
         """The numbers of the genes that a part's ops depend on: resolution, the width that enters, its own."""
         enters = self.width_gene(place - 1)
-        own = (n for n, gene in enumerate(self.genes) if gene.place == place)
-        return (0, *(() if enters is None else (enters,)), *own)
+        numbers = (n for n, gene in enumerate(self.genes) if gene.place == place)
+        return (0, *(() if enters is None else (enters,)), *numbers)
 
     def varied(self, config: SubnetConfig, choices: Mapping[int, int]) -> SubnetConfig:
         """`config` with other choices of some genes, which are given by number."""
@@ -161,8 +161,8 @@ class SearchSpace:
     def ordered(self) -> list[tuple[int | None, int]]:
         """Where widths have to rise: for each in order the number of its gene, or None and what it is fixed at."""
         places = range(len(self.parts) - 1) if self.widths_rise else ()
-        found = ((self.width_gene(place), self.parts[place].width) for place in places)
-        return [(n, width if isinstance(width, int) else 0) for n, width in found]
+        widths = ((self.width_gene(place), self.parts[place].width) for place in places)
+        return [(n, width if isinstance(width, int) else 0) for n, width in widths]
 
     @property
     def is_dense(self) -> bool:
@@ -172,13 +172,13 @@ class SearchSpace:
     @property
     def levels(self) -> tuple[int, ...]:
         """The stages whose outputs are features: the last one of each stride beyond the stem's."""
-        total, found = self.stem.stride, []
+        total, levels = self.stem.stride, []
         for i, stage in enumerate(self.stages):
             total *= stage.stride
             ends = i + 1 == len(self.stages) or self.stages[i + 1].stride > 1
             if ends and total > self.stem.stride:
-                found.append(i)
-        return tuple(found) or (len(self.stages) - 1,)
+                levels.append(i)
+        return tuple(levels) or (len(self.stages) - 1,)
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -240,15 +240,15 @@ class SearchSpace:
 
     def only(self, config: SubnetConfig, *, name: str = "") -> SearchSpace:
         """The space that has this subnet alone: one choice per gene, the same ops; by default `NAME-subnet-HASH`."""
-        own = self.chosen(config)
+        choices = self.chosen(config)
         return replace(
             self,
             name=name
             or f"{re.sub('-subnet(-[0-9a-f]{8})?$', '', self.name)}-subnet-{zlib.crc32(repr(config).encode()):08x}",
             resolutions=(config.resolution,),
-            stem=with_only(self.stem, own[0]),
-            stages=tuple(map(with_only, self.stages, own[1:])),
-            head=with_only(self.head, own[-1]),
+            stem=with_only(self.stem, choices[0]),
+            stages=tuple(map(with_only, self.stages, choices[1:])),
+            head=with_only(self.head, choices[-1]),
         )
 
     def with_labels(self, labels: Sequence[str]) -> SearchSpace:
@@ -261,8 +261,9 @@ class SearchSpace:
 
     def for_classes(self, labels: Sequence[str], *, name: str = "") -> SearchSpace:
         """`with_labels` under a name of its own: what is measured and trained of it is not this space's; by default `NAME-8c`."""
-        made = self.with_labels(labels)
-        return replace(made, name=name or f"{re.sub('-[0-9]+c$', '', self.name)}-{made.classes}c", origin="")
+        space = self.with_labels(labels)
+        usual = f"{re.sub('-[0-9]+c$', '', self.name)}-{space.classes}c"
+        return replace(space, name=name or usual, origin="")
 
     def digest(self) -> str:
         """Eight digits of what the space is, whatever it is called."""
@@ -282,10 +283,10 @@ class SearchSpace:
 
 def families(space: str) -> list[str]:
     """A space's name and those of the spaces that it is from, nearest first: of subnets (`SearchSpace.only`) and of other classes."""
-    found = [space]
-    while (shorter := re.sub("(-subnet(-[0-9a-f]{8})?|-[0-9]+c)$", "", found[-1])) != found[-1]:
-        found.append(shorter)
-    return found
+    names = [space]
+    while (shorter := re.sub("(-subnet(-[0-9a-f]{8})?|-[0-9]+c)$", "", names[-1])) != names[-1]:
+        names.append(shorter)
+    return names
 
 
 def family(space: str) -> str:

@@ -92,8 +92,8 @@ def _whole(file: SpaceFile, stage: StageSpec, said: dict[str, Any]) -> StageSpec
         stage = structs.replace(stage, expands=_most(stage.expand_ratio) > 1)
     if not stage.hybrid:
         return stage
-    own = {key: getattr(stage.attention, key) for key in said.get("attention", ())}
-    return structs.replace(stage, attention=structs.replace(file.attention, **own))
+    fields = {key: getattr(stage.attention, key) for key in said.get("attention", ())}
+    return structs.replace(stage, attention=structs.replace(file.attention, **fields))
 
 
 def _numbers(values: Any) -> list[Any]:
@@ -168,11 +168,11 @@ def _wrong_stage(where: str, stage: StageSpec) -> Iterator[tuple[str, str]]:
         yield f"{where}.counts_first", "is for hybrid stages"
 
 
-def _wrong_attention(where: str, stage: StageSpec, own: AttentionSpec) -> Iterator[tuple[str, str]]:
+def _wrong_attention(where: str, stage: StageSpec, attention: AttentionSpec) -> Iterator[tuple[str, str]]:
     if stage.width == "same":
         yield f"{where}.width", "is 'same'; a hybrid stage has widths of its own"
-    elif any(width % own.head_width for width in _numbers(stage.width)):
-        of = f"multiples of the head_width, {own.head_width}"
+    elif any(width % attention.head_width for width in _numbers(stage.width)):
+        of = f"multiples of the head_width, {attention.head_width}"
         yield f"{where}.width", f"is {_numbers(stage.width)!r}; the widths of attention are {of}"
 
 
@@ -180,13 +180,13 @@ def _wrong_order(parts: Sequence[Part]) -> Iterator[tuple[str, str]]:
     """Every choice must be possible where no width falls."""
     low = high = 0
     for place, part in enumerate(parts):
-        own = _numbers(part.width) if part.width != "same" else [low, high]
-        if own[0] < low or own[-1] < high:
+        widths = _numbers(part.width) if part.width != "same" else [low, high]
+        if widths[0] < low or widths[-1] < high:
             yield (
                 f"stage[{place - 1}].width",
-                f"is {own!r}; where widths rise, its least and its most may not be below those before, {low} and {high}",
+                f"is {widths!r}; where widths rise, its least and its most may not be below those before, {low} and {high}",
             )
-        low, high = own[0], own[-1]
+        low, high = widths[0], widths[-1]
 
 
 def _wrong_head(head: HeadSpec) -> Iterator[tuple[str, str]]:
@@ -249,9 +249,9 @@ def _said_of_stage(stage: StageSpec, common: AttentionSpec) -> dict[str, Any]:
         values.pop("expands", None)
     if stage.attention is not None:
         usual = structs.asdict(common)
-        own = {k: v for k, v in structs.asdict(stage.attention).items() if v != usual[k]}
-        values |= {"attention": own} if own else {}
-        values = {key: value for key, value in values.items() if key != "attention" or own}
+        changes = {k: v for k, v in structs.asdict(stage.attention).items() if v != usual[k]}
+        values |= {"attention": changes} if changes else {}
+        values = {key: value for key, value in values.items() if key != "attention" or changes}
     return values
 
 

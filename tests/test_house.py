@@ -6,6 +6,7 @@ import ast
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import nasvit_edge
@@ -67,6 +68,8 @@ HEAVY = (
 )
 MOST_LINES = 400
 TORCH_ALLOWED = ("model", "train")
+EMPTY_NAMES = {"found", "made", "told", "got", "own"}  # say that something was done, not what it is
+NAMED_WELL = ("nasvit_edge", "devices", "benchmarks")
 MODULES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py") if "shipped" not in p.parts)
 DATA_FOLDERS = [PACKAGE / "data", *(files.shipped(name) for name in ("devices", "export", "latency_tables"))]
 
@@ -210,3 +213,22 @@ def test_no_two_classes_have_one_name():
     shared = {name: places for name, places in homes.items() if len(places) > 1}
     requests = [place for place in shared.pop("Request", []) if not place.startswith("requests/")]
     assert (shared, requests) == ({}, [])
+
+
+def _bound(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and name of each parameter and variable; the fields of records have names that files know."""
+    classes = (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    fields = {id(part.target) for node in classes for part in node.body if isinstance(part, ast.AnnAssign)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+            yield node.lineno, node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and id(node) not in fields:
+            yield node.lineno, node.id
+
+
+def test_variables_say_what_they_hold():
+    offenders = []
+    for path in sorted(path for name in NAMED_WELL for path in (PACKAGE.parent / name).rglob("*.py")):
+        bound = sorted(_bound(ast.parse(path.read_text())))
+        offenders += [f"{path}:{line} {name}" for line, name in bound if name in EMPTY_NAMES]
+    assert offenders == []

@@ -71,8 +71,8 @@ class Overlaps:
         """As a file has it."""
         scenes, _, classes = self.counts.shape
         packed = self.counts.astype("<i4").tobytes()
-        own = {"classes": classes, "mean_iou": self.value, "overlaps": packed}
-        return SavedAccuracy(data=self.data, images=scenes, **own)
+        fields = {"classes": classes, "mean_iou": self.value, "overlaps": packed}
+        return SavedAccuracy(data=self.data, images=scenes, **fields)
 
 
 Accuracy: TypeAlias = Hits | Overlaps

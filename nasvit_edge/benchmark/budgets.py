@@ -182,14 +182,14 @@ def read_budgets(path: Path) -> list[Budget]:
 
 def _budgets(entry: BudgetEntry, where: str) -> list[Budget]:
     filters = tuple((key, pattern) for key in FILTERS if (pattern := getattr(entry, key)) is not None)
-    told = {metric: value for metric in _READ if (value := getattr(entry, metric)) is not None}
-    if not told:
+    caps = {metric: value for metric in _READ if (value := getattr(entry, metric)) is not None}
+    if not caps:
         raise NasvitEdgeError(f"{where} has no limit; there are {', '.join(_READ)}")
-    return [_budget(metric, value, filters, where) for metric, value in told.items()]
+    return [_budget(metric, value, filters, where) for metric, value in caps.items()]
 
 
-def _budget(metric: str, told: Any, filters: tuple[tuple[str, str], ...], where: str) -> Budget:
-    value, level = (told.max, told.level) if isinstance(told, Cap | CountCap) else (told, "error")
+def _budget(metric: str, cap: Any, filters: tuple[tuple[str, str], ...], where: str) -> Budget:
+    value, level = (cap.max, cap.level) if isinstance(cap, Cap | CountCap) else (cap, "error")
     try:
         return Budget(metric, _READ[metric](value), level, filters)
     except NasvitEdgeError as error:
@@ -203,21 +203,21 @@ def check_budgets(budgets: Sequence[Budget], cells: Sequence[JudgedMetric]) -> l
         NasvitEdgeError: a budget whose filters match no artifact: it would never be judged.
     """
     artifacts = {(cell.device, cell.artifact.name, cell.artifact.runtime): cell for cell in cells}
-    found = []
+    outcomes = []
     for budget in budgets:
         about = [cell for cell in artifacts.values() if _about(budget, cell)]
         if not about:
-            told = ", ".join(f"{key} = {pattern!r}" for key, pattern in budget.filters)
+            conditions = ", ".join(f"{key} = {pattern!r}" for key, pattern in budget.filters)
             raise NasvitEdgeError(
-                f"the budget on {budget.metric} ({told}) is about no artifact of these results"
+                f"the budget on {budget.metric} ({conditions}) is about no artifact of these results"
             )
         for one in about:
             key = (one.device, one.artifact.name, one.artifact.runtime)
-            own = [
+            judged = [
                 c for c in cells if (c.device, c.artifact.name, c.artifact.runtime) == key and budget.meets(c)
             ]
-            found.append(_outcome(budget, one, own[0] if own else None))
-    return found
+            outcomes.append(_outcome(budget, one, judged[0] if judged else None))
+    return outcomes
 
 
 def _about(budget: Budget, cell: JudgedMetric) -> bool:
@@ -225,19 +225,19 @@ def _about(budget: Budget, cell: JudgedMetric) -> bool:
 
 
 def _outcome(budget: Budget, about: JudgedMetric, cell: JudgedMetric | None) -> Outcome:
-    made = partial(Outcome, budget, about.device, about.artifact.name, runtime=about.artifact.runtime)
+    outcome = partial(Outcome, budget, about.device, about.artifact.name, runtime=about.artifact.runtime)
     if cell is None:
-        return made(None, "unknown", f"{budget.metric} was not measured")
+        return outcome(None, "unknown", f"{budget.metric} was not measured")
     value = _value(budget, cell)
     if cell.verdict == "invalid":
-        return made(value, "unknown", cell.reason)
+        return outcome(value, "unknown", cell.reason)
     if value is None:
-        return made(None, "unknown", "there is no baseline in this run, or no images")
+        return outcome(None, "unknown", "there is no baseline in this run, or no images")
     if value.high <= budget.limit:
-        return made(value, "within")
+        return outcome(value, "within")
     if value.low > budget.limit:
-        return made(value, "exceeded")
-    return made(value, "too close", "the interval reaches beyond the limit; more rounds would tell")
+        return outcome(value, "exceeded")
+    return outcome(value, "too close", "the interval reaches beyond the limit; more rounds would tell")
 
 
 def _value(budget: Budget, cell: JudgedMetric) -> Interval | None:

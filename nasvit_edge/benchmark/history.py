@@ -120,18 +120,18 @@ def read_history(path: Path) -> list[Point]:
     Raises:
         NasvitEdgeError: a damaged line, or one of a newer schema.
     """
-    found: dict[Point, None] = {}
+    points: dict[Point, None] = {}
     for file in _files(path):
-        found |= dict.fromkeys(_read(file, files.read_bytes(file, "history")))
-    return list(found)
+        points |= dict.fromkeys(_read(file, files.read_bytes(file, "history")))
+    return list(points)
 
 
 def series(points: Sequence[Point]) -> dict[tuple[str, ...], list[Point]]:
     """(device, runtime, threads, precision, artifact, metric) -> its points in order of time."""
-    found: dict[tuple[str, ...], list[Point]] = {}
+    by_key: dict[tuple[str, ...], list[Point]] = {}
     for point in sorted(points, key=lambda point: point.moment):
-        found.setdefault(point.key, []).append(point)
-    return found
+        by_key.setdefault(point.key, []).append(point)
+    return by_key
 
 
 def steps(points: Sequence[Point]) -> list[int]:
@@ -145,7 +145,7 @@ def _points(report: BenchmarkReport) -> list[Point]:
 
 def _run_of(report: BenchmarkReport, cell: JudgedMetric) -> Result:
     """The result that a cell is of: by identity, as two runs may have artifacts of one name."""
-    return next(r for r in report.results if any(own is cell.artifact for own in r.artifacts))
+    return next(r for r in report.results if any(artifact is cell.artifact for artifact in r.artifacts))
 
 
 def _made(result: Result, cell: JudgedMetric) -> Point:

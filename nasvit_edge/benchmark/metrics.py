@@ -75,22 +75,22 @@ def changes(base: MeasuredArtifact, candidate: MeasuredArtifact, metric: Metric)
     """
     values, others = by_round(candidate, metric), by_round(base, metric)
     both = sorted(values.keys() & others.keys())
-    found = {number: math.log(values[number] / others[number]) for number in both}
+    logs = {number: math.log(values[number] / others[number]) for number in both}
     if metric.of_samples:
         sides = [{entry.round: _by_turn(entry, metric) for entry in s.rounds} for s in (base, candidate)]
-        found |= {
+        logs |= {
             number: change
             for number in both
             if (change := _in_turns(*(s[number] for s in sides))) is not None
         }
-    return found
+    return logs
 
 
 def _by_turn(entry: Round, metric: Metric) -> list[float]:
     """The value of each turn; none where one has not samples enough."""
     assert metric.of_samples is not None
-    own = [metric.of_samples(turn) for turn in turns(entry)]
-    return [] if None in own else [value for value in own if value is not None]
+    values = [metric.of_samples(turn) for turn in turns(entry)]
+    return [] if None in values else [value for value in values if value is not None]
 
 
 def _in_turns(base: Sequence[float], candidate: Sequence[float]) -> float | None:
@@ -109,14 +109,14 @@ def turns(entry: Round) -> list[Sequence[float]]:
 def by_round(artifact: MeasuredArtifact, metric: Metric) -> dict[int, float]:
     """Round -> value, of the rounds that nothing disturbed."""
     assert metric.of_round is not None
-    found = {entry.round: metric.of_round(entry) for entry in artifact.rounds if entry.clean}
-    return {number: value for number, value in found.items() if value is not None}
+    values = {entry.round: metric.of_round(entry) for entry in artifact.rounds if entry.clean}
+    return {number: value for number, value in values.items() if value is not None}
 
 
 def spread(artifact: MeasuredArtifact) -> float:
     """The robust coefficient of variation within a round's turns, the median over turns and rounds."""
-    found = []
+    spreads = []
     for entry in artifact.rounds:
         quartiles = [np.quantile(turn, [0.25, 0.5, 0.75]) for turn in turns(entry)]
-        found.append(np.median([(high - low) / 1.349 / middle for low, middle, high in quartiles]))
-    return float(np.median(found)) if found else 0.0
+        spreads.append(np.median([(high - low) / 1.349 / middle for low, middle, high in quartiles]))
+    return float(np.median(spreads)) if spreads else 0.0

@@ -74,20 +74,20 @@ class BenchmarkReport:
     @property
     def headline(self) -> str:
         """The verdict in a line: `2 regressions, 1 budget exceeded; 5 equivalent, 1 inconclusive`."""
-        told = [
+        parts = [
             _counted(name, n) for name, n in self.counts().items() if n and name in ("regression", "invalid")
         ]
         if broken := sum(outcome.fails for outcome in self.outcomes):
-            told.append(f"{broken} budget{'s' * (broken > 1)} exceeded")
+            parts.append(f"{broken} budget{'s' * (broken > 1)} exceeded")
         if unknown := sum(outcome.unjudged for outcome in self.outcomes):
-            told.append(f"{unknown} budget{'s' * (unknown > 1)} not judged")
+            parts.append(f"{unknown} budget{'s' * (unknown > 1)} not judged")
         rest = [_counted(n, c) for n, c in self.counts().items() if c and n not in ("regression", "invalid")]
         measured = len({(c.device, c.artifact.name, c.artifact.runtime) for c in self.cells})
-        if not told:
-            told.append(
+        if not parts:
+            parts.append(
                 "no regression" if self.compares else f"{measured} artifact{'s' * (measured != 1)} measured"
             )
-        return "; ".join(part for part in (", ".join(told), ", ".join(rest)) if part)
+        return "; ".join(part for part in (", ".join(parts), ", ".join(rest)) if part)
 
     @property
     def compares(self) -> bool:
@@ -143,8 +143,8 @@ def make_report(
     noise = [
         noise_of(result, artifact, rule) for result in results if result.aa for artifact in candidates(result)
     ]
-    found = [n for n in noise if n is not None]
-    for n in found:
+    noise_levels = [n for n in noise if n is not None]
+    for n in noise_levels:
         floor = n.detects[n.rounds]
         if explicit and rule.min_effect < floor:
             raise NasvitEdgeError(
@@ -157,7 +157,7 @@ def make_report(
         tuple(cells),
         tuple(check_budgets(budgets, cells)) if budgets else (),
         () if baseline is None else tuple(t for result in results for t in _trends(result, baseline, rule)),
-        tuple(found),
+        tuple(noise_levels),
         tuple(_remarks(results)),
     )
 
@@ -187,7 +187,7 @@ def _trends(result: Result, baseline: Result, rule: Rule) -> list[Trend]:
             f"baseline {str(baseline.path)!r} is of another device than {str(result.path)!r} ({'; '.join(differs)}): "
             "their figures cannot be compared"
         )
-    found = []
+    trends = []
     for artifact in candidates(result):
         for then in baseline.artifacts:
             if (then.name, then.runtime, then.precision) == (
@@ -196,14 +196,14 @@ def _trends(result: Result, baseline: Result, rule: Rule) -> list[Trend]:
                 artifact.precision,
             ):
                 _same_setting(result, artifact, baseline, then)
-                found += _trend_of(result, artifact, then, rule)
+                trends += _trend_of(result, artifact, then, rule)
                 break
-    if not found:
+    if not trends:
         names = ", ".join(sorted({a.name for a in baseline.artifacts}))
         raise NasvitEdgeError(
             f"baseline {str(baseline.path)!r} has none of the artifacts of {str(result.path)!r}; it has {names}"
         )
-    return found
+    return trends
 
 
 def _same_setting(result: Result, now: MeasuredArtifact, baseline: Result, then: MeasuredArtifact) -> None:
@@ -219,7 +219,7 @@ def _same_setting(result: Result, now: MeasuredArtifact, baseline: Result, then:
 
 
 def _trend_of(result: Result, now: MeasuredArtifact, then: MeasuredArtifact, rule: Rule) -> list[Trend]:
-    found = []
+    trends = []
     for metric in METRICS.values():
         if metric.of_round is None:
             continue
@@ -227,34 +227,34 @@ def _trend_of(result: Result, now: MeasuredArtifact, then: MeasuredArtifact, rul
         if new and old:
             change = difference(old, new, rule.alpha)
             sides = (estimate(old, rule.alpha), estimate(new, rule.alpha))
-            found.append(Trend(result.device, now.name, metric.name, *sides, change))
+            trends.append(Trend(result.device, now.name, metric.name, *sides, change))
     if now.bytes != then.bytes:
         before, after = (Interval(float(n), float(n), float(n)) for n in (then.bytes, now.bytes))
         ratio = now.bytes / then.bytes - 1
         exact = Interval(ratio, ratio, ratio)
-        found.append(Trend(result.device, now.name, "size", before, after, exact))
-    return found
+        trends.append(Trend(result.device, now.name, "size", before, after, exact))
+    return trends
 
 
 def _remarks(results: Sequence[Result]) -> list[str]:
     """What a reader should know of the runs."""
-    told = []
+    lines = []
     for result in results:
         flags = sorted({f for a in result.artifacts for e in a.rounds for f in e.flags})
         disturbed = sum(bool(e.flags) for a in result.artifacts for e in a.rounds)
         if flags:
-            told.append(f"{result.device}: {disturbed} rounds were flagged: {', '.join(flags)}")
+            lines.append(f"{result.device}: {disturbed} rounds were flagged: {', '.join(flags)}")
         busy = result.measurer.busy_cores
         if busy is not None and busy > 0.25:
-            told.append(f"{result.device}: other work kept {busy:.1f} cores busy")
-        told += [
+            lines.append(f"{result.device}: other work kept {busy:.1f} cores busy")
+        lines += [
             f"{a.name}: {a.int8_macs:.1%} of its MACs are in int8"
             for a in result.artifacts
             if a.precision == "int8" and a.int8_macs is not None
         ]
         if result.aa:
-            told.append(f"{result.device}: an A/A run: both sides are the same file")
-    return told
+            lines.append(f"{result.device}: an A/A run: both sides are the same file")
+    return lines
 
 
 def _counted(name: str, count: int) -> str:
@@ -263,9 +263,9 @@ def _counted(name: str, count: int) -> str:
 
 
 def _trend(trend: Trend) -> dict[str, object]:
-    own = {"device": trend.device, "artifact": trend.artifact, "metric": trend.metric}
+    about = {"device": trend.device, "artifact": trend.artifact, "metric": trend.metric}
     sides = {"then": trend.then, "now": trend.now, "change": trend.change}
-    return own | {
+    return about | {
         key: [v if np.isfinite(v) else None for v in (e.value, e.low, e.high)] for key, e in sides.items()
     }
 

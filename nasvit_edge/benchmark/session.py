@@ -62,24 +62,24 @@ def measure(
         MeasurementError: an artifact does not run.
         DeviceError: the device is gone.
     """
-    found: Rounds = [[] for _ in entries]
+    rounds: Rounds = [[] for _ in entries]
     chosen, position = units(entries), 0
     for number in range(protocol.rounds + protocol.extra):
         if number >= protocol.rounds:
-            chosen = [unit for unit in units(entries) if _clean(found, unit) < protocol.rounds]
+            chosen = [unit for unit in units(entries) if _clean(rounds, unit) < protocol.rounds]
         left = sum(map(len, chosen))
         for unit in turn(chosen, number):
             later = max(0, protocol.rounds - number - 1) * len(entries)
             listener.progress(position, position + left + later, "measuring")
             answers = _answers(runner, [protocol.job(entries[place], number, cores) for place in unit])
             for place, answer in zip(unit, answers, strict=True):
-                found[place].append(_round(answer, entries[place], number, position))
+                rounds[place].append(_round(answer, entries[place], number, position))
                 position += 1
             left -= len(unit)
         if chosen:
-            keep(found)
+            keep(rounds)
     listener.progress(position, position, "measured")
-    return found
+    return rounds
 
 
 def _answers(runner: Runner, jobs: list[Job]) -> list[Answer]:
@@ -89,9 +89,9 @@ def _answers(runner: Runner, jobs: list[Job]) -> list[Answer]:
     return [runner.measure(jobs[0])]
 
 
-def _clean(found: Rounds, unit: Sequence[int]) -> int:
+def _clean(rounds: Rounds, unit: Sequence[int]) -> int:
     """Rounds in which nothing of a unit was disturbed."""
-    kept = [{entry.round for entry in found[place] if entry.clean} for place in unit]
+    kept = [{entry.round for entry in rounds[place] if entry.clean} for place in unit]
     return len(set.intersection(*kept))
 
 
@@ -100,5 +100,5 @@ def _round(answer: Answer, entry: Participant, number: int, position: int) -> Ro
         raise MeasurementError(
             f"artifact {entry.name!r} could not be measured in round {number + 1}: {answer.error}"
         )
-    told = asdict(answer) | {"id": "", "flags": tuple(sorted(set(flags_of(answer))))}
-    return Round(**told, round=number, position=position)
+    fields = asdict(answer) | {"id": "", "flags": tuple(sorted(set(flags_of(answer))))}
+    return Round(**fields, round=number, position=position)

@@ -98,12 +98,12 @@ def levels(points: Sequence[HistoryFigure], starts: Sequence[int]) -> list[Level
     """The levels between steps; of no points none."""
     if not points:
         return []
-    found: list[Level] = []
+    spans: list[Level] = []
     for start, end in zip((0, *starts), (*starts, len(points)), strict=True):
         value = float(np.median([point.value for point in points[start:end]]))
-        before = found[-1].value if found else 0.0
-        found.append(Level(start, end, value, value / before - 1 if before > 0 else None))
-    return found
+        before = spans[-1].value if spans else 0.0
+        spans.append(Level(start, end, value, value / before - 1 if before > 0 else None))
+    return spans
 
 
 def _noise(logs: _Array) -> float:
@@ -129,9 +129,9 @@ def _best(logs: _Array, scale: _Array) -> tuple[list[int], float]:
         return starts, slope
     for apart in sorted({max(1, count // part) for part in (8, 4, 2)}):
         tried = float(np.median(logs[apart:] - logs[:-apart])) / apart
-        own, own_cost = _cut(logs - tried * np.arange(count), scale, penalty)
+        cuts, own_cost = _cut(logs - tried * np.arange(count), scale, penalty)
         if own_cost + penalty < cost:
-            starts, cost, slope = own, own_cost + penalty, tried
+            starts, cost, slope = cuts, own_cost + penalty, tried
     return starts, slope
 
 
@@ -165,7 +165,7 @@ def _grid(logs: _Array, noise: float) -> _Array:
     """Levels that come into question: medians of five runs beside each other, rounded to a part of the noise."""
     padded = np.pad(logs, 2, mode="reflect")
     around = np.median(np.lib.stride_tricks.sliding_window_view(padded, 5), axis=1)
-    found = np.unique(np.round(around / noise * _GRID)) * noise / _GRID
-    if len(found) <= _MOST_LEVELS:
-        return found
+    grid = np.unique(np.round(around / noise * _GRID)) * noise / _GRID
+    if len(grid) <= _MOST_LEVELS:
+        return grid
     return np.quantile(around, np.linspace(0, 1, _MOST_LEVELS))

@@ -172,14 +172,14 @@ def invalid(result: Result, artifact: MeasuredArtifact) -> str:
 def _draft(result: Result, artifact: MeasuredArtifact, metric: Metric, rule: Rule) -> _Draft | None:
     base = None if artifact.baseline is None else result.artifacts[artifact.baseline]
     if metric.is_accuracy:
-        made = _accuracy(artifact, base, metric, rule)
+        outcome = _accuracy(artifact, base, metric, rule)
     elif metric.of_round is None:
-        made = _of_file(artifact, base, metric, rule)
+        outcome = _of_file(artifact, base, metric, rule)
     else:
-        made = _of_rounds(artifact, base, metric, rule)
-    if made is None:
+        outcome = _of_rounds(artifact, base, metric, rule)
+    if outcome is None:
         return None
-    value, compared = made
+    value, compared = outcome
     reason = invalid(result, artifact) if metric.of_round is not None else ""
     cell = JudgedMetric(
         device=result.device,
@@ -228,24 +228,26 @@ def _of_rounds(
     logs = {} if base is None else changes(base, artifact, metric)
     if base is None or not logs:
         return value, None
-    found = compare_logs(list(logs.values()), rule.alpha)
+    comparison = compare_logs(list(logs.values()), rule.alpha)
     others = by_round(base, metric)
-    change = Interval(found.ratio.value - 1, found.ratio.low - 1, found.ratio.high - 1)
+    change = Interval(comparison.ratio.value - 1, comparison.ratio.low - 1, comparison.ratio.high - 1)
     before = estimate([others[n] for n in logs], rule.alpha)
-    return value, _Compared(before, change, found.larger_p, found.smaller_p, rule.min_effect, len(logs))
+    return value, _Compared(
+        before, change, comparison.larger_p, comparison.smaller_p, rule.min_effect, len(logs)
+    )
 
 
 def _of_file(
     artifact: MeasuredArtifact, base: MeasuredArtifact | None, metric: Metric, rule: Rule
 ) -> _Made | None:
     """A figure of the file itself, which has no noise; of fallback ops each one counts."""
-    own, other = (_figure(side, metric.name) for side in (artifact, base))
-    if own is None:
+    figure, other = (_figure(side, metric.name) for side in (artifact, base))
+    if figure is None:
         return None
-    value = Interval(own, own, own)
+    value = Interval(figure, figure, figure)
     if other is None:
         return value, None
-    change = (own - other) / max(other, 1.0)
+    change = (figure - other) / max(other, 1.0)
     smallest = 0.0 if metric.name == "fallback_ops" else rule.min_effect
     before, exact = Interval(other, other, other), Interval(change, change, change)
     return value, _Compared(before, exact, float(change <= 0), float(change >= 0), smallest)
@@ -262,16 +264,16 @@ def _accuracy(
     artifact: MeasuredArtifact, base: MeasuredArtifact | None, metric: Metric, rule: Rule
 ) -> _Made | None:
     """Top-1, mean IoU: the paired test on the same images; more is better."""
-    own, other = artifact.accuracy, None if base is None else base.accuracy
-    if own is None or own.metric != metric.name:
+    accuracy, other = artifact.accuracy, None if base is None else base.accuracy
+    if accuracy is None or accuracy.metric != metric.name:
         return None
-    value = Interval(own.value, own.value, own.value)
-    made = own.change(other, rule.alpha)
-    if made is None or other is None:
+    value = Interval(accuracy.value, accuracy.value, accuracy.value)
+    comparison = accuracy.change(other, rule.alpha)
+    if comparison is None or other is None:
         return value, None
-    change, larger, smaller = made
+    change, larger, smaller = comparison
     before = Interval(other.value, other.value, other.value)
-    return value, _Compared(before, change, smaller, larger, MIN_POINTS, len(own))
+    return value, _Compared(before, change, smaller, larger, MIN_POINTS, len(accuracy))
 
 
 def _decided(draft: _Draft, adjusted: tuple[float, float] | None, rule: Rule) -> JudgedMetric:

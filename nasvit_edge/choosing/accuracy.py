@@ -43,19 +43,19 @@ class AccuracyChoice:
 
     def filled(self, space: SearchSpace) -> AccuracyChoice:
         """A predictor where one is shipped, unless images are asked for; the shipped weights and images where there are any."""
-        found = self
+        choice = self
         if (self.accuracy, self.data, self.supernet) == (None, None, None) and has_predictor(space):
-            found = replace(found, accuracy=space.name)
-        return found.with_shipped(space)
+            choice = replace(choice, accuracy=space.name)
+        return choice.with_shipped(space)
 
     def with_shipped(self, space: SearchSpace) -> AccuracyChoice:
         """With the shipped weights and images where none are given and there are any."""
-        found = self
-        if found.supernet is None and has_weights(space):
-            found = replace(found, supernet=space.name)
-        if found.supernet is not None and found.data is None and data_sets.has_bundled(space):
-            found = replace(found, data=data_sets.BUNDLED)
-        return found
+        choice = self
+        if choice.supernet is None and has_weights(space):
+            choice = replace(choice, supernet=space.name)
+        if choice.supernet is not None and choice.data is None and data_sets.has_bundled(space):
+            choice = replace(choice, data=data_sets.BUNDLED)
+        return choice
 
 
 def _fitting(choice: AccuracyChoice, space: SearchSpace) -> str:
@@ -111,8 +111,8 @@ def measured_accuracy(
     if "note" in source.supernet.source and source.writes:
         listener.note(str(source.supernet.source["note"]))
     if isinstance(source.validation, SceneSet):
-        told = mask_check.checked(source.validation, space, listener=listener)
-        for line in told if source.writes else ():
+        lines = mask_check.checked(source.validation, space, listener=listener)
+        for line in lines if source.writes else ():
             listener.note(line)
     return source.keeping(accuracy_store(space, choice.supernet, source))
 
@@ -144,5 +144,5 @@ def of_other_weights(predictor: AccuracyPredictor, supernet: str | None) -> bool
     if predictor.weights_sha256 is None or supernet is None:
         return False
     _, key = files.file_and_key(supernet)
-    found = weights_digest(supernet)
-    return found is not None and (found, key) != (predictor.weights_sha256, predictor.weights_key)
+    digest = weights_digest(supernet)
+    return digest is not None and (digest, key) != (predictor.weights_sha256, predictor.weights_key)

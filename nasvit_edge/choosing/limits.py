@@ -45,19 +45,19 @@ def devices(wanted: Request) -> list[str | None]:
         NasvitEdgeError: --device and --table beside budgets that name others.
     """
     named = [_split(text)[0] or wanted.device for text in _times(wanted)]
-    found = list(dict.fromkeys(named)) or [wanted.device]
-    if wanted.table.table is not None and len(found) > 1:
+    names = list(dict.fromkeys(named)) or [wanted.device]
+    if wanted.table.table is not None and len(names) > 1:
         raise NasvitEdgeError("--table is for one device; name each device in --latency DEVICE=20ms instead")
-    if wanted.device is not None and wanted.device not in found:
+    if wanted.device is not None and wanted.device not in names:
         raise NasvitEdgeError(
             f"--device {wanted.device} is of no budget, as each names a device of its own; leave it out, or give --latency 20ms for it"
         )
-    return found
+    return names
 
 
 def limits(wanted: Request, tables: Sequence[LatencyTable]) -> tuple[Limit, ...]:
     """The limits, for the tables of `devices(wanted)`."""
-    found: list[Limit] = []
+    bounds: list[Limit] = []
     names = devices(wanted)
     for option, texts in (("--latency", wanted.latency), ("--latency-p90", wanted.latency_p90)):
         for text in texts or ():
@@ -66,13 +66,13 @@ def limits(wanted: Request, tables: Sequence[LatencyTable]) -> tuple[Limit, ...]
             name = f"{option} {device}" if device else option
             tail = tail_factor(tables[at]) if option == "--latency-p90" else 1.0
             tail *= steady_factor(tables[at]) if wanted.steady else 1.0
-            found.append(
+            bounds.append(
                 _latency(tables[at], at, units.latency_ms(bound), name, tail, wanted.confidence is not None)
             )
-    found += _sizes(wanted)
+    bounds += _sizes(wanted)
     if wanted.min_accuracy is not None:
-        found.append(Limit.of("accuracy", units.share(wanted.min_accuracy), "--min-accuracy"))
-    return tuple(found)
+        bounds.append(Limit.of("accuracy", units.share(wanted.min_accuracy), "--min-accuracy"))
+    return tuple(bounds)
 
 
 def tail_factor(table: LatencyTable) -> float:
@@ -81,12 +81,12 @@ def tail_factor(table: LatencyTable) -> float:
     Raises:
         TableError: the table holds no whole subnets with a p90.
     """
-    found = [entry.p90_ms / entry.median_ms for entry in table.file.subnets if entry.p90_ms is not None]
-    if len(found) < 3:
+    ratios = [entry.p90_ms / entry.median_ms for entry in table.file.subnets if entry.p90_ms is not None]
+    if len(ratios) < 3:
         raise TableError(
             f"table {table.path.name!r} does not say how runs spread, so --latency-p90 cannot be predicted; use --latency"
         )
-    return max(1.0, statistics.median(found))
+    return max(1.0, statistics.median(ratios))
 
 
 def _latency(table: LatencyTable, at: int, bound: float, name: str, tail: float, sure: bool) -> Limit:
@@ -108,13 +108,13 @@ def _sizes(wanted: Request) -> list[Limit]:
         (wanted.max_macs, "macs", "--max-macs", units.count),
         (wanted.max_memory, "peak", "--max-memory", units.size_bytes),
     )
-    found = []
+    bounds = []
     for text, kind, option, read in sizes:
         if text is not None:
-            found.append(Limit.of(kind, read(text, option), option))
+            bounds.append(Limit.of(kind, read(text, option), option))
     if wanted.min_accuracy is not None:
         units.share(wanted.min_accuracy)
-    return found
+    return bounds
 
 
 def _split(text: str) -> tuple[str | None, str]:
@@ -127,13 +127,13 @@ def _split(text: str) -> tuple[str | None, str]:
 
 def choices(texts: Sequence[str], option: str) -> dict[str, list[int]]:
     """`["mb4.depth=3,4"]` -> {"mb4.depth": [3, 4]}."""
-    found: dict[str, list[int]] = {}
+    by_gene: dict[str, list[int]] = {}
     for text in texts:
         name, _, listed = text.partition("=")
         try:
-            found.setdefault(name.strip(), []).extend(int(value) for value in listed.split(","))
+            by_gene.setdefault(name.strip(), []).extend(int(value) for value in listed.split(","))
         except ValueError:
             raise NasvitEdgeError(
                 f"{option} {text!r} is not a gene and its choices; for example: mb4.depth=3,4"
             ) from None
-    return found
+    return by_gene

@@ -32,7 +32,7 @@ def space_of(weights: str, space: str | None) -> SearchSpace:
             if name in space_names():
                 return load_space(str(name))
             like = " or ".join(map(repr, spaces_of(file, key)))
-    told = f" (their keys are those of {like})" if like else ""
+    hint = f" (their keys are those of {like})" if like else ""
     raise SpaceError(
-        f"weights {weights!r} do not say of which space they are{told}: add --space NAME or FILE.toml"
+        f"weights {weights!r} do not say of which space they are{hint}: add --space NAME or FILE.toml"
     )

@@ -66,10 +66,10 @@ def subject_of(
 
 def _refuse_changed(result: Path, saved: SavedResult, weights: str) -> None:
     """NasvitEdgeError where the weights' file is another than the one that was searched."""
-    told, found = saved.setting.supernet_sha256, weights_digest(weights)
-    if told is not None and found is not None and found != told:
+    expected, actual = saved.setting.supernet_sha256, weights_digest(weights)
+    if expected is not None and actual is not None and actual != expected:
         raise NasvitEdgeError(
-            f"{str(result)!r} was searched with other weights ({told[:8]}) than {weights!r} holds now ({found[:8]}): search again, or, if you "
+            f"{str(result)!r} was searched with other weights ({expected[:8]}) than {weights!r} holds now ({actual[:8]}): search again, or, if you "
             f"mean these, add --supernet {weights}"
         )
 

@@ -19,18 +19,18 @@ def chosen(text: str, space: SearchSpace, seed: int) -> Named:
     """The subnets that `--subnets` names, with what they are called in the report."""
     if text.endswith(".json") or Path(text).is_file():
         return _listed(Path(text), space)
-    rng, found = random.Random(seed), list[tuple[str, SubnetConfig]]()
+    rng, subnets = random.Random(seed), list[tuple[str, SubnetConfig]]()
     for part in text.split(","):
         match = re.fullmatch(r"(min|max|random:([1-9][0-9]{0,5}))", part.strip())
         if match is None or int(match[2] or 1) > _MOST:
             raise NasvitEdgeError(f"--subnets {text!r}: {part.strip()!r} is not known; {_FORM}")
         if match[2]:
-            found += [("random", space.sample(rng)) for _ in range(int(match[2]))]
+            subnets += [("random", space.sample(rng)) for _ in range(int(match[2]))]
         else:
-            found.append(
+            subnets.append(
                 ("smallest", space.smallest()) if match[1] == "min" else ("largest", space.largest())
             )
-    return found
+    return subnets
 
 
 def _listed(path: Path, space: SearchSpace) -> Named:

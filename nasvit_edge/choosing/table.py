@@ -51,20 +51,20 @@ def answering(
         table = load_table(str(asked.table), space=space)
         refuse_other(table, wanted)
         return Answering(_whole(table, asked, listener))
-    name, own = _own(_file_name(asked))
+    name, defaults = _own(_file_name(asked))
     device = {} if asked.device else {"device": name}
     wanted = replace(wanted, device=name)
     try:
-        found = table_for(wanted, space, own, given=_file_name(asked))
+        selected = table_for(wanted, space, defaults, given=_file_name(asked))
     except TableError as missing:
         if not measures or name != "host":
             raise
         listener.note(f"{missing}; measuring it now, once")
-        found = _measured(wanted, space, listener)
-    if found.told():
-        listener.note(f"table {found.path.name}: {found.told()}")
-    table = _whole(selected_table(found, space), asked, listener)
-    return Answering(table, device | dict(found.filled))
+        selected = _measured(wanted, space, listener)
+    if selected.told():
+        listener.note(f"table {selected.path.name}: {selected.told()}")
+    table = _whole(selected_table(selected, space), asked, listener)
+    return Answering(table, device | dict(selected.filled))
 
 
 def _own(name: str) -> tuple[str, Mapping[str, Any] | None]:
@@ -79,8 +79,8 @@ def _own(name: str) -> tuple[str, Mapping[str, Any] | None]:
         if not any(heading(path).get("device") == name for path in found_tables()):
             raise
         return name, None
-    own = {"runtime": device.runtimes[0], "threads": device.threads, "precision": device.precision}
-    return device.name, own
+    defaults = {"runtime": device.runtimes[0], "threads": device.threads, "precision": device.precision}
+    return device.name, defaults
 
 
 def _measured(wanted: Wanted, space: SearchSpace, listener: Listener) -> Selected:
@@ -133,10 +133,10 @@ def resting_on_changed(table: LatencyTable, config: SubnetConfig) -> Outdated:
 
 def validity(table: LatencyTable) -> str:
     """What is known of a table's predictions, in one line."""
-    found = table.file.validation
-    if found is None:
+    validation = table.file.validation
+    if validation is None:
         return f"predictions not validated ({command('tables', 'validate', table.path, space=table.space.given)})"
     return (
-        f"predictions off by {found.mape:.1%} on average over {found.count} whole subnets "
-        f"({found.within_10:.0%} within 10 %), which repeat within {found.repeat_mape:.1%}"
+        f"predictions off by {validation.mape:.1%} on average over {validation.count} whole subnets "
+        f"({validation.within_10:.0%} within 10 %), which repeat within {validation.repeat_mape:.1%}"
     )

@@ -26,18 +26,18 @@ def fit(request: Request, as_json: bool) -> None:
     from nasvit_edge.flows import fitting
 
     with progress("measuring subnets") as show:
-        found = fitting.fit(request, listener=show)
+        fitted = fitting.fit(request, listener=show)
     if as_json:
-        print_json(found)
+        print_json(fitted)
     else:
-        validation = found.validation
+        validation = fitted.validation
         rows = [
             ["subnets measured", str(validation.subnets)],
             ["error on subnets left out (RMSE)", f"{100 * validation.rmse:.2f} points"],
             ["largest", f"{100 * validation.largest:.2f} points"],
             ["Kendall tau", "-" if validation.tau is None else f"{validation.tau:.3f}"],
         ]
-        print_table(["predictor", ""], rows, found.source)
+        print_table(["predictor", ""], rows, fitted.source)
     following = command("search", space=request.space, accuracy=request.out, latency="20ms")
     note(f"wrote {request.out}; next: {following}")
 

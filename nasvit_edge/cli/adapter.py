@@ -74,5 +74,5 @@ def _with_key(values: dict[str, Any]) -> dict[str, Any]:
 
 def _made(record: Any, values: dict[str, Any]) -> Any:
     """The record, and the records in it, of all their values by name."""
-    made = {f.name: _made(h, values) if is_dataclass(h) else values[f.name] for f, h in _taken(record)}
-    return record(**made)
+    arguments = {f.name: _made(h, values) if is_dataclass(h) else values[f.name] for f, h in _taken(record)}
+    return record(**arguments)

@@ -26,13 +26,13 @@ def benchmark(request: Request, as_json: bool) -> None:
 
     with progress("benchmark") as show:
         result = flow.run(request, listener=show)
-    made = make_report([result], Rule())
+    report = make_report([result], Rule())
     if as_json:
-        print_json(made.to_dict())
+        print_json(report.to_dict())
     else:
-        show_report(made)
+        show_report(report)
     note(f"wrote {request.out}; next: {command('report', 'bench', request.out)}")
-    if any(cell.verdict == "invalid" for cell in made.cells):
+    if any(cell.verdict == "invalid" for cell in report.cells):
         raise typer.Exit(3)
 
 

@@ -51,11 +51,11 @@ def show(request: DeviceShown, as_json: bool) -> None:
     from nasvit_edge.device import load_device
     from nasvit_edge.flows.devices import shown
 
-    found = shown(load_device(request.name))
+    fields = shown(load_device(request.name))
     if as_json:
-        print_json(found)
+        print_json(fields)
         return
-    print_table(["field", "value"], [[key, _text(value)] for key, value in found.items()])
+    print_table(["field", "value"], [[key, _text(value)] for key, value in fields.items()])
 
 
 def _text(value: Any) -> str:

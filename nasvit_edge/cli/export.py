@@ -82,26 +82,28 @@ def _note_doubts(report: ExportReport) -> None:
 
 def _note_reproduction(report: ExportReport) -> None:
     """Of a file from another processor or other versions, how near it is to what it gave there."""
-    found = report.reproduction
-    if found is None or found.same_machine:
+    reproduction = report.reproduction
+    if reproduction is None or reproduction.same_machine:
         return
     near = [
-        None if found.snr_db is None else f"{min(found.snr_db, 999):.1f} dB to its logits then",
-        None if found.agreement is None else f"the class it had then on {found.agreement:.2%}",
-        None if found.plain_change is None else f"without rounding {found.plain_change:.1e} off",
+        None if reproduction.snr_db is None else f"{min(reproduction.snr_db, 999):.1f} dB to its logits then",
+        None if reproduction.agreement is None else f"the class it had then on {reproduction.agreement:.2%}",
+        None
+        if reproduction.plain_change is None
+        else f"without rounding {reproduction.plain_change:.1e} off",
     ]
     note(f"exported on another processor, or by other versions: {', '.join(filter(None, near))}")
 
 
-def print_scenes(found: Scenes) -> None:
+def print_scenes(scenes: Scenes) -> None:
     """A segmenter's mean IoU, pixel accuracy and classes' IoU, beside those of its supernet where they are known."""
-    exact = found.reference
-    columns = ["on " + found.data, "file", *([] if exact is None else ["PyTorch"])]
-    sides = [found] if exact is None else [found, exact]
+    exact = scenes.reference
+    columns = ["on " + scenes.data, "file", *([] if exact is None else ["PyTorch"])]
+    sides = [scenes] if exact is None else [scenes, exact]
     rows = [[name, *(_share(getattr(side, key)) for side in sides)] for name, key in _FIGURES.items()]
-    rows += [[f"IoU {name}", *(_share(side.ious[name]) for side in sides)] for name in found.ious]
+    rows += [[f"IoU {name}", *(_share(side.ious[name]) for side in sides)] for name in scenes.ious]
     print_table(columns, rows)
-    for line in found.masks:
+    for line in scenes.masks:
         note(line)
 
 

@@ -22,25 +22,25 @@ def finetune(request: Request, as_json: bool) -> None:
     from nasvit_edge.flows import finetune as flow
 
     with progress("fine-tuning") as show:
-        found = flow.finetune(request, listener=show)
-    if found is None:  # under torchrun the first process tells for all
+        report = flow.finetune(request, listener=show)
+    if report is None:  # under torchrun the first process tells for all
         return
     if as_json:
-        print_json(found)
+        print_json(report)
         return
-    print_table(["about", "before", "after"], _rows(found))
-    note(f"measured on {found.validation}, which was not trained on")
-    note(f"wrote {found.supernet}; next: {_next(found, request.quantise)}")
+    print_table(["about", "before", "after"], _rows(report))
+    note(f"measured on {report.validation}, which was not trained on")
+    note(f"wrote {report.supernet}; next: {_next(report, request.quantise)}")
 
 
-def _rows(found: FinetuneReport) -> list[list[str]]:
+def _rows(report: FinetuneReport) -> list[list[str]]:
     names = {"fp32": "validation accuracy", "int8": "in 8-bit arithmetic, as training rounds"}
-    return [[names[key], f"{found.before[key]:.2%}", f"{found.after[key]:.2%}"] for key in found.before]
+    return [[names[key], f"{report.before[key]:.2%}", f"{report.after[key]:.2%}"] for key in report.before]
 
 
-def _next(found: FinetuneReport, quantise: str) -> str:
+def _next(report: FinetuneReport, quantise: str) -> str:
     """The command that ships it."""
-    if found.result is not None:
-        return command("export", found.result, precision=quantise)
-    what = {key: getattr(found, key) for key in ("space", "supernet", "config")}
-    return command("export", **what, calibrate=found.data, precision=quantise)
+    if report.result is not None:
+        return command("export", report.result, precision=quantise)
+    what = {key: getattr(report, key) for key in ("space", "supernet", "config")}
+    return command("export", **what, calibrate=report.data, precision=quantise)

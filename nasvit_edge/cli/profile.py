@@ -24,9 +24,9 @@ def profile(request: Request, as_json: bool) -> None:
         _offline(request, as_json)
         return
     with progresses() as started:
-        made, failed = flow.profile_devices(request, started)
-    found = [table for tables in made.values() for table in tables]
-    _show(found, as_json)
+        by_device, failed = flow.profile_devices(request, started)
+    all_tables = [table for tables in by_device.values() for table in tables]
+    _show(all_tables, as_json)
     if failed:
         raise next(iter(failed.values()))
 
@@ -54,8 +54,8 @@ def _summary(table: LatencyTable) -> dict[str, object]:
     from nasvit_edge.records import content
 
     keys = ("device", "runtime", "threads", "precision", "composition", "sustained", "validation")
-    told = content(table.file)
-    return {"table": str(table.path), "ops": len(table.ops_ms)} | {key: told.get(key) for key in keys}
+    fields = content(table.file)
+    return {"table": str(table.path), "ops": len(table.ops_ms)} | {key: fields.get(key) for key in keys}
 
 
 def _print(table: LatencyTable) -> None:
@@ -64,13 +64,13 @@ def _print(table: LatencyTable) -> None:
     file = table.file
     rows = []
     for end, config in (("smallest", table.space.smallest()), ("largest", table.space.largest())):
-        made = table.predict(config)
+        prediction = table.predict(config)
         interval = (
             "-"
-            if made.low_ms is None or made.high_ms is None
-            else f"{show_ms(made.low_ms)} .. {show_ms(made.high_ms)}"
+            if prediction.low_ms is None or prediction.high_ms is None
+            else f"{show_ms(prediction.low_ms)} .. {show_ms(prediction.high_ms)}"
         )
-        rows.append([end, show_ms(made.ms), interval])
+        rows.append([end, show_ms(prediction.ms), interval])
     what = f"{file.runtime} {file.runtime_version or ''}".strip()
     print_table(
         ["subnet", "predicted", "90 % interval"],

@@ -61,11 +61,11 @@ def _show_agreement(request: Asked, as_json: bool) -> None:
     from nasvit_edge.flows import agreement as flow
 
     with progress("gradients") as show:
-        found = flow.agreed(request, listener=show)
+        agreed = flow.agreed(request, listener=show)
     if as_json:
-        print_json(records.content(found))
+        print_json(records.content(agreed))
         return
-    kinds = list(dict.fromkeys(kind for each in found.agreements for kind in each.cosines))
+    kinds = list(dict.fromkeys(kind for each in agreed.agreements for kind in each.cosines))
     rows = [
         [
             f"{each.batches:,}",
@@ -74,11 +74,11 @@ def _show_agreement(request: Asked, as_json: bool) -> None:
             "-" if each.error is None else f"{each.error:.2f}",
         ]
         + [f"{each.cosines[kind]:+.2f}" if kind in each.cosines else "-" for kind in kinds]
-        for each in found.agreements
+        for each in agreed.agreements
     ]
-    title = f"cosine of the gradients of largest and others: {found.run} at {found.at}, {found.data}"
+    title = f"cosine of the gradients of largest and others: {agreed.run} at {agreed.at}, {agreed.data}"
     print_table(["batches", "images", "groups", "error", *kinds], rows, title)
-    note(found.verdict())
+    note(agreed.verdict())
 
 
 def _chosen(run: Conflicts, steps: str | None, first: int | None, last: int | None) -> Conflicts:
@@ -123,17 +123,17 @@ def runs(request: Runs, as_json: bool) -> None:
     from nasvit_edge.report import runs as drawn
     from nasvit_edge.train.run_logs import read_logs
 
-    found = [read_logs(run) for run in request.runs]
+    logs = [read_logs(run) for run in request.runs]
     if request.html is not None:
-        drawn.write_html(found, request.html)
+        drawn.write_html(logs, request.html)
     if request.png is not None:
-        drawn.write_png(found, request.png)
+        drawn.write_png(logs, request.png)
     if as_json:
         print_json(
-            {"schema": 1, "runs": [asdict(run) | {"about": records.content(run.about)} for run in found]}
+            {"schema": 1, "runs": [asdict(run) | {"about": records.content(run.about)} for run in logs]}
         )
     else:
-        show_table(drawn.ends(found), drawn.title_of(found))
+        show_table(drawn.ends(logs), drawn.title_of(logs))
     for path in (request.html, request.png):
         if path is not None:
             note(f"wrote {path}")

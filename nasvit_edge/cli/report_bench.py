@@ -19,15 +19,15 @@ def bench(request: Bench, as_json: bool) -> None:
     """
     from nasvit_edge.flows import report_bench as flow
 
-    made, written = flow.judge(request)
+    report, written = flow.judge(request)
     if as_json:
-        print_json(made.to_dict())
+        print_json(report.to_dict())
     else:
-        show_report(made)
-        note(made.headline)
+        show_report(report)
+        note(report.headline)
     for path in written:
         note(f"wrote {path}")
-    raise typer.Exit(made.exit_code)
+    raise typer.Exit(report.exit_code)
 
 
 def add_to(report: typer.Typer) -> None:

@@ -64,14 +64,14 @@ def explain(request: ExplainRequest, as_json: bool) -> None:
     from nasvit_edge.flows import explain as flow
     from nasvit_edge.report import explain_text as text
 
-    found = flow.explain(request, TERMINAL)
+    explained = flow.explain(request, TERMINAL)
     if as_json:
-        print_json(records.content(found))
+        print_json(records.content(explained))
         return
-    show_table(text.stages(found), text.headline(found))
-    if found.changes:  # a fine-tuned subnet's space has it alone
-        show_table(text.changes(found), "one gene changed, the best trades first")
-    for line in text.remarks(found):
+    show_table(text.stages(explained), text.headline(explained))
+    if explained.changes:  # a fine-tuned subnet's space has it alone
+        show_table(text.changes(explained), "one gene changed, the best trades first")
+    for line in text.remarks(explained):
         note(line)
 
 
@@ -89,8 +89,8 @@ def _show(result: ResultFile, out: Path, as_json: bool) -> None:
         sys.stdout.write(text.plot(result))
     for line in text.remarks(result):
         note(line)
-    for told in (told for told in result.outdated if told.ops):
+    for outdated in (outdated for outdated in result.outdated if outdated.ops):
         note(
-            f"{told.share:.1%} of this answer's time, by table {told.table}, rests on {told.ops} ops that are computed another way since"
+            f"{outdated.share:.1%} of this answer's time, by table {outdated.table}, rests on {outdated.ops} ops that are computed another way since"
         )
     note(f"wrote {out}; next: {_export(result, out)}, or {command('explain', out)}")

@@ -57,13 +57,13 @@ def show(request: TableShown, as_json: bool) -> None:
     """
     from nasvit_edge.flows import tables as flow
 
-    found = flow.shown(flow.found(request.table, request.space))
+    fields = flow.shown(flow.found(request.table, request.space))
     if as_json:
-        print_json(found)
+        print_json(fields)
         return
-    rows = [[key, _text(value)] for key, value in found.items() if key not in ("schema", "kind", "concerns")]
-    print_table(["field", "value"], rows, str(found["path"]))
-    for text in found["concerns"]:
+    rows = [[key, _text(value)] for key, value in fields.items() if key not in ("schema", "kind", "concerns")]
+    print_table(["field", "value"], rows, str(fields["path"]))
+    for text in fields["concerns"]:
         note(f"note: {text}")
 
 
@@ -82,20 +82,22 @@ def diff(request: Diff, as_json: bool) -> None:
     from nasvit_edge.flows import tables as flow
     from nasvit_edge.latency.compare import compare
 
-    found = compare(*(flow.found(name, request.space) for name in (request.first, request.second)))
+    comparison = compare(*(flow.found(name, request.space) for name in (request.first, request.second)))
     if as_json:
-        print_json(found)
+        print_json(comparison)
         return
-    rows = [_ratios(kind, part) for kind, part in found.kinds.items()]
+    rows = [_ratios(kind, part) for kind, part in comparison.kinds.items()]
     columns = ["ops of kind", "ops", "median ratio", "10 % .. 90 %", "Kendall tau"]
-    print_table(columns, [*rows, _ratios("all", found)])
-    verdict = "one factor explains the difference" if found.one_factor else "no single factor explains it"
-    note(f"{verdict}: {found.explained:.0%} of the ops are within 5 % of {found.ratio:.3f}")
-    note(f"median difference of an op: {found.difference:.1%}")
-    for line in found.differs:
+    print_table(columns, [*rows, _ratios("all", comparison)])
+    verdict = (
+        "one factor explains the difference" if comparison.one_factor else "no single factor explains it"
+    )
+    note(f"{verdict}: {comparison.explained:.0%} of the ops are within 5 % of {comparison.ratio:.3f}")
+    note(f"median difference of an op: {comparison.difference:.1%}")
+    for line in comparison.differs:
         note(f"differs: {line}")
-    if found.only_first or found.only_second:
-        note(f"ops in the first only: {found.only_first}, in the second only: {found.only_second}")
+    if comparison.only_first or comparison.only_second:
+        note(f"ops in the first only: {comparison.only_first}, in the second only: {comparison.only_second}")
 
 
 def _ratios(kind: str, part: Ratios) -> list[str]:
@@ -112,28 +114,28 @@ def validate(request: Validate, as_json: bool) -> None:
     from nasvit_edge.flows import tables as flow
 
     with progress("validating") as bar:
-        found = flow.validate(request, bar)
-    show_validation(found, as_json)
+        validation = flow.validate(request, bar)
+    show_validation(validation, as_json)
 
 
-def show_validation(found: Validation, as_json: bool = False) -> None:
+def show_validation(validation: Validation, as_json: bool = False) -> None:
     """The report as a table."""
     from nasvit_edge.records import content
 
     if as_json:
-        print_json(content(found))
+        print_json(content(validation))
         return
     rows = [
-        ["mean error (MAPE)", f"{found.mape:.2%}"],
-        ["machine's own repeat noise", f"{found.repeat_mape:.2%}"],
-        ["bias", f"{found.bias:+.2%}"],
-        ["largest error", f"{found.largest:.2%}"],
-        ["within 5 % / 10 %", f"{found.within_5:.0%} / {found.within_10:.0%}"],
-        ["Kendall tau, all / narrow bands", f"{found.tau:.3f} / {found.tau_bands:.3f}"],
+        ["mean error (MAPE)", f"{validation.mape:.2%}"],
+        ["machine's own repeat noise", f"{validation.repeat_mape:.2%}"],
+        ["bias", f"{validation.bias:+.2%}"],
+        ["largest error", f"{validation.largest:.2%}"],
+        ["within 5 % / 10 %", f"{validation.within_5:.0%} / {validation.within_10:.0%}"],
+        ["Kendall tau, all / narrow bands", f"{validation.tau:.3f} / {validation.tau_bands:.3f}"],
     ]
-    if found.inside_interval is not None:
-        rows.append(["inside the 90 % interval", f"{found.inside_interval:.0%}"])
-    print_table(["of predictions", "value"], rows, f"{found.count} whole subnets, each measured twice")
+    if validation.inside_interval is not None:
+        rows.append(["inside the 90 % interval", f"{validation.inside_interval:.0%}"])
+    print_table(["of predictions", "value"], rows, f"{validation.count} whole subnets, each measured twice")
 
 
 def refit(request: Refit, as_json: bool) -> None:
@@ -144,11 +146,11 @@ def refit(request: Refit, as_json: bool) -> None:
     """
     from nasvit_edge.flows import tables as flow
 
-    found = flow.refit([flow.found(name, None) for name in request.table])
+    changes = flow.refit([flow.found(name, None) for name in request.table])
     if as_json:
-        print_json(found)
+        print_json(changes)
         return
-    rows = [[row.table, _before_after(row.errors), _before_after(row.mapes)] for row in found]
+    rows = [[row.table, _before_after(row.errors), _before_after(row.mapes)] for row in changes]
     print_table(["table", "half-width of intervals", "mean error of its validation"], rows)
 
 
@@ -183,16 +185,16 @@ def predict(request: PredictRequest, as_json: bool) -> None:
     from nasvit_edge.flows.tables import predict as flow
     from nasvit_edge.units import show_ms
 
-    found = flow(request, TERMINAL)
+    prediction = flow(request, TERMINAL)
     if as_json:
-        print_json(found)
+        print_json(prediction)
         return
     interval = (
         "-"
-        if found.low_ms is None or found.high_ms is None
-        else f"{show_ms(found.low_ms)} .. {show_ms(found.high_ms)}"
+        if prediction.low_ms is None or prediction.high_ms is None
+        else f"{show_ms(prediction.low_ms)} .. {show_ms(prediction.high_ms)}"
     )
-    row = [show_ms(found.ms), interval, f"{found.coverage:.0%}", found.table]
+    row = [show_ms(prediction.ms), interval, f"{prediction.coverage:.0%}", prediction.table]
     print_table(["predicted", "90 % interval", "measured share", "table"], [row])
 
 

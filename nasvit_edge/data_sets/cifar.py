@@ -16,10 +16,10 @@ def cifar(name: str, *, train: bool, root: Path | None = None) -> tuple[ImageSet
     """50,000 training or 10,000 test images, 32 x 32, and the names of their classes."""
     import torch
 
-    found = _load(name, train, root)
-    pixels = torch.from_numpy(found.data).permute(0, 3, 1, 2).contiguous()  # (N, 3, 32, 32)
-    images = ImageSet(f"{name} {'train' if train else 'test'}", pixels, torch.tensor(found.targets))
-    return images, tuple(found.classes)
+    data_set = _load(name, train, root)
+    pixels = torch.from_numpy(data_set.data).permute(0, 3, 1, 2).contiguous()  # (N, 3, 32, 32)
+    images = ImageSet(f"{name} {'train' if train else 'test'}", pixels, torch.tensor(data_set.targets))
+    return images, tuple(data_set.classes)
 
 
 def _load(name: str, train: bool, root: Path | None) -> Any:

@@ -36,10 +36,10 @@ def decode(path: str, preparation: Preparation | None = None) -> Pixels:
 
     try:
         if preparation is None:
-            found = np.asarray(prepare_image.upright(path, WHITE))
+            pixels = np.asarray(prepare_image.upright(path, WHITE))
         else:
-            found = prepare_image.pixels(path, preparation.to_dict())
-        return np.ascontiguousarray(found.transpose(2, 0, 1))
+            pixels = prepare_image.pixels(path, preparation.to_dict())
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1))
     except Exception as error:  # noqa: BLE001 - a damaged file fails in any way
         raise unreadable(path, error) from None
 

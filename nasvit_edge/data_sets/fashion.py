@@ -40,8 +40,8 @@ def has_bundled(space: SearchSpace) -> bool:
 
 def bundled(split: str, space: SearchSpace) -> ImageSet:
     """`calibration`, `validation` or `test`: Fashion-MNIST images that come with the package, as `space` has images."""
-    found = _bundled(split, space.preparation())
-    return replace(found, pixels=found.pixels.clone(), labels=found.labels.clone())
+    images = _bundled(split, space.preparation())
+    return replace(images, pixels=images.pixels.clone(), labels=images.labels.clone())
 
 
 @functools.lru_cache(maxsize=4)  # an export asks for the same ones six times

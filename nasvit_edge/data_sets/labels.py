@@ -31,14 +31,14 @@ class Match:
     places: tuple[int, ...]
     how: str
 
-    def renamed(self, found: Sequence[str], space: SearchSpace) -> str:
+    def renamed(self, classes: Sequence[str], space: SearchSpace) -> str:
         """`folder = label` of the folders that are called otherwise than their labels; ids are no news."""
         names = space.label_names()
-        pairs = [pair for pair in zip(found, self.places, strict=True) if pair[0] != names[pair[1]]]
+        pairs = [pair for pair in zip(classes, self.places, strict=True) if pair[0] != names[pair[1]]]
         return "" if self.how == BY_ID else _mapping(pairs, names)
 
 
-def matched(found: Sequence[str], space: SearchSpace, data: str, *, in_order: bool = False) -> Match:
+def matched(classes: Sequence[str], space: SearchSpace, data: str, *, in_order: bool = False) -> Match:
     """Which label each class folder of `data` is; labels may have no folder.
 
     Folders that `recognised` does not know are taken in order where as many labels are left and `in_order` says so.
@@ -46,51 +46,51 @@ def matched(found: Sequence[str], space: SearchSpace, data: str, *, in_order: bo
     Raises:
         DataError: it shows what the order would make of the folders, or names those that are no labels.
     """
-    known = recognised(found, space)
+    known = recognised(classes, space)
     if known is not None:
         return known
     names = space.label_names()
-    named = {} if numeric(found) else _by_name(found, names)
-    rest = [i for i in range(len(found)) if i not in named]
+    named = {} if numeric(classes) else _by_name(classes, names)
+    rest = [i for i in range(len(classes)) if i not in named]
     free = sorted(set(range(len(names))) - set(named.values()))
     if len(rest) != len(free):
-        raise DataError(_foreign(data, found, [found[i] for i in rest], space))
+        raise DataError(_foreign(data, classes, [classes[i] for i in rest], space))
     places = named | dict(zip(rest, free, strict=True))
-    match = Match(tuple(places[i] for i in range(len(found))), IN_ORDER)
+    match = Match(tuple(places[i] for i in range(len(classes))), IN_ORDER)
     if in_order:
         return match
-    listed = _mapping([(found[i], places[i]) for i in rest], names)
+    listed = _mapping([(classes[i], places[i]) for i in rest], names)
     raise DataError(
         f"images {data!r}: {len(rest)} class folders are called otherwise than the labels of space {space.name!r}; in order they "
         f"would be {listed} (folder = label); if that is right add --labels-in-order, else rename the folders"
     )
 
 
-def recognised(found: Sequence[str], space: SearchSpace) -> Match | None:
+def recognised(classes: Sequence[str], space: SearchSpace) -> Match | None:
     """Which label each class folder is where their names say so; else None.
 
     The same name, also spelled with other capitals, spaces and punctuation (`T-shirt_top` is `T-shirt/top`); numbers of
     the same values, or as many in the order of their values; the WordNet ids of ImageNet's classes.
     """
     names = space.label_names()
-    named = _by_name(found, names)
-    if len(named) == len(found):
-        return Match(tuple(named[i] for i in range(len(found))), BY_NAME)
-    return _by_number(found, names, space) or _by_id(found, space)
+    named = _by_name(classes, names)
+    if len(named) == len(classes):
+        return Match(tuple(named[i] for i in range(len(classes))), BY_NAME)
+    return _by_number(classes, names, space) or _by_id(classes, space)
 
 
-def keeps_labels(found: Sequence[str], space: SearchSpace) -> bool:
+def keeps_labels(classes: Sequence[str], space: SearchSpace) -> bool:
     """Whether images of these class folders train the labels that the space has already."""
-    match = recognised(found, space)
-    if match is None or len(found) != space.classes or match.how == IN_ORDER:
+    match = recognised(classes, space)
+    if match is None or len(classes) != space.classes or match.how == IN_ORDER:
         return False
     return match.how != BY_NUMBER or numeric(space.label_names())
 
 
-def named(found: Sequence[str], names: Sequence[str]) -> tuple[int, ...] | None:
+def named(classes: Sequence[str], names: Sequence[str]) -> tuple[int, ...] | None:
     """Places of class folders among others; None where one of them is not there."""
-    places = _by_name(found, names)
-    return tuple(places[i] for i in range(len(found))) if len(places) == len(found) else None
+    places = _by_name(classes, names)
+    return tuple(places[i] for i in range(len(classes))) if len(places) == len(classes) else None
 
 
 def key(name: str) -> str:
@@ -110,10 +110,10 @@ def _tells_apart(char: str) -> bool:
     )  # M: vowels of some scripts
 
 
-def _by_name(found: Sequence[str], names: Sequence[str]) -> dict[int, int]:
-    """Place in `found` -> place in `names`, of those that are the same and the only ones of it on both sides."""
+def _by_name(classes: Sequence[str], names: Sequence[str]) -> dict[int, int]:
+    """Place in `classes` -> place in `names`, of those that are the same and the only ones of it on both sides."""
     texts = [unicodedata.normalize("NFC", name) for name in names]
-    return _same([key(name) for name in found], [key(name) for name in texts]) | _same(found, texts)
+    return _same([key(name) for name in classes], [key(name) for name in texts]) | _same(classes, texts)
 
 
 def _same(left: Sequence[str], right: Sequence[str]) -> dict[int, int]:
@@ -127,10 +127,10 @@ def _single(names: Sequence[str]) -> dict[str, int]:
     return {name: place for place, name in enumerate(names) if name and often[name] == 1}
 
 
-def _by_number(found: Sequence[str], names: Sequence[str], space: SearchSpace) -> Match | None:
-    if not numeric(found) or len(set(map(int, found))) < len(found):
+def _by_number(classes: Sequence[str], names: Sequence[str], space: SearchSpace) -> Match | None:
+    if not numeric(classes) or len(set(map(int, classes))) < len(classes):
         return None
-    values, whole = list(map(int, found)), len(found) == len(names)
+    values, whole = list(map(int, classes)), len(classes) == len(names)
     by_value = {int(name): i for i, name in enumerate(names)} if numeric(names) else {}
     if not by_value and whole:
         by_value = dict(enumerate(range(len(names))))
@@ -144,14 +144,14 @@ def _by_number(found: Sequence[str], names: Sequence[str], space: SearchSpace) -
     return None
 
 
-def _by_id(found: Sequence[str], space: SearchSpace) -> Match | None:
-    if space.labels != IMAGENET or not all(re.fullmatch("n[0-9]{8}", name) for name in found):
+def _by_id(classes: Sequence[str], space: SearchSpace) -> Match | None:
+    if space.labels != IMAGENET or not all(re.fullmatch("n[0-9]{8}", name) for name in classes):
         return None
-    listed = _imagenet_ids() or (sorted(found) if len(found) == space.classes else [])
+    listed = _imagenet_ids() or (sorted(classes) if len(classes) == space.classes else [])
     places = {name: i for i, name in enumerate(listed)}
-    if len(listed) != space.classes or not places.keys() >= set(found):
+    if len(listed) != space.classes or not places.keys() >= set(classes):
         return None
-    return Match(tuple(places[name] for name in found), BY_ID)
+    return Match(tuple(places[name] for name in classes), BY_ID)
 
 
 @functools.cache
@@ -170,10 +170,10 @@ def _mapping(pairs: Sequence[tuple[str, int]], names: Sequence[str]) -> str:
     return some(listed, _MOST if len(listed) <= _MOST else _MOST // 2)
 
 
-def _foreign(data: str, found: Sequence[str], rest: Sequence[str], space: SearchSpace) -> str:
+def _foreign(data: str, classes: Sequence[str], rest: Sequence[str], space: SearchSpace) -> str:
     names = space.label_names()
     return (
-        f"images {data!r} have {len(found)} classes; space {space.name!r} has {space.classes} ({some(names)}), and "
+        f"images {data!r} have {len(classes)} classes; space {space.name!r} has {space.classes} ({some(names)}), and "
         f"{some(rest)} {'is' if len(rest) == 1 else 'are'} none of them; rename the folders as the labels are, or give a model "
         f"these classes first: {command('finetune', RESULT, data=data, out='runs/finetuned')}"
     )

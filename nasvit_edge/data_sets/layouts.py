@@ -28,25 +28,25 @@ def split_folder(data: str, split: str) -> Path | None:
     named = _named_splits(root)
     if not any(class_names(folder) for folders in named.values() for folder in folders):
         return None if split == "validation" else root
-    found = named[split] or (named["validation"] if split == "test" else [])
-    _require_one(data, split, found)
-    if found and not class_names(found[0]):
+    split_folders = named[split] or (named["validation"] if split == "test" else [])
+    _require_one(data, split, split_folders)
+    if split_folders and not class_names(split_folders[0]):
         raise DataError(
-            f"images {data!r}: its folder {found[0].name!r} has no class folders, so its images have no labels; "
+            f"images {data!r}: its folder {split_folders[0].name!r} has no class folders, so its images have no labels; "
             f"{_MEANT}; or move it away"
         )
-    return found[0] if found else None
+    return split_folders[0] if split_folders else None
 
 
 def unlabelled_folder(data: str) -> Path:
     """The folder whose images have no need of labels: of `train`, with or without classes, or `data` itself."""
     root = _existing(data)
-    found = _named_splits(root)["train"]
-    _require_one(data, "train", found)
-    if not found or class_names(found[0]):
-        return found[0] if found else root
+    folders = _named_splits(root)["train"]
+    _require_one(data, "train", folders)
+    if not folders or class_names(folders[0]):
+        return folders[0] if folders else root
     all_splits = all(name.casefold() in _SPLIT_OF for name in class_names(root))  # else `train` is a class
-    return found[0] if all_splits else root
+    return folders[0] if all_splits else root
 
 
 def name_of(data: str, folder: Path) -> str:
@@ -91,7 +91,7 @@ def remark(
         )
     if names and are_splits:
         raise DataError(f"images {str(folder)!r}: its class folders hold splits ({some(names)}); {_MEANT}")
-    if len(names) > 1 and all(set(names) == own for own in inside.values()):
+    if len(names) > 1 and all(set(names) == inner for inner in inside.values()):
         return f"each class folder holds the folders {some(names)}, whose images are of the class above them"
     return ""
 
@@ -100,7 +100,7 @@ def _inside(
     classes: Mapping[str, Sequence[bytes]], images: Mapping[str, Sequence[bytes]]
 ) -> dict[str, set[str]]:
     """Class -> the folders in it that hold its images; nothing where images lie directly in some class."""
-    found: dict[str, set[str]] = {}
+    inner_names: dict[str, set[str]] = {}
     for name, paths in images.items():
         starts = tuple(os.path.join(path, b"") for path in classes[name])  # noqa: PTH118 - of bytes
         for path in paths:
@@ -108,8 +108,8 @@ def _inside(
             first, separator, _ = path[len(start) :].partition(os.fsencode(os.sep))
             if not separator:
                 return {}
-            found.setdefault(name, set()).add(normal(first))
-    return found
+            inner_names.setdefault(name, set()).add(normal(first))
+    return inner_names
 
 
 def _existing(data: str) -> Path:
@@ -122,17 +122,17 @@ def _existing(data: str) -> Path:
 
 def _named_splits(root: Path) -> dict[str, list[Path]]:
     """Split -> the folders that are called so."""
-    found: dict[str, list[Path]] = {split: [] for split in SPLITS}
+    folders: dict[str, list[Path]] = {split: [] for split in SPLITS}
     for name, paths in Walk(os.fsencode(root)).classes().items():
         split = _SPLIT_OF.get(name.casefold())
         if split is not None:
-            found[split] += [Path(os.fsdecode(path)) for path in paths]
-    return found
+            folders[split] += [Path(os.fsdecode(path)) for path in paths]
+    return folders
 
 
-def _require_one(data: str, split: str, found: Sequence[Path]) -> None:
-    if len(found) > 1:
-        names = " and ".join(repr(path.name) for path in found)
+def _require_one(data: str, split: str, folders: Sequence[Path]) -> None:
+    if len(folders) > 1:
+        names = " and ".join(repr(path.name) for path in folders)
         raise DataError(
             f"images {data!r}: {names} are both folders of {split} images; keep one, or rename one"
         )

@@ -92,9 +92,9 @@ def counted(scenes: SceneSet, space: SearchSpace, listener: Listener = SILENT) -
     """
     some = _some(scenes)
     pixels, empty = np.zeros(256, np.int64), 0
-    for done, own in enumerate(some.histograms(), 1):
-        pixels += own
-        empty += not some.source.coding.per_class(own).any()
+    for done, histogram in enumerate(some.histograms(), 1):
+        pixels += histogram
+        empty += not some.source.coding.per_class(histogram).any()
         listener.progress(done, len(some), f"looking at the masks of {scenes.name}")
     return MaskCounts(
         name=scenes.name,
@@ -128,67 +128,67 @@ def checked(
     Raises:
         DataError: masks that nothing can be learned from or judged on, or whose values mean something else.
     """
-    found = counted(scenes, space, listener)
-    refuse(found, training=training)
-    return [found.summary(), *remarks(found, training=training)]
+    counts = counted(scenes, space, listener)
+    refuse(counts, training=training)
+    return [counts.summary(), *remarks(counts, training=training)]
 
 
-def refuse(found: MaskCounts, *, training: bool = False) -> None:
+def refuse(counts: MaskCounts, *, training: bool = False) -> None:
     """DataError where nothing can be learned or judged."""
-    what, occur = f"masks of {found.name}", np.flatnonzero(found.per_class)
+    what, occur = f"masks of {counts.name}", np.flatnonzero(counts.per_class)
     if not len(occur):
         raise DataError(
-            f"{what} have no pixel with a class, only {_listed(found.values)}: {found.coding.meaning}"
+            f"{what} have no pixel with a class, only {_listed(counts.values)}: {counts.coding.meaning}"
         )
-    mistake = _MISTAKES.get(found.coding.kind)
-    if mistake is not None and (told := mistake(found)):
-        raise DataError(f"{what} {told}")
+    mistake = _MISTAKES.get(counts.coding.kind)
+    if mistake is not None and (hint := mistake(counts)):
+        raise DataError(f"{what} {hint}")
     if training and len(occur) == 1:
         raise DataError(
-            f"{what} have one class alone, {found.labels[occur[0]]!r}: there is nothing to learn. They hold {_shares(found)}; {found.coding.meaning}"
+            f"{what} have one class alone, {counts.labels[occur[0]]!r}: there is nothing to learn. They hold {_shares(counts)}; {counts.coding.meaning}"
         )
 
 
-def remarks(found: MaskCounts, *, training: bool = False) -> Iterator[str]:
+def remarks(counts: MaskCounts, *, training: bool = False) -> Iterator[str]:
     """What is odd, but may be right."""
-    own, masks = found.per_class, _masks(found)
-    missing = np.flatnonzero(own == 0).tolist()
+    per_class, masks = counts.per_class, _masks(counts)
+    missing = np.flatnonzero(per_class == 0).tolist()
     if missing and training:
-        names = [f"{found.labels[i]!r} (value {found.coding.value_of(i)})" for i in missing]
+        names = [f"{counts.labels[i]!r} (value {counts.coding.value_of(i)})" for i in missing]
         what = "class {} occurs" if len(names) == 1 else "classes {} occur"
         yield f"WARNING: {what.format(_some_of(names))} in none of {masks}: nothing is learned of what is never seen"
-    if len(missing) == len(own) - 1:
+    if len(missing) == len(per_class) - 1:
         yield f"WARNING: one class alone in {masks}: figures say little on them"
-    if found.unlabelled > 0.5:
-        yield f"WARNING: {found.unlabelled:.0%} of the pixels have no class: they are neither learnt from nor counted"
-    if missing and _as_many_values_as_classes(found):
-        yield f"note: there are as many values as classes, 255 among them; if 255 is a class: {_option(found)}"
-    if found.empty:
-        yield f"note: {found.empty} of {masks} have no pixel with a class"
-    if found.left_out:
-        yield f"left out of {found.name}: {found.left_out}"
+    if counts.unlabelled > 0.5:
+        yield f"WARNING: {counts.unlabelled:.0%} of the pixels have no class: they are neither learnt from nor counted"
+    if missing and _as_many_values_as_classes(counts):
+        yield f"note: there are as many values as classes, 255 among them; if 255 is a class: {_option(counts)}"
+    if counts.empty:
+        yield f"note: {counts.empty} of {masks} have no pixel with a class"
+    if counts.left_out:
+        yield f"left out of {counts.name}: {counts.left_out}"
 
 
-def _only_255(found: MaskCounts) -> str:
+def _only_255(counts: MaskCounts) -> str:
     """Two classes whose values are 0 and 255, which is how many tools write them."""
-    if len(found.labels) != 2 or not _as_many_values_as_classes(found):
+    if len(counts.labels) != 2 or not _as_many_values_as_classes(counts):
         return ""
-    seen, unseen = (found.labels[i] for i in np.argsort(-found.per_class))
+    seen, unseen = (counts.labels[i] for i in np.argsort(-counts.per_class))
     return (
-        f"hold {_listed(found.values)} alone, and 255 is for pixels without a class: all that counts is {seen!r}, and {unseen!r} "
-        f"is never seen; if 255 is a class: {_option(found)}"
+        f"hold {_listed(counts.values)} alone, and 255 is for pixels without a class: all that counts is {seen!r}, and {unseen!r} "
+        f"is never seen; if 255 is a class: {_option(counts)}"
     )
 
 
-def _as_many_values_as_classes(found: MaskCounts) -> bool:
+def _as_many_values_as_classes(counts: MaskCounts) -> bool:
     """Whether 255, which is no class, would be the last one."""
-    is_plain = found.coding.kind == PLAIN and found.coding.table[IGNORE] == IGNORE
-    return is_plain and found.pixels[IGNORE] > 0 and len(found.values) == len(found.labels)
+    is_plain = counts.coding.kind == PLAIN and counts.coding.table[IGNORE] == IGNORE
+    return is_plain and counts.pixels[IGNORE] > 0 and len(counts.values) == len(counts.labels)
 
 
-def _reduced(found: MaskCounts) -> str:
+def _reduced(counts: MaskCounts) -> str:
     """ADE20K whose ids were made one smaller, 0 being 255, as many programs do it before they train."""
-    if not found.pixels[IGNORE] or found.pixels[len(found.labels)]:
+    if not counts.pixels[IGNORE] or counts.pixels[len(counts.labels)]:
         return ""
     return (
         "are reduced already (0 to 149 are the classes and 255 none, where ADE20K has 1 to 150 and 0): every class would be "
@@ -197,9 +197,9 @@ def _reduced(found: MaskCounts) -> str:
     )
 
 
-def _train_ids(found: MaskCounts) -> str:
+def _train_ids(counts: MaskCounts) -> str:
     """Cityscapes whose files for label ids hold train ids: no tree (21), sky (23) or car (26), but what label ids hardly have."""
-    if found.pixels[19:34].any() or not found.pixels[_RARE_LABEL_IDS].any():
+    if counts.pixels[19:34].any() or not counts.pixels[_RARE_LABEL_IDS].any():
         return ""
     return (
         "hold train ids (0 to 18, and 255) in files called labelIds, whose values are 0 to 33 (road 7, sky 23, car 26): "
@@ -214,14 +214,14 @@ _MISTAKES: dict[str, Callable[[MaskCounts], str]] = {
 }
 
 
-def _option(found: MaskCounts) -> str:
-    return f"add mask_values = {found.values} to the space's TOML"
+def _option(counts: MaskCounts) -> str:
+    return f"add mask_values = {counts.values} to the space's TOML"
 
 
-def _masks(found: MaskCounts) -> str:
-    if found.masks == found.total:
-        return f"the {found.total} masks"
-    return f"the {found.masks} masks that were looked at ({found.total} in all)"
+def _masks(counts: MaskCounts) -> str:
+    if counts.masks == counts.total:
+        return f"the {counts.total} masks"
+    return f"the {counts.masks} masks that were looked at ({counts.total} in all)"
 
 
 def _listed(values: list[int]) -> str:
@@ -235,11 +235,11 @@ def _some_of(names: list[str]) -> str:
     return f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more"
 
 
-def _shares(found: MaskCounts) -> str:
+def _shares(counts: MaskCounts) -> str:
     """The values that occur most, and how much."""
-    order = sorted(found.values, key=lambda value: -int(found.pixels[value]))
-    whole = found.pixels.sum()
-    return _some_of([f"value {value} {_share(found.pixels[value] / whole)}" for value in order])
+    order = sorted(counts.values, key=lambda value: -int(counts.pixels[value]))
+    whole = counts.pixels.sum()
+    return _some_of([f"value {value} {_share(counts.pixels[value] / whole)}" for value in order])
 
 
 def _share(part: float) -> str:

@@ -46,26 +46,26 @@ def described(metadata: Mapping[str, str]) -> dict[str, Any]:
             "the model does not say how images are prepared: an older nasvit-edge wrote it; export it again"
         )
     try:
-        found = json.loads(metadata["preparation"])
-        other = next((key for key, value in _KNOWN.items() if found[key] != value), None)
-        sound = _sound(found)
+        preparation = json.loads(metadata["preparation"])
+        other = next((key for key, value in _KNOWN.items() if preparation[key] != value), None)
+        sound = _sound(preparation)
     except (KeyError, TypeError, ValueError, RecursionError):
         other, sound = None, False
     if other is not None:
         raise ValueError(
-            f"the model wants images with {other} {found[other]!r}, and this program knows only {_KNOWN[other]!r}; "
+            f"the model wants images with {other} {preparation[other]!r}, and this program knows only {_KNOWN[other]!r}; "
             "use the program that was bundled with the model"
         )
     if not sound:
         raise ValueError("what the model says of how images are prepared is damaged; export it again")
-    return dict(found)
+    return dict(preparation)
 
 
-def _sound(found: Any) -> bool:
+def _sound(preparation: Any) -> bool:
     """Whether every number is one that can be computed with."""
-    resize, crop, size = found["resize"], found["crop"], found["size"]
+    resize, crop, size = preparation["resize"], preparation["crop"], preparation["size"]
     whole = [resize, resize] if type(resize) is int else resize
-    floats = (found["mean"], found["std"], found["range"])
+    floats = (preparation["mean"], preparation["std"], preparation["range"])
     return (
         all(
             len(pair) == 2 and all(type(n) is int and 0 < n <= _LONGEST for n in pair)
@@ -74,9 +74,9 @@ def _sound(found: Any) -> bool:
         and all(kept <= side for kept, side in zip(crop, whole, strict=True))
         and [len(values) for values in floats] == [3, 3, 2]
         and all(type(n) in (int, float) and abs(n) < 1e9 for values in floats for n in values)
-        and all(n > 0 for n in found["std"])
-        and len(found["background"]) == 3
-        and all(type(n) is int and 0 <= n <= 255 for n in found["background"])
+        and all(n > 0 for n in preparation["std"])
+        and len(preparation["background"]) == 3
+        and all(type(n) is int and 0 <= n <= 255 for n in preparation["background"])
     )
 
 
@@ -154,10 +154,10 @@ def decoded_share(width: int, height: int, side: int) -> int:
 def orientation_of(image: Image.Image) -> int:
     """What EXIF says, 1 to 8; 1 (upright) where it says nothing or is damaged."""
     try:
-        found = image.getexif().get(_ORIENTATION, 1)
+        orientation = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # noqa: BLE001 - damaged EXIF fails in any way; the picture is whole
         return 1
-    return found if found in _UPRIGHT else 1
+    return orientation if orientation in _UPRIGHT else 1
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:

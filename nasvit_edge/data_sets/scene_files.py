@@ -38,11 +38,11 @@ def walk(folder: Path, left_out: Counter[str]) -> Iterator[str]:
         for entry in _entries(where):
             kind = "leftovers" if is_leftover(entry.name) else _kind(entry)
             if kind == "folder":
-                found = _identity(entry.path)
-                if found in above:
+                identity = _identity(entry.path)
+                if identity in above:
                     left_out["links to a folder around them"] += 1
                 else:
-                    inside.append((entry.path, above | {found}))
+                    inside.append((entry.path, above | {identity}))
             elif kind == "file":
                 yield entry.path
             else:
@@ -60,11 +60,11 @@ def child(folder: Path, names: Collection[str], holding: str = "") -> Path | Non
         named = [Path(entry.path) for entry in _entries(str(folder)) if normal(entry.name).lower() in names]
     except DataError:
         return None
-    found = [path for path in named if path.is_dir() and (not holding or child(path, (holding,)))]
-    if len(found) > 1:
-        listed = " and ".join(repr(path.name) for path in found)
+    folders = [path for path in named if path.is_dir() and (not holding or child(path, (holding,)))]
+    if len(folders) > 1:
+        listed = " and ".join(repr(path.name) for path in folders)
         raise DataError(f"folder {str(folder)!r} holds {listed}, which mean the same; keep or rename one")
-    return found[0] if found else None
+    return folders[0] if folders else None
 
 
 def holds(folder: Path) -> str:
@@ -76,8 +76,8 @@ def holds(folder: Path) -> str:
 
 def _entries(where: str) -> list[os.DirEntry[str]]:
     try:
-        with os.scandir(where) as found:
-            return sorted(found, key=lambda entry: entry.name)
+        with os.scandir(where) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
     except (OSError, ValueError) as error:
         raise _unreadable(where, error) from None
 
@@ -95,10 +95,10 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
 def _identity(path: str | Path) -> tuple[int, int]:
     try:
-        found = Path(path).stat()
+        status = Path(path).stat()
     except (OSError, ValueError) as error:
         raise _unreadable(str(path), error) from None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _parents(folder: Path) -> frozenset[tuple[int, int]]:

@@ -73,12 +73,12 @@ def layout(data: str, space: SearchSpace) -> Layout:
         return _cityscapes(root, cityscapes, data, space)
     if images is not None and (training := child(images, ("training",))) is not None:
         return _ade20k(root, images, training, data, space)
-    found = _plain(root, space)
-    if not (found.train or found.validation or found.test):
+    plain_layout = _plain(root, space)
+    if not (plain_layout.train or plain_layout.validation or plain_layout.test):
         raise DataError(
             f"scenes {data!r}: there is no folder 'train/images' in it, with masks in 'train/masks' (like CamVid), nor 'leftImg8bit' (Cityscapes), nor 'images/training' (ADE20K); {holds(root)}"
         )
-    return found
+    return plain_layout
 
 
 def pairs(part: FolderPair) -> tuple[list[tuple[str, str]], str]:
@@ -109,7 +109,7 @@ def _files(
     folder: Path, endings: tuple[str, ...], others: tuple[str, ...], left_out: Counter[str]
 ) -> dict[str, str]:
     """Path without ending, relative to `folder` -> path, of all files below it with one of the endings."""
-    found: dict[str, str] = {}
+    by_stem: dict[str, str] = {}
     for path in walk(folder, left_out):
         ending = _ending(path, endings)
         if not ending:
@@ -117,13 +117,13 @@ def _files(
                 left_out[called(Path(path).name)] += 1
             continue
         stem = normal(os.path.relpath(path, folder)[: -len(ending)])
-        if stem in found:
+        if stem in by_stem:
             accents = (
-                " (their accents are written in two ways)" if normal(found[stem]) == normal(path) else ""
+                " (their accents are written in two ways)" if normal(by_stem[stem]) == normal(path) else ""
             )
-            raise DataError(f"{found[stem]!r} and {path!r} are one name{accents}; remove or rename one")
-        found[stem] = path
-    return found
+            raise DataError(f"{by_stem[stem]!r} and {path!r} are one name{accents}; remove or rename one")
+        by_stem[stem] = path
+    return by_stem
 
 
 def _ending(path: str, endings: tuple[str, ...]) -> str:
@@ -170,16 +170,16 @@ def _cityscapes(root: Path, images: Path, data: str, space: SearchSpace) -> Layo
     whole = child(root, ("gtfine",)) or root / "gtFine"
 
     def part(split: str) -> FolderPair | None:
-        own = child(images, SPLITS[split])
-        if own is None:
+        folder = child(images, SPLITS[split])
+        if folder is None:
             return None
-        masks = child(whole, SPLITS[split]) or whole / own.name
+        masks = child(whole, SPLITS[split]) or whole / folder.name
         trained = any(path.endswith("_gtFine_labelTrainIds.png") for path in walk(masks, Counter()))
         kind, coding = ("labelTrainIds", train_ids) if trained else ("labelIds", ids)
         coding = _plain_coding(space) if space.mask_values else coding
         ending = f"_gtFine_{kind}.png"
-        name = f"cityscapes {shown(own.name)}"
-        return FolderPair(name, own, masks, coding, ("_leftImg8bit.png",), ending, _CITYSCAPES_MASKS)
+        name = f"cityscapes {shown(folder.name)}"
+        return FolderPair(name, folder, masks, coding, ("_leftImg8bit.png",), ending, _CITYSCAPES_MASKS)
 
     return Layout(part("train"), part("validation"), None, "Cityscapes' test masks are not public")
 
@@ -194,8 +194,8 @@ def _ade20k(root: Path, images: Path, training: Path, data: str, space: SearchSp
     def part(folder: Path | None) -> FolderPair | None:
         if folder is None:
             return None
-        own = child(masks, (normal(folder.name).lower(),)) or masks / folder.name
-        return FolderPair(f"ade20k {shown(folder.name)}", folder, own, coding)
+        inner = child(masks, (normal(folder.name).lower(),)) or masks / folder.name
+        return FolderPair(f"ade20k {shown(folder.name)}", folder, inner, coding)
 
     return Layout(part(training), None, part(child(images, SPLITS["validation"])))
 

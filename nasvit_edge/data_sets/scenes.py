@@ -50,9 +50,9 @@ class Files:
 
     def pair(self, place: int) -> Pair:
         """An image and its mask, upright; DataError names a damaged file or an unknown value."""
-        own, path = os.fsdecode(self.images[place]), os.fsdecode(self.masks[place])
-        image, mask = decode(own), decode_mask(path, self.coding)
-        mask = turned(mask, _turn(own, image.shape[1:], mask.shape))
+        image_path, path = os.fsdecode(self.images[place]), os.fsdecode(self.masks[place])
+        image, mask = decode(image_path), decode_mask(path, self.coding)
+        mask = turned(mask, _turn(image_path, image.shape[1:], mask.shape))
         if mask.shape != image.shape[1:]:
             raise DataError(_other_size(path, mask.shape, image.shape[1:]))
         return image, mask
@@ -114,11 +114,11 @@ class SceneSet:
             places, coding = self.places, self.source.coding
             paths = [*self.source.images[places].tolist(), *self.source.masks[places].tolist()]
             return digests.of_set(paths, coding.table)
-        found = hashlib.sha256()
+        hasher = hashlib.sha256()
         for place in self.places.tolist():
             for array in self.source.pair(place):
-                found.update(str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
-        return found.hexdigest()
+                hasher.update(str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
+        return hasher.hexdigest()
 
     @property
     def sizes(self) -> _Places:
@@ -190,20 +190,20 @@ def load_scenes(data: str, split: str, space: SearchSpace) -> SceneSet:
     """
     if split not in SPLITS:
         raise DataError(f"there is no split {split!r} of scenes; there are {', '.join(SPLITS)}")
-    found = scene_layouts.layout(data, space)
+    layout = scene_layouts.layout(data, space)
     if split == "test":
-        return _test(data, found)
-    if split == "validation" and found.validation is not None:
-        return _read(found.validation)
-    if found.train is None:
+        return _test(data, layout)
+    if split == "validation" and layout.validation is not None:
+        return _read(layout.validation)
+    if layout.train is None:
         raise DataError(f"scenes {data!r}: there are no training images in it")
-    if found.validation is not None:
-        return _read(found.train)
-    pairs, left_out = scene_layouts.pairs(found.train)
+    if layout.validation is not None:
+        return _read(layout.train)
+    pairs, left_out = scene_layouts.pairs(layout.train)
     rest, held = _held_out(data, len(pairs))
     if split == "train":
-        return _of_files(found.train, [pairs[i] for i in rest], left_out=left_out)
-    return _of_files(found.train, [pairs[i] for i in held], "held out of training")
+        return _of_files(layout.train, [pairs[i] for i in rest], left_out=left_out)
+    return _of_files(layout.train, [pairs[i] for i in held], "held out of training")
 
 
 def check(scenes: SceneSet, on_progress: Callable[[int, int], None] = lambda done, total: None) -> _Places:
@@ -224,20 +224,20 @@ def frequencies(scenes: SceneSet, classes: int) -> np.ndarray[Any, np.dtype[np.f
 
     From at most `_COUNTED` pairs, evenly from all.
     """
-    own, of = np.zeros(classes), np.zeros(classes)
+    pixels, of = np.zeros(classes), np.zeros(classes)
     for _, mask in scenes.take(scenes.name, slice(None, None, -(-len(scenes) // _COUNTED))).decoded():
         counts = np.bincount(mask.ravel(), minlength=256)[:classes]
-        own += counts
+        pixels += counts
         of += np.where(counts > 0, counts.sum(), 0)
-    return own / np.maximum(of, 1)
+    return pixels / np.maximum(of, 1)
 
 
-def _test(data: str, found: Layout) -> SceneSet:
-    if found.test is not None:
-        return _read(found.test)
-    if found.validation is None:
-        raise DataError(f"scenes {data!r}: {found.without_test}; judge on the split 'validation'")
-    return _read(found.validation, note=f"validation: {found.without_test}")
+def _test(data: str, layout: Layout) -> SceneSet:
+    if layout.test is not None:
+        return _read(layout.test)
+    if layout.validation is None:
+        raise DataError(f"scenes {data!r}: {layout.without_test}; judge on the split 'validation'")
+    return _read(layout.validation, note=f"validation: {layout.without_test}")
 
 
 def _held_out(data: str, count: int) -> tuple[list[int], list[int]]:
@@ -266,10 +266,10 @@ def _of_files(part: FolderPair, pairs: list[tuple[str, str]], note: str = "", le
 
 
 def _size(image: str, mask: str) -> tuple[int, int]:
-    size, own = check_header(image), mask_size(mask)
-    upright = own[::-1] if _turn(image, size, own) >= 5 else own
+    size, mask_shape = check_header(image), mask_size(mask)
+    upright = mask_shape[::-1] if _turn(image, size, mask_shape) >= 5 else mask_shape
     if size != upright:
-        raise DataError(_other_size(mask, own, size))
+        raise DataError(_other_size(mask, mask_shape, size))
     return size
 
 
@@ -283,5 +283,5 @@ def _turn(image: str, size: tuple[int, ...], mask: tuple[int, ...]) -> int:
     return how if mask == stored else 1
 
 
-def _other_size(mask: str, own: tuple[int, ...], size: tuple[int, ...]) -> str:
-    return f"mask {mask!r} has {own[1]} x {own[0]} pixels, its image {size[1]} x {size[0]}; they must be the same"
+def _other_size(mask: str, mask_shape: tuple[int, ...], size: tuple[int, ...]) -> str:
+    return f"mask {mask!r} has {mask_shape[1]} x {mask_shape[0]} pixels, its image {size[1]} x {size[0]}; they must be the same"

@@ -54,8 +54,8 @@ class ImageSet:
     def take(self, name: str, chosen: Tensor | slice) -> ImageSet:
         """A part of the set."""
         places = chosen if isinstance(chosen, slice) else chosen.numpy()
-        own = {key: None if (array := getattr(self, key)) is None else array[places] for key in _KNOWN_BY}
-        return replace(self, name=name, pixels=self.pixels[chosen], labels=self.labels[chosen], **own)
+        fields = {key: None if (array := getattr(self, key)) is None else array[places] for key in _KNOWN_BY}
+        return replace(self, name=name, pixels=self.pixels[chosen], labels=self.labels[chosen], **fields)
 
     def some(self, chosen: Tensor, *, whole: bool = False) -> Tensor:  # noqa: ARG002 - as FileSet's
         """Bytes (B, C, S, S) of the chosen images."""
@@ -71,10 +71,10 @@ class ImageSet:
         """Of pixels and labels: what the set holds, whatever it is called."""
         shape = str(tuple(self.pixels.shape)).encode()
         parts = (shape, self.pixels.contiguous().numpy().data, self.labels.numpy().tobytes())
-        found = hashlib.sha256()
+        hasher = hashlib.sha256()
         for part in parts:
-            found.update(part)
-        return found.hexdigest()
+            hasher.update(part)
+        return hasher.hexdigest()
 
     def fitted(self, preparation: Preparation) -> ImageSet:
         """The same images as `preparation` keeps them, whatever their size."""
@@ -82,11 +82,11 @@ class ImageSet:
 
         if tuple(self.pixels.shape[-2:]) == preparation.crop == (preparation.resize,) * 2:
             return self
-        made = [torch.from_numpy(fitted(image, preparation)) for image in self.pixels.numpy()]
+        images = [torch.from_numpy(fitted(image, preparation)) for image in self.pixels.numpy()]
         marks = self.marks
         if self.paths is None and marks is None:  # of what is stored
             marks = pixel_marks(self.pixels.numpy())
-        pixels, size = torch.stack(made), self.stored_size
+        pixels, size = torch.stack(images), self.stored_size
         return ImageSet(self.name, pixels, self.labels, self.paths, marks, size)
 
     def batches(
@@ -130,8 +130,8 @@ class FileSet:
 
         rule = None if whole else self.preparation
         places = chosen if isinstance(chosen, slice) else chosen.numpy()
-        made = [torch.from_numpy(decode(os.fsdecode(path), rule)) for path in self.paths[places]]
-        return made if whole else torch.stack(made)
+        images = [torch.from_numpy(decode(os.fsdecode(path), rule)) for path in self.paths[places]]
+        return images if whole else torch.stack(images)
 
     def loaded(self) -> ImageSet:
         """The same images in memory."""

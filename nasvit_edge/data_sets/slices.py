@@ -41,24 +41,24 @@ def trained(data: str, wanted: Labelling, *, whole: bool = False) -> tuple[Listi
         whole: an empty class folder among the training images is an error.
     """
     folder = folder_of(data, "train")
-    found = _told(data, folder, wanted)
+    images = _told(data, folder, wanted)
     if whole:
-        require_images(folder, found)
-    own = layouts.split_folder(data, "validation")
-    if own is not None:
-        return _labelled(data, folder, found, wanted), judged(data, own, wanted)
-    rest, held = split(data, found.labels)  # whatever the labels are called
-    found, name = _labelled(data, folder, found, wanted), layouts.name_of(data, folder)
-    validation = found.take(held_name(name, held), held)
+        require_images(folder, images)
+    validation_folder = layouts.split_folder(data, "validation")
+    if validation_folder is not None:
+        return _labelled(data, folder, images, wanted), judged(data, validation_folder, wanted)
+    rest, held = split(data, images.labels)  # whatever the labels are called
+    images, name = _labelled(data, folder, images, wanted), layouts.name_of(data, folder)
+    validation = images.take(held_name(name, held), held)
     _tell_absent(validation, wanted)
-    return found.take(f"{name} ({len(rest)} images)", rest), validation
+    return images.take(f"{name} ({len(rest)} images)", rest), validation
 
 
 def judged(data: str, folder: Path, wanted: Labelling) -> Listing:
     """The files of a folder whose images are judged on; classes may have none."""
-    found = _labelled(data, folder, _told(data, folder, wanted), wanted)
-    _tell_absent(found, wanted)
-    return found
+    images = _labelled(data, folder, _told(data, folder, wanted), wanted)
+    _tell_absent(images, wanted)
+    return images
 
 
 def training_files(data: str, listener: Listener = SILENT) -> Listing:
@@ -69,23 +69,26 @@ def training_files(data: str, listener: Listener = SILENT) -> Listing:
     """
     try:
         folder = folder_of(data, "train")
-        found, own = listing(folder, layouts.name_of(data, folder)), layouts.split_folder(data, "validation")
-        rest = np.arange(len(found)) if own is not None else split(data, found.labels)[0]
+        images, validation_folder = (
+            listing(folder, layouts.name_of(data, folder)),
+            layouts.split_folder(data, "validation"),
+        )
+        rest = np.arange(len(images)) if validation_folder is not None else split(data, images.labels)[0]
     except DataError:
-        found = unlabelled(data)
-        rest = np.arange(len(found))
-    listener.note(found.told())
-    if len(rest) == len(found):
-        return found
-    return found.take(f"{layouts.name_of(data, folder)} ({len(rest)} images)", rest)
+        images = unlabelled(data)
+        rest = np.arange(len(images))
+    listener.note(images.told())
+    if len(rest) == len(images):
+        return images
+    return images.take(f"{layouts.name_of(data, folder)} ({len(rest)} images)", rest)
 
 
 def folder_of(data: str, *splits: str) -> Path:
     """The folder of the first of these splits that there is."""
-    found = next((f for f in (layouts.split_folder(data, split) for split in splits) if f is not None), None)
-    if found is None:
+    folder = next((f for f in (layouts.split_folder(data, split) for split in splits) if f is not None), None)
+    if folder is None:
         raise DataError(f"images {data!r}: there is no folder {splits[0]!r} in it")
-    return found
+    return folder
 
 
 def held_out(labels: Places) -> Places:
@@ -117,37 +120,37 @@ def held_name(name: str, held: Sized) -> str:
 
 def _told(data: str, folder: Path, wanted: Labelling) -> Listing:
     """The files of a folder of classes."""
-    found = listing(folder, layouts.name_of(data, folder))
-    wanted.listener.note(found.told())
-    return found
+    images = listing(folder, layouts.name_of(data, folder))
+    wanted.listener.note(images.told())
+    return images
 
 
-def _labelled(data: str, folder: Path, found: Listing, wanted: Labelling) -> Listing:
+def _labelled(data: str, folder: Path, images: Listing, wanted: Labelling) -> Listing:
     """The same files, their labels being places among the space's."""
-    present = found.present()
+    present = images.present()
     match = _match(data, folder, present.classes, wanted)
     renamed = match.renamed(present.classes, wanted.space)
     if renamed:
         wanted.listener.note(
-            f"class folders of {found.name} and the labels that they are taken for: {renamed}"
+            f"class folders of {images.name} and the labels that they are taken for: {renamed}"
         )
     return present.labelled(wanted.space.label_names(), match.places)
 
 
-def _match(data: str, folder: Path, found: tuple[str, ...], wanted: Labelling) -> labels.Match:
+def _match(data: str, folder: Path, classes: tuple[str, ...], wanted: Labelling) -> labels.Match:
     """Which labels the class folders with images are.
 
     Where words alone do not say it, all class folders of the training images do: numbers and order mean something only
     where none is missing.
     """
-    match = labels.recognised(found, wanted.space)
-    if match and match.how in (labels.BY_NAME, labels.BY_ID) and not numeric(found):
+    match = labels.recognised(classes, wanted.space)
+    if match and match.how in (labels.BY_NAME, labels.BY_ID) and not numeric(classes):
         return match
     all_of = layouts.split_folder(data, "train") or folder
     known = layouts.class_names(all_of)
-    places = labels.named(found, known)
+    places = labels.named(classes, known)
     if places is None:
-        foreign = some([name for name in found if labels.named((name,), known) is None])
+        foreign = some([name for name in classes if labels.named((name,), known) is None])
         raise DataError(
             f"images {data!r}: class folders of {folder.name!r} are none of those of {all_of.name!r}: {foreign}; rename or remove them"
         )
@@ -155,10 +158,10 @@ def _match(data: str, folder: Path, found: tuple[str, ...], wanted: Labelling) -
     return labels.Match(tuple(whole.places[place] for place in places), whole.how)
 
 
-def _tell_absent(found: Listing, wanted: Labelling) -> None:
-    absent = [name for name, count in zip(found.classes, found.counts, strict=True) if not count]
+def _tell_absent(images: Listing, wanted: Labelling) -> None:
+    absent = [name for name, count in zip(images.classes, images.counts, strict=True) if not count]
     if absent:
-        rest = len(found.classes) - len(absent)
+        rest = len(images.classes) - len(absent)
         wanted.listener.note(
-            f"{found.name}: no images of {some(absent)}; accuracy is over the other {rest} of {len(found.classes)} classes"
+            f"{images.name}: no images of {some(absent)}; accuracy is over the other {rest} of {len(images.classes)} classes"
         )

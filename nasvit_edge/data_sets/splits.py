@@ -55,9 +55,9 @@ def classes(data: str, space: SearchSpace | None = None) -> tuple[str, ...]:
     if data in CIFAR:
         return cifar(data, train=False)[1]
     folder = slices.folder_of(data, "train", "test")
-    found = folders.listing(folder)
-    folders.require_images(folder, found)
-    return found.classes
+    images = folders.listing(folder)
+    folders.require_images(folder, images)
+    return images.classes
 
 
 def check(data: str, space: SearchSpace, *, in_order: bool = False) -> None:
@@ -117,11 +117,11 @@ def split_to_judge(
     if alone is None:
         return "validation", _told_of_cut(data, "")
     files = folders.as_file_set(folders.listing(alone), space.preparation())
-    found = overlap(known, files)
-    if (found.whole and not found.some) or not _is_spared(data, files, known):
+    shared = overlap(known, files)
+    if (shared.whole and not shared.some) or not _is_spared(data, files, known):
         return "test", ""
-    seen = f"{found.trained} of its {len(files)} images trained these weights"
-    why = seen if found.some else "which images trained these weights is not known"
+    seen = f"{shared.trained} of its {len(files)} images trained these weights"
+    why = seen if shared.some else "which images trained these weights is not known"
     return "validation", _told_of_cut(data, f" ({why}){ALL}")
 
 
@@ -138,8 +138,8 @@ def _is_spared(data: str, files: FileSet, known: TrainedOn | None) -> bool:
 def _is_cut(data: str, space: SearchSpace) -> bool:
     """Whether a folder has neither test nor validation images of its own."""
     if space.is_dense:
-        found = scene_layouts.layout(data, space)
-        return found.test is None and found.validation is None
+        layout = scene_layouts.layout(data, space)
+        return layout.test is None and layout.validation is None
     test = layouts.split_folder(data, "test")
     return test is None or (test == Path(data) and layouts.split_folder(data, "validation") is None)
 

@@ -57,8 +57,8 @@ class TrainingSet:
 
     def holds(self, images: Labelled) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
         """Which images are of this set, (N,); None where the two cannot be compared."""
-        found = _marks(images, self.kind, self.size)
-        return None if found is None else np.isin(found, self.marks)
+        marks = _marks(images, self.kind, self.size)
+        return None if marks is None else np.isin(marks, self.marks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +129,9 @@ def trained_on(images: Labelled, before: TrainedOn | None) -> TrainedOn:
     marks = _marks(images, kind, None)
     assert marks is not None
     size = images.stored_size if kind == PIXELS and isinstance(images, ImageSet) else None
-    own = TrainingSet(images.name, kind, np.unique(marks), size)
+    new = TrainingSet(images.name, kind, np.unique(marks), size)
     earlier = () if before is None else before.parts
-    parts = (*(p for p in earlier if not _same(p, own)), own)
+    parts = (*(p for p in earlier if not _same(p, new)), new)
     return TrainedOn(parts, before is not None and before.whole)
 
 
@@ -188,7 +188,7 @@ def overlap(known: TrainedOn | None, images: Labelled) -> Overlap:
         return Overlap(len(images), None, None, (), 0.0, False)
     names = tuple(part.name for part in known.parts)
     held = [part.holds(images) for part in known.parts]
-    compared = [found for found in held if found is not None]
+    compared = [hits for hits in held if hits is not None]
     if known.parts and not compared:
         return Overlap(len(images), None, len(known), names, 0.0, False)
     seen = np.logical_or.reduce(compared) if compared else np.zeros(len(images), bool)
@@ -234,8 +234,8 @@ def _marks(images: Labelled, kind: str, size: tuple[int, int] | None) -> Marks |
 
 
 def _of_files(paths: Paths) -> Marks:
-    found = digests.of_files(paths.tolist())
-    return np.frombuffer(b"".join(digest[:4] for digest in found), ">u4").astype(np.uint32)
+    hashes = digests.of_files(paths.tolist())
+    return np.frombuffer(b"".join(digest[:4] for digest in hashes), ">u4").astype(np.uint32)
 
 
 def _of_pixels(paths: Paths, size: tuple[int, int] | None) -> Iterator[int]:

@@ -74,19 +74,19 @@ class Walk:
     def classes(self) -> dict[str, list[bytes]]:
         """Class -> its folders, in the classes' order; several where more than one way to spell its name is there."""
         self._entered[_identity(self.root)] = ""
-        found: dict[str, list[bytes]] = {}
+        by_name: dict[str, list[bytes]] = {}
         for entry in self._entries(self.root, beside_classes=True):
             if _is_folder(entry) and _identity(entry.path) not in self._entered:
-                found.setdefault(normal(entry.name), []).append(entry.path)
+                by_name.setdefault(normal(entry.name), []).append(entry.path)
             elif _is_folder(entry):
                 self.left_out[_AGAIN] += 1
             elif self._is_image(entry):
                 self.left_out[BESIDE] += 1
-        return {name: found[name] for name in ordered(found)}
+        return {name: by_name[name] for name in ordered(by_name)}
 
     def images(self, classes: Mapping[str, Iterable[bytes]]) -> dict[str, list[bytes]]:
         """Class -> the image files in its folders and below them, sorted."""
-        found: dict[str, list[bytes]] = {name: [] for name in classes}
+        by_class: dict[str, list[bytes]] = {name: [] for name in classes}
         tops = dict.fromkeys((name, folder) for name, folders in classes.items() for folder in folders)
         real = deque(top for top in tops if not os.path.islink(top[1]))  # noqa: PTH114 - of bytes
         links = deque(top for top in tops if os.path.islink(top[1]))  # noqa: PTH114
@@ -98,8 +98,8 @@ class Walk:
                 if _is_folder(entry):
                     (links if entry.is_symlink() else real).append((name, entry.path))
                 elif self._is_image(entry):
-                    found[name].append(entry.path)
-        return {name: sorted(paths) for name, paths in found.items()}
+                    by_class[name].append(entry.path)
+        return {name: sorted(paths) for name, paths in by_class.items()}
 
     def _enter(self, name: str, folder: bytes, is_class: bool) -> bool:
         """Whether a folder was not entered before; now it is."""

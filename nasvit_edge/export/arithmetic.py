@@ -104,10 +104,10 @@ def arithmetic(path: Path, format_name: str, precision: str) -> Arithmetic | Non
 def told(path: Path, format_name: str, precision: str) -> Shares | None:
     """Where a file is described and not judged; None where it cannot be read here."""
     try:
-        found = arithmetic(path, format_name, precision)
+        counts = arithmetic(path, format_name, precision)
     except NasvitEdgeError:
         return None
-    return None if found is None else found.record()
+    return None if counts is None else counts.record()
 
 
 def shown(figures: Shares | None, precision: str) -> str:

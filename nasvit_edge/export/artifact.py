@@ -76,14 +76,14 @@ def _text(value: Any) -> str:
 
 def versions() -> dict[str, str]:
     """The versions of everything that had a part in a file, and the processor it was checked on."""
-    found = {"python": platform.python_version(), "cpu": cpu_model(), "cpu_features": cpu_features()}
+    about = {"python": platform.python_version(), "cpu": cpu_model(), "cpu_features": cpu_features()}
     ours = [p.distribution for name in format_names() for p in load_format(name).packages.values()]
     for package in ("nasvit-edge", "torch", "numpy", *ours):
         try:
-            found[package] = importlib.metadata.version(package)
+            about[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return about
 
 
 def reference_path(path: Path) -> Path:
@@ -129,10 +129,10 @@ def _same_json(content: dict[str, bytes]) -> dict[str, bytes]:
 
 def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, object]:
     """The pairs as a dict; ValueError where a key comes twice, which readers take in different ways."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    values = dict(pairs)
+    if len(values) < len(pairs):
         raise ValueError("a key comes twice")
-    return found
+    return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,16 +156,16 @@ class Artifact:
         Raises:
             VerifyError: an override that is another space than the file's own, or an older file of a space that is not shipped.
         """
-        own = self._own_space()
-        if override is None and own is not None:
-            return own
+        embedded = self._own_space()
+        if override is None and embedded is not None:
+            return embedded
         try:
             given = load_space(override) if override else known_space(self.metadata["space"])
         except NasvitEdgeError as error:
             raise VerifyError(f"artifact {str(self.path)!r}: {error}; give its TOML with --space") from None
-        if own is not None and given != own:
+        if embedded is not None and given != embedded:
             raise VerifyError(
-                f"artifact {str(self.path)!r} holds its own space, {own.name!r} ({own.digest()}), which is not --space {override} "
+                f"artifact {str(self.path)!r} holds its own space, {embedded.name!r} ({embedded.digest()}), which is not --space {override} "
                 f"({given.digest()}): leave that out"
             )
         return given
@@ -187,10 +187,10 @@ class Artifact:
         """The images that trained its weights: as its sidecar says, of shipped weights as they do; None where that is not known."""
         from nasvit_edge.model.checkpoint import shipped_trained_on
 
-        told = None if self.sidecar is None else self.sidecar.trained_on
-        if told is not None:
+        record = None if self.sidecar is None else self.sidecar.trained_on
+        if record is not None:
             try:
-                return told.opened(f"sidecar of {str(self.path)!r}")
+                return record.opened(f"sidecar of {str(self.path)!r}")
             except DataError as error:
                 raise VerifyError(f"{error}; export again") from None
         source = self.weights()
@@ -279,12 +279,12 @@ def _checked(sidecar: Sidecar, path: Path, content: Content, form: Format) -> di
         raise VerifyError(
             f"artifact {str(path)!r} is not the file that was exported (its hash differs); export again"
         )
-    found: dict[str, str] = form.module().read_metadata(path)
-    if found != sidecar.metadata:
+    metadata: dict[str, str] = form.module().read_metadata(path)
+    if metadata != sidecar.metadata:
         raise VerifyError(
             f"artifact {str(path)!r}: the metadata inside differ from its sidecar; export again"
         )
-    return found
+    return metadata
 
 
 def _check_metadata(metadata: Any, what: str) -> None:

@@ -28,21 +28,23 @@ def checked_bundle(path: Path, form_name: str, *, overwrite: bool) -> Path:
 
 def write_bundle(path: Path) -> Path:
     """Write the bundle of an exported model beside it, whole or not at all."""
-    made = open_artifact(path)
+    exported = open_artifact(path)
     content = artifact.read_content(path)
     model = {path.name: content} if isinstance(content, bytes) else _inside(path.name, content)
-    labels = "".join(f"{label}\n" for label in json.loads(made.metadata["labels"]))
+    labels = "".join(f"{label}\n" for label in json.loads(exported.metadata["labels"]))
     inside = set() if isinstance(content, bytes) else set(content)  # a TensorRT folder holds its programs
-    segments = made.metadata.get("task") == "segmentation"
+    segments = exported.metadata.get("task") == "segmentation"
     beside = {
-        name: data for name, data in programs(made.form.name, segments=segments).items() if name not in inside
+        name: data
+        for name, data in programs(exported.form.name, segments=segments).items()
+        if name not in inside
     }
     about = {
         sidecar_path(path).name: files.read_bytes(sidecar_path(path), "sidecar"),
         artifact.reference_path(path).name: files.read_bytes(artifact.reference_path(path), "reference"),
         "labels.txt": labels.encode(),
     }
-    folder = bundle_path(path, made.form.name)
+    folder = bundle_path(path, exported.form.name)
     files.write_tree(folder, model | beside | about)
     return folder
 

@@ -61,37 +61,37 @@ class Check:
 
     def failures(self) -> list[str]:
         """What is out of its limits, and by how much."""
-        limit, found = self.threshold, list[str]()
+        limit, faults = self.threshold, list[str]()
         if limit.error is not None and self.error is not None and not self.error <= limit.error:
-            found.append(f"off by {self.error:.2g} of the logits' spread (allowed {limit.error:.0e})")
+            faults.append(f"off by {self.error:.2g} of the logits' spread (allowed {limit.error:.0e})")
         if limit.snr_db is not None and self.snr_db is not None and not self.snr_db >= limit.snr_db:
-            found.append(f"signal-to-noise ratio {self.snr_db:.1f} dB (at least {limit.snr_db:g})")
+            faults.append(f"signal-to-noise ratio {self.snr_db:.1f} dB (at least {limit.snr_db:g})")
         if limit.agreement is not None and self.agreement is not None and self.agreement < limit.agreement:
-            found.append(
+            faults.append(
                 f"agrees with the supernet on {self.agreement:.2%} of {self.images} images (at least {limit.agreement:.0%})"
             )
-        found += self._top1_failures() + self._pixel_failures() + self.float_failures()
-        return found + (self.reproduction.failures() if self.reproduction else [])
+        faults += self._top1_failures() + self._pixel_failures() + self.float_failures()
+        return faults + (self.reproduction.failures() if self.reproduction else [])
 
     def doubts(self) -> list[str]:
         """Failures, and a top-1 that was lower by more than is allowed, though the images are too few to be sure."""
-        found, limit, drop = self.failures(), self.threshold.top1_drop, self.top1_drop
+        doubts, limit, drop = self.failures(), self.threshold.top1_drop, self.top1_drop
         if limit is not None and drop is not None and drop > limit and not self._top1_failures():
-            found.append(
+            doubts.append(
                 f"top-1 is {drop * 100:.2f} points lower (at most {limit * 100:g}), which {self.images} images do not settle"
             )
-        return found
+        return doubts
 
     def float_failures(self) -> list[str]:
         """What makes an int8 file none: the layers that are in floating point."""
-        limit, found = self.threshold.int8_macs, self.arithmetic
-        if limit is None or found is None or found.int8_layer_macs >= limit:
+        limit, counts = self.threshold.int8_macs, self.arithmetic
+        if limit is None or counts is None or counts.int8_layer_macs >= limit:
             return []
-        names = [layer.name for layer in sorted(found.float_layers, key=lambda layer: -layer.macs)]
+        names = [layer.name for layer in sorted(counts.float_layers, key=lambda layer: -layer.macs)]
         more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
         return [
-            f"{found.int8_layer_macs:.1%} of the MACs of its layers are in int8 (at least {limit:.0%}): {len(names)} of "
-            f"{len(found.weighted)} layers are in floating point ({', '.join(names[:_LISTED])}{more})"
+            f"{counts.int8_layer_macs:.1%} of the MACs of its layers are in int8 (at least {limit:.0%}): {len(names)} of "
+            f"{len(counts.weighted)} layers are in floating point ({', '.join(names[:_LISTED])}{more})"
         ]
 
     def inexact(self) -> list[str]:
@@ -110,22 +110,22 @@ class Check:
         ]
 
     def _pixel_failures(self) -> list[str]:
-        limit, found = self.threshold, []
+        limit, faults = self.threshold, []
         if limit.pixels is not None and self.pixels is not None and not self.pixels >= limit.pixels:
-            found.append(
+            faults.append(
                 f"has the supernet's label at {self.pixels:.2%} of {self.pixel_count} pixels (at least {limit.pixels:.2%})"
             )
         drop = self.scenes.mean_iou_drop if self.scenes else None
         if limit.top1_drop is not None and drop is not None and drop > limit.top1_drop:
-            found.append(f"mean IoU is {drop * 100:.2f} points lower (at most {limit.top1_drop * 100:g})")
-        return found
+            faults.append(f"mean IoU is {drop * 100:.2f} points lower (at most {limit.top1_drop * 100:g})")
+        return faults
 
     def record(self) -> Checked:
         """As a file has it."""
         change, limits = self.top1_change, asdict(self.threshold)
         if self.pixels is None:
             del limits["pixels"]
-        found = Checked(
+        record = Checked(
             passed=self.passed,
             reference=self.reference,
             **{name: _finite(getattr(self, name)) for name in _FIGURES},
@@ -136,9 +136,9 @@ class Check:
             allowed=limits,
         )
         if self.pixels is None:  # a classifier
-            return found
+            return record
         return replace(
-            found,
+            record,
             pixels=self.pixels,
             pixel_count=self.pixel_count,
             scenes=self.scenes,

@@ -117,8 +117,8 @@ def _on_pixels(module: nn.Module, recipe: Conversion) -> nn.Module:
             self.register_buffer("scale", 1 / torch.tensor(recipe.std).view(1, 3, 1, 1))
 
         def forward(self, image: Tensor) -> Tensor:
-            found: Tensor = self.body((image - self.mean) * self.scale)
-            return found if recipe.output else torch.softmax(found, 1)
+            logits: Tensor = self.body((image - self.mean) * self.scale)
+            return logits if recipe.output else torch.softmax(logits, 1)
 
     return OnPixels()
 
@@ -243,8 +243,8 @@ def _runner(path: Path, *, rounded: bool) -> Callable[[_Array], _Array]:
             x = to_input(images)
             if predict is not None:  # Core ML itself takes 8-bit pixels only
                 x = np.rint(x).clip(0, 255)
-            found = program.run({program.inputs[0]: torch.from_numpy(x)})
-            logits: _Array = (found if found.is_floating_point() else found.int()).numpy()
+            output = program.run({program.inputs[0]: torch.from_numpy(x)})
+            logits: _Array = (output if output.is_floating_point() else output.int()).numpy()
             if predict is not None:
                 apart = _apart(logits, predict(x))
                 if not apart <= MAC_TOLERANCE:
@@ -254,13 +254,13 @@ def _runner(path: Path, *, rounded: bool) -> Callable[[_Array], _Array]:
     return in_batches(call, size)
 
 
-def _apart(found: _Array, predicted: _Array) -> float:
+def _apart(outputs: _Array, predicted: _Array) -> float:
     """How far apart the logits (or labels) of the evaluator and the probabilities (or labels) of Core ML are."""
-    if found.shape != predicted.shape:
+    if outputs.shape != predicted.shape:
         return float("inf")
-    if np.issubdtype(found.dtype, np.integer):
-        return float((found != predicted).mean())
-    return float(np.abs(_softmax(found) - predicted).max())
+    if np.issubdtype(outputs.dtype, np.integer):
+        return float((outputs != predicted).mean())
+    return float(np.abs(_softmax(outputs) - predicted).max())
 
 
 def _softmax(logits: _Array) -> _Array:
@@ -294,8 +294,8 @@ def _on_a_mac(path: Path, program: mil.Program) -> Callable[[_Array], _Array] | 
         answer = model.predict({"image": picture})
         if not labels:
             name = str(program.spec.description.output[0].name)
-            found: _Array = np.asarray(answer[name])
-            return found.astype(np.int32) if name == dense.LABELS else _softmax(found)
+            output: _Array = np.asarray(answer[name])
+            return output.astype(np.int32) if name == dense.LABELS else _softmax(output)
         shares = next(v for v in answer.values() if isinstance(v, dict))
         return np.array([[shares[label] for label in labels]], np.float32)
 

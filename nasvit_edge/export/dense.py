@@ -79,8 +79,8 @@ def xcode_preview(metadata: dict[str, str]) -> dict[str, str]:
 
 def labels_of(logits: _Floats, size: tuple[int, int]) -> _Ints:
     """The largest class of each pixel (B, H, W) of logits (B, C, H', W') resized to `size`, as a segmenter does it."""
-    found = [one.argmax(0).numpy().astype(np.int32) for one in _resized(logits, size)]
-    return np.stack(found) if found else np.empty((0, *size), np.int32)
+    labels = [one.argmax(0).numpy().astype(np.int32) for one in _resized(logits, size)]
+    return np.stack(labels) if labels else np.empty((0, *size), np.int32)
 
 
 def agreement(labels: np.ndarray[Any, Any], logits: _Floats, size: tuple[int, int]) -> float:
@@ -94,8 +94,8 @@ def agreement(labels: np.ndarray[Any, Any], logits: _Floats, size: tuple[int, in
     if labels.shape != (len(logits), *size) or labels.min() < 0 or labels.max() >= logits.shape[1]:
         return 0.0
     same = 0
-    for own, one in zip(labels, _resized(logits, size), strict=True):
-        chosen = one.gather(0, torch.from_numpy(own.astype(np.int64))[None])[0]
+    for label_map, one in zip(labels, _resized(logits, size), strict=True):
+        chosen = one.gather(0, torch.from_numpy(label_map.astype(np.int64))[None])[0]
         same += int((chosen >= one.amax(0) - TIE * one.abs().amax(0)).sum())
     return same / labels.size
 
@@ -110,13 +110,13 @@ def _resized(logits: _Floats, size: tuple[int, int]) -> Iterator[Tensor]:
         yield resized(torch.from_numpy(np.ascontiguousarray(one, np.float32))[None], size)[0]
 
 
-def at_size(found: np.ndarray[Any, Any], size: tuple[int, int]) -> _Ints:
+def at_size(outputs: np.ndarray[Any, Any], size: tuple[int, int]) -> _Ints:
     """An artifact's output at the size of masks: labels by the nearest pixel, logits resized before the largest is taken."""
-    if found.ndim == 4:
-        return labels_of(found, size)
-    height, width = found.shape[1:]
+    if outputs.ndim == 4:
+        return labels_of(outputs, size)
+    height, width = outputs.shape[1:]
     rows, columns = _nearest(height, size[0]), _nearest(width, size[1])
-    chosen: _Ints = found[:, rows][:, :, columns].astype(np.int32)
+    chosen: _Ints = outputs[:, rows][:, :, columns].astype(np.int32)
     return chosen
 
 

@@ -89,29 +89,29 @@ class Program:
     def faults(self) -> list[str]:
         """What would mislead an app that uses this model; empty where it takes no picture, or is sound."""
         chain = self._after_logits()
-        found = self._classifier_faults(chain) if chain else []
+        faults = self._classifier_faults(chain) if chain else []
         if self.spec.description.input[0].type.WhichOneof("Type") == "imageType":
-            found += self._image_faults()
-        return found
+            faults += self._image_faults()
+        return faults
 
     def _image_faults(self) -> list[str]:
         image = self.spec.description.input[0].type.imageType
         rows = [d.constant.size for d in self.function.inputs[0].type.tensorType.dimensions]
-        found = [] if image.colorSpace == _RGB else ["its image is not RGB"]
+        faults = [] if image.colorSpace == _RGB else ["its image is not RGB"]
         if [image.height, image.width] != rows[2:]:
-            found.append(f"its image is {image.height} x {image.width}, its tensor {rows[2:]}")
-        return found
+            faults.append(f"its image is {image.height} x {image.width}, its tensor {rows[2:]}")
+        return faults
 
     def _classifier_faults(self, chain: list[Any]) -> list[str]:
         description, known = self.spec.description, self._constants()
         softmax = [op for op in chain if op.type == "softmax"]
-        found = [] if len(softmax) == 1 else ["it has no softmax before its classes"]
+        faults = [] if len(softmax) == 1 else ["it has no softmax before its classes"]
         if any(int(self._argument(op, "axis", known)) not in (1, -1) for op in softmax):
-            found.append("its softmax is not over the classes")
+            faults.append("its softmax is not over the classes")
         names = {description.predictedFeatureName, description.predictedProbabilitiesName}
         if names != {out.name for out in chain[0].outputs}:
-            found.append("the names of its outputs are not the classifier's")
-        return found
+            faults.append("the names of its outputs are not the classifier's")
+        return faults
 
     def run(self, values: dict[str, Tensor]) -> Tensor:
         """The logits for named inputs; a program for one image takes any number of them."""
@@ -145,8 +145,8 @@ class Program:
                 f"the evaluator has no operation {op.type!r} (layer {op.outputs[0].name!r}); verify this file on a Mac"
             )
         names = {*op.inputs, *(name for name in op.attributes if name != "name")}
-        found = OPERATIONS[op.type]({name: self._argument(op, name, known) for name in names})
-        for out, value in zip(op.outputs, found if isinstance(found, list) else [found], strict=True):
+        results = OPERATIONS[op.type]({name: self._argument(op, name, known) for name in names})
+        for out, value in zip(op.outputs, results if isinstance(results, list) else [results], strict=True):
             known[out.name] = _typed(value, out.type.tensorType.dataType, self.rounded)
 
     def _argument(self, op: Any, name: str, known: dict[str, Any]) -> Any:

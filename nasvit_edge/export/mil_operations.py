@@ -106,8 +106,8 @@ def _reshape(args: Args) -> Tensor:
     x, shape = args["x"], _ints(args["shape"])
     if shape and shape[0] == 1 and x.shape[0] > 1:
         shape[0] = x.shape[0]
-    found: Tensor = x.reshape(shape)
-    return found
+    result: Tensor = x.reshape(shape)
+    return result
 
 
 def _slice_by_index(args: Args) -> Tensor:
@@ -156,10 +156,10 @@ def _concat(args: Args) -> Tensor:
 
 def _reduced(kind: str) -> Callable[[Args], Tensor]:
     def reduce(args: Args) -> Tensor:
-        found: Tensor = getattr(args["x"].float(), kind)(
+        result: Tensor = getattr(args["x"].float(), kind)(
             _ints(args["axes"]), keepdim=_flag(args, "keep_dims")
         )
-        return found
+        return result
 
     return reduce
 
@@ -187,8 +187,8 @@ def _upsample_bilinear(args: Args) -> Tensor:
 
 
 def _argmax(args: Args) -> Tensor:
-    found: Tensor = args["x"].argmax(int(args["axis"]), keepdim=_flag(args, "keep_dims"))
-    return found
+    result: Tensor = args["x"].argmax(int(args["axis"]), keepdim=_flag(args, "keep_dims"))
+    return result
 
 
 def _hard_sigmoid(args: Args) -> Tensor:

@@ -63,8 +63,8 @@ class Graph:
     def emit(self, kind: str, inputs: Sequence[str], node: Node, **attributes: Any) -> str:
         """Append an ONNX node and return the name of its output."""
         output = f"{node.name}_{len(self.nodes)}"
-        made = self.onnx.helper.make_node(kind, list(inputs), [output], name=output, **attributes)
-        self.nodes.append(made)
+        proto = self.onnx.helper.make_node(kind, list(inputs), [output], name=output, **attributes)
+        self.nodes.append(proto)
         return output
 
     def constant(
@@ -125,9 +125,9 @@ class Graph:
         """The serialised model for inputs of `shape`; an open batch axis has a name instead of a size."""
         helper, kinds, output = self.onnx.helper, self.onnx.TensorProto, self.output_name
         last = next(n for n in self.traced.graph.nodes if n.op == "output")
-        for made in self.nodes:
-            made.output[:] = [output if o == self.output else o for o in made.output]
-            made.input[:] = [output if i == self.output else i for i in made.input]
+        for proto in self.nodes:
+            proto.output[:] = [output if o == self.output else o for o in proto.output]
+            proto.input[:] = [output if i == self.output else i for i in proto.input]
         first: int | str = "batch" if self.dynamic_batch else shape[0]
         floating = last.args[0].meta["tensor_meta"].dtype.is_floating_point
         kind = kinds.FLOAT if floating else kinds.INT32
@@ -241,8 +241,8 @@ def _normalised(graph: Graph, node: Node, *, single: bool) -> str:
     x = graph.operand(node.args[0])
     inputs = [graph.cast(x, node, "FLOAT") if single else x, *constants]
     axis = len(_shape(node)) - len(shape)
-    found = graph.emit("LayerNormalization", inputs, node, axis=axis, epsilon=node.kwargs["eps"])
-    return graph.cast(found, node, "FLOAT16") if single else found
+    output = graph.emit("LayerNormalization", inputs, node, axis=axis, epsilon=node.kwargs["eps"])
+    return graph.cast(output, node, "FLOAT16") if single else output
 
 
 def _avg_pool(graph: Graph, node: Node) -> str:

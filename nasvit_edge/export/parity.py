@@ -34,8 +34,8 @@ def inputs(space: SearchSpace, resolution: int, seed: int = 0) -> tuple[_Array, 
     count = (SCENES if space.is_dense else INPUTS) - len(real)
     patches = rng.uniform(-1.6, 1.6, (count, 3, 8, 8))
     rows, columns = np.arange(height) * 8 // height, np.arange(width) * 8 // width
-    made = rng.normal(0, 0.3, (count, 3, height, width)) + patches[:, :, rows][:, :, :, columns]
-    return on_pixel_grid(np.concatenate([real, made.astype(np.float32)]), space), len(real)
+    synthetic = rng.normal(0, 0.3, (count, 3, height, width)) + patches[:, :, rows][:, :, :, columns]
+    return on_pixel_grid(np.concatenate([real, synthetic.astype(np.float32)]), space), len(real)
 
 
 def on_pixel_grid(images: _Array, space: SearchSpace) -> _Array:
@@ -71,12 +71,12 @@ def in_batches(call: Callable[[_Array], _Array], size: int) -> Callable[[_Array]
     """A function of any number of images (n, ...) from one that takes just `size`; the last ones are padded."""
 
     def run(images: _Array) -> _Array:
-        found = []
+        outputs = []
         for start in range(0, len(images), size):
             part = images[start : start + size]
             padded = np.concatenate([part, np.repeat(part[-1:], size - len(part), 0)])
-            found.append(call(padded)[: len(part)])
-        return np.concatenate(found)
+            outputs.append(call(padded)[: len(part)])
+        return np.concatenate(outputs)
 
     return run
 
@@ -114,15 +114,15 @@ def choices(
     run: Callable[[_Array], _Array], images: data_sets.Images, space: SearchSpace, resolution: int
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
     """The top-1 class of each image (n,)."""
-    found = [run(batch.numpy()).argmax(1) for batch, _ in images.batches(space, resolution)]
-    return np.concatenate(found)
+    classes = [run(batch.numpy()).argmax(1) for batch, _ in images.batches(space, resolution)]
+    return np.concatenate(classes)
 
 
 def hits(
     run: Callable[[_Array], _Array], images: data_sets.Images, space: SearchSpace, resolution: int
 ) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Which images get their label (n,)."""
-    found: np.ndarray[Any, np.dtype[np.bool_]] = (
+    correct: np.ndarray[Any, np.dtype[np.bool_]] = (
         choices(run, images, space, resolution) == images.labels.numpy()
     )
-    return found
+    return correct

@@ -55,11 +55,11 @@ def _judged(
     from nasvit_edge.model.accuracy import accuracy
 
     part = images.take(images.name, slice(None, None, -(-len(images) // IMAGES)))
-    found, said = accuracy(subnet, part), search.accuracy
+    top1, said = accuracy(subnet, part), search.accuracy
     error = math.hypot(search.accuracy_uncertainty, math.sqrt(said * (1 - said) / len(part)))
-    if said - found > _ERRORS * error:
+    if said - top1 > _ERRORS * error:
         listener.note(
-            f"WARNING: top-1 is {found:.1%} on {len(part)} of {images.name}, the search had {said:.1%} ({search.accuracy_source}): "
+            f"WARNING: top-1 is {top1:.1%} on {len(part)} of {images.name}, the search had {said:.1%} ({search.accuracy_source}): "
             f"the images to calibrate on or their preparation are not those of training; look at --calibrate, and at {look}"
         )
-    return found
+    return top1

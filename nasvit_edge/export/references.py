@@ -47,7 +47,7 @@ class Reference:
         self, run: _Run, space: SearchSpace, threshold: Threshold, kind: str, arithmetic: Arithmetic | None
     ) -> tuple[Check, Outputs]:
         """Run a file on everything; the outcome, and what the file gave."""
-        given, found = run(self.inputs), None
+        given, classes = run(self.inputs), None
         labels_only = self.output == dense.LABELS
         check = Check(
             error=None if labels_only else parity.relative_error(given, self.logits),
@@ -62,28 +62,28 @@ class Reference:
             check = self._with_pixels(check, given)
         if self.choices is not None and (threshold.agreement is not None or threshold.top1_drop is not None):
             images = data_sets.bundled("test", space)
-            found = parity.choices(run, images, space, self.inputs.shape[-2])
-            check = _with_images(check, found, self.choices, images.labels.numpy())
-        return check, Outputs(given, found)
+            classes = parity.choices(run, images, space, self.inputs.shape[-2])
+            check = _with_images(check, classes, self.choices, images.labels.numpy())
+        return check, Outputs(given, classes)
 
-    def _with_pixels(self, check: Check, found: _Array) -> Check:
+    def _with_pixels(self, check: Check, outputs: _Array) -> Check:
         """How many pixels have the supernet's label."""
         size = (self.inputs.shape[-2], self.inputs.shape[-1])
-        labels: np.ndarray[Any, Any] = found
+        labels: np.ndarray[Any, Any] = outputs
         if self.output == dense.LOGITS:
-            whole = found.shape == self.logits.shape and np.isfinite(found).all()
-            labels = dense.labels_of(found, size) if whole else np.empty(0, np.int32)
+            whole = outputs.shape == self.logits.shape and np.isfinite(outputs).all()
+            labels = dense.labels_of(outputs, size) if whole else np.empty(0, np.int32)
         count = len(self.inputs) * size[0] * size[1]
         return replace(check, pixels=dense.agreement(labels, self.logits, size), pixel_count=count)
 
 
-def _with_images(check: Check, found: _Choices, expected: _Choices, labels: _Choices) -> Check:
-    change, _, _ = compare_hits(expected == labels, found == labels, GATE_ALPHA)
+def _with_images(check: Check, classes: _Choices, expected: _Choices, labels: _Choices) -> Check:
+    change, _, _ = compare_hits(expected == labels, classes == labels, GATE_ALPHA)
     return replace(
         check,
-        agreement=float((found == expected).mean()),
+        agreement=float((classes == expected).mean()),
         top1_change=change,
-        top1=float((found == labels).mean()),
+        top1=float((classes == labels).mean()),
         images=len(labels),
     )
 
@@ -148,14 +148,14 @@ def read_stored(artifact: Artifact, space: SearchSpace, config: SubnetConfig) ->
     path = reference_path(artifact.path)
     beside(path, "reference", "the answers that the file was checked against")
     content = files.read_bytes(path, "reference")
-    told = None if artifact.sidecar is None else artifact.sidecar.reference_sha256
-    if hashlib.sha256(content).hexdigest() != told:
+    expected_sha256 = None if artifact.sidecar is None else artifact.sidecar.reference_sha256
+    if hashlib.sha256(content).hexdigest() != expected_sha256:
         raise VerifyError(f"reference {str(path)!r} is not the one that was exported; export again")
     inputs, real = parity.inputs(space, config.resolution)
     output = artifact.output(space)
     try:
         tensors = load(content)
-        logits, own = (tensors.pop(name).numpy() for name in ("logits", _own_name(output)))
+        logits, runtime_logits = (tensors.pop(name).numpy() for name in ("logits", _own_name(output)))
         chosen, own_chosen, plain = (
             tensors.pop(name).numpy() if name in tensors else None
             for name in ("choices", "own_choices", "own_plain")
@@ -163,7 +163,7 @@ def read_stored(artifact: Artifact, space: SearchSpace, config: SubnetConfig) ->
     except (SafetensorError, KeyError, ValueError) as error:
         raise VerifyError(f"reference {str(path)!r} is damaged: {error}") from None
     return StoredReference(
-        tensors, Reference(inputs, real, logits, chosen, output), Outputs(own, own_chosen, plain)
+        tensors, Reference(inputs, real, logits, chosen, output), Outputs(runtime_logits, own_chosen, plain)
     )
 
 

@@ -79,21 +79,21 @@ class Reproduction:
         return f"gives other logits than when it was exported, by {self.change:.2g} of their spread"
 
     def _coarse_failures(self) -> list[str]:
-        limit, found = self.threshold, []
+        limit, faults = self.threshold, []
         lowest = limit.reproduction_db
         if lowest is not None and self.snr_db is not None and not self.snr_db >= lowest:
-            found.append(
+            faults.append(
                 f"signal-to-noise ratio {self.snr_db:.1f} dB to its logits at export (at least {lowest:g})"
             )
         least = limit.pixels if self.labels else limit.reproduction_agreement
         if least is not None and self.agreement is not None and self.agreement < least:
             what = "the pixels" if self.labels else f"{self.images} images"
-            found.append(
+            faults.append(
                 f"has the class it had at export on {self.agreement:.2%} of {what} (at least {least:.0%})"
             )
-        if found and self.saturates:
-            found.append(SATURATES)
-        return found
+        if faults and self.saturates:
+            faults.append(SATURATES)
+        return faults
 
     def _plain_failures(self) -> list[str]:
         limit = self.threshold.reproduction
@@ -123,16 +123,16 @@ def compared(
     """`now` against `before`; `real` of the inputs are images, and `labels` says that outputs are labels of pixels."""
     both = now.plain is not None and before.plain is not None
     plain = _plain_change(now.plain, before.plain, labels) if both else None
-    made = functools.partial(
+    result = functools.partial(
         Reproduction, same_machine=same_machine, threshold=threshold, labels=labels, plain_change=plain
     )
     if labels:
         moved = _moved(now.outputs, before.outputs)
-        return made(change=moved, agreement=1 - moved)
+        return result(change=moved, agreement=1 - moved)
     agreement = None
     if now.choices is not None and before.choices is not None:
         agreement = 1 - _moved(now.choices, before.choices)
-    return made(
+    return result(
         change=parity.relative_error(now.outputs, before.outputs),
         snr_db=parity.snr_db(now.outputs, before.outputs, real),
         agreement=agreement,

@@ -42,25 +42,27 @@ def compared(
         DataError: folders that are no scenes of this space, masks that nothing can be judged on.
     """
     scenes = load_scenes(data, split, space)
-    told = mask_check.checked(scenes, space)
-    own, theirs = Confusion(space.classes), Confusion(space.classes)
+    lines = mask_check.checked(scenes, space)
+    ours, theirs = Confusion(space.classes), Confusion(space.classes)
     for images, masks in scenes.batches(space, config.resolution, BATCH):
         truth, pixels = masks.numpy(), images.numpy()
         size = (truth.shape[1], truth.shape[2])
-        found = run(pixels)
-        own.add(dense.at_size(found, size), truth)
+        outputs = run(pixels)
+        ours.add(dense.at_size(outputs, size), truth)
         if exact is not None:
             logits = exact(pixels)
-            same = dense.labels_of(logits, (pixels.shape[2], pixels.shape[3])) if found.ndim == 3 else logits
+            same = (
+                dense.labels_of(logits, (pixels.shape[2], pixels.shape[3])) if outputs.ndim == 3 else logits
+            )
             theirs.add(dense.at_size(same, size), truth)
     names = space.label_names()
     return Scenes(
         data=scenes.name,
         images=len(scenes),
-        masks=tuple(told),
-        **asdict(own.figures(names)),
+        masks=tuple(lines),
+        **asdict(ours.figures(names)),
         reference=None if exact is None else theirs.figures(names),
-        mean_iou_drop=None if exact is None else theirs.mean_iou - own.mean_iou,
+        mean_iou_drop=None if exact is None else theirs.mean_iou - ours.mean_iou,
     )
 
 
@@ -70,12 +72,12 @@ def overlaps(
     """The name of the scenes, and of each one and each class the pixels that are right, and the union: (N, 2, C)."""
     scenes = load_scenes(data, split, space)
     mask_check.checked(scenes, space)
-    found = []
+    per_scene = []
     for images, masks in scenes.batches(space, config.resolution, BATCH):
         truth = masks.numpy()
         labels = dense.at_size(run(images.numpy()), (truth.shape[1], truth.shape[2]))
-        for own, mask in zip(labels, truth, strict=True):
+        for label_map, mask in zip(labels, truth, strict=True):
             seen = Confusion(space.classes)
-            seen.add(own, mask)
-            found.append(seen.overlaps)
-    return scenes.name, np.stack(found)
+            seen.add(label_map, mask)
+            per_scene.append(seen.overlaps)
+    return scenes.name, np.stack(per_scene)

@@ -244,7 +244,7 @@ def _runner(path: Path, threads: int, kernels: str) -> Callable[[_Array], _Array
         except (ValueError, RuntimeError) as error:
             reason = (str(error).splitlines() or ["unknown"])[0][:200]
             raise VerifyError(f"artifact {str(path)!r} does not run: {reason}") from None
-        found: _Array = interpreter.get_tensor(logits["index"])
-        return np.ascontiguousarray(found.transpose(0, 3, 1, 2)) if found.ndim == 4 else found.copy()
+        output: _Array = interpreter.get_tensor(logits["index"])
+        return np.ascontiguousarray(output.transpose(0, 3, 1, 2)) if output.ndim == 4 else output.copy()
 
     return in_batches(call, int(image["shape"][0]))

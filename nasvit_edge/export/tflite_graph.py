@@ -77,12 +77,12 @@ def resized(model: bytes, shape: tuple[int, ...]) -> bytes:
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise ExportError(f"this TFLite graph has no other size: {error}") from None
-    made = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
+    graph = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
     sizes = {d["index"]: d["shape"] for d in interpreter.get_tensor_details()}
-    for index, tensor in enumerate(made.subgraphs[0].tensors):
+    for index, tensor in enumerate(graph.subgraphs[0].tensors):
         if index in sizes and len(sizes[index]):
             tensor.shape = np.array(sizes[index], np.int32)
-    return _packed(made)
+    return _packed(graph)
 
 
 class _Merged:

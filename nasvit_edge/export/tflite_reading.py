@@ -45,17 +45,17 @@ def tflite_ops(path: Path) -> list[_TfliteOp]:
     try:
         model = schema.Model.GetRootAs(content, 0)
         graph = model.Subgraphs(0)
-        found = []
+        ops = []
         for index in range(graph.OperatorsLength()):
             op = graph.Operators(index)
             code = model.OperatorCodes(op.OpcodeIndex())
             kind = names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
             tensors = [graph.Tensors(op.Outputs(i)) for i in range(op.OutputsLength())]
             axes = max(t.ShapeLength() for t in tensors)
-            found.append(_TfliteOp(kind, short_name(tensors[0].Name().decode()), axes))
+            ops.append(_TfliteOp(kind, short_name(tensors[0].Name().decode()), axes))
     except Exception as error:  # noqa: BLE001 - a damaged flatbuffer can fail anywhere
         raise VerifyError(f"artifact {str(path)!r} is damaged: {type(error).__name__}") from None
-    return found
+    return ops
 
 
 def short_name(name: str) -> str:

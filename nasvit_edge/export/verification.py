@@ -110,7 +110,7 @@ def _reproduced(
     first = expected.inputs[: reproduction.PLAIN_INPUTS]
     if not same and stored.own.plain is not None:
         given = replace(given, plain=code.plain_runner(artifact.path)(first))
-    found = reproduction.compared(
+    reproduced = reproduction.compared(
         given,
         stored.own,
         threshold,
@@ -118,9 +118,9 @@ def _reproduced(
         labels=expected.output == dense.LABELS,
         real=expected.real_images,
     )
-    if found.failures() and not same and artifact.precision == "int8" and hasattr(code, "saturates"):
-        return replace(found, saturates=code.saturates(artifact.path, first))
-    return found
+    if reproduced.failures() and not same and artifact.precision == "int8" and hasattr(code, "saturates"):
+        return replace(reproduced, saturates=code.saturates(artifact.path, first))
+    return reproduced
 
 
 def _supernet_of(artifact: Artifact, space: SearchSpace, weights: str | None) -> Supernet | None:
@@ -160,9 +160,9 @@ def evaluate(
     artifact = open_artifact(path, bare=True)
     space = artifact.space(space_path)
     _require_bundled(data, space)
-    chosen, told = data_sets.split_to_judge(data, space, artifact.trained_on(), split)
-    if told:
-        listener.note(told)
+    chosen, remark = data_sets.split_to_judge(data, space, artifact.trained_on(), split)
+    if remark:
+        listener.note(remark)
     if space.is_dense:
         return _on_scenes(artifact, space, data, threads, chosen)
     how = Judging(threads, space_path, chain, in_order, chosen)
@@ -199,8 +199,8 @@ def _on_scenes(artifact: Artifact, space: SearchSpace, data: str, threads: int, 
     ):  # without its sidecar the statistics are not known to be its own
         statistics = read_stored(artifact, space, config).statistics
         exact = scene_checks.elastic(supernet, config, statistics)
-    found = scene_checks.compared(run, exact, data, space, config, split)
-    return OnScenes(**asdict(found), **_about(artifact, load_scenes(data, split, space), split))
+    scenes = scene_checks.compared(run, exact, data, space, config, split)
+    return OnScenes(**asdict(scenes), **_about(artifact, load_scenes(data, split, space), split))
 
 
 def hits(

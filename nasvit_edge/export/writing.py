@@ -213,15 +213,15 @@ def _attempt(
     with tempfile.TemporaryDirectory() as folder:
         bare, copy = (Path(folder, f"{name}{form.suffix}") for name in ("bare", "model"))
         artifact.write_content(bare, model)
-        found = arithmetic.arithmetic(bare, form.name, recipe.precision)
-        if found is not None:
-            metadata["arithmetic"] = json.dumps(found.shares(), sort_keys=True)
+        counts = arithmetic.arithmetic(bare, form.name, recipe.precision)
+        if counts is not None:
+            metadata["arithmetic"] = json.dumps(counts.shares(), sort_keys=True)
         content = code.write_metadata(model, metadata)
         artifact.write_content(copy, content)
         threshold = form.threshold(recipe.precision)
         run = code.runner(copy)
-        check, own = expected.check(run, subnet.space, threshold, "supernet", found)
-    return _Attempt(content, metadata, check, own)
+        check, outputs = expected.check(run, subnet.space, threshold, "supernet", counts)
+    return _Attempt(content, metadata, check, outputs)
 
 
 def _with_plain(attempt: _Attempt, form: Format, options: Options, expected: Reference) -> _Attempt:
@@ -243,11 +243,11 @@ def _accuracy(subnet: Subnet, expected: Reference, options: Options) -> str:
         return json.dumps({"top1": top1, "images": images.name, "of": "the fp32 subnet"}, sort_keys=True)
     search = options.search
     if search and subnet.source.get("kind") != "random":
-        told = {
+        fields = {
             "mean_iou" if subnet.space.is_dense else "top1": round(search.accuracy, 4),
             "of": f"the fp32 subnet, by {search.accuracy_source}",
         }
-        return json.dumps(told, sort_keys=True)
+        return json.dumps(fields, sort_keys=True)
     return "not measured"
 
 

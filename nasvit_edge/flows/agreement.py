@@ -88,7 +88,7 @@ def agreed(
     settings = Settings(out=Path(), workers=0, threads=2)
     with loader_for(images, recipe, supernet.space, settings, World()) as loader:
         steps = loader.steps(0, count)
-        found = agreements(
+        results = agreements(
             supernet,
             recipe,
             itertools.chain.from_iterable(steps),
@@ -102,7 +102,7 @@ def agreed(
         space=supernet.space.name,
         data=images.name,
         recipe=recipe.name,
-        agreements=tuple(found),
+        agreements=tuple(results),
     )
 
 

@@ -95,10 +95,12 @@ def _measured(
 
     def keep(rounds: Rounds, stopped: str | None = "killed") -> None:
         done = min(map(len, rounds))
-        told = f"{stopped} after {done} of {protocol.rounds} rounds" if stopped else None
-        listed = tuple(_measured_one(entry, own) for entry, own in zip(entries, rounds, strict=True))
+        reason = f"{stopped} after {done} of {protocol.rounds} rounds" if stopped else None
+        listed = tuple(
+            _measured_one(entry, entry_rounds) for entry, entry_rounds in zip(entries, rounds, strict=True)
+        )
         kept[:] = rounds
-        file = structs.replace(empty, complete=stopped is None, stopped=told, artifacts=listed)
+        file = structs.replace(empty, complete=stopped is None, stopped=reason, artifacts=listed)
         records.write(request.out, file)
 
     kept: Rounds = []
@@ -126,17 +128,17 @@ def _entries(request: Request, device: Device) -> list[Participant]:
     if len(bases) == 1:
         bases *= len(request.artifacts)
     names = _names([*request.artifacts, *bases])
-    found: list[Participant] = []
+    entries: list[Participant] = []
     for place, path in enumerate(request.artifacts):
         baseline = None
         if bases:
             other = names[len(request.artifacts) + place]
-            found.append(_entry(bases[place], f"{other} (again)" if request.aa else other, request, device))
-            baseline = len(found) - 1
-        found.append(replace(_entry(path, names[place], request, device), baseline=baseline))
-    _comparable(found)
-    _of_spaces(_spaces(request), found)
-    return found
+            entries.append(_entry(bases[place], f"{other} (again)" if request.aa else other, request, device))
+            baseline = len(entries) - 1
+        entries.append(replace(_entry(path, names[place], request, device), baseline=baseline))
+    _comparable(entries)
+    _of_spaces(_spaces(request), entries)
+    return entries
 
 
 def _spaces(request: Request) -> dict[str, str]:
@@ -201,7 +203,7 @@ def _facts(path: Path, runtime: str) -> Facts:
             path=str(path),
         )
     artifact, sidecar = open_artifact(path), read_sidecar(path)
-    told = arithmetic.told(path, artifact.form.name, artifact.precision)
+    counts = arithmetic.told(path, artifact.form.name, artifact.precision)
     return Facts(
         path=str(path),
         sha256=sidecar.sha256,
@@ -211,7 +213,7 @@ def _facts(path: Path, runtime: str) -> Facts:
         space=artifact.metadata["space"],
         config=artifact.metadata["config"],
         macs=_count(artifact.metadata.get("macs", "")),
-        int8_macs=None if told is None else told.int8_macs,
+        int8_macs=None if counts is None else counts.int8_macs,
         fallback_ops=_fallback(artifact, runtime),
     )
 
@@ -223,8 +225,8 @@ def _count(text: str) -> int | None:
 
 def _fallback(artifact: Artifact, runtime: str) -> int | None:
     """How many ops the runtime's delegate or parser would not take; None where there is none to ask."""
-    found = [p for p in artifact.form.module().placements(artifact.path) if runtime in p.runtimes]
-    return len(found[0].outside) if found else None
+    placements = [p for p in artifact.form.module().placements(artifact.path) if runtime in p.runtimes]
+    return len(placements[0].outside) if placements else None
 
 
 def _predicted(
@@ -252,8 +254,8 @@ def _prediction(
         return None
     try:
         artifact = open_artifact(entry.path)
-        own = artifact.space(spaces.get(entry.facts.space))
-        space = artifact.named(own)  # for other classes another op
+        original = artifact.space(spaces.get(entry.facts.space))
+        space = artifact.named(original)  # for other classes another op
         table = load_table(
             device.name,
             runtime=entry.runtime,
@@ -263,11 +265,11 @@ def _prediction(
         )
         if other_machine(table, about) is not None:
             return None
-        made = table.predict(artifact.config(space))
+        prediction = table.predict(artifact.config(space))
     except NasvitEdgeError:  # there is no table for it
         return None
-    low, high = made.low_ms, made.high_ms
-    return None if low is None or high is None or low <= 0 else (made.ms, low, high)
+    low, high = prediction.low_ms, prediction.high_ms
+    return None if low is None or high is None or low <= 0 else (prediction.ms, low, high)
 
 
 def _with_accuracy(entries: Sequence[Participant], request: Request, listener: Listener) -> list[Participant]:
@@ -296,9 +298,9 @@ def _split(entries: Sequence[Participant], request: Request, listener: Listener)
     spaces = _spaces(request)
     for entry in entries:
         artifact, space = _opened(entry.path, spaces)
-        split, told = split_to_judge(request.data, space, artifact.trained_on())
+        split, remark = split_to_judge(request.data, space, artifact.trained_on())
         if split != "test":
-            listener.note(told.removesuffix(ALL))
+            listener.note(remark.removesuffix(ALL))
             return split
     return "test"
 
@@ -331,12 +333,12 @@ def _file(
     request: Request, device: Device, protocol: BenchmarkProtocol, cores: Sequence[int], about: Description
 ) -> BenchmarkFile:
     """A result file before anything was measured."""
-    own = {key: getattr(about, key) for key in ("about", "conditions", "busy_cores")}
+    facts = {key: getattr(about, key) for key in ("about", "conditions", "busy_cores")}
     return BenchmarkFile(
         schema=SCHEMA,
         kind=KIND,
         run=_run(),
-        device=Measurer(name=device.name, **own),
+        device=Measurer(name=device.name, **facts),
         protocol=SavedProtocol(**asdict(protocol), order=ORDER, cores=tuple(cores)),
         aa=request.aa,
         complete=False,

@@ -52,25 +52,27 @@ class _Loop:
 
     def factor(self) -> float:
         """Measured over predicted, the median over what was measured; 1 before."""
-        ratios = [self.value(config) / made.latency_ms for config, (made, _) in self.taken.items()]
+        ratios = [self.value(config) / candidate.latency_ms for config, (candidate, _) in self.taken.items()]
         return statistics.median(ratios) if ratios else 1.0
 
     def best(self) -> Candidate | None:
         """The most accurate one that was measured within the budget."""
-        inside = [made for config, (made, _) in self.taken.items() if self.value(config) <= self.budget_ms]
-        return max(inside, key=lambda made: (made.accuracy, -made.latency_ms), default=None)
+        inside = [
+            candidate for config, (candidate, _) in self.taken.items() if self.value(config) <= self.budget_ms
+        ]
+        return max(inside, key=lambda candidate: (candidate.accuracy, -candidate.latency_ms), default=None)
 
     def report(self) -> Confirmation:
-        rows = [self._row(made, visits) for made, visits in self.taken.values()]
+        rows = [self._row(candidate, visits) for candidate, visits in self.taken.values()]
         return Confirmation(by=self.by, rounds=self.rounds, factor=self.factor(), subnets=tuple(rows))
 
-    def _row(self, made: Candidate, visits: list[Visit]) -> MeasuredCandidate:
+    def _row(self, candidate: Candidate, visits: list[Visit]) -> MeasuredCandidate:
         measured = {
             "median_ms": statistics.fmean(v.median_ms for v in visits),
             "p90_ms": statistics.fmean(v.p90_ms for v in visits),
         }
-        inside = self.value(made.config) <= self.budget_ms
-        return MeasuredCandidate(**structs.asdict(describe(made)) | measured, inside=inside)
+        inside = self.value(candidate.config) <= self.budget_ms
+        return MeasuredCandidate(**structs.asdict(describe(candidate)) | measured, inside=inside)
 
 
 def search_and_confirm(
@@ -117,9 +119,9 @@ def _rounds(
     result: SearchResult | None = None
     table = prepared.problem.tables[0]
     while loop.rounds < _ROUNDS:
-        found = _search(prepared, resume_at, loop, listener)
-        result = found or result
-        new = _next(found, loop, prepared.request.confirm or 1)
+        latest = _search(prepared, resume_at, loop, listener)
+        result = latest or result
+        new = _next(latest, loop, prepared.request.confirm or 1)
         if not new:
             break
         loop.rounds += 1
@@ -127,7 +129,7 @@ def _rounds(
         measured = measure_subnets(
             table, configs, prepared.request.seed, listener, what="confirming", runner=runner
         )
-        loop.taken |= {made.config: (made, measured[made.config]) for made in new}
+        loop.taken |= {candidate.config: (candidate, measured[candidate.config]) for candidate in new}
         listener.note(_said(loop, new))
     return result
 
@@ -138,8 +140,8 @@ def _search(
     """A search with corrected limits; None where the correction leaves nothing within them."""
     corrected = replace(prepared.problem, limits=_corrected(prepared.problem.limits, loop))
     try:
-        made = replace(prepared, problem=corrected)
-        return run(made, resume_at=resume_at, listener=listener)
+        renewed = replace(prepared, problem=corrected)
+        return run(renewed, resume_at=resume_at, listener=listener)
     except InfeasibleError:
         if not loop.taken:
             raise
@@ -149,8 +151,8 @@ def _search(
 def _corrected(limits: Sequence[Limit], loop: _Loop) -> tuple[Limit, ...]:
     if not loop.taken:
         return tuple(limits)
-    own = Limit.latency(loop.budget_ms, name="--latency", factor=loop.factor() * (1 + _MARGIN))
-    return (own, *(limit for limit in limits if not _is_own(limit)))
+    latency = Limit.latency(loop.budget_ms, name="--latency", factor=loop.factor() * (1 + _MARGIN))
+    return (latency, *(limit for limit in limits if not _is_own(limit)))
 
 
 def _is_own(limit: Limit) -> bool:
@@ -158,11 +160,11 @@ def _is_own(limit: Limit) -> bool:
     return limit.quantity.is_time and limit.quantity.table == 0
 
 
-def _next(found: SearchResult | None, loop: _Loop, count: int) -> list[Candidate]:
+def _next(result: SearchResult | None, loop: _Loop, count: int) -> list[Candidate]:
     """The most accurate of a front that were not measured and would beat the best that was."""
     best = loop.best()
     least = best.accuracy if best else -1.0
-    front = sorted(found.front, key=lambda c: -c.accuracy) if found else []
+    front = sorted(result.front, key=lambda c: -c.accuracy) if result else []
     return [c for c in front if c.config not in loop.taken and c.accuracy > least][:count]
 
 
@@ -181,7 +183,7 @@ def _failed(loop: _Loop) -> BudgetError:
 
 def _content(prepared: Prepared, result: SearchResult, loop: _Loop) -> ResultFile:
     report = loop.report()
-    made = content(prepared, result)
-    own = next(row for row in report.subnets if row.config == made.best.config)
-    best = structs.replace(made.best, median_ms=own.median_ms, p90_ms=own.p90_ms)
-    return structs.replace(made, best=best, status="confirmed", confirmation=report, budget_ms=loop.budget_ms)
+    file = content(prepared, result)
+    winner = next(row for row in report.subnets if row.config == file.best.config)
+    best = structs.replace(file.best, median_ms=winner.median_ms, p90_ms=winner.p90_ms)
+    return structs.replace(file, best=best, status="confirmed", confirmation=report, budget_ms=loop.budget_ms)

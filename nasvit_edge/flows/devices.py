@@ -58,8 +58,8 @@ def _row(name: str) -> DeviceRow | UnreadableDevice:
 def shown(device: Device) -> dict[str, object]:
     """What the device's file says; environment variables stay names."""
     names = [name for name in Device.__struct_encode_fields__ if name != "schema"]
-    found = {name: getattr(device, name) for name in names}
-    return {key: _plain(value) for key, value in found.items() if value not in ("", (), 0)}
+    fields = {name: getattr(device, name) for name in names}
+    return {key: _plain(value) for key, value in fields.items() if value not in ("", (), 0)}
 
 
 def _plain(value: Any) -> Any:

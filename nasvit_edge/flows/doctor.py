@@ -96,11 +96,11 @@ def _package(module: str, extra: str, distribution: str) -> InstalledPackage:
 
 def examine(path: Path) -> Examined:
     """Look at an artifact; where its sidecar is there, it must be the file that was exported."""
-    found = open_artifact(path, bare=True)
+    artifact = open_artifact(path, bare=True)
     return Examined(
         artifact=str(path),
-        checked=found.checked,
-        precision=found.precision,
-        arithmetic=arithmetic.told(path, found.form.name, found.precision),
-        targets=tuple(replace(target, runtimes=()) for target in found.form.module().placements(path)),
+        checked=artifact.checked,
+        precision=artifact.precision,
+        arithmetic=arithmetic.told(path, artifact.form.name, artifact.precision),
+        targets=tuple(replace(target, runtimes=()) for target in artifact.form.module().placements(path)),
     )

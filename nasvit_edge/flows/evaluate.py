@@ -85,16 +85,16 @@ def evaluate(request: Request, listener: Listener = SILENT) -> Evaluation:
         files.writable_folder(request.out.parent)
     source, configs = _source(request, space, listener), [config for _, config in listed]
     if isinstance(source.validation, SceneSet):
-        told = mask_check.checked(source.validation, space, listener=listener)
-        found = confusions(source, configs, listener)
-        plain = _report(request, space, source, listed, [float(c.mean_iou) for c in found])
+        lines = mask_check.checked(source.validation, space, listener=listener)
+        results = confusions(source, configs, listener)
+        plain = _report(request, space, source, listed, [float(c.mean_iou) for c in results])
         names = space.label_names()
         rows = [
             SceneRow(**asdict(row), **asdict(confusion.figures(names)))
-            for row, confusion in zip(plain.subnets, found, strict=True)
+            for row, confusion in zip(plain.subnets, results, strict=True)
         ]
         report: Evaluation = OfScenes(
-            **asdict(plain) | {"subnets": tuple(rows)}, majority=majority(found[0]), masks=tuple(told)
+            **asdict(plain) | {"subnets": tuple(rows)}, majority=majority(results[0]), masks=tuple(lines)
         )
     else:
         report = _report(request, space, source, listed, _measured(source, configs, listener))
@@ -115,15 +115,15 @@ def _source(request: Request, space: SearchSpace, listener: Listener) -> ImageAc
 
 
 def _measured(source: ImageAccuracy, configs: Sequence[SubnetConfig], listener: Listener) -> list[float]:
-    found: list[float] = []
+    accuracies: list[float] = []
     step = 1 if source.workers == 1 else 8
     try:
         for at in range(0, len(configs), step):
-            found += source.many(configs[at : at + step])
-            listener.progress(len(found), len(configs), f"best {max(found):.2%}")
+            accuracies += source.many(configs[at : at + step])
+            listener.progress(len(accuracies), len(configs), f"best {max(accuracies):.2%}")
     finally:
         source.close()
-    return found
+    return accuracies
 
 
 def _report(

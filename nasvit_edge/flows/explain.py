@@ -42,7 +42,7 @@ def explain(request: Request, listener: Listener) -> Explained:
 def _table(saved: SavedResult, path: Path | None, listener: Listener) -> LatencyTable:
     setting = saved.setting
     if path is None:
-        path = next((found for found in found_tables() if found.name == setting.table), None)
+        path = next((candidate for candidate in found_tables() if candidate.name == setting.table), None)
     if path is None:
         raise TableError(f"table {setting.table!r} is not in ./latency_tables; name it: --table FILE")
     if files.sha256(path) != setting.table_sha256:

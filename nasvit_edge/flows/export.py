@@ -127,9 +127,9 @@ def _loaded(plan: _Plan, uncalibrated: bool, listener: Listener) -> tuple[Supern
 
 def _refuse_other_images(plan: _Plan, calibration: Calibration) -> None:
     """ExportError where the images that the search calibrated on are others now."""
-    if plan.images_sha256 not in (None, found := calibration.digest()):
+    if plan.images_sha256 not in (None, digest := calibration.digest()):
         raise ExportError(
-            f"the search calibrated on other images ({str(plan.images_sha256)[:8]}) than {plan.calibrate!r} holds now ({found[:8]}): search "
+            f"the search calibrated on other images ({str(plan.images_sha256)[:8]}) than {plan.calibrate!r} holds now ({digest[:8]}): search "
             f"again, or, if you mean these, add --calibrate {plan.calibrate}"
         )
 
@@ -205,8 +205,8 @@ def report(path: Path) -> ExportReport:
     sidecar = read_sidecar(path)
     check = sidecar.check
     if check.arithmetic is None:  # an older version wrote it
-        told = arithmetic.told(path, sidecar.format, sidecar.precision)
-        check = structs.replace(check, arithmetic=told)
+        counts = arithmetic.told(path, sidecar.format, sidecar.precision)
+        check = structs.replace(check, arithmetic=counts)
     return structs.replace(_report(path, check, sidecar.forced), kept_in_float=sidecar.kept_in_float)
 
 

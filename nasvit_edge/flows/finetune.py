@@ -152,17 +152,17 @@ def _initial(
         data_sets.classes(request.data)
     whole = started(subject.supernet, subject.space, request.seed, listener=listener)
     supernet = taken(whole, subject.config, request.data, request.seed, in_order=request.labels_in_order)
-    told = _about_classes(supernet, subject.space, request.data)
-    if told:
-        listener.note(told)
+    remark = _about_classes(supernet, subject.space, request.data)
+    if remark:
+        listener.note(remark)
     with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder, _INITIAL)
-        save_supernet(supernet, made, supernet.source)
-        if request.resume and files.sha256(made) != files.sha256(out / _INITIAL):
+        initial = Path(folder, _INITIAL)
+        save_supernet(supernet, initial, supernet.source)
+        if request.resume and files.sha256(initial) != files.sha256(out / _INITIAL):
             raise CheckpointError(
                 f"{str(out)!r} is the run of another subnet, weights or seed; use its options"
             )
-        files.write_bytes(out / _INITIAL, made.read_bytes())
+        files.write_bytes(out / _INITIAL, initial.read_bytes())
     files.write_text(out / _SPACE, space_toml(supernet.space))
     return supernet.space, recipe.with_values([f"subnets.scaling={supernet.scaling}"])
 
@@ -187,7 +187,7 @@ def _written(
     from nasvit_edge.searching.images import is_first
 
     out = request.out
-    found = FinetuneReport(
+    report = FinetuneReport(
         out=str(out),
         space=str(out / _SPACE),
         supernet=str(out / _WEIGHTS),
@@ -204,40 +204,40 @@ def _written(
     if is_first():
         files.write_json(out / "config.json", subject.config.to_dict())
         if subject.saved is not None:
-            records.write(out / "result.json", _result(request, subject, space, recipe, found))
-    return found
+            records.write(out / "result.json", _result(request, subject, space, recipe, report))
+    return report
 
 
 def _result(
-    request: Request, subject: Subject, space: SearchSpace, recipe: Recipe, found: FinetuneReport
+    request: Request, subject: Subject, space: SearchSpace, recipe: Recipe, report: FinetuneReport
 ) -> ResultFile:
     """The search's result with the tuned subnet alone; its latency is the one predicted for its ops."""
     assert subject.saved is not None
     saved, config = subject.saved, subject.config
     setting = structs.replace(
         saved.setting,
-        space=found.space,
-        supernet=found.supernet,
-        supernet_sha256=weights_digest(found.supernet),
+        space=report.space,
+        supernet=report.supernet,
+        supernet_sha256=weights_digest(report.supernet),
         calibration=request.data,
         calibration_sha256=None,
         labels_in_order=False,  # they are called as its folders now
-        accuracy_source=f"measured on {found.validation} after fine-tuning",
+        accuracy_source=f"measured on {report.validation} after fine-tuning",
         accuracy=None,
         accuracy_sha256=None,
     )
     best = structs.replace(
         saved.best,
-        accuracy=found.after["fp32"],
+        accuracy=report.after["fp32"],
         macs=ops.macs(space, config),
         parameters=sizes.config_parameters(space, config),
     )
-    told = Finetuned(
+    finetuned = Finetuned(
         origin=Origin(result=str(request.result), space=saved.setting.space, supernet=subject.supernet),
         recipe=recipe.to_dict(),
-        teacher=found.teacher,
-        before=found.before,
-        after=found.after,
+        teacher=report.teacher,
+        before=report.before,
+        after=report.after,
         quantised=request.quantise or None,
         latency_is_for_classes=saved.space.classes,
     )
@@ -252,5 +252,5 @@ def _result(
         gap=None,
         same_macs=None,
         space=space_toml(space),
-        finetuned=told,
+        finetuned=finetuned,
     )

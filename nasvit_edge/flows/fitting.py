@@ -52,10 +52,10 @@ def fit(request: Request, *, listener: Listener = SILENT) -> fitting.FittedFile:
         accuracies += source.many(configs[at : at + _AT_ONCE])
         listener.progress(len(accuracies), len(configs), f"best {max(accuracies):.2%}")
     images = f"{len(source.validation)} images of {source.validation.name}"
-    told = f"{len(configs)} subnets of {Path(supernet).name} measured on {images}"
+    origin = f"{len(configs)} subnets of {Path(supernet).name} measured on {images}"
     weights = source.supernet.source.get("sha256")  # of generic ones none
     fitted = replace(
-        fitting.fit(space, configs, accuracies, told),
+        fitting.fit(space, configs, accuracies, origin),
         seed=request.seed,
         weights_sha256=None if weights is None else str(weights),
         weights_key=files.file_and_key(supernet)[1],

@@ -38,7 +38,7 @@ def read_lines(request: History) -> list[Line]:
     if not chosen:
         raise NasvitEdgeError(f"{_asked(request)} matches nothing in {str(request.path)!r}; {_there(points)}")
     first = 0 if request.last is None else -request.last
-    lines = [line_of(own[first:]) for _, own in sorted(series(chosen).items(), key=_order)]
+    lines = [line_of(points[first:]) for _, points in sorted(series(chosen).items(), key=_order)]
     if request.html is not None:
         from nasvit_edge.report import history_page
 
@@ -79,12 +79,12 @@ def _asked(request: History) -> str:
 
 def _there(points: Sequence[Point]) -> str:
     """What a history holds: the first names of each kind."""
-    told = []
+    parts = []
     for kind in ("device", "artifact", "metric"):
         names = sorted({str(getattr(point, kind)) for point in points})
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        told.append(f"{kind}s {', '.join(map(repr, names[:_NAMED]))}{more}")
-    return f"it has {'; '.join(told)}"
+        parts.append(f"{kind}s {', '.join(map(repr, names[:_NAMED]))}{more}")
+    return f"it has {'; '.join(parts)}"
 
 
 def _series(line: Line) -> dict[str, object]:

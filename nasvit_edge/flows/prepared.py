@@ -105,12 +105,12 @@ def _filled(
     asked: AccuracyChoice, choice: AccuracyChoice, accuracy: AccuracyPredictor | ImageAccuracy
 ) -> dict[str, str]:
     """What was left out of weights, images and accuracy, and what it was filled in with."""
-    found = {
+    values = {
         "supernet": choice.supernet if asked.supernet is None else None,
         "data": choice.data if asked.data is None else None,
         "accuracy": about(accuracy) if asked.accuracy is None else None,
     }
-    return {key: value for key, value in found.items() if value is not None}
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def search_prepared(
@@ -138,8 +138,8 @@ def run(prepared: Prepared, *, resume_at: Path | None = None, listener: Listener
 
     def show(state: SearchState) -> None:
         keeper.save(state)
-        found = len(state.kept) > 0
-        best = f"best {state.kept_values.accuracy.max():.2%}" if found else "nothing within the limits yet"
+        has_any = len(state.kept) > 0
+        best = f"best {state.kept_values.accuracy.max():.2%}" if has_any else "nothing within the limits yet"
         listener.progress(state.generation, effort.generations, best)
 
     result = solve(
@@ -156,7 +156,7 @@ def content(prepared: Prepared, result: SearchResult) -> ResultFile:
     return structs.replace(
         file_of(result, prepared.setting),
         quality=getattr(prepared.problem.accuracy, "quality", "accuracy"),
-        outdated=tuple(changed) if any(told.ops for told in changed) else (),
+        outdated=tuple(changed) if any(part.ops for part in changed) else (),
         space=space_toml(prepared.problem.space),
         genes=evaluator.genes.restricted(),
         same_macs=same_macs(prepared.problem, result.best, result.seed, error),

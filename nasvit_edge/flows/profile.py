@@ -28,11 +28,11 @@ def bundle(request: Request, path: Path, listener: Listener) -> str:
     from nasvit_edge.profile.offline import write_bundle
 
     ((device, choices),) = _single(request)
-    made = write_bundle(
+    package = write_bundle(
         load_space(request.space), device, choices[0], path, out=request.out, listener=listener
     )
     return (
-        f"wrote {made.path}: {made.jobs} jobs with {made.models} models, about {max(1, round(made.minutes))} min on the device; "
+        f"wrote {package.path}: {package.jobs} jobs with {package.models} models, about {max(1, round(package.minutes))} min on the device; "
         f"then: {command('profile', device=device.name, space=request.space, results='result.json', out=request.out)}"
     )
 
@@ -41,15 +41,15 @@ def finished(request: Request, path: Path, listener: Listener) -> LatencyTable:
     """The table from what a device measured without a network."""
     from nasvit_edge.profile.results import read_results
 
-    made = read_results(path, load_space(request.space), out=request.out, listener=listener)
-    return load_table(made, space=request.space)
+    table_path = read_results(path, load_space(request.space), out=request.out, listener=listener)
+    return load_table(table_path, space=request.space)
 
 
 def _single(request: Request) -> list[tuple[Device, list[Choice]]]:
-    found = list(targets(request).values())
-    if len(found) != 1 or len(found[0][1]) != 1:
+    pairs = list(targets(request).values())
+    if len(pairs) != 1 or len(pairs[0][1]) != 1:
         raise NasvitEdgeError("a bundle is for one device and one runtime; write one for each")
-    return found
+    return pairs
 
 
 class _Stopped(BaseException):
@@ -69,7 +69,7 @@ def targets(request: Request) -> dict[str, tuple[Device, list[Choice]]]:
         raise NasvitEdgeError(
             "--address, --serial and --name are for one device; put them into device.toml files"
         )
-    found = {}
+    by_name = {}
     for name in names:
         device = load_device(name)
         device = device.at(request.address, request.serial)
@@ -78,8 +78,8 @@ def targets(request: Request) -> dict[str, tuple[Device, list[Choice]]]:
         choices = [replace(choice, runtime=runtime) for runtime in dict.fromkeys(wanted)]
         for one in choices:
             prepare(device, one)
-        found[name] = (device, choices)
-    return found
+        by_name[name] = (device, choices)
+    return by_name
 
 
 def _choice(request: Request) -> Choice:
@@ -129,7 +129,7 @@ def profile_devices(
         return {name: _one(request, ways, device, choices, started(name))}, {}
     ways = replace(ways, waiting=lambda: _end_if(stop))
     listeners = {name: _of(name, started(name), stop) for name in wanted}
-    made: dict[str, list[LatencyTable]] = {}
+    tables: dict[str, list[LatencyTable]] = {}
     failed: dict[str, NasvitEdgeError] = {}
     with concurrent.futures.ThreadPoolExecutor(len(wanted)) as pool:
         jobs = {
@@ -138,22 +138,22 @@ def profile_devices(
         }
         try:
             for job in concurrent.futures.as_completed(jobs):
-                _take(job, jobs, made, failed, listeners)
+                _take(job, jobs, tables, failed, listeners)
         except BaseException:
             stop.set()
             raise
-    return made, failed
+    return tables, failed
 
 
 def _take(
     job: concurrent.futures.Future[list[LatencyTable]],
     jobs: Mapping[concurrent.futures.Future[list[LatencyTable]], str],
-    made: dict[str, list[LatencyTable]],
+    tables: dict[str, list[LatencyTable]],
     failed: dict[str, NasvitEdgeError],
     listeners: Mapping[str, Listener],
 ) -> None:
     try:
-        made[jobs[job]] = job.result()
+        tables[jobs[job]] = job.result()
     except NasvitEdgeError as error:
         failed[jobs[job]] = error
         listeners[jobs[job]].note(str(error))
@@ -181,8 +181,8 @@ def _afterwards(request: Request, table: LatencyTable, runner: Runner, listener:
         sustained.store(table, sustained.sustain(table, runner, lasting_s, seed, listener))
         table = load_table(table.path, space=request.space)
     if request.validate is not None:
-        found = validate.validate(table, request.validate, seed + 1, listener, runner)
-        validate.store(table, found)
+        validation = validate.validate(table, request.validate, seed + 1, listener, runner)
+        validate.store(table, validation)
         table = load_table(table.path, space=request.space)
     return table
 

@@ -82,11 +82,11 @@ def _table(space: SearchSpace, folder: Path, listener: Listener) -> LatencyTable
     path = folder / table_name(DEVICE, RUNTIME, 1, "fp32", space.name)
     if path.exists():
         table = load_table(path)
-        found = concerns(table, [space.smallest(), space.largest()])
-        if not found:
+        doubts = concerns(table, [space.smallest(), space.largest()])
+        if not doubts:
             listener.note(f"using the latency table measured on {table.file.date}")
             return table
-        listener.note(f"measuring again, not using the latency table here: {found[0].text}")
+        listener.note(f"measuring again, not using the latency table here: {doubts[0].text}")
     listener.note("measuring every op of the space on this machine (protocol quick)")
     profile(space, DEVICE, runtime=RUNTIME, protocol="quick", out=folder, listener=listener)
     return load_table(path)
@@ -131,7 +131,7 @@ def _export(out: Path, listener: Listener) -> list[Exported]:
     saved = read_result(out / "search.json")
     supernet = load_supernet(SUPERNET, saved.space)
     subnet = calibrated(materialise(supernet, saved.config), calibration_for(supernet, data_sets.BUNDLED))
-    made = []
+    artifacts = []
     for index, name in enumerate(FORMATS):
         form = load_format(name)
         listener.note(f"exporting, verifying and evaluating {name}")
@@ -140,9 +140,9 @@ def _export(out: Path, listener: Listener) -> list[Exported]:
         check = verification.verify(path)
         if not check.passed:
             raise NasvitEdgeError(f"{path.name}: {'; '.join(check.failures())}")
-        made.append(_described(path, form.runtime, check.error, saved.best.latency_ms))
+        artifacts.append(_described(path, form.runtime, check.error, saved.best.latency_ms))
         listener.progress(index + 1, len(FORMATS), name)
-    return made
+    return artifacts
 
 
 def _described(path: Path, runtime: str, error: float | None, predicted_ms: float) -> Exported:
@@ -163,23 +163,23 @@ def _described(path: Path, runtime: str, error: float | None, predicted_ms: floa
 
 def _measured(artifacts: Sequence[Exported], listener: Listener) -> tuple[Timed, ...]:
     """The artifacts, measured in turns and in fresh sessions."""
-    samples: dict[str, list[float]] = {made.path: [] for made in artifacts}
+    samples: dict[str, list[float]] = {artifact.path: [] for artifact in artifacts}
     with local_runner(load_device(DEVICE).runner) as runner:
         for visit in range(_VISITS):
-            for made in artifacts:
-                answer = runner.measure(_job(made, visit))
+            for artifact in artifacts:
+                answer = runner.measure(_job(artifact, visit))
                 if isinstance(answer, Failure):
-                    raise MeasurementError(f"{made.artifact} could not be measured: {answer.error}")
-                samples[made.path] += answer.samples_us
+                    raise MeasurementError(f"{artifact.artifact} could not be measured: {answer.error}")
+                samples[artifact.path] += answer.samples_us
             listener.progress(visit + 1, _VISITS, "measuring artifacts")
-    return tuple(_timed(made, sorted(samples[made.path])) for made in artifacts)
+    return tuple(_timed(artifact, sorted(samples[artifact.path])) for artifact in artifacts)
 
 
-def _job(made: Exported, visit: int) -> Job:
+def _job(artifact: Exported, visit: int) -> Job:
     return Job(
-        id=made.path,
-        model=made.path,
-        runtime=made.runtime,
+        id=artifact.path,
+        model=artifact.path,
+        runtime=artifact.runtime,
         threads=1,
         cores=fastest_cores(1),
         runs=10,
@@ -190,7 +190,7 @@ def _job(made: Exported, visit: int) -> Job:
     )
 
 
-def _timed(made: Exported, taken_us: Sequence[float]) -> Timed:
+def _timed(artifact: Exported, taken_us: Sequence[float]) -> Timed:
     """With the figures of its samples, in order."""
     p90_ms = taken_us[int(0.9 * (len(taken_us) - 1))] / 1e3
-    return Timed(**structs.asdict(made), measured_ms=stats.median(taken_us) / 1e3, p90_ms=p90_ms)
+    return Timed(**structs.asdict(artifact), measured_ms=stats.median(taken_us) / 1e3, p90_ms=p90_ms)

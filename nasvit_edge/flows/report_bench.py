@@ -28,18 +28,18 @@ def judge(request: Bench) -> tuple[BenchmarkReport, list[Path]]:
     results = [read_result(path) for path in request.results]
     stored = None if request.baseline is None else read_result(request.baseline)
     explicit = request.min_effect is not None
-    made = make_report(results, rule, budgets=budgets, baseline=stored, explicit=explicit)
+    report = make_report(results, rule, budgets=budgets, baseline=stored, explicit=explicit)
     before = read_history(request.history) if request.history else []
     written = []
     if request.history is not None:
-        written += append(request.history, made)
+        written += append(request.history, report)
         before = read_history(request.history)
     for form, path in _outputs(request).items():
         if path is not None:
             files.writable_folder(path.parent)
-            _write(form, path, made, before)
+            _write(form, path, report, before)
             written.append(path)
-    return made, written
+    return report, written
 
 
 def _outputs(request: Bench) -> dict[str, Path | None]:
@@ -61,20 +61,20 @@ def _rule(request: Bench) -> Rule:
     alpha = share(request.alpha)
     if not 0.0001 <= alpha <= 0.2:
         raise NasvitEdgeError(f"--alpha {request.alpha!r} is not between 0.01% and 20%")
-    own = {} if request.min_effect is None else {"min_effect": share(request.min_effect)}
-    return Rule(alpha=alpha, gates=frozenset(request.gate or ()) or None, **own)
+    options = {} if request.min_effect is None else {"min_effect": share(request.min_effect)}
+    return Rule(alpha=alpha, gates=frozenset(request.gate or ()) or None, **options)
 
 
-def _write(form: str, path: Path, made: BenchmarkReport, before: Sequence[Point]) -> None:
+def _write(form: str, path: Path, report: BenchmarkReport, before: Sequence[Point]) -> None:
     from nasvit_edge.report import bench_comment, bench_page, exchange, junit
 
     if form == "html":
-        bench_page.write_html(made, path, before)
+        bench_page.write_html(report, path, before)
     elif form == "markdown":
-        files.write_text(path, bench_comment.comment(made))
+        files.write_text(path, bench_comment.comment(report))
     elif form == "junit":
-        files.write_text(path, junit.junit(made))
+        files.write_text(path, junit.junit(report))
     elif form == "json":
-        files.write_json(path, made.to_dict())
+        files.write_json(path, report.to_dict())
     else:
-        files.write_json(path, exchange.FORMS[form](made))
+        files.write_json(path, exchange.FORMS[form](report))

@@ -78,12 +78,12 @@ def found(name: str, space: str | None) -> LatencyTable:
 
 def shown(table: LatencyTable) -> dict[str, Any]:
     """What a table says of itself, and what speaks against it here."""
-    told = {k: v for k, v in content(table.file).items() if k not in ("ops", "estimates", "subnets")}
+    fields = {k: v for k, v in content(table.file).items() if k not in ("ops", "estimates", "subnets")}
     if table.file.validation is not None:
-        del told["validation"]["subnets"]
+        del fields["validation"]["subnets"]
     flags = Counter(flag for entry in table.file.ops.values() for flag in entry.flags)
     ends = [table.space.smallest(), table.space.largest()]
-    return told | {
+    return fields | {
         "path": str(table.path),
         "measured": len(table.ops_ms),
         "estimated": len(table.estimates),
@@ -111,18 +111,18 @@ def import_table(request: Import) -> ImportedTable:
         raise TableError(f"unknown kind of table {kind!r}; there is {', '.join(IMPORTERS)}")
     if not files.is_name(device) or device == "host":
         raise TableError(f"device {device!r} cannot name an imported table; give a short name like pixel-1")
-    made, missing = nn_meter.imported(nn_meter.read(request.file), space, device)
+    table, missing = nn_meter.imported(nn_meter.read(request.file), space, device)
     path = files.writable_folder(request.out) / table_name(device, "litert", 1, "fp32", space.name)
     refuse_overwriting(path, space)
-    write(path, made)
-    assert made.imported is not None
+    write(path, table)
+    assert table.imported is not None
     return ImportedTable(
         path=str(path),
         device=device,
         space=space.name,
-        entries=made.imported.entries,
+        entries=table.imported.entries,
         missing={name: tuple(keys) for name, keys in missing.items()},
-        approximated=made.imported.approximated,
+        approximated=table.imported.approximated,
     )
 
 
@@ -138,9 +138,9 @@ def validate(request: Validate, listener: Listener) -> Validation:
     """Measure whole subnets, compare them with a table's predictions, and store that in the table."""
     table = found(request.table, request.space)
     device = None if request.device is None else load_device(request.device)
-    made = validation.validate(table, request.subnets, request.seed, listener=listener, device=device)
-    validation.store(table, made)
-    return made
+    result = validation.validate(table, request.subnets, request.seed, listener=listener, device=device)
+    validation.store(table, result)
+    return result
 
 
 class Refitted(Record, frozen=True, kw_only=True):
@@ -153,10 +153,10 @@ class Refitted(Record, frozen=True, kw_only=True):
 
 def refit(tables: Sequence[LatencyTable]) -> list[Refitted]:
     """Fit the composition of tables anew on their own subnets; nothing is written unless all can be fitted."""
-    made = [refitted(table) for table in tables]
-    for table in made:
+    after = [refitted(table) for table in tables]
+    for table in after:
         write(table.path, table.file)
-    return [_change(*pair) for pair in zip(tables, made, strict=True)]
+    return [_change(*pair) for pair in zip(tables, after, strict=True)]
 
 
 def _change(before: LatencyTable, after: LatencyTable) -> Refitted:
@@ -199,12 +199,12 @@ def predict(request: Request, listener: Listener) -> Predicted:
     space, config, filled = read_subnet(request.subnet, request.space)
     answer = answering(replace(request.table, device=request.device), space, listener)
     table = trusted(answer.table, listener, [config], by_file=request.table.table is not None)
-    made = table.predict(config)
+    prediction = table.predict(config)
     return Predicted(
-        ms=made.ms,
-        low_ms=made.low_ms,
-        high_ms=made.high_ms,
-        coverage=made.coverage,
+        ms=prediction.ms,
+        low_ms=prediction.low_ms,
+        high_ms=prediction.high_ms,
+        coverage=prediction.coverage,
         table=table.path.name,
         **{key: getattr(table.file, key) for key in ("device", "runtime", "threads", "precision")},
         filled=filled | dict(answer.filled),

@@ -93,7 +93,7 @@ def dry_run(request: Run, listener: Listener = SILENT) -> DryRun:
     line = shrinking.told(images, space, request.recipe, how)
     if line:
         listener.note(line)
-    found = estimate(
+    needed = estimate(
         space,
         request.recipe,
         len(images),
@@ -105,10 +105,10 @@ def dry_run(request: Run, listener: Listener = SILENT) -> DryRun:
         device=device,
     )
     return DryRun(
-        **asdict(found),
+        **asdict(needed),
         space=space.name,
         data=images.name,
         recipe=request.recipe.name,
         masks=tuple(masks),
-        shown=shown(found),
+        shown=shown(needed),
     )

@@ -94,11 +94,11 @@ def _ratios(first: LatencyTable, second: LatencyTable, keys: list[str]) -> Ratio
 
 def _provenance(first: TableFile, second: TableFile) -> list[str]:
     """What was different when they were measured, a line each."""
-    told = [_flat(file) for file in (first, second)]
+    flat = [_flat(file) for file in (first, second)]
     return [
-        f"{key}: {told[0].get(key)!r} and {told[1].get(key)!r}"
-        for key in sorted(set(told[0]) | set(told[1]))
-        if told[0].get(key) != told[1].get(key)
+        f"{key}: {flat[0].get(key)!r} and {flat[1].get(key)!r}"
+        for key in sorted(set(flat[0]) | set(flat[1]))
+        if flat[0].get(key) != flat[1].get(key)
     ]
 
 

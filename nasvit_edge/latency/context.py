@@ -71,7 +71,7 @@ def fit_context(parts: Sequence[Parts], measured_ms: Sequence[float]) -> tuple[C
     """
     split = [p.ms.get(SPLIT, 0.0) for p in parts]
     others = [sum(p.ms.values()) - s for p, s in zip(parts, split, strict=True)]
-    other, own, counts, weights, blocks, measured = checked(
+    other, ops, counts, weights, blocks, measured = checked(
         np.maximum(others, 0),
         split,
         [p.count for p in parts],
@@ -79,12 +79,12 @@ def fit_context(parts: Sequence[Parts], measured_ms: Sequence[float]) -> tuple[C
         [p.blocks for p in parts],
         measured_ms,
     )
-    share = float(np.median(own / measured))
+    share = float(np.median(ops / measured))
     prior = np.array([[-_PRIOR * share, _PRIOR * share, 0, 0, 0, 0]])
 
     def columns(fits: float, with_blocks: bool) -> _Array:
-        made = [other, own, counts, np.ones_like(other), np.maximum(0, weights - fits), blocks * with_blocks]
-        design: _Array = np.stack(made, 1) / measured[:, None]
+        terms = [other, ops, counts, np.ones_like(other), np.maximum(0, weights - fits), blocks * with_blocks]
+        design: _Array = np.stack(terms, 1) / measured[:, None]
         return design
 
     tried = [(fits, with_blocks) for with_blocks in (False, True) for fits in reversed(_knots(weights))]

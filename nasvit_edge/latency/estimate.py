@@ -59,16 +59,16 @@ def features(op: Op) -> Features:
     """Kind, sizes and work of an op."""
     match op:
         case Stem():
-            made = stem_features(op.height * op.width, op.channels, op.kernel_size, op.stride)
-            return replace(made, kind=f"stem{op.more()}")
+            base = stem_features(op.height * op.width, op.channels, op.kernel_size, op.stride)
+            return replace(base, kind=f"stem{op.more()}")
         case MBConv():
             return mbconv_features(op)
         case TransformerBlock():
             return _transformer(op)
         case Head():
             area = op.height * op.width
-            made = head_features(area, op.in_channels, op.expanded, max(1, op.features))
-            return replace(made, kind=f"head{op.more()}")
+            base = head_features(area, op.in_channels, op.expanded, max(1, op.features))
+            return replace(base, kind=f"head{op.more()}")
         case Classifier():
             macs = op.features * op.classes
             return Features("classifier", (op.features, op.classes), (macs, op.features, 1))
@@ -228,14 +228,14 @@ def cross_validated(entries: Sequence[Features], ms: Sequence[float], seed: int 
     for fold in range(min(folds, len(entries))):
         out = order[fold :: min(folds, len(entries))]
         kept = np.setdiff1d(order, out)
-        made = Estimator([entries[i] for i in kept], [ms[i] for i in kept])
-        errors += list(np.abs(made.predict([entries[i] for i in out]) / np.array(ms)[out] - 1))
+        estimator = Estimator([entries[i] for i in kept], [ms[i] for i in kept])
+        errors += list(np.abs(estimator.predict([entries[i] for i in out]) / np.array(ms)[out] - 1))
     return float(np.mean(errors))
 
 
 def estimate(measured: dict[Features, float], wanted: Sequence[Features]) -> list[Estimate | None]:
     """Estimates of `wanted` from what was measured, kind by kind; None where a kind has too few entries."""
-    found: dict[Features, Estimate] = {}
+    estimates: dict[Features, Estimate] = {}
     for kind in {entry.kind for entry in wanted}:
         known = {entry: ms for entry, ms in measured.items() if entry.kind == kind}
         if len(known) < FEWEST:
@@ -244,5 +244,5 @@ def estimate(measured: dict[Features, float], wanted: Sequence[Features]) -> lis
         entries, ms = list(known), list(known.values())
         error = min(1.0, cross_validated(entries, ms))
         values = Estimator(entries, ms).predict(missing)
-        found |= {e: Estimate(float(v), error) for e, v in zip(missing, values, strict=True)}
-    return [found.get(entry) for entry in wanted]
+        estimates |= {e: Estimate(float(v), error) for e, v in zip(missing, values, strict=True)}
+    return [estimates.get(entry) for entry in wanted]

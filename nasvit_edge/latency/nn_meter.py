@@ -61,7 +61,7 @@ def imported(
     Raises:
         TableError: no op of the space is in the table.
     """
-    found: dict[str, OpEntry] = {}
+    entries: dict[str, OpEntry] = {}
     missing: dict[str, list[str]] = {}
     joined = 0
     for op in all_ops(space):
@@ -69,9 +69,9 @@ def imported(
         if ms is None:
             missing.setdefault(op.kind, []).append(op.key())
         else:
-            found[op.key()] = OpEntry(median_ms=round(ms, 6), flags=("imported",))
+            entries[op.key()] = OpEntry(median_ms=round(ms, 6), flags=("imported",))
             joined += isinstance(op, TransformerBlock)
-    if not found:
+    if not entries:
         raise TableError(f"the table has no op of space {space.name!r}")
     derived = _classifiers(table, space)
     approximated = [
@@ -95,10 +95,10 @@ def imported(
         fingerprint={},
         seed=0,
         call_ms=0.0,
-        ops=found,
+        ops=entries,
         estimates=derived,
         imported=Imported(
-            entries=len(found),
+            entries=len(entries),
             missing={kind: len(keys) for kind, keys in missing.items()},
             approximated=tuple(approximated),
         ),
@@ -195,8 +195,8 @@ def _mbconv(kind: str, hw: int, cin: int, cout: int, e: int, s: int, k: int, se:
         height=hw,
         width=hw,
     )
-    made = mbconv_features(op)
-    return Features(kind, made.sizes, made.work)
+    base = mbconv_features(op)
+    return Features(kind, base.sizes, base.work)
 
 
 def _classifiers(table: dict[str, float], space: SearchSpace) -> dict[str, Guess]:

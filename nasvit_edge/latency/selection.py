@@ -40,13 +40,13 @@ class Wanted:
         Raises:
             NasvitEdgeError: unknown values, or an option that contradicts the device's text.
         """
-        found: dict[str, Any] = {} if text is None else named(text)
+        values: dict[str, Any] = {} if text is None else named(text)
         for key, value in options.items():
-            if value and found.setdefault(key, value) != value:
+            if value and values.setdefault(key, value) != value:
                 raise TableError(
-                    f"device {text!r} says {key} {found[key]}, and --{key} {value} contradicts it: give one of the two"
+                    f"device {text!r} says {key} {values[key]}, and --{key} {value} contradicts it: give one of the two"
                 )
-        wanted = cls(**found)
+        wanted = cls(**values)
         wanted.check()
         return wanted
 
@@ -83,7 +83,7 @@ class Selected:
 
 
 def table_for(
-    wanted: Wanted, space: SearchSpace, own: Mapping[str, Any] | None = None, *, given: str | None = None
+    wanted: Wanted, space: SearchSpace, defaults: Mapping[str, Any] | None = None, *, given: str | None = None
 ) -> Selected:
     """The table of a device for a space (or the space that it is a subnet of), in `./latency_tables` or among the shipped ones.
 
@@ -97,7 +97,7 @@ def table_for(
     device = wanted.device or "host"
     of_device = [path for name in families(space.name) for path in _of(device, name)]
     meeting = [path for path in of_device if _meets(path, wanted.given())]
-    usual = None if own is None else wanted.filled(own)
+    usual = None if defaults is None else wanted.filled(defaults)
     for path in meeting:
         if usual is not None and _meets(path, usual.given()):
             return _selected(path, wanted, USUAL.format(device))
@@ -107,8 +107,8 @@ def table_for(
 
 
 def _selected(path: Path, wanted: Wanted, why: str) -> Selected:
-    own, given = heading(path), wanted.given()
-    return Selected(path, {key: own[key] for key in KEYS if key not in given}, why)
+    fields, given = heading(path), wanted.given()
+    return Selected(path, {key: fields[key] for key in KEYS if key not in given}, why)
 
 
 def _nothing(
@@ -152,12 +152,12 @@ def named(text: str) -> dict[str, Any]:
         TableError: a part that is nothing known, or two of one kind.
     """
     device, *rest = text.split(":")
-    found: dict[str, Any] = {"device": device}
+    fields: dict[str, Any] = {"device": device}
     for part in rest:
         key, value = _part(text, part)
-        if found.setdefault(key, value) != value:
-            raise TableError(f"table {text!r} names two {key}: {found[key]} and {value}; give one")
-    return found
+        if fields.setdefault(key, value) != value:
+            raise TableError(f"table {text!r} names two {key}: {fields[key]} and {value}; give one")
+    return fields
 
 
 def _part(text: str, part: str) -> tuple[str, Any]:
@@ -174,11 +174,11 @@ def _part(text: str, part: str) -> tuple[str, Any]:
 
 def heading(path: Path) -> dict[str, Any]:
     """Device, runtime, threads, precision and space in the name of a table's file; {} where it is none."""
-    found = _NAME.search(path.stem)
-    if found is None:
+    match = _NAME.search(path.stem)
+    if match is None:
         return {}
-    device, space = path.stem[: found.start()], path.stem[found.end() :]
-    runtime, threads, precision = found.groups()
+    device, space = path.stem[: match.start()], path.stem[match.end() :]
+    runtime, threads, precision = match.groups()
     values = {"device": device, "runtime": runtime, "threads": int(threads)}
     return {**values, "precision": precision, "space": space}
 
@@ -190,21 +190,21 @@ def found_tables() -> list[Path]:
 
 def _folders() -> list[Path]:
     """Where tables are looked for; in a checkout both are one."""
-    own, shipped = Path("latency_tables"), files.shipped("latency_tables")
-    return [own] if own.resolve() == shipped.resolve() else [own, shipped]
+    here, shipped = Path("latency_tables"), files.shipped("latency_tables")
+    return [here] if here.resolve() == shipped.resolve() else [here, shipped]
 
 
 def _of(device: str, space: str) -> list[Path]:
     return [path for path in found_tables() if _is_of(heading(path), device, space)]
 
 
-def _is_of(found: Mapping[str, Any], device: str, space: str) -> bool:
-    return (found.get("device"), found.get("space")) == (device, space)
+def _is_of(fields: Mapping[str, Any], device: str, space: str) -> bool:
+    return (fields.get("device"), fields.get("space")) == (device, space)
 
 
 def _meets(path: Path, given: Mapping[str, Any]) -> bool:
-    found = heading(path)
-    return all(found[key] == value for key, value in given.items())
+    fields = heading(path)
+    return all(fields[key] == value for key, value in given.items())
 
 
 def _stems(paths: Sequence[Path]) -> str:

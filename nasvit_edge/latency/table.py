@@ -104,10 +104,10 @@ class LatencyTable:
 
     def profiling(self, **more: Any) -> str:
         """The command that measures this table again; `more` are further options."""
-        told = {key: getattr(self.file, key) for key in KEYS}
+        fields = {key: getattr(self.file, key) for key in KEYS}
         device = self.file.target or self.file.device
         name = self.file.device if device != self.file.device else None
-        return command("profile", device=device, **told, space=self.space.given, name=name, **more)
+        return command("profile", device=device, **fields, space=self.space.given, name=name, **more)
 
     def interpolated(self) -> LatencyTable:
         """This table with estimates for every op of the space that has no entry.
@@ -119,14 +119,16 @@ class LatencyTable:
         measured = {
             features(op): self.ops_ms[op.key()] for op in all_ops(self.space) if op.key() in self.ops_ms
         }
-        made = estimate(measured, [features(op) for op in missing])
-        found = {op.key(): e for op, e in zip(missing, made, strict=True) if e is not None}
-        lost = next((op for op in missing if op.key() not in found and op.key() not in self.estimates), None)
+        values = estimate(measured, [features(op) for op in missing])
+        estimates = {op.key(): e for op, e in zip(missing, values, strict=True) if e is not None}
+        lost = next(
+            (op for op in missing if op.key() not in estimates and op.key() not in self.estimates), None
+        )
         if lost is not None:
             raise TableError(
                 f"table {self.path.name!r} has too few entries of the kind of op {lost.key()!r} to estimate it"
             )
-        return replace(self, estimates={**found, **self.estimates})
+        return replace(self, estimates={**estimates, **self.estimates})
 
     def _parts(self, config: SubnetConfig) -> tuple[Parts, float, float]:
         """Parts, the share of time that was measured, and the mean error of the whole by estimates."""
@@ -194,15 +196,17 @@ def is_file_name(text: str | Path) -> bool:
     return str(text).endswith(".json") or re.search(r"[/\\]", str(text)) is not None
 
 
-def selected_table(found: Selected, space: SearchSpace) -> LatencyTable:
+def selected_table(selected: Selected, space: SearchSpace) -> LatencyTable:
     """The table of a selected file; TableError also where it is not what its name says."""
-    table = _read(found.path, space)
-    told = heading(found.path)
-    other = next((key for key in ("device", *KEYS) if told and getattr(table.file, key) != told[key]), None)
+    table = _read(selected.path, space)
+    fields = heading(selected.path)
+    other = next(
+        (key for key in ("device", *KEYS) if fields and getattr(table.file, key) != fields[key]), None
+    )
     if other is not None:
         raise TableError(
-            f"latency table {str(found.path)!r} is called as one of {other} {told[other]}, but holds measurements of "
-            f"{other} {getattr(table.file, other)}; give it the name of what it holds, or name it: --table {found.path}"
+            f"latency table {str(selected.path)!r} is called as one of {other} {fields[other]}, but holds measurements of "
+            f"{other} {getattr(table.file, other)}; give it the name of what it holds, or name it: --table {selected.path}"
         )
     return table
 
@@ -218,10 +222,10 @@ def refuse_other(table: LatencyTable, wanted: Wanted) -> None:
 
 def _again(path: Path, space: SearchSpace | None) -> str:
     """The command that measures the table of a file's name again."""
-    told = heading(path)
-    known = told.get("space") in space_names()
-    own = space.given if space is not None else told.get("space") if known else SPACE
-    return command("profile", **told | {"space": own})
+    fields = heading(path)
+    known = fields.get("space") in space_names()
+    space_name = space.given if space is not None else fields.get("space") if known else SPACE
+    return command("profile", **fields | {"space": space_name})
 
 
 def _read(path: Path, space: SearchSpace | None) -> LatencyTable:
@@ -247,12 +251,12 @@ def refuse_namesake(path: Path, file: TableFile, space: SearchSpace) -> None:
 
     A table without a digest, of an earlier version, is known by ops that the space does not have.
     """
-    wanted, told = ops_digest(space), file.ops_digest
-    if told is None and op_keys(space) >= set(file.ops):
+    wanted, digest = ops_digest(space), file.ops_digest
+    if digest is None and op_keys(space) >= set(file.ops):
         return
-    if told != wanted:
+    if digest != wanted:
         raise TableError(
-            f"latency table {str(path)!r} is of another space that is called {space.name!r}, too ({told or 'older'}, and this one has {wanted}); "
+            f"latency table {str(path)!r} is of another space that is called {space.name!r}, too ({digest or 'older'}, and this one has {wanted}); "
             "give one of the two a name of its own (name = ... in its TOML), or name another folder or table"
         )
 

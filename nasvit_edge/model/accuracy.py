@@ -67,22 +67,22 @@ def score(total: Tensor, images: Labelled) -> float:
 
 def confusion(subnet: Subnet, scenes: SceneSet) -> Confusion:
     """The pixels of each class as a segmenter calls them, at the masks' size."""
-    found = Confusion(subnet.space.classes)
+    counts = Confusion(subnet.space.classes)
     with torch.inference_mode():
         for x, masks in scenes.batches(subnet.space, subnet.config.resolution, SCENE_BATCH):
             logits = subnet(x.to(_device(subnet)))
             labels = resized(logits, (masks.shape[1], masks.shape[2])).argmax(1).cpu()
-            found.add(labels.numpy(), masks.numpy())
-    return found
+            counts.add(labels.numpy(), masks.numpy())
+    return counts
 
 
 def correct(subnet: Subnet, images: Images) -> int:
     """How many images a subnet gets right."""
-    found = 0
+    hits = 0
     with torch.inference_mode():
         for x, labels in images.batches(subnet.space, subnet.config.resolution):
-            found += int((subnet(x.to(_device(subnet))).argmax(1).cpu() == labels).sum())
-    return found
+            hits += int((subnet(x.to(_device(subnet))).argmax(1).cpu() == labels).sum())
+    return hits
 
 
 def _device(subnet: Subnet) -> torch.device:

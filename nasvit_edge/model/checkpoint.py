@@ -59,8 +59,8 @@ def load_supernet(
 def loaded(file: WeightsFile, space: SearchSpace, key: str | None = None) -> Supernet:
     """As `load_supernet`, from an open file; its space may be another with the same shapes."""
     supernet = Supernet(space, str(file.metadata.get("scaling", "switchable")))
-    found = load_weights(supernet, file, key)
-    supernet.source = source_of("file", file, found)
+    match = load_weights(supernet, file, key)
+    supernet.source = source_of("file", file, match)
     supernet.trained_on = trained_on_of(file)
     return supernet.eval()
 
@@ -91,15 +91,15 @@ def images_beside(path: Path) -> Path:
     return path.with_suffix(".images.json")
 
 
-def source_of(kind: str, file: WeightsFile, found: Found) -> dict[str, object]:
+def source_of(kind: str, file: WeightsFile, match: Found) -> dict[str, object]:
     """What a supernet says of where its weights are from."""
     of_another_file = ("weights_key", "note")  # weights that were saved after they were found somewhere
     source = {"kind": kind, **{k: v for k, v in file.metadata.items() if k not in of_another_file}}
     source["sha256"] = files.sha256(file.path)
-    if plain(found.place.prefix):
-        source["weights_key"] = found.place.prefix
-    if found.note:
-        source["note"] = found.note
+    if plain(match.place.prefix):
+        source["weights_key"] = match.place.prefix
+    if match.note:
+        source["note"] = match.note
     return source
 
 
@@ -176,10 +176,10 @@ def save_supernet(supernet: Supernet, path: Path, metadata: Mapping[str, Any]) -
     state = {
         n: v.contiguous() for n, v in supernet.state_dict().items() if not n.endswith("num_batches_tracked")
     }
-    told = {"nasvit_edge": json.dumps({**metadata, "scaling": supernet.scaling}, sort_keys=True)}
+    header = {"nasvit_edge": json.dumps({**metadata, "scaling": supernet.scaling}, sort_keys=True)}
     if supernet.trained_on is not None:
-        told[TRAINED_ON] = json.dumps(records.content(supernet.trained_on.saved()))
-    files.write_bytes(path, _in_order(save(state, metadata=told)))
+        header[TRAINED_ON] = json.dumps(records.content(supernet.trained_on.saved()))
+    files.write_bytes(path, _in_order(save(state, metadata=header)))
 
 
 def _in_order(content: bytes) -> bytes:

@@ -52,26 +52,29 @@ def _filled(
     """`names`: our name -> published name."""
     state = supernet.state_dict()
 
-    def fits(own: str, entry: StoredTensor) -> bool:
-        return _fits(entry.shape, state[own].shape, own)
+    def fits(parameter: str, entry: StoredTensor) -> bool:
+        return _fits(entry.shape, state[parameter].shape, parameter)
 
     try:
-        found = find(file, _wanted(names), fits, what, key=key, ignored=_is_ignored, strict=strict)
-        for own, name in found.place.names.items():
-            if not fits(own, file.tensors[name]):
-                raise MisfitError(_misshapen(file, name, state[own].shape))
+        match = find(file, _wanted(names), fits, what, key=key, ignored=_is_ignored, strict=strict)
+        for parameter, name in match.place.names.items():
+            if not fits(parameter, file.tensors[name]):
+                raise MisfitError(_misshapen(file, name, state[parameter].shape))
     except MisfitError:
         _say_of_which_space(file, supernet.space, key)
         raise
-    for own, name in found.place.names.items():
-        state[own] = _fitting(file.floats(name), state[own], name, str(file.path))
+    for parameter, name in match.place.names.items():
+        state[parameter] = _fitting(file.floats(name), state[parameter], name, str(file.path))
     supernet.load_state_dict(state)
-    return found
+    return match
 
 
 def _wanted(names: Mapping[str, str]) -> list[dict[str, str]]:
     """Names in a file -> our names: for our own files, and for published ones."""
-    return [{own: own for own in names}, {theirs: own for own, theirs in names.items()}]
+    return [
+        {parameter: parameter for parameter in names},
+        {theirs: parameter for parameter, theirs in names.items()},
+    ]
 
 
 def _is_ignored(name: str) -> bool:
@@ -102,17 +105,17 @@ def spaces_of(file: WeightsFile, key: str | None = None) -> list[str]:
 def _is_of(file: WeightsFile, space: str, key: str | None) -> bool:
     wanted, shapes = _known(space, str(file.metadata.get("scaling", "switchable")))
 
-    def fits(own: str, shape: tuple[int, ...]) -> bool:
-        if not own.startswith(_HEADS):
-            return _fits(shape, shapes[own], own)
+    def fits(parameter: str, shape: tuple[int, ...]) -> bool:
+        if not parameter.startswith(_HEADS):
+            return _fits(shape, shapes[parameter], parameter)
         return (
-            _squeezed(shape)[1:] == _squeezed(shapes[own])[1:]
+            _squeezed(shape)[1:] == _squeezed(shapes[parameter])[1:]
         )  # another number of classes is no other space
 
     return len(file.tensors) >= len(wanted[0]) and any(
         place.whole
         and (key is None or place.within(key))
-        and all(fits(own, file.tensors[name].shape) for own, name in place.names.items())
+        and all(fits(parameter, file.tensors[name].shape) for parameter, name in place.names.items())
         for names in wanted
         for place in places(file.tensors, names, ignored=_is_ignored)
     )
@@ -141,20 +144,20 @@ def _say_of_which_space(file: WeightsFile, space: SearchSpace, key: str | None) 
 # -- shapes -----------------------------------------------------------------------------------------
 
 
-def _fits(shape: tuple[int, ...], own: tuple[int, ...], name: str) -> bool:
+def _fits(shape: tuple[int, ...], target: tuple[int, ...], name: str) -> bool:
     """Whether `_fitting` takes a tensor of this shape for the entry `name`."""
-    if name.endswith("position_table") and len(shape) == 2 == len(own):
-        return shape[1] == own[1] and _side(shape) > 0
-    return _squeezed(shape) == _squeezed(own)
+    if name.endswith("position_table") and len(shape) == 2 == len(target):
+        return shape[1] == target[1] and _side(shape) > 0
+    return _squeezed(shape) == _squeezed(target)
 
 
-def _fitting(tensor: Tensor, own: Tensor, name: str, where: str) -> Tensor:
-    """`tensor` in the shape of `own`: same numbers in a 1x1 kernel or linear form, or a resized position table."""
+def _fitting(tensor: Tensor, target: Tensor, name: str, where: str) -> Tensor:
+    """`tensor` in the shape of `target`: same numbers in a 1x1 kernel or linear form, or a resized position table."""
     if name.endswith(("position_table", "relative_position_bias_table")) and tensor.dim() == 2:
-        tensor = _fitting_positions(tensor, own)
+        tensor = _fitting_positions(tensor, target)
     if not bool(torch.isfinite(tensor).all()):
         raise CheckpointError(f"weights {where!r}: key {name!r} holds NaN or infinity")
-    return tensor.to(own.dtype).reshape(own.shape)
+    return tensor.to(target.dtype).reshape(target.shape)
 
 
 def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -168,8 +171,8 @@ def _side(shape: tuple[int, ...]) -> int:
     return side if side * side == shape[0] else 0
 
 
-def _fitting_positions(table: Tensor, own: Tensor) -> Tensor:
-    side, wanted = _side(table.shape), _side(own.shape)
+def _fitting_positions(table: Tensor, target: Tensor) -> Tensor:
+    side, wanted = _side(table.shape), _side(target.shape)
     if side == wanted:
         return table
     image = table.reshape(side, side, -1)

@@ -88,34 +88,36 @@ def places(
         ignored: names that may stand beside them.
         strict: whether anything else beside them is `unknown`.
     """
-    found, twice = _matched(stored, wanted)
-    large = [prefix for prefix, names in found.items() if 2 * len(names) >= len(wanted)]
+    by_prefix, twice = _matched(stored, wanted)
+    large = [prefix for prefix, names in by_prefix.items() if 2 * len(names) >= len(wanted)]
     averages = {name.removesuffix(_COUNTER) for name in stored if name.rpartition(".")[2] == _COUNTER}
-    made = []
-    for prefix, names in found.items():
+    locations = []
+    for prefix, names in by_prefix.items():
         begin = f"{prefix}." if prefix else ""
-        missing = tuple(begin + name for name, own in wanted.items() if own not in names)
+        missing = tuple(begin + name for name, parameter in wanted.items() if parameter not in names)
         unknown: tuple[str, ...] = ()
         if strict and not missing:
             deeper = tuple(f"{other}." for other in large if other != prefix and other.startswith(begin))
             beside = _beside(stored, names.values(), begin, deeper)
             unknown = tuple(n for n in beside if not _allowed(n[len(begin) :], ignored))
-        made.append(
+        locations.append(
             Location(prefix, names, missing, unknown, twice.get(prefix), _is_averaged(begin, averages))
         )
-    return made
+    return locations
 
 
 def best(
-    found: Sequence[Location], stored: Mapping[str, StoredTensor], fits: Callable[[str, StoredTensor], bool]
+    locations: Sequence[Location],
+    stored: Mapping[str, StoredTensor],
+    fits: Callable[[str, StoredTensor], bool],
 ) -> list[Location]:
     """The whole places that are to be preferred: of the right shapes, then averaged; several where nothing decides.
 
     Args:
         fits: whether an entry has the shape of the network's of that name.
     """
-    whole = [place for place in found if place.whole]
-    sized = [p for p in whole if all(fits(own, stored[name]) for own, name in p.names.items())]
+    whole = [place for place in locations if place.whole]
+    sized = [p for p in whole if all(fits(parameter, stored[name]) for parameter, name in p.names.items())]
     chosen = sized or whole
     return _distinct([place for place in chosen if place.averaged] or chosen, stored)
 
@@ -124,22 +126,22 @@ def _matched(
     stored: Mapping[str, StoredTensor], wanted: Mapping[str, str]
 ) -> tuple[dict[str, dict[str, str]], dict[str, tuple[str, str]]]:
     """Prefix -> name in the network -> name in the file, and prefix -> two names for one."""
-    known = {plain(name): own for name, own in wanted.items()}
-    found: dict[str, dict[str, str]] = {}
+    known = {plain(name): parameter for name, parameter in wanted.items()}
+    by_prefix: dict[str, dict[str, str]] = {}
     twice: dict[str, tuple[str, str]] = {}
     for full in stored:
         parts = full.split(".")
         for at, part in enumerate(parts):
-            own = None if part in WRAPPERS else known.get(plain(".".join(parts[at:])))
-            if own is not None:
+            parameter = None if part in WRAPPERS else known.get(plain(".".join(parts[at:])))
+            if parameter is not None:
                 prefix = ".".join(parts[:at])
-                names = found.setdefault(prefix, {})
-                if own in names and stored[names[own]].same != stored[full].same:
-                    twice[prefix] = (names[own], full)
-                names[own] = full
+                names = by_prefix.setdefault(prefix, {})
+                if parameter in names and stored[names[parameter]].same != stored[full].same:
+                    twice[prefix] = (names[parameter], full)
+                names[parameter] = full
             if _OPTIMIZER.match(part):
                 break  # moments have the names of what they are of
-    return found, twice
+    return by_prefix, twice
 
 
 def _beside(
@@ -165,10 +167,10 @@ def _is_averaged(begin: str, averages: Collection[str]) -> bool:
     return any(w in _AVERAGED and before != "exp" for before, w in zip(["", *words], words, strict=False))
 
 
-def _distinct(found: Sequence[Location], stored: Mapping[str, StoredTensor]) -> list[Location]:
+def _distinct(locations: Sequence[Location], stored: Mapping[str, StoredTensor]) -> list[Location]:
     """Without places whose numbers are those of an earlier one."""
     kept: dict[Hashable, Location] = {}
-    for place in found:
-        numbers = frozenset((own, stored[name].same) for own, name in place.names.items())
+    for place in locations:
+        numbers = frozenset((parameter, stored[name].same) for parameter, name in place.names.items())
         kept.setdefault(numbers, place)
     return list(kept.values())

@@ -26,12 +26,12 @@ State = Mapping[str, Tensor]
 
 def folded(block: nn.Module) -> nn.Module:
     """A folded copy of a block made by `blocks.build`; computed in double inside."""
-    made = _structure(block)
+    fused = _structure(block)
     with torch.no_grad():
         state = folded_state(block, block.state_dict(), torch.float64)
-        own = {name: value.clone(memory_format=torch.contiguous_format) for name, value in state.items()}
-    made.load_state_dict(own, assign=True)
-    return made
+        tensors = {name: value.clone(memory_format=torch.contiguous_format) for name, value in state.items()}
+    fused.load_state_dict(tensors, assign=True)
+    return fused
 
 
 def _structure(block: nn.Module) -> nn.Module:
@@ -39,11 +39,11 @@ def _structure(block: nn.Module) -> nn.Module:
     with torch.device("meta"):
         if isinstance(block, TransformerBlockModule):
             return FoldedTransformer(block.op)
-        made = copy.deepcopy(block)
+        fused = copy.deepcopy(block)
         for name, child in block.named_children():
             if isinstance(child, ConvNorm):
-                setattr(made, name, _with_bias(child.conv))
-    return made
+                setattr(fused, name, _with_bias(child.conv))
+    return fused
 
 
 def _with_bias(conv: nn.Conv2d) -> nn.Conv2d:
@@ -60,7 +60,7 @@ def folded_state(block: nn.Module, state: State, within: torch.dtype | None = No
         return dict(_transformer(block.op, state, within))
     norms = {name: child.norm.eps for name, child in block.named_children() if isinstance(child, ConvNorm)}
     inside = tuple(f"{name}." for name in norms)
-    made = {name: value for name, value in state.items() if not name.startswith(inside)}
+    tensors = {name: value for name, value in state.items() if not name.startswith(inside)}
     for name, eps in norms.items():
         weight, gain, shift, mean, var = (
             state[f"{name}.{part}"].to(within)
@@ -70,9 +70,9 @@ def folded_state(block: nn.Module, state: State, within: torch.dtype | None = No
             )
         )
         scale, dtype = gain / (var + eps).sqrt(), state[f"{name}.conv.weight"].dtype
-        made[f"{name}.weight"] = (weight * scale[:, None, None, None]).to(dtype)
-        made[f"{name}.bias"] = (shift - mean * scale).to(dtype)
-    return made
+        tensors[f"{name}.weight"] = (weight * scale[:, None, None, None]).to(dtype)
+        tensors[f"{name}.bias"] = (shift - mean * scale).to(dtype)
+    return tensors
 
 
 def _transformer(

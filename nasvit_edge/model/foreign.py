@@ -60,17 +60,17 @@ def read_torch(stream: IO[bytes], where: str) -> tuple[dict[str, StoredTensor], 
 
 def _flat(state: Any) -> Iterator[tuple[str, str, TensorRef]]:
     """Holder, dotted name and description of each tensor in nested dictionaries and lists."""
-    values, found, stack = 0, 0, [("", state, frozenset[int]())]
+    values, count, stack = 0, 0, [("", state, frozenset[int]())]
     while stack:
         holder, value, around = stack.pop()
         inner, around = [], around | {id(value)}
         for key, entry in _items(value):
             values += 1
-            if values > _MOST_VALUES or found > _MOST:
+            if values > _MOST_VALUES or count > _MOST:
                 raise ValueError("it holds more entries than any checkpoint")
             if not isinstance(entry, TensorRef | Mapping | list | tuple):
                 continue
-            found += 1
+            count += 1
             name = f"{holder}.{key}" if holder else key
             if len(name) > _LONGEST or id(entry) in around:
                 continue

@@ -26,10 +26,10 @@ SLICE_BYTES, MOST_SLICES = 700_000, 16
 
 def fold_block(block: nn.Module, runtime: str = "onnxruntime") -> nn.Module:
     """A folded copy of a block made by `blocks.build`, written for a runtime."""
-    made = folded(block)
+    fused = folded(block)
     for rewrite in REWRITES[runtime]:
-        made = rewrite(made)
-    return made
+        fused = rewrite(fused)
+    return fused
 
 
 def slice_queries(block: nn.Module) -> nn.Module:

@@ -148,10 +148,10 @@ _STATISTICS = ("running_mean", "running_var")
 
 def _connected(out: Tensor, x: Tensor, block: nn.Module, state: Mapping[str, Tensor], share: float) -> Tensor:
     """`out` where a sample keeps what the block adds to its shortcut, in the mean as large; the shortcut alone where it does not."""
-    own = {
+    tensors = {
         name.removeprefix("shortcut."): value for name, value in state.items() if name.startswith("shortcut.")
     }
-    shortcut: Tensor = torch.func.functional_call(block.get_submodule("shortcut"), own, (x,))
+    shortcut: Tensor = torch.func.functional_call(block.get_submodule("shortcut"), tensors, (x,))
     kept = (torch.rand(len(x), 1, 1, 1, device=x.device) >= share) / (1 - share)
     return shortcut + kept.to(out.dtype) * (out - shortcut)
 
@@ -181,11 +181,11 @@ _skeletons = threading.local()  # a functional call puts weights into the module
 
 
 def _skeleton(op: Op, batch_statistics: bool, ranks: Ranks | None) -> _Skeleton:
-    made: dict[Any, _Skeleton] = _skeletons.__dict__
+    skeletons: dict[Any, _Skeleton] = _skeletons.__dict__
     key = (op, batch_statistics, ranks)
-    if key not in made:
-        made[key] = _Skeleton(*key)
-    return made[key]
+    if key not in skeletons:
+        skeletons[key] = _Skeleton(*key)
+    return skeletons[key]
 
 
 def drop_statistics(module: nn.Module) -> None:
@@ -243,8 +243,8 @@ def _elastic(op: Op, space: SearchSpace) -> nn.Module:
 
 def _scaling_rows(space: SearchSpace) -> int:
     depths = (
-        own["depth"]
-        for own, stage in zip(space.chosen(space.largest())[1:], space.stages, strict=False)
+        part["depth"]
+        for part, stage in zip(space.chosen(space.largest())[1:], space.stages, strict=False)
         if stage.hybrid
     )
     return 1 + max(depths)

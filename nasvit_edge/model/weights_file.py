@@ -66,12 +66,14 @@ class WeightsFile:
     def holds(self) -> str:
         """Its top keys, for an error."""
         counts = Counter(name.partition(".")[0] for name in self.tensors)
-        told: dict[str, str] = {}
+        by_start: dict[str, str] = {}
         for key, closed in self.top.items():
             start = key.partition(".")[0]
             tensors = f"{counts[start]} tensor{'s' if counts[start] > 1 else ''}" if counts[start] else ""
-            told.setdefault(start, closed or tensors)
-        named = {repr(key[:60]) if key else "": f"({about})" if about else "" for key, about in told.items()}
+            by_start.setdefault(start, closed or tensors)
+        named = {
+            repr(key[:60]) if key else "": f"({about})" if about else "" for key, about in by_start.items()
+        }
         parts = [f"{key} {about}".strip() for key, about in named.items()]
         more = f" and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else ""
         return f"it holds {', '.join(parts[:_SHOWN]) or 'nothing'}{more}"
@@ -129,13 +131,13 @@ def find(
     if not file.tensors:
         closed = "; save its state_dict() where it was made" if any(file.top.values()) else ""
         raise CheckpointError(f"weights {str(file.path)!r}: no tensors in it; {file.holds()}{closed}")
-    found = [p for names in wanted for p in places(file.tensors, names, ignored=ignored, strict=strict)]
+    locations = [p for names in wanted for p in places(file.tensors, names, ignored=ignored, strict=strict)]
     chosen: list[Location] = []
     if key is not None:
-        found = _under(file, found, key)
-        for nearest in ([p for p in found if p.prefix == key], [p for p in found if p.named(key)]):
+        locations = _under(file, locations, key)
+        for nearest in ([p for p in locations if p.prefix == key], [p for p in locations if p.named(key)]):
             chosen = chosen or best(nearest, file.tensors, fits)
-    chosen = chosen or best(found, file.tensors, fits)
+    chosen = chosen or best(locations, file.tensors, fits)
     chosen = chosen[:1] + [place for place in chosen[1:] if not _equal(file, place, chosen[0])]
     if len(chosen) > 1:
         listed = ", ".join(repr(place.prefix) for place in chosen)
@@ -144,19 +146,19 @@ def find(
             f"such as {chosen[0].prefix!r}"
         )
     if not chosen:
-        raise MisfitError(f"weights {str(file.path)!r}: {_misfit(file, found, what, key)}")
-    return Found(chosen[0], _note(file, chosen[0], found) if key is None else "")
+        raise MisfitError(f"weights {str(file.path)!r}: {_misfit(file, locations, what, key)}")
+    return Found(chosen[0], _note(file, chosen[0], locations) if key is None else "")
 
 
-def _under(file: WeightsFile, found: list[Location], key: str) -> list[Location]:
+def _under(file: WeightsFile, locations: list[Location], key: str) -> list[Location]:
     if key and not any(name == key or name.startswith(f"{key}.") for name in file.tensors):
         raise CheckpointError(f"weights {str(file.path)!r}: no tensors under {key!r}; {file.holds()}")
-    return [place for place in found if place.within(key)]
+    return [place for place in locations if place.within(key)]
 
 
-def _misfit(file: WeightsFile, found: Sequence[Location], what: str, key: str | None) -> str:
+def _misfit(file: WeightsFile, locations: Sequence[Location], what: str, key: str | None) -> str:
     """Why nothing fits, by the place that comes nearest."""
-    nearest = max(found, key=lambda place: len(place.names), default=None)
+    nearest = max(locations, key=lambda place: len(place.names), default=None)
     where = "" if key is None else f" under {key!r}"
     if nearest is None:
         return f"no weights of {what}{where}; {file.holds()}: --weights-key takes one"
@@ -170,10 +172,10 @@ def _misfit(file: WeightsFile, found: Sequence[Location], what: str, key: str | 
     return f"{line}, like most others{where}; {file.holds()}: --weights-key takes one"
 
 
-def _note(file: WeightsFile, place: Location, found: Sequence[Location]) -> str:
+def _note(file: WeightsFile, place: Location, locations: Sequence[Location]) -> str:
     """What is taken, where that is not all there is."""
-    others = [p for p in found if p.whole and _numbers(file, p) != _numbers(file, place)]
-    partial_ones = [p for p in found if p.averaged and 0 < len(p.missing) < len(p.names)]
+    others = [p for p in locations if p.whole and _numbers(file, p) != _numbers(file, place)]
+    partial_ones = [p for p in locations if p.averaged and 0 < len(p.missing) < len(p.names)]
     if not plain(place.prefix) and not others and not partial_ones:
         return ""
     averaged = ", which are averaged" if place.averaged else ""
@@ -190,13 +192,13 @@ def _note(file: WeightsFile, place: Location, found: Sequence[Location]) -> str:
 def _equal(file: WeightsFile, one: Location, two: Location) -> bool:
     """Whether two places hold the same numbers, as a copy would."""
     return all(
-        torch.equal(file.tensors[name].read(), file.tensors[two.names[own]].read())
-        for own, name in one.names.items()
+        torch.equal(file.tensors[name].read(), file.tensors[two.names[parameter]].read())
+        for parameter, name in one.names.items()
     )
 
 
 def _numbers(file: WeightsFile, place: Location) -> dict[str, object]:
-    return {own: file.tensors[name].same for own, name in place.names.items()}
+    return {parameter: file.tensors[name].same for parameter, name in place.names.items()}
 
 
 # -- kinds of files ---------------------------------------------------------------------------------

@@ -12,10 +12,10 @@ def shares(models: Models) -> dict[str, dict[str, float]] | None:
     if models.precision not in arithmetic.PRECISIONS:
         return None
     space = models.space
-    found = {}
+    by_name = {}
     for name, config in (("smallest", space.smallest()), ("largest", space.largest())):
         path, _ = models.path(Item(subnet_id(config), config=config))
-        made = arithmetic.arithmetic(path, format_of(path.suffix).name, models.precision)
-        assert made is not None
-        found[name] = made.shares()
-    return found
+        counts = arithmetic.arithmetic(path, format_of(path.suffix).name, models.precision)
+        assert counts is not None
+        by_name[name] = counts.shares()
+    return by_name

@@ -40,7 +40,7 @@ def factors(entries: Sequence[Entry]) -> dict[int, float]:
     return {reading: math.exp(sum(values) / len(values)) for reading, values in sorted(logs.items())}
 
 
-def drifted(entry: Entry, found: dict[int, float], threshold: float) -> bool:
+def drifted(entry: Entry, ratios: dict[int, float], threshold: float) -> bool:
     """Whether a reading before or after an entry was off: `entry.reading` is the one before it."""
-    near = (found.get(entry.reading, 1.0), found.get(entry.reading + 1, 1.0))
+    near = (ratios.get(entry.reading, 1.0), ratios.get(entry.reading + 1, 1.0))
     return any(abs(math.log(factor)) > math.log1p(threshold) for factor in near)

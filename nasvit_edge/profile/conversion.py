@@ -46,12 +46,12 @@ def _converted(items: Sequence[Item], models: Models, listener: Listener) -> dic
             if len(missing) <= _FEW:
                 break
             _in_parallel(missing, models, listener)
-    made = {}
+    converted = {}
     for index, item in enumerate(items):
         path, graph = models.path(item)
-        made[item.id] = (str(path), graph)
+        converted[item.id] = (str(path), graph)
         listener.progress(index + 1, len(items), "converting")
-    return made
+    return converted
 
 
 def _parts(items: Sequence[Item], models: Models) -> list[Item]:

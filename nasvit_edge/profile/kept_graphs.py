@@ -27,10 +27,10 @@ class Graphs:
         name = f"{conversion_digest()}-{runtime}-{kind}-torch-{importlib.metadata.version('torch')}.json"
         self.path = cache.root() / "graphs" / name
         try:
-            found = files.read_json(self.path, "kept hashes", 2)["graphs"]
+            graphs = files.read_json(self.path, "kept hashes", 2)["graphs"]
         except (NasvitEdgeError, KeyError):
-            found = {}
-        self.known = dict(_lists(found))
+            graphs = {}
+        self.known = dict(_lists(graphs))
 
     def of(self, op: Op) -> Sequence[str]:
         """The hash of an op's graph, and those that tables have for it that were made before."""
@@ -55,7 +55,7 @@ def hashes(op: Op, runtime: str, precision: str) -> list[str]:
     return [graph_hash(module, shape), *former_hashes(named, shape, runtime)]
 
 
-def _lists(found: Any) -> Iterator[tuple[str, Sequence[str]]]:
-    for key, listed in found.items() if isinstance(found, dict) else ():
+def _lists(graphs: Any) -> Iterator[tuple[str, Sequence[str]]]:
+    for key, listed in graphs.items() if isinstance(graphs, dict) else ():
         if isinstance(listed, list) and listed and all(re.fullmatch(_HASH, str(one)) for one in listed):
             yield key, listed

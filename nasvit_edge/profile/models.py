@@ -158,14 +158,14 @@ class Models:
         assert item.config is not None
         ops = lower(self.space, item.config)
         floats = replace(self, precision="fp32")
-        made = [floats.path(Item(op.key(), op=op)) for op in ops]
-        graph = hashlib.sha256(" ".join(graph for _, graph in made).encode()).hexdigest()[:24]
+        chain = [floats.path(Item(op.key(), op=op)) for op in ops]
+        graph = hashlib.sha256(" ".join(graph for _, graph in chain).encode()).hexdigest()[:24]
         self.known[item.id] = graph
         path = self._file(item, form, graph)
         if not path.exists():
             names = [("_" if self.space.is_dense else "") + node_prefix(op.name) for op in ops]
             recipe = self._recipe(item, (1, *ops[0].in_shape()))
-            parts = [part.read_bytes() for part, _ in made]
+            parts = [part.read_bytes() for part, _ in chain]
             files.write_bytes(path, form.chaining().chained(parts, names, sources(ops), recipe))
         return path, graph
 

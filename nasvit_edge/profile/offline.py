@@ -148,8 +148,8 @@ def write_bundle(
     asked = list(session_order(items_of(space, protocol, choice), canaries(space), protocol, choice.seed))
     with TemporaryDirectory(prefix="nasvit-edge-") as temporary:
         models = Models(space, runtime, Path(temporary), choice.seed, precision)
-        made = convert_all(list(dict.fromkeys(a.item for a in asked)), models, listener)
-        jobs, contents = _jobs(asked, made, plan)
+        converted = convert_all(list(dict.fromkeys(a.item for a in asked)), models, listener)
+        jobs, contents = _jobs(asked, converted, plan)
         key = str(uuid.uuid5(uuid.NAMESPACE_OID, json.dumps([records.content(plan), jobs], sort_keys=True)))
         jobs = [job | {"nonce": nonce(key, index)} for index, job in enumerate(jobs)]
         _write_zip(path, {"schema": SCHEMA, "uuid": key, "jobs": jobs}, contents)
@@ -160,14 +160,14 @@ def write_bundle(
         target=device.name,
         transport=device.transport,
         sample=None if choice.sample is None else AskedSample(**asdict(choice.sample)),
-        asked=tuple((a.item.id, a.visit, a.reading, made[a.item.id][1]) for a in asked),
+        asked=tuple((a.item.id, a.visit, a.reading, converted[a.item.id][1]) for a in asked),
         about=None,
     )
     kept = state_path(folder, table_name(name, runtime, threads, precision, space.name), key)
     if not kept.exists():  # the same bundle again: results that were read already stay
         files.write_json(kept, sealed(records.content(state)))
     each = protocol.seconds + _AROUND_S
-    return Bundle(path=path, uuid=key, jobs=len(jobs), models=len(made), minutes=len(jobs) * each / 60)
+    return Bundle(path=path, uuid=key, jobs=len(jobs), models=len(converted), minutes=len(jobs) * each / 60)
 
 
 def items_of(space: SearchSpace, protocol: Protocol, choice: Choice) -> list[Item]:
@@ -217,7 +217,7 @@ def sealed(state: Message) -> Message:
 
 
 def _jobs(
-    asked: Sequence[BundledJob], made: Mapping[str, tuple[str, str]], plan: OfflinePlan
+    asked: Sequence[BundledJob], converted: Mapping[str, tuple[str, str]], plan: OfflinePlan
 ) -> tuple[list[Message], dict[str, Path]]:
     """The jobs without their nonces, and the files that they need by hash."""
     contents: dict[str, Path] = {}
@@ -225,8 +225,8 @@ def _jobs(
     for one in asked:
         name = one.item.id
         if name not in known:
-            known[name], found = published(_job(name, made[name][0], plan))
-            contents |= found
+            known[name], job_files = published(_job(name, converted[name][0], plan))
+            contents |= job_files
     return [known[one.item.id] for one in asked], contents
 
 

@@ -30,8 +30,8 @@ def refitted(table: LatencyTable) -> LatencyTable:
         context, composition = composed(table, pairs)
     except NasvitEdgeError as error:
         raise TableError(f"table {table.path.name!r} cannot be fitted: {error}") from None
-    made, validation = table.holding(context=context, composition=composition), table.file.validation
-    return made if validation is None else made.holding(validation=_validation(made, validation))
+    updated, validation = table.holding(context=context, composition=composition), table.file.validation
+    return updated if validation is None else updated.holding(validation=_validation(updated, validation))
 
 
 def _validation(table: LatencyTable, validation: Validation) -> Validation:

@@ -66,10 +66,10 @@ class Renewal:
             f"about {max(1, round(minutes))} min; {ops - len(self.keys)} stay (all again: --again)"
         )
 
-    def content(self, plan: ProfilePlan, found: Mapping[str, OpEntry], canaries: Canaries) -> TableFile:
+    def content(self, plan: ProfilePlan, entries: Mapping[str, OpEntry], canaries: Canaries) -> TableFile:
         """The table's file with what was measured, by item id, in place of what it replaces."""
         file, space = self.table.file, self.table.space
-        told = Renewed(
+        renewed = Renewed(
             date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             tool_version=importlib.metadata.version("nasvit-edge"),
             code=plan.code,
@@ -78,14 +78,14 @@ class Renewal:
             canaries=canaries,
         )
         keys = [op.key() for op in all_ops(space)]
-        made = self.table.holding(
+        updated = self.table.holding(
             code=plan.code,
-            ops={key: found[key] if key in found else file.ops[key] for key in keys},
-            subnets=tuple(_subnet(space, found, entry) for entry in file.subnets),
+            ops={key: entries[key] if key in entries else file.ops[key] for key in keys},
+            subnets=tuple(_subnet(space, entries, entry) for entry in file.subnets),
             validation=self._still_valid(file.validation),
-            renewed=(*file.renewed, told),
+            renewed=(*file.renewed, renewed),
         )
-        return refitted(made).file
+        return refitted(updated).file
 
     def _still_valid(self, validation: Validation | None) -> Validation | None:
         """What was measured of subnets without a changed op; None where that is too little to say anything."""
@@ -124,7 +124,7 @@ def renewal(path: Path, space: SearchSpace, plan: ProfilePlan) -> Renewal | None
     return Renewal(table, [op.key() for op in ops if op.key() in changed], touched)
 
 
-def _subnet(space: SearchSpace, found: Mapping[str, OpEntry], entry: SubnetEntry) -> SubnetEntry:
+def _subnet(space: SearchSpace, entries: Mapping[str, OpEntry], entry: SubnetEntry) -> SubnetEntry:
     """A subnet's entry, the new one where it was measured again."""
     name = subnet_id(space.config_from(entry.config))
-    return SubnetEntry.of(entry.config, found[name]) if name in found else entry
+    return SubnetEntry.of(entry.config, entries[name]) if name in entries else entry

@@ -82,11 +82,11 @@ def read_results(
             files.write_json(waiting.path, sealed(records.content(waiting.state)))
         _nothing_missing(waiting, journal, failures)
         sampled = _sampled(waiting, journal, listener)
-        told = {"target": waiting.state.target, "transport": waiting.state.transport}
-        made = table_content(waiting.space, plan, journal, sampled)
-        _warn(made.canaries, listener)
+        fields = {"target": waiting.state.target, "transport": waiting.state.transport}
+        file = table_content(waiting.space, plan, journal, sampled)
+        _warn(file.canaries, listener)
         refuse_overwriting(waiting.table, waiting.space)
-        write(waiting.table, replace(made, **told, conditions=about.conditions))
+        write(waiting.table, replace(file, **fields, conditions=about.conditions))
         waiting.path.unlink(missing_ok=True)
         journal.remove()
     return waiting.table
@@ -110,15 +110,15 @@ def _waiting(given: Message, path: Path, folder: Path, space: SearchSpace | None
 
 def _checked(kept: Path, key: str, space: SearchSpace | None) -> _Waiting:
     """A bundle's state, whole, of this version and of this space."""
-    told, again = (
+    raw_state, again = (
         files.read_json(kept, "offline bundle's state", SCHEMA),
         "write the bundle again with --offline",
     )
     where = f"offline bundle's state {str(kept)!r}"
-    if told != sealed(told) or told.get("uuid") != key:
+    if raw_state != sealed(raw_state) or raw_state.get("uuid") != key:
         raise NasvitEdgeError(f"{where} is damaged; remove it and {again}")
     try:
-        state = records.parse(OfflineState, told, where)
+        state = records.parse(OfflineState, raw_state, where)
     except RecordError as error:
         raise NasvitEdgeError(f"{error}; remove it and {again}") from None
     space = space or known_space(state.plan.space)
@@ -142,8 +142,8 @@ def _asks(space: SearchSpace, waiting: _Waiting) -> bool:
 
 
 def _description(given: Message, path: Path) -> Description:
-    told = given.get("description")
-    return about_of(told if isinstance(told, dict) else {}, path.name, Description)
+    fields = given.get("description")
+    return about_of(fields if isinstance(fields, dict) else {}, path.name, Description)
 
 
 def _same_device(waiting: _Waiting, about: Description, path: Path) -> None:
@@ -172,19 +172,19 @@ def _add(
         name, visit, reading, graph = question
         if (name, visit) in journal.done:
             continue
-        found = _measured(answer, name, version)
-        if isinstance(found, Failure):
-            failures[name] = found.error
+        measurement = _measured(answer, name, version)
+        if isinstance(measurement, Failure):
+            failures[name] = measurement.error
         else:
-            journal.add(Entry.of(found, visit=visit, graph=graph, reading=reading))
+            journal.add(Entry.of(measurement, visit=visit, graph=graph, reading=reading))
     return failures, strange
 
 
 def _measured(answer: Message, name: str, version: str | None) -> Answer:
-    found = measured(checked(answer, name), name)
-    if isinstance(found, Failure) or version in (None, found.runtime_version):
-        return found
-    other = f"measured with {found.runtime_version!r}, the others with {version!r}"
+    measurement = measured(checked(answer, name), name)
+    if isinstance(measurement, Failure) or version in (None, measurement.runtime_version):
+        return measurement
+    other = f"measured with {measurement.runtime_version!r}, the others with {version!r}"
     return Failure(id=name, error=other)
 
 
@@ -213,8 +213,8 @@ def _sampled(waiting: _Waiting, journal: Journal, listener: Listener) -> Samplin
     sample = waiting.state.sample
     if sample is None:
         return None
-    ops, found = all_ops(waiting.space), summaries(journal.entries, waiting.state.plan.protocol)
-    medians = {op.key(): found[op.key()].median_ms for op in ops if op.key() in found}
+    ops, entries = all_ops(waiting.space), summaries(journal.entries, waiting.state.plan.protocol)
+    medians = {op.key(): entries[op.key()].median_ms for op in ops if op.key() in entries}
     report = sampling.cross_validation(ops, medians)
     if report.error > sample.error:
         listener.note(

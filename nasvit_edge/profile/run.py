@@ -240,8 +240,8 @@ def _measure(
         chosen = sampling.stratified(ops, count)
         session.measure([*(Item(op.key(), op=op) for op in chosen), *whole])
         _check(session)
-        found = summaries(session.journal.entries, plan.protocol)
-        report = sampling.cross_validation(ops, _medians(ops, found))
+        entries = summaries(session.journal.entries, plan.protocol)
+        report = sampling.cross_validation(ops, _medians(ops, entries))
         listener.note(
             f"{len(chosen)} of {len(ops)} ops measured; cross-validated error of the others {report.error:.1%}"
         )
@@ -265,28 +265,28 @@ def _check(session: Session) -> None:
         )
 
 
-def _medians(ops: Any, found: Mapping[str, OpEntry]) -> dict[str, float]:
-    return {op.key(): found[op.key()].median_ms for op in ops if op.key() in found}
+def _medians(ops: Any, entries: Mapping[str, OpEntry]) -> dict[str, float]:
+    return {op.key(): entries[op.key()].median_ms for op in ops if op.key() in entries}
 
 
 def table_content(
     space: SearchSpace, plan: ProfilePlan, journal: Journal, sampled: Sampling | None
 ) -> TableFile:
     """What the file of a table says, from a journal that holds all that was to be measured."""
-    found = summaries(journal.entries, plan.protocol)
+    entries = summaries(journal.entries, plan.protocol)
     ops = all_ops(space)
     items = subnet_items(space, plan.protocol.subnets, plan.seed)
-    subnets = [(item.config, found[item.id]) for item in items if item.config is not None]
+    subnets = [(item.config, entries[item.id]) for item in items if item.config is not None]
     file = TableFile(
         schema=SCHEMA,
         provenance="measured",
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         tool_version=importlib.metadata.version("nasvit-edge"),
         ops_digest=ops_digest(space),
-        ops={op.key(): found[op.key()] for op in ops if op.key() in found},
-        estimates=sampling.estimates(ops, _medians(ops, found)) if sampled else {},
+        ops={op.key(): entries[op.key()] for op in ops if op.key() in entries},
+        estimates=sampling.estimates(ops, _medians(ops, entries)) if sampled else {},
         sampling=sampled,
-        call_ms=found[EMPTY].median_ms,
+        call_ms=entries[EMPTY].median_ms,
         canaries=canary_report(journal.entries, plan.protocol),
         subnets=tuple(SubnetEntry.of(config.to_dict(), entry) for config, entry in subnets),
         **asdict(plan),

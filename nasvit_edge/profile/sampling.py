@@ -69,9 +69,9 @@ def estimates(ops: Sequence[Op], measured_ms: Mapping[str, float]) -> dict[str, 
     """The table's `estimates` for ops without a measurement."""
     missing = [op for op in ops if op.key() not in measured_ms]
     known = {features(op): measured_ms[op.key()] for op in ops if op.key() in measured_ms}
-    made = estimate(known, [features(op) for op in missing])
+    guesses = estimate(known, [features(op) for op in missing])
     return {
         op.key(): Guess(median_ms=digits(e.ms), error=round(e.error, 4))
-        for op, e in zip(missing, made, strict=True)
+        for op, e in zip(missing, guesses, strict=True)
         if e is not None
     }

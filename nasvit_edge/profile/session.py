@@ -77,9 +77,9 @@ class Session:
     def _prepare(self, items: Sequence[Item]) -> None:
         """Convert first, all of it: the converter would disturb what is measured."""
         new = [item for item in items if item.id not in self.prepared]
-        made = convert_all(new, self.models, self.listener)
-        self.runner.bring([Path(path) for path, _ in made.values()], self.listener)
-        self.prepared |= made
+        converted = convert_all(new, self.models, self.listener)
+        self.runner.bring([Path(path) for path, _ in converted.values()], self.listener)
+        self.prepared |= converted
 
     def _visit(self, items: list[Item], visit: int, done: int, total: int, what: str) -> int:
         random.Random(self.seed * 1009 + visit).shuffle(items)

@@ -56,8 +56,8 @@ def measure_subnets(
         MeasurementError: a subnet could not be measured.
     """
     if runner is None:
-        with connect(device_of(table, device), Ways(), listener) as found:
-            return measure_subnets(table, subnets, seed, listener, passes, what, found)
+        with connect(device_of(table, device), Ways(), listener) as connected:
+            return measure_subnets(table, subnets, seed, listener, passes, what, connected)
     _same_device(table, runner)
     file, rng = table.file, random.Random(seed)
     items = [Item(subnet_id(config), config=config) for config in dict.fromkeys(subnets)]
@@ -101,9 +101,9 @@ def device_of(table: LatencyTable, given: Device | None = None) -> Device:
     if other is not None:
         raise _not_here(table, other)
     program = device.program_sha256()
-    told = table.file.program_sha256
-    if told is not UNSET and told != program:  # older tables do not say
-        raise _not_here(table, f"its program was {_told(told)} and is {_told(program)} now")
+    expected = table.file.program_sha256
+    if expected is not UNSET and expected != program:  # older tables do not say
+        raise _not_here(table, f"its program was {_told(expected)} and is {_told(program)} now")
     return device
 
 

@@ -30,12 +30,12 @@ def summaries(entries: Sequence[Entry], protocol: Protocol) -> dict[str, OpEntry
     for entry in entries:
         if not entry.id.startswith(canary.PREFIX):
             grouped.setdefault(entry.id, []).append(entry)
-    found = {}
+    by_name = {}
     for name, measured in grouped.items():
         steady = [e for e in measured if not canary.drifted(e, factors, protocol.drift)]
         flags = set() if steady else {"drift"}
-        found[name] = _summary(steady or measured, flags, protocol)
-    return found
+        by_name[name] = _summary(steady or measured, flags, protocol)
+    return by_name
 
 
 def _summary(entries: list[Entry], flags: set[str], protocol: Protocol) -> OpEntry:

@@ -92,9 +92,9 @@ def middle_subnet(table: LatencyTable) -> SubnetConfig:
     return table.space.config_from(entries[len(entries) // 2].config)
 
 
-def store(table: LatencyTable, found: Sustained) -> None:
+def store(table: LatencyTable, sustained: Sustained) -> None:
     """Write the report into the table's file."""
-    write(table.path, replace(table.file, sustained=found))
+    write(table.path, replace(table.file, sustained=sustained))
 
 
 def steady_factor(table: LatencyTable) -> float:

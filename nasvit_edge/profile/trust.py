@@ -38,12 +38,12 @@ def concerns(table: LatencyTable, configs: Iterable[SubnetConfig] = ()) -> list[
     if table.file.provenance == "imported":
         source = table.file.source or "elsewhere"
         return [Concern(f"the table was imported ({source}), not measured by nasvit-edge", serious=False)]
-    found = []
+    doubts = []
     if table.file.device == "host":
-        found += _machine(table)
-        found += _version(table)
-    found += _graphs(table, configs)
-    return found
+        doubts += _machine(table)
+        doubts += _version(table)
+    doubts += _graphs(table, configs)
+    return doubts
 
 
 def fingerprint() -> dict[str, Fact]:
@@ -54,20 +54,20 @@ def fingerprint() -> dict[str, Fact]:
     assert spec.loader is not None
     machine = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(machine)
-    found: dict[str, Fact] = machine.about()
-    return found
+    facts: dict[str, Fact] = machine.about()
+    return facts
 
 
 def other_machine(table: LatencyTable, here: Mapping[str, Fact] | None = None) -> str | None:
     """Why the table is of another machine than `here` (a fingerprint; this one's without); None where it is of it."""
     if table.file.provenance == "imported":
         return "it was imported, not measured"
-    told = table.file.fingerprint
+    there = table.file.fingerprint
     here = fingerprint() if here is None else here
-    if told is None:
+    if there is None:
         return "it does not say where it was measured"
-    other = [key for key in _MACHINE if told.get(key) != here.get(key)]
-    listed = ", ".join(f"{key} {told.get(key)!r} there and {here.get(key)!r} here" for key in other)
+    other = [key for key in _MACHINE if there.get(key) != here.get(key)]
+    listed = ", ".join(f"{key} {there.get(key)!r} there and {here.get(key)!r} here" for key in other)
     return f"it was measured on another machine: {listed}" if other else None
 
 
@@ -75,22 +75,22 @@ def _machine(table: LatencyTable) -> list[Concern]:
     other = other_machine(table)
     if other is not None:
         return [Concern(other, serious=True)]
-    told, here = table.file.fingerprint or {}, fingerprint()
+    there, here = table.file.fingerprint or {}, fingerprint()
     return [
         Concern(
-            f"{key} was {told.get(key)!r} when it was measured and is {here.get(key)!r} now", serious=False
+            f"{key} was {there.get(key)!r} when it was measured and is {here.get(key)!r} now", serious=False
         )
         for key in _STATE
-        if told.get(key) != here.get(key)
+        if there.get(key) != here.get(key)
     ]
 
 
 def _version(table: LatencyTable) -> list[Concern]:
-    runtime, told = table.file.runtime, table.file.runtime_version
+    runtime, there = table.file.runtime, table.file.runtime_version
     here = RUNTIMES[runtime].version()
-    if here is None or here == told:
+    if here is None or here == there:
         return []
-    return [Concern(f"it was measured with {runtime} {told}, and {here} is installed", serious=False)]
+    return [Concern(f"it was measured with {runtime} {there}, and {here} is installed", serious=False)]
 
 
 def _graphs(table: LatencyTable, configs: Iterable[SubnetConfig]) -> list[Concern]:
@@ -118,9 +118,9 @@ def outdated(table: LatencyTable, ops: Iterable[Op]) -> list[str]:
     if table.file.code == code_digest() or not importlib.util.find_spec("torch"):
         return []
     wanted = {op.key() for op in ops}
-    own = [op for op in all_ops(table.space) if op.key() in wanted]  # by the name that was measured
+    table_ops = [op for op in all_ops(table.space) if op.key() in wanted]  # by the name that was measured
     today = Graphs(table.file.runtime, table.file.precision)
-    changed = [op.key() for op in own if _differs(table.file.ops.get(op.key()), op, today)]
+    changed = [op.key() for op in table_ops if _differs(table.file.ops.get(op.key()), op, today)]
     today.keep()
     return changed
 

@@ -68,7 +68,7 @@ def validate(
     taken = measure_subnets(table, subnets, seed, listener, runner=runner, device=device)
     measured = [[one.median_ms for one in taken[config]] for config in subnets]
     predicted = [table.predict(config) for config in subnets]
-    rows = [row(*found) for found in zip(subnets, predicted, measured, strict=True)]
+    rows = [row(*triple) for triple in zip(subnets, predicted, measured, strict=True)]
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return replace(report(rows), date=date, seed=seed)
 
@@ -115,9 +115,9 @@ def report(rows: Sequence[Validated]) -> Validation:
     )
 
 
-def store(table: LatencyTable, found: Validation) -> None:
+def store(table: LatencyTable, validation: Validation) -> None:
     """Write the report into the table's file."""
-    write(table.path, replace(table.file, validation=found))
+    write(table.path, replace(table.file, validation=validation))
 
 
 def _tau(a: _Array, b: _Array, band: float) -> float:

@@ -121,12 +121,12 @@ def rule(report: BenchmarkReport) -> str:
 
 def _reasons(report: BenchmarkReport) -> Table:
     """Why cells are invalid or inconclusive; metrics of one reason are told together."""
-    told: dict[tuple[int, str, str], list[Judged]] = {}
+    by_cause: dict[tuple[int, str, str], list[Judged]] = {}
     for cell in report.cells:
         if cell.verdict in ("invalid", "inconclusive"):
-            told.setdefault((id(cell.artifact), cell.verdict, cell.reason), []).append(cell)
+            by_cause.setdefault((id(cell.artifact), cell.verdict, cell.reason), []).append(cell)
     return table(
-        told.values(),
+        by_cause.values(),
         Column("artifact", lambda cells: name(cells[0].artifact.name)),
         Column("device", lambda cells: name(cells[0].device, 40)),
         Column("verdict", lambda cells: mark(cells[0].verdict or "", any(c.gates for c in cells))),
@@ -151,9 +151,9 @@ def _budgets(report: BenchmarkReport) -> Table:
     )
 
 
-def status(outcome: Outcome, told: str | None = None) -> Cell:
+def status(outcome: Outcome, words: str | None = None) -> Cell:
     """The mark of a budget."""
-    return mark(outcome.status, outcome.budget.level == "error", told)
+    return mark(outcome.status, outcome.budget.level == "error", words)
 
 
 def _trends(report: BenchmarkReport) -> Table:
@@ -250,7 +250,7 @@ def _facts(result: Result) -> list[tuple[str, Cell]]:
         "measured": f"{run.utc} by nasvit-edge {run.tool_version}, run {run.uuid}",
         "result file": result.path.name,
     }
-    return [*((what, text(told, 1000)) for what, told in facts.items()), ("CI job", link(run.ci_url))]
+    return [*((what, text(value, 1000)) for what, value in facts.items()), ("CI job", link(run.ci_url))]
 
 
 def _told(values: object, deep: int = 0) -> str:

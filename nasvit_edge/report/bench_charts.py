@@ -44,12 +44,12 @@ def changes(report: BenchmarkReport) -> Figure | None:
     cells = [cell for cell in every if any(cell is c for c in chosen)]
     if not cells:
         return None
-    told = ["Grey: too small to count. Right of zero is slower or larger; of an accuracy, right is better."]
-    told.append("The axis is finer near zero.")
+    lines = ["Grey: too small to count. Right of zero is slower or larger; of an accuracy, right is better."]
+    lines.append("The axis is finer near zero.")
     if any(not cell.gates for cell in cells):
-        told.append("Hollow: does not gate.")
+        lines.append("Hollow: does not gate.")
     if len(every) > len(cells):
-        told.append(f"{len(every) - len(cells)} cells are left out; they are in the table.")
+        lines.append(f"{len(every) - len(cells)} cells are left out; they are in the table.")
     ends = [[_percent(end) for end in (c.change.low, c.change.high)] for c in cells if c.change is not None]
     least = 100 * report.rule.min_effect
     low = 1.1 * min(-2 * least, *(end[0] for end in ends))
@@ -66,7 +66,7 @@ def changes(report: BenchmarkReport) -> Figure | None:
     return figure_of(
         "changes",
         "Changes with their intervals",
-        " ".join(told),
+        " ".join(lines),
         data,
         {
             "height": 40 * len(rows),
@@ -129,7 +129,7 @@ class _File:
 
 def fronts(report: BenchmarkReport) -> list[Figure]:
     """For each device with several artifacts: latency against top-1 or mean IoU, where that is known, else against the size."""
-    found = []
+    figures = []
     for device in dict.fromkeys(result.device for result in report.results):
         files = {
             (a.name, a.runtime, a.precision, a.sha256): (a, role, ms)
@@ -138,20 +138,20 @@ def fronts(report: BenchmarkReport) -> list[Figure]:
             for a, role in _files(result)
             if (ms := _measured_ms(result, a, report.rule.alpha)) is not None
         }
-        own = list(files.values())[::-1]
-        kinds = {_judged_on(a): None for a, *_ in own if a.accuracy is not None}
-        kind = max(kinds, key=lambda kind: sum(_judged_on(a) == kind for a, *_ in own), default="")
+        newest = list(files.values())[::-1]
+        kinds = {_judged_on(a): None for a, *_ in newest if a.accuracy is not None}
+        kind = max(kinds, key=lambda kind: sum(_judged_on(a) == kind for a, *_ in newest), default="")
         judged = [
             _file(*f, y=100 * f[0].accuracy.value, value=f"{f[0].accuracy.value:.2%}")
-            for f in own
+            for f in newest
             if f[0].accuracy is not None and _judged_on(f[0]) == kind
         ]
         if len(judged) > 1:
-            found.append(_front(device, f"{kind} (%)", judged, upward=True))
-        elif len(own) > 1:
-            sized = [_file(*f, y=f[0].bytes / 1e6, value=show_bytes(f[0].bytes)) for f in own]
-            found.append(_front(device, "file size (MB)", sized, upward=False))
-    return found
+            figures.append(_front(device, f"{kind} (%)", judged, upward=True))
+        elif len(newest) > 1:
+            sized = [_file(*f, y=f[0].bytes / 1e6, value=show_bytes(f[0].bytes)) for f in newest]
+            figures.append(_front(device, "file size (MB)", sized, upward=False))
+    return figures
 
 
 def _judged_on(artifact: MeasuredArtifact) -> str:
@@ -200,7 +200,7 @@ def _front(device: str, title: str, files: Sequence[_File], *, upward: bool) -> 
         "left": [f for f in files if f in labelled and f.ms <= middle],
         "right": [f for f in files if f in labelled and f.ms > middle],
     }
-    rows = {name: [asdict(file) | {"front": file in front} for file in own] for name, own in data.items()}
+    rows = {name: [asdict(file) | {"front": file in front} for file in group] for name, group in data.items()}
     titles = {"title": title, "what": title.split(" (", maxsplit=1)[0]}
     return figure_of("files", f"Pareto front on {device}", caption, rows, titles)
 
@@ -210,14 +210,14 @@ def _labelled(files: Sequence[_File]) -> list[_File]:
     left, low = min(f.ms for f in files), min(f.y for f in files)
     wide, high = (max(f.ms for f in files) - left or 1.0), (max(f.y for f in files) - low or 1.0)
     taken: list[tuple[float, float]] = []
-    found = []
+    labelled = []
     for file in files:
         x, y = (file.ms - left) / wide, (file.y - low) / high
         start = x if x <= 0.5 else x - _ROOM[0]  # names point to the middle
         if all(abs(start - other) > _ROOM[0] or abs(y - height) > _ROOM[1] for other, height in taken):
             taken.append((start, y))
-            found.append(file)
-    return found
+            labelled.append(file)
+    return labelled
 
 
 # -- predictions ------------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ def _labelled(files: Sequence[_File]) -> list[_File]:
 
 def predictions(report: BenchmarkReport) -> Figure | None:
     """What latency tables predicted against what was measured."""
-    own = [
+    rows = [
         (result, artifact, artifact.predicted_ms, ms)
         for result in report.results
         for artifact, _ in _files(result)
@@ -233,22 +233,22 @@ def predictions(report: BenchmarkReport) -> Figure | None:
         and (ms := _measured_ms(result, artifact, report.rule.alpha))
         and ms.value > 0
     ]
-    if not own:
+    if not rows:
         return None
-    errors = [abs(math.log(predicted[0] / ms.value)) for *_, predicted, ms in own]
-    hits = sum(predicted[1] <= ms.value <= predicted[2] for *_, predicted, ms in own)
+    errors = [abs(math.log(predicted[0] / ms.value)) for *_, predicted, ms in rows]
+    hits = sum(predicted[1] <= ms.value <= predicted[2] for *_, predicted, ms in rows)
     caption = (
         f"On the dashed line, both are equal. {math.expm1(min(float(np.mean(errors)), _ABSURD)):.1%} apart on average; "
-        f"{hits} of {len(own)} measured medians are within the predicted interval."
+        f"{hits} of {len(rows)} measured medians are within the predicted interval."
     )
-    every = [value for *_, predicted, ms in own for value in (ms.value, *predicted)]
+    every = [value for *_, predicted, ms in rows for value in (ms.value, *predicted)]
     low, high = 0.95 * min(every), 1.05 * max(every)
-    devices = list(dict.fromkeys(_short(result.device) for result, *_ in own))
+    devices = list(dict.fromkeys(_short(result.device) for result, *_ in rows))
     return figure_of(
         "predictions",
         "Predicted and measured latency",
         caption,
-        {"files": [_predicted(*each) for each in own], "ends": [{"end": low}, {"end": high}]},
+        {"files": [_predicted(*each) for each in rows], "ends": [{"end": low}, {"end": high}]},
         {
             "type": "log" if high > 10 * low else "linear",
             "low": low,

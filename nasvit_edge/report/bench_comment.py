@@ -41,10 +41,12 @@ def comment(report: BenchmarkReport, key: str = "") -> str:
     Raises:
         NasvitEdgeError: a key that an HTML comment cannot hold.
     """
-    made = bench.document(report)
-    sections = (Section("", [_overview(report)]), *made.sections)
+    document = bench.document(report)
+    sections = (Section("", [_overview(report)]), *document.sections)
     top = f"{marker(key)}\n### {_sign(report)} {report.headline}\n\n"
-    return markdown(made._replace(sections=sections), top, MOST, fenced("How to reproduce", commands(report)))
+    return markdown(
+        document._replace(sections=sections), top, MOST, fenced("How to reproduce", commands(report))
+    )
 
 
 def marker(key: str = "") -> str:
@@ -97,9 +99,9 @@ def _verdict(group: Group) -> Cell:
     gating = {cell.metric.name: cell.verdict for cell in group.cells if cell.gates}
     p50 = group.cell("latency_p50")
     for verdict in ("regression", "invalid"):
-        if found := [_BESIDE.get(name, name) for name, own in gating.items() if own == verdict]:
-            whole = verdict == "invalid" or found == ["latency_p50"]
-            names = "" if whole else f"({', '.join(n.removeprefix('latency_') for n in found)})"
+        if metrics := [_BESIDE.get(name, name) for name, result in gating.items() if result == verdict]:
+            whole = verdict == "invalid" or metrics == ["latency_p50"]
+            names = "" if whole else f"({', '.join(n.removeprefix('latency_') for n in metrics)})"
             return mark(verdict, True, after=names)
     return own("no baseline") if p50 is None or p50.verdict is None else bench.verdict(p50)
 

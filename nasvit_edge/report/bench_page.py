@@ -38,15 +38,15 @@ def _samples(report: BenchmarkReport) -> tuple[Part, ...]:
     """Strip and distribution of each artifact, the most urgent verdicts first where not all are drawn."""
     cells = [c for c in report.cells if c.metric.name == _GATE]
     chosen = sorted(cells, key=bench.rank)[:MOST_CHARTS]
-    told = []
+    parts = []
     for cell in cells:
         if any(cell is other for other in chosen):
             figures = bench_samples.sample_figures(cell, report.results)
             against = f"against {name(cell.baseline.name).text} " if cell.baseline else ""
             about = text(f"{against}on {cell.device}, {cell.artifact.runtime}")
-            told.append(Drawing(tuple(figures), (name(cell.artifact.name), about, bench.verdict(cell))))
+            parts.append(Drawing(tuple(figures), (name(cell.artifact.name), about, bench.verdict(cell))))
     why = "; those with the most urgent verdicts are drawn"
-    return (*told, *_left_out(len(cells) - len(chosen), "artifacts", why))
+    return (*parts, *_left_out(len(cells) - len(chosen), "artifacts", why))
 
 
 def _history(report: BenchmarkReport, history: Sequence[Point]) -> tuple[Part, ...]:
@@ -63,8 +63,8 @@ def _one(figure: Figure | None) -> tuple[Part, ...]:
 
 def _several(figures: Sequence[Figure], what: str) -> tuple[Part, ...]:
     """Figures of one kind, each below its title."""
-    told = (Drawing((figure,), (Cell(figure.title),)) for figure in figures[:MOST_CHARTS])
-    return (*told, *_left_out(len(figures) - MOST_CHARTS, what))
+    drawings = (Drawing((figure,), (Cell(figure.title),)) for figure in figures[:MOST_CHARTS])
+    return (*drawings, *_left_out(len(figures) - MOST_CHARTS, what))
 
 
 def _left_out(count: int, what: str, why: str = "") -> tuple[Part, ...]:

@@ -82,12 +82,12 @@ def _top(rounds: Sequence[_Round]) -> float:
 def _strip(about: str, rounds: Sequence[_Round], top: float) -> Figure:
     most = max(10, min(MOST_SAMPLES, _MOST_POINTS // len(rounds)))
     placed: dict[bool, list[Datum]] = {False: [], True: []}  # whether beyond the upper edge
-    for rank, own in enumerate(rounds, 1):
-        chosen = np.unique(np.linspace(0, len(own.ms) - 1, min(most, len(own.ms))).round().astype(int))
-        places = rank + _WIDTH * ((chosen + 0.5) / len(own.ms) - 0.5)
-        for x, ms in zip(places, own.ms[chosen], strict=True):
+    for rank, entry in enumerate(rounds, 1):
+        chosen = np.unique(np.linspace(0, len(entry.ms) - 1, min(most, len(entry.ms))).round().astype(int))
+        places = rank + _WIDTH * ((chosen + 0.5) / len(entry.ms) - 0.5)
+        for x, ms in zip(places, entry.ms[chosen], strict=True):
             placed[bool(ms > top)].append(
-                {"x": round(float(x), 4), "ms": _digits(min(ms, top)), "side": own.side}
+                {"x": round(float(x), 4), "ms": _digits(min(ms, top)), "side": entry.side}
             )
     return figure_of(
         "samples",
@@ -96,7 +96,7 @@ def _strip(about: str, rounds: Sequence[_Round], top: float) -> Figure:
         {
             "samples": placed[False],
             "beyond": placed[True],
-            "rounds": [_mark(rank, own, top) for rank, own in enumerate(rounds, 1)],
+            "rounds": [_mark(rank, entry, top) for rank, entry in enumerate(rounds, 1)],
         },
         _sides(rounds) | {"first": 0.5, "last": len(rounds) + 0.5},
         dense=True,
@@ -113,42 +113,42 @@ def _sides(rounds: Sequence[_Round]) -> dict[str, object]:
     }
 
 
-def _mark(rank: int, own: _Round, top: float) -> Datum:
+def _mark(rank: int, entry: _Round, top: float) -> Datum:
     """A round's median, and what the pointer tells of it."""
-    median, tenth = (float(np.quantile(own.ms, q)) for q in (0.5, 0.9))
+    median, tenth = (float(np.quantile(entry.ms, q)) for q in (0.5, 0.9))
     return {
         "from": rank - 0.5,
         "to": rank + 0.5,
         "left": rank - 0.42,
         "right": rank + 0.42,
         "median": _digits(min(median, top)),
-        "side": own.side,
-        "shade": 1 if own.disturbed else 0,
-        "round": own.number + 1,
+        "side": entry.side,
+        "shade": 1 if entry.disturbed else 0,
+        "round": entry.number + 1,
         "p50": show_ms(median),
         "p90": show_ms(tenth),
-        "slowest": show_ms(float(own.ms.max())),
-        "samples": len(own.ms),
-        "flags": ", ".join(own.flags) or "none",
+        "slowest": show_ms(float(entry.ms.max())),
+        "samples": len(entry.ms),
+        "flags": ", ".join(entry.flags) or "none",
     }
 
 
 def _caption(rounds: Sequence[_Round], most: int, top: float) -> str:
-    told = ["Each dot is an inference, each bar a round's median."]
+    lines = ["Each dot is an inference, each bar a round's median."]
     if any(len(r.ms) > most for r in rounds):
         total = sum(len(r.ms) for r in rounds)
-        told.append(f"Thinned out to {most} samples a round ({total} were measured).")
+        lines.append(f"Thinned out to {most} samples a round ({total} were measured).")
     if beyond := sum(int((r.ms > top).sum()) for r in rounds if not r.disturbed):
-        told.append(f"Triangles at the upper edge: {beyond} above {show_ms(top)}.")
+        lines.append(f"Triangles at the upper edge: {beyond} above {show_ms(top)}.")
     if flags := sorted({f for r in rounds for f in r.flags if f in DISTURBED}):
-        told.append(f"Shaded rounds were disturbed ({', '.join(flags)}) and count for nothing.")
-    return " ".join(told)
+        lines.append(f"Shaded rounds were disturbed ({', '.join(flags)}) and count for nothing.")
+    return " ".join(lines)
 
 
 def _distribution(about: str, rounds: Sequence[_Round], top: float) -> Figure:
     """Empirical distribution functions, of a round as many samples as it has."""
     rows: list[Datum] = []
-    told = [
+    lines = [
         "Share of all samples of undisturbed rounds that took at most so long. Verdicts are of rounds, not of these samples."
     ]
     for side in dict.fromkeys(r.side for r in rounds):
@@ -160,9 +160,9 @@ def _distribution(about: str, rounds: Sequence[_Round], top: float) -> Figure:
             if ms <= top
         ]
         if beyond := int((pooled > top).sum()):
-            told.append(f"Not shown: {beyond} of {len(pooled)} of the {side}, above {show_ms(top)}.")
+            lines.append(f"Not shown: {beyond} of {len(pooled)} of the {side}, above {show_ms(top)}.")
     title = f"Distribution of the samples of {about}"
-    return figure_of("distribution", title, " ".join(told), {"samples": rows}, _sides(rounds))
+    return figure_of("distribution", title, " ".join(lines), {"samples": rows}, _sides(rounds))
 
 
 def _digits(value: float) -> float:

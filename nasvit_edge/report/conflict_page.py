@@ -61,7 +61,7 @@ def told(summary: Summary) -> str:
     what = [f"{key} {value}" for key, value in about.items() if value]
     what.append(f"steps {summary.first_step} to {summary.last_step} ({summary.steps} measured)")
     figures = {"by layer": summary.layers, "all parameters": summary.all}
-    what += [f"{name} {percent(own.negative)} in conflict" for name, own in figures.items()]
+    what += [f"{name} {percent(signs.negative)} in conflict" for name, signs in figures.items()]
     return ", ".join(what)
 
 
@@ -78,10 +78,12 @@ def named(runs: Sequence[Conflicts]) -> list[str]:
 def by_layer(names: Sequence[str], summaries: Sequence[Summary]) -> Table:
     """A row a stage and kind of layer, then all layers, then all parameters as one vector; the runs side by side."""
     tables = [{(s.stage or "", s.kind or ""): s for s in summary.groups} for summary in summaries]
-    stages = list(dict.fromkeys(stage for own in tables for stage, _ in own))
-    keys = sorted(dict.fromkeys(key for own in tables for key in own), key=lambda key: stages.index(key[0]))
+    stages = list(dict.fromkeys(stage for figures in tables for stage, _ in figures))
+    keys = sorted(
+        dict.fromkeys(key for figures in tables for key in figures), key=lambda key: stages.index(key[0])
+    )
     rows: list[tuple[str, list[Signs | None]]] = [
-        (kind if kind == stage else f"{stage} {kind}", [own.get((stage, kind)) for own in tables])
+        (kind if kind == stage else f"{stage} {kind}", [figures.get((stage, kind)) for figures in tables])
         for stage, kind in keys
     ]
     rows.append(("every layer", [summary.layers for summary in summaries]))
@@ -136,12 +138,12 @@ def _bars(runs: Mapping[str, Conflicts], shades: Mapping[str, object]) -> Figure
     rows: list[Datum] = []
     for name, run in runs.items():
         summary = summarise(run)
-        signs = {own.kind: own for own in summary.kinds}
+        signs = {group.kind: group for group in summary.kinds}
         signs |= {"every layer": summary.layers, "all parameters": summary.all}
         rows += [
-            {"run": name, "kind": kind, **_rounded(own.negative, own.mean_cosine)}
-            for kind, own in signs.items()
-            if own.negative is not None
+            {"run": name, "kind": kind, **_rounded(group.negative, group.mean_cosine)}
+            for kind, group in signs.items()
+            if group.negative is not None
         ]
     data = {"bars": rows, "texts": rows if len(runs) <= _MOST_TEXTS else []}
     order = [*KINDS, "every layer", "all parameters"]

@@ -63,8 +63,8 @@ def summarise(conflicts: Conflicts) -> Summary:
         steps=len(conflicts.steps),
         all=_signs(conflicts, [0]),
         layers=_signs(conflicts, conflicts.layers),
-        groups=tuple(_signs(conflicts, own, stage=s, kind=k) for (s, k), own in by_group.items()),
-        kinds=tuple(_signs(conflicts, own, kind=k) for k, own in by_kind.items()),
+        groups=tuple(_signs(conflicts, columns, stage=s, kind=k) for (s, k), columns in by_group.items()),
+        kinds=tuple(_signs(conflicts, columns, kind=k) for k, columns in by_kind.items()),
         blocks=tuple(_signs(conflicts, [i], block=conflicts.places[i]) for i in conflicts.blocks),
     )
 
@@ -93,12 +93,12 @@ def over_time(conflicts: Conflicts, columns: list[int], bins: int) -> list[tuple
     bins = max(1, min(bins, len(conflicts.steps) // _ROWS_A_PART))
     width = max(1, -(-(last - first + 1) // bins))
     part = (conflicts.steps - first) // width
-    found = []
+    points = []
     for index in np.unique(part):
         values, weights = chosen[part == index], conflicts.weights[part == index, None]
         weights = weights * ~np.isnan(values)
         with np.errstate(invalid="ignore"):
             negative = (weights * (values < 0)).sum(0) / weights.sum(0)
             mean = (weights * np.nan_to_num(values)).sum(0) / weights.sum(0)
-        found.append((first + int(index) * width + width // 2, negative, mean))
-    return found
+        points.append((first + int(index) * width + width // 2, negative, mean))
+    return points

@@ -44,13 +44,13 @@ def figure_of(
     square: bool = False,
 ) -> Figure:
     """A chart of rows by the names of its data; layers without rows are left out, as Vega warns of them."""
-    told = files.read_json(files.data("charts", f"{chart}.json"), "chart")
-    spec = _filled(told["chart"], told["define"], given)
+    template = files.read_json(files.data("charts", f"{chart}.json"), "chart")
+    spec = _filled(template["chart"], template["define"], given)
     assert isinstance(spec, dict)
     if "layer" in spec:
         spec["layer"] = [layer for layer in spec["layer"] if rows[layer["data"]["name"]]]
     spec |= {"width": "container", "description": title}
-    spec["datasets"] = {name: list(own) for name, own in rows.items() if own}
+    spec["datasets"] = {name: list(values) for name, values in rows.items() if values}
     return Figure(title=title, caption=caption, spec=spec, dense=dense, square=square)
 
 

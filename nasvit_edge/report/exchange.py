@@ -69,14 +69,14 @@ def _entry(group: Group, cell: JudgedMetric) -> Datum:
     # its alerts put names between backticks into a table
     label = group.label.replace("`", "'").replace("|", "¦")
     name, unit, value = _smaller_is_better(cell)
-    found: Datum = {
+    datum: Datum = {
         "name": f"{label}: {name}",
         "unit": unit,
         "value": value.value,
         "extra": _extra(group, cell),
     }
     reach = max(value.high - value.value, value.value - value.low)
-    return found | ({"range": f"± {reach:.3g}"} if _bounded(value) else {})
+    return datum | ({"range": f"± {reach:.3g}"} if _bounded(value) else {})
 
 
 def _smaller_is_better(cell: JudgedMetric) -> tuple[str, str, Interval]:

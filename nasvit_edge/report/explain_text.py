@@ -9,16 +9,18 @@ from nasvit_edge.searching.stages import Change, Explained, ExplainedStage, grid
 from nasvit_edge.units import show_count, show_ms
 
 
-def headline(found: Explained) -> str:
+def headline(explained: Explained) -> str:
     """One line above the stages."""
-    fixed = f"{show_ms(found.offset_ms)} of it whatever the ops"
-    return f"predicted {show_ms(found.latency_ms)} ({fixed}), {found.quality} {found.accuracy:.2%}"
+    fixed = f"{show_ms(explained.offset_ms)} of it whatever the ops"
+    return (
+        f"predicted {show_ms(explained.latency_ms)} ({fixed}), {explained.quality} {explained.accuracy:.2%}"
+    )
 
 
-def stages(found: Explained) -> Table:
+def stages(explained: Explained) -> Table:
     """A row a stage; what it brings is against its smallest choices."""
     return table(
-        found.stages,
+        explained.stages,
         Column("stage", lambda stage: own(stage.name)),
         Column("blocks", lambda stage: own(blocks(stage))),
         Column("output", lambda stage: own(grid(stage))),
@@ -38,23 +40,23 @@ def blocks(stage: ExplainedStage) -> str:
     return " + ".join(kind if count == 1 else f"{count} {kind}" for kind, count in counted.items())
 
 
-def changes(found: Explained) -> Table:
+def changes(explained: Explained) -> Table:
     """A row a change: first those that take time, the most accuracy for a ms first."""
     return table(
-        sorted(found.changes, key=_order),
+        sorted(explained.changes, key=_order),
         Column("gene", lambda change: own(change.gene)),
         Column("change", lambda change: own(f"{change.old} -> {change.new}")),
         Column("latency", lambda change: figure(_signed(change.latency_ms, show_ms))),
-        Column(found.quality, lambda change: figure(f"{100 * change.accuracy:+.3f} points")),
+        Column(explained.quality, lambda change: figure(f"{100 * change.accuracy:+.3f} points")),
         Column("points per ms", lambda change: figure(f"{_rate(change):.3f}")),
         Column("parameters", lambda change: figure(_signed(change.parameters, show_count))),
     )
 
 
-def remarks(found: Explained) -> list[str]:
+def remarks(explained: Explained) -> list[str]:
     """The next step up and down, in words."""
-    up = [c for c in found.changes if c.latency_ms > 0 and c.accuracy > 0]
-    down = [c for c in found.changes if c.latency_ms < 0]
+    up = [c for c in explained.changes if c.latency_ms > 0 and c.accuracy > 0]
+    down = [c for c in explained.changes if c.latency_ms < 0]
     lines = []
     if up:
         lines.append(f"with more time first: {_said(max(up, key=_rate))}")

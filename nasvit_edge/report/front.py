@@ -101,12 +101,12 @@ def _points(candidates: Sequence[SavedCandidate], what: str) -> list[Datum]:
 def _measured(result: ResultFile) -> list[Datum]:
     """Confirmed subnets at the median that was measured."""
     rows = result.confirmation.subnets if result.confirmation else ()
-    found = _points(rows, _MEASURED)
-    for point, row in zip(found, rows, strict=True):
+    points = _points(rows, _MEASURED)
+    for point, row in zip(points, rows, strict=True):
         took = f"measured {show_ms(row.median_ms)}, p90 {show_ms(row.p90_ms)}"
         point["latency_ms"] = row.median_ms
         point["latency"] = f"{took}; predicted {show_ms(row.latency_ms)}"
-    return found
+    return points
 
 
 def _told(c: SavedCandidate) -> str:

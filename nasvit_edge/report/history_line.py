@@ -49,8 +49,8 @@ class Line:
 
 def line_of(points: Sequence[Point]) -> Line:
     """A series in order of time with its levels."""
-    found = fit(points)
-    return Line(tuple(points), found, tuple(levels(points, found.starts)))
+    fitted = fit(points)
+    return Line(tuple(points), fitted, tuple(levels(points, fitted.starts)))
 
 
 def summary(line: Line) -> str:
@@ -59,13 +59,13 @@ def summary(line: Line) -> str:
     ends = [one(line.metric, point.value) for point in (points[0], points[-1])]
     if count == 1:
         return f"1 run, {ends[0]}"
-    told = f"{count} runs, {ends[0]} at first, {ends[1]} at last"
+    sentence = f"{count} runs, {ends[0]} at first, {ends[1]} at last"
     if abs(line.fit.drift) >= _SHOWN_DRIFT:
-        told += f", a drift of {100 * line.fit.drift:+.1f} %"
+        sentence += f", a drift of {100 * line.fit.drift:+.1f} %"
     if len(line.levels) == 1:
-        return f"{told}; no step"
+        return f"{sentence}; no step"
     last = line.levels[-1]
-    return f"{told}; last step {change_text(line, last)} at {when(points[last.start])}"
+    return f"{sentence}; last step {change_text(line, last)} at {when(points[last.start])}"
 
 
 def change_text(line: Line, level: Level) -> str:
@@ -96,14 +96,14 @@ def level_table(line: Line) -> Table:
 
 def about(line: Line, level: Level) -> str:
     """What else changed at the start of a level, or within it."""
-    told = [_file_text(line, level.start)] if level.start else []
+    parts = [_file_text(line, level.start)] if level.start else []
     for i in line.runtime_changes:
         if _owner(line, i) is not level:
             continue
         before, after = (plain(line.points[j].runtime_version) or "unknown" for j in (i - 1, i))
         place = "" if abs(i - level.start) <= _NEAR else f" at {when(line.points[i])}"
-        told.append(f"runtime {before} -> {after}{place}")
-    return "; ".join(text for text in told if text)
+        parts.append(f"runtime {before} -> {after}{place}")
+    return "; ".join(text for text in parts if text)
 
 
 def _owner(line: Line, index: int) -> Level:

@@ -39,17 +39,17 @@ def write_html(lines: Sequence[Line], path: Path, title: str = "History of bench
         Section(line.name, (summary(line), Drawing((figure(line),)), level_table(line)))
         for line in lines[:_MOST]
     )
-    told = f"These are the first {_MOST} of {len(lines)} lines. " if len(lines) > _MOST else ""
-    page.write_html(Document(title=title, notes=(Cell(told + _MARKS),), sections=sections), path)
+    note = f"These are the first {_MOST} of {len(lines)} lines. " if len(lines) > _MOST else ""
+    page.write_html(Document(title=title, notes=(Cell(note + _MARKS),), sections=sections), path)
 
 
 def histories(report: BenchmarkReport, history: Sequence[Point]) -> list[Figure]:
     """A chart of the median latency for each artifact of the report with at least two runs."""
-    own = {(c.device, c.artifact.name, c.artifact.runtime, c.artifact.precision) for c in report.cells}
+    keys = {(c.device, c.artifact.name, c.artifact.runtime, c.artifact.precision) for c in report.cells}
     points = [
         p
         for p in history
-        if p.metric == METRIC and p.value > 0 and (p.device, p.artifact, p.runtime, p.precision) in own
+        if p.metric == METRIC and p.value > 0 and (p.device, p.artifact, p.runtime, p.precision) in keys
     ]
     return [
         figure(line_of(runs[-MOST_RUNS:]), max(0, len(runs) - MOST_RUNS))
@@ -76,14 +76,14 @@ def figure(line: Line, earlier: int = 0) -> Figure:
         ],
         "versions": [_version(line.points[i]) for i in line.runtime_changes],
     }
-    told = [f"{len(line.points)} runs with their intervals, where these are known."]
+    lines = [f"{len(line.points)} runs with their intervals, where these are known."]
     if earlier:
-        told.append(f"{earlier} earlier ones are left out.")
-    told += [f"New level {m['day']} ({m['commit']}): {m['change']}, to {m['now']}." for m in steps[-_TOLD:]]
+        lines.append(f"{earlier} earlier ones are left out.")
+    lines += [f"New level {m['day']} ({m['commit']}): {m['change']}, to {m['now']}." for m in steps[-_TOLD:]]
     if line.fit.drift:
-        told.append(f"A steady drift of {line.fit.drift:+.1%} over these runs.")
-    told += [f"{v['told']} since {v['day']}." for v in rows["versions"][-_TOLD:]]
-    return figure_of("history", line.name, " ".join(told), rows, {"title": f"{line.metric.about} ({unit})"})
+        lines.append(f"A steady drift of {line.fit.drift:+.1%} over these runs.")
+    lines += [f"{v['told']} since {v['day']}." for v in rows["versions"][-_TOLD:]]
+    return figure_of("history", line.name, " ".join(lines), rows, {"title": f"{line.metric.about} ({unit})"})
 
 
 def _when(point: Point) -> float:
@@ -121,8 +121,8 @@ def _step(line: Line, before: Level, now: Level) -> Datum:
 
 
 def _version(point: Point) -> Datum:
-    told = f"{point.runtime} {point.runtime_version}"[:40]
-    return {"when": _when(point), "day": point.utc[:10], "told": plain(told)}
+    version = f"{point.runtime} {point.runtime_version}"[:40]
+    return {"when": _when(point), "day": point.utc[:10], "told": plain(version)}
 
 
 def _commit(point: Point) -> str:

@@ -51,9 +51,9 @@ def junit(report: BenchmarkReport) -> str:
     root = ElementTree.Element("testsuites", name="nasvit-edge report bench")
     groups = grouped(report)
     for device in dict.fromkeys(result.device for result in report.results):
-        own = [result for result in report.results if result.device == device]
+        results = [result for result in report.results if result.device == device]
         cases = _named(c for group in groups if group.result.device == device for c in _cases(group))
-        root.append(_suite(report, device, own, cases))
+        root.append(_suite(report, device, results, cases))
     for key in ("tests", "failures", "errors"):
         root.set(key, str(sum(int(suite.attrib[key]) for suite in root)))
     ElementTree.indent(root, " ")
@@ -80,12 +80,12 @@ def _suite(
 def _named(cases: Iterable[_Case]) -> list[_Case]:
     """Cases of one class and name are told apart by a number."""
     seen: Counter[tuple[str, str]] = Counter()
-    found = []
+    renamed = []
     for case in cases:
         seen[case.classname, case.name] += 1
         number = seen[case.classname, case.name]
-        found.append(case if number == 1 else replace(case, name=f"{case.name} ({number})"))
-    return found
+        renamed.append(case if number == 1 else replace(case, name=f"{case.name} ({number})"))
+    return renamed
 
 
 def _cases(group: Group) -> list[_Case]:
@@ -100,19 +100,19 @@ def _cases(group: Group) -> list[_Case]:
 
 def _cell_case(classname: str, cell: JudgedMetric) -> _Case:
     value, name = value_text(cell.metric, cell.value), plain(cell.artifact.name)
-    told = f"{cell.metric.about} of {name} on {plain(cell.device)}: {value}"
+    text = f"{cell.metric.about} of {name} on {plain(cell.device)}: {value}"
     if cell.base is not None and cell.baseline is not None:
         base = value_text(cell.metric, cell.base)
-        told += f"\nbaseline {plain(cell.baseline.name)}: {base}\nchange: {change_text(cell)}"
+        text += f"\nbaseline {plain(cell.baseline.name)}: {base}\nchange: {change_text(cell)}"
     if cell.verdict is not None:
         gates = "" if cell.gates else " (does not gate)"
-        told += f"\nverdict: {cell.verdict}{gates}"
+        text += f"\nverdict: {cell.verdict}{gates}"
     reason = plain(cell.reason, 400) if cell.reason else ""
-    told += f"\n{reason}" if reason else ""
+    text += f"\n{reason}" if reason else ""
     message = f"{cell.metric.name}: {reason or f'{change_text(cell)}, now {value}'}"
     outcome = _cell_outcome(cell)
     return _Case(
-        cell.metric.name, classname, outcome, cell.verdict or "", message, told, _cell_properties(cell)
+        cell.metric.name, classname, outcome, cell.verdict or "", message, text, _cell_properties(cell)
     )
 
 
@@ -144,16 +144,18 @@ def _budget_case(classname: str, outcome: Outcome) -> _Case:
 
 def _cell_properties(cell: JudgedMetric) -> _Properties:
     artifact = cell.artifact
-    found = {"artifact": plain(artifact.name), "runtime": plain(artifact.runtime)}
-    found |= {"precision": plain(artifact.precision), "unit": cell.metric.unit}
-    found |= _estimate("value", cell.value) | _estimate("base", cell.base) | _estimate("change", cell.change)
+    properties = {"artifact": plain(artifact.name), "runtime": plain(artifact.runtime)}
+    properties |= {"precision": plain(artifact.precision), "unit": cell.metric.unit}
+    properties |= (
+        _estimate("value", cell.value) | _estimate("base", cell.base) | _estimate("change", cell.change)
+    )
     if cell.baseline is not None:
-        found["baseline"] = plain(cell.baseline.name)
+        properties["baseline"] = plain(cell.baseline.name)
     if cell.chance is not None:
-        found["chance"] = _number(cell.chance)
+        properties["chance"] = _number(cell.chance)
     if cell.verdict is not None:
-        found |= {"verdict": cell.verdict, "gates": str(cell.gates).lower(), "pairs": str(cell.pairs)}
-    return found
+        properties |= {"verdict": cell.verdict, "gates": str(cell.gates).lower(), "pairs": str(cell.pairs)}
+    return properties
 
 
 def _estimate(name: str, value: Interval | None) -> _Properties:
@@ -167,22 +169,28 @@ def _estimate(name: str, value: Interval | None) -> _Properties:
 
 def _about(report: BenchmarkReport, results: list[Result]) -> _Properties:
     """What was measured, and by which rule."""
-    found = {"alpha": _number(report.rule.alpha), "min_effect": _number(report.rule.min_effect)}
+    properties = {"alpha": _number(report.rule.alpha), "min_effect": _number(report.rule.min_effect)}
     for result in results:
         run = result.run
-        own: dict[str, object] = {"tool_version": run.tool_version, "git_sha": run.git_sha, "url": run.ci_url}
-        own |= {"run": run.uuid, "threads": result.threads, "rounds": result.rounds}
-        own |= {a.runtime: a.runtime_version for a in result.artifacts if a.runtime_version}
-        own |= {f"device.{key}": value for key, value in list(result.measurer.about.items())[:30]}
-        found |= {plain(key): plain(value, 400) for key, value in own.items() if value not in (None, "")}
-    return found
+        fields: dict[str, object] = {
+            "tool_version": run.tool_version,
+            "git_sha": run.git_sha,
+            "url": run.ci_url,
+        }
+        fields |= {"run": run.uuid, "threads": result.threads, "rounds": result.rounds}
+        fields |= {a.runtime: a.runtime_version for a in result.artifacts if a.runtime_version}
+        fields |= {f"device.{key}": value for key, value in list(result.measurer.about.items())[:30]}
+        properties |= {
+            plain(key): plain(value, 400) for key, value in fields.items() if value not in (None, "")
+        }
+    return properties
 
 
 def _moment(result: Result) -> str | None:
     """When it was measured, as the format has it: UTC, without a zone."""
     try:
-        found = datetime.datetime.fromisoformat(result.run.utc)
-        utc = found if found.tzinfo is None else found.astimezone(datetime.UTC)
+        moment = datetime.datetime.fromisoformat(result.run.utc)
+        utc = moment if moment.tzinfo is None else moment.astimezone(datetime.UTC)
     except (ValueError, OverflowError):
         return None
     return utc.replace(tzinfo=None).isoformat(timespec="seconds")

@@ -33,18 +33,18 @@ class Group:
 
 def grouped(report: BenchmarkReport) -> list[Group]:
     """The artifacts that are judged, in the order of the report."""
-    found = []
+    groups = []
     left = list(report.outcomes)
     for result in report.results:
         for artifact in result.artifacts:
             cells = tuple(cell for cell in report.cells if cell.artifact is artifact)
             if cells:
                 key = (result.device, artifact.name, artifact.runtime)
-                own = tuple(o for o in left if (o.device, o.artifact, o.runtime) == key)
+                outcomes = tuple(o for o in left if (o.device, o.artifact, o.runtime) == key)
                 left = [o for o in left if (o.device, o.artifact, o.runtime) != key]
-                found.append(Group(_label(result, artifact), result, artifact, cells, own))
-    labels = unique(group.label for group in found)
-    return [replace(group, label=label) for label, group in zip(labels, found, strict=True)]
+                groups.append(Group(_label(result, artifact), result, artifact, cells, outcomes))
+    labels = unique(group.label for group in groups)
+    return [replace(group, label=label) for label, group in zip(labels, groups, strict=True)]
 
 
 def _label(result: Result, artifact: MeasuredArtifact) -> str:
@@ -56,12 +56,12 @@ def _label(result: Result, artifact: MeasuredArtifact) -> str:
 def unique(labels: Iterable[str]) -> list[str]:
     """The labels, a number behind those that were there before."""
     seen: set[str] = set()
-    found = []
+    distinct = []
     for label in labels:
         number, tried = 1, label
         while tried in seen:
             number += 1
             tried = f"{label} ({number})"
         seen.add(tried)
-        found.append(tried)
-    return found
+        distinct.append(tried)
+    return distinct

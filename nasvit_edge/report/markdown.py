@@ -73,8 +73,8 @@ def _mark(cell: Cell) -> str:
     if not cell.tone:
         return cell.text
     sign = _SIGNS[cell.tone] if cell.decides else _WARNS.get(cell.tone, _SIGNS[cell.tone])
-    told = f"{sign} **{cell.text}**" if cell.decides and cell.tone in _FIRM else f"{sign} {cell.text}"
-    return f"{_unbroken(told.strip())} {cell.after}".strip()
+    text = f"{sign} **{cell.text}**" if cell.decides and cell.tone in _FIRM else f"{sign} {cell.text}"
+    return f"{_unbroken(text.strip())} {cell.after}".strip()
 
 
 def _unbroken(text: str) -> str:
@@ -116,8 +116,8 @@ class Fold:
         urgent = sorted(range(len(self.lines)), key=lambda place: (self.lines[place][0], place))[:count]
         body = [*self.head, *(self.lines[place][1] for place in sorted(urgent)), *self.tail]
         if missing := len(self.lines) - count:
-            told = f"{missing} of {len(self.lines)} lines left out, the least urgent ones: "
-            body += ["", f"*{told}a comment holds no more. The page and the JSON of the report have all.*"]
+            note = f"{missing} of {len(self.lines)} lines left out, the least urgent ones: "
+            body += ["", f"*{note}a comment holds no more. The page and the JSON of the report have all.*"]
         if not self.title:
             return "\n".join([*body, ""])
         return "\n".join(

@@ -78,15 +78,15 @@ def figure(value: str, tone: str = "") -> Cell:
     return Cell(value, "figure", tone)
 
 
-def mark(tone: str, decides: bool, told: str | None = None, after: str = "") -> Cell:
+def mark(tone: str, decides: bool, words: str | None = None, after: str = "") -> Cell:
     """A verdict or the status of a budget."""
-    return Cell(tone if told is None else told, "mark", tone, decides, after)
+    return Cell(tone if words is None else words, "mark", tone, decides, after)
 
 
 def link(address: str | None) -> Cell:
     """An address; as a link only where one may be followed."""
-    told = plain(address, 2000) if address else ""
-    return Cell(told, "link" if re.match("https?://", told) else "text")
+    target = plain(address, 2000) if address else ""
+    return Cell(target, "link" if re.match("https?://", target) else "text")
 
 
 def pieces(cell: Cells) -> tuple[Cell, ...]:
@@ -166,9 +166,9 @@ class Figure:
     @property
     def rows(self) -> dict[str, list[Datum]]:
         """Its data by their names."""
-        found = self.spec["datasets"]
-        assert isinstance(found, dict)
-        return found
+        datasets = self.spec["datasets"]
+        assert isinstance(datasets, dict)
+        return datasets
 
 
 class Drawing(NamedTuple):
@@ -206,9 +206,9 @@ class Document(NamedTuple):
 
     def shown(self, form: Form) -> list[Section]:
         """The sections that a form has, with the parts that hold something."""
-        found = []
+        sections = []
         for section in self.sections:
             parts = [part for part in section.parts if not isinstance(part, Table) or part.rows]
             if parts and form in section.forms:
-                found.append(section._replace(parts=parts))
-        return found
+                sections.append(section._replace(parts=parts))
+        return sections

@@ -26,7 +26,7 @@ def write_html(document: Document, path: Path) -> None:
     sections = document.shown(Form.PAGE)
     figures = [f for s in sections for p in s.parts if isinstance(p, Drawing) for f in p.figures]
     charts = [{"spec": figure.spec, "renderer": "canvas" if figure.dense else "svg"} for figure in figures]
-    told = _template().render(
+    content = _template().render(
         document=document,
         sections=sections,
         style=_part("page.css"),
@@ -34,7 +34,7 @@ def write_html(document: Document, path: Path) -> None:
         charts=as_json(charts).replace("<", "\\u003c") if charts else "",
         vega=_vega() if charts else "",
     )
-    files.write_text(path, told)
+    files.write_text(path, content)
 
 
 @functools.cache

@@ -62,20 +62,21 @@ def artifacts(report: QuickstartReport) -> Table:
     """A row an artifact."""
     return table(
         report.artifacts,
-        Column("artifact", lambda made: own(made.artifact)),
-        Column("error", lambda made: figure(f"{made.error:.1e}")),
-        Column("predicted", lambda made: figure(_predicted(made))),
-        Column("measured", lambda made: figure(units.show_ms(made.measured_ms))),
-        Column("p90", lambda made: figure(units.show_ms(made.p90_ms))),
+        Column("artifact", lambda artifact: own(artifact.artifact)),
+        Column("error", lambda artifact: figure(f"{artifact.error:.1e}")),
+        Column("predicted", lambda artifact: figure(_predicted(artifact))),
+        Column("measured", lambda artifact: figure(units.show_ms(artifact.measured_ms))),
+        Column("p90", lambda artifact: figure(units.show_ms(artifact.p90_ms))),
         Column(
-            "test accuracy", lambda made: figure(f"{made.correct} of {made.images} ({made.accuracy:.2%})")
+            "test accuracy",
+            lambda artifact: figure(f"{artifact.correct} of {artifact.images} ({artifact.accuracy:.2%})"),
         ),
-        Column("size", lambda made: figure(f"{made.bytes / 1e6:.2f} MB")),
+        Column("size", lambda artifact: figure(f"{artifact.bytes / 1e6:.2f} MB")),
     )
 
 
-def _predicted(made: Timed) -> str:
-    return "-" if made.predicted_ms is None else units.show_ms(made.predicted_ms)
+def _predicted(artifact: Timed) -> str:
+    return "-" if artifact.predicted_ms is None else units.show_ms(artifact.predicted_ms)
 
 
 def markdown(report: QuickstartReport) -> str:

@@ -45,21 +45,21 @@ def _benchmark(result: Result) -> str:
 def _protocol(protocol: SavedProtocol) -> list[str]:
     """What is not as usual."""
     usual = BenchmarkProtocol()
-    found = []
+    options = []
     if protocol.seconds and protocol.seconds <= 600 and protocol.seconds != usual.seconds:
-        found.append(f"--seconds {protocol.seconds:g}")
+        options.append(f"--seconds {protocol.seconds:g}")
     if protocol.seed is not None and protocol.seed != usual.seed:
-        found.append(f"--seed {_word(protocol.seed)}")
-    return found
+        options.append(f"--seed {_word(protocol.seed)}")
+    return options
 
 
 def _rule(rule: Rule) -> list[str]:
-    found = []
+    options = []
     if rule.min_effect != MIN_EFFECT:
-        found.append(f"--min-effect {100 * rule.min_effect:g}%")
+        options.append(f"--min-effect {100 * rule.min_effect:g}%")
     if rule.alpha != ALPHA:
-        found.append(f"--alpha {100 * rule.alpha:g}%")
-    return found + [f"--gate {name}" for name in METRICS if name in (rule.gates or ())]
+        options.append(f"--alpha {100 * rule.alpha:g}%")
+    return options + [f"--gate {name}" for name in METRICS if name in (rule.gates or ())]
 
 
 def _path(result: Result, place: int) -> str:

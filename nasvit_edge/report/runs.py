@@ -66,7 +66,7 @@ def _labelled(runs: Sequence[Logs]) -> list[tuple[Logs, str]]:
 def _figures(runs: Sequence[Logs]) -> list[Figure]:
     accuracies = [(label, run.accuracies) for run, label in _labelled(runs)]
     losses = [(label, run.losses) for run, label in _labelled(runs)]
-    made = [
+    figures = [
         _curves(
             "accuracy",
             "Accuracy over training",
@@ -86,7 +86,7 @@ def _figures(runs: Sequence[Logs]) -> list[Figure]:
             points=False,
         ),
     ]
-    return [each for each in made if each is not None]
+    return [each for each in figures if each is not None]
 
 
 def _curves(

@@ -78,23 +78,23 @@ def plot(result: ResultFile) -> str:
 
 def remarks(result: ResultFile) -> list[str]:
     """What a person should know about how good the answer is."""
-    found, best = [], result.best
+    lines, best = [], result.best
     if result.method == "exact":
-        found.append("exact: no subnet of the space is predicted better within the limits")
+        lines.append("exact: no subnet of the space is predicted better within the limits")
     elif result.gap is not None:
-        found.append(_gap(result.gap, result.evaluated))
+        lines.append(_gap(result.gap, result.evaluated))
     confirmation = result.confirmation
     if confirmation is not None:
-        found.append(
+        lines.append(
             f"measured {len(confirmation.subnets)} subnets in {confirmation.rounds} rounds; "
             f"their {confirmation.by} was {confirmation.factor:.3f} of what was predicted"
         )
     if len(best.latencies_ms) > 1:
-        found.append(f"predicted latencies: {_latencies(result)}")
+        lines.append(f"predicted latencies: {_latencies(result)}")
     if result.same_macs is not None:
-        found.append(_same_macs(result.same_macs, result.quality))
+        lines.append(_same_macs(result.same_macs, result.quality))
     sizes = f"file about {show_bytes(best.bytes)}, activations {show_bytes(best.peak_bytes)}"
-    return [*found, f"computed, not measured: {sizes}"]
+    return [*lines, f"computed, not measured: {sizes}"]
 
 
 def _latencies(result: ResultFile) -> str:

@@ -203,7 +203,7 @@ def predictor_of(name: str, file: PredictorFile, space: SearchSpace | None = Non
     resolutions = [str(r) for r in space.resolutions]
     _same_keys(file.base, resolutions, "base")
     _same_keys(file.effects, resolutions, "effects")
-    found = AccuracyPredictor(
+    predictor = AccuracyPredictor(
         name=name,
         space=space.name,
         source=file.source,
@@ -217,8 +217,8 @@ def predictor_of(name: str, file: PredictorFile, space: SearchSpace | None = Non
         weights_sha256=file.weights_sha256,
         weights_key=file.weights_key,
     )
-    _check_link(found)
-    return found
+    _check_link(predictor)
+    return predictor
 
 
 def _effects(space: SearchSpace, table: Mapping[str, Mapping[str, float]], where: str) -> _Effects:

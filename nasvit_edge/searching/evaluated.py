@@ -141,12 +141,12 @@ def confusions(source: ImageAccuracy, configs: Sequence[SubnetConfig], listener:
     from nasvit_edge.model.subnet import fold, materialise
 
     assert isinstance(source.validation, SceneSet)
-    found: list[Confusion] = []
+    results: list[Confusion] = []
     for config in configs:
         subnet = fold(calibrated(materialise(source.supernet, config), source.calibration))
-        found.append(confusion(subnet, source.validation))
-        listener.progress(len(found), len(configs), f"best mean IoU {max(c.mean_iou for c in found):.2%}")
-    return found
+        results.append(confusion(subnet, source.validation))
+        listener.progress(len(results), len(configs), f"best mean IoU {max(c.mean_iou for c in results):.2%}")
+    return results
 
 
 def majority(confusion: Confusion) -> Majority:

@@ -129,17 +129,17 @@ class Evaluator:
 
     def latency(self, table: int, sums: Any) -> Any:
         """From the sums (..., names) of subnets to their latency in ms by the table with that number."""
-        made = self.tables[table]
+        latencies = self.tables[table]
         ms = sums[..., self.at(f"ms {table}")] + self.fixed_ms(table)
         spill = self.spill_ms(table)
         if spill:
-            ms = ms + spill * np.maximum(0, sums[..., self.at("weights")] / 1e6 - made.context.fits)
+            ms = ms + spill * np.maximum(0, sums[..., self.at("weights")] / 1e6 - latencies.context.fits)
         return ms
 
     def spill_ms(self, table: int) -> float:
         """What each million of weights beyond the cache adds in ms."""
-        made = self.tables[table]
-        return made.context.spill_ms * (made.composition.scale if made.composition else 1.0)
+        latencies = self.tables[table]
+        return latencies.context.spill_ms * (latencies.composition.scale if latencies.composition else 1.0)
 
     def at(self, name: str) -> int:
         """The column of a sum."""
@@ -153,8 +153,8 @@ class Evaluator:
 
     def fixed_ms(self, table: int) -> float:
         """What every subnet takes by a table, whatever its ops."""
-        made = self.tables[table]
-        return made.composition.offset_ms if made.composition else made.call_ms
+        latencies = self.tables[table]
+        return latencies.composition.offset_ms if latencies.composition else latencies.call_ms
 
     def _chunk(self, rows: Rows) -> Values:
         at = (rows @ self._strides).astype(np.intp) if len(rows) else np.zeros((0, len(self.places)), np.intp)
@@ -162,8 +162,8 @@ class Evaluator:
         peak, kept, late = np.zeros((3, len(rows)))
         for i, place in enumerate(self.places):
             sums += place.sums.take(at[:, i], 0)
-            own = [memory.take(at[:, i]) for memory in (place.peak, place.kept, place.late)]
-            peak, kept, late = behind((peak, kept, late), own)
+            inner = [memory.take(at[:, i]) for memory in (place.peak, place.kept, place.late)]
+            peak, kept, late = behind((peak, kept, late), inner)
         peak = np.maximum(peak, late)
         latency = rounded_ms(np.stack([self.latency(i, sums) for i in range(len(self.tables))], 1))
         high = np.stack([self._high(i, sums, latency[:, i]) for i in range(len(self.tables))], 1)
@@ -183,8 +183,8 @@ class Evaluator:
 
     def _accuracy(self, rows: Rows, sums: Floats) -> Floats:
         if self.predictor is not None:
-            found: Floats = self.linked(rows[:, 0], sums[:, self.at("gain")])
-            return found
+            accuracies: Floats = self.linked(rows[:, 0], sums[:, self.at("gain")])
+            return accuracies
         configs = [self.genes.config(row) for row in rows]
         many = getattr(self.accuracy, "many", None)  # measures several at once
         return np.array(many(configs) if many else [self.accuracy(c) for c in configs], np.float64)
@@ -220,14 +220,16 @@ class Evaluator:
                 known[op] = self._op(op)
         total: Floats = np.sum([known[op] for op in ops], 0)
         if self.predictor is not None:
-            own = {space.genes[n].key: c for n, c in choices.items() if space.genes[n].place == number}
-            total[-1] = self.predictor.stage_effect(config.resolution, name, own)
+            stage_choices = {
+                space.genes[n].key: c for n, c in choices.items() if space.genes[n].place == number
+            }
+            total[-1] = self.predictor.stage_effect(config.resolution, name, stage_choices)
         follows = space.is_dense and number - 2 in space.levels
         return total, _memory(ops, behind_level=follows)
 
     def _op(self, op: Op) -> Floats:
         key = op.key()
-        found: list[float] = []
+        numbers: list[float] = []
         for table in self.tables:
             ms, estimated = table.op_ms(key), key not in table.ops_ms
             inside = table.context.factors.get(op.kind, 1.0) * ms + table.context.block_ms * (
@@ -236,15 +238,15 @@ class Evaluator:
             if table.composition is not None:
                 inside = table.composition.scale * inside + table.composition.per_op_ms
             wrong = ms * table.estimates[key].error if estimated else 0.0
-            found += [inside, ms, ms if estimated else 0.0, wrong]
-        found += [
+            numbers += [inside, ms, ms if estimated else 0.0, wrong]
+        numbers += [
             op.macs(),
             sizes.parameters(op),
             op.weights(),
             sizes.file_bytes(op, self.form, self.precision),
             0.0,
         ]
-        return np.array(found)
+        return np.array(numbers)
 
 
 def behind(before: Sequence[Any], adds: Sequence[Any]) -> tuple[Any, Any, Any]:
@@ -264,8 +266,8 @@ def _memory(ops: Sequence[Op], *, behind_level: bool) -> tuple[int, int, int]:
     if isinstance(ops[-1], Labels):
         return 0, 0, max(map(sizes.activations, ops))
     laterals = [op for op in ops if isinstance(op, Lateral)]
-    own = [sizes.activations(op) for op in ops if not isinstance(op, Lateral)]
+    per_op = [sizes.activations(op) for op in ops if not isinstance(op, Lateral)]
     if behind_level:
-        own[0] -= math.prod(ops[0].in_shape())
+        per_op[0] -= math.prod(ops[0].in_shape())
     kept = sum(math.prod(op.in_shape()) for op in laterals)  # at most one
-    return max(own), kept, sum(map(sizes.activations, laterals))
+    return max(per_op), kept, sum(map(sizes.activations, laterals))

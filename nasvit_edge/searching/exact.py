@@ -110,11 +110,11 @@ def _quantity(
 
 def _memory(evaluator: Evaluator, most: float, *, objective: bool) -> list[_Column]:
     """The largest of all places; what levels keep for a decoder adds to it, so that counts whatever the cap."""
-    own = _Column(memory="peak", cap=most, objective=objective)
+    peak = _Column(memory="peak", cap=most, objective=objective)
     if not evaluator.genes.space.is_dense:
-        return [own]
+        return [peak]
     kept, late = _Column(memory="kept", objective=True), _Column(memory="late", cap=most, objective=True)
-    return [own, kept, late]
+    return [peak, kept, late]
 
 
 def _latency(
@@ -138,46 +138,46 @@ def _limited(evaluator: Evaluator, limit: Limit) -> list[_Column]:
         return []
     most = limit.bound / limit.factor * _SLACK
     if kind == "high":
-        made = evaluator.tables[table]
-        if made.estimates or made.composition is None:
+        latencies = evaluator.tables[table]
+        if latencies.estimates or latencies.composition is None:
             raise ExactError("the exact method cannot limit intervals of tables with estimates")
-        return _latency(evaluator, table, most / (1 + made.composition.error))
+        return _latency(evaluator, table, most / (1 + latencies.composition.error))
     return _quantity(evaluator, limit.quantity, most)
 
 
 def _merged(columns: Iterable[_Column]) -> list[_Column]:
     """Each cost once, with its lowest cap."""
-    found: dict[Any, _Column] = {}
+    by_key: dict[Any, _Column] = {}
     for column in columns:
         key = (column.sums, column.memory, column.sign, column.per_weight)
-        other = found.get(key, column)
+        other = by_key.get(key, column)
         least = min(column.cap, other.cap)
-        found[key] = replace(column, cap=least, objective=column.objective or other.objective)
-    return list(found.values())
+        by_key[key] = replace(column, cap=least, objective=column.objective or other.objective)
+    return list(by_key.values())
 
 
 def _solved(
     evaluator: Evaluator, columns: Sequence[_Column], work: Work, listener: Listener = SILENT
 ) -> Rows:
     costs = [_costs(evaluator, place, columns) for place in evaluator.places]
-    resolutions, found = evaluator.genes.allowed[0], []
+    resolutions, solutions = evaluator.genes.allowed[0], []
     for done, resolution in enumerate(resolutions.tolist()):
         run = _AtResolution(evaluator, columns, [c[resolution] for c in costs], work)
-        found.append(run.solved(resolution))
+        solutions.append(run.solved(resolution))
         listener.progress(done + 1, len(resolutions), "exact front")
-    return np.concatenate(found)
+    return np.concatenate(solutions)
 
 
 def _costs(evaluator: Evaluator, place: Place, columns: Sequence[_Column]) -> Floats:
     """(resolutions, choices of the place's other genes ..., costs)."""
     weights = place.sums[:, evaluator.at("weights")] / 1e6
-    made = [
+    costs = [
         getattr(place, str(c.memory))
         if c.sums is None
         else c.sign * place.sums[:, c.sums] + c.per_weight * weights
         for c in columns
     ]
-    return np.stack(made, 1).reshape(*place.shape, len(columns))
+    return np.stack(costs, 1).reshape(*place.shape, len(columns))
 
 
 class _AtResolution:
@@ -231,10 +231,10 @@ class _AtResolution:
         entered = [{0}]  # the widths before each place, and behind the last
         for i in range(len(self.places)):
             entered.append({width for before in entered[i] for width in self._widths(i, before)})
-        found: list[dict[int, tuple[Floats, Floats]]] = [dict.fromkeys(entered[-1], (none, none))]
+        bounds: list[dict[int, tuple[Floats, Floats]]] = [dict.fromkeys(entered[-1], (none, none))]
         for i in reversed(range(len(self.places))):
-            found.insert(0, {before: self._bounds(i, before, found[0]) for before in entered[i]})
-        return found
+            bounds.insert(0, {before: self._bounds(i, before, bounds[0]) for before in entered[i]})
+        return bounds
 
     def _bounds(
         self, i: int, before: int, behind_it: dict[int, tuple[Floats, Floats]]
@@ -253,8 +253,8 @@ class _AtResolution:
         table = self.costs[i][tuple(given.get(column, slice(None)) for column in place.columns[1:])]
         allowed = [self.genes.allowed[column] for column in place.columns[1:] if column not in given]
         listed = list(itertools.product(*(a.tolist() for a in allowed)))
-        made = np.array(listed, np.int8).reshape(len(listed), len(allowed))
-        return made, table[tuple(made.T)] if len(allowed) else table[None]
+        rows = np.array(listed, np.int8).reshape(len(listed), len(allowed))
+        return rows, table[tuple(rows.T)] if len(allowed) else table[None]
 
     def _longer(self, come: _Ways, i: int, before: int, width: int) -> _Ways:
         """Every way with every choice added that no other beats."""
@@ -275,11 +275,11 @@ class _AtResolution:
 
     def _together(self, costs: Any, adds: Any) -> Any:
         if len(self.memory) == len(_MEMORY):
-            made = costs + adds
+            total = costs + adds
             split = ([each[..., i] for i in self.memory] for each in (costs, adds))
             for i, column in zip(self.memory, behind(*split), strict=True):
-                made[..., i] = column
-            return made
+                total[..., i] = column
+            return total
         if self.largest.any():
             return np.where(self.largest, np.maximum(costs, adds), costs + adds)
         return costs + adds

@@ -79,9 +79,9 @@ def fit(
     ridge, curve = min(errors, key=lambda pair: float(np.mean(errors[pair] ** 2)))
     saturation = _saturation(measured, curve)
     base, steps = _solve(design, measured, ridge, saturation, free)
-    found = _validation(measured, errors[ridge, curve])
+    validation = _validation(measured, errors[ridge, curve])
     bases, gains = _gains(space, base, dict(zip(names, steps, strict=True)))
-    highest = max(bases.values()) - base + sum(max(own.values()) for own in gains.values())
+    highest = max(bases.values()) - base + sum(max(gene_gains.values()) for gene_gains in gains.values())
     return FittedFile(
         schema=1,
         kind="accuracy predictor",
@@ -89,12 +89,12 @@ def fit(
         space_digest=space.digest(),
         source=source,
         unit="fractions",
-        uncertainty=max(1e-6, found.rmse),
+        uncertainty=max(1e-6, validation.rmse),
         base={r: round(value, 7) for r, value in bases.items()},
         effects=dict.fromkeys(bases, gains),
         saturation=round(min(saturation, 0.49 / max(highest, 1e-9)), 6),  # it rises over all of the space
         quality=quality_of(space) if space.is_dense else None,
-        validation=found,
+        validation=validation,
     )
 
 
@@ -119,12 +119,12 @@ def _left_out(
     design: _Array, measured: _Array, folds: Sequence[Any], ridge: float, curve: float, free: Sequence[int]
 ) -> _Array:
     """(n,): prediction less measurement, each by a fit to the other folds."""
-    saturation, found = _saturation(measured, curve), np.zeros(len(measured))
+    saturation, residuals = _saturation(measured, curve), np.zeros(len(measured))
     for fold in folds:
         rest = np.setdiff1d(np.arange(len(measured)), fold)
         base, steps = _solve(design[rest], measured[rest], ridge, saturation, free)
-        found[fold] = base + _bent(design[fold] @ steps, saturation) - measured[fold]
-    return found
+        residuals[fold] = base + _bent(design[fold] @ steps, saturation) - measured[fold]
+    return residuals
 
 
 def _saturation(measured: _Array, curve: float) -> float:
@@ -142,8 +142,8 @@ def _straight(gain: _Array, saturation: float) -> _Array:
     """The inverse of the link."""
     if saturation == 0:
         return gain
-    found: _Array = (1 - np.sqrt(np.maximum(0.0, 1 - 4 * saturation * gain))) / (2 * saturation)
-    return found
+    steps: _Array = (1 - np.sqrt(np.maximum(0.0, 1 - 4 * saturation * gain))) / (2 * saturation)
+    return steps
 
 
 def _solve(
@@ -162,9 +162,9 @@ def _solve(
         total = _straight(np.maximum(0.0, measured - base), saturation) + np.minimum(0.0, measured - base)
         slope = np.maximum(0.2, 1 - 2 * saturation * total)[:, None]
         rows = np.hstack([design, np.ones((count, 1)), -np.ones((count, 1)), -design[:, free]]) * slope
-        found = nnls(np.vstack([rows, small]), np.append(total * slope[:, 0], np.zeros(width)))[0]
-        steps, shift = found[:width], float(found[width] - found[width + 1])
-        steps[free] -= found[width + 2 :]
+        solution = nnls(np.vstack([rows, small]), np.append(total * slope[:, 0], np.zeros(width)))[0]
+        steps, shift = solution[:width], float(solution[width] - solution[width + 1])
+        steps[free] -= solution[width + 2 :]
         base += shift
         if abs(shift) < 1e-7:
             break
@@ -177,11 +177,11 @@ def _gains(
     """Bases of the resolutions, and increments as gains over the smallest choice."""
     gains: dict[str, dict[str, float]] = {}
     for gene in space.genes:
-        total, own = 0.0, {str(gene.choices[0]): 0.0}
+        total, by_choice = 0.0, {str(gene.choices[0]): 0.0}
         for choice in gene.choices[1:]:
             total += float(steps[gene.name, choice])
-            own[str(choice)] = round(total, 7)
-        gains[gene.name] = own
+            by_choice[str(choice)] = round(total, 7)
+        gains[gene.name] = by_choice
     return {r: base + gain for r, gain in gains.pop("resolution").items()}, gains
 
 

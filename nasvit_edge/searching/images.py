@@ -60,9 +60,9 @@ class Source:
         from nasvit_edge.train.calibration import calibration_for
 
         weights, listener = load_supernet(self.supernet, self.space), listener.once()
-        split, told = data_sets.split_to_judge(self.data, self.space, weights.trained_on, self.split)
-        if told:
-            listener.note(told)
+        split, remark = data_sets.split_to_judge(self.data, self.space, weights.trained_on, self.split)
+        if remark:
+            listener.note(remark)
         images = data_sets.load_images(
             self.data, split, self.space, in_order=self.in_order, listener=listener
         )
@@ -174,8 +174,8 @@ class ImageAccuracy:
             split, _ = data_sets.split_to_judge(
                 asked.data, asked.space, self.supernet.trained_on, asked.split
             )
-            found = data_sets.load_images(asked.data, split, asked.space, rule, in_order=in_order)
-            self._deployed[resolution] = found
+            images = data_sets.load_images(asked.data, split, asked.space, rule, in_order=in_order)
+            self._deployed[resolution] = images
         return self._deployed[resolution]
 
     def _remember(self, config: SubnetConfig, accuracy: float) -> None:
@@ -224,10 +224,11 @@ def _shared(configs: Sequence[SubnetConfig], measure: Any) -> Iterator[tuple[Sub
     import torch
 
     ranks = _ranks()
-    own = torch.full((-(-len(configs) // ranks.size),), torch.nan, dtype=torch.float64)
+    accuracies = torch.full((-(-len(configs) // ranks.size),), torch.nan, dtype=torch.float64)
     for place, (_, accuracy) in enumerate(measure(configs[ranks.rank :: ranks.size])):
-        own[place] = accuracy
-    everything = ranks.gathered(own).T.flatten().tolist()  # every rank's first, then every rank's second, ...
+        accuracies[place] = accuracy
+    # every rank's first, then every rank's second, ...
+    everything = ranks.gathered(accuracies).T.flatten().tolist()
     yield from zip(configs, everything, strict=False)
 
 

@@ -86,41 +86,41 @@ class InfeasibleError(BudgetError):
 
 def reaches(evaluator: Evaluator, limits: Sequence[Limit]) -> list[Reach]:
     """Each limit alone; those that cannot be known before (measured accuracies) aside."""
-    found = []
+    bests = []
     for limit in limits:
         try:
             values = limit.value(evaluator(smallest(evaluator, limit)))
         except ExactError:
             continue
         best = float(values.max() if limit.quantity.kind == "accuracy" else values.min())
-        found.append(Reach(limit, best, getattr(evaluator.accuracy, "quality", "accuracy")))
-    return found
+        bests.append(Reach(limit, best, getattr(evaluator.accuracy, "quality", "accuracy")))
+    return bests
 
 
 def check_reachable(evaluator: Evaluator, limits: Sequence[Limit]) -> None:
     """InfeasibleError where a limit cannot be kept even alone."""
-    found = reaches(evaluator, limits)
-    lost = [reach for reach in found if not reach.possible]
+    bests = reaches(evaluator, limits)
+    lost = [reach for reach in bests if not reach.possible]
     if not lost:
         return
     row = nearest(evaluator, limits, smallest(evaluator, lost[0].limit))
     what = " and ".join(f"{r.limit.name} {r.limit.show(r.limit.bound)}: {r.text()}" for r in lost)
-    raise _error(evaluator, f"no subnet of {evaluator.genes.space.name!r} meets {what}", found, row)
+    raise _error(evaluator, f"no subnet of {evaluator.genes.space.name!r} meets {what}", bests, row)
 
 
 def nothing_found(
     evaluator: Evaluator, limits: Sequence[Limit], near: Rows, *, proven: bool
 ) -> InfeasibleError:
     """The error for limits of which each can be kept, but not all together; `near`: where to look for the nearest."""
-    found = reaches(evaluator, limits)
+    bests = reaches(evaluator, limits)
     row = nearest(evaluator, limits, near)
     values = evaluator(row[None])
     missed = [limit.name for limit in limits if limit.excess(values)[0] > 0]
     every = ", ".join(f"{limit.name} {limit.show(limit.bound)}" for limit in limits)
-    alone = "; ".join(f"{r.limit.name}: {r.text()}" for r in found)
+    alone = "; ".join(f"{r.limit.name}: {r.text()}" for r in bests)
     how = "meets" if proven else "was found that meets"
     text = f"no subnet of {evaluator.genes.space.name!r} {how} {every} together; binding: {', '.join(missed)} (each alone can be kept: {alone})"
-    return _error(evaluator, text, found, row)
+    return _error(evaluator, text, bests, row)
 
 
 def nearest(evaluator: Evaluator, limits: Sequence[Limit], start: Rows) -> Any:
@@ -141,7 +141,7 @@ def nearest(evaluator: Evaluator, limits: Sequence[Limit], start: Rows) -> Any:
     return best
 
 
-def _error(evaluator: Evaluator, text: str, found: Sequence[Reach], row: Any) -> InfeasibleError:
+def _error(evaluator: Evaluator, text: str, bests: Sequence[Reach], row: Any) -> InfeasibleError:
     config, values = evaluator.genes.config(row), evaluator(row[None])
     near = Nearest(
         config=config,
@@ -151,7 +151,7 @@ def _error(evaluator: Evaluator, text: str, found: Sequence[Reach], row: Any) ->
         parameters=int(values.parameters[0]),
         macs=int(values.macs[0]),
     )
-    report = Infeasible(limits=tuple(reach.record() for reach in found), nearest=near)
+    report = Infeasible(limits=tuple(reach.record() for reach in bests), nearest=near)
     return InfeasibleError(f"{text}; nearest: {_shown(values, evaluator)}", report)
 
 

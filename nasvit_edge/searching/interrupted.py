@@ -87,8 +87,8 @@ def _described(state: SearchState) -> dict[str, object]:
 
 def _numbers(values: Values) -> dict[str, object]:
     """JSON has no nan: the missing upper ends of intervals become null."""
-    found = {name: getattr(values, name) for name in Values.__slots__}
-    listed: dict[str, Any] = {n: np.where(np.isnan(v), None, v.astype(object)) for n, v in found.items()}
+    columns = {name: getattr(values, name) for name in Values.__slots__}
+    listed: dict[str, Any] = {n: np.where(np.isnan(v), None, v.astype(object)) for n, v in columns.items()}
     return {name: values.tolist() for name, values in listed.items()}
 
 
@@ -105,6 +105,6 @@ def _state(raw: dict[str, Any]) -> SearchState:
 
 
 def _values(raw: dict[str, Any], tables: int) -> Values:
-    found = [np.array(raw[name], np.float64) for name in Values.__slots__]
-    found[:2] = [array.reshape(-1, tables) for array in found[:2]]
-    return Values(*found)
+    columns = [np.array(raw[name], np.float64) for name in Values.__slots__]
+    columns[:2] = [array.reshape(-1, tables) for array in columns[:2]]
+    return Values(*columns)

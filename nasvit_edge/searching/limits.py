@@ -40,8 +40,8 @@ class Quantity(NamedTuple):
             return values.latency_ms[:, self.table]
         if self.kind == "high":
             return values.high_ms[:, self.table]
-        found: Floats = getattr(values, self.kind)
-        return found
+        column: Floats = getattr(values, self.kind)
+        return column
 
     def show(self, value: float) -> str:
         """A value with its unit."""
@@ -84,8 +84,8 @@ class Limit:
         """(n,): by which share of the bound it is missed, 0 where it is kept."""
         value = self.value(values)
         over = self.bound - value if self.quantity.kind == "accuracy" else value - self.bound
-        found: Floats = np.maximum(0.0, over) / max(self.bound, 1e-300)
-        return found
+        excess: Floats = np.maximum(0.0, over) / max(self.bound, 1e-300)
+        return excess
 
     def show(self, value: float) -> str:
         """A value with its unit."""
@@ -122,7 +122,7 @@ class SavedLimit(Record, frozen=True, kw_only=True, omit_defaults=False):
 
 def violation(values: Values, limits: Sequence[Limit]) -> Floats:
     """(n,): the sum of all excesses; 0 for subnets that keep to every limit."""
-    found = np.zeros(len(values.accuracy))
+    total = np.zeros(len(values.accuracy))
     for limit in limits:
-        found += limit.excess(values)
-    return found
+        total += limit.excess(values)
+    return total

@@ -67,8 +67,8 @@ def _filtered(rows: _Floats, work: Work) -> _Ints:
         chunk = np.arange(start, min(start + _CHUNK, len(rows)))
         work.spend(len(chunk) * (_CHUNK + (0 if rest.shape[1] == 2 else len(archive))))
         chunk = chunk[~_beaten(rest[chunk], archive)]
-        own = rest[chunk]
-        chunk = chunk[~np.any(np.tril(_no_worse(own, own), -1), axis=1)]
+        block = rest[chunk]
+        chunk = chunk[~np.any(np.tril(_no_worse(block, block), -1), axis=1)]
         kept.append(chunk)
         archive = _smallest(np.concatenate([archive, rest[chunk]]))
     return np.concatenate(kept)
@@ -81,19 +81,19 @@ def _beaten(rows: _Floats, archive: _Floats) -> Any:
     if rows.shape[1] == 2:
         at = np.searchsorted(archive[:, 0], rows[:, 0], "right") - 1
         return (at >= 0) & (archive[np.maximum(at, 0), 1] <= rows[:, 1])
-    found = np.zeros(len(rows), bool)
+    beaten = np.zeros(len(rows), bool)
     for start in range(0, len(archive), 4 * _CHUNK):
-        part, left = archive[start : start + 4 * _CHUNK], np.flatnonzero(~found)
-        found[left] = np.any(_no_worse(part, rows[left]), axis=1)
-    return found
+        part, left = archive[start : start + 4 * _CHUNK], np.flatnonzero(~beaten)
+        beaten[left] = np.any(_no_worse(part, rows[left]), axis=1)
+    return beaten
 
 
 def _no_worse(others: _Floats, rows: _Floats) -> Any:
     """[i, j]: whether `others[j]` is nowhere larger than `rows[i]`; column by column, which is faster than all at once."""
-    found = np.ones((len(rows), len(others)), bool)
+    mask = np.ones((len(rows), len(others)), bool)
     for mine, theirs in zip(rows.T.copy(), others.T.copy(), strict=True):
-        found &= theirs[None] <= mine[:, None]
-    return found
+        mask &= theirs[None] <= mine[:, None]
+    return mask
 
 
 def _smallest(rows: _Floats) -> _Floats:
@@ -108,20 +108,20 @@ def ranks(costs: _Floats, most: int) -> _Ints:
 
     Equal rows are in one front each after the other.
     """
-    found: _Ints = np.full(len(costs), -1, np.intp)
+    numbers: _Ints = np.full(len(costs), -1, np.intp)
     left, rank, done = np.arange(len(costs)), 0, 0
     while done < most and len(left):
         members = front(costs[left])
-        found[left[members]] = rank
+        numbers[left[members]] = rank
         left = np.delete(left, members)
         rank, done = rank + 1, done + len(members)
-    found[found < 0] = rank
-    return found
+    numbers[numbers < 0] = rank
+    return numbers
 
 
 def crowding(costs: _Floats, rank: _Ints) -> _Floats:
     """How far the neighbours of a row are in its front, summed over costs; infinite at the ends (Deb 2002)."""
-    found = np.zeros(len(costs))
+    distance = np.zeros(len(costs))
     for column in costs.T:
         order = np.lexsort([column, rank])
         values, levels = column[order], rank[order]
@@ -130,8 +130,8 @@ def crowding(costs: _Floats, rank: _Ints) -> _Floats:
         gap = np.empty(len(values))
         gap[1:-1] = (values[2:] - values[:-2]) / max(values.max() - values.min(), 1e-300)
         gap[first | last] = np.inf
-        found[order] += gap
-    return found
+        distance[order] += gap
+    return distance
 
 
 def hypervolume(costs: _Floats, reference: _Floats) -> float:

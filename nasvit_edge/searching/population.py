@@ -48,19 +48,19 @@ class Genes:
         hit = rng.random((len(rows), len(free))) < chance
         hit[np.arange(len(rows)), rng.integers(len(free), size=len(rows))] = True
         drawn = self._picked(rng.random(rows.shape))
-        made = rows.copy()
-        made[:, free] = np.where(hit, drawn[:, free], rows[:, free])
-        return self.risen(made)
+        mutants = rows.copy()
+        mutants[:, free] = np.where(hit, drawn[:, free], rows[:, free])
+        return self.risen(mutants)
 
     def neighbours(self, rows: Rows) -> Rows:
         """Every subnet that differs from one of `rows` in one gene."""
-        made: list[Rows] = []
+        neighbours: list[Rows] = []
         for column, choices in enumerate(self.allowed):
             for choice in choices if len(choices) > 1 else []:
                 other = rows[rows[:, column] != choice]
                 other[:, column] = choice
-                made.append(other)
-        return self.only_rising(np.concatenate(made) if made else rows[:0])
+                neighbours.append(other)
+        return self.only_rising(np.concatenate(neighbours) if neighbours else rows[:0])
 
     def keys(self, rows: Rows) -> _Keys:
         """One number a row, different for different subnets (of spaces with up to 1.8e19 of them)."""
@@ -68,8 +68,8 @@ class Genes:
         for gene in self.space.genes:
             radix.append(value % 2**64)
             value *= len(gene.choices)
-        found: _Keys = rows.astype(np.uint64) @ np.array(radix, np.uint64)
-        return found
+        keys: _Keys = rows.astype(np.uint64) @ np.array(radix, np.uint64)
+        return keys
 
     def restricted(self) -> dict[str, tuple[int, ...]]:
         """Gene name -> the choices that are allowed, where these are not all."""
@@ -97,16 +97,16 @@ class Genes:
 
     def rows(self, configs: Sequence[SubnetConfig]) -> Rows:
         """The rows of subnets of the space."""
-        found = [[g.choices.index(get_gene(c, g)) for g in self.space.genes] for c in configs]
-        return np.array(found, np.int8).reshape(len(configs), len(self.space.genes))
+        indices = [[g.choices.index(get_gene(c, g)) for g in self.space.genes] for c in configs]
+        return np.array(indices, np.int8).reshape(len(configs), len(self.space.genes))
 
     def _picked(self, share: Any) -> Rows:
         """The allowed choices at these shares (0 to 1) of their lists."""
-        made = np.empty(share.shape, np.int8)
+        rows = np.empty(share.shape, np.int8)
         for column, choices in enumerate(self.allowed):
             at = np.minimum((share[:, column] * len(choices)).astype(np.intp), len(choices) - 1)
-            made[:, column] = choices[at]
-        return self.risen(made)
+            rows[:, column] = choices[at]
+        return self.risen(rows)
 
     def risen(self, rows: Rows) -> Rows:
         """`rows` with widths raised, where they have to rise, to the least that is allowed and no less than the one before."""
@@ -139,30 +139,32 @@ def genes(
     Raises:
         SpaceError: a gene or choice that the space does not have, or a gene without any choice left.
     """
-    found = {gene.name: list(gene.choices) for gene in space.genes}
+    by_gene = {gene.name: list(gene.choices) for gene in space.genes}
     for source, inside in ((keep or {}, True), (drop or {}, False)):
         for text, values in source.items():
             name = _gene_name(space, text)
             _check(space, name, values)
-            found[name] = [c for c in found[name] if (c in values) == inside]
-            if not found[name]:
+            by_gene[name] = [c for c in by_gene[name] if (c in values) == inside]
+            if not by_gene[name]:
                 raise SpaceError(f"no choice of {name} is left")
-    _leave_rising(space, found)
-    allowed = [np.array([g.choices.index(c) for c in found[g.name]], np.int8) for g in space.genes]
+    _leave_rising(space, by_gene)
+    allowed = [np.array([g.choices.index(c) for c in by_gene[g.name]], np.int8) for g in space.genes]
     return Genes(space, tuple(allowed))
 
 
-def _leave_rising(space: SearchSpace, found: dict[str, list[int]]) -> None:
+def _leave_rising(space: SearchSpace, by_gene: dict[str, list[int]]) -> None:
     """Take out the widths that no others that are left can stand before or behind."""
-    own = [
-        (found[space.genes[n].name], space.genes[n].name) if n is not None else ([fixed_at], "a fixed width")
+    chain = [
+        (by_gene[space.genes[n].name], space.genes[n].name)
+        if n is not None
+        else ([fixed_at], "a fixed width")
         for n, fixed_at in space.ordered
     ]
-    for (before, _), (after, name) in itertools.pairwise(own):
+    for (before, _), (after, name) in itertools.pairwise(chain):
         after[:] = [width for width in after if width >= min(before)]
         if not after:
             raise SpaceError(f"no choice of {name} is left: widths of space {space.name!r} rise")
-    for (before, _), (after, _) in reversed(list(itertools.pairwise(own))):
+    for (before, _), (after, _) in reversed(list(itertools.pairwise(chain))):
         before[:] = [width for width in before if width <= max(after)]
 
 

@@ -46,5 +46,5 @@ def _gains(gene: Gene, known: Mapping[str, Mapping[int, float]], of: AccuracyPre
     lost = [choice for choice in gene.choices if choice not in known.get(gene.name, {})]
     if lost:
         raise SpaceError(f"predictor {of.name!r} knows no {gene.name} {lost[0]!r}; its stages are other ones")
-    own = known[gene.name]
-    return {str(choice): own[choice] - own[gene.choices[0]] for choice in gene.choices}
+    values = known[gene.name]
+    return {str(choice): values[choice] - values[gene.choices[0]] for choice in gene.choices}

@@ -113,10 +113,10 @@ class SavedResult:
     def refuse(self, path: Path, name: str, option: str = "") -> None:
         """NasvitEdgeError where the setting's `name` was left out because the file is from elsewhere."""
         if name in self.elsewhere:
-            told = self.elsewhere[name]
+            source = self.elsewhere[name]
             raise NasvitEdgeError(
                 f"result {str(path)!r} was written elsewhere or changed, so the paths in it are not followed: "
-                f"if you mean {told[:200]!r}, add {option or _OPTIONS[name]} {shlex.quote(told[:200])}"
+                f"if you mean {source[:200]!r}, add {option or _OPTIONS[name]} {shlex.quote(source[:200])}"
             )
 
 

@@ -105,14 +105,14 @@ class Problem:
     evaluator: Evaluator = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        made = Evaluator(self.genes or genes(self.space), self.tables, self.accuracy)
-        object.__setattr__(self, "evaluator", made)
+        evaluator = Evaluator(self.genes or genes(self.space), self.tables, self.accuracy)
+        object.__setattr__(self, "evaluator", evaluator)
 
     @property
     def budget_ms(self) -> float | None:
         """The lowest limit on the first table's latency, as a predicted median."""
-        own = [limit.bound / limit.factor for limit in self.limits if limit.quantity == LATENCY]
-        return min(own, default=None)
+        budgets = [limit.bound / limit.factor for limit in self.limits if limit.quantity == LATENCY]
+        return min(budgets, default=None)
 
 
 def search(
@@ -140,8 +140,8 @@ def search(
         TableError: a table does not cover an op of the space.
     """
     tables = (table,) if isinstance(table, LatencyTable) else tuple(table)
-    own = [] if latency_ms is None else [Limit.latency(latency_ms)]
-    problem = Problem(space=space, tables=tables, accuracy=accuracy, limits=(*own, *limits))
+    latency = [] if latency_ms is None else [Limit.latency(latency_ms)]
+    problem = Problem(space=space, tables=tables, accuracy=accuracy, limits=(*latency, *limits))
 
     def show(state: SearchState) -> None:
         best = float(state.kept_values.accuracy.max()) if len(state.kept) else 0.0
@@ -174,7 +174,7 @@ def solve(
         rows, evaluated = exact, len(exact)
     else:
         effort = effort or (Effort() if evaluator.predictor else MEASURED_EFFORT)
-        found = evolve(
+        evolved = evolve(
             evaluator,
             problem.limits,
             seed,
@@ -183,10 +183,10 @@ def solve(
             state=state,
             on_generation=on_generation,
         )
-        rows, evaluated = found.kept, found.evaluated
+        rows, evaluated = evolved.kept, evolved.evaluated
         if not len(rows):
             raise nothing_found(
-                evaluator, problem.limits, found.rows, proven=exact is not None and not len(exact)
+                evaluator, problem.limits, evolved.rows, proven=exact is not None and not len(exact)
             )
     values = evaluator(rows)
     if not len(rows):
@@ -278,10 +278,12 @@ def _beyond(problem: Problem) -> tuple[Candidate, ...]:
     )
 
 
-def _gap(problem: Problem, found: Values, exact: Values) -> Gap:
+def _gap(problem: Problem, evolved: Values, exact: Values) -> Gap:
     corners = problem.evaluator(problem.evaluator.genes.extremes())
     reference = np.array([corners.latency_ms[1, 0], -corners.accuracy[0]])
     low = np.minimum(plane(exact).min(0), reference - 1e-12)
-    areas = [hypervolume((plane(v) - low) / (reference - low), np.ones(2)) for v in (found, exact)]
-    difference = exact.accuracy[winner(problem.limits, exact)] - found.accuracy[winner(problem.limits, found)]
+    areas = [hypervolume((plane(v) - low) / (reference - low), np.ones(2)) for v in (evolved, exact)]
+    difference = (
+        exact.accuracy[winner(problem.limits, exact)] - evolved.accuracy[winner(problem.limits, evolved)]
+    )
     return Gap(accuracy=float(difference), hypervolume=areas[0] / areas[1] if areas[1] else 1.0)

@@ -62,16 +62,16 @@ def explained(evaluator: Evaluator, config: SubnetConfig) -> Explained:
     without = [_smallest(evaluator, row, place) for place in evaluator.places]
     near, moves = _steps(evaluator, row)
     values = evaluator(np.concatenate([row[None], np.array(without, np.int8), near]))
-    own, count = values[0], len(without)
+    whole, count = values[0], len(without)
     stages = zip(described(evaluator, config), values.accuracy[1 : 1 + count], strict=True)
     return Explained(
-        latency_ms=float(own.latency_ms[0]),
-        accuracy=float(own.accuracy),
+        latency_ms=float(whole.latency_ms[0]),
+        accuracy=float(whole.accuracy),
         offset_ms=evaluator.fixed_ms(0),
         stages=tuple(
-            ExplainedStage(**asdict(stage), accuracy=float(own.accuracy - less)) for stage, less in stages
+            ExplainedStage(**asdict(stage), accuracy=float(whole.accuracy - less)) for stage, less in stages
         ),
-        changes=tuple(_change(move, own, values[1 + count + i]) for i, move in enumerate(moves)),
+        changes=tuple(_change(move, whole, values[1 + count + i]) for i, move in enumerate(moves)),
         config=config,
     )
 
@@ -100,8 +100,8 @@ def _latency(evaluator: Evaluator, sums: Floats) -> Floats:
     """(places,): what each adds to the latency; what weights cost beyond the cache goes by weights."""
     weights, total = sums[:, evaluator.at("weights")], sums.sum(0)
     beyond = evaluator.latency(0, total) - evaluator.fixed_ms(0) - total[evaluator.at("ms 0")]
-    found: Floats = sums[:, evaluator.at("ms 0")] + beyond * weights / weights.sum()
-    return found
+    ms: Floats = sums[:, evaluator.at("ms 0")] + beyond * weights / weights.sum()
+    return ms
 
 
 def _at(place: Place, row: Any) -> int:
@@ -119,14 +119,14 @@ class _Shape(TypedDict):
 def _shape(evaluator: Evaluator, config: SubnetConfig, place: Place) -> _Shape:
     space, row = evaluator.genes.space, evaluator.genes.rows([config])[0]
     ops = [op for op in lower(space, config) if op.stage == place.name]
-    own = [(space.genes[column], int(row[column])) for column in place.own]
+    pairs = [(space.genes[column], int(row[column])) for column in place.own]
     side, width = _output(space, ops)
     return {
         "name": DECODER if isinstance(ops[-1], Labels) else place.name,
         "blocks": tuple(op.kind for op in ops),
         "side": side,
         "width": width,
-        "genes": {gene.key: gene.choices[at] for gene, at in own},
+        "genes": {gene.key: gene.choices[at] for gene, at in pairs},
     }
 
 
@@ -148,10 +148,10 @@ def grid(stage: Stage) -> str:
 
 def _smallest(evaluator: Evaluator, row: Any, place: Place) -> Any:
     """`row` with the place's own genes at their smallest allowed choice."""
-    made = row.copy()
+    reduced = row.copy()
     for column in place.own:
-        made[column] = evaluator.genes.allowed[column][0]
-    return evaluator.genes.risen(made[None])[0]
+        reduced[column] = evaluator.genes.allowed[column][0]
+    return evaluator.genes.risen(reduced[None])[0]
 
 
 def _steps(evaluator: Evaluator, row: Any) -> tuple[Rows, list[tuple[str, int, int]]]:
@@ -162,10 +162,10 @@ def _steps(evaluator: Evaluator, row: Any) -> tuple[Rows, list[tuple[str, int, i
         at = int(row[column])
         smaller, larger = [int(c) for c in allowed if c < at], [int(c) for c in allowed if c > at]
         for step in (*smaller[-1:], *larger[:1]):
-            made = row.copy()
-            made[column] = step
-            if len(evaluator.genes.only_rising(made[None])):
-                rows.append(made)
+            neighbour = row.copy()
+            neighbour[column] = step
+            if len(evaluator.genes.only_rising(neighbour[None])):
+                rows.append(neighbour)
                 moves.append((gene.name, gene.choices[at], gene.choices[step]))
     return np.array(rows, np.int8).reshape(len(rows), len(row)), moves
 

@@ -46,18 +46,20 @@ class _Group:
             self.cosines.append(_cosines(*functools.reduce(_plus, parts), self.names))
             if self.parts > 1:
                 others = (parts[:i] + parts[i + 1 :] for i in range(self.parts))
-                self.without = [_cosines(*functools.reduce(_plus, own), self.names)[ALL] for own in others]
+                self.without = [
+                    _cosines(*functools.reduce(_plus, gradients), self.names)[ALL] for gradients in others
+                ]
             self.sums = [None] * self.parts
 
     def agreement(self, images: int) -> Agreement:
         """The mean of the groups; `images` of a batch."""
         places = dict.fromkeys(place for cosines in self.cosines for place in cosines)
-        values = {place: [own[place] for own in self.cosines if place in own] for place in places}
+        values = {place: [cosines[place] for cosines in self.cosines if place in cosines] for place in places}
         return Agreement(
             batches=self.size,
             images=self.size * images,
             groups=len(self.cosines),
-            cosines={place: statistics.mean(own) for place, own in values.items()},
+            cosines={place: statistics.mean(cosines) for place, cosines in values.items()},
             error=self._error(values[ALL]),
         )
 
@@ -103,11 +105,11 @@ def _plus(one: _Pair, other: _Pair) -> _Pair:
 
 def _cosines(largest: Gradient, subnets: Gradient, names: Sequence[str]) -> dict[str, float]:
     """Over all parameters and by kind of layer; of a kind without gradients nothing."""
-    made = products(largest, subnets)
-    table = torch.stack([made.dot, made.subnets, made.largest]).double().cpu()
+    dots = products(largest, subnets)
+    table = torch.stack([dots.dot, dots.subnets, dots.largest]).double().cpu()
     places: dict[str, list[int]] = defaultdict(list)
     for i, name in enumerate(names):
         places[ALL].append(i)
         places[kind(layer(name))].append(i)
-    sums = {place: table[:, own].sum(1).tolist() for place, own in places.items()}
+    sums = {place: table[:, columns].sum(1).tolist() for place, columns in places.items()}
     return {place: dot / (s * t) ** 0.5 for place, (dot, s, t) in sums.items() if s and t}

@@ -79,11 +79,11 @@ class Augmenter:
         varied = self._flipped(self._cropped(pixels, draws), draws)
         if self._policies:
             varied = _each(self._policy, varied, draws.seeds[_POLICY])
-        made = prepare(varied, self.space).contiguous(memory_format=torch.channels_last)
+        prepared = prepare(varied, self.space).contiguous(memory_format=torch.channels_last)
         for index in draws.erase.nonzero()[:, 0].tolist():
             with seeded(draws.seeds[_ERASE][index]):
-                made[index] = self._erasing(made[index])
-        return made
+                prepared[index] = self._erasing(prepared[index])
+        return prepared
 
     def mixed(self, images: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """Mixup or cutmix of (B, 3, S, S), one of both at random where both are on.
@@ -105,8 +105,8 @@ class Augmenter:
         """(B, C, S, S)."""
         if self.augment.crop == "resized":
             return _each(self._crop, pixels, draws.seeds[_CROP])
-        made = pixels if isinstance(pixels, Tensor) else torch.stack(list(pixels))
-        return made if made.shape[-2:] == (self.size, self.size) else self._resize(made)
+        batch = pixels if isinstance(pixels, Tensor) else torch.stack(list(pixels))
+        return batch if batch.shape[-2:] == (self.size, self.size) else self._resize(batch)
 
     def _flipped(self, pixels: Tensor, draws: Draws) -> Tensor:
         if self.augment.crop == "padded":
@@ -127,8 +127,8 @@ def moved(pixels: Tensor, padding: int, shift: Tensor, flip: Tensor) -> Tensor:
 
 def _each(function: Callable[[Any], Any], images: Tensor | Sequence[Tensor], seeds: list[int]) -> Tensor:
     """`function` of every image, each with its own seed."""
-    made = []
+    results = []
     for image, seed in zip(images, seeds, strict=True):
         with seeded(seed):
-            made.append(function(image))
-    return torch.stack(made)
+            results.append(function(image))
+    return torch.stack(results)

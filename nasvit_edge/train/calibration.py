@@ -73,19 +73,19 @@ class Calibration:
 
     def remarks(self, supernet: Supernet) -> list[str]:
         """What a user should know of these images before trusting what comes of them; nothing where all is well."""
-        found = []
+        lines = []
         if len(self) < FEW and not isinstance(self.images, SceneSet):
-            found.append(
+            lines.append(
                 f"WARNING: {len(self)} images are few to calibrate on: 32 cost up to 0.8 points of top-1, 16 about 2, 4 about 11 "
                 f"(measured on nano-cifar10); give {FEW} or more"
             )
         distance = self.distance(supernet)
         if distance is not None and distance > (limit := FAR + SPREAD / len(self) ** 0.5):
-            found.append(
+            lines.append(
                 f"WARNING: the statistics of {self.images.name} are far from those of the training images (distance {distance:.2f}, "
                 f"at most {limit:.2f} is usual): are they other images, inverted, too dark, or with other colours?"
             )
-        return found
+        return lines
 
     def distance(self, supernet: Supernet) -> float | None:
         """How far these images are from those that `supernet` was settled on, by what its first layer makes of both.
@@ -142,10 +142,10 @@ def calibration_for(
 
 def recipe_of(source: Mapping[str, Any], space: SearchSpace) -> Recipe:
     """The recipe that weights say they were trained with (`Supernet.source`); of foreign ones the space's."""
-    told = source.get("recipe")
-    if isinstance(told, dict):
+    content = source.get("recipe")
+    if isinstance(content, dict):
         try:
-            return parse_recipe(told, "of the weights")
+            return parse_recipe(content, "of the weights")
         except RecipeError:  # of another version
             pass
     return recipe_for(space)

@@ -30,8 +30,8 @@ class Checkpoints:
 
     def paths(self) -> list[Path]:
         """Whole checkpoints, the newest first."""
-        found = [p for p in self.folder.glob("step-*.pt") if _NAME.fullmatch(p.name)]
-        return sorted(found, reverse=True)
+        paths = [p for p in self.folder.glob("step-*.pt") if _NAME.fullmatch(p.name)]
+        return sorted(paths, reverse=True)
 
     def save(self, step: int, state: Mapping[str, Any]) -> Path:
         """Write one, then drop those that are too old."""

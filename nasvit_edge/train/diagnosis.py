@@ -79,12 +79,12 @@ class Watch:
             who: _not_finite(named, gradient)
             for who, gradient in (("largest", passed.largest), ("subnets", passed.subnets))
         }
-        told = [
+        parts = [
             f"{len(v)} of {len(named)} tensors of the {k}'s gradient, first {v[0]!r}"
             for k, v in broken.items()
             if v
         ]
-        where = f" (not finite: {'; '.join(told)})" if told else ""
+        where = f" (not finite: {'; '.join(parts)})" if parts else ""
         return f"{self._where()}: loss {losses[0]:.4g}, subnets' {losses[1]:.4g}{where}: training diverged; {self._advice()}"
 
     def _where(self) -> str:

@@ -143,27 +143,27 @@ def estimate(
     )
 
 
-def shown(found: Needed) -> list[list[str]]:
+def shown(needed: Needed) -> list[list[str]]:
     """The estimate as rows of what and value."""
-    whole = found.measured_batch == found.part
-    how = "measured" if whole else f"scaled from batches of {found.measured_batch}"
-    busy = "; this machine is busy with other work, alone it will be faster" if found.busy else ""
-    short = ": NOT ENOUGH" if found.disk_bytes > found.free_bytes else ""
-    has = show_bytes(found.memory_bytes)
-    narrow = f" of {has}" + (": NOT ENOUGH" if found.peak_bytes > found.memory_bytes else "")
-    macs = [show_count(count) for count in (found.smallest_macs, found.mean_macs, found.largest_macs)]
-    kept = [(name, getattr(found, f"{name}_bytes")) for name in _KEPT]
+    whole = needed.measured_batch == needed.part
+    how = "measured" if whole else f"scaled from batches of {needed.measured_batch}"
+    busy = "; this machine is busy with other work, alone it will be faster" if needed.busy else ""
+    short = ": NOT ENOUGH" if needed.disk_bytes > needed.free_bytes else ""
+    has = show_bytes(needed.memory_bytes)
+    narrow = f" of {has}" + (": NOT ENOUGH" if needed.peak_bytes > needed.memory_bytes else "")
+    macs = [show_count(count) for count in (needed.smallest_macs, needed.mean_macs, needed.largest_macs)]
+    kept = [(name, getattr(needed, f"{name}_bytes")) for name in _KEPT]
     sizes = [f"{name} {show_bytes(count)}" for name, count in kept if count]
     return [
-        ["parameters", show_count(found.parameters)],
+        ["parameters", show_count(needed.parameters)],
         ["MACs a subnet", f"smallest {macs[0]}, mean {macs[1]}, largest {macs[2]}"],
-        ["subnets a step", str(found.subnets_a_step)],
-        ["MACs a step", f"{show_count(found.step_macs)} forward and backward (counted as 3 forward)"],
-        ["memory", f"peak {show_bytes(found.peak_bytes)} ({how}){narrow}: {', '.join(sizes)}"],
-        ["a step", f"{found.step_s:.3g} s, {found.images_per_s:.3g} images/s ({how})"],
-        ["the run", f"{found.steps} steps, about {show_seconds(found.run_s)} (estimate{busy})"],
+        ["subnets a step", str(needed.subnets_a_step)],
+        ["MACs a step", f"{show_count(needed.step_macs)} forward and backward (counted as 3 forward)"],
+        ["memory", f"peak {show_bytes(needed.peak_bytes)} ({how}){narrow}: {', '.join(sizes)}"],
+        ["a step", f"{needed.step_s:.3g} s, {needed.images_per_s:.3g} images/s ({how})"],
+        ["the run", f"{needed.steps} steps, about {show_seconds(needed.run_s)} (estimate{busy})"],
         ["not counted", "loading of images where it is slower than the step, a teacher, validation"],
-        ["disk", f"{show_bytes(found.disk_bytes)} of {show_bytes(found.free_bytes)} free{short}"],
+        ["disk", f"{show_bytes(needed.disk_bytes)} of {show_bytes(needed.free_bytes)} free{short}"],
     ]
 
 

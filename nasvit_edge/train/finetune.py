@@ -71,12 +71,12 @@ def taken(
     known, space = names is not None, narrow.space
     if names != space.label_names():
         space = space.with_labels(names) if names is not None else space.for_classes(classes)
-    made = initialised(space, seed, narrow.scaling)
+    single = initialised(space, seed, narrow.scaling)
     kept = {n: v for n, v in narrow.state_dict().items() if known or not n.startswith("classifier.")}
-    made.load_state_dict(made.state_dict() | kept)
-    made.trained_on = narrow.trained_on
-    made.source = narrow.source if known else {**narrow.source, "classifier": "new"}
-    return made.eval()
+    single.load_state_dict(single.state_dict() | kept)
+    single.trained_on = narrow.trained_on
+    single.source = narrow.source if known else {**narrow.source, "classifier": "new"}
+    return single.eval()
 
 
 @dataclass(slots=True)
@@ -138,16 +138,18 @@ def keep_function(supernet: Supernet, statistics: Mapping[str, Tensor], images: 
     Whoever takes a subnet estimates its statistics anew. Weights that were trained around fixed ones would lose by
     that, so the norms' own weights take up the difference.
     """
-    own = supernet.state_dict()  # shares its storage
-    norms = [name.removesuffix("running_var") for name in own if name.endswith("running_var")]
-    given = {f"{n}{part}": own[f"{n}{part}"].clone() for n in norms for part in ("weight", "bias")}
+    state = supernet.state_dict()  # shares its storage
+    norms = [name.removesuffix("running_var") for name in state if name.endswith("running_var")]
+    given = {f"{n}{part}": state[f"{n}{part}"].clone() for n in norms for part in ("weight", "bias")}
     for _ in range(_ROUNDS):
         settle(supernet, images)
         for n in norms:
             deviation = (statistics[f"{n}running_var"] + _EPS).sqrt()
-            moved = own[f"{n}running_mean"] - statistics[f"{n}running_mean"]
-            own[f"{n}weight"].copy_(given[f"{n}weight"] * (own[f"{n}running_var"] + _EPS).sqrt() / deviation)
-            own[f"{n}bias"].copy_(given[f"{n}bias"] + given[f"{n}weight"] * moved / deviation)
+            moved = state[f"{n}running_mean"] - statistics[f"{n}running_mean"]
+            state[f"{n}weight"].copy_(
+                given[f"{n}weight"] * (state[f"{n}running_var"] + _EPS).sqrt() / deviation
+            )
+            state[f"{n}bias"].copy_(given[f"{n}bias"] + given[f"{n}weight"] * moved / deviation)
     settle(supernet, images)
 
 
@@ -177,11 +179,11 @@ def freeze(supernet: Supernet, below: str) -> None:
 def rounded_accuracy(supernet: QuantisedSupernet, images: Labelled) -> float:
     """The share of images that the subnet gets right in 8-bit arithmetic, as training rounds it."""
     supernet.train()
-    config, found = supernet.space.largest(), 0
+    config, hits = supernet.space.largest(), 0
     with torch.no_grad():
         for x, labels in images.batches(supernet.space, config.resolution):
-            found += int((supernet(x, config).argmax(1) == labels).sum())
-    return found / len(images)
+            hits += int((supernet(x, config).argmax(1) == labels).sum())
+    return hits / len(images)
 
 
 class Tuned(run.Trained, frozen=True, kw_only=True):

@@ -84,8 +84,8 @@ def settle(supernet: Supernet, images: Batches) -> None:
     calibrate on are compared with these statistics, so they are to be of the training pipeline.
     """
     largest = calibrated(materialise(supernet, supernet.space.largest()), images)
-    own = dict(supernet.named_buffers())
+    buffers = dict(supernet.named_buffers())
     with torch.no_grad():
         for name, value in statistics(largest).items():
-            own[name].copy_(value)
+            buffers[name].copy_(value)
     supernet.source[SETTLED] = images.name

@@ -162,12 +162,12 @@ def _kept(path: Path, header: bytes, step: int) -> int:
     if not path.exists() or not path.stat().st_size:
         return 0
     with path.open("rb") as stream:
-        found = stream.readline()
-        if found != header and found.endswith(b"\n"):
+        line = stream.readline()
+        if line != header and line.endswith(b"\n"):
             raise TrainingError(
                 f"{str(path)!r} has other columns than this run writes; move it away and go on with --resume"
             )
-        kept = len(found) if found == header else 0
+        kept = len(line) if line == header else 0
         for row in stream:
             if not row.endswith(b"\n") or _step(row) > step:
                 break

@@ -122,15 +122,15 @@ class Trainer:
 
     def _identity(self, images: Labelled, more: dict[str, str]) -> dict[str, object]:
         s, images_a_step = self.settings, self.recipe.run.batch_size * self.world.size
-        own = {"space": self.space.name, "space content": zlib.crc32(space_toml(self.space).encode())}
-        own |= {"data": images.name, "images": len(images), "seed": s.seed}
-        own |= {
+        fields = {"space": self.space.name, "space content": zlib.crc32(space_toml(self.space).encode())}
+        fields |= {"data": images.name, "images": len(images), "seed": s.seed}
+        fields |= {
             "images a step": images_a_step,
             "processes": self.world.size,
             "sync-bn": s.sync_bn,
             "bf16": s.bf16,
         }
-        return {"recipe": self.recipe.to_dict(), **own, **more}
+        return {"recipe": self.recipe.to_dict(), **fields, **more}
 
     # -- start and end ------------------------------------------------------------------------------
 
@@ -147,11 +147,11 @@ class Trainer:
             CheckpointError: there is none, or the run is of another space, of other data, seed or number of images a step.
         """
         state = Checkpoints(out, {}).at(step)
-        run, own = json.loads(state["run"]), json.loads(json.dumps(self.identity))
+        run, here = json.loads(state["run"]), json.loads(json.dumps(self.identity))
         for key in ("space content", "data", "images", "seed", "images a step"):
-            if run.get(key) != own[key]:
+            if run.get(key) != here[key]:
                 raise CheckpointError(
-                    f"run {str(out)!r} cannot be forked with another {key.removesuffix(' content')}: there it is {run.get(key)!r}, here {own[key]!r}"
+                    f"run {str(out)!r} cannot be forked with another {key.removesuffix(' content')}: there it is {run.get(key)!r}, here {here[key]!r}"
                 )
         was, kind = run.get("recipe", {}).get("optimizer", {}).get("kind"), self.recipe.optimizer.kind
         if was != kind:
@@ -185,19 +185,19 @@ class Trainer:
 
     def averaged(self) -> Supernet:
         """A copy of the supernet with the averaged weights."""
-        made = Supernet(self.space, self.supernet.scaling).to(self.world.device)
-        made.load_state_dict(self.supernet.state_dict())
+        average = Supernet(self.space, self.supernet.scaling).to(self.world.device)
+        average.load_state_dict(self.supernet.state_dict())
         with torch.no_grad():
             trained = [
-                own
-                for own, p in zip(made.parameters(), self.supernet.parameters(), strict=True)
+                parameter
+                for parameter, p in zip(average.parameters(), self.supernet.parameters(), strict=True)
                 if p.requires_grad
             ]
-            for own, value in zip(trained, self.average.weights, strict=True):
-                own.copy_(value)
-        made.trained_on = self.trained_on
-        made.source = {"kind": "trained", **self.identity, "step": self.step}
-        return made.eval()
+            for parameter, value in zip(trained, self.average.weights, strict=True):
+                parameter.copy_(value)
+        average.trained_on = self.trained_on
+        average.source = {"kind": "trained", **self.identity, "step": self.step}
+        return average.eval()
 
     # -- running ------------------------------------------------------------------------------------
 
@@ -333,8 +333,8 @@ def _laid_out(gradient: Tensor | None, parameter: Tensor) -> Tensor | None:
 
 def _state_bytes(parameters: Sequence[Tensor], recipe: Recipe) -> int:
     """Of a checkpoint: weights, the optimizer's one or two moments, the average."""
-    own = sum(p.numel() * p.element_size() for p in parameters)
-    return own * (1 + (2 if recipe.optimizer.kind == "adamw" else 1) + (1 if recipe.run.ema else 0))
+    weights = sum(p.numel() * p.element_size() for p in parameters)
+    return weights * (1 + (2 if recipe.optimizer.kind == "adamw" else 1) + (1 if recipe.run.ema else 0))
 
 
 def loader_for(

@@ -125,13 +125,13 @@ class Beside:
             self._asked.put(next(self._keys))
             self._waiting = True
         try:
-            made = self._made.get(timeout=LOOK_S)
+            item = self._made.get(timeout=LOOK_S)
         except queue.Empty:
             return None
         self._waiting = False
-        if isinstance(made, BaseException):
-            raise made
-        return made
+        if isinstance(item, BaseException):
+            raise item
+        return item
 
     def close(self) -> None:
         """Let the thread end, once it has made what it is at."""

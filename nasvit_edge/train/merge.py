@@ -44,13 +44,13 @@ def merge(largest: Gradient, subnets: Gradient, rule: Merge, *, project: bool) -
     Args:
         largest, subnets: g_T and g_S, tensors of the same shapes; not changed.
     """
-    made = products(largest, subnets)
-    factors = _factors(made, rule, project).unbind()
+    dots = products(largest, subnets)
+    factors = _factors(dots, rule, project).unbind()
     merged = [_sum(t, s, f) for t, s, f in zip(largest, subnets, factors, strict=True)]
     clipped = _clipped(merged, rule.clip)
     if rule.clip_value:
         clipped = [None if g is None else g.clamp(-rule.clip_value, rule.clip_value) for g in clipped]
-    return Merged(clipped, made)
+    return Merged(clipped, dots)
 
 
 def added(total: Gradient, more: Gradient) -> Gradient:

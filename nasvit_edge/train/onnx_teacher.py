@@ -49,10 +49,10 @@ class OnnxClassifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """As many at once as the file takes; the logarithm where it ends in a softmax."""
         step = self.batch if isinstance(self.batch, int) else max(1, len(images))
-        found = torch.cat(
+        outputs = torch.cat(
             [self._some(images[start : start + step], step) for start in range(0, len(images), step)]
         )
-        return (found.clamp_min(_LEAST).log() if self.is_softmax else found).to(images.device)
+        return (outputs.clamp_min(_LEAST).log() if self.is_softmax else outputs).to(images.device)
 
     def _some(self, images: Tensor, step: int) -> Tensor:
         short = step - len(images) if isinstance(self.batch, int) else 0
@@ -63,8 +63,8 @@ class OnnxClassifier(nn.Module):
     def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
         """Mean and std where the file says them, as our exports do."""
         with contextlib.suppress(KeyError, ValueError, TypeError, RecursionError):
-            told = files.loads(self.facts["preparation"])
-            mean, std = (tuple(float(value) for value in told[key]) for key in ("mean", "std"))
+            preparation = files.loads(self.facts["preparation"])
+            mean, std = (tuple(float(value) for value in preparation[key]) for key in ("mean", "std"))
             if len(mean) == len(std) == 3 and min(std) > 0:
                 return mean, std
         return None
@@ -118,8 +118,8 @@ def _input(path: Path, session: Any) -> Any:
     given = session.get_inputs()
     good = len(given) == 1 and given[0].type in _KINDS and len(given[0].shape) == 4
     if not good or (isinstance(given[0].shape[1], int) and given[0].shape[1] != 3):
-        told = ", ".join(f"{one.type} {one.shape}" for one in given)[:120]
+        inputs = ", ".join(f"{one.type} {one.shape}" for one in given)[:120]
         raise CheckpointError(
-            f"teacher {str(path)!r} takes {told}; an image classifier takes floating point (batch, 3, height, width)"
+            f"teacher {str(path)!r} takes {inputs}; an image classifier takes floating point (batch, 3, height, width)"
         )
     return given[0]

@@ -20,21 +20,24 @@ def optimizer_for(module: nn.Module, rule: Optimizer) -> torch.optim.Optimizer:
 
     Tensors of one dimension, biases and layer scaling do not decay (spec section 4).
     """
-    own = [(name.rpartition(".")[2], p) for name, p in module.named_parameters() if p.requires_grad]
-    decaying = [p for name, p in own if p.dim() > 1 and name not in _WITHOUT_DECAY]
+    parameters = [(name.rpartition(".")[2], p) for name, p in module.named_parameters() if p.requires_grad]
+    decaying = [p for name, p in parameters if p.dim() > 1 and name not in _WITHOUT_DECAY]
     groups: list[dict[str, Any]] = [
         {"params": decaying, "weight_decay": rule.weight_decay},
-        {"params": [p for _, p in own if all(p is not other for other in decaying)], "weight_decay": 0.0},
+        {
+            "params": [p for _, p in parameters if all(p is not other for other in decaying)],
+            "weight_decay": 0.0,
+        },
     ]
     groups = [group for group in groups if group["params"]]
     if rule.kind in ("adamw", "adam"):
         kind = torch.optim.AdamW if rule.kind == "adamw" else torch.optim.Adam
         return kind(groups, lr=rule.learning_rate, betas=(rule.momentum, 0.999), fused=True)
     if rule.kind == "rmsprop":
-        made: torch.optim.Optimizer = require("timm.optim", "train").RMSpropTF(
+        optimizer: torch.optim.Optimizer = require("timm.optim", "train").RMSpropTF(
             groups, lr=rule.learning_rate, alpha=0.9, eps=1e-3, momentum=rule.momentum
         )
-        return made
+        return optimizer
     return torch.optim.SGD(groups, lr=rule.learning_rate, momentum=rule.momentum, nesterov=rule.momentum > 0)
 
 
@@ -86,5 +89,5 @@ class Average:
     def load(self, state: Sequence[Tensor]) -> None:
         """Put a checkpoint's average back; of a run that kept none, the weights as they are now are where it begins."""
         state = state or [p.detach() for p in self._parameters]
-        for own, value in zip(self._own, state, strict=True) if self._own else ():
-            own.copy_(value)
+        for target, value in zip(self._own, state, strict=True) if self._own else ():
+            target.copy_(value)

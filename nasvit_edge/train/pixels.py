@@ -37,10 +37,10 @@ def class_weights(scenes: SceneSet, classes: int, balance: float) -> Tensor:
 
     Median-frequency balancing (Eigen and Fergus, ICCV 2015, section 4.3; SegNet has it on CamVid) where `balance` is 1.
     """
-    found = frequencies(scenes, classes)
-    occurs = found > 0
+    shares = frequencies(scenes, classes)
+    occurs = shares > 0
     weights = np.ones(classes)
-    weights[occurs] = (np.median(found[occurs]) / found[occurs]) ** balance
+    weights[occurs] = (np.median(shares[occurs]) / shares[occurs]) ** balance
     return torch.from_numpy(weights).float()
 
 

@@ -34,17 +34,17 @@ def policies(augment: Augment, mean: tuple[float, ...], size: int) -> list[Polic
         mean: RGB from 0 to 1, the colour that timm's operations fill with.
         size: of the images, in pixels.
     """
-    made: list[Policy] = []
+    steps: list[Policy] = []
     if augment.autoaugment:
-        made.append(_autoaugment(augment.autoaugment, mean, size))
+        steps.append(_autoaugment(augment.autoaugment, mean, size))
     if augment.randaugment_ops and augment.ops == "timm":
         words = f"rand-m{augment.randaugment_magnitude}-n{augment.randaugment_ops}-mstd{_NOISE}"
         words += "-inc1" if augment.randaugment_increasing else ""
-        made.append(_of_timm("rand_augment_transform", words, mean, size))
+        steps.append(_of_timm("rand_augment_transform", words, mean, size))
     elif augment.randaugment_ops:
         v2 = require("torchvision.transforms.v2", "train")
-        made.append(v2.RandAugment(augment.randaugment_ops, augment.randaugment_magnitude))
-    return made
+        steps.append(v2.RandAugment(augment.randaugment_ops, augment.randaugment_magnitude))
+    return steps
 
 
 def _autoaugment(name: str, mean: tuple[float, ...], size: int) -> Policy:
@@ -74,8 +74,8 @@ def _of_timm(function: str, words: str, mean: tuple[float, ...], size: int) -> P
         channels = len(pixels)
         rgb = pixels.expand(3, -1, -1).permute(1, 2, 0).contiguous()
         changed = transform(image.fromarray(rgb.numpy()))
-        made = torch.from_numpy(np.array(changed.convert("RGB" if channels == 3 else "L")))
-        return made.permute(2, 0, 1) if channels == 3 else made[None]
+        result = torch.from_numpy(np.array(changed.convert("RGB" if channels == 3 else "L")))
+        return result.permute(2, 0, 1) if channels == 3 else result[None]
 
     return policy
 
@@ -89,12 +89,12 @@ def _posterized(image: Any, bits: int, **_: Any) -> Any:
 
 def erasing(fill: str) -> Policy:
     """Erases a rectangle of (3, H, W) normalised floats: with normal noise (timm's, as published), or the mean (torchvision's)."""
-    made: Policy
+    eraser: Policy
     if fill == "noise":
-        made = require("timm.data.random_erasing", "train").RandomErasing(1.0, mode="pixel", device="cpu")
+        eraser = require("timm.data.random_erasing", "train").RandomErasing(1.0, mode="pixel", device="cpu")
     else:
-        made = require("torchvision.transforms.v2", "train").RandomErasing(p=1.0)
-    return made
+        eraser = require("torchvision.transforms.v2", "train").RandomErasing(p=1.0)
+    return eraser
 
 
 @contextmanager

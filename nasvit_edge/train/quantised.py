@@ -64,9 +64,9 @@ class QuantisedSupernet(Supernet):
         """As `Supernet.forward`, but in train mode in 8-bit arithmetic, with the running statistics, at the subnet's resolution."""
         if not self.training:
             return super().forward(images, config, statistics, size=size)
-        own = self.space.input_size(config.resolution)
-        if tuple(images.shape[-2:]) != own:
-            images = F.interpolate(images, own, mode="bicubic", align_corners=False)
+        target = self.space.input_size(config.resolution)
+        if tuple(images.shape[-2:]) != target:
+            images = F.interpolate(images, target, mode="bicubic", align_corners=False)
 
         def compute(op: Op, x: Tensor) -> Tensor:
             block = self._blocks[op.name]
@@ -95,11 +95,11 @@ class _Block:
 
     def folding(self, state: _State) -> dict[str, Tensor]:
         """The weights of the folded module from the unfolded ones, with their gradients."""
-        made = folded_state(self.built, state)
+        tensors = folded_state(self.built, state)
         if isinstance(self.module, FoldedTransformer):
-            parts = sliced(made.pop("attention.positions0"), self.module.attention.slices)
-            made |= {f"attention.{name}": part for name, part in parts.items()}
-        return made
+            parts = sliced(tensors.pop("attention.positions0"), self.module.attention.slices)
+            tensors |= {f"attention.{name}": part for name, part in parts.items()}
+        return tensors
 
     def __call__(self, x: Tensor, state: _State) -> Tensor:
         folded = self.folding(state)

@@ -157,8 +157,8 @@ class Recipe(_Part, frozen=True, kw_only=True):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON; the inverse of `parse_recipe`."""
-        found: dict[str, Any] = records.content(self)
-        return found
+        content: dict[str, Any] = records.content(self)
+        return content
 
     def with_values(self, values: Sequence[str]) -> Recipe:
         """A copy changed by texts such as `"optimizer.learning_rate=2e-3"`; RecipeError names the first bad one."""
@@ -209,20 +209,20 @@ def recipe_of_run(out: Path) -> Recipe:
 
 def changes_of(values: Sequence[str] | None, **given: float | None) -> list[str]:
     """`--set` texts, and those of options that stand for one: `run_epochs=3` is `run.epochs=3`."""
-    own = [f"{key.replace('_', '.', 1)}={value!r}" for key, value in given.items() if value is not None]
-    found: dict[str, str] = {}
-    for text in (*(values or ()), *own):
+    options = [f"{key.replace('_', '.', 1)}={value!r}" for key, value in given.items() if value is not None]
+    changes: dict[str, str] = {}
+    for text in (*(values or ()), *options):
         key = text.partition("=")[0].strip()
-        if found.setdefault(key, text) != text:
-            raise RecipeError(f"{found[key]!r} and {text!r} contradict each other: give {key} once")
-    return list(found.values())
+        if changes.setdefault(key, text) != text:
+            raise RecipeError(f"{changes[key]!r} and {text!r} contradict each other: give {key} once")
+    return list(changes.values())
 
 
 def recipe_for(space: SearchSpace) -> Recipe:
     """The recipe of a space: one that is made for it, else by what its images are."""
-    own = family(space.name)
-    if own in recipe_names() and load_recipe(own).space == own:
-        return load_recipe(own)
+    name = family(space.name)
+    if name in recipe_names() and load_recipe(name).space == name:
+        return load_recipe(name)
     if space.is_dense:
         return load_recipe("scenes")
     return load_recipe("nano" if space.image_size <= SMALL_IMAGES else "nasvit")
@@ -255,12 +255,12 @@ def _place(base: str, path: Path) -> Path:
     return path.parent / base if base.endswith(".toml") else files.data("recipes", f"{base}.toml")
 
 
-def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    made = copy.deepcopy(base)
-    for key, value in own.items():
-        both = isinstance(value, dict) and isinstance(made.get(key), dict)
-        made[key] = {**made[key], **value} if both else value
-    return made
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = copy.deepcopy(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = {**merged[key], **value} if both else value
+    return merged
 
 
 def parse_recipe(content: Any, where: str) -> Recipe:
@@ -306,5 +306,5 @@ def _assign(content: dict[str, Any], text: str) -> None:
 def _keys(content: dict[str, Any], key: str) -> str:
     """What there is where `key` begins."""
     section = key.partition(".")[0].strip()
-    own = content.get(section)
-    return f"{section} has {', '.join(own)}" if isinstance(own, dict) else f"there are {', '.join(content)}"
+    part = content.get(section)
+    return f"{section} has {', '.join(part)}" if isinstance(part, dict) else f"there are {', '.join(content)}"

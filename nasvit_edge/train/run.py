@@ -207,11 +207,11 @@ def space_for(space: SearchSpace, data: str, listener: Listener = SILENT, name: 
     if keeps_labels(classes, space):
         return replace(space, name=name, origin="") if name else space
     listener.note(f"space {space.name!r} takes the {len(classes)} classes of the data ({some(classes, 3)})")
-    made = space.for_classes(classes, name=name)
+    relabelled = space.for_classes(classes, name=name)
     listener.note(
-        f"the space of these weights is called {made.name!r}, and its latency tables are its own (--name calls it otherwise)"
+        f"the space of these weights is called {relabelled.name!r}, and its latency tables are its own (--name calls it otherwise)"
     )
-    return made
+    return relabelled
 
 
 def masks_checked(
@@ -339,8 +339,8 @@ class _Logs:
         if self.trainer.recipe.single:
             ends = {"largest": space.largest()}
         sets, world = (self.calibration, self.validation), self.trainer.world
-        found = beside(lambda: subnet_accuracies(supernet, list(ends.values()), *sets, world), stop)
-        accuracies = dict(zip(ends, found, strict=True))
+        results = beside(lambda: subnet_accuracies(supernet, list(ends.values()), *sets, world), stop)
+        accuracies = dict(zip(ends, results, strict=True))
         if self.log is not None:
             self.log.validation(step, step // self.trainer.per_epoch, accuracies)
         self.best = "".join(f", {name} {value:.1%}" for name, value in accuracies.items())

@@ -59,8 +59,8 @@ def read_logs(run: Path, bins: int = 200) -> Logs:
     about = run / "recipe.json"
     if not about.exists():
         raise DataError(f"{str(run)!r} is no folder of a run: it has no recipe.json")
-    told = records.read(About, about, "recipe")
-    each = told.steps_per_epoch or 1
+    record = records.read(About, about, "recipe")
+    each = record.steps_per_epoch or 1
     accuracies: dict[str, list[CurvePoint]] = {}
     for row in _rows(Accuracy, run / "validation.csv"):
         accuracies.setdefault(row.subnet, []).append(CurvePoint(row.step / each, row.accuracy))
@@ -68,7 +68,7 @@ def read_logs(run: Path, bins: int = 200) -> Logs:
     losses = {"largest": _means([(r.step / each, r.loss) for r in rows], bins)}
     if any(row.distilled for row in rows):
         losses["others"] = _means([(r.step / each, r.distilled) for r in rows], bins)
-    return Logs(name=run.resolve().name, about=told, accuracies=accuracies, losses=losses)
+    return Logs(name=run.resolve().name, about=record, accuracies=accuracies, losses=losses)
 
 
 def _rows(kind: type[records.T], path: Path) -> Iterator[records.T]:

@@ -157,7 +157,7 @@ class Cropper:
 
     def _window(self, mask: np.ndarray[Any, Any], windows: _Floats) -> tuple[Span, Span]:
         """The first window with enough labels, or the one with most of them."""
-        best, found = -1.0, None
+        best, best_spans = -1.0, None
         for drawn in windows:
             spans = self._spans(mask.shape, drawn)
             rows, columns = spans
@@ -165,9 +165,9 @@ class Cropper:
             if share >= self.augment.smallest_share:
                 return spans
             if share > best:
-                best, found = float(share), spans
-        assert found is not None
-        return found
+                best, best_spans = float(share), spans
+        assert best_spans is not None
+        return best_spans
 
     def _spans(self, sides: tuple[int, ...], drawn: _Floats) -> tuple[Span, Span]:
         low, high = self.augment.smallest_scale, self.augment.largest_scale
@@ -184,15 +184,15 @@ class Cropper:
         Each blends with black, the mean grey, or the pixel's grey (`adjust_brightness` and its siblings); without the
         roundings between them the three are one linear map.
         """
-        made = pixels.float()
+        floats = pixels.float()
         if not self.augment.jitter:
-            return made
+            return floats
         brightness, contrast, saturation = (1 + self.augment.jitter * (2 * colours - 1)).tolist()
         sums = pixels.sum((1, 2)).tolist()  # whole numbers: the same however many threads add them
         mean = sum(w * s for w, s in zip(_GREY, sums, strict=True)) / (pixels.shape[1] * pixels.shape[2])
-        red, green, blue = (channel * weight for channel, weight in zip(made, _GREY, strict=True))
+        red, green, blue = (channel * weight for channel, weight in zip(floats, _GREY, strict=True))
         grey = (red + green + blue) * (brightness * contrast * (1 - saturation))
-        varied = made * (brightness * contrast * saturation) + grey
+        varied = floats * (brightness * contrast * saturation) + grey
         varied += (1 - contrast) * brightness * mean
         clamped: Tensor = varied.clamp_(0, 255)
         return clamped

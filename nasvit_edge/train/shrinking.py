@@ -88,21 +88,21 @@ def _kinds(space: SearchSpace) -> set[type]:
 def _effort(space: SearchSpace, recipe: Recipe, images: int, how: Mapping[str, Any]) -> str:
     """Time and memory of a run, measured in a few seconds."""
     try:
-        found = estimate(space, recipe, images, quick=True, **how)
+        needed = estimate(space, recipe, images, quick=True, **how)
     except NasvitEdgeError as error:
         return f"more time and memory than could be estimated here ({error})"
-    of = f"{show_bytes(found.peak_bytes)} of {show_bytes(found.memory_bytes)} of memory{_in_parts(found, recipe)}"
+    of = f"{show_bytes(needed.peak_bytes)} of {show_bytes(needed.memory_bytes)} of memory{_in_parts(needed, recipe)}"
     what = "its largest subnet, " if recipe.single else ""
-    return f"{what}about {show_seconds(found.run_s)} and {of} (scaled from steps of {found.measured_batch} images)"
+    return f"{what}about {show_seconds(needed.run_s)} and {of} (scaled from steps of {needed.measured_batch} images)"
 
 
-def _in_parts(found: Needed, recipe: Recipe) -> str:
+def _in_parts(needed: Needed, recipe: Recipe) -> str:
     """How a step that does not fit into memory would; "" of one that does."""
-    if found.peak_bytes <= found.memory_bytes:
+    if needed.peak_bytes <= needed.memory_bytes:
         return ""
-    rest, batch = found.peak_bytes - found.activations_bytes, recipe.run.batch_size
-    fewer = found.activations_bytes * recipe.run.parts  # of the whole batch
+    rest, batch = needed.peak_bytes - needed.activations_bytes, recipe.run.batch_size
+    fewer = needed.activations_bytes * recipe.run.parts  # of the whole batch
     for parts in (p for p in range(recipe.run.parts + 1, batch + 1) if batch % p == 0):
-        if rest + fewer / parts <= _COMFORTABLE * found.memory_bytes:
+        if rest + fewer / parts <= _COMFORTABLE * needed.memory_bytes:
             return f": NOT ENOUGH, but {show_bytes(rest + fewer / parts)} with --set run.parts={parts}"
     return ": NOT ENOUGH"

@@ -95,10 +95,10 @@ def beside(work: Callable[[], T], stop: Callable[[], bool], after_s: float = VAL
     leave = Leave(stop, after_s)
     while True:
         with contextlib.suppress(queue.Empty):
-            found, error = done.get(timeout=LOOK_S)
+            outcome, error = done.get(timeout=LOOK_S)
             break
         leave.check()
     if error is not None:
         raise error
-    made: T = found
-    return made
+    result: T = outcome
+    return result

@@ -134,8 +134,8 @@ def _member(name: str, space: SearchSpace, trust: bool) -> Member:
     library, colon, rest = name.partition(":")
     if colon and library in ("timm", "torchvision"):
         model, _, weights = rest.partition("@")
-        made = _timm if library == "timm" else _torchvision
-        return made(name, model, weights, space)
+        build = _timm if library == "timm" else _torchvision
+        return build(name, model, weights, space)
     path = Path(file_and_key(name)[0])
     if path.is_dir() or path.suffix == ".safetensors" or re.fullmatch(r"[\w-]{1,64}", name):
         return _supernet(name, space)
@@ -192,47 +192,47 @@ def _fetched(name: str, fetch: Callable[[], Any]) -> Any:
 def _filled(module: Any, weights: str) -> tuple[Any, str]:
     """`module` with the weights of a file (or FILE::KEY), and which they are, where there was a choice."""
     path, key = file_and_key(weights)
-    own = {n: v for n, v in module.state_dict().items() if not n.endswith(_COUNTER)}
+    state = {n: v for n, v in module.state_dict().items() if not n.endswith(_COUNTER)}
     with weights_file(Path(path)) as file:
-        found = find(
+        match = find(
             file,
-            [{name: name for name in own}],
-            lambda name, entry: entry.shape == own[name].shape,
+            [{name: name for name in state}],
+            lambda name, entry: entry.shape == state[name].shape,
             "this model",
             key=key,
             ignored=lambda name: name.endswith(_COUNTER),
         )
         tensors = {}
-        for name, stored in found.place.names.items():
+        for name, stored in match.place.names.items():
             entry = file.tensors[stored]
-            if entry.shape != own[name].shape:
+            if entry.shape != state[name].shape:
                 raise CheckpointError(
-                    f"weights {path!r}: key {stored!r} has shape {entry.shape}; {tuple(own[name].shape)} "
+                    f"weights {path!r}: key {stored!r} has shape {entry.shape}; {tuple(state[name].shape)} "
                     "is expected for this model and the data's classes"
                 )
-            tensors[name] = file.floats(stored) if own[name].is_floating_point() else entry.read()
+            tensors[name] = file.floats(stored) if state[name].is_floating_point() else entry.read()
     module.load_state_dict(tensors, strict=False)
-    return module, found.note
+    return module, match.note
 
 
 def _supernet(name: str, space: SearchSpace) -> Member:
     weights = f"{name}/supernet.safetensors" if Path(name).is_dir() else name
     path = resolve_weights(weights)
     beside = path.parent / "space.toml"
-    own = space
+    taught = space
     if beside.exists() or name in space_names():  # shipped weights are of the space of their name
-        own = load_space(beside if beside.exists() else name)
-    if own is not space:
-        _refuse_others(name, own.label_names(), space)
+        taught = load_space(beside if beside.exists() else name)
+    if taught is not space:
+        _refuse_others(name, taught.label_names(), space)
     try:
-        supernet = load_supernet(weights, own)
+        supernet = load_supernet(weights, taught)
     except CheckpointError as error:
         raise CheckpointError(
-            f"teacher {name!r} is none of space {own.name!r} with {own.classes} classes: {error}"
+            f"teacher {name!r} is none of space {taught.name!r} with {taught.classes} classes: {error}"
         ) from None
-    largest = fold(materialise(supernet, own.largest()))
+    largest = fold(materialise(supernet, taught.largest()))
     return Member(
-        name, largest, max(own.resolutions), own.mean, own.std, str(supernet.source.get("note", ""))
+        name, largest, max(taught.resolutions), taught.mean, taught.std, str(supernet.source.get("note", ""))
     )
 
 

@@ -82,8 +82,8 @@ def measure(
         ) from None
     finally:
         pool.close()
-    found: list[Trial] = measured
-    return found
+    trials: list[Trial] = measured
+    return trials
 
 
 def _steps(asked: tuple[SearchSpace, Recipe, Sequence[int], int, bool, str, int]) -> list[Trial]:
@@ -133,8 +133,8 @@ def _resident(what: str, device: str) -> int:
         return torch.cuda.memory_allocated() if what == "VmRSS" else torch.cuda.max_memory_allocated()
     status = Path("/proc/self/status")
     if status.exists():
-        found = re.search(rf"{what}:\s+(\d+) kB", status.read_text())
-        return 1024 * int(found[1]) if found else 0
+        match = re.search(rf"{what}:\s+(\d+) kB", status.read_text())
+        return 1024 * int(match[1]) if match else 0
     import resource
 
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -30,12 +30,12 @@ def subnet_accuracies(
         return [
             score(sharded_tally(_ready(supernet, c, calibration), images, world), images) for c in configs
         ]
-    found = {
+    accuracies = {
         index: tally(_ready(supernet, configs[index], calibration), images)
         for index in range(world.rank, len(configs), world.size)
     }
-    nothing = torch.zeros_like(found[world.rank])
-    everything = world.total(torch.stack([found.get(i, nothing) for i in range(len(configs))]))
+    nothing = torch.zeros_like(accuracies[world.rank])
+    everything = world.total(torch.stack([accuracies.get(i, nothing) for i in range(len(configs))]))
     return [score(total, images) for total in everything]
 
 

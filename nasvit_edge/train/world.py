@@ -89,10 +89,10 @@ class World:
         """(n,) of every rank -> (size, n), by rank."""
         if self.size == 1:
             return values[None]
-        made = values.new_empty((self.size, *values.shape))
+        buffer = values.new_empty((self.size, *values.shape))
         with self._together():
-            self._await(dist.all_gather(list(made.unbind()), values.contiguous(), async_op=True), made)
-        return made
+            self._await(dist.all_gather(list(buffer.unbind()), values.contiguous(), async_op=True), buffer)
+        return buffer
 
     def agreed(self, flag: bool) -> bool:
         """Whether any rank says so: a signal that one rank got stops all at the same step."""
@@ -157,9 +157,9 @@ class World:
                 sent.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
             for bucket, flat, work in sent:
                 self._await(work, flat)
-                made = [torch.empty_like(t) for t in bucket]
-                torch._foreach_copy_(made, _apart(flat.div_(self.size), bucket))
-                yield from made
+                means = [torch.empty_like(t) for t in bucket]
+                torch._foreach_copy_(means, _apart(flat.div_(self.size), bucket))
+                yield from means
 
     def _await(self, work: dist.Work | None, tensor: Tensor) -> None:
         """Wait for a collective, and hear signals meanwhile."""
@@ -275,9 +275,9 @@ def world(timeout_s: float = TIMEOUT_S, environment: Mapping[str, str] = os.envi
 def _number(environment: Mapping[str, str], name: str, low: int, high: int) -> int:
     text = environment.get(name)
     if text is None or not (text.isascii() and text.isdigit() and low <= int(text) <= high):
-        found = "is not set" if text is None else f"is {text!r}"
+        problem = "is not set" if text is None else f"is {text!r}"
         raise NasvitEdgeError(
-            f"the variable {name} {found}; it must be {low} to {high}: start with torchrun, or unset RANK and WORLD_SIZE"
+            f"the variable {name} {problem}; it must be {low} to {high}: start with torchrun, or unset RANK and WORLD_SIZE"
         )
     return int(text)
 

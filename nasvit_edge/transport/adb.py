@@ -334,8 +334,8 @@ def _phone_steps(phone: Phone) -> Iterator[Step]:
     cores = f"{phone.core_count} cores, the fastest {about.get('highest_clock_mhz', 'unknown')} MHz"
     yield Step("cores", True, f"{cores} ({'core ' + str(fast[0]) if fast else 'Android chooses'})")
     status = state.thermal.status
-    told = "unknown" if status is None else f"{status} ({STATUS[status]})"
-    yield Step("thermal status", not status, told, "let it cool down: it throttles" if status else "")
+    words = "unknown" if status is None else f"{status} ({STATUS[status]})"
+    yield Step("thermal status", not status, words, "let it cool down: it throttles" if status else "")
     off = state.awake is False
     yield Step(
         "screen", not off, "off" if off else "on", "switch it on: some devices slow down" if off else ""

@@ -62,8 +62,8 @@ class Adb:
 
     def version(self) -> str:
         """The client's version; DeviceError where there is no adb."""
-        found = re.search(r"^Version (\S+)", self._adb("version")[1], re.MULTILINE)
-        return found[1] if found else "unknown"
+        match = re.search(r"^Version (\S+)", self._adb("version")[1], re.MULTILINE)
+        return match[1] if match else "unknown"
 
     def find(self) -> None:
         """Choose the device.
@@ -74,10 +74,10 @@ class Adb:
         wanted = self.wanted or os.environ.get("ANDROID_SERIAL", "")
         until = time.monotonic() + _SETTLE_S
         while True:
-            found = self._listed(wanted)
-            problem = _problem(found, wanted)
+            devices = self._listed(wanted)
+            problem = _problem(devices, wanted)
             if problem is None:
-                self.serial = _those(found, wanted)[0].serial
+                self.serial = _those(devices, wanted)[0].serial
                 return
             if problem[1] not in ("offline", "authorizing", "connecting") or time.monotonic() > until:
                 raise problem[0]
@@ -126,9 +126,9 @@ class Adb:
         until = time.monotonic() + self.wait_s
         problem = (DeviceError("is not connected"), "")
         while True:
-            found = self._listed(self.serial, reconnect=True)
-            here = _those(found, self.serial)
-            problem = _problem(found, self.serial) or problem
+            devices = self._listed(self.serial, reconnect=True)
+            here = _those(devices, self.serial)
+            problem = _problem(devices, self.serial) or problem
             if here and here[0].state == "device" and self._answers():
                 self.listener.note(f"device {self.serial!r} is back")
                 return
@@ -148,8 +148,8 @@ class Adb:
 
     def _listed(self, wanted: str, reconnect: bool = False) -> list[ListedDevice]:
         """Devices; one that is wanted by ADDRESS:PORT is connected first."""
-        found = listed(self._adb("devices")[1])
-        here = _those(found, wanted) if wanted else found
+        devices = listed(self._adb("devices")[1])
+        here = _those(devices, wanted) if wanted else devices
         if (
             ":" in wanted
             and not wanted.startswith("emulator")
@@ -158,8 +158,8 @@ class Adb:
             if here:  # a dead connection is in the way of a new one
                 self._adb("disconnect", wanted)
             self._adb("connect", wanted)
-            found = listed(self._adb("devices")[1])
-        return found
+            devices = listed(self._adb("devices")[1])
+        return devices
 
     def _on_device(self, arguments: Sequence[str], timeout_s: float) -> tuple[int, str]:
         try:
@@ -199,14 +199,14 @@ class Adb:
         return done.returncode, output
 
 
-def _those(found: Sequence[ListedDevice], wanted: str) -> list[ListedDevice]:
-    return [one for one in found if not wanted or one.serial == wanted]
+def _those(devices: Sequence[ListedDevice], wanted: str) -> list[ListedDevice]:
+    return [one for one in devices if not wanted or one.serial == wanted]
 
 
-def _problem(found: Sequence[ListedDevice], wanted: str) -> tuple[DeviceError, str] | None:
+def _problem(devices: Sequence[ListedDevice], wanted: str) -> tuple[DeviceError, str] | None:
     """Why there is no one device to use, with its state; None where there is."""
-    those = _those(found, wanted)
-    there = ", ".join(f"{one.serial} ({one.state})" for one in found)
+    those = _those(devices, wanted)
+    there = ", ".join(f"{one.serial} ({one.state})" for one in devices)
     if not those and wanted:
         todo = f"there are: {there or 'none'}; plug it in, or run: adb devices"
         return DeviceError(f"device {wanted!r} is not connected", todo), ""

@@ -96,12 +96,12 @@ class Folder:
 
     def _whole(self, names: Iterable[str]) -> set[str]:
         """Those that are there with the content that their names say."""
-        found: set[str] = set()
+        intact: set[str] = set()
         ordered = sorted(names)
         for start in range(0, len(ordered), _HASHED):
             digests = self._hashes(ordered[start : start + _HASHED])
-            found |= {name for name, digest in digests.items() if digest.startswith(name.split(".")[0])}
-        return found
+            intact |= {name for name, digest in digests.items() if digest.startswith(name.split(".")[0])}
+        return intact
 
     def _hashes(self, names: Iterable[str]) -> dict[str, str]:
         _, output = self.adb.shell(

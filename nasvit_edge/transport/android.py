@@ -43,12 +43,12 @@ class PhoneState:
     def told(self, clocks: dict[int, int], cores: tuple[int, ...]) -> Message:
         """As the `before` or `after` of a measurement, with the clocks in MHz of the cores it ran on."""
         mine = [mhz for core, mhz in sorted(clocks.items()) if core in cores or not cores]
-        found = {
+        fields = {
             "clocks_mhz": mine or None,
             "hottest_c": self.thermal.hottest_c,
             "thermal": None if self.thermal.status is None else str(self.thermal.status),
         }
-        return {key: value for key, value in found.items() if value is not None}
+        return {key: value for key, value in fields.items() if value is not None}
 
     def flags(self) -> set[str]:
         """What speaks against a measurement made in this state."""
@@ -135,7 +135,7 @@ class Phone:
         value = self.properties.get
         release = " ".join(filter(None, (value("ro.build.version.release"), value("ro.build.id"))))
         soc = " ".join(filter(None, (value("ro.soc.manufacturer"), value("ro.soc.model"))))
-        found = {
+        facts = {
             "board": " ".join(filter(None, (value("ro.product.manufacturer"), value("ro.product.model")))),
             "soc": soc or value("ro.board.platform"),
             "architecture": value("ro.product.cpu.abi"),
@@ -143,7 +143,7 @@ class Phone:
             "os": f"Android {release}" if release else None,
             "highest_clock_mhz": max(self.fastest_mhz.values(), default=None),
         }
-        return {key: content for key, content in found.items() if content}
+        return {key: content for key, content in facts.items() if content}
 
     def cores(self, threads: int) -> tuple[int, ...]:
         """The fastest cores, the last of equals; none where the device does not say or cannot pin."""
@@ -160,7 +160,7 @@ class Phone:
     def conditions(self, state: PhoneState) -> dict[str, Fact]:
         """What may differ the next time."""
         status = state.thermal.status
-        found = {
+        facts = {
             "governor": self.governor or None,
             "clocks": "fixed performance mode" if self.fixed else "not fixed",
             "thermal_status": None if status is None else f"{status} ({STATUS[status]})",
@@ -172,7 +172,7 @@ class Phone:
             "screen": None if state.awake is None else "on" if state.awake else "off",
             "battery_saver": state.saving or None,
         }
-        return {key: value for key, value in found.items() if value is not None}
+        return {key: value for key, value in facts.items() if value is not None}
 
     def cool(self) -> PhoneState:
         """Wait until Android says that it does not throttle.
@@ -187,13 +187,13 @@ class Phone:
             if not status:
                 return state
             skin = "" if state.thermal.skin_c is None else f", skin {state.thermal.skin_c:.1f} C"
-            told = f"device {self.adb.serial!r} is at thermal status {status} ({STATUS[status]}{skin})"
+            what = f"device {self.adb.serial!r} is at thermal status {status} ({STATUS[status]}{skin})"
             if time.monotonic() >= until:
                 raise DeviceError(
-                    f"{told} and did not cool down in {self.adb.wait_s:g} s: let it rest, out of its case and off the charger"
+                    f"{what} and did not cool down in {self.adb.wait_s:g} s: let it rest, out of its case and off the charger"
                 )
             if not said:
-                self.adb.listener.note(f"{told}: waiting up to {self.adb.wait_s:g} s for it to cool down")
+                self.adb.listener.note(f"{what}: waiting up to {self.adb.wait_s:g} s for it to cool down")
                 said = True
             self.adb.waiting()
             time.sleep(min(_POLL_S, self.adb.wait_s / 4))

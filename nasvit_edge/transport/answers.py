@@ -164,10 +164,10 @@ def in_turns(message: Message | Failure, names: Sequence[str]) -> list[Message |
     """What was answered to `job.requests`, for each job."""
     if isinstance(message, Failure):
         return [msgspec.structs.replace(message, id=name) for name in names]
-    own = message.get("answers")
-    if not isinstance(own, list) or len(own) != len(names):
-        return [garbage(str(own), name) for name in names]
-    return [checked(part, name) for part, name in zip(own, names, strict=True)]
+    parts = message.get("answers")
+    if not isinstance(parts, list) or len(parts) != len(names):
+        return [garbage(str(parts), name) for name in names]
+    return [checked(part, name) for part, name in zip(parts, names, strict=True)]
 
 
 def measured(message: Message | Failure, name: str) -> Answer:
@@ -179,15 +179,15 @@ def measurement(message: Message, name: str) -> Answer:
     """The known fields of a measurement, each of its kind; a failure where there are no latencies."""
     needed = {key: message[key] for key in _WRONG if message.get(key) is not None}
     try:
-        found = parse(
+        answer = parse(
             Measurement, fitting(Measurement, _trimmed(message)) | needed | {"id": name}, "measurement"
         )
     except RecordError as error:
         wrong = next(key for key in _WRONG if error.key.startswith(key))
     else:
-        wrong = contradicting(found)
+        wrong = contradicting(answer)
         if not wrong:
-            return found
+            return answer
     return Failure(id=name, error=f"the runner's {_WRONG[wrong]}: {str(message.get(wrong))[:80]!r}")
 
 
@@ -206,21 +206,21 @@ def _state(message: Message) -> Message:
     return fitting(State, message | short)
 
 
-def contradicting(found: Measurement) -> str:
+def contradicting(answer: Measurement) -> str:
     """The field that others contradict; empty where all is well."""
-    if found.turns is not None and sum(found.turns) != len(found.samples_us):
+    if answer.turns is not None and sum(answer.turns) != len(answer.samples_us):
         return "turns"
-    rising = all(a[0] < b[0] for a, b in itertools.pairwise(found.windows or ()))
+    rising = all(a[0] < b[0] for a, b in itertools.pairwise(answer.windows or ()))
     return "" if rising else "windows"
 
 
 def about_of(message: Message | Failure, who: str, kind: type[D]) -> D:
     """A runner's description of its device; MeasurementError where it gave none."""
-    found = None if isinstance(message, Failure) else description(message, kind)
-    if found is None:
+    record = None if isinstance(message, Failure) else description(message, kind)
+    if record is None:
         reason = message.error if isinstance(message, Failure) else "no description of the device"
         raise MeasurementError(f"the runner {who!r} does not answer: {reason}")
-    return found
+    return record
 
 
 def description(message: Message, kind: type[D]) -> D | None:
@@ -240,9 +240,11 @@ def fitted(kind: type[R], value: Any) -> R:
 
 def fitting(kind: type[Record], value: Any) -> Message:
     """An object's fields that are of their kinds."""
-    own = value if isinstance(value, dict) else {}
+    fields = value if isinstance(value, dict) else {}
     return {
-        name: own[name] for name, type_ in _fields(kind).items() if name in own and _fits(own[name], type_)
+        name: fields[name]
+        for name, type_ in _fields(kind).items()
+        if name in fields and _fits(fields[name], type_)
     }
 
 
@@ -263,13 +265,13 @@ def plain_values(value: Any) -> dict[str, Fact]:
     """The texts, numbers and truths of an object, cut to a sane size."""
     if not isinstance(value, dict):
         return {}
-    found: dict[str, Fact] = {}
+    facts: dict[str, Fact] = {}
     for key, item in list(value.items())[:_ENTRIES]:
         if isinstance(item, str):
-            found[printable(key)] = printable(item)
+            facts[printable(key)] = printable(item)
         elif item is None or (isinstance(item, bool | int | float) and abs(item) < 1e18):
-            found[printable(key)] = item
-    return found
+            facts[printable(key)] = item
+    return facts
 
 
 def printable(text: Any) -> str:

@@ -106,7 +106,7 @@ class Tool:
         sustained = job.sustained_s > 0
         warm_s = _WARM_S if not sustained else 0.0
         seconds = _WINDOW_S if sustained else job.seconds
-        found = [
+        options = [
             f"--graph={graph}",
             f"--num_threads={job.threads}",
             f"--num_runs={1 if sustained else job.runs}",
@@ -115,14 +115,14 @@ class Tool:
             f"--warmup_runs={_WARM_RUNS}",
             f"--warmup_min_secs={warm_s:g}",
         ]
-        found += self._delegate(job.runtime)
+        options += self._delegate(job.runtime)
         if "result_file_path" in self.flags:
-            found.append(f"--result_file_path={result}")
+            options.append(f"--result_file_path={result}")
         if profile:
-            found.append(
+            options.append(
                 "--enable_op_profiling=true" if "enable_op_profiling" in self.flags else "--use_profiler=true"
             )
-        return found
+        return options
 
     def _delegate(self, runtime: str) -> list[str]:
         if runtime != GPU:
@@ -197,13 +197,13 @@ class Ended:
 def ended(parts: dict[str, str]) -> list[Ended]:
     """The launches in an output that was divided by `sections`; MeasurementError where it is none of `launches_script`."""
     begun = next((key.split()[1] for key in parts if re.fullmatch(r"begun [0-9.]+", key)), None)
-    found = []
+    ends = []
     for key, rest in parts.items():
         match = re.fullmatch(r"exit (\d+) (\d+) ([0-9.]+)", key)
         if match and begun is not None and f"launch {match[1]}" in parts:
             at_s = float(match[3]) - float(begun)
             text = parts[f"launch {match[1]}"]
-            found.append(
+            ends.append(
                 Ended(
                     int(match[1]),
                     text,
@@ -213,17 +213,17 @@ def ended(parts: dict[str, str]) -> list[Ended]:
                     f"file {match[1]}" in parts,
                 )
             )
-    if not found:
+    if not ends:
         raise MeasurementError(
             f"benchmark_model was not launched: {trouble(' '.join(parts.values()).splitlines())}"
         )
-    return found
+    return ends
 
 
 def figures(launches: Sequence[Launch], ends: Sequence[Ended], sustained: bool) -> Message:
     """The numbers of a measurement: a sample a launch."""
     samples = [round(launch.latency_us, 3) for launch in launches]
-    found: Message = {
+    message: Message = {
         "samples_us": samples,
         "inner": min(launch.count for launch in launches),
         "load_ms": statistics.median(launch.init_us for launch in launches) / 1e3,
@@ -231,5 +231,5 @@ def figures(launches: Sequence[Launch], ends: Sequence[Ended], sustained: bool) 
         "clock_us": max(launch.step_us for launch in launches),
     }
     if sustained:
-        found["windows"] = [[round(end.at_s, 2), us] for end, us in zip(ends, samples, strict=True)]
-    return found
+        message["windows"] = [[round(end.at_s, 2), us] for end, us in zip(ends, samples, strict=True)]
+    return message

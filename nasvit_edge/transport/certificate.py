@@ -33,7 +33,7 @@ def self_signed(names: Iterable[str]) -> tuple[ssl.SSLContext, str]:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "nasvit-edge")])
     now = datetime.datetime.now(datetime.UTC)
-    made = (
+    certificate = (
         x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=_DAYS))
@@ -50,9 +50,9 @@ def self_signed(names: Iterable[str]) -> tuple[ssl.SSLContext, str]:
     with tempfile.TemporaryDirectory(prefix="nasvit-edge-") as folder:
         path = Path(folder, "key.pem")
         path.touch(mode=0o600)
-        path.write_bytes(pem + made.public_bytes(serialization.Encoding.PEM))
+        path.write_bytes(pem + certificate.public_bytes(serialization.Encoding.PEM))
         context.load_cert_chain(path)
-    return context, made.fingerprint(hashes.SHA256()).hex()
+    return context, certificate.fingerprint(hashes.SHA256()).hex()
 
 
 def _general_name(name: str) -> Any:

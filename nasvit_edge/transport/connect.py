@@ -20,8 +20,8 @@ def transport_of(device: Device) -> Transport:
     if device.transport in _NEEDED:
         require(*_NEEDED[device.transport])
     module = importlib.import_module(f"nasvit_edge.transport.{device.transport}")
-    found: Transport = module.TRANSPORT
-    return found
+    transport: Transport = module.TRANSPORT
+    return transport
 
 
 def connect(device: Device, ways: Ways, listener: Listener) -> AbstractContextManager[Runner]:

@@ -151,14 +151,14 @@ class Exchange:
             request, sources, asyncio.get_running_loop().create_future(), nonce, _now()
         )
         self._wake()
-        told = False
+        announced = False
         while not asked.answer.done():
             await asyncio.wait([asked.answer], timeout=0.25)
             reason = None if asked.answer.done() else self._overdue(asked, timeout_s)
             if reason is not None:
                 self.asked = None
                 return Failure(id=request["id"], error=reason)
-            told = self._tell(told)
+            announced = self._tell(announced)
         return asked.answer.result()
 
     def acknowledge(self) -> None:
@@ -198,14 +198,14 @@ class Exchange:
             return f"no answer in {timeout_s:g} s"
         return None
 
-    def _tell(self, told: bool) -> bool:
+    def _tell(self, announced: bool) -> bool:
         """Say once that the device is away, and once that it is back."""
         away = self._is_away()
-        if away and not told:
+        if away and not announced:
             self.listener.note(
                 f"the {self.who} is away: waiting up to {_shown(self.wait_s)}; open the page or app again"
             )
-        elif told and not away:
+        elif announced and not away:
             self.listener.note(f"the {self.who} is back")
         return away
 
@@ -250,8 +250,8 @@ def decoded(body: bytes) -> Message | None:
 
 def described(body: bytes) -> Description | None:
     """A description with only what it may hold, each of its kind; None where it is none."""
-    found = answers.description(decoded(body) or {}, Description)
-    return found if found is not None and found.about else None
+    description = answers.description(decoded(body) or {}, Description)
+    return description if description is not None and description.about else None
 
 
 def _now() -> float:

@@ -38,24 +38,24 @@ def is_jetson(board: Message) -> bool:
 def conditions(board: Message) -> dict[str, Fact]:
     """The conditions that the tools' texts tell, by name; what they do not tell is left out."""
     texts = {name: str(board.get(name, "")) for name in ("nvpmodel", "jetson_clocks", "get_throttled")}
-    found: dict[str, Fact] = {
+    facts: dict[str, Fact] = {
         "power_mode": jetson.power_mode(texts["nvpmodel"]) or jetson.power_mode(texts["jetson_clocks"])
     }
     if "jetson_clocks" in board:
         clocks = jetson.clocks(texts["jetson_clocks"])
-        found |= {"highest_cpu_mhz": clocks.cpu_mhz, "highest_gpu_mhz": clocks.gpu_mhz}
-        found |= {"highest_memory_mhz": clocks.memory_mhz, "clocks_locked": clocks.locked}
+        facts |= {"highest_cpu_mhz": clocks.cpu_mhz, "highest_gpu_mhz": clocks.gpu_mhz}
+        facts |= {"highest_memory_mhz": clocks.memory_mhz, "clocks_locked": clocks.locked}
         if board.get("jetson_clocks_code"):
-            found["clocks"] = f"not told: {' '.join(texts['jetson_clocks'].split())[:120]}"
+            facts["clocks"] = f"not told: {' '.join(texts['jetson_clocks'].split())[:120]}"
     readings = tegrastats.read_lines(_lines(board.get("tegrastats")))
-    found["idle_power_mw"] = tegrastats.mean_power_mw(readings)
-    found["throttled"] = _throttled(texts["get_throttled"])
-    return {name: value for name, value in found.items() if value is not None}
+    facts["idle_power_mw"] = tegrastats.mean_power_mw(readings)
+    facts["throttled"] = _throttled(texts["get_throttled"])
+    return {name: value for name, value in facts.items() if value is not None}
 
 
-def flags(board: Message, found: Message) -> list[str]:
+def flags(board: Message, facts: Message) -> list[str]:
     """What every measurement on the board is flagged with."""
-    return [_UNLOCKED] if is_jetson(board) and found.get("clocks_locked") is not True else []
+    return [_UNLOCKED] if is_jetson(board) and facts.get("clocks_locked") is not True else []
 
 
 def _throttled(text: str) -> str | None:
@@ -69,25 +69,25 @@ def _throttled(text: str) -> str | None:
 
 def completed(answer: Message, sustained: bool) -> Message | Failure:
     """An answer with what trtexec's and tegrastats' lines in it say: samples, windows, version, power, temperature."""
-    found = {key: value for key, value in answer.items() if key not in ("trtexec", "tegrastats")}
+    message = {key: value for key, value in answer.items() if key not in ("trtexec", "tegrastats")}
     if "trtexec" in answer:
-        told = answer["trtexec"] if isinstance(answer["trtexec"], dict) else {}
+        output = answer["trtexec"] if isinstance(answer["trtexec"], dict) else {}
         try:
-            found |= _timed(str(told.get("stdout", "")), told.get("times"), sustained)
+            message |= _timed(str(output.get("stdout", "")), output.get("times"), sustained)
         except MeasurementError as error:
             return Failure(id=str(answer.get("id")), error=str(error))
     readings = tegrastats.read_lines(_lines(answer.get("tegrastats")))
-    return found | _power(readings, found.get("samples_us")) | _heat(readings, found)
+    return message | _power(readings, message.get("samples_us")) | _heat(readings, message)
 
 
 def _timed(text: str, times: Any, sustained: bool) -> Message:
     report, samples = trtexec.read_run(text, times)
-    found: Message = {"samples_us": samples, "runtime_version": report.version}
+    message: Message = {"samples_us": samples, "runtime_version": report.version}
     if report.unstable:
-        found["flags"] = [_UNSTEADY]
+        message["flags"] = [_UNSTEADY]
     if sustained:
-        found["windows"] = trtexec.windows(times)
-    return found
+        message["windows"] = trtexec.windows(times)
+    return message
 
 
 def _power(readings: list[tegrastats.Reading], samples_us: Any) -> dict[str, float]:
@@ -102,14 +102,14 @@ def _power(readings: list[tegrastats.Reading], samples_us: Any) -> dict[str, flo
     return {"power_mw": power_mw, "energy_mj": energy_mj} if math.isfinite(energy_mj) else {}
 
 
-def _heat(readings: list[tegrastats.Reading], found: Message) -> Message:
+def _heat(readings: list[tegrastats.Reading], message: Message) -> Message:
     """Temperature and clocks of the first and the last reading, where the runner told no state itself."""
     states = {}
     for key, reading in zip(("before", "after"), (readings[:1], readings[-1:]), strict=True):
-        told = found.get(key) if isinstance(found.get(key), dict) else {}
+        state = message.get(key) if isinstance(message.get(key), dict) else {}
         heat = reading[0].hottest_c if reading else None
-        if told or heat is not None:
-            states[key] = {**(told or {}), **({} if heat is None else {"hottest_c": heat})}
+        if state or heat is not None:
+            states[key] = {**(state or {}), **({} if heat is None else {"hottest_c": heat})}
     return states
 
 

@@ -42,8 +42,8 @@ class Job:
 
     def request(self, **changes: Any) -> Message:
         """The job as a JSON object, with what a transport changes in it; older runners never see `detail`."""
-        own = {name: getattr(self, name) for name in Job.__slots__ if name != "detail" or self.detail}
-        return own | changes
+        fields = {name: getattr(self, name) for name in Job.__slots__ if name != "detail" or self.detail}
+        return fields | changes
 
 
 class Runner(Protocol):
@@ -81,17 +81,17 @@ class Runner(Protocol):
 
 def one_by_one(runner: Runner, jobs: Sequence[Job]) -> list[Answer]:
     """Jobs right after each other, each in a new process."""
-    found = []
+    answers = []
     for job in jobs:
         runner.fresh()
-        found.append(runner.measure(job))
-    return found
+        answers.append(runner.measure(job))
+    return answers
 
 
 def requests(jobs: Sequence[Job], **changes: Sequence[str]) -> Message:
     """Jobs that take turns as a JSON object; `changes` are values of each job's fields."""
-    own = [
+    messages = [
         job.request(**{key: values[place] for key, values in changes.items()})
         for place, job in enumerate(jobs)
     ]
-    return {"id": "+".join(job.id for job in jobs), "jobs": own}
+    return {"id": "+".join(job.id for job in jobs), "jobs": messages}

@@ -31,9 +31,9 @@ class LocalRunner:
     def about(self, timeout_s: float = 60.0) -> Description:
         """What this machine is; MeasurementError where the runner does not say."""
         answer = self.child.request({"id": "about", "ask": "about"}, timeout_s)
-        found = about_of(answer, str(self.program), Description)
-        self.takes_turns = found.turns
-        return found
+        description = about_of(answer, str(self.program), Description)
+        self.takes_turns = description.turns
+        return description
 
     def cores(self, threads: int) -> tuple[int, ...]:
         """The fastest cores."""
@@ -53,7 +53,7 @@ class LocalRunner:
         self.fresh()
         names = [job.id for job in jobs]
         answer = self.child.request(requests(jobs), len(jobs) * MODEL_SECONDS)
-        return [measured(own, name) for own, name in zip(in_turns(answer, names), names, strict=True)]
+        return [measured(part, name) for part, name in zip(in_turns(answer, names), names, strict=True)]
 
     def fresh(self) -> None:
         """End the child; the next request starts another."""
@@ -70,19 +70,19 @@ def check_local(device: Device) -> Iterator[Step]:
         yield from described(runner.about(), device)
 
 
-def described(told: Description, device: Device) -> Iterator[Step]:
+def described(description: Description, device: Device) -> Iterator[Step]:
     """What a runner says of its device, as steps."""
-    about, busy = told.about, told.busy_cores
+    about, busy = description.about, description.busy_cores
     yield Step("device", True, ", ".join(str(about[k]) for k in ("board", "soc", "os") if k in about))
     for runtime in device.runtimes:
-        version = told.runtimes.get(runtime)
+        version = description.runtimes.get(runtime)
         yield Step(
             runtime,
             version is not None,
             version or "not there",
             "" if version else RUNTIMES[runtime].install,
         )
-    for name, value in told.conditions.items():
+    for name, value in description.conditions.items():
         yield Step(name, True, str(value))
     if busy is not None:
         quiet = busy <= BUSY

@@ -76,26 +76,26 @@ def judged(answer: Message | Failure, job: Job) -> Answer:
         return answer
     if answer.get("id") != job.id:
         return _failed(job, f"the device answered for another model: {printable(answer.get('id'))[:80]!r}")
-    found = measured(checked(answer, job.id), job.id)
-    if isinstance(found, Failure):
-        return _failed(job, found.error)
-    if job.sustained_s and found.windows is None:
+    measurement = measured(checked(answer, job.id), job.id)
+    if isinstance(measurement, Failure):
+        return _failed(job, measurement.error)
+    if job.sustained_s and measurement.windows is None:
         return _failed(job, "the device told no windows of its sustained run")
-    step = found.clock_us or 0.0
-    if median(found.samples_us) * (found.inner or 1) < _STEPS * step:
+    step = measurement.clock_us or 0.0
+    if median(measurement.samples_us) * (measurement.inner or 1) < _STEPS * step:
         return _failed(job, f"its samples are too short for its clock, which steps by {step:g} us")
-    flags = tuple(sorted({*found.flags, *_flags(found)}))
-    return replace(found, runtime_version=printable(found.runtime_version), flags=flags)
+    flags = tuple(sorted({*measurement.flags, *_flags(measurement)}))
+    return replace(measurement, runtime_version=printable(measurement.runtime_version), flags=flags)
 
 
 def _failed(job: Job, reason: Any) -> Failure:
     return Failure(id=job.id, error=printable(reason))
 
 
-def _flags(found: Measurement) -> Iterator[Flag]:
-    if _heat(found.after) > _heat(found.before):
+def _flags(measurement: Measurement) -> Iterator[Flag]:
+    if _heat(measurement.after) > _heat(measurement.before):
         yield "throttled"
-    if found.clock_us is not None and found.clock_us > _COARSE_US:
+    if measurement.clock_us is not None and measurement.clock_us > _COARSE_US:
         yield "coarse clock"
 
 

@@ -57,8 +57,10 @@ class Routes:
             case "GET", path if path in self.page or path == "":
                 return self._page(path)
             case "GET", path if path.startswith("file/"):
-                found = self.exchange.file(path.removeprefix("file/"))
-                return Response(200, found, "application/octet-stream", keep=True) if found else _missing()
+                content = self.exchange.file(path.removeprefix("file/"))
+                return (
+                    Response(200, content, "application/octet-stream", keep=True) if content else _missing()
+                )
             case "POST", "hello":
                 return self._hello(request)
             case "GET", "job":
@@ -151,9 +153,9 @@ class PullRunner:
             self.server.stop()
 
 
-def lack(told: Description, runtime: str, threads: int) -> str | None:
+def lack(description: Description, runtime: str, threads: int) -> str | None:
     """Why a device cannot run these jobs; None where it can."""
-    known, conditions = told.runtimes, told.conditions
+    known, conditions = description.runtimes, description.conditions
     if known and runtime not in known:
         hint = ""
         if runtime == "onnxruntime-webgpu":
@@ -233,19 +235,19 @@ def address_of(device: Device, ways: Ways) -> str:
     Raises:
         DeviceError: it is no address and no name of one; there is no network.
     """
-    told = device.address or ways.interface
-    if not told:
+    interface = device.address or ways.interface
+    if not interface:
         return _of_default_route()
     try:
-        found = socket.getaddrinfo(told, None, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(interface, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         raise DeviceError(
-            f"{told!r} is no address of this machine to serve on", f"this one has {_of_default_route()}"
+            f"{interface!r} is no address of this machine to serve on", f"this one has {_of_default_route()}"
         ) from None
-    address = str(found[0][4][0])
+    address = str(addresses[0][4][0])
     if ipaddress.ip_address(address.split("%")[0]).is_unspecified:
         raise DeviceError(
-            f"{told!r} would serve on every network",
+            f"{interface!r} would serve on every network",
             f"give one address of this machine, as {_of_default_route()}",
         )
     return address
@@ -295,14 +297,14 @@ def _runtime_step(ways: Ways) -> Step:
     return Step("files", True, f"onnxruntime-web {web_runtime.VERSION}, {kept}")
 
 
-def _device_steps(told: Description, device: Device) -> Iterator[Step]:
-    about = told.about
+def _device_steps(description: Description, device: Device) -> Iterator[Step]:
+    about = description.about
     yield Step("device", True, ", ".join(f"{about[k]}" for k in ("board", "soc", "os") if k in about))
     for runtime in device.runtimes:
-        lacking = lack(told, runtime, 1)
+        lacking = lack(description, runtime, 1)
         good = lacking is None or runtime != device.runtimes[0]  # the others are a bonus
-        yield Step(runtime, good, told.runtimes.get(runtime, "not there"), lacking or "")
-    for name, value in told.conditions.items():
+        yield Step(runtime, good, description.runtimes.get(runtime, "not there"), lacking or "")
+    for name, value in description.conditions.items():
         yield Step(name, True, str(value))
 
 

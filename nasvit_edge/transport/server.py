@@ -299,8 +299,8 @@ class _Talk:
             self.connection.receive_data(await self.reader.read(_CHUNK))
 
     async def _body(self, head: h11.Request) -> bytes:
-        told = next((value for name, value in head.headers if name == b"content-length"), b"0")
-        if int(told) > BODY_BYTES:
+        length = next((value for name, value in head.headers if name == b"content-length"), b"0")
+        if int(length) > BODY_BYTES:
             raise _Refused(413, f"a body is at most {BODY_BYTES} bytes")
         parts, size = [], 0
         while isinstance(event := await self._event(), h11.Data):

@@ -52,11 +52,12 @@ class SshRunner:
     def about(self) -> SshDescription:
         """What the device is; its conditions are those of now."""
         answer = self.link.ask({"id": "about", "ask": "about"}, _ABOUT_S)
-        told = about_of(answer, self.device.name, SshDescription)
-        runtimes = {name: trtexec.version(text) for name, text in told.runtimes.items()}
-        self.conditions = told.conditions | jetson.conditions(told.board)
-        self.flags = jetson.flags(told.board, self.conditions)
-        self.told = replace(told, runtimes=runtimes, conditions=self.conditions)  # with what measuring adds
+        description = about_of(answer, self.device.name, SshDescription)
+        runtimes = {name: trtexec.version(text) for name, text in description.runtimes.items()}
+        self.conditions = description.conditions | jetson.conditions(description.board)
+        self.flags = jetson.flags(description.board, self.conditions)
+        # with what measuring adds
+        self.told = replace(description, runtimes=runtimes, conditions=self.conditions)
         self._say(self.conditions)
         return self.told
 
@@ -99,22 +100,22 @@ class SshRunner:
     def _with_models(self, jobs: Sequence[Job], ask: Callable[[list[str]], list[Answer]]) -> list[Answer]:
         """The answers of models that are there, however often the device loses its folder on the way."""
         models = [Path(job.model) for job in jobs]
-        found: list[Answer] = []
+        answers: list[Answer] = []
         for _ in range(_LOSSES):
             paths, starts = [self.files.push(model) for model in models], self.link.starts
-            found = ask(paths)
-            failures = [answer for answer in found if isinstance(answer, Failure)]
+            answers = ask(paths)
+            failures = [answer for answer in answers if isinstance(answer, Failure)]
             full = next((answer for answer in failures if isinstance(answer, Full)), None)
             if full is not None:
                 raise self.files.error(full)
             if not failures or self.link.starts == starts or all(map(self.files.has, models)):
                 break
-        return found
+        return answers
 
     def _taken_turns(self, jobs: Sequence[Job], paths: list[str]) -> list[Answer]:
         names = [job.id for job in jobs]
         answer = self.link.ask(requests(jobs, model=paths), len(jobs) * MODEL_SECONDS)
-        return [self._flagged(own, name) for own, name in zip(in_turns(answer, names), names, strict=True)]
+        return [self._flagged(part, name) for part, name in zip(in_turns(answer, names), names, strict=True)]
 
     def _measured(self, job: Job, path: str, timeout_s: float) -> Answer:
         request = job.request(model=path)
@@ -132,8 +133,10 @@ class SshRunner:
     def _flagged(self, answer: Message | Failure, name: str) -> Answer:
         if isinstance(answer, Failure):
             return answer
-        told = answer.get("flags")
-        return measurement(answer | {"flags": [*(told if isinstance(told, list) else []), *self.flags]}, name)
+        flags = answer.get("flags")
+        return measurement(
+            answer | {"flags": [*(flags if isinstance(flags, list) else []), *self.flags]}, name
+        )
 
     def _build(self, request: Message, path: str, model: Path) -> Failure | None:
         """Build the engine, once while it and the runner stay; why that failed."""
@@ -179,10 +182,10 @@ def check_ssh(device: Device, ways: Ways) -> Iterator[Step]:
             yield Step("ssh", True, f"{destination(device)[0]} works without a password")
             yield Step("python", True, f"{device.python or 'python3'} {started.python}")
             yield Step("folder", True, f"{started.folder}, {show_bytes(started.free_bytes)} free")
-            found = runner.about()
-            if "numpy" in found.missing:
+            description = runner.about()
+            if "numpy" in description.missing:
                 yield Step("numpy", False, "not there", "run there: python3 -m pip install numpy")
-            yield from described(found, device)
+            yield from described(description, device)
     except DeviceError as error:
         yield failed("ssh", error)
     for text in said:

@@ -74,10 +74,10 @@ def trouble(lines: Sequence[str], host: str, user: str, ssh: str, known: str) ->
     """The reason that ssh (exit code 255) gave; its last line where it is none of the known ones."""
     text = "\n".join(lines)
     place = ssh.removeprefix("ssh ")
-    for pattern, found, todo, passes in _KNOWN:
+    for pattern, what, todo, passes in _KNOWN:
         if re.search(pattern, text):
             values = {"host": host, "user": user, "ssh": ssh, "known": known, "place": place}
-            return Trouble(found.format(**values), todo.format(**values), passes)
+            return Trouble(what.format(**values), todo.format(**values), passes)
     last = next((line.strip() for line in reversed(lines) if line.strip()), "")
     if not last:
         return Trouble("the connection was closed", _AWAY, True)

@@ -211,15 +211,15 @@ class SshLink:
             case Lost(code=int(code)):
                 return remote_trouble(code, list(self.said), self.device.python or "python3", shown)
             case Full():
-                found = "its disk is full"
+                what = "its disk is full"
                 todo = "free some space there, or give another `folder` in device.toml"
             case Garbled():
-                found = f"its shell prints something before commands: {answer.error[:160]}"
+                what = f"its shell prints something before commands: {answer.error[:160]}"
                 todo = "its shell's start-up files may print only when somebody is there (case $- in *i*) ... esac)"
             case _:
-                found = f"there is no folder for files: {answer.error}"
+                what = f"there is no folder for files: {answer.error}"
                 todo = "give one as `folder` in device.toml"
-        return Trouble(found, todo, passes=False)
+        return Trouble(what, todo, passes=False)
 
     def _error(self, problem: Trouble) -> DeviceError:
         return DeviceError(problem.found, problem.todo, device=self.device.name)
@@ -234,8 +234,10 @@ class SshLink:
 
     def _boot(self) -> Message:
         shipped = files.shipped("devices")
-        own, other = ([(name, shipped / path) for name, path in listed] for listed in (_HOST, _MODULES))
-        sources = [*own, ("runner", self.device.runner), *other]
+        host_files, other = (
+            [(name, shipped / path) for name, path in listed] for listed in (_HOST, _MODULES)
+        )
+        sources = [*host_files, ("runner", self.device.runner), *other]
         return {
             "id": "boot",
             "boot": _LOAD,
@@ -275,20 +277,20 @@ def _login(device: Device) -> list[str]:
             possible = "a path without '%' or '${'" if key == "key" else "letters, digits and .:_-"
             value = getattr(device, key)
             raise DeviceError(f"{key} is {value!r}", f"possible is {possible}", device=device.name)
-    found = ["-p", str(device.port)] if device.port else []
-    found += ["-l", device.user] if device.user else []
+    options = ["-p", str(device.port)] if device.port else []
+    options += ["-l", device.user] if device.user else []
     if device.key:
         path = Path(device.key).expanduser()
         if not path.is_file():
             raise DeviceError(f"key {device.key!r} is no file here", device=device.name)
-        found += ["-i", str(path.absolute()), "-o", "IdentitiesOnly=yes"]
-    return found
+        options += ["-i", str(path.absolute()), "-o", "IdentitiesOnly=yes"]
+    return options
 
 
 def destination(device: Device) -> tuple[str, str, str, str]:
     """For messages: the ssh command, the host, the user, and the host as known_hosts writes it."""
-    told, _, host = device.address.rpartition("@")
-    user = device.user or told
+    login, _, host = device.address.rpartition("@")
+    user = device.user or login
     port = ["-p", str(device.port)] if device.port else []
     shown = shlex.join(["ssh", *port, f"{user}@{host}" if user else host])
     known = f"[{host}]:{device.port}" if device.port not in (0, 22) else host

@@ -67,16 +67,16 @@ def unpacked(package: bytes) -> dict[str, bytes]:
             "try again, or give --web-runtime FOLDER",
         )
     with tarfile.open(fileobj=io.BytesIO(package), mode="r:gz") as archive:
-        found = {name: archive.extractfile(f"package/dist/{name}") for name in FILES}
-        return {name: stream.read() for name, stream in found.items() if stream is not None}
+        streams = {name: archive.extractfile(f"package/dist/{name}") for name in FILES}
+        return {name: stream.read() for name, stream in streams.items() if stream is not None}
 
 
 def _given(folder: Path) -> dict[str, Path]:
     """A user's files, of whichever version: a package or its folder `dist`."""
     for place in (folder, folder / "dist", folder / "package" / "dist"):
-        found = {name: place / name for name in FILES if (place / name).is_file()}
-        if {"ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"} <= set(found):
-            return found
+        paths = {name: place / name for name in FILES if (place / name).is_file()}
+        if {"ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"} <= set(paths):
+            return paths
     raise DeviceError(
         f"folder {str(folder)!r} does not hold onnxruntime-web (ort.wasm.min.js and the files beside it)",
         f"run: npm pack onnxruntime-web@{VERSION}, and unpack it there",
@@ -86,9 +86,9 @@ def _given(folder: Path) -> dict[str, Path]:
 def _fetched() -> bytes:
     """The package by npm, which knows the user's registry and proxies; without npm by HTTPS."""
     npm = shutil.which("npm")
-    found = _by_npm(npm) if npm else None
-    if found is not None:
-        return found
+    package = _by_npm(npm) if npm else None
+    if package is not None:
+        return package
     try:
         with urllib.request.urlopen(URL, timeout=30) as answer:
             content: bytes = answer.read(_LARGEST)

@@ -85,8 +85,8 @@ def battery(text: str) -> Battery:
 
 def awake(text: str) -> bool | None:
     """`dumpsys power`: whether the screen is on."""
-    found = re.search(r"\bmWakefulness=(\w+)", text)
-    return found[1] == "Awake" if found else None
+    match = re.search(r"\bmWakefulness=(\w+)", text)
+    return match[1] == "Awake" if match else None
 
 
 def clocks_mhz(text: str) -> dict[int, int]:
@@ -104,9 +104,9 @@ def properties(text: str) -> dict[str, str]:
 def free_bytes(text: str) -> int | None:
     """`df -k FOLDER`: what is left; the column before the one in %."""
     for line in reversed(text.splitlines()):
-        found = re.search(r"\s(\d{1,15})\s+\d{1,3}%\s", line + " ")
-        if found:
-            return int(found[1]) * 1024
+        match = re.search(r"\s(\d{1,15})\s+\d{1,3}%\s", line + " ")
+        if match:
+            return int(match[1]) * 1024
     return None
 
 

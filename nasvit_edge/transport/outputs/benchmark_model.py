@@ -94,14 +94,14 @@ def parse(text: str, result: bytes | None = None) -> Launch:
             f"benchmark_model printed {len(phases)} 'count=' lines, not 2: {_shown(lines)}"
         )
     if block is not None and not phases:
-        found = block  # two decimals of a ms
-        if found.avg_us <= 0:
+        launch = block  # two decimals of a ms
+        if launch.avg_us <= 0:
             raise MeasurementError(f"the model is too short for benchmark_model's figures: {_shown(lines)}")
     elif phases:
-        found = _classic(lines, phases, block)
+        launch = _classic(lines, phases, block)
     else:
         raise MeasurementError(f"benchmark_model printed no 'count=' lines: {_shown(lines)}")
-    return found if result is None else _finer(found, ToolResult.parse(result))
+    return launch if result is None else _finer(launch, ToolResult.parse(result))
 
 
 def lines_of(text: str) -> list[str]:
@@ -111,10 +111,10 @@ def lines_of(text: str) -> list[str]:
 
 def trouble(lines: Iterable[str]) -> str:
     """The line that says most of why a program failed, as one line."""
-    told = [line.strip() for line in lines if line.strip()]
-    errors = [line for line in told if _ERROR.search(line)]
+    texts = [line.strip() for line in lines if line.strip()]
+    errors = [line for line in texts if _ERROR.search(line)]
     named = [line for line in errors if "Benchmarking failed" not in line] or errors
-    line = (named or told or ["it printed nothing"])[-1]
+    line = (named or texts or ["it printed nothing"])[-1]
     return repr(line[:200])
 
 
@@ -190,27 +190,27 @@ def _classic(lines: Sequence[str], phases: Sequence[dict[str, float]], block: La
 
 def _block(lines: Sequence[str]) -> Launch | None:
     """LiteRT's results in ms; None where there is no such block."""
-    found: dict[str, tuple[str, str | None, str | None, str]] = {}
+    by_name: dict[str, tuple[str, str | None, str | None, str]] = {}
     for line in lines:
         match = _BLOCK.search(line)
         if "timings in us" in line:  # the other generation's: it has these words too
             continue
         if match:
-            found[match[1]] = (match[2], match[3], match[4], line)
+            by_name[match[1]] = (match[2], match[3], match[4], line)
         elif re.search(r"Inference \((?:avg|min|max)\):", line):
             raise MeasurementError(f"benchmark_model's line is not understood: {line[:200]!r}")
-    if "Inference (avg)" not in found:
+    if "Inference (avg)" not in by_name:
         return None
-    if any("No inference runs were performed" in line for line in lines) or not found["Inference (avg)"][2]:
+    if any("No inference runs were performed" in line for line in lines) or not by_name["Inference (avg)"][2]:
         raise MeasurementError("benchmark_model timed no run: 'No inference runs were performed.'")
-    us = {name: _ms(*values) * 1e3 for name, values in found.items() if name != "Inference (std)"}
+    us = {name: _ms(*values) * 1e3 for name, values in by_name.items() if name != "Inference (std)"}
     lost = {"Model initialization", "Warmup (first)", "Inference (min)", "Inference (max)"} - set(us)
     low, mean, high = (us.get(f"Inference ({name})", 0.0) for name in ("min", "avg", "max"))
     if lost or not low - 10 <= mean <= high + 10:
         raise MeasurementError(f"benchmark_model's results are not understood: {_shown(lines)}")
     return Launch(
         generation="litert",
-        count=int(found["Inference (avg)"][2] or 0),
+        count=int(by_name["Inference (avg)"][2] or 0),
         avg_us=mean,
         min_us=low,
         max_us=high,

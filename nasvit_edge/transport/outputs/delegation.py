@@ -70,12 +70,12 @@ def op_profile(text: str) -> list[OpTime]:
             f"benchmark_model's op profile is not understood: {''.join(lines[head : head + 1])[:200]!r}"
         )
     rows = _rows(lines[head + 1 :], columns)
-    told = next(
+    match = next(
         (m for m in (re.search(r"Number of nodes executed: (\d+)", line) for line in lines[head:]) if m), None
     )
-    if not rows or (told and int(told[1]) != len(rows)):
+    if not rows or (match and int(match[1]) != len(rows)):
         raise MeasurementError(
-            f"benchmark_model's op profile has {len(rows)} rows, not {told[1] if told else 'some'}"
+            f"benchmark_model's op profile has {len(rows)} rows, not {match[1] if match else 'some'}"
         )
     return rows
 
@@ -84,15 +84,15 @@ def _rows(lines: Sequence[str], columns: Sequence[str]) -> list[OpTime]:
     """Rows up to the first empty line: a kind, numbers under the columns between, a name."""
     numbers = len(columns) - 2
     row = re.compile(rf"\s*(.+?)((?:\s+[0-9][0-9.]*%?){{{numbers}}})\s+(\S.*?)\s*$")
-    found = []
+    times = []
     for line in lines:
         if not line.strip() or "=====" in line:
             break
         match = row.match(line)
         if match is None:
             raise MeasurementError(f"benchmark_model's op profile is not understood: {line.strip()[:200]!r}")
-        found.append(_op_time(match[1], match[2].split(), match[3], columns[1:-1], line))
-    return found
+        times.append(_op_time(match[1], match[2].split(), match[3], columns[1:-1], line))
+    return times
 
 
 def _op_time(kind: str, numbers: Sequence[str], name: str, columns: Sequence[str], line: str) -> OpTime:

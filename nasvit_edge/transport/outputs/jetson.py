@@ -24,8 +24,8 @@ class Clocks:
 
 def power_mode(text: str) -> str | None:
     """The name of the power mode, as `nvpmodel -q` and `jetson_clocks --show` print it."""
-    found = _MODE.search(text)
-    return found[1][:40] if found else None
+    match = _MODE.search(text)
+    return match[1][:40] if match else None
 
 
 def clocks(text: str) -> Clocks:
@@ -45,8 +45,8 @@ def clocks(text: str) -> Clocks:
 
 
 def _fields(pattern: re.Pattern[str], text: str) -> dict[str, str]:
-    found = pattern.search(text)
-    return dict(_FIELD.findall(found[1])) if found else {}
+    match = pattern.search(text)
+    return dict(_FIELD.findall(match[1])) if match else {}
 
 
 def _range(fields: dict[str, str]) -> tuple[int, int] | None:
@@ -56,5 +56,5 @@ def _range(fields: dict[str, str]) -> tuple[int, int] | None:
 
 
 def _highest(fields: dict[str, str], unit: float) -> float | None:
-    found = _range(fields)
-    return round(found[1] / unit, 1) if found and found[1] / unit < 1e6 else None
+    span = _range(fields)
+    return round(span[1] / unit, 1) if span and span[1] / unit < 1e6 else None

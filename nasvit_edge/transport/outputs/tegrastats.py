@@ -42,8 +42,8 @@ def read_line(line: str) -> Reading | None:
     cores = _CORES.search(line)
     if _MEMORY.search(line) is None or cores is None:
         return None
-    told = [_CORE.fullmatch(core.strip()) for core in cores[1].split(",")]
-    if not all(told):
+    matches = [_CORE.fullmatch(core.strip()) for core in cores[1].split(",")]
+    if not all(matches):
         return None
     rails = {name: float(now) for name, now, _ in _RAIL.findall(line)}
     heat = [float(c) for name, c in _TEMPERATURE.findall(line) if name not in _NO_SENSOR_C]
@@ -55,23 +55,23 @@ def read_line(line: str) -> Reading | None:
         hottest_c=max(heat, default=None),
         gpu_share=min(1.0, int(load[1]) / 100) if load else None,
         gpu_mhz=float(load[2]) if load and load[2] else None,
-        core_mhz=tuple(float(core[2]) for core in told if core and core[2]),
+        core_mhz=tuple(float(core[2]) for core in matches if core and core[2]),
     )
 
 
 def _total(rails: dict[str, float]) -> float | None:
     whole = next((rails[name] for name in _TOTAL if name in rails), None)
-    found = sum(rails.values()) if whole is None else whole
-    return found if 0 < found < 1e6 else None
+    total = sum(rails.values()) if whole is None else whole
+    return total if 0 < total < 1e6 else None
 
 
 def read_lines(lines: Sequence[object]) -> list[Reading]:
     """Those lines that are known."""
-    found = [read_line(line) for line in lines if isinstance(line, str)]
-    return [reading for reading in found if reading is not None]
+    readings = [read_line(line) for line in lines if isinstance(line, str)]
+    return [reading for reading in readings if reading is not None]
 
 
 def mean_power_mw(readings: Sequence[Reading]) -> float | None:
     """The mean power of the board; None where fewer than two readings tell it."""
-    told = [reading.power_mw for reading in readings if reading.power_mw is not None]
-    return round(statistics.fmean(told), 1) if len(told) >= 2 else None
+    powers = [reading.power_mw for reading in readings if reading.power_mw is not None]
+    return round(statistics.fmean(powers), 1) if len(powers) >= 2 else None

@@ -47,14 +47,16 @@ def read_report(text: str) -> TrtexecReport:
     Raises:
         MeasurementError: it failed, or is not what any known version prints; with the lines.
     """
-    told = _STATUS.findall(text)
-    if not told or told[-1][0] != "PASSED":
+    statuses = _STATUS.findall(text)
+    if not statuses or statuses[-1][0] != "PASSED":
         raise MeasurementError(f"trtexec did not pass: {_complaint(text)}")
-    found = _COMPUTE.findall(text)
-    if len(found) != 1 or not 0 < float(found[0][1]) < 1e7:
+    times = _COMPUTE.findall(text)
+    if len(times) != 1 or not 0 < float(times[0][1]) < 1e7:
         near = [line for line in text.splitlines() if "GPU Compute" in line or "ompute" in line]
         raise MeasurementError(f"trtexec printed no GPU compute time that is known: {_shown(near or [text])}")
-    return TrtexecReport(version(f"v{told[-1][1]}"), float(found[0][1]), _UNSTABLE.search(text) is not None)
+    return TrtexecReport(
+        version(f"v{statuses[-1][1]}"), float(times[0][1]), _UNSTABLE.search(text) is not None
+    )
 
 
 def read_times(times: Any) -> list[tuple[float, float]]:
@@ -75,8 +77,8 @@ def read_times(times: Any) -> list[tuple[float, float]]:
 def _sample(entry: Any) -> tuple[float, float]:
     """One sample: its start in seconds, and its computeMs, or the difference of its ends where that is not told."""
     if isinstance(entry, dict):
-        told: list[Any] = [entry.get(key) for key in ("startComputeMs", "endComputeMs", "computeMs")]
-        start, end, ms = told
+        values: list[Any] = [entry.get(key) for key in ("startComputeMs", "endComputeMs", "computeMs")]
+        start, end, ms = values
         begun = float(start) if _is_time(start) else None
         if ms is None and begun is not None and _is_time(end):
             ms = float(end) - begun
