@@ -75,7 +75,7 @@ def main(options):
             space, device, runner, choice, out=Path(options.keep or out), listener=Listener(note=note)
         )
         table = load_table(str(path))
-        found = validate(table, options.subnets, options.seed + 1, runner=runner)
+        validation = validate(table, options.subnets, options.seed + 1, runner=runner)
     canaries = table.file.canaries
     print(
         f"{len(table.ops_ms)} ops, {options.protocol}, {table.file.conditions}; "
@@ -83,11 +83,11 @@ def main(options):
         f"composition error {table.composition.error:.1%}"
     )
     print(
-        f"{options.subnets} whole subnets: {found.within_10:.0%} within 10 % (aim 90 %), {found.within_5:.0%} within 5 %; "
-        f"mean error {found.mape:.1%}, bias {found.bias:+.1%}, largest {found.largest:.1%}, "
-        f"noise between passes {found.repeat_mape:.1%}, tau {found.tau:.3f}"
+        f"{options.subnets} whole subnets: {validation.within_10:.0%} within 10 % (aim 90 %), {validation.within_5:.0%} within 5 %; "
+        f"mean error {validation.mape:.1%}, bias {validation.bias:+.1%}, largest {validation.largest:.1%}, "
+        f"noise between passes {validation.repeat_mape:.1%}, tau {validation.tau:.3f}"
     )
-    for row in found.subnets if options.rows else ():
+    for row in validation.subnets if options.rows else ():
         print(f"  predicted {row.predicted_ms:.3f} ms, measured {row.measured_ms}")
 
 

@@ -89,11 +89,11 @@ def run(options) -> None:
 
 
 def follow(chain, end) -> None:
-    for made, command in chain:
-        if not made.exists():
+    for file, command in chain:
+        if not file.exists():
             if time.monotonic() > end:
                 return
-            step(made, command)
+            step(file, command)
 
 
 def searched(options):
@@ -119,7 +119,7 @@ def searched(options):
         (predictor, ("accuracy", "fit", *space, *fit, "--out", predictor)),
         *(
             (
-                found,
+                result,
                 (
                     "search",
                     *space,
@@ -128,11 +128,11 @@ def searched(options):
                     *limits(budget),
                     *tables(table, predictor),
                     "--out",
-                    found,
+                    result,
                 ),
             )
             for budget in options.budgets
-            for found in [out / f"{budget}.json"]
+            for result in [out / f"{budget}.json"]
         ),
     ]
 
@@ -184,8 +184,8 @@ def trained_one(options, budget, start, seed):
         "scratch": options.out / "scratch.safetensors",
         "supernet": options.out / "supernet" / "supernet.safetensors",
     }
-    found = ("--config", options.out / f"{budget}-config.json")
-    subnet = ("--space", SPACE, *found, "--supernet", weights[start])
+    config = ("--config", options.out / f"{budget}-config.json")
+    subnet = ("--space", SPACE, *config, "--supernet", weights[start])
     length = (
         "--epochs",
         options.epochs,
@@ -225,11 +225,11 @@ def exported(options):
 
 def timed(options):
     """The ONNX files of all budgets in turns, where they are all there; other programs should rest."""
-    made = [options.out / f"{budget}-onnx" / f"{budget}.onnx" for budget in options.budgets]
-    if not options.list and not all(file.exists() for file in made):
+    artifacts = [options.out / f"{budget}-onnx" / f"{budget}.onnx" for budget in options.budgets]
+    if not options.list and not all(file.exists() for file in artifacts):
         return []
     result = options.out / "latency" / "benchmark.json"
-    return [(result, ("benchmark", *made, "--rounds", 12, "--out", result))]
+    return [(result, ("benchmark", *artifacts, "--rounds", 12, "--out", result))]
 
 
 def subnet_of(out):
@@ -240,10 +240,10 @@ def weights_of(out):
     return ("--supernet", out / "supernet.safetensors", "--space", out / "space.toml")
 
 
-def step(made, command) -> None:
+def step(file, command) -> None:
     """One command; its log beside what it makes. A training that was stopped goes on."""
-    stopped = made.suffix == ".safetensors" and list(made.parent.glob("checkpoints/*.pt"))
-    made.parent.mkdir(parents=True, exist_ok=True)
+    stopped = file.suffix == ".safetensors" and list(file.parent.glob("checkpoints/*.pt"))
+    file.parent.mkdir(parents=True, exist_ok=True)
     program = [
         sys.executable,
         "-m",
@@ -251,7 +251,7 @@ def step(made, command) -> None:
         *map(str, command),
         *(["--resume"] if stopped else []),
     ]
-    started, log = time.monotonic(), made.parent / "output.log"
+    started, log = time.monotonic(), file.parent / "output.log"
     environment = os.environ | ({"OMP_NUM_THREADS": "1"} if "--threads" in command else {})
     with log.open("a") as errors:
         done = subprocess.run(
@@ -259,9 +259,9 @@ def step(made, command) -> None:
         )
     if done.returncode not in ((0, 3) if command[0] == "benchmark" else (0,)):  # 3: the machine was disturbed
         raise SystemExit(f"{' '.join(program)} ended with {done.returncode}; see {log}")
-    if made.name.endswith("test.json"):
-        files.write_text(made, done.stdout)
-    print(f"{made}: {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
+    if file.name.endswith("test.json"):
+        files.write_text(file, done.stdout)
+    print(f"{file}: {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
 
 
 def prepare(options) -> None:
@@ -270,9 +270,9 @@ def prepare(options) -> None:
     from nasvit_edge.train.initial import initialised
 
     for budget in options.budgets:
-        found = options.out / f"{budget}.json"
-        if found.exists():
-            best = json.loads(found.read_text())["best"]["config"]
+        result = options.out / f"{budget}.json"
+        if result.exists():
+            best = json.loads(result.read_text())["best"]["config"]
             files.write_json(options.out / f"{budget}-config.json", best)
     scratch = options.out / "scratch.safetensors"
     if not scratch.exists():

@@ -61,8 +61,8 @@ def scenes(options):
 
 def colours() -> np.ndarray:
     table = np.full((256, 3), NOTHING, np.uint8)
-    own = dense.palette(load_space("nano-dense").classes)
-    table[: len(own)] = own
+    palette = dense.palette(load_space("nano-dense").classes)
+    table[: len(palette)] = palette
     table[IGNORE] = NOTHING
     return table
 

@@ -35,8 +35,8 @@ def keep(options, formats) -> None:
             test = options.out / f"{budget}-{name}" / f"{budget}.test.json"
             if test.exists():
                 report = json.loads(test.read_text())
-                told = {key: report[key] for key in ("bytes", "passed", "pixels", "scenes")}
-                kept = common(options, budget) | {"format": name, "file": told}
+                facts = {key: report[key] for key in ("bytes", "passed", "pixels", "scenes")}
+                kept = common(options, budget) | {"format": name, "file": facts}
                 files.write_json(options.results / f"{budget}-{name}-{options.epochs}.json", kept)
 
 
@@ -56,17 +56,17 @@ def common(options, budget) -> dict:
 def latency(options, budget) -> dict:
     """The median over rounds, and the fastest and slowest round."""
     result = read_result(options.out / "latency" / "benchmark.json")
-    own = next(a for a in result.artifacts if budget in a.name)
-    rounds = sorted(statistics.median(made.samples_us) / 1e3 for made in own.rounds)
+    artifact = next(a for a in result.artifacts if budget in a.name)
+    rounds = sorted(statistics.median(entry.samples_us) / 1e3 for entry in artifact.rounds)
     return {"measured_ms": statistics.median(rounds), "rounds_ms": rounds}
 
 
 def measured(test: Path) -> dict:
     report = json.loads(test.read_text())
     row = report["subnets"][0]
-    own = {name: row[name] for name in ("config", "macs", "parameters", "pixel_accuracy", "ious")}
+    facts = {name: row[name] for name in ("config", "macs", "parameters", "pixel_accuracy", "ious")}
     curve = validations(test.with_name("validation.csv"))
-    return own | {"mean_iou": row["accuracy"], "majority": report["majority"], "validation": curve}
+    return facts | {"mean_iou": row["accuracy"], "majority": report["majority"], "validation": curve}
 
 
 def validations(log: Path) -> dict[str, float]:
@@ -82,7 +82,7 @@ def page(options, formats) -> str:
     kept = [files.read_json(path, "kept result", 1) for path in sorted(options.results.glob("*.json"))]
     kept = [row for row in kept if row["epochs"] == options.epochs and row["budget"] in options.budgets]
     runs = [row for row in kept if "seed" in row]
-    made = [row for row in kept if "format" in row]
+    rows = [row for row in kept if "format" in row]
     times = {row["budget"]: row for row in kept if "measured_ms" in row}
     parts = (
         head(options, runs),
@@ -90,7 +90,7 @@ def page(options, formats) -> str:
         gains(options, runs),
         curves(options, runs),
         classes(options, runs),
-        exports(options, formats, made),
+        exports(options, formats, rows),
         picture(options),
     )
     return "\n".join(line for part in parts for line in part).strip() + "\n"
@@ -126,15 +126,15 @@ def table(options, runs, times):
             rows = chosen(runs, budget, start)
             if rows:
                 first = rows[0]
-                own = f"{first['latency_ms']:.2f} ms | {seen(times.get(budget))} | {first['macs'] / 1e6:.0f} M | {first['parameters'] / 1e3:.0f} k"
+                about = f"{first['latency_ms']:.2f} ms | {seen(times.get(budget))} | {first['macs'] / 1e6:.0f} M | {first['parameters'] / 1e3:.0f} k"
                 figures = f"{spread(rows, 'mean_iou')} | {spread(rows, 'pixel_accuracy')}"
-                yield f"| {budget} | {own} | {start} | {len(rows)} | {figures} |"
+                yield f"| {budget} | {about} | {start} | {len(rows)} | {figures} |"
     if runs:
         base = runs[0]["majority"]
         shares = f"{base['accuracy']:.1%} | {base['pixel_accuracy']:.1%}"
         yield f"| | | | | | every pixel by the most frequent class | | {shares} |"
-    told = "Mean over seeds and, with two or more, the standard deviation. Measured: the median of 12 rounds of the exported ONNX file, fastest and slowest."
-    yield from ("", told, "")
+    note = "Mean over seeds and, with two or more, the standard deviation. Measured: the median of 12 rounds of the exported ONNX file, fastest and slowest."
+    yield from ("", note, "")
 
 
 def seen(row) -> str:
@@ -145,7 +145,7 @@ def seen(row) -> str:
 
 def gains(options, runs):
     """What a start brings over scratch: pairs of runs with the same seed."""
-    if told := [
+    if lines := [
         line for budget in options.budgets for start in options.starts for line in gain(runs, budget, start)
     ]:
         yield from (
@@ -153,7 +153,7 @@ def gains(options, runs):
             "",
             "| budget | start | each seed | mean |",
         )
-        yield from ("|---|---|---|---|", *told, "")
+        yield from ("|---|---|---|---|", *lines, "")
 
 
 def gain(runs, budget, start):
@@ -168,14 +168,16 @@ def gain(runs, budget, start):
 def curves(options, runs):
     """The mean IoU on the validation scenes in the course of training, mean over seeds."""
     rows = {(b, s): chosen(runs, b, s) for b in options.budgets for s in options.starts}
-    epochs = sorted({int(e) for found in rows.values() for row in found for e in row.get("validation", {})})
+    epochs = sorted(
+        {int(e) for entries in rows.values() for row in entries for e in row.get("validation", {})}
+    )
     if epochs:
         yield from ("On the 101 validation scenes in the course of training (mean over seeds):", "")
         yield "| budget | start | " + " | ".join(f"epoch {epoch}" for epoch in epochs) + " |"
         yield "|---" * (len(epochs) + 2) + "|"
-    for (budget, start), found in rows.items():
-        if found and all(row.get("validation") for row in found):
-            means = [statistics.mean(row["validation"][str(epoch)] for row in found) for epoch in epochs]
+    for (budget, start), entries in rows.items():
+        if entries and all(row.get("validation") for row in entries):
+            means = [statistics.mean(row["validation"][str(epoch)] for row in entries) for epoch in epochs]
             yield f"| {budget} | {start} | " + " | ".join(f"{mean:.1%}" for mean in means) + " |"
     yield ""
 
@@ -192,8 +194,8 @@ def classes(options, runs):
     yield ""
 
 
-def exports(options, formats, made):
-    if not made:
+def exports(options, formats, rows):
+    if not rows:
         return
     yield from (
         "Exported files (pretrained, first seed), each run by its own runtime on the test scenes:",
@@ -205,15 +207,15 @@ def exports(options, formats, made):
     )
     for budget in options.budgets:
         for name in formats:
-            for row in made:
+            for row in rows:
                 if (row["budget"], row["format"]) == (budget, name):
                     yield f"| {budget} | {name} | {figures(row['file'])} |"
 
 
 def figures(report) -> str:
     """Of a file: its size, what it scores, what PyTorch scores, and the points between them."""
-    own, other = report["scenes"]["mean_iou"], report["scenes"]["reference"]["mean_iou"]
-    return f"{report['bytes'] / 1e6:.1f} MB | {own:.2%} | {other:.2%} | {100 * (own - other):+.4f} points"
+    value, other = report["scenes"]["mean_iou"], report["scenes"]["reference"]["mean_iou"]
+    return f"{report['bytes'] / 1e6:.1f} MB | {value:.2%} | {other:.2%} | {100 * (value - other):+.4f} points"
 
 
 def picture(options):

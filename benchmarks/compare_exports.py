@@ -52,13 +52,13 @@ def models(folder: Path, layout: str, plain: Callable, ours: Callable) -> dict[s
     space = ne.load_space("nasvit")
     supernet = ne.load_supernet("random", space)
     middle = sorted(composition_subnets(space, 24, 0), key=lambda c: ne.macs(space, c))[12]
-    found = {"efficientnet_b0": (plain, timm.create_model("efficientnet_b0").eval(), 224)}
+    modules = {"efficientnet_b0": (plain, timm.create_model("efficientnet_b0").eval(), 224)}
     for name, config in zip(SIZES, (space.smallest(), middle, space.largest()), strict=True):
         subnet = materialise(supernet, config)
-        found[f"{name}.plain"] = (plain, PlainSubnet(subnet).eval(), config.resolution)
-        found[f"{name}.ours"] = (ours, fold(subnet, layout), config.resolution)
+        modules[f"{name}.plain"] = (plain, PlainSubnet(subnet).eval(), config.resolution)
+        modules[f"{name}.ours"] = (ours, fold(subnet, layout), config.resolution)
     paths = {}
-    for name, (convert, module, side) in found.items():
+    for name, (convert, module, side) in modules.items():
         started = time.perf_counter()
         paths[name] = folder / f"{name}.{layout}"
         paths[name].write_bytes(convert(module, (1, 3, side, side)))
@@ -73,13 +73,13 @@ def _plain_onnx(module: nn.Module, shape: tuple[int, ...]) -> bytes:
 
 def measure(runtime: str, paths: dict[str, Path], rounds: int) -> dict[str, list[float]]:
     """Medians in ms, one a round; all models once in every round."""
-    found: dict[str, list[float]] = {name: [] for name in paths}
+    medians: dict[str, list[float]] = {name: [] for name in paths}
     with local_runner(files.shipped("devices") / "host" / "runner.py") as runner:
         for seed in range(rounds):
             for name, path in paths.items():
                 job = _job(name, path, runtime, seed)
-                found[name].append(statistics.median(runner.measure(job).samples_us) / 1e3)
-    return found
+                medians[name].append(statistics.median(runner.measure(job).samples_us) / 1e3)
+    return medians
 
 
 def _job(name: str, path: Path, runtime: str, seed: int) -> Job:
@@ -87,16 +87,16 @@ def _job(name: str, path: Path, runtime: str, seed: int) -> Job:
     return Job(id=name, model=str(path), runtime=runtime, threads=1, cores=(), seed=seed, **length)
 
 
-def report(runtime: str, found: dict[str, list[float]]) -> None:
+def report(runtime: str, medians: dict[str, list[float]]) -> None:
     """Print medians, the spread over rounds, and the ratios."""
     print(f"\n{runtime}, 1 thread, ms: median of rounds (lowest .. highest)")
-    for name, values in found.items():
+    for name, values in medians.items():
         print(f"  {name:20} {statistics.median(values):7.2f}  ({min(values):.2f} .. {max(values):.2f})")
     ratios = []
     for size in SIZES:
-        pairs = zip(found[f"{size}.plain"], found[f"{size}.ours"], strict=True)
+        pairs = zip(medians[f"{size}.plain"], medians[f"{size}.ours"], strict=True)
         ratios.append(statistics.median(p / o for p, o in pairs))
-        known = statistics.median(found[f"{size}.plain"]) / statistics.median(found["efficientnet_b0"])
+        known = statistics.median(medians[f"{size}.plain"]) / statistics.median(medians["efficientnet_b0"])
         print(f"  {size:10} {ratios[-1]:.3f}x faster than plain; plain is {known:.2f} efficientnet_b0")
     print(f"  geometric mean {math.prod(ratios) ** (1 / len(ratios)):.3f}x")
 

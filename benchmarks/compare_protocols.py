@@ -43,8 +43,8 @@ def measured(table, items, name):
             listener=SILENT,
         )
         session.measure(items)
-        found = summaries(session.journal.entries, protocol)
-    return np.array([found[item.id].median_ms for item in items])
+        by_name = summaries(session.journal.entries, protocol)
+    return np.array([by_name[item.id].median_ms for item in items])
 
 
 if __name__ == "__main__":

@@ -22,9 +22,11 @@ def main() -> None:
     options = parser.parse_args()
     space = load_space(options.name)
     train, _ = data_sets.training_splits(options.data, space)
-    told = load_supernet(options.name, space).source["images"]
-    if len(train) != told:
-        raise SystemExit(f"{options.data!r} has {len(train)} training images, and {told} trained the weights")
+    count = load_supernet(options.name, space).source["images"]
+    if len(train) != count:
+        raise SystemExit(
+            f"{options.data!r} has {len(train)} training images, and {count} trained the weights"
+        )
     path = images_beside(resolve_weights(options.name))
     content = json.dumps(records.content(data_sets.trained_on(train, data_sets.TrainedOn()).saved())) + "\n"
     files.write_text(path, content)

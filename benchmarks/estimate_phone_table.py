@@ -18,14 +18,14 @@ SHARE, LEAST, SEEDS = 0.05, 4, 5
 
 def kinds(path: Path):
     """Kind -> (features, latencies) of the keys of this family."""
-    found = {}
+    groups = {}
     for key, ms in nn_meter.read(path).items():
         features = nn_meter.key_features(key)
         if features is not None:
-            entries, latencies = found.setdefault(features.kind, ([], []))
+            entries, latencies = groups.setdefault(features.kind, ([], []))
             entries.append(features)
             latencies.append(ms)
-    return found
+    return groups
 
 
 def errors(entries, ms, rng):
@@ -33,8 +33,8 @@ def errors(entries, ms, rng):
     order = rng.permutation(len(entries))
     count = max(LEAST, round(SHARE * len(entries)))
     drawn, rest = order[:count], order[count:]
-    made = Estimator([entries[i] for i in drawn], [ms[i] for i in drawn])
-    return np.abs(made.predict([entries[i] for i in rest]) / np.array(ms)[rest] - 1)
+    estimator = Estimator([entries[i] for i in drawn], [ms[i] for i in drawn])
+    return np.abs(estimator.predict([entries[i] for i in rest]) / np.array(ms)[rest] - 1)
 
 
 if __name__ == "__main__":
@@ -42,9 +42,9 @@ if __name__ == "__main__":
     by_kind, overall = {kind: [] for kind in table}, []
     for seed in range(SEEDS):
         rng = np.random.default_rng(seed)
-        found = {kind: errors(entries, ms, rng) for kind, (entries, ms) in table.items()}
-        overall.append(np.concatenate(list(found.values())).mean())
-        for kind, values in found.items():
+        kind_errors = {kind: errors(entries, ms, rng) for kind, (entries, ms) in table.items()}
+        overall.append(np.concatenate(list(kind_errors.values())).mean())
+        for kind, values in kind_errors.items():
             by_kind[kind].append(values.mean())
     for kind, values in by_kind.items():
         print(

@@ -32,16 +32,16 @@ def ours(logs, who):
     """Whether each trial is a regression, as `verdicts` decides one cell."""
     medians = np.exp(np.median(logs, -1))
     pairs = zip(medians[:, who == 0], medians[:, who == 1], strict=True)
-    found = [compare(base, candidate) for base, candidate in pairs]
-    return np.array([f.larger_p <= ALPHA and f.ratio.value > 1 + MIN_EFFECT for f in found])
+    comparisons = [compare(base, candidate) for base, candidate in pairs]
+    return np.array([f.larger_p <= ALPHA and f.ratio.value > 1 + MIN_EFFECT for f in comparisons])
 
 
 def blocks(logs, who):
     """The same with pairs of whole blocks: the mean of two rounds a side."""
     medians = np.median(logs, -1)
     sides = [medians[:, who == side].reshape(len(logs), -1, 2).mean(2) for side in (0, 1)]
-    found = [compare(np.exp(base), np.exp(candidate)) for base, candidate in zip(*sides, strict=True)]
-    return np.array([f.larger_p <= ALPHA and f.ratio.value > 1 + MIN_EFFECT for f in found])
+    comparisons = [compare(np.exp(base), np.exp(candidate)) for base, candidate in zip(*sides, strict=True)]
+    return np.array([f.larger_p <= ALPHA and f.ratio.value > 1 + MIN_EFFECT for f in comparisons])
 
 
 def pooled(logs, who):
@@ -88,8 +88,8 @@ def main() -> None:
     )
     for name, rule in RULES.items():
         for rounds in (4, 8, 12):
-            found = [rate(rule, rounds, effect, options.trials) for effect in (0.0, 0.05, 0.10)]
-            print(f"{name:16s} {rounds:6d}  {found[0]:12.2%}  {found[1]:13.1%}  {found[2]:8.1%}", flush=True)
+            rates = [rate(rule, rounds, effect, options.trials) for effect in (0.0, 0.05, 0.10)]
+            print(f"{name:16s} {rounds:6d}  {rates[0]:12.2%}  {rates[1]:13.1%}  {rates[2]:8.1%}", flush=True)
     adjusted, alone = any_alarm(options.cells, 8, options.trials)
     print(
         f"a report of {options.cells} unchanged cells has an alarm: {adjusted:.2%} adjusted, {alone:.1%} each for itself"

@@ -36,9 +36,9 @@ def folds(sums, counts, whole, seed):
     for fold in range(5):
         out = order[fold::5]
         kept = np.setdiff1d(order, out)
-        made = ne.fit_composition(sums[kept], counts[kept], whole[kept]).predict(sums[out], counts[out])
-        errors[out] = np.abs(made.ms / whole[out] - 1)
-        inside[out] = (made.low_ms <= whole[out]) & (whole[out] <= made.high_ms)
+        predicted = ne.fit_composition(sums[kept], counts[kept], whole[kept]).predict(sums[out], counts[out])
+        errors[out] = np.abs(predicted.ms / whole[out] - 1)
+        inside[out] = (predicted.low_ms <= whole[out]) & (whole[out] <= predicted.high_ms)
     return errors.mean(), inside.mean()
 
 

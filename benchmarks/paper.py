@@ -175,11 +175,11 @@ def evaluations(options, arm, seed) -> dict[str, list[str]]:
 
     if arm.alone:
         return {"test.json": command("max")}
-    found = {"test.json": command(options.out / f"{arm.space}.json")}
+    commands = {"test.json": command(options.out / f"{arm.space}.json")}
     if arm.name == "nasvit":
         names = ("smallest", "middle")
-        found |= {f"test-{n}.json": command(options.out / f"scratch-{n}.json") for n in names}
-    return found
+        commands |= {f"test-{n}.json": command(options.out / f"scratch-{n}.json") for n in names}
+    return commands
 
 
 def run(options, grid) -> None:
@@ -255,13 +255,13 @@ def child(command, log, stop) -> str:
 
 def results(options) -> dict[str, dict[int, dict]]:
     """Arm -> seed -> what is kept of the runs that are complete."""
-    found: dict[str, dict[int, dict]] = {}
+    by_arm: dict[str, dict[int, dict]] = {}
     for arm in ARMS:
         for seed in range(options.seeds):
             if done(options, arm, seed):
                 kept = files.read_json(record(options, arm, seed), "kept result", 1)
-                found.setdefault(arm.name, {})[seed] = kept
-    return found
+                by_arm.setdefault(arm.name, {})[seed] = kept
+    return by_arm
 
 
 def measured(options, arm, seed) -> dict:
@@ -274,14 +274,14 @@ def measured(options, arm, seed) -> dict:
         return {"alone": tops["test.json"][0], "minutes": minutes(out)}
     smallest, largest, *others = tops.pop("test.json")
     shares = conflicts(out)
-    own = {
+    figures = {
         "smallest": smallest,
         "random": statistics.mean(others),
         "largest": largest,
         "minutes": minutes(out),
         **shares,
     }
-    return own | {name.removesuffix(".json").removeprefix("test-"): top[0] for name, top in tops.items()}
+    return figures | {name.removesuffix(".json").removeprefix("test-"): top[0] for name, top in tops.items()}
 
 
 def minutes(run: Path) -> float:
@@ -294,9 +294,9 @@ def minutes(run: Path) -> float:
 
 def conflicts(run: Path) -> dict:
     """The shares of negative cosines after the first epoch, as `report conflicts RUN --from-epoch 1` tells them."""
-    told = summarise(read_conflicts(run).epochs(1, None))
-    shares = {"negative": told.all.negative, "negative layers": told.layers.negative}
-    kinds = {own.kind: own.negative for own in told.kinds if own.negative is not None}
+    summary = summarise(read_conflicts(run).epochs(1, None))
+    shares = {"negative": summary.all.negative, "negative layers": summary.layers.negative}
+    kinds = {group.kind: group.negative for group in summary.kinds if group.negative is not None}
     return shares | {"kinds": kinds}
 
 

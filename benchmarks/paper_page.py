@@ -78,17 +78,17 @@ def scratch(results) -> str:
 def kinds(arms, results) -> str:
     """Where conflicts are: the share of layers and steps in conflict by kind of layer."""
     measured = {
-        arm.name: [own["kinds"] for own in results[arm.name].values()]
+        arm.name: [figures["kinds"] for figures in results[arm.name].values()]
         for arm in arms
         if arm.name in results and not arm.alone
     }
     if not measured:
         return ""
-    there = {kind for seeds in measured.values() for own in seeds for kind in own}
+    there = {kind for seeds in measured.values() for figures in seeds for kind in figures}
     titles = [kind for kind in ORDER if kind in there]
     lines = ["| arm | " + " | ".join(titles) + " |", "|---|" + "---|" * len(titles)]
     for name, seeds in measured.items():
-        cells = [[own[kind] for own in seeds if kind in own] for kind in titles]
+        cells = [[figures[kind] for figures in seeds if kind in figures] for kind in titles]
         lines.append(f"| {name} | " + " | ".join(mean(values) for values in cells) + " |")
     return f"## Conflicts by kind of layer\n\n{KINDS}\n\n" + "\n".join(lines)
 
@@ -105,10 +105,10 @@ def singles(arms, results) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for arm in arms:
-        for seed, own in sorted(results.get(arm.name, {}).items()):
+        for seed, figures in sorted(results.get(arm.name, {}).items()):
             keys = ("smallest", "random", "largest", "alone", "negative")
-            cells = [f"{100 * own[key]:.2f}" if key in own else "" for key in keys]
-            lines.append(f"| {arm.name} | {seed} | {' | '.join(cells)} | {own['minutes']:.0f} |")
+            cells = [f"{100 * figures[key]:.2f}" if key in figures else "" for key in keys]
+            lines.append(f"| {arm.name} | {seed} | {' | '.join(cells)} | {figures['minutes']:.0f} |")
     return f"## Every run\n\n{MINUTES}\n\n" + "\n".join(lines)
 
 
@@ -146,9 +146,9 @@ def claims(results) -> str:
     return f"## What the paper finds, and what came out here\n\n{DECIDED}\n\n" + "\n".join(lines)
 
 
-def found(own, key) -> float:
+def found(figures, key) -> float:
     """A figure of a run: of all of it, or of a kind of layer."""
-    return own[key] if key in own else own["kinds"][key]
+    return figures[key] if key in figures else figures["kinds"][key]
 
 
 def decided(difference) -> bool:

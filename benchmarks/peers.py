@@ -59,13 +59,13 @@ def main() -> None:
         models = {name: export_peer(name, Path(folder)) for name in PEERS}
         first = measured(models, 3)
         ours = searched(space, table, accuracy, {n: statistics.median(ms) for n, ms in first.items()})
-        models |= export_ours(space, {c for found in ours.values() for c in found}, Path(folder))
-        found = measured(models, options.rounds)
-    rows = [judged(name, found, ours[name], accuracy) for name in PEERS]
-    show(rows, found, space, accuracy)
+        models |= export_ours(space, {c for times in ours.values() for c in times}, Path(folder))
+        times = measured(models, options.rounds)
+    rows = [judged(name, times, ours[name], accuracy) for name in PEERS]
+    show(rows, times, space, accuracy)
     if options.json:
         options.json.write_text(
-            json.dumps({"rows": rows, "measured_ms": {str(k): v for k, v in found.items()}}, indent=1)
+            json.dumps({"rows": rows, "measured_ms": {str(k): v for k, v in times.items()}}, indent=1)
         )
 
 
@@ -104,48 +104,48 @@ def stir(model, side: int) -> None:
         model.train()
         for _ in range(2):
             model(torch.randn(8, 3, side, side, generator=generator))
-        found = model.eval()(torch.randn(1, 3, side, side, generator=generator))
-    assert found.isfinite().all()
-    assert found.abs().max() < 1e3
+        output = model.eval()(torch.randn(1, 3, side, side, generator=generator))
+    assert output.isfinite().all()
+    assert output.abs().max() < 1e3
 
 
 def export_ours(space, configs, folder: Path):
     supernet = ne.load_supernet("random", space)
-    found = {}
+    paths = {}
     for i, config in enumerate([*sorted(configs, key=str), space.smallest(), space.largest()]):
-        found[config] = folder / f"ours{i}.onnx"
+        paths[config] = folder / f"ours{i}.onnx"
         module = fold(materialise(supernet, config), "NCHW")
-        found[config].write_bytes(onnx.convert(module, (1, 3, config.resolution, config.resolution)))
-    print(f"exported {len(found)} subnets", flush=True)
-    return found
+        paths[config].write_bytes(onnx.convert(module, (1, 3, config.resolution, config.resolution)))
+    print(f"exported {len(paths)} subnets", flush=True)
+    return paths
 
 
 def searched(space, table, accuracy, latencies):
     """Peer -> subnets for its latency and somewhat less."""
-    found = {}
+    configs = {}
     for name, ms in latencies.items():
-        found[name] = []
+        configs[name] = []
         for share in SHARES:
             try:
-                found[name].append(ne.search(space, table, accuracy, share * ms).best.config)
+                configs[name].append(ne.search(space, table, accuracy, share * ms).best.config)
             except ne.NasvitEdgeError:
                 break  # faster than anything in the space
-        found[name] = list(dict.fromkeys(found[name]))
-    return found
+        configs[name] = list(dict.fromkeys(configs[name]))
+    return configs
 
 
 def measured(models, rounds: int):
     """Medians in ms, one a round."""
-    found = {name: [] for name in models}
+    times = {name: [] for name in models}
     rng = random.Random(0)
     with local_runner(files.shipped("devices") / "host" / "runner.py") as runner:
         for turn in range(rounds):
             for name in rng.sample(list(models), len(models)):
                 answer = runner.measure(job(name, models[name], turn))
                 assert isinstance(answer, Measurement), answer
-                found[name].append(statistics.median(answer.samples_us) / 1e3)
+                times[name].append(statistics.median(answer.samples_us) / 1e3)
             print(f"round {turn + 1} of {rounds}", flush=True)
-    return found
+    return times
 
 
 def job(name, path: Path, seed: int) -> Job:
@@ -164,12 +164,12 @@ def job(name, path: Path, seed: int) -> Job:
     )
 
 
-def judged(name, found, configs, accuracy):
+def judged(name, times, configs, accuracy):
     """Ours against one peer."""
     inside = [
         c
         for c in configs
-        if statistics.median(o / p for o, p in zip(found[c], found[name], strict=True)) <= 1
+        if statistics.median(o / p for o, p in zip(times[c], times[name], strict=True)) <= 1
     ]
     best = max(inside, key=accuracy, default=None)
     side, published, source = PEERS[name]
@@ -178,7 +178,7 @@ def judged(name, found, configs, accuracy):
         "side": side,
         "top1": published,
         "source": source,
-        "ms": statistics.median(found[name]),
+        "ms": statistics.median(times[name]),
     }
     if best is None:
         return row | {"verdict": "no subnet is as fast"}
@@ -187,13 +187,13 @@ def judged(name, found, configs, accuracy):
     verdict = "win" if points > error else "loss" if points < -error else "tie"
     ours = {
         "config": best.to_dict(),
-        "ours_ms": statistics.median(found[best]),
+        "ours_ms": statistics.median(times[best]),
         "ours_top1": 100 * accuracy(best),
     }
     return row | ours | {"points": points, "verdict": verdict}
 
 
-def show(rows, found, space, accuracy) -> None:
+def show(rows, times, space, accuracy) -> None:
     table = Table(title="at the measured latency of each peer: onnxruntime, 1 thread")
     for column in (
         "peer",
@@ -221,8 +221,8 @@ def show(rows, found, space, accuracy) -> None:
     Console(width=160).print(table)
     for end in ("smallest", "largest"):
         config = getattr(space, end)()
-        print(f"{end} subnet: {statistics.median(found[config]):.2f} ms, {accuracy(config):.2%} predicted")
-    spread = [max(v) / min(v) - 1 for v in found.values()]
+        print(f"{end} subnet: {statistics.median(times[config]):.2f} ms, {accuracy(config):.2%} predicted")
+    spread = [max(v) / min(v) - 1 for v in times.values()]
     print(
         f"rounds of one model differ by {statistics.median(spread):.1%} (median over models), {max(spread):.1%} at most"
     )

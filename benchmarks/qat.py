@@ -68,7 +68,7 @@ def subnet(space, name):
 
 def tune(config: Path, out: Path, options: argparse.Namespace, teacher: str) -> None:
     started = time.monotonic()
-    found = finetune.finetune(
+    report = finetune.finetune(
         FinetuneRequest(
             data="fashion-mnist",
             out=out,
@@ -83,8 +83,8 @@ def tune(config: Path, out: Path, options: argparse.Namespace, teacher: str) -> 
         )
     )
     seconds = time.monotonic() - started
-    told = ", ".join(f"{p} {found.before[p]:.2%} -> {found.after[p]:.2%}" for p in found.before)
-    print(f"  taught by {teacher}: {found.steps} steps, {seconds:.0f} s; validation {told}", flush=True)
+    text = ", ".join(f"{p} {report.before[p]:.2%} -> {report.after[p]:.2%}" for p in report.before)
+    print(f"  taught by {teacher}: {report.steps} steps, {seconds:.0f} s; validation {text}", flush=True)
 
 
 def judged(what: str, space: str, weights: str, config: Path, precision: str, images):
@@ -104,9 +104,9 @@ def judged(what: str, space: str, weights: str, config: Path, precision: str, im
         snr_db = export.export(request, lambda line: None).snr_db
         run, loaded = onnx.runner(path, 1), ne.load_space(space)
         side = json.loads(config.read_text())["resolution"]
-        found = parity.choices(run, images, loaded, side) == images.labels.numpy()
-    print(f"  {what:15} {precision}  {100 * found.mean():.2f} %  {snr_db:.1f} dB to its float", flush=True)
-    return found
+        correct = parity.choices(run, images, loaded, side) == images.labels.numpy()
+    print(f"  {what:15} {precision}  {100 * correct.mean():.2f} %  {snr_db:.1f} dB to its float", flush=True)
+    return correct
 
 
 def sureness(one, other) -> str:

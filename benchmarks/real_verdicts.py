@@ -72,9 +72,9 @@ def trials(options, folder, artifact, baseline, count):
             f"  pair sd {noise.paired if noise else 0:.1%}  {', '.join(alarms) or '-'}  {cell.reason}  ({time.perf_counter() - start:.0f} s)",
             flush=True,
         )
-    told = {name: sum(v == name for v, _ in verdicts) for name in dict(verdicts)}
+    counts = {name: sum(v == name for v, _ in verdicts) for name in dict(verdicts)}
     print(
-        f"{what}: {count} sessions of {options.rounds} rounds: p50 {told}; any metric that gates: {sum(a for _, a in verdicts)} regressions"
+        f"{what}: {count} sessions of {options.rounds} rounds: p50 {counts}; any metric that gates: {sum(a for _, a in verdicts)} regressions"
     )
 
 

@@ -41,11 +41,11 @@ def main() -> None:
             for _ in range(options.rounds):
                 for way, run in ways.items():
                     times[way].append(timed(run, image))
-            found = [run(image) for run in ways.values()]
+            outputs = [run(image) for run in ways.values()]
         middle = {way: statistics.median(values) for way, values in times.items()}
         ratio = statistics.median(a / b for a, b in zip(*times.values(), strict=True))
         parts = ", ".join(f"{way} {value:.2f} ms" for way, value in middle.items())
-        same = float((found[0] == found[1]).mean())
+        same = float((outputs[0] == outputs[1]).mean())
         print(
             f"{name} {size[1]}x{size[0]}: {parts}; {ratio:.2f} times as fast; {same:.4%} of labels the same"
         )

@@ -32,13 +32,13 @@ BUDGETS = 20
 
 def main() -> None:
     torch.set_num_threads(1)
-    found = {
+    content = {
         "predictions": predictions(),
         "searches": searches(),
         "exports": exports(),
         "training": training(),
     }
-    json.dump(found, sys.stdout, indent=1, sort_keys=True)
+    json.dump(content, sys.stdout, indent=1, sort_keys=True)
     print()
 
 
@@ -51,25 +51,25 @@ def run(*words: str) -> str:
 
 def predictions() -> dict[str, list[str]]:
     """Of smallest, largest and 20 random subnets, to the last digit."""
-    made = {}
+    by_table = {}
     for path in sorted(TABLES.glob("*.json")):
         table, rng = ne.load_table(str(path)), random.Random(0)
         space = table.space
         subnets = [space.smallest(), space.largest(), *(space.sample(rng) for _ in range(20))]
-        made[path.stem] = [table.predict(subnet).ms.hex() for subnet in subnets]
-    return made
+        by_table[path.stem] = [table.predict(subnet).ms.hex() for subnet in subnets]
+    return by_table
 
 
 def searches() -> dict[str, list[str]]:
     """The winners, by space and method."""
-    made: dict[str, list[str]] = {}
+    winners: dict[str, list[str]] = {}
     for name, stem in SEARCHED.items():
         table = ne.load_table(str(TABLES / f"{stem}.json"))
         low, high = (table.predict(subnet).ms for subnet in (table.space.smallest(), table.space.largest()))
         for method in ("exact", "evolutionary"):
             budgets = [low * (high / low) ** (place / BUDGETS) * 1.02 for place in range(BUDGETS)]
-            made[f"{name} {method}"] = [_winner(name, table.path, ms, method) for ms in budgets]
-    return made
+            winners[f"{name} {method}"] = [_winner(name, table.path, ms, method) for ms in budgets]
+    return winners
 
 
 def _winner(space: str, table: Path, ms: float, method: str) -> str:
@@ -95,7 +95,7 @@ def exports() -> dict[str, str]:
     """Of nano's ends, by format."""
     space = ne.load_space("nano")
     supernet = ne.load_supernet("nano", space)
-    made = {}
+    hashes = {}
     for end in ("smallest", "largest"):
         for form in (onnx, tflite, coreml, tensorrt):
             layout = "NHWC" if form is tflite else "NCHW"
@@ -105,10 +105,10 @@ def exports() -> dict[str, str]:
             tree = {
                 name: data for name, data in whole.items() if not name.endswith("plan")
             }  # NVIDIA's own bytes differ
-            made[f"{form.__name__.rsplit('.', 1)[-1]} {end}"] = _hash(
+            hashes[f"{form.__name__.rsplit('.', 1)[-1]} {end}"] = _hash(
                 *(part for name in sorted(tree) for part in (name.encode(), tree[name]))
             )
-    return made
+    return hashes
 
 
 def training() -> str:
@@ -118,10 +118,10 @@ def training() -> str:
         rng = np.random.default_rng(0)
         for split, count in (("train", 20), ("val", 4)):
             for kind in ("a", "b"):
-                own = folder / "data" / split / kind
-                own.mkdir(parents=True)
+                images = folder / "data" / split / kind
+                images.mkdir(parents=True)
                 for place in range(count):
-                    Image.fromarray(rng.integers(0, 255, (28, 28, 3), np.uint8)).save(own / f"{place}.png")
+                    Image.fromarray(rng.integers(0, 255, (28, 28, 3), np.uint8)).save(images / f"{place}.png")
         out = folder / "run"
         words = [
             "train",
@@ -140,10 +140,10 @@ def training() -> str:
 
 
 def _hash(*parts: bytes) -> str:
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     for part in parts:
-        found.update(part)
-    return found.hexdigest()[:24]
+        hasher.update(part)
+    return hasher.hexdigest()[:24]
 
 
 if __name__ == "__main__":

@@ -37,9 +37,9 @@ def main() -> None:
     )
     area = areas(evaluator, exact)
     for effort in (Effort(), Effort(population=512, generations=200)):
-        found = [area(evolve(evaluator, (), seed, effort).kept_values) for seed in range(5)]
+        volumes = [area(evolve(evaluator, (), seed, effort).kept_values) for seed in range(5)]
         size = f"{effort.population} x {effort.generations}"
-        print(f"hypervolume, {size}: median {statistics.median(found):.5%}, worst {min(found):.5%}")
+        print(f"hypervolume, {size}: median {statistics.median(volumes):.5%}, worst {min(volumes):.5%}")
     for count in (10, 100):
         print(f"{count} budgets: {gaps(space, table, accuracy, points, count)}")
     over, asked = 0, 0
@@ -54,11 +54,11 @@ def main() -> None:
 
 def gaps(space, table, accuracy, points, count):
     """By how many points the exact winner is better, over budgets."""
-    found = []
+    losses = []
     for budget in np.geomspace(points[0, 0], points[-1, 0], count + 2)[1:-1]:
         best = -points[np.searchsorted(points[:, 0], budget, "right") - 1, 1]
-        found.append(100 * (best - search(space, table, accuracy, float(budget)).best.accuracy))
-    return f"winner within {max(found):.4f} points of the exact optimum (mean {statistics.mean(found):.5f})"
+        losses.append(100 * (best - search(space, table, accuracy, float(budget)).best.accuracy))
+    return f"winner within {max(losses):.4f} points of the exact optimum (mean {statistics.mean(losses):.5f})"
 
 
 def brute_force(space, table, accuracy):
@@ -67,9 +67,9 @@ def brute_force(space, table, accuracy):
     chosen |= {gene.name: gene.choices[:1] for gene in free[18:]}
     evaluator = Evaluator(genes(space, chosen), [table], accuracy)
     every = plane(evaluator(evaluator.genes.all_rows()))
-    found = plane(evaluator(exact_front(evaluator)))
-    every, found = every[front(every)], found[front(found)]
-    same = every.shape == found.shape and np.allclose(every, found, rtol=1e-12, atol=0)
+    exact = plane(evaluator(exact_front(evaluator)))
+    every, exact = every[front(every)], exact[front(exact)]
+    same = every.shape == exact.shape and np.allclose(every, exact, rtol=1e-12, atol=0)
     print(
         f"brute force over {evaluator.genes.size():,} subnets: front of {len(every)}, {'the same' if same else 'ANOTHER'}"
     )

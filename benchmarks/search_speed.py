@@ -56,17 +56,17 @@ def main() -> None:
             ("shell to result", "20ms", 0),
             ("impossible budget, shell to answer", "0.01ms", 1),
         ):
-            found = [
+            seconds = [
                 timed(lambda a=latency, c=code: shell(options.table, a, c, folder))[0]
                 for _ in range(options.rounds)
             ]
-            said(f"{name} (--latency {latency}), s", found)
+            said(f"{name} (--latency {latency}), s", seconds)
 
 
 def timed(function):
     start = time.perf_counter()
-    found = function()
-    return time.perf_counter() - start, found
+    result = function()
+    return time.perf_counter() - start, result
 
 
 def said(what, values, form="{:.3f}"):

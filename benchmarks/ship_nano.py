@@ -42,15 +42,15 @@ def main() -> None:
     rng = random.Random(0)
     subnets = {"smallest": space.smallest(), "largest": space.largest()}
     subnets |= {f"random {i}": space.sample(rng) for i in range(options.random)}
-    found = {}
+    accuracies = {}
     for name, config in subnets.items():
         start = time.perf_counter()
-        accuracy = found[name] = subnet_accuracy(supernet, config, calibration, test)
+        accuracy = accuracies[name] = subnet_accuracy(supernet, config, calibration, test)
         print(
             f"{name:10s} {macs(space, config) / 1e6:6.2f} MMACs  {accuracy:.2%} of {len(test)} test images"
             f"  ({time.perf_counter() - start:.1f} s)"
         )
-    others = [value for name, value in found.items() if name.startswith("random")]
+    others = [value for name, value in accuracies.items() if name.startswith("random")]
     print(f"mean of {len(others)} random: {statistics.mean(others):.2%}, sd {statistics.pstdev(others):.2%}")
     if options.ship:
         files.write_bytes(files.data("weights", f"{options.name}.safetensors"), weights.read_bytes())

@@ -39,11 +39,11 @@ WHERE = Point(
 
 def simulated(rng, count, *, step=0.0, place=0, noise=0.02, outliers=0.03, drift=0.0, likeness=0.0):
     """Values in ms; `likeness` is the correlation of neighbours, `drift` the log change over all runs."""
-    own = rng.normal(size=count)
+    errors = rng.normal(size=count)
     for i in range(1, count):
-        own[i] = likeness * own[i - 1] + math.sqrt(1 - likeness**2) * own[i]
+        errors[i] = likeness * errors[i - 1] + math.sqrt(1 - likeness**2) * errors[i]
     off = (rng.random(count) < outliers) * rng.uniform(np.log(1.1), np.log(1.5), count)
-    logs = noise * own + off + drift * np.arange(count) / count
+    logs = noise * errors + off + drift * np.arange(count) / count
     logs[place:] += math.log1p(step)
     return 10 * np.exp(logs)
 
@@ -72,8 +72,8 @@ def pelt(model, clipped):
 
 def false_alarms(find, rng, number, least=LEAST, most=MOST, **truth):
     """Share of series without a step in which one is found, and how many a series."""
-    found = [len(find(simulated(rng, int(rng.integers(least, most + 1)), **truth))) for _ in range(number)]
-    return float(np.mean(np.array(found) > 0)), float(np.mean(found))
+    counts = [len(find(simulated(rng, int(rng.integers(least, most + 1)), **truth))) for _ in range(number)]
+    return float(np.mean(np.array(counts) > 0)), float(np.mean(counts))
 
 
 def hits(find, rng, number, step, *, newest=None, **truth):
@@ -81,14 +81,14 @@ def hits(find, rng, number, step, *, newest=None, **truth):
 
     The step is anywhere in the middle eight tenths, or `newest` runs before the end.
     """
-    found, others = 0, 0
+    near, others = 0, 0
     for _ in range(number):
         count = int(rng.integers(LEAST, MOST + 1))
         place = count - newest if newest else int(rng.integers(count // 10, count - count // 10))
         at = find(simulated(rng, count, step=step, place=place, **truth))
-        found += any(abs(i - place) <= NEAR for i in at)
+        near += any(abs(i - place) <= NEAR for i in at)
         others += any(abs(i - place) > NEAR for i in at)
-    return found / number, others / number
+    return near / number, others / number
 
 
 def told(name, find, number, seed):

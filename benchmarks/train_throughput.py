@@ -61,8 +61,8 @@ class Plain:
             group["lr"] = rate
         self.optimizer.step()
         with torch.no_grad():
-            for own, p in zip(self.average, self.parameters, strict=True):
-                own.lerp_(p, 1 - self.recipe.run.ema)
+            for average, p in zip(self.average, self.parameters, strict=True):
+                average.lerp_(p, 1 - self.recipe.run.ema)
         return loss.item()
 
 
@@ -79,9 +79,9 @@ class Ours:
     def _timed(self, name, function):
         def timed(*arguments):
             start = time.perf_counter()
-            made = function(*arguments)
+            result = function(*arguments)
             self.spent[name] += time.perf_counter() - start
-            return made
+            return result
 
         return timed
 
@@ -115,9 +115,9 @@ def compare(space, images, recipe, options, out):
     seconds, losses = {"plain": [], "ours": []}, {"plain": [], "ours": []}
     for i, (batch,) in enumerate(list(trainer.loader.steps(0, options.steps))):
         configs = sandwich(space, recipe.subnets, random.Random(i))  # as the trainer of seed 0 draws them
-        rate, own = trainer.rate(), batch.images.contiguous()
+        rate, pixels = trainer.rate(), batch.images.contiguous()
         works = {
-            "plain": functools.partial(plain.step, own, batch.targets, configs, rate, True),
+            "plain": functools.partial(plain.step, pixels, batch.targets, configs, rate, True),
             "ours": functools.partial(ours.step, batch),
         }
         for name in sorted(works, reverse=bool(i % 2)):

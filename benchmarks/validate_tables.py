@@ -14,17 +14,20 @@ from nasvit_edge.profile.validate import validate
 SUBNETS = 40
 
 
-def judged(found):
+def judged(validation):
     """Each aim with the figure beside it."""
-    r = found.repeat_mape
+    r = validation.repeat_mape
     wide = max(0.05, 2 * r)
-    errors = [abs(row.predicted_ms / (sum(row.measured_ms) / 2) - 1) for row in found.subnets]
+    errors = [abs(row.predicted_ms / (sum(row.measured_ms) / 2) - 1) for row in validation.subnets]
     inside = sum(error <= wide for error in errors) / len(errors)
     return [
-        (f"MAPE {found.mape:.2%} (aim {max(0.03, r + 0.015):.2%})", found.mape <= max(0.03, r + 0.015)),
-        (f"largest {found.largest:.2%} (aim 10%)", found.largest <= 0.10),
+        (
+            f"MAPE {validation.mape:.2%} (aim {max(0.03, r + 0.015):.2%})",
+            validation.mape <= max(0.03, r + 0.015),
+        ),
+        (f"largest {validation.largest:.2%} (aim 10%)", validation.largest <= 0.10),
         (f"{inside:.0%} within {wide:.1%} (aim 90%)", inside >= 0.9),
-        (f"tau {found.tau:.3f} (aim 0.97)", found.tau >= 0.97),
+        (f"tau {validation.tau:.3f} (aim 0.97)", validation.tau >= 0.97),
     ]
 
 
@@ -34,9 +37,9 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     for path in options.tables:
-        found = validate(load_table(path), SUBNETS, options.seed)
-        figures = "  ".join(f"{'ok  ' if well else 'MISS'} {text}" for text, well in judged(found))
+        validation = validate(load_table(path), SUBNETS, options.seed)
+        figures = "  ".join(f"{'ok  ' if well else 'MISS'} {text}" for text, well in judged(validation))
         print(
-            f"{path}: repeat noise {found.repeat_mape:.2%}  {figures}  in interval {found.inside_interval:.0%}",
+            f"{path}: repeat noise {validation.repeat_mape:.2%}  {figures}  in interval {validation.inside_interval:.0%}",
             flush=True,
         )

@@ -51,8 +51,10 @@ def main() -> None:
                 with TemporaryDirectory() as folder:
                     path = Path(folder, f"m{form.suffix}")
                     started = time.perf_counter()
-                    made = writing.export(supernet, materialise(supernet, config), reporting, path, options)
-                    spent, check = time.perf_counter() - started, made.check
+                    exported = writing.export(
+                        supernet, materialise(supernet, config), reporting, path, options
+                    )
+                    spent, check = time.perf_counter() - started, exported.check
                     size_mb = writing.size_bytes(writing.artifact.read_content(path)) / 1e6
                 outcome = "passed" if check.passed else "; ".join(check.failures())
                 print(

@@ -48,7 +48,7 @@ def generated(protocol: dict[str, Any]) -> dict[str, Any]:
 
 
 def _definition(name: str, kind: type[Any], before: dict[str, Any]) -> dict[str, Any]:
-    found, told, wire = schema(kind), _told(kind), WIRE.get(name, ())
+    definitions, meanings, wire = schema(kind), _told(kind), WIRE.get(name, ())
     properties = {key: before["properties"][key] for key in wire}
     for field in fields(kind):
         key = field.name
@@ -57,35 +57,35 @@ def _definition(name: str, kind: type[Any], before: dict[str, Any]) -> dict[str,
         if key in _REFERRED:
             properties[key] = before["properties"][key]
             continue
-        properties[key] = _plain(found[kind.__name__]["properties"][key]) | (
-            {"description": told[key]} if key in told else {}
+        properties[key] = _plain(definitions[kind.__name__]["properties"][key]) | (
+            {"description": meanings[key]} if key in meanings else {}
         )
     return before | {"properties": dict(sorted(properties.items()))}
 
 
 def _plain(given: dict[str, Any]) -> dict[str, Any]:
     """A type without what only Python tells apart: None is left out on the wire, and a whole number is a number."""
-    own = {key: value for key, value in given.items() if key not in ("default", "anyOf", "description")}
+    kept = {key: value for key, value in given.items() if key not in ("default", "anyOf", "description")}
     parts = [part for part in given.get("anyOf", ()) if part != {"type": "null"}]
     if parts:
-        own |= next((part for part in parts if part.get("type") == "number"), parts[0])
-        own.pop("description", None)
+        kept |= next((part for part in parts if part.get("type") == "number"), parts[0])
+        kept.pop("description", None)
     for key in ("items", "prefixItems"):
-        inner = own.get(key)
+        inner = kept.get(key)
         if isinstance(inner, dict):
-            own[key] = _plain(inner)
+            kept[key] = _plain(inner)
         elif isinstance(inner, list):
-            own[key] = [_plain(part) for part in inner]
-    return own
+            kept[key] = [_plain(part) for part in inner]
+    return kept
 
 
 def _told(kind: type[Any]) -> dict[str, str]:
     """Field -> what the docstrings of a record say of it."""
-    found: dict[str, str] = {}
+    meanings: dict[str, str] = {}
     for one in reversed(kind.__mro__):
         _, _, listed = (inspect.cleandoc(one.__doc__ or "")).partition("Attributes:\n")
-        found |= dict(re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", listed, re.MULTILINE))
-    return {key: re.sub(r"\s+", " ", text).removesuffix(".") for key, text in found.items()}
+        meanings |= dict(re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", listed, re.MULTILINE))
+    return {key: re.sub(r"\s+", " ", text).removesuffix(".") for key, text in meanings.items()}
 
 
 def shown(value: Any, depth: int = 0) -> str:

@@ -18,7 +18,7 @@ _CPU = Path("/sys/devices/system/cpu")
 def about() -> dict[str, Any]:
     """What this machine is; a field that the platform does not give is left out."""
     board = first_line("/proc/device-tree/model", "/sys/devices/virtual/dmi/id/product_name")
-    found = {
+    facts = {
         "board": board,
         "soc": processor(),
         "architecture": platform.machine(),
@@ -28,19 +28,19 @@ def about() -> dict[str, Any]:
         "highest_clock_mhz": khz(first_line(_CPU / "cpu0/cpufreq/cpuinfo_max_freq")),
         "python": platform.python_version(),
     }
-    return {key: value for key, value in found.items() if value}
+    return {key: value for key, value in facts.items() if value}
 
 
 def runtimes() -> dict[str, str]:
     """The runtimes that are here, with their versions; none without numpy, which each needs for its inputs."""
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     if importlib.util.find_spec("numpy") is None:
-        return found
+        return versions
     for name, packages in PACKAGES.items():
         for package in packages:
             with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-                found.setdefault(name, importlib.metadata.version(package))
-    return found
+                versions.setdefault(name, importlib.metadata.version(package))
+    return versions
 
 
 def state() -> dict[str, Any]:
@@ -48,8 +48,8 @@ def state() -> dict[str, Any]:
     clocks = [khz(first_line(path)) for path in sorted(_CPU.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))]
     zones = [first_line(path) for path in Path("/sys/class/thermal").glob("thermal_zone*/temp")]
     celsius = [int(zone) / 1000 for zone in zones if zone.lstrip("-").isdigit()]
-    found = {"clocks_mhz": [c for c in clocks if c], "hottest_c": max(celsius, default=None)}
-    return {key: value for key, value in found.items() if value}
+    readings = {"clocks_mhz": [c for c in clocks if c], "hottest_c": max(celsius, default=None)}
+    return {key: value for key, value in readings.items() if value}
 
 
 def busy_cores(seconds: float = 0.5) -> float | None:

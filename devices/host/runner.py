@@ -120,16 +120,16 @@ def measure(job: dict[str, Any], turn: forks.Turn | None = None) -> dict[str, An
     call()  # packs weights: counted apart
     first = time.perf_counter_ns()
     inner = max(1, math.ceil(_SAMPLE_NS / warm_up(call)))
-    found: dict[str, Any] = {}
+    message: dict[str, Any] = {}
     if turn is not None:
-        taken, found["turns"], share = in_turns(call, inner, job, turn)
+        taken, message["turns"], share = in_turns(call, inner, job, turn)
     else:
-        taken, share = at_once(call, inner, job, found)
+        taken, share = at_once(call, inner, job, message)
     after = state()
     if job.get("detail"):
-        found.update(detail(job, resident))
+        message.update(detail(job, resident))
     return {
-        **found,
+        **message,
         "id": job["id"],
         "samples_us": taken,
         "inner": inner,
@@ -143,13 +143,13 @@ def measure(job: dict[str, Any], turn: forks.Turn | None = None) -> dict[str, An
 
 
 def at_once(
-    call: Callable[[], object], inner: int, job: dict[str, Any], found: dict[str, Any]
+    call: Callable[[], object], inner: int, job: dict[str, Any], message: dict[str, Any]
 ) -> tuple[list[float], float]:
     """Samples without a pause, and the share of a core that the process had."""
-    with WATCH[-1](job, found):
+    with WATCH[-1](job, message):
         busy, begun = time.process_time(), time.perf_counter()
         if job.get("sustained_s"):
-            taken, found["windows"] = sustained(call, inner, job["sustained_s"])
+            taken, message["windows"] = sustained(call, inner, job["sustained_s"])
         else:
             taken = samples(call, inner, job)
         return taken, (time.process_time() - busy) / max(time.perf_counter() - begun, 1e-9)
@@ -185,8 +185,8 @@ def detail(job: dict[str, Any], resident: int) -> dict[str, float]:
     peak = memory("VmHWM")
     start = time.perf_counter_ns()
     RUNTIMES[job["runtime"]](job["model"], job["threads"], job["seed"])
-    found = {"warm_load_ms": (time.perf_counter_ns() - start) / 1e6}
-    return {**found, "memory_bytes": peak - resident} if peak > resident > 0 else found
+    figures = {"warm_load_ms": (time.perf_counter_ns() - start) / 1e6}
+    return {**figures, "memory_bytes": peak - resident} if peak > resident > 0 else figures
 
 
 def forget(model: str) -> None:
@@ -303,10 +303,12 @@ def forked(jobs: list[dict[str, Any]], wait: Callable[[int], None]) -> list[dict
     def work(job: dict[str, Any]) -> Callable[[forks.Turn], dict[str, Any]]:
         return lambda turn: caught(job, None if alone else turn)
 
-    found = forks.answers([work(job) for job in jobs], wait)
+    answers = forks.answers([work(job) for job in jobs], wait)
     return [
-        {"id": job["id"], "error": f"the runtime crashed (exit code {own})"} if isinstance(own, int) else own
-        for job, own in zip(jobs, found)
+        {"id": job["id"], "error": f"the runtime crashed (exit code {part})"}
+        if isinstance(part, int)
+        else part
+        for job, part in zip(jobs, answers)
     ]
 
 
@@ -322,10 +324,10 @@ def caught(request: dict[str, Any], turn: forks.Turn | None = None) -> dict[str,
 def answer(request: dict[str, Any], turn: forks.Turn | None = None) -> dict[str, Any]:
     """The answer to one request: a measurement, or what was asked of the machine."""
     if request.get("ask") == "about":
-        found = {"about": about(), "busy_cores": busy_cores(), "runtimes": runtimes()}
-        return {"id": request["id"], **found, "turns": hasattr(os, "fork")}
-    own = MEASURES.get(request["runtime"])
-    return measure(request, turn) if own is None else own(request)
+        facts = {"about": about(), "busy_cores": busy_cores(), "runtimes": runtimes()}
+        return {"id": request["id"], **facts, "turns": hasattr(os, "fork")}
+    measurer = MEASURES.get(request["runtime"])
+    return measure(request, turn) if measurer is None else measurer(request)
 
 
 def while_asked(pipe: int, parent: int) -> None:

@@ -52,22 +52,22 @@ def as_root(command: list[str]) -> list[str]:
 
 def described() -> dict[str, Any]:
     """The texts of the board's tools, of those that there are."""
-    found: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
     nvpmodel, clocks = program("nvpmodel"), program("jetson_clocks")
     if nvpmodel:
-        found["nvpmodel"] = output([nvpmodel, "-q"])[1]
+        facts["nvpmodel"] = output([nvpmodel, "-q"])[1]
     if clocks:
         code, text = output(as_root([clocks, "--show"]))
-        found["jetson_clocks"] = text
-        found["jetson_clocks_code"] = code
+        facts["jetson_clocks"] = text
+        facts["jetson_clocks_code"] = code
     if program("tegrastats"):
         with Tegrastats() as readings:
             time.sleep(_WORTHWHILE_S)
-        found["tegrastats"] = readings.lines
+        facts["tegrastats"] = readings.lines
     throttled = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")  # of a Raspberry Pi
     with contextlib.suppress(OSError):
-        found["get_throttled"] = throttled.read_text().strip()
-    return found
+        facts["get_throttled"] = throttled.read_text().strip()
+    return facts
 
 
 class Tegrastats:
@@ -111,13 +111,13 @@ def install(runner: Any) -> None:
     """Read the power beside what the runner times in Python, where that lasts long enough."""
 
     @contextlib.contextmanager
-    def watch(job: dict[str, Any], found: dict[str, Any]) -> Iterator[None]:
+    def watch(job: dict[str, Any], message: dict[str, Any]) -> Iterator[None]:
         if max(job["most_seconds"], job.get("sustained_s") or 0) < _WORTHWHILE_S or not program("tegrastats"):
             yield
             return
         with Tegrastats() as readings:
             yield
-        found["tegrastats"] = readings.lines
+        message["tegrastats"] = readings.lines
 
     runner.WATCH.append(watch)
 

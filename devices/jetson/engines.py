@@ -29,10 +29,10 @@ _STATE: dict[str, str] = {"trtexec": "", "folder": "", "help": ""}
 
 def install(runner: Any, tool: str, folder: str) -> None:
     """Find trtexec and let the runner time `tensorrt` with it."""
-    found = sys.modules["board"].program(tool or "trtexec") or ""
-    if not found and not tool:
-        found = next((path for path in _PLACES if os.access(path, os.X_OK)), "")
-    _STATE.update(trtexec=found, folder=folder)
+    trtexec = sys.modules["board"].program(tool or "trtexec") or ""
+    if not trtexec and not tool:
+        trtexec = next((path for path in _PLACES if os.access(path, os.X_OK)), "")
+    _STATE.update(trtexec=trtexec, folder=folder)
     runner.MEASURES["tensorrt"] = measure
 
 
@@ -59,8 +59,8 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         python = sys.modules["tensorrt_python"]
         if job.get("ask") == "build":
             return {"built": python.build(job["model"], engine_of(job["model"]))}
-        found: dict[str, Any] = python.measure(job, engine_of(job["model"]))
-        return found
+        message: dict[str, Any] = python.measure(job, engine_of(job["model"]))
+        return message
     if job.get("ask") == "build":
         return build(job)
     return timed(job)
@@ -68,8 +68,8 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
 
 def engine_of(model: str) -> str:
     """Where the engine of a model is kept; another version of TensorRT has another one."""
-    told = hashlib.sha256(json.dumps(version()).encode()).hexdigest()[:8]
-    return str(Path(model).with_name(f"{Path(model).stem}-{told}.engine"))
+    digest = hashlib.sha256(json.dumps(version()).encode()).hexdigest()[:8]
+    return str(Path(model).with_name(f"{Path(model).stem}-{digest}.engine"))
 
 
 def build(job: dict[str, Any]) -> dict[str, Any]:
@@ -109,10 +109,10 @@ def timed(job: dict[str, Any]) -> dict[str, Any]:
         with contextlib.suppress(FileNotFoundError):
             times.unlink()
     shown = [flag for flag in flags[1:] if not flag.startswith(("--loadEngine", "--exportTimes"))]
-    found: dict[str, Any] = {"trtexec": {"stdout": text, "times": samples, "flags": " ".join(shown)}}
+    message: dict[str, Any] = {"trtexec": {"stdout": text, "times": samples, "flags": " ".join(shown)}}
     if "start" in marks and "end" in marks:
-        found["tegrastats"] = readings.between(marks["start"] + _WARM_MS / 1e3, marks["end"])
-    return found
+        message["tegrastats"] = readings.between(marks["start"] + _WARM_MS / 1e3, marks["end"])
+    return message
 
 
 def exported(path: Path, most: int) -> Any:
@@ -121,7 +121,7 @@ def exported(path: Path, most: int) -> Any:
         text = path.read_text(errors="replace")
     except OSError:
         return ""
-    starts = [found.start() for found in re.finditer("{", text)]  # an object each, none in another
+    starts = [match.start() for match in re.finditer("{", text)]  # an object each, none in another
     stride = max(1, -(-len(starts) // most))
     try:
         return [_entry(text, start) for start in starts[::stride]] or text[:2000]

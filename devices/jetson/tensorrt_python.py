@@ -38,9 +38,9 @@ class Cuda:
 
     def made(self, name: str, *values: Any) -> ctypes.c_void_p:
         """What a function makes: memory, a stream or an event."""
-        found = ctypes.c_void_p()
-        self.call(name, ctypes.byref(found), *values)
-        return found
+        pointer = ctypes.c_void_p()
+        self.call(name, ctypes.byref(pointer), *values)
+        return pointer
 
 
 def build(model: str, engine: str) -> bool:
@@ -85,13 +85,13 @@ def measure(job: dict[str, Any], path: str) -> dict[str, Any]:
         begun = time.perf_counter()
         while time.perf_counter() - begun < _WARM_S:
             one()
-        found: dict[str, Any] = {}
-        with runner.WATCH[-1](job, found):
+        message: dict[str, Any] = {}
+        with runner.WATCH[-1](job, message):
             taken, windows = _taken(one, runner, job)
     if windows:
-        found["windows"] = windows
+        message["windows"] = windows
     return {
-        **found,
+        **message,
         "samples_us": taken,
         "load_ms": load_ms,
         "runtime_version": str(trt.__version__),

@@ -123,11 +123,11 @@ class Folder:
 
 
 def _sha256(path: Path) -> str:
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     with path.open("rb") as stream:
         for part in iter(lambda: stream.read(1 << 20), b""):
-            found.update(part)
-    return found.hexdigest()
+            hasher.update(part)
+    return hasher.hexdigest()
 
 
 def open_folder(base: str, owner: str, known: str) -> Folder:
@@ -188,10 +188,10 @@ def _folders(place: Path) -> list[Path]:
 def _is_mine(path: Path) -> bool:
     """A real folder (no link) of this user."""
     try:
-        found = path.lstat()
+        status = path.lstat()
     except OSError:
         return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
 
 
 def _locked(path: Path) -> int | None:
@@ -248,10 +248,10 @@ class Remote:
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """The answer to one request, an error included."""
         try:
-            found = self._answer(request)
+            message = self._answer(request)
         except Exception as error:
-            found = {"error": " ".join(str(error).split())[:300] or type(error).__name__}
-        return {**found, "id": request["id"]}
+            message = {"error": " ".join(str(error).split())[:300] or type(error).__name__}
+        return {**message, "id": request["id"]}
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         asked = request.get("ask", "measure")
@@ -263,16 +263,16 @@ class Remote:
             return self._about(request)
         if any(job.get("runtime") == "tensorrt" for job in request.get("jobs", [request])):
             self.engines.version()  # asked once, not in every fork
-        found: dict[str, Any] = self.runner.isolated(request, self.requests.wait)
-        return found
+        message: dict[str, Any] = self.runner.isolated(request, self.requests.wait)
+        return message
 
     def _about(self, request: dict[str, Any]) -> dict[str, Any]:
-        found: dict[str, Any] = self.runner.caught(request)
-        found.setdefault("runtimes", {}).update(self.engines.version())
+        message: dict[str, Any] = self.runner.caught(request)
+        message.setdefault("runtimes", {}).update(self.engines.version())
         missing = [name for name in ("numpy",) if importlib.util.find_spec(name) is None]
         conditions = self.runner.state()
         return {
-            **found,
+            **message,
             "cores_by_clock": cores_by_clock(),
             "conditions": {k: v for k, v in conditions.items() if not isinstance(v, list)},
             "missing": missing,

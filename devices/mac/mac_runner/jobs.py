@@ -31,8 +31,8 @@ def answered(job: dict[str, Any], fetch: Callable[[str], bytes], open_model: Ope
 
 def coolest_of(job: dict[str, Any]) -> str:
     """The hottest state that a job may be measured in."""
-    told = job.get("max_thermal")
-    return told if told in THERMAL else THERMAL[-1]
+    limit = job.get("max_thermal")
+    return limit if limit in THERMAL else THERMAL[-1]
 
 
 def unpacked(job: dict[str, Any], folder: Path, fetch: Callable[[str], bytes]) -> Path:

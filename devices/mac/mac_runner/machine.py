@@ -58,9 +58,9 @@ def describe() -> dict[str, Any]:
 def conditions(settings: str, battery: str) -> dict[str, Any]:
     """Power as `pmset -g` and `pmset -g batt` tell it."""
     source, charge = re.search(r"drawing from '([^']+)'", battery), re.search(r"(\d+)%", battery)
-    found = {"low_power_mode": low_power(settings)} if settings else {}
+    facts = {"low_power_mode": low_power(settings)} if settings else {}
     return (
-        found
+        facts
         | ({"power": source[1]} if source else {})
         | ({"battery_percent": int(charge[1])} if charge else {})
     )
@@ -73,8 +73,8 @@ def low_power(settings: str) -> bool:
 
 def state() -> dict[str, str]:
     """The thermal state, where the system tells it."""
-    found = thermal(said("pmset", "-g", "therm"))
-    return {"thermal": found} if found else {}
+    level = thermal(said("pmset", "-g", "therm"))
+    return {"thermal": level} if level else {}
 
 
 def thermal(text: str) -> str | None:
@@ -92,7 +92,7 @@ def flags(after: dict[str, str]) -> list[str]:
     """What speaks against a measurement."""
     hot = THERMAL.index(after.get("thermal", "nominal")) >= 2
     slow = low_power(said("pmset", "-g"))
-    return [name for name, found in (("throttled", hot), ("low power mode", slow)) if found]
+    return [name for name, on in (("throttled", hot), ("low power mode", slow)) if on]
 
 
 def cool_down(most: str) -> None:

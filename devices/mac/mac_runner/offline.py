@@ -52,9 +52,9 @@ def read_bundle(path: Path) -> tuple[list[dict[str, Any]], str, Callable[[str], 
         def read(name: str) -> bytes:
             return (path / name).read_bytes() if archive is None else archive.read(name)
 
-        found = json.loads(read("jobs.json"))
-        jobs, key = found["jobs"], found["uuid"]
-        if found["schema"] != 1 or not isinstance(key, str) or not all(isinstance(j, dict) for j in jobs):
+        content = json.loads(read("jobs.json"))
+        jobs, key = content["jobs"], content["uuid"]
+        if content["schema"] != 1 or not isinstance(key, str) or not all(isinstance(j, dict) for j in jobs):
             raise ValueError("its jobs.json is of another version")
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, RecursionError) as error:
         raise Refused(f"{str(path)!r} is no bundle of nasvit-edge profile --offline: {error}") from None
@@ -67,11 +67,13 @@ def earlier(out: Path, key: str, about: dict[str, Any]) -> list[dict[str, Any]]:
         return []
     reason = "holds no results of this bundle"
     try:
-        found = json.loads(out.read_bytes())
-        if found["uuid"] == key:
+        content = json.loads(out.read_bytes())
+        if content["uuid"] == key:
             reason = "holds results of another machine or system version"
-            if found["description"]["about"] == about:
-                return [answer for answer in found["answers"] if "samples_us" in answer and "nonce" in answer]
+            if content["description"]["about"] == about:
+                return [
+                    answer for answer in content["answers"] if "samples_us" in answer and "nonce" in answer
+                ]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     raise Refused(f"{str(out)!r} is there and {reason}; give another --out")

@@ -36,8 +36,8 @@ class Host:
         self.base = parts.path.rstrip("/")
         if parts.scheme not in ("http", "https") or not self.address or not self.base:
             raise Refused(f"{url!r} is no URL of a profile; give the one that nasvit-edge shows")
-        told = fingerprint or urllib.parse.parse_qs(parts.fragment).get("sha256", [""])[0]
-        self.fingerprint = re.sub(r"[^0-9a-f]", "", told.lower())
+        digest = fingerprint or urllib.parse.parse_qs(parts.fragment).get("sha256", [""])[0]
+        self.fingerprint = re.sub(r"[^0-9a-f]", "", digest.lower())
         if self.secure and not re.fullmatch("[0-9a-f]{64}", self.fingerprint):
             raise Refused("give --fingerprint with the SHA-256 that nasvit-edge shows beside the URL")
         self.connection: http.client.HTTPConnection | None = None
@@ -65,10 +65,10 @@ class Host:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # self-signed: known by its hash
         connection = http.client.HTTPSConnection(self.address, self.port, timeout=60, context=context)
         connection.connect()
-        found = hashlib.sha256(connection.sock.getpeercert(True) or b"").hexdigest()
-        if found != self.fingerprint:
+        digest = hashlib.sha256(connection.sock.getpeercert(True) or b"").hexdigest()
+        if digest != self.fingerprint:
             connection.close()
-            raise Refused(f"the host's certificate is another one: its SHA-256 is {found}")
+            raise Refused(f"the host's certificate is another one: its SHA-256 is {digest}")
         self.connection = connection
         return connection
 
@@ -143,10 +143,10 @@ def next_job(host: Host, session: str) -> dict[str, Any] | None:
     if status == 204:
         return None
     try:
-        found = json.loads(body) if status == 200 else {}
+        job = json.loads(body) if status == 200 else {}
     except (ValueError, RecursionError):
         raise Lost("its job cannot be read") from None
-    return found if isinstance(found, dict) else {}
+    return job if isinstance(job, dict) else {}
 
 
 def fetcher(host: Host) -> Callable[[str], bytes]:

@@ -33,10 +33,13 @@ def core_ml(package: Path, units: str, feed: Feed) -> tuple[Callable[[], object]
 
     start = time.perf_counter_ns()
     compiled = ct.models.utils.compile_model(str(package), str(package.with_suffix(".mlmodelc")))
-    made = time.perf_counter_ns()
+    compiled_ns = time.perf_counter_ns()
     model = ct.models.CompiledMLModel(compiled, compute_units=getattr(ct.ComputeUnit, UNITS[units]))
     loaded = time.perf_counter_ns()
-    return lambda: model.predict(feed), {"compile_ms": (made - start) / 1e6, "load_ms": (loaded - made) / 1e6}
+    return lambda: model.predict(feed), {
+        "compile_ms": (compiled_ns - start) / 1e6,
+        "load_ms": (loaded - compiled_ns) / 1e6,
+    }
 
 
 def lacking() -> str | None:
@@ -55,7 +58,7 @@ def measure(job: dict[str, Any], package: Path, open_model: Open) -> dict[str, A
     value = job["input"]
     values = np.random.default_rng(int(value["fill"].removeprefix("seed:"))).normal(size=value["shape"])
     before = state()
-    call, told = open_model(package, job["units"], {value["name"]: values.astype(np.float32)})
+    call, times = open_model(package, job["units"], {value["name"]: values.astype(np.float32)})
     start = time.perf_counter_ns()
     call()
     first = time.perf_counter_ns()
@@ -73,7 +76,7 @@ def measure(job: dict[str, Any], package: Path, open_model: Open) -> dict[str, A
         "flags": flags(after),
         "before": before,
         "after": after,
-        **told,
+        **times,
         **({"windows": windows} if windows else {}),
     }
 
