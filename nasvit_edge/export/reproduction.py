@@ -123,16 +123,16 @@ def compared(
     """`now` against `before`; `real` of the inputs are images, and `labels` says that outputs are labels of pixels."""
     both = now.plain is not None and before.plain is not None
     plain = _plain_change(now.plain, before.plain, labels) if both else None
-    result = functools.partial(
+    reproduced = functools.partial(
         Reproduction, same_machine=same_machine, threshold=threshold, labels=labels, plain_change=plain
     )
     if labels:
         moved = _moved(now.outputs, before.outputs)
-        return result(change=moved, agreement=1 - moved)
+        return reproduced(change=moved, agreement=1 - moved)
     agreement = None
     if now.choices is not None and before.choices is not None:
         agreement = 1 - _moved(now.choices, before.choices)
-    return result(
+    return reproduced(
         change=parity.relative_error(now.outputs, before.outputs),
         snr_db=parity.snr_db(now.outputs, before.outputs, real),
         agreement=agreement,
