@@ -73,9 +73,9 @@ def full(**options: Any) -> BenchmarkReport:
 
 def alone() -> BenchmarkReport:
     """One artifact without a baseline."""
-    made = bench_results.content(5)
-    made["artifacts"] = [made["artifacts"][1] | {"baseline": None}]
-    return report(made)
+    content = bench_results.content(5)
+    content["artifacts"] = [content["artifacts"][1] | {"baseline": None}]
+    return report(content)
 
 
 NASTY = st.one_of(
@@ -118,21 +118,21 @@ JSON = st.recursive(
 @st.composite
 def nasty(draw: st.DrawFn) -> BenchmarkReport:
     """A report on a result whose every free text is nasty."""
-    made = bench_results.content(6, (0.1, 0.0), rounds=3, count=10)
-    made["device"] |= {"name": draw(NASTY), "about": draw(st.dictionaries(NASTY, JSON, max_size=3))}
-    made["device"]["conditions"] = draw(st.none() | st.dictionaries(NASTY, JSON, max_size=3))
-    made["run"] |= {key: draw(NASTY) for key in ("uuid", "utc", "tool_version")}
-    made["run"] |= {key: draw(st.none() | NASTY) for key in ("git_sha", "ci_url")}
-    made["run"]["git_dirty"] = draw(st.none() | st.booleans())
-    made["protocol"] |= {"order": draw(st.none() | NASTY), "seed": draw(st.none() | st.integers(-9, 9))}
-    made["protocol"]["cores"] = draw(st.none() | st.lists(st.integers(0, 99)))
-    made["protocol"]["seconds"] = draw(st.none() | st.floats(0, 1e300))
-    for artifact in made["artifacts"]:
+    content = bench_results.content(6, (0.1, 0.0), rounds=3, count=10)
+    content["device"] |= {"name": draw(NASTY), "about": draw(st.dictionaries(NASTY, JSON, max_size=3))}
+    content["device"]["conditions"] = draw(st.none() | st.dictionaries(NASTY, JSON, max_size=3))
+    content["run"] |= {key: draw(NASTY) for key in ("uuid", "utc", "tool_version")}
+    content["run"] |= {key: draw(st.none() | NASTY) for key in ("git_sha", "ci_url")}
+    content["run"]["git_dirty"] = draw(st.none() | st.booleans())
+    content["protocol"] |= {"order": draw(st.none() | NASTY), "seed": draw(st.none() | st.integers(-9, 9))}
+    content["protocol"]["cores"] = draw(st.none() | st.lists(st.integers(0, 99)))
+    content["protocol"]["seconds"] = draw(st.none() | st.floats(0, 1e300))
+    for artifact in content["artifacts"]:
         artifact |= {key: draw(NASTY) for key in ("name", "runtime", "format", "precision", "sha256")}
         artifact["path"] = draw(st.none() | NASTY)
         version = draw(NASTY)
         for entry in artifact["rounds"]:
             entry["runtime_version"] = version
     if draw(st.booleans()):
-        made |= {"complete": False, "stopped": draw(NASTY)}
-    return report(made, budgets="schema = 1\n[[budget]]\nlatency_p50 = '1ms'\ntop1_drop = '1%'\n")
+        content |= {"complete": False, "stopped": draw(NASTY)}
+    return report(content, budgets="schema = 1\n[[budget]]\nlatency_p50 = '1ms'\ntop1_drop = '1%'\n")

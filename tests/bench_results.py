@@ -66,18 +66,18 @@ def artifact(
         for number, position in enumerate(positions)
     ]
     facts = {"sha256": "0" * 64, "bytes": size, "format": "onnx", "precision": "fp32", "macs": 10_000_000}
-    own = {"name": name, "baseline": baseline, "runtime": "onnxruntime", "rounds": rounds}
+    values = {"name": name, "baseline": baseline, "runtime": "onnxruntime", "rounds": rounds}
     if hits is not None:
         packed = base64.b64encode(np.packbits(np.asarray(hits, bool)).tobytes()).decode()
-        own["accuracy"] = {
+        values["accuracy"] = {
             "data": "images",
             "images": len(hits),
             "top1": float(np.mean(hits)),
             "hits": packed,
         }
     if overlaps is not None:
-        own["accuracy"] = records.content(Overlaps("scenes", overlaps).saved())
-    return facts | own | changes
+        values["accuracy"] = records.content(Overlaps("scenes", overlaps).saved())
+    return facts | values | changes
 
 
 def content(
@@ -107,10 +107,10 @@ def content(
             first.append(pair[number % 2])
             second.append(pair[1 - number % 2])
         listed.append(artifact(rng, f"main/model{place}.onnx", ms, first, turns, **noise))
-        own = artifact(
+        row = artifact(
             rng, f"model{place}.onnx", ms * (1 + effect), second, turns, baseline=2 * place, **noise
         )
-        listed.append(own | (changes or {}))
+        listed.append(row | (changes or {}))
     return {
         "schema": 1,
         "kind": "benchmark",

@@ -101,13 +101,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _change(self, number: int, content: dict[str, Any]) -> None:
         with self.state.lock:
-            found = [comment for comment in self.state.comments if comment["id"] == number]
+            matching = [comment for comment in self.state.comments if comment["id"] == number]
             allowed = number not in self.state.foreign
-            if found and allowed and self.command == "DELETE":
-                self.state.comments.remove(found[0])
-            elif found and allowed:
-                found[0]["body"] = content["body"]
-        self._say(404 if not found else 200 if allowed else 403, found[0] if found else {"message": "no"})
+            if matching and allowed and self.command == "DELETE":
+                self.state.comments.remove(matching[0])
+            elif matching and allowed:
+                matching[0]["body"] = content["body"]
+        self._say(
+            404 if not matching else 200 if allowed else 403, matching[0] if matching else {"message": "no"}
+        )
 
     def _say(self, status: int, content: Any, raw: bytes | None = None) -> None:
         text = json.dumps(content).encode() if raw is None else raw

@@ -37,8 +37,8 @@ def subnet():
 @functools.cache
 def images():
     """128 images (128, 3, r, r) for the ranges of int8."""
-    found = data_sets.bundled("calibration", SPACE).take("some", slice(0, 128))
-    return next(found.batches(SPACE, SPACE.smallest().resolution, 128))[0].numpy()
+    actual = data_sets.bundled("calibration", SPACE).take("some", slice(0, 128))
+    return next(actual.batches(SPACE, SPACE.smallest().resolution, 128))[0].numpy()
 
 
 @contextlib.contextmanager
@@ -63,8 +63,10 @@ def exported(factory, name, precision="fp32"):
     def make(folder):
         options = Options(precision=precision, calibration=images())
         with converted_once():
-            made = writing.export(supernet(), subnet(), form, folder / f"{precision}{form.suffix}", options)
-        (folder / "written").write_bytes(pickle.dumps(made))
+            written = writing.export(
+                supernet(), subnet(), form, folder / f"{precision}{form.suffix}", options
+            )
+        (folder / "written").write_bytes(pickle.dumps(written))
 
     folder = shared(factory, f"nano-{name}-{precision}", make)
     return folder / f"{precision}{form.suffix}", pickle.loads((folder / "written").read_bytes())

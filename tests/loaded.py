@@ -29,9 +29,9 @@ def program(form, name="classify"):
     if RUNTIMES[form]:
         require_module(RUNTIMES[form])
     require_module("PIL.Image")
-    with tempfile.TemporaryDirectory() as made, pytest.MonkeyPatch.context() as patch:
-        at = folder(form, Path(made), segments=name == "segment")
-        patch.syspath_prepend(made)
+    with tempfile.TemporaryDirectory() as where, pytest.MonkeyPatch.context() as patch:
+        at = folder(form, Path(where), segments=name == "segment")
+        patch.syspath_prepend(where)
         for other in ("classify", "prepare_image"):
             sys.modules.pop(other, None)
         spec = importlib.util.spec_from_file_location(f"{name}_{form}", at / f"{name}.py")

@@ -89,8 +89,8 @@ def table(space, seed=0, composition=None, context=PLAIN, estimated=0.0, precisi
 
 def table_file(space, **more):
     """The file of a table of the host."""
-    told = {"device": "host", "runtime": "onnxruntime", "precision": "fp32", "threads": 1, "call_ms": 0.0}
-    return TableFile(**{"schema": SCHEMA, "space": space.name} | told | more)
+    fields = {"device": "host", "runtime": "onnxruntime", "precision": "fp32", "threads": 1, "call_ms": 0.0}
+    return TableFile(**{"schema": SCHEMA, "space": space.name} | fields | more)
 
 
 def parsed_table(path, raw, space):
@@ -112,13 +112,13 @@ def predictor_file(space, seed=0, saturation=0.5):
         effects[str(resolution)] = {
             gene.name: _rising(rng, gene.choices, 0.15 / len(space.genes)) for gene in space.genes[1:]
         }
-    told = {"space": space.name, "source": "made up", "unit": "fractions", "saturation": saturation}
-    return PredictorFile(schema=1, **told, base=base, effects=effects, uncertainty=0.004)
+    fields = {"space": space.name, "source": "made up", "unit": "fractions", "saturation": saturation}
+    return PredictorFile(schema=1, **fields, base=base, effects=effects, uncertainty=0.004)
 
 
 def _rising(rng, choices, step):
-    total, found = 0.0, {}
+    total, effects = 0.0, {}
     for choice in choices:
-        found[str(choice)] = total
+        effects[str(choice)] = total
         total += rng.uniform(0, step)
-    return found
+    return effects

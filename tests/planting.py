@@ -128,11 +128,11 @@ def leaves(value: Any, at: tuple[Any, ...], fixed: tuple[str, ...]) -> Iterator[
 
 
 def planted(content: Any, at: tuple[Any, ...], value: Any) -> Any:
-    made = copy.copy(content)
+    copied = copy.copy(content)
     if not at:
         return value
-    made[at[0]] = planted(content[at[0]], at[1:], value)
-    return made
+    copied[at[0]] = planted(content[at[0]], at[1:], value)
+    return copied
 
 
 def everywhere(value: Any, text: str, fixed: tuple[str, ...], top: bool = True) -> Any:
@@ -208,9 +208,9 @@ def search_results(scene: Scene) -> Kind:
 
     def planned() -> None:
         """What `export` makes of it before it takes seconds."""
-        told = {"space": None, "supernet": None, "config": None, "calibrate": None, "uncalibrated": False}
+        nothing = {"space": None, "supernet": None, "config": None, "calibrate": None, "uncalibrated": False}
         more = {"format_name": "onnx", "precision": "fp32", "out": scene.work / "x.onnx", "overwrite": True}
-        plan = export._planned(export.Request(result=path, **told, **more), load_format("onnx"), SILENT)
+        plan = export._planned(export.Request(result=path, **nothing, **more), load_format("onnx"), SILENT)
         load_supernet(plan.supernet, plan.space)
         data_sets.check(plan.calibrate or "bundled", plan.space)
 
@@ -232,9 +232,9 @@ def benchmarks(scene: Scene) -> Kind:
     from bench_results import content
 
     path = scene.work / "benchmark.json"
-    made = content(effects=(0.1,), rounds=4, count=5)
-    made["artifacts"][1] |= {"path": "model0.onnx", "space": "nano", "predicted_ms": [1.0, 0.9, 1.1]}
-    made["run"]["ci_url"] = "https://example.org/run"
+    benchmark = content(effects=(0.1,), rounds=4, count=5)
+    benchmark["artifacts"][1] |= {"path": "model0.onnx", "space": "nano", "predicted_ms": [1.0, 0.9, 1.1]}
+    benchmark["run"]["ci_url"] = "https://example.org/run"
     outputs = [
         f"--{form}={scene.work}/b.{end}"
         for form, end in (("markdown", "md"), ("html", "html"), ("junit", "xml"))
@@ -250,7 +250,7 @@ def benchmarks(scene: Scene) -> Kind:
         f"--history={scene.work}/histories",
         *outputs,
     ]
-    return Kind("benchmark", made, json_to(path), [reading], quick=0)
+    return Kind("benchmark", benchmark, json_to(path), [reading], quick=0)
 
 
 def histories(scene: Scene) -> Kind:
@@ -282,17 +282,21 @@ def artifacts(scene: Scene, *, bare: bool) -> Kind:
     def write(content: Any) -> None:
         inside = content["metadata"] if isinstance(content["metadata"], dict) else {}
         del proto.metadata_props[:]
-        told = {k: v if isinstance(v, str) else json.dumps(v) for k, v in inside.items()}
-        for key, value in told.items():
+        texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in inside.items()}
+        for key, value in texts.items():
             proto.metadata_props.add(key=key, value=value.replace("\x00", ""))
         data = proto.SerializeToString()
         path.write_bytes(data)
-        found = {entry.key: entry.value for entry in proto.metadata_props}
-        own = content | {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "metadata": found}
+        entries = {entry.key: entry.value for entry in proto.metadata_props}
+        described = content | {
+            "bytes": len(data),
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "metadata": entries,
+        }
         shutil.copy(kept.parent / "model.onnx.reference.safetensors", scene.work)
         (scene.work / "model.onnx.json").unlink(missing_ok=True)
         if not bare:
-            files_write(scene.work / "model.onnx.json", json.dumps(own))
+            files_write(scene.work / "model.onnx.json", json.dumps(described))
 
     content = copy.deepcopy(side)
     for key, value in side["metadata"].items():
@@ -408,8 +412,8 @@ def weights(scene: Scene) -> Kind:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         content = json.loads(file.metadata()["nasvit_edge"])
 
-    def write(told: Any) -> None:
-        save_file(tensors, path, {"nasvit_edge": json.dumps(told)})
+    def write(metadata: Any) -> None:
+        save_file(tensors, path, {"nasvit_edge": json.dumps(metadata)})
 
     def read() -> None:
         """As commands take weights, and as a teacher."""
@@ -491,9 +495,9 @@ def checkpoints(scene: Scene) -> Kind:
     out = scene.work / "resumed"
     identity = {"teacher": "nano", "space": "nano", "data": {"name": "images"}}
 
-    def write(told: Any) -> None:
+    def write(state: Any) -> None:
         (out / "checkpoints").mkdir(parents=True, exist_ok=True)
-        torch.save({"step": 3, "run": json.dumps(told)}, out / "checkpoints" / "step-000000003.pt")
+        torch.save({"step": 3, "run": json.dumps(state)}, out / "checkpoints" / "step-000000003.pt")
 
     return Kind("checkpoint", identity, write, [lambda: Checkpoints(out, identity).load()], ())
 
@@ -518,9 +522,9 @@ def journals(scene: Scene) -> Kind:
         files_write(path, "".join(json.dumps(line) + "\n" for line in lines))
 
     def read() -> None:
-        made = Journal(path, setup)
+        journal = Journal(path, setup)
         with contextlib.suppress(KeyError, TypeError, ValueError):
-            summaries(made.entries, PROTOCOLS["quick"])
+            summaries(journal.entries, PROTOCOLS["quick"])
 
     return Kind("journal", content, write, [read], ())
 
@@ -552,7 +556,7 @@ def offline(scene: Scene, *, results: bool) -> Kind:
     plan |= {"protocol": asdict(protocol), "seed": 0, "code": "0" * 24}
     state = {"schema": bundles.SCHEMA, "uuid": key, "plan": plan, "target": "mac", "transport": "pull"}
     state |= {"sample": None, "about": None}
-    told = {
+    description = {
         "about": {"board": "Mac", "os": "15"},
         "runtimes": {"coreml": "9"},
         "conditions": {"battery": "full"},
@@ -566,14 +570,14 @@ def offline(scene: Scene, *, results: bool) -> Kind:
         }
         for i, row in enumerate(rows)
     ]
-    given = {"schema": bundles.SCHEMA, "uuid": key, "description": told, "answers": answers}
+    given = {"schema": bundles.SCHEMA, "uuid": key, "description": description, "answers": answers}
     given["answers"][0] |= {"flags": ["throttled"], "before": {"thermal": "fair"}}
 
     def write(content: Any) -> None:
         shutil.rmtree(folder)
         folder.mkdir()
-        own = state if results else content
-        kept = bundles.sealed(own | {"asked": rows})
+        kept_state = state if results else content
+        kept = bundles.sealed(kept_state | {"asked": rows})
         files_write(folder / f".mac-coreml-1t-fp16-nano.{key[:8]}.offline.json", json.dumps(kept))
         files_write(scene.work / "result.json", json.dumps(content if results else given))
 
@@ -598,7 +602,7 @@ def pulled(scene: Scene) -> Kind:
     from nasvit_edge.transport.publish import judged
 
     about = {"board": "Phone", "soc": "A", "os": "1"}
-    told = {
+    hello = {
         "about": about,
         "busy_cores": 0.1,
         "runtimes": {"onnxruntime-web": "1"},
@@ -630,10 +634,13 @@ def pulled(scene: Scene) -> Kind:
 
     def read() -> None:
         content = held[-1]
-        made = described(json.dumps(content["hello"]).encode()), judged(copy.deepcopy(content["result"]), job)
-        assert all(text.isprintable() for text in _texts([content_of(part) for part in made])), made
+        result = (
+            described(json.dumps(content["hello"]).encode()),
+            judged(copy.deepcopy(content["result"]), job),
+        )
+        assert all(text.isprintable() for text in _texts([content_of(part) for part in result])), result
 
-    return Kind("what a device posts", {"hello": told, "result": answer}, held.append, [read], ())
+    return Kind("what a device posts", {"hello": hello, "result": answer}, held.append, [read], ())
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -769,15 +776,15 @@ def command(words: list[str] | Run) -> tuple[Any, str]:
 
 def pages(scene: Scene) -> list[str]:
     """Pages in which something planted is more than text."""
-    found = []
+    marks = []
     for path in scene.work.glob("*"):
         if path.suffix in (".html", ".md", ".xml"):
             text = path.read_text(errors="replace")
             text = without_code(text) if path.suffix == ".md" else text
             bad = [mark for mark in (SCRIPT, 'href="javascript:', "](javascript:", "](file:") if mark in text]
-            found += [f"{path.name} holds {mark}" for mark in bad]
+            marks += [f"{path.name} holds {mark}" for mark in bad]
             path.unlink()
-    return found
+    return marks
 
 
 def without_code(text: str) -> str:
@@ -816,13 +823,13 @@ def main(root: Path, thorough: bool, wanted: list[str]) -> dict[str, Any]:
     for kind in scene.kinds:
         if wanted and not any(word in kind.name for word in wanted):
             continue
-        found = list(observed(kind, scene, watch, thorough))
-        runs[kind.name] = len(found)
-        told = [line for lines in found for line in lines]
+        reports = list(observed(kind, scene, watch, thorough))
+        runs[kind.name] = len(reports)
+        unexpected = [line for lines in reports for line in lines]
         sys.stderr.write(
-            f"{kind.name}: {len(found)} runs, {len(told)} not expected\n{os.linesep.join(told[:20])}\n"
+            f"{kind.name}: {len(reports)} runs, {len(unexpected)} not expected\n{os.linesep.join(unexpected[:20])}\n"
         )
-        seen += told
+        seen += unexpected
         kind.write(kind.content)
     return {"seen": seen, "runs": runs, "controls": controls(scene, watch)}
 
@@ -840,8 +847,8 @@ def observed(kind: Kind, scene: Scene, watch: Watch, thorough: bool) -> Iterator
             bad = [*watch.taken(), *pages(scene)]
             bad += ["an escape on the terminal"] if "\x1b]8" in said else []
             bad += [] if code in (0, 1, 2, 3) else [f"exit code {code}"]
-            told = " ".join(words[:3]) if isinstance(words, list) else words.__name__
-            yield [f"{kind.name}: {what}: {told}: {line}" for line in bad]
+            text = " ".join(words[:3]) if isinstance(words, list) else words.__name__
+            yield [f"{kind.name}: {what}: {text}: {line}" for line in bad]
 
 
 def warm(scene: Scene) -> None:
@@ -862,7 +869,7 @@ def controls(scene: Scene, watch: Watch) -> list[str]:
             one.settimeout(0.2)
             one.connect(("127.0.0.1", 9))
 
-    found = []
+    results = []
     for name, act in {
         "process": lambda: subprocess.run(["true"], check=False),
         "connection": connect,
@@ -873,8 +880,8 @@ def controls(scene: Scene, watch: Watch) -> list[str]:
         watch.taken()
         with contextlib.suppress(OSError):
             act()
-        found += [name] if watch.taken() else []
-    return found
+        results += [name] if watch.taken() else []
+    return results
 
 
 if __name__ == "__main__":

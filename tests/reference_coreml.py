@@ -88,8 +88,8 @@ def bundle(factory):
             choice, device = Choice(protocol="quick"), load_device("iphone")
             offline.write_bundle(SPACE, device, choice, folder / "out.zip", out=folder / "t")
 
-    made = shared(factory, "coreml-bundle", make)
-    return made / "out.zip", made / "t"
+    place = shared(factory, "coreml-bundle", make)
+    return place / "out.zip", place / "t"
 
 
 def measured(factory):

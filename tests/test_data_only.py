@@ -36,11 +36,11 @@ def planted(folder: Path, *options: str) -> dict:
 
 
 def test_planted_paths_addresses_and_commands_do_nothing(tmp_path):
-    found = planted(tmp_path)
-    assert found["controls"] == ["process", "connection", "write", "read", "removal"]  # the watch is awake
-    assert found["seen"] == []
-    assert len(found["runs"]) > KINDS
-    assert min(found["runs"].values()) >= 4
+    actual = planted(tmp_path)
+    assert actual["controls"] == ["process", "connection", "write", "read", "removal"]  # the watch is awake
+    assert actual["seen"] == []
+    assert len(actual["runs"]) > KINDS
+    assert min(actual["runs"].values()) >= 4
 
 
 @pytest.mark.slow

@@ -30,11 +30,11 @@ def _hashes(images: ImageSet) -> set[str]:
 
 def test_images_are_scaled_to_one_then_normalised(nano):
     pixels = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1).expand(2, 3, 4, 4)
-    found = prepare(pixels, nano)
+    actual = prepare(pixels, nano)
     expected = (torch.tensor([0, 0.2, 1]) - torch.tensor(nano.mean)) / torch.tensor(nano.std)
-    assert found.shape == (2, 3, 4, 4)
-    assert found.dtype == torch.float32
-    assert torch.allclose(found[1, :, 2, 3], expected)
+    assert actual.shape == (2, 3, 4, 4)
+    assert actual.dtype == torch.float32
+    assert torch.allclose(actual[1, :, 2, 3], expected)
 
 
 def test_a_grey_channel_becomes_three(nano):
@@ -137,14 +137,14 @@ def test_the_splits_of_the_full_set_do_not_overlap():
 def test_the_bundled_file_can_be_made_again(tmp_path):
     require_tool("Debian's dataset-fashion-mnist", _fashion_mnist_is_there())
     data_sets.write_bundled(tmp_path / "made.npz")
-    made = np.load(tmp_path / "made.npz")
-    assert {k: len(v) for k, v in made.items() if k.endswith("labels")} == {
+    images = np.load(tmp_path / "made.npz")
+    assert {k: len(v) for k, v in images.items() if k.endswith("labels")} == {
         f"{k}_labels": n for k, n in SIZES.items()
     }
     if BUNDLED.exists():
         bundled = np.load(BUNDLED)
-        assert all(np.array_equal(made[key], bundled[key]) for key in bundled.files)
-    assert len(set(made["test_labels"])) == 10
+        assert all(np.array_equal(images[key], bundled[key]) for key in bundled.files)
+    assert len(set(images["test_labels"])) == 10
 
 
 @pytest.mark.parametrize("split", SIZES)

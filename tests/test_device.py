@@ -76,11 +76,11 @@ def test_an_option_is_no_address(key):
 def test_a_user_s_device_goes_before_the_shipped_one_and_is_found_by_path_too(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     text = files.read_bytes(files.shipped("devices") / "raspberry-pi" / "device.toml", "device").decode()
-    own = tmp_path / "nasvit-edge" / "devices" / "raspberry-pi.toml"
-    own.parent.mkdir(parents=True)
-    own.write_text(text.replace("raspberrypi.local", "10.0.0.7"))
+    user_file = tmp_path / "nasvit-edge" / "devices" / "raspberry-pi.toml"
+    user_file.parent.mkdir(parents=True)
+    user_file.write_text(text.replace("raspberrypi.local", "10.0.0.7"))
     assert "raspberry-pi" in device_names()
-    assert load_device("raspberry-pi").address == load_device(str(own)).address == "10.0.0.7"
+    assert load_device("raspberry-pi").address == load_device(str(user_file)).address == "10.0.0.7"
 
 
 def test_secrets_come_from_the_environment_and_stay_out_of_the_device(monkeypatch):

@@ -56,7 +56,7 @@ def test_errors_need_no_heavy_import():
 @pytest.mark.parametrize("name", ["", "board"])
 def test_what_happened_and_what_to_do_are_known_apart_and_survive_another_process(name):
     error = errors.DeviceError("it is full; very", "free some space", device=name)
-    for found in (error, pickle.loads(pickle.dumps(error))):
-        assert str(found) == ("device 'board': " if name else "") + "it is full; very; free some space"
-        assert (found.what, found.todo) == ("it is full; very", "free some space")
+    for either in (error, pickle.loads(pickle.dumps(error))):
+        assert str(either) == ("device 'board': " if name else "") + "it is full; very; free some space"
+        assert (either.what, either.todo) == ("it is full; very", "free some space")
     assert NasvitEdgeError("all is said").todo == ""

@@ -36,12 +36,12 @@ COMMANDS = typer.main.get_command(app).commands
 
 @given(st.text(min_size=1), st.text(), st.integers(1, 99), st.lists(st.text(min_size=1), max_size=3))
 def test_any_value_comes_through_a_shell_as_it_was(word, value, number, several):
-    made = command(
+    line = command(
         "search", word, space=value, threads=number, gene=several, steady=True, table=None, json=False
     )
     words = ["nasvit-edge", "search", word, *(["--space", value] if value else []), "--threads", str(number)]
     words += [part for each in several for part in ("--gene", each)] + ["--steady"]
-    assert shlex.split(made) == words
+    assert shlex.split(line) == words
 
 
 @functools.cache
@@ -62,8 +62,8 @@ def strings():
         }
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
-                for found in SAID.finditer(node.value):
-                    yield f"{path.relative_to(PACKAGE)}:{node.lineno}", found[1]
+                for match in SAID.finditer(node.value):
+                    yield f"{path.relative_to(PACKAGE)}:{node.lineno}", match[1]
 
 
 def called():
@@ -81,13 +81,13 @@ def unknown(words):
     """What of a command's words and options the program does not have."""
     group, at = COMMANDS, 0
     while at < len(words) and words[at] in group:
-        found = group[words[at]]
-        group, at = getattr(found, "commands", {}), at + 1
+        command_at = group[words[at]]
+        group, at = getattr(command_at, "commands", {}), at + 1
     if at == 0:
         return words[:1] if re.fullmatch("[a-z]+", words[0]) else []
     if group:
         return [f"{words[at - 1]} ..."]
-    known = {name for parameter in found.params for name in parameter.opts}
+    known = {name for parameter in command_at.params for name in parameter.opts}
     return [word for word in words[at:] if word.startswith("--") and word not in known]
 
 
@@ -127,12 +127,12 @@ def test_no_error_or_note_writes_a_command_by_hand():
         or (isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("note", "command"))
     )
     texts = (
-        f"{path.relative_to(PACKAGE)}:{part.lineno}: {found[1]}"
+        f"{path.relative_to(PACKAGE)}:{part.lineno}: {match[1]}"
         for path, node in spoken
         for part in ast.walk(node)
         if isinstance(part, ast.Constant) and isinstance(part.value, str)
-        for found in SAID.finditer(part.value)
-        if found[1].split()[0] not in PROSE
+        for match in SAID.finditer(part.value)
+        if match[1].split()[0] not in PROSE
     )
     assert list(texts) == []
 

@@ -50,11 +50,11 @@ def photos(folder, kinds=KINDS):
     images, rng = require_module("PIL.Image"), np.random.default_rng(0)
     for split, many in (("train", 12), ("val", 4), ("test", 4)):
         for i, kind in enumerate(kinds):
-            own = folder / split / kind
-            own.mkdir(parents=True)
+            kind_folder = folder / split / kind
+            kind_folder.mkdir(parents=True)
             for k in range(many):
                 pixels = rng.integers(0, 40, (12, 12, 3)) + 50 * i
-                images.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(own / f"{k}.png")
+                images.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(kind_folder / f"{k}.png")
     return str(folder)
 
 
@@ -66,9 +66,9 @@ def well(words):
 def follow(message):
     """Run what a message suggests; the capitals in it are what this user has."""
     said = re.search(rf"{hints.PROGRAM} (?:'[^']*'|[^;,)'])*", str(message))[0].strip()
-    own = {hints.DATA: "my photos", hints.WEIGHTS: "run/supernet.safetensors"}
-    own |= {hints.RESULT: "found.json", hints.MODEL: "own.onnx"}
-    words = [own.get(word, word) for word in shlex.split(said)[1:]]
+    words_for = {hints.DATA: "my photos", hints.WEIGHTS: "run/supernet.safetensors"}
+    words_for |= {hints.RESULT: "found.json", hints.MODEL: "own.onnx"}
+    words = [words_for.get(word, word) for word in shlex.split(said)[1:]]
     quick = SETTINGS if words[0] in ("train", "finetune") else []
     done = commands.run(*words, *quick)
     assert done.returncode in well(words), (said, done)
@@ -138,16 +138,16 @@ def test_a_search_without_an_accuracy_gets_the_one_that_is_fitted(here):
 
 
 def test_a_predictor_of_other_weights_is_fitted_to_these(here):
-    told: list[str] = []
+    notes: list[str] = []
     fitted(here, "own.json")
     raw = json.loads(Path("own.json").read_text())
     Path("others.json").write_text(json.dumps(raw | {"weights_sha256": "0" * 64}))
-    own = {"supernet": "run/supernet.safetensors", "data": "my photos"}
-    prepare(search(accuracy="others.json", **own), Listener(note=told.append))
-    follow(next(line for line in told if "other weights" in line))
-    told.clear()
-    prepare(search(accuracy="own.json", **own), Listener(note=told.append))
-    assert not any("other weights" in line for line in told)
+    options = {"supernet": "run/supernet.safetensors", "data": "my photos"}
+    prepare(search(accuracy="others.json", **options), Listener(note=notes.append))
+    follow(next(line for line in notes if "other weights" in line))
+    notes.clear()
+    prepare(search(accuracy="own.json", **options), Listener(note=notes.append))
+    assert not any("other weights" in line for line in notes)
 
 
 def test_a_predictor_of_another_space_of_the_same_name_is_fitted_anew(here):
@@ -168,9 +168,9 @@ def test_subnets_that_are_not_in_a_form_are_measured_into_it(here):
 
 
 def test_what_is_no_subject_becomes_one_by_a_search(here):
-    own = "run/supernet.safetensors"
-    follow(failed(NasvitEdgeError, subject_of, None, "run/space.toml", own, None))
-    assert subject_of(Path("search.json"), None, None, None).supernet == own
+    weights = "run/supernet.safetensors"
+    follow(failed(NasvitEdgeError, subject_of, None, "run/space.toml", weights, None))
+    assert subject_of(Path("search.json"), None, None, None).supernet == weights
 
 
 def test_a_file_that_is_no_benchmark_is_measured_into_one(here):
@@ -199,15 +199,15 @@ def test_an_export_below_its_search_names_an_evaluation_that_runs(here):
     from nasvit_edge.model.subnet import materialise
     from nasvit_edge.train.calibration import calibration_for
 
-    told: list[str] = []
+    notes: list[str] = []
     weights = load_supernet("run/supernet.safetensors", here)
     subnet = calibrated(materialise(weights, here.smallest()), calibration_for(weights, "my photos"))
     promised = read_sidecar(Path("own.onnx")).search
     promised = msgspec.structs.replace(promised, accuracy=1.0, accuracy_uncertainty=0.0)
     recalled.compare(
-        subnet, "my photos", promised, Listener(note=told.append), weights="run/supernet.safetensors"
+        subnet, "my photos", promised, Listener(note=notes.append), weights="run/supernet.safetensors"
     )
-    follow(told[0])
+    follow(notes[0])
 
 
 def test_an_int8_file_that_fails_is_failed_with_the_training_that_may_mend_it(here, monkeypatch):
@@ -309,7 +309,9 @@ def places():
         owners = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "command":
-                inside = [own.name for own in owners if own.lineno <= node.lineno <= (own.end_lineno or 0)]
+                inside = [
+                    owner.name for owner in owners if owner.lineno <= node.lineno <= (owner.end_lineno or 0)
+                ]
                 yield f"{path.relative_to(PACKAGE)}:{inside[-1] if inside else 'module'}"
 
 

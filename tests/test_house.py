@@ -69,7 +69,7 @@ HEAVY = (
 MOST_LINES = 400
 TORCH_ALLOWED = ("model", "train")
 EMPTY_NAMES = {"found", "made", "told", "got", "own"}  # say that something was done, not what it is
-NAMED_WELL = ("nasvit_edge", "devices", "benchmarks")
+NAMED_WELL = ("nasvit_edge", "devices", "benchmarks", "tests")
 MODULES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py") if "shipped" not in p.parts)
 DATA_FOLDERS = [PACKAGE / "data", *(files.shipped(name) for name in ("devices", "export", "latency_tables"))]
 
@@ -111,12 +111,12 @@ NAMES = {_name(module): module for module in MODULES}
 
 def _imported(module: Path) -> set[str]:
     """The modules of ours that a module imports anywhere in it, in functions and for types as well."""
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse((PACKAGE / module).read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
             inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name if name in NAMES else node.module for name in inner}
-    return found & set(NAMES)
+            names |= {name if name in NAMES else node.module for name in inner}
+    return names & set(NAMES)
 
 
 def test_no_modules_import_each_other_in_a_circle():
@@ -157,7 +157,7 @@ def test_importing_a_module_imports_nothing_heavy():
 def _heavy(names: list[str]) -> dict[str, list[str]]:
     asked = [sys.executable, "-c", FRESH, json.dumps([HEAVY, names])]
     done = subprocess.run(asked, capture_output=True, text=True, check=False)
-    return {name: found for name, found in map(json.loads, done.stdout.splitlines()) if found}
+    return {name: modules for name, modules in map(json.loads, done.stdout.splitlines()) if modules}
 
 
 def test_the_command_line_starts_without_numbers():
@@ -192,9 +192,9 @@ def _shipped(suffix: str) -> list[Path]:
 
 
 def test_every_shipped_toml_and_json_parses():
-    found = [files.read_toml(path, "shipped file") for path in _shipped(".toml")]
-    found += [files.read_json(path, "shipped file") for path in _shipped(".json")]
-    assert all(found)
+    contents = [files.read_toml(path, "shipped file") for path in _shipped(".toml")]
+    contents += [files.read_json(path, "shipped file") for path in _shipped(".json")]
+    assert all(contents)
     assert len(_shipped(".toml")) >= 3
 
 
@@ -216,11 +216,17 @@ def test_no_two_classes_have_one_name():
 
 
 def _bound(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Line and name of each parameter and variable; the fields of records have names that files know."""
+    """Line and name of each parameter and variable.
+
+    Not of the fields of records, whose names files know, nor of what a test is given, which is called as its fixture is.
+    """
     classes = (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
     fields = {id(part.target) for node in classes for part in node.body if isinstance(part, ast.AnnAssign)}
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    tests = [node for node in functions if node.name.startswith("test_") or node.decorator_list]
+    given = {id(part) for node in tests for part in node.args.args}
     for node in ast.walk(tree):
-        if isinstance(node, ast.arg):
+        if isinstance(node, ast.arg) and id(node) not in given:
             yield node.lineno, node.arg
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and id(node) not in fields:
             yield node.lineno, node.id

@@ -59,17 +59,17 @@ def doing(work: tuple[str, object]) -> object:
 
 @pytest.fixture
 def pool():
-    made = Pool(2, started, (), who="a worker", silent_s=3.0)
-    yield made
-    made.close()
+    workers = Pool(2, started, (), who="a worker", silent_s=3.0)
+    yield workers
+    workers.close()
 
 
-def alive(made: Pool) -> list[int]:
+def alive(workers: Pool) -> list[int]:
     """Which are there a second later: the executor's own thread may be taking the exit code of one just now."""
     end = time.monotonic() + 1
-    while (found := [p.pid for p in made.processes if p.is_alive()]) and time.monotonic() < end:
+    while (pids := [p.pid for p in workers.processes if p.is_alive()]) and time.monotonic() < end:
         time.sleep(0.01)
-    return found
+    return pids
 
 
 def test_results_come_in_order_and_a_user_s_error_as_itself(pool):
@@ -81,9 +81,9 @@ def test_results_come_in_order_and_a_user_s_error_as_itself(pool):
 
 
 def test_what_fails_at_the_start_is_raised_by_the_first_call():
-    made = Pool(1, refused, (), who="a worker")
+    workers = Pool(1, refused, (), who="a worker")
     with pytest.raises(DataError, match="no such folder"):
-        list(made.map(doing, [("give", 1)]))
+        list(workers.map(doing, [("give", 1)]))
 
 
 def test_a_lost_process_is_one_line_with_its_reason(pool):

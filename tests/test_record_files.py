@@ -63,15 +63,15 @@ def written(name: str, value: Any) -> Path:
 def _result() -> Any:
     """A result with every part."""
     space = load_space("nano")
-    made = result_of(SETTING, space.smallest(), 1.5, 0.9)
+    saved = result_of(SETTING, space.smallest(), 1.5, 0.9)
     stage = {"name": "mb1", "blocks": ["mbconv"], "side": 8, "width": 16, "genes": {"depth": 1}, "macs": 9}
     stage |= {"latency_ms": 0.5, "latency_share": 0.3, "parameters": 5, "parameter_share": 0.1}
     names = ("latency_ms", "accuracy", "faster", "better", "accuracy_error", "better_above")
-    best = plain(made.best)
+    best = plain(saved.best)
     row = best | {"median_ms": 1.4, "p90_ms": 1.6, "inside": True}
-    told = {"recipe": {"name": "x"}, "teacher": None, "before": {"fp32": 0.1}, "after": {"fp32": 0.2}}
-    told |= {"from": {"result": "a.json", "space": "nano", "supernet": "nano"}}
-    return plain(made) | {
+    fields = {"recipe": {"name": "x"}, "teacher": None, "before": {"fp32": 0.1}, "after": {"fp32": 0.2}}
+    fields |= {"from": {"result": "a.json", "space": "nano", "supernet": "nano"}}
+    return plain(saved) | {
         "space": space_toml(space),
         "limits": [{"name": "--latency", "quantity": "latency 0", "bound": 2.0, "factor": 1.0}],
         "gap": {"accuracy": 0.001, "hypervolume": 0.99},
@@ -81,7 +81,7 @@ def _result() -> Any:
         "quality": "mean IoU",
         "outdated": [{}, {"table": "t.json", "ops": 1, "share": 0.1}],
         "confirmation": {"by": "p90", "rounds": 1, "factor": 1.01, "subnets": [row]},
-        "finetuned": told | {"quantised": "int8", "latency_is_for_classes": 10},
+        "finetuned": fields | {"quantised": "int8", "latency_is_for_classes": 10},
         "command": ["nasvit-edge", "search"],
         "budget_ms": 2.0,
     }
@@ -114,7 +114,7 @@ def _check() -> Checked:
     figures = dict.fromkeys(("error", "snr_db", "agreement", "top1", "top1_drop"), 0.5)
     ious = {"mean_iou": 0.5, "pixel_accuracy": 0.7, "ious": {"sky": 0.5, "road": None}}
     changes = dict.fromkeys(("change", "snr_db", "agreement", "plain_change"), 0.5)
-    told = {"data": "x", "images": 3, "masks": ["all sky"], "reference": ious, "mean_iou_drop": -0.1} | ious
+    scenes = {"data": "x", "images": 3, "masks": ["all sky"], "reference": ious, "mean_iou_drop": -0.1} | ious
     more = {
         "top1_drop_interval": [-0.1, 0.1],
         "arithmetic": shares | {"layers": 3, "int8_layers": 2, "float_layers": ["a"]},
@@ -122,7 +122,7 @@ def _check() -> Checked:
         "doubts": ["few"],
         "allowed": {"error": None, "snr_db": 30.0},
     }
-    segmenter = {"pixels": 0.9, "pixel_count": 9, "scenes": told, "output": "labels"}
+    segmenter = {"pixels": 0.9, "pixel_count": 9, "scenes": scenes, "output": "labels"}
     return records.parse(Checked, {"passed": True, "seed": 0} | figures | more | segmenter, "a file")
 
 
@@ -228,8 +228,8 @@ def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 def changed(good: Any, place: tuple[Any, ...], value: Any, how: str) -> Any:
     """`good` with another value at a place, nothing there, or one more key beside it."""
-    made = copy.deepcopy(good)
-    holder = made
+    copy_of = copy.deepcopy(good)
+    holder = copy_of
     for key in place[:-1]:
         holder = holder[key]
     if how == "without":
@@ -238,7 +238,7 @@ def changed(good: Any, place: tuple[Any, ...], value: Any, how: str) -> Any:
         holder["more"] = value
     else:
         holder[place[-1]] = value
-    return made
+    return copy_of
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -255,12 +255,12 @@ def test_a_changed_file_is_a_record_or_one_line(name, data):
     place = data.draw(st.sampled_from(sorted(places(kind.good), key=repr)), "place")
     how = data.draw(st.sampled_from(["other", "other", "without", "more"]), "how")
     value = changed(kind.good, place, data.draw(VALUES, "value"), how)
-    found = only_user_errors(kind.read, value)
-    if isinstance(found, str):
-        assert "a file" in found
-        assert len(found) < 1000
+    outcome = only_user_errors(kind.read, value)
+    if isinstance(outcome, str):
+        assert "a file" in outcome
+        assert len(outcome) < 1000
     elif kind.rewritten is not None:
-        again = kind.rewritten(found)
+        again = kind.rewritten(outcome)
         assert kind.rewritten(kind.read(again)) == again
 
 

@@ -107,20 +107,20 @@ JSON = st.recursive(
 
 @given(st.sampled_from(sorted(GOOD)), JSON)
 def test_any_value_of_any_key_is_read_or_one_line(key, value):
-    thing, told = records.parse(Thing, GOOD, ""), None
+    thing, text = records.parse(Thing, GOOD, ""), None
     try:
         thing = records.parse(Thing, GOOD | {key: value}, "thing 'x.json'")
     except RecordError as caught:
-        told = caught
-    assert told is None or ("\n" not in str(told) and told.key.split(".")[0].split("[")[0] in ("", key))
+        text = caught
+    assert text is None or ("\n" not in str(text) and text.key.split(".")[0].split("[")[0] in ("", key))
     assert all(0 < ms < 1e10 for ms in thing.ops.values())
 
 
 def test_a_schema_is_told_of_each_kind():
-    found = records.schema(Thing, Asked)
-    assert set(found) == {"Thing", "Asked", "Part"}
-    assert found["Asked"]["additionalProperties"] is False
-    assert msgspec.json.encode(found)
+    actual = records.schema(Thing, Asked)
+    assert set(actual) == {"Thing", "Asked", "Part"}
+    assert actual["Asked"]["additionalProperties"] is False
+    assert msgspec.json.encode(actual)
 
 
 def test_a_digest_is_one():

@@ -23,9 +23,9 @@ def key(tmp_path_factory, monkeypatch):
 
 @given(VALUES, VALUES)
 def test_only_the_very_values_are_known_again(values, others):
-    found = seals.seal(values)
-    assert seals.is_own(values, found)
-    assert seals.is_own(others, found) == (values == others)
+    code = seals.seal(values)
+    assert seals.is_own(values, code)
+    assert seals.is_own(others, code) == (values == others)
 
 
 @given(VALUES, st.none() | st.integers() | st.text() | st.lists(st.text()))
@@ -35,12 +35,12 @@ def test_nothing_else_is_a_seal(values, made_up):
 
 
 def test_another_user_s_seal_is_none(key, tmp_path, monkeypatch):
-    found = seals.seal({"a": "b"})
+    code = seals.seal({"a": "b"})
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    assert not seals.is_own({"a": "b"}, found)
+    assert not seals.is_own({"a": "b"}, code)
     assert not seals.key_path().exists()  # looking makes no key
     seals.seal({})
-    assert not seals.is_own({"a": "b"}, found)
+    assert not seals.is_own({"a": "b"}, code)
 
 
 def test_the_key_is_for_this_user_alone_and_stays(key):
@@ -60,9 +60,9 @@ def test_settings_that_cannot_be_written_make_no_seal_and_no_error(tmp_path, mon
 
 
 def test_a_damaged_key_knows_nothing(key):
-    found = seals.seal({"a": "b"})
+    code = seals.seal({"a": "b"})
     key.write_bytes(b"short")
-    assert not seals.is_own({"a": "b"}, found)
+    assert not seals.is_own({"a": "b"}, code)
     assert seals.seal({"a": "b"}) == ""
 
 
@@ -71,6 +71,6 @@ def test_processes_that_begin_together_have_one_key():
     started = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(4)
     ]
-    found = {process.communicate()[0].strip() for process in started}
-    assert len(found) == 1
-    assert seals.is_own({"a": "b"}, found.pop())
+    names = {process.communicate()[0].strip() for process in started}
+    assert len(names) == 1
+    assert seals.is_own({"a": "b"}, names.pop())

@@ -25,8 +25,8 @@ def test_parameters_are_those_of_the_module(name):
 @pytest.mark.parametrize(("end", "millions"), [("smallest", 8.24), ("largest", 16.68)])
 def test_whole_subnets_have_the_parameters_of_the_specification(end, millions):
     space = load_space("nasvit")
-    made = sizes.config_parameters(space, getattr(space, end)())
-    assert made / 1e6 == pytest.approx(millions, abs=0.005)
+    result = sizes.config_parameters(space, getattr(space, end)())
+    assert result / 1e6 == pytest.approx(millions, abs=0.005)
 
 
 def test_activations_hold_at_least_input_and_output():
@@ -42,9 +42,9 @@ def test_activations_hold_at_least_input_and_output():
 @pytest.mark.parametrize("form", ["onnx", "tflite", "coreml"])
 def test_fewer_bits_make_a_smaller_file(form):
     op = lower(load_space("nasvit"), load_space("nasvit").largest())[5]
-    made = [sizes.file_bytes(op, form, precision) for precision in ("fp32", "fp16", "w8")]
-    assert made == sorted(made, reverse=True)
-    assert 0.2 < made[2] / made[0] < 0.6
+    sizes_by_precision = [sizes.file_bytes(op, form, precision) for precision in ("fp32", "fp16", "w8")]
+    assert sizes_by_precision == sorted(sizes_by_precision, reverse=True)
+    assert 0.2 < sizes_by_precision[2] / sizes_by_precision[0] < 0.6
 
 
 @pytest.mark.parametrize(

@@ -295,9 +295,9 @@ def test_smallest_and_largest_are_the_ends_of_every_gene(nano):
 
 def test_all_configs_are_different_valid_and_as_many_as_the_size():
     space = space_of(edited(TINY, ("depth = [1, 2, 3]", "depth = [1]")))
-    found = list(space.all_configs())
-    assert len(set(found)) == len(found) == space.size()
-    assert all(space.config(**c.to_dict()) == c for c in found)
+    actual = list(space.all_configs())
+    assert len(set(actual)) == len(actual) == space.size()
+    assert all(space.config(**c.to_dict()) == c for c in actual)
 
 
 @pytest.mark.parametrize(
@@ -377,8 +377,8 @@ def spaces(draw):
 @settings(max_examples=60)
 @given(spaces(), st.data())
 def test_a_space_written_as_toml_reads_back_as_it_was(space, data):
-    for made in (space, space.only(data.draw(configs(space))), space.with_labels(["one", "an ö", '"\\'])):
-        assert parse_space(tomllib.loads(space_toml(made)), Path("written.toml")) == made
+    for either in (space, space.only(data.draw(configs(space))), space.with_labels(["one", "an ö", '"\\'])):
+        assert parse_space(tomllib.loads(space_toml(either)), Path("written.toml")) == either
 
 
 @given(st.lists(st.integers(-2, 257) | st.booleans() | st.text(max_size=1), max_size=5))

@@ -88,8 +88,8 @@ def test_durations_have_a_unit(text, value):
 
 @given(st.text(max_size=8))
 def test_any_text_is_a_duration_or_one_line(text):
-    found = only_user_errors(seconds, text)
-    assert isinstance(found, str) or 0 < found <= 86_400
+    outcome = only_user_errors(seconds, text)
+    assert isinstance(outcome, str) or 0 < outcome <= 86_400
 
 
 @pytest.mark.parametrize(

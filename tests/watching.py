@@ -57,8 +57,8 @@ class Watch:
 
     def taken(self) -> list[str]:
         """What was noted since the last time."""
-        found, self.noted = self.noted, []
-        return found
+        notes, self.noted = self.noted, []
+        return notes
 
     def _event(self, event: str, arguments: tuple[Any, ...]) -> None:
         if self.busy:

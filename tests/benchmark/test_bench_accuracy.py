@@ -53,9 +53,9 @@ def test_the_mean_iou_of_overlaps_is_that_of_all_pixels(seed):
 
 
 @given(st.one_of(HITS, OVERLAPS), st.one_of(HITS, OVERLAPS))
-def test_only_what_was_judged_on_the_same_images_is_compared(own, other):
-    same = type(own) is type(other) and len(own) == len(other)
-    if isinstance(own, Overlaps) and isinstance(other, Overlaps):
-        same = own.counts.shape == other.counts.shape
-    assert (own.change(other, 0.01) is not None) == same
-    assert own.change(None, 0.01) is None
+def test_only_what_was_judged_on_the_same_images_is_compared(one, other):
+    same = type(one) is type(other) and len(one) == len(other)
+    if isinstance(one, Overlaps) and isinstance(other, Overlaps):
+        same = one.counts.shape == other.counts.shape
+    assert (one.change(other, 0.01) is not None) == same
+    assert one.change(None, 0.01) is None

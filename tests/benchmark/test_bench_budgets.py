@@ -41,8 +41,8 @@ def outcome(tmp_path, lines, seed=1, effects=(0.0,), **options):
     ],
 )
 def test_a_budget_is_judged_by_the_pessimistic_end(tmp_path, lines, status, code):
-    found, exit_code = outcome(tmp_path, lines)
-    assert (found.status, exit_code) == (status, code)
+    verdict, exit_code = outcome(tmp_path, lines)
+    assert (verdict.status, exit_code) == (status, code)
 
 
 def test_one_round_has_no_end_that_would_be_within(tmp_path):
@@ -80,8 +80,8 @@ def test_filters_choose_what_a_budget_is_about_and_one_about_nothing_is_an_error
 
 
 def test_what_was_not_measured_validly_cannot_keep_a_budget(tmp_path):
-    found, code = outcome(tmp_path, 'latency_p50 = "1s"', within=0.3)
-    assert (found.status, code) == ("unknown", 3)
+    verdict, code = outcome(tmp_path, 'latency_p50 = "1s"', within=0.3)
+    assert (verdict.status, code) == ("unknown", 3)
 
 
 @pytest.mark.parametrize(

@@ -39,37 +39,37 @@ for line in sys.stdin:
 
 def entries(*names, base=True):
     """Each behind a baseline of its own, or alone."""
-    found = []
+    results = []
     for name in names:
         if base:
-            found.append(Participant(name=f"main {name}", path=f"/{name}", runtime="onnxruntime"))
-        place = len(found) - 1 if base else None
-        found.append(Participant(name=name, path=f"/{name}", runtime="onnxruntime", baseline=place))
-    return found
+            results.append(Participant(name=f"main {name}", path=f"/{name}", runtime="onnxruntime"))
+        place = len(results) - 1 if base else None
+        results.append(Participant(name=name, path=f"/{name}", runtime="onnxruntime", baseline=place))
+    return results
 
 
 def session(tmp_path, listed, rounds=4):
     path = tmp_path / "runner.py"
     path.write_text(textwrap.dedent(RUNNER))
     with local_runner(path) as runner:
-        found = measure(listed, runner, BenchmarkProtocol(rounds=rounds), ())
-    return found, [json.loads(line) for line in path.with_suffix(".log").read_text().splitlines()]
+        measured = measure(listed, runner, BenchmarkProtocol(rounds=rounds), ())
+    return measured, [json.loads(line) for line in path.with_suffix(".log").read_text().splitlines()]
 
 
 def test_base_and_candidate_take_turns_in_fresh_processes(tmp_path):
-    found, asked = session(tmp_path, entries("a", "b"))
+    actual, asked = session(tmp_path, entries("a", "b"))
     order = [name.split(":")[0] for name, _, _ in asked]
     forth = ["main a", "a", "main b", "b"]
     assert order == [*forth, *forth[::-1]] * 2
     assert len({pid for _, pid, _ in asked}) == len(asked)
     assert all(detail is True for _, _, detail in asked)
-    assert [[entry.round for entry in own] for own in found] == [[0, 1, 2, 3]] * 4
+    assert [[entry.round for entry in rounds] for rounds in actual] == [[0, 1, 2, 3]] * 4
 
 
 def test_disturbed_rounds_are_measured_again_and_kept(tmp_path):
-    found, _ = session(tmp_path, entries("a", "disturbed"))
-    assert [len(own) for own in found] == [4, 4, 6, 6]
-    assert [entry.flags for entry in found[3]] == [("preempted",)] * 2 + [()] * 4
+    actual, _ = session(tmp_path, entries("a", "disturbed"))
+    assert [len(rounds) for rounds in actual] == [4, 4, 6, 6]
+    assert [entry.flags for entry in actual[3]] == [("preempted",)] * 2 + [()] * 4
 
 
 def test_an_artifact_that_does_not_run_ends_the_session_and_is_named(tmp_path):
@@ -111,15 +111,15 @@ def test_base_and_candidate_of_a_real_runner_take_turns_in_processes_of_their_ow
     protocol = BenchmarkProtocol(rounds=2, runs=20, seconds=0.1, most_seconds=0.1)
     with local_runner(load_device("host").runner) as runner:
         runner.about()
-        base, own = measure(pair, runner, protocol, ())
-    for one, other in zip(base, own, strict=True):
+        base, measured = measure(pair, runner, protocol, ())
+    for one, other in zip(base, measured, strict=True):
         assert len(one.turns) == len(other.turns) >= 1
         for entry in (one, other):
             assert sum(entry.turns) == len(entry.samples_us)
             assert min(entry.turns) >= 4
-            told = (entry.load_ms, entry.first_ms, entry.warm_load_ms, entry.memory_bytes)
-            assert None not in told
-    assert [[entry.position for entry in side[:2]] for side in (base, own)] == [[0, 3], [1, 2]]
+            text = (entry.load_ms, entry.first_ms, entry.warm_load_ms, entry.memory_bytes)
+            assert None not in text
+    assert [[entry.position for entry in side[:2]] for side in (base, measured)] == [[0, 3], [1, 2]]
 
 
 def test_of_a_pair_the_artifact_that_does_not_run_is_named(tmp_path):
@@ -141,8 +141,8 @@ def test_a_real_model_tells_cold_and_warm_load_and_its_memory(tmp_path):
     model, _ = Models(load_space("nano"), "onnxruntime", tmp_path).path(Item("empty"))
     protocol = BenchmarkProtocol(rounds=2, runs=5, seconds=0.01, most_seconds=0.1)
     with local_runner(load_device("host").runner) as runner:
-        own = measure([Participant(name="m", path=model, runtime="onnxruntime")], runner, protocol, ())[0]
-    first, second = own[:2]
+        rounds = measure([Participant(name="m", path=model, runtime="onnxruntime")], runner, protocol, ())[0]
+    first, second = rounds[:2]
     assert first.load_ms > 0
     assert second.warm_load_ms > 0
     if sys.platform == "linux":

@@ -35,5 +35,5 @@ def test_a_test_on_pooled_samples_would_be_wrong_a_third_of_the_time():
 
 
 def test_pairs_of_whole_blocks_would_find_less():
-    found = simulation.rate(simulation.blocks, 8, 0.05, 1000)
-    assert found < 0.75 < simulation.rate(simulation.ours, 8, 0.05, 1000)
+    actual = simulation.rate(simulation.blocks, 8, 0.05, 1000)
+    assert actual < 0.75 < simulation.rate(simulation.ours, 8, 0.05, 1000)

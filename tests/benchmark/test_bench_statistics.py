@@ -44,26 +44,28 @@ def test_the_unit_of_the_values_does_not_matter(pairs, factor):
 def test_the_chances_are_those_of_the_paired_t_test_of_scipy():
     rng = np.random.default_rng(1)
     base, candidate = (np.exp(0.05 * rng.normal(size=8)) for _ in range(2))
-    found = compare(base, candidate)
+    comparison = compare(base, candidate)
     expected = stats.ttest_rel(np.log(candidate), np.log(base), alternative="greater")
-    assert found.larger_p == pytest.approx(expected.pvalue)
-    assert found.smaller_p == pytest.approx(1 - expected.pvalue)
+    assert comparison.larger_p == pytest.approx(expected.pvalue)
+    assert comparison.smaller_p == pytest.approx(1 - expected.pvalue)
     ends = stats.ttest_rel(np.log(candidate), np.log(base)).confidence_interval(0.98)
-    assert (found.ratio.low, found.ratio.high) == pytest.approx((math.exp(ends.low), math.exp(ends.high)))
+    assert (comparison.ratio.low, comparison.ratio.high) == pytest.approx(
+        (math.exp(ends.low), math.exp(ends.high))
+    )
 
 
 @pytest.mark.parametrize("pairs", [1, 2])
 def test_fewer_than_three_pairs_say_nothing(pairs):
-    found = compare([1.0] * pairs, [2.0] * pairs)
-    assert (found.larger_p, found.smaller_p) == (1.0, 1.0)
-    assert (found.ratio.low, found.ratio.high) == (0.0, math.inf)
+    comparison = compare([1.0] * pairs, [2.0] * pairs)
+    assert (comparison.larger_p, comparison.smaller_p) == (1.0, 1.0)
+    assert (comparison.ratio.low, comparison.ratio.high) == (0.0, math.inf)
 
 
 @pytest.mark.parametrize(("candidate", "larger", "smaller"), [(1.0, 1, 1), (1.1, 0, 1), (0.9, 1, 0)])
 def test_values_without_noise_are_decided_by_themselves(candidate, larger, smaller):
-    found = compare([1.0] * 8, [candidate] * 8)
-    assert (found.larger_p, found.smaller_p) == (larger, smaller)
-    assert found.ratio.low == pytest.approx(found.ratio.high)
+    comparison = compare([1.0] * 8, [candidate] * 8)
+    assert (comparison.larger_p, comparison.smaller_p) == (larger, smaller)
+    assert comparison.ratio.low == pytest.approx(comparison.ratio.high)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=50))
@@ -91,8 +93,8 @@ def test_the_smallest_change_is_found_in_nine_of_ten(rounds):
 
 
 def test_more_rounds_find_smaller_changes():
-    found = [smallest_change(0.02, rounds) for rounds in (3, 5, 8, 12, 20)]
-    assert found == sorted(found, reverse=True)
+    changes = [smallest_change(0.02, rounds) for rounds in (3, 5, 8, 12, 20)]
+    assert changes == sorted(changes, reverse=True)
     assert smallest_change(0.02, 2) == math.inf
 
 
@@ -106,9 +108,9 @@ def test_an_interval_of_level_98_percent_is_wider_than_one_of_90(values):
 def test_a_difference_of_two_runs_is_welchs():
     rng = np.random.default_rng(2)
     before, after = np.exp(0.02 * rng.normal(size=8)), 1.1 * np.exp(0.05 * rng.normal(size=12))
-    found = difference(before, after)
+    actual = difference(before, after)
     ends = stats.ttest_ind(np.log(after), np.log(before), equal_var=False).confidence_interval(0.98)
-    assert (found.low, found.high) == pytest.approx((math.expm1(ends.low), math.expm1(ends.high)))
+    assert (actual.low, actual.high) == pytest.approx((math.expm1(ends.low), math.expm1(ends.high)))
 
 
 def scenes(rng, count, ious):
@@ -141,19 +143,19 @@ def test_segmenters_without_a_difference_are_told_apart_as_often_as_alpha_says()
 
 
 def test_a_segmenter_is_as_good_as_itself_and_two_scenes_say_nothing():
-    own = scenes(np.random.default_rng(6), 20, [0.5, 0.7])
-    change, larger, smaller = compare_overlaps(own, own)
+    overlaps = scenes(np.random.default_rng(6), 20, [0.5, 0.7])
+    change, larger, smaller = compare_overlaps(overlaps, overlaps)
     assert (change.value, change.low, change.high, larger, smaller) == (0, 0, 0, 1, 1)
-    worse = own // [[2], [1]]
-    assert compare_overlaps(own, worse)[2] < 1e-6 < 0.9 < compare_overlaps(own, worse)[1]
-    assert compare_overlaps(own[:2], worse[:2])[1:] == (1, 1)
+    worse = overlaps // [[2], [1]]
+    assert compare_overlaps(overlaps, worse)[2] < 1e-6 < 0.9 < compare_overlaps(overlaps, worse)[1]
+    assert compare_overlaps(overlaps[:2], worse[:2])[1:] == (1, 1)
 
 
 def test_a_class_of_one_scene_only_is_left_out_with_it():
-    own = scenes(np.random.default_rng(7), 20, [0.5, 0.7])
-    own[1:, :, 1] = 0
-    worse = own.copy()
+    overlaps = scenes(np.random.default_rng(7), 20, [0.5, 0.7])
+    overlaps[1:, :, 1] = 0
+    worse = overlaps.copy()
     worse[0, 0, 1] = 0
-    change, larger, _ = compare_overlaps(own, worse)
+    change, larger, _ = compare_overlaps(overlaps, worse)
     assert change.low < change.value < 0 <= change.high
     assert 1 - larger > 0.01

@@ -141,8 +141,8 @@ def test_lost_mean_iou_is_a_regression_and_other_scenes_are_not_compared(tmp_pat
     cells = verdict(_with_hits(tmp_path, base, worse, "overlaps"), "mean_iou")
     assert cells["model0.onnx"].change.value == pytest.approx(-0.05, abs=0.002)
     assert cells["model0.onnx"].verdict == "regression"
-    for own, expected in ((worse, "improvement"), (worse[:60], None)):
-        cells = verdict(_with_hits(tmp_path, own, base, "overlaps"), "mean_iou")
+    for overlaps, expected in ((worse, "improvement"), (worse[:60], None)):
+        cells = verdict(_with_hits(tmp_path, overlaps, base, "overlaps"), "mean_iou")
         assert cells["model0.onnx"].verdict == expected
     assert not verdict(_with_hits(tmp_path, base, worse, "overlaps"), "top1")
 
@@ -231,11 +231,11 @@ def side(rounds):
             round=n,
             position=n,
             flags=(),
-            samples_us=tuple(s for t in own for s in t),
-            turns=tuple(map(len, own)),
+            samples_us=tuple(s for t in turns for s in t),
+            turns=tuple(map(len, turns)),
             runtime_version="1",
         )
-        for n, own in enumerate(rounds)
+        for n, turns in enumerate(rounds)
     )
     facts = {"name": "m", "baseline": None, "runtime": "r", "sha256": "0", "bytes": 1, "format": "onnx"}
     return MeasuredArtifact(**facts, precision="fp32", rounds=listed)
@@ -251,9 +251,9 @@ def test_what_slows_a_device_for_whole_turns_does_not_change_what_is_found(slow,
     rng = np.random.default_rng(seed)
     base = [[list(100 * f * rng.uniform(0.99, 1.01, 12)) for f in turns] for turns in slow]
     other = [[[factor * s for s in turn] for turn in turns] for turns in base]
-    found = changes(side(base), side(other), METRICS[metric])
-    assert list(found) == list(range(len(slow)))
-    assert list(found.values()) == pytest.approx([math.log(factor)] * len(slow))
+    actual = changes(side(base), side(other), METRICS[metric])
+    assert list(actual) == list(range(len(slow)))
+    assert list(actual.values()) == pytest.approx([math.log(factor)] * len(slow))
     assert spread(side(base)) < 0.02
 
 
@@ -262,7 +262,7 @@ def test_one_slow_turn_of_one_side_is_no_change_where_pooled_samples_would_say_s
     base, other = [[fast, slow, fast, slow, fast]], [[fast, slow, slow, slow, fast]]
     assert changes(side(base), side(other), METRICS["latency_p50"])[0] == 0
     pooled = [[[s for t in turns for s in t] for turns in rounds] for rounds in (base, other)]
-    whole = [side([[own[0]]]) for own in pooled]
+    whole = [side([[turn[0]]]) for turn in pooled]
     assert changes(*whole, METRICS["latency_p50"])[0] == pytest.approx(math.log(1.7))
 
 

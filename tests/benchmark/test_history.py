@@ -53,10 +53,10 @@ def lines(made, tmp_path_factory) -> bytes:
 def test_what_was_appended_is_read_again_with_value_and_interval(made, tmp_path):
     path = tmp_path / "deep" / "h.jsonl"
     assert append(path, made) == [path]
-    found = {(p.artifact, p.metric): p for p in read_history(path)}
-    assert len(found) == len(made.cells) == len(path.read_text().splitlines())
+    actual = {(p.artifact, p.metric): p for p in read_history(path)}
+    assert len(actual) == len(made.cells) == len(path.read_text().splitlines())
     for cell in made.cells:
-        point = found[cell.artifact.name, cell.metric.name]
+        point = actual[cell.artifact.name, cell.metric.name]
         assert (point.value, point.low, point.high) == (cell.value.value, cell.value.low, cell.value.high)
         assert (point.runtime_version, point.threads, point.sha256) == ("1.30.0", 1, "0" * 64)
         run = made.results[0].run
@@ -92,20 +92,24 @@ def test_a_run_is_known_though_it_is_reported_together_with_a_new_one(tmp_path):
     path = tmp_path / "h.jsonl"
     append(path, report(tmp_path, 1))
     assert append(path, report(tmp_path, 1, 2)) == [path]
-    found = read_history(path)
-    assert len(found) == len(set(found)) == 2 * len([p for p in found if p.uuid == found[0].uuid])
+    kept_points = read_history(path)
+    assert (
+        len(kept_points)
+        == len(set(kept_points))
+        == 2 * len([p for p in kept_points if p.uuid == kept_points[0].uuid])
+    )
 
 
 def test_a_folder_has_a_file_for_each_device(tmp_path):
     names = ("board", "a/b", "a b", "../x", "ä" * 300, ".")
     paths = [bench_results.write(tmp_path / f"{i}.json", i, device=name) for i, name in enumerate(names)]
-    made = make_report([read_result(path) for path in paths], Rule())
-    written = append(tmp_path / "h", made)
+    result = make_report([read_result(path) for path in paths], Rule())
+    written = append(tmp_path / "h", result)
     assert len(set(written)) == len(names)
     assert sorted(written) == sorted((tmp_path / "h").glob("[!.]*"))
     assert (tmp_path / "h" / "board.jsonl") in written
     assert {point.device for point in read_history(tmp_path / "h")} == set(names)
-    assert append(tmp_path / "h", made) == []
+    assert append(tmp_path / "h", result) == []
 
 
 def test_a_missing_path_is_an_empty_history(tmp_path):
@@ -198,10 +202,12 @@ def test_processes_that_append_at_once_lose_nothing(tmp_path):
     for process in running:
         process.join()
         assert process.exitcode == 0
-    found = read_history(path)
-    assert len({p.uuid for p in found}) == 7
-    assert len(path.read_bytes().splitlines()) == len(found)
-    assert {sum(p.uuid == u for p in found) for u in {p.uuid for p in found}} == {len(found) // 7}
+    kept_points = read_history(path)
+    assert len({p.uuid for p in kept_points}) == 7
+    assert len(path.read_bytes().splitlines()) == len(kept_points)
+    assert {sum(p.uuid == u for p in kept_points) for u in {p.uuid for p in kept_points}} == {
+        len(kept_points) // 7
+    }
 
 
 def test_who_holds_the_lock_is_waited_for(made, tmp_path):
@@ -226,11 +232,11 @@ def test_who_holds_the_lock_for_too_long_is_not_waited_for(made, tmp_path, monke
     assert read_history(path) == []
 
 
-def _append_forever(path: Path, made: BenchmarkReport, name: str) -> None:
-    (result,) = made.results
+def _append_forever(path: Path, written: BenchmarkReport, name: str) -> None:
+    (result,) = written.results
     for number in range(10**6):
         run = structs.replace(result.run, uuid=f"{name}-{number}")
-        append(path, replace(made, results=(replace(result, run=run),)))
+        append(path, replace(written, results=(replace(result, run=run),)))
 
 
 def test_a_kill_at_any_moment_leaves_whole_runs(made, tmp_path):
@@ -318,21 +324,21 @@ def test_a_damaged_history_is_points_or_one_line(made, lines, tmp_path_factory, 
         content[rng.randrange(len(content))] = rng.choice(b'0123456789,-.eE\n \x00\xff{}[]":nullNaN')
     path = tmp_path_factory.getbasetemp() / "damaged.jsonl"
     path.write_bytes(content[: rng.randrange(len(content))] if cut else content)
-    found = only_user_errors(read_history, path)
-    if not isinstance(found, str):
-        for own in series(found).values():
-            history.steps(own)
+    outcome = only_user_errors(read_history, path)
+    if not isinstance(outcome, str):
+        for line in series(outcome).values():
+            history.steps(line)
     only_user_errors(append, path, made)
-    if not isinstance(found, str):
-        assert set(found) <= set(read_history(path))
+    if not isinstance(outcome, str):
+        assert set(outcome) <= set(read_history(path))
 
 
 @given(content=st.binary(max_size=100))
 def test_any_other_file_is_one_line_or_nothing(content, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "foreign.jsonl"
     path.write_bytes(content)
-    found = only_user_errors(read_history, path)
-    assert isinstance(found, str) or found == []
+    outcome = only_user_errors(read_history, path)
+    assert isinstance(outcome, str) or outcome == []
 
 
 @given(
@@ -354,12 +360,12 @@ def test_series_hold_every_point_once_in_order_of_time(when, seed):
         )
         for p, w, hour in zip(points([1.0] * len(when)), when, hours, strict=True)
     ]
-    found = series(listed)
-    assert sorted(p.uuid for own in found.values() for p in own) == sorted(p.uuid for p in listed)
-    for key, own in found.items():
-        assert {p.key for p in own} == {key}
-        assert [p.moment for p in own] == sorted(p.moment for p in own)
-    assert len(found) == len({p.artifact for p in listed})
+    actual = series(listed)
+    assert sorted(p.uuid for line in actual.values() for p in line) == sorted(p.uuid for p in listed)
+    for key, line in actual.items():
+        assert {p.key for p in line} == {key}
+        assert [p.moment for p in line] == sorted(p.moment for p in line)
+    assert len(actual) == len({p.artifact for p in listed})
 
 
 def test_a_point_is_what_others_build_on():

@@ -42,9 +42,9 @@ def test_a_slow_drift_is_no_staircase():
 
 def test_a_step_in_a_drift_is_found_and_the_drift_told():
     values = simulated(np.random.default_rng(0), 120, step=0.15, place=70, drift=math.log(1.3), outliers=0)
-    found = fit(points(values))
-    assert [abs(i - 70) <= 2 for i in found.starts] == [True]
-    assert found.drift == pytest.approx(0.3, abs=0.08)
+    line = fit(points(values))
+    assert [abs(i - 70) <= 2 for i in line.starts] == [True]
+    assert line.drift == pytest.approx(0.3, abs=0.08)
 
 
 @given(seed=st.integers(0, 10**6), place=st.integers(0, 39), off=st.floats(0.02, 50))
@@ -59,13 +59,13 @@ def test_one_run_however_far_off_is_never_a_level(seed, place, off):
 
 @pytest.mark.parametrize("beside", [1, 2])
 def test_runs_that_are_off_alike_make_no_steps(beside):
-    rng, found = np.random.default_rng(4), 0
+    rng, count = np.random.default_rng(4), 0
     for _ in range(150):
         values = simulated(rng, 40, outliers=0.0)
         place = int(rng.integers(0, 40 - beside))
         values[place : place + beside] *= rng.uniform(1.1, 3)
-        found += bool(steps(points(values)))
-    assert found <= 0.05 * 150
+        count += bool(steps(points(values)))
+    assert count <= 0.05 * 150
 
 
 @given(
@@ -74,14 +74,14 @@ def test_runs_that_are_off_alike_make_no_steps(beside):
     bounded=st.booleans(),
 )
 def test_any_figures_have_levels_that_cover_them_once(values, metric, bounded):
-    own = points(values, metric=metric, **({} if bounded else {"low": None, "high": None}))
-    starts = steps(own)
+    line = points(values, metric=metric, **({} if bounded else {"low": None, "high": None}))
+    starts = steps(line)
     assert starts == sorted(set(starts))
-    assert all(0 < start < len(own) for start in starts)
-    found = levels(own, starts)
-    assert [i for level in found for i in range(level.start, level.end)] == list(range(len(own)))
+    assert all(0 < start < len(line) for start in starts)
+    spans = levels(line, starts)
+    assert [i for level in spans for i in range(level.start, level.end)] == list(range(len(line)))
     if metric == "latency_p50":
-        assert all(level.end - level.start >= LEAST for level in found if starts)
+        assert all(level.end - level.start >= LEAST for level in spans if starts)
 
 
 @given(seed=st.integers(0, 10**6), factor=st.sampled_from([1e-6, 0.1, 3.0, 1e9]))

@@ -22,8 +22,8 @@ BESIDE = tuple(SubnetEntry(config={}, median_ms=1.0, p90_ms=1.0 + i / 100) for i
 WARM = Sustained(seconds=600.0, minute1_ms=1.0, steady_ms=1.25, factor=1.25)
 
 
-def spread(made):
-    return made.holding(subnets=BESIDE)
+def spread(result):
+    return result.holding(subnets=BESIDE)
 
 
 def test_each_option_becomes_one_limit():
@@ -39,8 +39,8 @@ def test_each_option_becomes_one_limit():
     )
     check(wanted)
     assert devices(wanted) == ["host", "phone"]
-    found = limits(wanted, [spread(TABLE)] * 2)
-    assert [(SavedLimit.of(limit).quantity, limit.bound) for limit in found] == [
+    actual = limits(wanted, [spread(TABLE)] * 2)
+    assert [(SavedLimit.of(limit).quantity, limit.bound) for limit in actual] == [
         ("latency 0", 20.0),
         ("latency 1", 5.0),
         ("latency 0", 25.0),
@@ -50,16 +50,16 @@ def test_each_option_becomes_one_limit():
         ("peak", 8 * 2**20),
         ("accuracy", 0.8),
     ]
-    assert found[2].factor == pytest.approx(1.02)
-    assert [limit.name for limit in found[:3]] == ["--latency", "--latency phone", "--latency-p90"]
+    assert actual[2].factor == pytest.approx(1.02)
+    assert [limit.name for limit in actual[:3]] == ["--latency", "--latency phone", "--latency-p90"]
 
 
 def test_confidence_limits_the_upper_end_of_the_interval():
-    found = limits(Request(latency=["20ms"], confidence="90%"), [TABLE])
-    assert found[0].factor == pytest.approx(1.1)
+    actual = limits(Request(latency=["20ms"], confidence="90%"), [TABLE])
+    assert actual[0].factor == pytest.approx(1.1)
     estimated = table(SPACE, 0, COMPOSITION, estimated=0.5)
-    found = limits(Request(latency=["20ms"], confidence="90%"), [estimated])
-    assert found[0].quantity == Quantity("high", 0)
+    actual = limits(Request(latency=["20ms"], confidence="90%"), [estimated])
+    assert actual[0].quantity == Quantity("high", 0)
     with pytest.raises(TableError, match="knows no interval"):
         limits(Request(latency=["20ms"], confidence="90%"), [table(SPACE)])
 

@@ -40,7 +40,7 @@ EXAMPLES |= {
         re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/ci.md").read_text(), re.DOTALL)
     )
 }
-WORKFLOWS = {name: found for name, text in EXAMPLES.items() if "jobs" in (found := yaml.safe_load(text))}
+WORKFLOWS = {name: actual for name, text in EXAMPLES.items() if "jobs" in (actual := yaml.safe_load(text))}
 GITLAB = yaml.safe_load((ROOT / "docs/ci/gitlab-ci.yml").read_text())
 BASH = ["bash", "--noprofile", "--norc", "-eo", "pipefail"]  # as a runner calls it for `shell: bash`
 ODD = "new $(touch pwned) `touch pwned` 'x'; touch pwned #"
@@ -65,14 +65,17 @@ class Job:
         event = folder / "event.json"
         event.write_text(json.dumps({"pull_request": {"number": 3}}))
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        own = {"PATH": path, "HOME": str(folder), "GITHUB_ACTIONS": "true", "OMP_NUM_THREADS": "1"}
-        own |= {
+        variables = {"PATH": path, "HOME": str(folder), "GITHUB_ACTIONS": "true", "OMP_NUM_THREADS": "1"}
+        variables |= {
             "GITHUB_ACTION_PATH": str(FOLDER),
             "GITHUB_EVENT_PATH": str(event),
             "GITHUB_REPOSITORY": "owner/name",
         }
-        own |= {"RUNNER_TEMP": str(folder / "runner temp"), "GITHUB_STEP_SUMMARY": str(folder / "summary.md")}
-        return cls(work, own | env)
+        variables |= {
+            "RUNNER_TEMP": str(folder / "runner temp"),
+            "GITHUB_STEP_SUMMARY": str(folder / "summary.md"),
+        }
+        return cls(work, variables | env)
 
     def run(self, inputs, names=None):
         """The steps (or those of these names) with these inputs, until one fails that may not."""
@@ -93,25 +96,25 @@ class Job:
         return self
 
     def _step(self, step, inputs):
-        script, told = self.work.parent / "step.sh", self.work.parent / "output"
+        script, fields = self.work.parent / "step.sh", self.work.parent / "output"
         script.write_text(step["run"])
-        told.write_text("")
-        own = {name: str(self.value(value, inputs)) for name, value in step.get("env", {}).items()}
-        made = subprocess.run(
+        fields.write_text("")
+        variables = {name: str(self.value(value, inputs)) for name, value in step.get("env", {}).items()}
+        process = subprocess.run(
             [*BASH, script],
             cwd=self.work,
-            env=self.env | {"GITHUB_OUTPUT": str(told)} | own,
+            env=self.env | {"GITHUB_OUTPUT": str(fields)} | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             timeout=500,
             check=False,
         )
-        self.log += f"== {step['name']}\n{made.stdout}"
-        assert "Traceback" not in made.stdout, self.log
-        found = re.findall(r"^([\w-]+)<<(\S+)\n(.*?)\n\2$", told.read_text(), re.DOTALL | re.MULTILINE)
-        self.outputs[step.get("id", "")] = {name: value for name, _, value in found}
-        return made.returncode
+        self.log += f"== {step['name']}\n{process.stdout}"
+        assert "Traceback" not in process.stdout, self.log
+        match = re.findall(r"^([\w-]+)<<(\S+)\n(.*?)\n\2$", fields.read_text(), re.DOTALL | re.MULTILINE)
+        self.outputs[step.get("id", "")] = {name: value for name, _, value in match}
+        return process.returncode
 
     def value(self, text, inputs):
         """What an expression of the action is; one that this does not know is an error."""
@@ -167,10 +170,10 @@ def test_outputs_are_of_steps_that_exist():
 
 
 def _scripts():
-    found = {f"action {step['name']}": step["run"] for step in RUNS}
+    scripts = {f"action {step['name']}": step["run"] for step in RUNS}
     for name, workflow in WORKFLOWS.items():
-        found |= {f"{name} {i}": step["run"] for i, step in enumerate(_steps_of(workflow)) if "run" in step}
-    return found | {
+        scripts |= {f"{name} {i}": step["run"] for i, step in enumerate(_steps_of(workflow)) if "run" in step}
+    return scripts | {
         "gitlab": "\n".join([*GITLAB["benchmark"]["before_script"], *GITLAB["benchmark"]["script"]])
     }
 
@@ -179,14 +182,14 @@ def _scripts():
 def test_no_text_of_anybody_becomes_part_of_a_script_and_each_parses(name):
     script = _scripts()[name]
     assert "${{" not in script
-    made = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=False)
-    assert (made.returncode, made.stderr) == (0, "")
+    process = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=False)
+    assert (process.returncode, process.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("name", _scripts())
 def test_shellcheck_finds_nothing(name):
     program = require_program("shellcheck")
-    made = subprocess.run(
+    process = subprocess.run(
         # 1091: the environment that is sourced does not exist yet
         [program, "--shell=bash", "--exclude=SC1091", "-"],
         input=f"set -eo pipefail\n{_scripts()[name]}",  # as BASH has it
@@ -194,7 +197,7 @@ def test_shellcheck_finds_nothing(name):
         capture_output=True,
         check=False,
     )
-    assert made.returncode == 0, made.stdout
+    assert process.returncode == 0, process.stdout
 
 
 def test_every_step_of_the_action_names_its_shell():
@@ -228,8 +231,8 @@ def test_there_is_a_short_workflow_and_one_for_a_board():
 
 
 def _toml():
-    found = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/ci.md").read_text(), re.DOTALL)
-    return [(ROOT / "docs/ci/budgets.toml").read_text(), *found]
+    match = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/ci.md").read_text(), re.DOTALL)
+    return [(ROOT / "docs/ci/budgets.toml").read_text(), *match]
 
 
 @pytest.mark.parametrize("text", _toml())
@@ -409,16 +412,16 @@ def test_the_whole_action_measures_and_reports(tmp_path, model):
 
 
 def _git(folder, *words):
-    own = ["git", "-c", "user.name=n", "-c", "user.email=e@localhost", "-C", folder, *words]
-    return subprocess.run(own, check=True, capture_output=True, text=True).stdout.strip()
+    command = ["git", "-c", "user.name=n", "-c", "user.email=e@localhost", "-C", folder, *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def _search_result():
     """A result of the bundled supernet: its smallest subnet."""
-    own = {"space": "nano", "supernet": "nano", "calibration": "bundled", "accuracy": None}
-    setting = replace(SETTING, **own, accuracy_sha256=None, accuracy_source="measured")
-    made = result_of(setting, load_space("nano").smallest(), 1.0, 0.9)
-    return json.dumps(records.content(made) | {"seal": ""})
+    choices = {"space": "nano", "supernet": "nano", "calibration": "bundled", "accuracy": None}
+    setting = replace(SETTING, **choices, accuracy_sha256=None, accuracy_source="measured")
+    saved = result_of(setting, load_space("nano").smallest(), 1.0, 0.9)
+    return json.dumps(records.content(saved) | {"seal": ""})
 
 
 @pytest.fixture
@@ -457,19 +460,19 @@ def test_the_gitlab_example_measures_comments_and_keeps_junit(repository):
     pytest.importorskip("jinja2")
     job = GITLAB["benchmark"]
     with serving() as server:
-        own = {
+        variables = {
             "CI_API_V4_URL": server.url,
             "CI_PROJECT_ID": "7",
             "CI_MERGE_REQUEST_IID": "3",
             "GITLAB_TOKEN": TOKEN,
         }
-        own |= {"CI_MERGE_REQUEST_DIFF_BASE_SHA": _git(repository, "rev-parse", "HEAD~1")}
-        own |= job["variables"] | {"ROUNDS": "2", "SAMPLES_S": "0.02"}
-        made = _script(repository, job["script"], **own)
-        assert made.returncode in (0, 1, 3), (
-            made.stdout
+        variables |= {"CI_MERGE_REQUEST_DIFF_BASE_SHA": _git(repository, "rev-parse", "HEAD~1")}
+        variables |= job["variables"] | {"ROUNDS": "2", "SAMPLES_S": "0.02"}
+        process = _script(repository, job["script"], **variables)
+        assert process.returncode in (0, 1, 3), (
+            process.stdout
         )  # 3: disturbed; 1: two rounds are too close to a budget
-        assert "error: " not in made.stdout
+        assert "error: " not in process.stdout
         assert (repository / job["artifacts"]["reports"]["junit"]).read_text().startswith("<?xml")
         assert server.bodies()[0] == (repository / "bench/comment.md").read_text()
     assert job["retry"]["exit_codes"] == [3]
@@ -478,11 +481,11 @@ def test_the_gitlab_example_measures_comments_and_keeps_junit(repository):
 def test_the_gitlab_example_ends_with_the_code_of_what_could_not_be_measured(repository, tmp_path):
     lines = GITLAB["benchmark"]["script"]
     first = next(i for i, line in enumerate(lines) if line == "rm -rf bench")
-    own = GITLAB["benchmark"]["variables"] | {"DEVICE": "toaster"}
-    made = _script(tmp_path, lines[first:], **own)
-    assert made.returncode == 2
-    assert "unknown device 'toaster'" in made.stdout
-    assert "report bench" not in made.stdout
+    variables = GITLAB["benchmark"]["variables"] | {"DEVICE": "toaster"}
+    process = _script(tmp_path, lines[first:], **variables)
+    assert process.returncode == 2
+    assert "unknown device 'toaster'" in process.stdout
+    assert "report bench" not in process.stdout
 
 
 @pytest.mark.slow
@@ -490,8 +493,8 @@ def test_the_build_of_the_board_s_example_exports_both_sides(repository):
     pytest.importorskip("onnxruntime")
     steps = WORKFLOWS["github-jetson.yml"]["jobs"]["build"]["steps"]
     script = next(step["run"] for step in steps if step.get("name") == "Export")
-    made = _script(repository, [script])
-    assert made.returncode == 0, made.stdout
+    process = _script(repository, [script])
+    assert process.returncode == 0, process.stdout
     for side in ("head", "base"):
         path = repository / f"models/{side}/model.tensorrt"
         assert (path / "model.onnx").is_file()
@@ -511,6 +514,6 @@ def test_the_board_s_example_pushes_the_history_once_there_is_something_new(tmp_
     for text, count in (("", 1), ("a\n", 2), ("a\n", 2), ("a\nb\n", 3)):
         if text:
             (work / "jetson.jsonl").write_text(text)
-        made = _script(work, [keep["run"]], GITHUB_SHA="0" * 40)
-        assert made.returncode == 0, made.stdout
+        process = _script(work, [keep["run"]], GITHUB_SHA="0" * 40)
+        assert process.returncode == 0, process.stdout
         assert _git(origin, "rev-list", "--count", "bench-history") == str(count)

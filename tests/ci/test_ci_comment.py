@@ -48,20 +48,20 @@ def server():
 def github(server, tmp_path, event=PULL, **changes):
     path = tmp_path / "event.json"
     path.write_text(event if isinstance(event, str) else json.dumps(event))
-    own = {"GITHUB_API_URL": server.url, "GITHUB_REPOSITORY": "owner/name", "GITHUB_TOKEN": TOKEN}
-    return own | {"GITHUB_EVENT_PATH": str(path)} | changes
+    variables = {"GITHUB_API_URL": server.url, "GITHUB_REPOSITORY": "owner/name", "GITHUB_TOKEN": TOKEN}
+    return variables | {"GITHUB_EVENT_PATH": str(path)} | changes
 
 
 def gitlab(server, tmp_path, **changes):
-    own = {"CI_API_V4_URL": server.url, "CI_PROJECT_ID": "7", "CI_MERGE_REQUEST_IID": "3"}
-    return own | {"GITLAB_TOKEN": TOKEN} | changes
+    variables = {"CI_API_V4_URL": server.url, "CI_PROJECT_ID": "7", "CI_MERGE_REQUEST_IID": "3"}
+    return variables | {"GITLAB_TOKEN": TOKEN} | changes
 
 
 def call(tmp_path, environment, body=BODY, *options):
     path = tmp_path / f"{threading.get_ident()}.md"
     path.write_text(body)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GITHUB_", "CI_"))}
-    made = subprocess.run(
+    process = subprocess.run(
         [sys.executable, SCRIPT, path, *options],
         env=kept | environment,
         capture_output=True,
@@ -69,10 +69,10 @@ def call(tmp_path, environment, body=BODY, *options):
         timeout=60,
         check=False,
     )
-    assert "Traceback" not in made.stderr, made.stderr
-    assert len(made.stderr.splitlines()) == 1, made.stderr
-    assert TOKEN not in made.stderr + made.stdout
-    return made.returncode, made.stderr
+    assert "Traceback" not in process.stderr, process.stderr
+    assert len(process.stderr.splitlines()) == 1, process.stderr
+    assert TOKEN not in process.stderr + process.stdout
+    return process.returncode, process.stderr
 
 
 @pytest.mark.parametrize("system", [github, gitlab])
@@ -81,8 +81,8 @@ def test_the_first_report_is_posted_and_the_next_ones_edit_it(server, tmp_path, 
     assert call(tmp_path, system(server, tmp_path))[0] == 0
     assert server.bodies() == ["Nice work!", BODY]
     again = f"{MARKER}\n### 1 regression\n"
-    code, told = call(tmp_path, system(server, tmp_path), again)
-    assert (code, "edited comment 102" in told) == (0, True)
+    code, result = call(tmp_path, system(server, tmp_path), again)
+    assert (code, "edited comment 102" in result) == (0, True)
     assert server.bodies() == ["Nice work!", again]
     assert server.writes() == ["POST", "PATCH" if system is github else "PUT"]
 
@@ -119,16 +119,16 @@ def test_a_token_that_may_not_write_is_one_line_that_says_what_to_do(server, tmp
     server.denied = denied
     if "PATCH" in denied:
         server.add(BODY)
-    code, told = call(tmp_path, system(server, tmp_path) | {"GITHUB_ACTIONS": "true"})
+    code, result = call(tmp_path, system(server, tmp_path) | {"GITHUB_ACTIONS": "true"})
     assert code == 1
-    assert told.startswith("::warning title=nasvit-edge benchmark::no comment: ")
-    assert "403: Resource not accessible by integration; " in told
-    assert "pull-requests: write" in told
+    assert result.startswith("::warning title=nasvit-edge benchmark::no comment: ")
+    assert "403: Resource not accessible by integration; " in result
+    assert "pull-requests: write" in result
 
 
 def test_a_wrong_token_is_one_line(server, tmp_path):
-    code, told = call(tmp_path, github(server, tmp_path, GITHUB_TOKEN="other"))
-    assert (code, "401: Bad credentials; the token is not valid" in told) == (1, True)
+    code, result = call(tmp_path, github(server, tmp_path, GITHUB_TOKEN="other"))
+    assert (code, "401: Bad credentials; the token is not valid" in result) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -142,8 +142,8 @@ def test_a_wrong_token_is_one_line(server, tmp_path):
     ],
 )
 def test_what_is_no_pull_request_is_said_and_fine(server, tmp_path, event):
-    code, told = call(tmp_path, github(server, tmp_path, event))
-    assert (code, told.strip()) == (0, "no comment: this is not a pull request")
+    code, result = call(tmp_path, github(server, tmp_path, event))
+    assert (code, result.strip()) == (0, "no comment: this is not a pull request")
     assert not server.asked
 
 
@@ -172,8 +172,8 @@ def test_jobs_that_post_at_once_leave_one_comment(server, tmp_path):
     server.meet = threading.Barrier(jobs)  # each has seen a request without comments
     bodies = [f"{MARKER}\n### report {number}\n" for number in range(jobs)]
     with ThreadPoolExecutor(jobs) as pool:
-        made = list(pool.map(lambda body: call(tmp_path, github(server, tmp_path), body), bodies))
-    assert [code for code, _ in made] == [0] * jobs
+        calls = list(pool.map(lambda body: call(tmp_path, github(server, tmp_path), body), bodies))
+    assert [code for code, _ in calls] == [0] * jobs
     assert len(server.comments) == 1
     assert server.bodies()[0] in bodies
 
@@ -183,8 +183,8 @@ def test_a_key_sets_reports_apart_and_its_marker_is_the_report_s(server, tmp_pat
         assert call(tmp_path, github(server, tmp_path), BODY, "--key", key)[0] == 0
     firsts = [body.split("\n")[0] for body in server.bodies()]
     assert firsts == [marker(""), marker("jetson"), marker("pixel 8/int8")]
-    own = BODY.replace(MARKER, marker("jetson"))
-    assert call(tmp_path, github(server, tmp_path), own)[0] == 0
+    other_body = BODY.replace(MARKER, marker("jetson"))
+    assert call(tmp_path, github(server, tmp_path), other_body)[0] == 0
     assert len(server.comments) == 3
 
 
@@ -206,8 +206,8 @@ def test_a_link_is_put_below_where_there_is_room(tmp_path):
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_asked(server, tmp_path, body, options, said):
-    code, told = call(tmp_path, github(server, tmp_path), body, *options)
-    assert (code, said in told) == (2, True)
+    code, result = call(tmp_path, github(server, tmp_path), body, *options)
+    assert (code, said in result) == (2, True)
     assert not server.asked
 
 
@@ -223,8 +223,8 @@ def test_bad_input_is_one_line_and_nothing_is_asked(server, tmp_path, body, opti
     ],
 )
 def test_an_environment_that_does_not_fit_is_one_line(server, tmp_path, changes, said):
-    code, told = call(tmp_path, github(server, tmp_path) | changes)
-    assert (code, said in told) == (2, True), told
+    code, result = call(tmp_path, github(server, tmp_path) | changes)
+    assert (code, said in result) == (2, True), result
     assert not server.asked
 
 
@@ -256,23 +256,23 @@ def test_a_token_does_not_follow_a_redirect(server, tmp_path):
 def _line(function, *arguments):
     """What it says, or the line of its error."""
     try:
-        told = str(function(*arguments))
+        text = str(function(*arguments))
     except comment.CommentError as error:
-        told = str(error)
-    assert "\n" not in told
-    return told
+        text = str(error)
+    assert "\n" not in text
+    return text
 
 
 @given(JSON)
 def test_any_event_has_a_number_or_none(event):
-    found = comment.pull_request(event)
-    assert found is None or found > 0
+    actual = comment.pull_request(event)
+    assert actual is None or actual > 0
 
 
 @given(st.sampled_from(["pull_request", "issue", "workflow_run"]), JSON)
 def test_any_event_that_looks_like_one_has_a_number_or_none(name, inner):
-    found = comment.pull_request({name: inner})
-    assert found is None or found > 0
+    actual = comment.pull_request({name: inner})
+    assert actual is None or actual > 0
 
 
 @settings(max_examples=40)

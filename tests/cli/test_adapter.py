@@ -53,15 +53,15 @@ def test_what_is_left_out_is_the_record_s_own(run):
 
 
 def test_its_help_is_of_the_fields_in_their_order_and_json_is_last(run):
-    told = run("--help")[0].output
-    places = [told.index(text) for text in ("Say hello", "--often", "How often", "--loud", "--json")]
+    message = run("--help")[0].output
+    places = [message.index(text) for text in ("Say hello", "--often", "How often", "--loud", "--json")]
     assert places == sorted(places)
-    assert "silent" not in told
+    assert "silent" not in message
 
 
 def test_a_bound_of_a_field_is_kept_to(run):
-    made, seen = run("Ada", "--often", "0")
-    assert (made.exit_code, seen) == (2, [])
+    result, seen = run("Ada", "--often", "0")
+    assert (result.exit_code, seen) == (2, [])
 
 
 def test_no_two_options_of_a_command_are_called_the_same():

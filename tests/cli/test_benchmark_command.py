@@ -18,9 +18,9 @@ from nasvit_edge.space import load_space
 
 
 def call(*arguments):
-    made = CliRunner().invoke(app, [str(a) for a in arguments])
-    assert made.exception is None or isinstance(made.exception, SystemExit), made.exception
-    return made
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +28,8 @@ def models(tmp_path_factory):
     """Two small files that ONNX Runtime runs, and one of LiteRT's format."""
     pytest.importorskip("onnxruntime")
     folder = tmp_path_factory.mktemp("models")
-    made = Models(load_space("nano"), "onnxruntime", folder)
-    first, _ = made.path(Item("empty"))
+    converter = Models(load_space("nano"), "onnxruntime", folder)
+    first, _ = converter.path(Item("empty"))
     second = folder / "second.onnx"
     second.write_bytes(first.read_bytes())
     (folder / "third.tflite").write_bytes(b"not looked into")
@@ -39,10 +39,10 @@ def models(tmp_path_factory):
 def test_a_benchmark_is_a_table_a_result_and_what_to_do_next(models, tmp_path):
     out = tmp_path / "folder" / "r.json"
     options = ("--rounds", 3, "--seconds", 0.02, "--out", out)
-    made = call("benchmark", models["first"], "--baseline", models["second"], *options)
-    assert made.exit_code in (0, 3), made.output  # 3: other work disturbed it
-    assert "latency_p50" in made.stdout
-    assert f"report bench {out}" in made.stderr
+    result = call("benchmark", models["first"], "--baseline", models["second"], *options)
+    assert result.exit_code in (0, 3), result.output  # 3: other work disturbed it
+    assert "latency_p50" in result.stdout
+    assert f"report bench {out}" in result.stderr
     content = json.loads(out.read_text())
     assert content["complete"] is True
     assert [a["name"] for a in content["artifacts"]] == ["second.onnx", models["first"].name]
@@ -50,7 +50,7 @@ def test_a_benchmark_is_a_table_a_result_and_what_to_do_next(models, tmp_path):
 
 
 def test_against_itself_the_noise_floor_is_told(models, tmp_path):
-    made = call(
+    result = call(
         "benchmark",
         models["first"],
         "--aa",
@@ -62,7 +62,7 @@ def test_against_itself_the_noise_floor_is_told(models, tmp_path):
         tmp_path / "r.json",
         "--json",
     )
-    content = json.loads(made.stdout)
+    content = json.loads(result.stdout)
     assert content["kind"] == "benchmark report"
     assert json.loads((tmp_path / "r.json").read_text())["aa"] is True
 
@@ -114,18 +114,18 @@ def test_files_of_one_name_are_told_apart_by_their_folders(models, tmp_path):
     ],
 )
 def test_the_exit_code_is_the_verdict(tmp_path, options, code, said):
-    made = call("report", "bench", bench_results.write(tmp_path / "r.json", 1, **options))
-    assert made.exit_code == code
-    assert said in made.stderr.splitlines()[-1]
+    result = call("report", "bench", bench_results.write(tmp_path / "r.json", 1, **options))
+    assert result.exit_code == code
+    assert said in result.stderr.splitlines()[-1]
 
 
 def test_budgets_and_trends_are_shown(tmp_path):
     (tmp_path / "b.toml").write_text('schema = 1\n[[budget]]\nlatency_p50 = "9ms"\nsize = "2MB"\n')
     new, old = (bench_results.write(tmp_path / f"{n}.json", n, (0.0,), between=0.004) for n in (1, 2))
-    made = call("report", "bench", new, "--budget", tmp_path / "b.toml", "--baseline", old)
-    assert made.exit_code == 1
-    assert "exceeded" in made.stdout
-    assert "trends are of two runs" in made.stderr
+    result = call("report", "bench", new, "--budget", tmp_path / "b.toml", "--baseline", old)
+    assert result.exit_code == 1
+    assert "exceeded" in result.stdout
+    assert "trends are of two runs" in result.stderr
 
 
 def test_all_forms_are_written_at_once(tmp_path):
@@ -141,10 +141,10 @@ def test_all_forms_are_written_at_once(tmp_path):
         "--history",
     ]
     files = [part for option, name in zip(options, names, strict=True) for part in (option, tmp_path / name)]
-    made = call("report", "bench", bench_results.write(tmp_path / "r.json", 1, (0.0, 0.2)), *files)
-    assert made.exit_code == 1
+    result = call("report", "bench", bench_results.write(tmp_path / "r.json", 1, (0.0, 0.2)), *files)
+    assert result.exit_code == 1
     assert all((tmp_path / name).stat().st_size > 100 for name in names)
-    assert all(f"wrote {tmp_path / name}" in made.stderr for name in names)
+    assert all(f"wrote {tmp_path / name}" in result.stderr for name in names)
 
 
 @pytest.mark.parametrize(
@@ -159,10 +159,10 @@ def test_all_forms_are_written_at_once(tmp_path):
     ],
 )
 def test_bad_options_of_a_report_are_one_line_and_exit_code_2(tmp_path, arguments, match):
-    made = call("report", "bench", bench_results.write(tmp_path / "r.json"), *arguments)
-    assert made.exit_code == 2
-    assert match in made.stderr
-    assert len(made.stderr.strip().splitlines()) == 1
+    result = call("report", "bench", bench_results.write(tmp_path / "r.json"), *arguments)
+    assert result.exit_code == 2
+    assert match in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
 
 
 def test_of_a_tensorrt_artifact_the_device_reads_the_model_it_builds_its_engine_from(tmp_path):

@@ -20,7 +20,7 @@ PROGRAM = [sys.executable, "-m", "nasvit_edge.cli"]
 
 def program(*arguments, cwd=None, **environment):
     """The program itself, in a process of its own: what takes seconds a command."""
-    made = subprocess.run(
+    process = subprocess.run(
         [*PROGRAM, *map(str, arguments)],
         capture_output=True,
         text=True,
@@ -28,14 +28,14 @@ def program(*arguments, cwd=None, **environment):
         env=os.environ | environment,
         timeout=300,
     )
-    assert "Traceback" not in made.stderr, made.stderr
-    return made
+    assert "Traceback" not in process.stderr, process.stderr
+    return process
 
 
-def one_error(made):
+def one_error(result):
     """The only line of a failed command's stderr that is not progress."""
-    lines = [line for line in made.stderr.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1, made.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, result.stderr
     return lines[0]
 
 
@@ -96,9 +96,9 @@ def test_each_help_starts_with_a_worked_example(command):
 
 @pytest.mark.parametrize("latency", ["20", "-3ms", "0ms", "1e30s", "nanms", "infms", "ms", "20 parsecs", ""])
 def test_a_latency_that_is_none_is_refused(latency, tmp_path):
-    made = run("search", f"--latency={latency}", cwd=tmp_path)
-    assert made.returncode == 2
-    assert "latency" in one_error(made)
+    process = run("search", f"--latency={latency}", cwd=tmp_path)
+    assert process.returncode == 2
+    assert "latency" in one_error(process)
 
 
 @pytest.mark.parametrize(
@@ -112,36 +112,38 @@ def test_a_latency_that_is_none_is_refused(latency, tmp_path):
     ],
 )
 def test_an_unknown_name_lists_what_there_is(option, possible, tmp_path):
-    made = run("search", "--latency", "20ms", option, "nothing", cwd=tmp_path)
-    assert made.returncode == 2
-    assert "'nothing'" in one_error(made)
-    assert possible in one_error(made)
+    process = run("search", "--latency", "20ms", option, "nothing", cwd=tmp_path)
+    assert process.returncode == 2
+    assert "'nothing'" in one_error(process)
+    assert possible in one_error(process)
 
 
 def test_an_impossible_budget_names_the_smallest_reachable_latency(tmp_path):
     table = table_of("nasvit", tmp_path / "t.json")
     start = time.perf_counter()
-    made = run("search", "--latency", "0.01ms", "--table", table, cwd=tmp_path)
-    assert made.returncode == 1
-    assert "smallest reachable latency here is 22.0 ms" in one_error(made)
-    assert "nearest: r:" in made.stderr
+    process = run("search", "--latency", "0.01ms", "--table", table, cwd=tmp_path)
+    assert process.returncode == 1
+    assert "smallest reachable latency here is 22.0 ms" in one_error(process)
+    assert "nearest: r:" in process.stderr
     assert time.perf_counter() - start < 10
-    found = json.loads(run("search", "--latency", "0.01ms", "--table", table, "--json", cwd=tmp_path).stdout)
-    assert found["status"] == "infeasible"
-    assert found["limits"][0]["best"] == 22
+    content = json.loads(
+        run("search", "--latency", "0.01ms", "--table", table, "--json", cwd=tmp_path).stdout
+    )
+    assert content["status"] == "infeasible"
+    assert content["limits"][0]["best"] == 22
 
 
 def test_limits_of_several_kinds_are_kept_to(tmp_path):
     table, other = (table_of("nasvit", tmp_path / f"{n}.json", ms) for n, ms in (("a", 1.0), ("b", 2.0)))
-    made = run(
+    process = run(
         *("search", "--table", table, "--latency", "40ms", "--max-params", "11M", "--max-macs", "0.6G"),
         *("--max-size", "60MB", "--max-memory", "6MB", "--resolution", "192,224", "--gene", "mb4.depth=3,4"),
         *("--exclude", "mb7.width=224", "--min-accuracy", "78%", "--method", "exact", "--json"),
         cwd=tmp_path,
     )
-    assert made.returncode == 0, made.stderr
-    found = json.loads(made.stdout)
-    best = found["best"]
+    assert process.returncode == 0, process.stderr
+    content = json.loads(process.stdout)
+    best = content["best"]
     assert best["latency_ms"] <= 40
     assert best["parameters"] <= 11e6
     assert best["macs"] <= 6e8
@@ -151,10 +153,10 @@ def test_limits_of_several_kinds_are_kept_to(tmp_path):
     assert best["config"]["resolution"] <= 224
     assert best["config"]["depth"][3] <= 4
     assert best["config"]["width"][7] != 224
-    assert found["genes"]["resolution"] == [192, 224]
-    made = run("search", "--latency", "a=40ms", "--latency", "b=5ms", "--table", other, cwd=tmp_path)
-    assert made.returncode == 2
-    assert "--table is for one device" in one_error(made)
+    assert content["genes"]["resolution"] == [192, 224]
+    process = run("search", "--latency", "a=40ms", "--latency", "b=5ms", "--table", other, cwd=tmp_path)
+    assert process.returncode == 2
+    assert "--table is for one device" in one_error(process)
 
 
 def test_several_devices_are_searched_at_once(tmp_path):
@@ -164,46 +166,46 @@ def test_several_devices_are_searched_at_once(tmp_path):
         path = table_of("nasvit", folder / f"{name}-onnxruntime-1t-fp32-nasvit.json", ms)
         path.write_text(json.dumps(json.loads(path.read_text()) | {"device": name}))
     options = ("--generations", "3", "--json")
-    made = run("search", "--latency", "one=60ms", "--latency", "two=90ms", *options, cwd=tmp_path)
-    assert made.returncode == 0, made.stderr
-    found = json.loads(made.stdout)
-    assert found["best"]["latencies_ms"] == [30.0, 90.0]
-    assert [table["name"] for table in found["setting"]["tables"]] == ["one", "two"]
+    process = run("search", "--latency", "one=60ms", "--latency", "two=90ms", *options, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    content = json.loads(process.stdout)
+    assert content["best"]["latencies_ms"] == [30.0, 90.0]
+    assert [table["name"] for table in content["setting"]["tables"]] == ["one", "two"]
 
 
 def test_a_search_ends_in_a_page_a_picture_and_an_explanation(tmp_path):
     table = table_of("nasvit", tmp_path / "t.json")
     pictures = ("--html", "s.html", "--png", "s.png")
-    made = run("search", "--latency", "30ms", "--table", table, *pictures, cwd=tmp_path)
-    assert made.returncode == 0, made.stderr
-    assert "accuracy (%) over predicted latency (ms)" in made.stdout
-    assert "the winner is the exact optimum" in made.stderr
+    process = run("search", "--latency", "30ms", "--table", table, *pictures, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "accuracy (%) over predicted latency (ms)" in process.stdout
+    assert "the winner is the exact optimum" in process.stderr
     assert (tmp_path / "s.html").stat().st_size > 100_000
     assert (tmp_path / "s.png").stat().st_size > 10_000
-    made = run("explain", "search.json", "--table", table, cwd=tmp_path)
-    assert made.returncode == 0, made.stderr
-    assert "mb5 depth" in made.stdout
-    assert "with more time first" in made.stderr
-    found = json.loads(run("explain", "search.json", "--table", table, "--json", cwd=tmp_path).stdout)
-    assert len(found["stages"]) == 9
+    process = run("explain", "search.json", "--table", table, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "mb5 depth" in process.stdout
+    assert "with more time first" in process.stderr
+    content = json.loads(run("explain", "search.json", "--table", table, "--json", cwd=tmp_path).stdout)
+    assert len(content["stages"]) == 9
 
 
 def test_nano_is_searched_without_measuring(tmp_path):
     table = table_of("nano", tmp_path / "t.json")
     start = time.perf_counter()
-    made = run("search", "--space", "nano", "--latency", "12ms", "--table", table, cwd=tmp_path)
-    assert made.returncode == 0, made.stderr
-    assert "predictor nano" in made.stderr
+    process = run("search", "--space", "nano", "--latency", "12ms", "--table", table, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "predictor nano" in process.stderr
     assert time.perf_counter() - start < 10
-    assert "other weights" not in made.stderr
+    assert "other weights" not in process.stderr
 
 
 def test_a_predictor_of_other_weights_is_told(tmp_path):
     table = table_of("nano", tmp_path / "t.json")
     options = ("--space", "nano", "--latency", "12ms", "--table", table, "--generations", 2)
-    made = run("search", *options, "--accuracy", "nano", "--supernet", "nano-cifar10", cwd=tmp_path)
-    assert made.returncode == 0, made.stderr
-    assert "other weights than nano-cifar10" in " ".join(made.stderr.split())
+    process = run("search", *options, "--accuracy", "nano", "--supernet", "nano-cifar10", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "other weights than nano-cifar10" in " ".join(process.stderr.split())
 
 
 @pytest.mark.slow
@@ -223,8 +225,8 @@ def test_a_killed_search_goes_on_to_the_same_result(tmp_path):
     process.kill()
     process.wait()
     assert partial.exists(), "the search was over before it could be killed"
-    made = run(*common, "--out", "a.json", cwd=tmp_path)
-    assert "continuing an interrupted search after generation" in made.stderr
+    again = run(*common, "--out", "a.json", cwd=tmp_path)
+    assert "continuing an interrupted search after generation" in again.stderr
     run(*common, "--out", "b.json", cwd=tmp_path)
     results = [json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json")]
     for result in results:
@@ -235,23 +237,23 @@ def test_a_killed_search_goes_on_to_the_same_result(tmp_path):
 
 @pytest.mark.slow
 def test_a_predictor_is_fitted_and_searched_with(tmp_path):
-    made = run("accuracy", "fit", "--space", "nano", "--samples", "20", "--out", "p.json", cwd=tmp_path)
-    assert made.returncode == 0, made.stderr
-    assert "error on subnets left out" in made.stdout
+    process = run("accuracy", "fit", "--space", "nano", "--samples", "20", "--out", "p.json", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "error on subnets left out" in process.stdout
     assert files.sha256(files.data("weights", "nano.safetensors")) in (tmp_path / "p.json").read_text()
     table = table_of("nano", tmp_path / "t.json")
     options = ("--space", "nano", "--accuracy", "p.json", "--latency", "12ms", "--table", table)
     assert run("search", *options, cwd=tmp_path).returncode == 0
-    made = run("accuracy", "fit", "--space", "nano", "--samples", "5", cwd=tmp_path)
-    assert made.returncode == 2
-    assert "too few" in one_error(made)
+    process = run("accuracy", "fit", "--space", "nano", "--samples", "5", cwd=tmp_path)
+    assert process.returncode == 2
+    assert "too few" in one_error(process)
 
 
 def test_a_search_writes_a_result_and_the_same_seed_the_same_one(tmp_path):
     table = table_of("nasvit", tmp_path / "t.json")
     results = []
     for name in ("a.json", "b.json"):
-        made = run(
+        process = run(
             "search",
             "--latency",
             "30ms",
@@ -264,9 +266,9 @@ def test_a_search_writes_a_result_and_the_same_seed_the_same_one(tmp_path):
             "--json",
             cwd=tmp_path,
         )
-        assert made.returncode == 0, made.stderr
+        assert process.returncode == 0, process.stderr
         results.append(json.loads((tmp_path / name).read_text()))
-        assert json.loads(made.stdout) == results[-1]
+        assert json.loads(process.stdout) == results[-1]
     commands = [result.pop("command") for result in results]
     assert commands[1][:2] == ["nasvit-edge", "search"]
     assert commands[1][commands[1].index("--out") + 1] == "b.json"
@@ -278,9 +280,9 @@ def test_a_search_writes_a_result_and_the_same_seed_the_same_one(tmp_path):
 def test_a_result_without_weights_says_what_to_add(tmp_path):
     table = table_of("nasvit", tmp_path / "t.json")
     run("search", "--latency", "30ms", "--table", table, "--generations", 1, cwd=tmp_path)
-    made = run("export", "search.json", "--format", "onnx", cwd=tmp_path)
-    assert made.returncode == 2
-    assert "--supernet CHECKPOINT and --calibrate DATA" in one_error(made)
+    process = run("export", "search.json", "--format", "onnx", cwd=tmp_path)
+    assert process.returncode == 2
+    assert "--supernet CHECKPOINT and --calibrate DATA" in one_error(process)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"schema": 1}', '{"schema": 99}', "\x00\x01"])
@@ -293,9 +295,9 @@ def test_a_corrupt_file_gives_one_line(content, tmp_path):
         ("export", "--space", "nano", "--supernet", "nano", "--config", bad),
         ("search", "--latency", "20ms", "--accuracy", bad),
     ):
-        made = run(*arguments, cwd=tmp_path)
-        assert made.returncode == 2
-        assert "bad.json" in one_error(made)
+        process = run(*arguments, cwd=tmp_path)
+        assert process.returncode == 2
+        assert "bad.json" in one_error(process)
 
 
 def test_a_file_that_is_not_there_gives_one_line(tmp_path):
@@ -305,9 +307,9 @@ def test_a_file_that_is_not_there_gives_one_line(tmp_path):
         ("export", "r.json"),
         ("verify", "m.gif"),
     ):
-        made = run(*arguments, cwd=tmp_path)
-        assert made.returncode == 2
-        one_error(made)
+        process = run(*arguments, cwd=tmp_path)
+        assert process.returncode == 2
+        one_error(process)
 
 
 def test_an_uncalibrated_export_is_refused_with_the_way_out(tmp_path):
@@ -328,14 +330,14 @@ def test_an_uncalibrated_export_is_refused_with_the_way_out(tmp_path):
         "--out",
         "m.onnx",
     )
-    made = run(*explicit, cwd=tmp_path)
-    assert made.returncode == 2
-    assert "--calibrate DATA" in one_error(made)
+    process = run(*explicit, cwd=tmp_path)
+    assert process.returncode == 2
+    assert "--calibrate DATA" in one_error(process)
     assert not (tmp_path / "m.onnx").exists()
-    made = run(*explicit, "--uncalibrated", "--json", cwd=tmp_path)
-    assert made.returncode == 0, made.stderr
-    assert "RANDOM WEIGHTS" in made.stderr
-    assert json.loads(made.stdout)["passed"]
+    process = run(*explicit, "--uncalibrated", "--json", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "RANDOM WEIGHTS" in process.stderr
+    assert json.loads(process.stdout)["passed"]
 
 
 def test_a_read_only_folder_is_named_before_work_is_spent(tmp_path):
@@ -346,9 +348,9 @@ def test_a_read_only_folder_is_named_before_work_is_spent(tmp_path):
         ("search", "--latency", "20ms", "--out", file / "s.json"),
         ("quickstart", "--out", file / "q"),
     ):
-        made = run(*arguments, cwd=tmp_path)
-        assert made.returncode == 2
-        assert "cannot write" in one_error(made)
+        process = run(*arguments, cwd=tmp_path)
+        assert process.returncode == 2
+        assert "cannot write" in one_error(process)
 
 
 @pytest.mark.slow
@@ -386,22 +388,22 @@ def test_a_name_that_is_no_text_is_printed_on_stdout():
 def test_the_program_runs_as_a_module():
     assert Path(__file__).exists()
     assert program("--version").stdout.strip()
-    made = program("search", "--latency", "20")
-    assert made.returncode == 2
-    assert "latency" in one_error(made)
+    process = program("search", "--latency", "20")
+    assert process.returncode == 2
+    assert "latency" in one_error(process)
 
 
 def test_a_table_that_does_not_say_where_it_was_measured_is_refused_unless_named(tmp_path):
     (tmp_path / "latency_tables").mkdir()
     table = table_of("nasvit", tmp_path / "latency_tables" / "host-onnxruntime-1t-fp32-nasvit.json")
-    made = run("search", "--latency", "90ms", cwd=tmp_path)
-    assert made.returncode == 2
-    assert "does not say where it was measured" in one_error(made)
-    assert "nasvit-edge profile" in one_error(made)
-    made = run("search", "--latency", "90ms", "--table", table, "--generations", "2", cwd=tmp_path)
-    assert made.returncode == 0, made.stderr
-    assert "WARNING" in made.stderr
-    assert "not validated" in made.stderr
+    process = run("search", "--latency", "90ms", cwd=tmp_path)
+    assert process.returncode == 2
+    assert "does not say where it was measured" in one_error(process)
+    assert "nasvit-edge profile" in one_error(process)
+    process = run("search", "--latency", "90ms", "--table", table, "--generations", "2", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "WARNING" in process.stderr
+    assert "not validated" in process.stderr
 
 
 def test_predict_takes_a_result_or_a_config(tmp_path):
@@ -410,16 +412,16 @@ def test_predict_takes_a_result_or_a_config(tmp_path):
         run("search", "--latency", "90ms", "--table", table, "--generations", "2", cwd=tmp_path).returncode
         == 0
     )
-    made = run("predict", "search.json", "--table", table, "--json", cwd=tmp_path)
-    found = json.loads(made.stdout)
-    assert found["ms"] == len(found["ops"])
-    assert found["coverage"] == 1
-    (tmp_path / "c.json").write_text(json.dumps(found["config"]))
+    process = run("predict", "search.json", "--table", table, "--json", cwd=tmp_path)
+    content = json.loads(process.stdout)
+    assert content["ms"] == len(content["ops"])
+    assert content["coverage"] == 1
+    (tmp_path / "c.json").write_text(json.dumps(content["config"]))
     again = json.loads(run("predict", "c.json", "--table", table, "--json", cwd=tmp_path).stdout)
-    assert again["ms"] == found["ms"]
-    made = run("predict", "c.json", "--device", "nothing", cwd=tmp_path)
-    assert made.returncode == 2
-    assert "unknown device 'nothing'" in one_error(made)
+    assert again["ms"] == content["ms"]
+    process = run("predict", "c.json", "--device", "nothing", cwd=tmp_path)
+    assert process.returncode == 2
+    assert "unknown device 'nothing'" in one_error(process)
 
 
 def test_tables_are_listed_shown_and_compared(tmp_path):
@@ -428,18 +430,18 @@ def test_tables_are_listed_shown_and_compared(tmp_path):
     table_of("nano", folder / "host-onnxruntime-1t-fp32-nano.json")
     table_of("nano", folder / "other-onnxruntime-1t-fp32-nano.json", each_ms=2.0)
     (folder / "broken-onnxruntime-1t-fp32-nano.json").write_text("{}")
-    made = run("tables", "list", cwd=tmp_path)
-    assert "host-onnxruntime-1t-fp32-nano" in made.stdout
-    assert "broken" in made.stderr
+    process = run("tables", "list", cwd=tmp_path)
+    assert "host-onnxruntime-1t-fp32-nano" in process.stdout
+    assert "broken" in process.stderr
     shown = json.loads(run("tables", "show", "host", "--space", "nano", "--json", cwd=tmp_path).stdout)
     assert shown["measured"] == 260
     assert any("does not say where" in text for text in shown["concerns"])
     names = [f"{device}-onnxruntime-1t-fp32-nano" for device in ("host", "other")]
-    found = json.loads(run("tables", "diff", *names, "--json", cwd=tmp_path).stdout)
-    assert found["ratio"] == 2
-    assert found["one_factor"]
-    made = run("tables", "diff", *names, cwd=tmp_path)
-    assert "one factor explains the difference" in made.stderr
+    content = json.loads(run("tables", "diff", *names, "--json", cwd=tmp_path).stdout)
+    assert content["ratio"] == 2
+    assert content["one_factor"]
+    process = run("tables", "diff", *names, cwd=tmp_path)
+    assert "one factor explains the difference" in process.stderr
     assert "no whole subnets" in one_error(run("tables", "refit", *names, cwd=tmp_path))
 
 
@@ -448,9 +450,9 @@ def test_a_table_is_fitted_anew(tmp_path):
     raw = json.loads((files.shipped("latency_tables") / f"{name}.json").read_text())
     file = files.writable_folder(tmp_path / "latency_tables") / f"{name}.json"
     files.write_json(file, raw | {"composition": raw["composition"] | {"scale": 3.0}})
-    made = run("tables", "refit", name, cwd=tmp_path)
-    assert made.returncode == 0, made.stderr
-    assert "intervals" in made.stdout
+    process = run("tables", "refit", name, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "intervals" in process.stdout
     assert json.loads(file.read_text())["composition"]["scale"] == pytest.approx(raw["composition"]["scale"])
 
 
@@ -458,13 +460,13 @@ def test_a_phone_s_table_is_imported_and_searched(tmp_path):
     from nn_meter_table import small_table
 
     (tmp_path / "lut.json").write_text(json.dumps(small_table()))
-    made = run("tables", "import", "nn-meter", "lut.json", "--device", "pixel-1", cwd=tmp_path)
-    assert made.returncode == 0, made.stderr
-    assert "missing" in made.stderr
-    made = run("search", "--device", "pixel-1", "--latency", "900ms", cwd=tmp_path)
-    assert made.returncode == 2
-    assert "--interpolate" in one_error(made)
-    made = run(
+    process = run("tables", "import", "nn-meter", "lut.json", "--device", "pixel-1", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert "missing" in process.stderr
+    process = run("search", "--device", "pixel-1", "--latency", "900ms", cwd=tmp_path)
+    assert process.returncode == 2
+    assert "--interpolate" in one_error(process)
+    process = run(
         "search",
         "--device",
         "pixel-1",
@@ -475,20 +477,20 @@ def test_a_phone_s_table_is_imported_and_searched(tmp_path):
         "2",
         cwd=tmp_path,
     )
-    assert made.returncode == 0, made.stderr
-    assert "imported" in made.stderr
+    assert process.returncode == 0, process.stderr
+    assert "imported" in process.stderr
     for arguments in (
         ("other", "lut.json", "--device", "p"),
         ("nn-meter", "lut.json", "--device", "host"),
         ("nn-meter", "nothing.json", "--device", "p"),
     ):
-        made = run("tables", "import", *arguments, cwd=tmp_path)
-        assert made.returncode == 2
-        assert one_error(made)
+        process = run("tables", "import", *arguments, cwd=tmp_path)
+        assert process.returncode == 2
+        assert one_error(process)
 
 
 @pytest.mark.parametrize("sample", ["0%", "101%", "20", "x%"])
 def test_a_sample_that_is_none_is_refused(sample, tmp_path):
-    made = run("profile", "--space", "nano", f"--sample={sample}", cwd=tmp_path)
-    assert made.returncode == 2
-    assert "percentage" in one_error(made)
+    process = run("profile", "--space", "nano", f"--sample={sample}", cwd=tmp_path)
+    assert process.returncode == 2
+    assert "percentage" in one_error(process)

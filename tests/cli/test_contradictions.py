@@ -50,7 +50,7 @@ def test_two_options_that_cannot_both_be_met_are_refused(line, said, tmp_path, m
     monkeypatch.delenv("NASVIT_EDGE_DEVICE", raising=False)
     space = load_space("nasvit")
     ops = {op.key(): {"median_ms": 1.0} for op in all_ops(space)}
-    told = {"device": "host", "runtime": "onnxruntime", "threads": 1, "precision": "fp32"}
+    fields = {"device": "host", "runtime": "onnxruntime", "threads": 1, "precision": "fp32"}
     raw = {
         "schema": 2,
         "space": "nasvit",
@@ -59,7 +59,7 @@ def test_two_options_that_cannot_both_be_met_are_refused(line, said, tmp_path, m
         "composition": None,
         "provenance": "imported",
     }
-    (tmp_path / "t.json").write_text(json.dumps(raw | told))
+    (tmp_path / "t.json").write_text(json.dumps(raw | fields))
     (tmp_path / "c.json").write_text(json.dumps(space.smallest().to_dict()))
     done = CliRunner().invoke(app, line.split())
     assert done.exit_code == 2, done.output

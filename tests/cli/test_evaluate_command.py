@@ -19,9 +19,9 @@ SMALL = {
 
 
 def _run(*arguments: object):
-    made = CliRunner().invoke(app, [str(a) for a in arguments])
-    assert made.exception is None or isinstance(made.exception, SystemExit), made.exception
-    return made
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
 
 
 def test_a_supernet_is_evaluated_into_a_table_or_json(tmp_path, monkeypatch):
@@ -44,8 +44,8 @@ def test_a_supernet_is_evaluated_into_a_table_or_json(tmp_path, monkeypatch):
     assert "621.7 k" in shown.stdout
     assert "standard error" in shown.stderr
     assert (tmp_path / "e.csv").read_text().startswith("subnet,accuracy,macs,parameters,config\n")
-    found = json.loads(_run(*arguments, "--json").stdout)
-    assert found["subnets"][0]["config"] == SMALL
+    content = json.loads(_run(*arguments, "--json").stdout)
+    assert content["subnets"][0]["config"] == SMALL
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,9 @@ def test_a_supernet_is_evaluated_into_a_table_or_json(tmp_path, monkeypatch):
 )
 def test_a_mistake_is_one_line(arguments, part, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    made = _run(*arguments)
-    assert made.exit_code == 2
-    lines = [line for line in made.stderr.splitlines() if line.startswith("error: ")]
+    result = _run(*arguments)
+    assert result.exit_code == 2
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
     assert part in lines[0]
     assert list(tmp_path.iterdir()) == []
@@ -75,7 +75,7 @@ def test_a_file_without_its_sidecar_is_evaluated_with_a_note(tmp_path):
     path = tmp_path / "model.onnx"
     config = tmp_path / "config.json"
     config.write_text(json.dumps(SMALL))
-    made = [
+    command_line = [
         "export",
         "--space",
         "nano",
@@ -87,13 +87,13 @@ def test_a_file_without_its_sidecar_is_evaluated_with_a_note(tmp_path):
         "--out",
         path,
     ]
-    assert _run(*made, "--no-cache").exit_code == 0
+    assert _run(*command_line, "--no-cache").exit_code == 0
     path.with_name("model.onnx.json").unlink()
     for arguments in (["evaluate", path, "--json"], ["doctor", path, "--json"]):
-        told = _run(*arguments)
-        assert told.exit_code == 0
-        assert json.loads(told.stdout)["checked"] is False
-        assert "model.onnx.json, its sidecar, is not here" in told.stderr
+        process = _run(*arguments)
+        assert process.exit_code == 0
+        assert json.loads(process.stdout)["checked"] is False
+        assert "model.onnx.json, its sidecar, is not here" in process.stderr
     refused = _run("verify", path)
     assert refused.exit_code == 2
     assert "sidecar" in refused.stderr

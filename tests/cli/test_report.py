@@ -29,30 +29,30 @@ def runs(tmp_path):
 
 
 def call(*arguments):
-    made = CliRunner().invoke(APP, ["report", "conflicts", *map(str, arguments)])
-    assert made.exception is None or isinstance(made.exception, SystemExit), made.exception
-    return made
+    result = CliRunner().invoke(APP, ["report", "conflicts", *map(str, arguments)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
 
 
 def test_one_run_is_a_table_of_shares(runs):
-    made = call(runs / "hybrid")
-    assert made.exit_code == 0
-    row = next(line for line in made.stdout.splitlines() if "mb1 norm" in line)
+    result = call(runs / "hybrid")
+    assert result.exit_code == 0
+    row = next(line for line in result.stdout.splitlines() if "mb1 norm" in line)
     assert row.replace("│", " ").split() == ["mb1", "norm", "1", "100.0", "%", "-0.250"]
-    assert "all parameters" in made.stdout
-    assert "space nano" in made.stderr
-    assert "30 measured" in made.stderr
+    assert "all parameters" in result.stdout
+    assert "space nano" in result.stderr
+    assert "30 measured" in result.stderr
 
 
 def test_several_runs_stand_side_by_side(runs):
-    made = call(runs / "hybrid", runs / "cnn")
-    row = next(line for line in made.stdout.splitlines() if "mb1 norm" in line)
+    result = call(runs / "hybrid", runs / "cnn")
+    row = next(line for line in result.stdout.splitlines() if "mb1 norm" in line)
     assert row.replace("│", " ").split()[2:] == ["1", "100.0", "%", "-0.250", "1", "0.0", "%", "+0.500"]
 
 
 def test_json_has_the_same_numbers_and_nothing_else_on_stdout(runs):
-    made = call(runs / "hybrid", runs / "cnn", "--json", "--steps", "11:20")
-    first, second = json.loads(made.stdout)["runs"]
+    result = call(runs / "hybrid", runs / "cnn", "--json", "--steps", "11:20")
+    first, second = json.loads(result.stdout)["runs"]
     assert (first["all"]["negative"], second["all"]["negative"]) == (1.0, 0.0)
     assert (first["first_step"], first["last_step"], first["steps"]) == (11, 20, 10)
     assert first["groups"][0]["mean_cosine"] == -0.25
@@ -84,32 +84,32 @@ def test_a_part_of_the_training_is_chosen_by_steps_or_epochs(runs, options, step
     ],
 )
 def test_a_part_that_is_not_there_is_one_line(runs, options, said):
-    made = call(runs / "hybrid", *options)
-    assert made.exit_code == 2
-    assert said in made.stderr
-    assert made.stderr.count("\n") == 1
+    result = call(runs / "hybrid", *options)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_a_run_without_the_meter_is_one_line(runs):
-    made = call(runs)
-    assert (made.exit_code, made.stdout) == (2, "")
-    assert made.stderr.startswith("error: run ")
-    assert made.stderr.count("\n") == 1
+    result = call(runs)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: run ")
+    assert result.stderr.count("\n") == 1
 
 
 def test_page_and_picture_are_written_where_they_are_asked_for(runs):
     pytest.importorskip("jinja2")
     pytest.importorskip("vl_convert")
-    made = call(runs / "hybrid", "--html", runs / "c.html", "--png", runs / "c.png")
-    assert made.exit_code == 0
+    result = call(runs / "hybrid", "--html", runs / "c.html", "--png", runs / "c.png")
+    assert result.exit_code == 0
     assert (runs / "c.html").read_text().startswith("<!doctype html>")
     assert (runs / "c.png").read_bytes().startswith(b"\x89PNG")
-    assert f"wrote {runs / 'c.html'}" in made.stderr
+    assert f"wrote {runs / 'c.html'}" in result.stderr
 
 
 def test_a_page_that_cannot_be_written_is_one_line(runs):
     pytest.importorskip("jinja2")
     pytest.importorskip("vl_convert")
-    made = call(runs / "hybrid", "--png", runs)
-    assert made.exit_code == 2
-    assert "cannot write" in made.stderr
+    result = call(runs / "hybrid", "--png", runs)
+    assert result.exit_code == 2
+    assert "cannot write" in result.stderr

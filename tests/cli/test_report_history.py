@@ -26,13 +26,13 @@ NASTY = "<b>[/x]\x1b[31m</script>|:smile:"
 
 
 def call(path, *options):
-    made = CliRunner().invoke(app, ["report", "history", *map(str, (path, *options))])
-    assert made.exception is None or isinstance(made.exception, SystemExit), made.exception
-    return made
+    result = CliRunner().invoke(app, ["report", "history", *map(str, (path, *options))])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
 
 
 def written(path, *listed):
-    lines = [json.dumps(records.content(point)) for own in listed for point in own]
+    lines = [json.dumps(records.content(point)) for points_of in listed for point in points_of]
     path.write_text("".join(f"{line}\n" for line in lines))
     return path
 
@@ -51,22 +51,22 @@ def path(tmp_path):
     return written(tmp_path / "h.jsonl", stepped(), steady, points([1.4e6] * 5 + [1.5e6] * 5, **exact))
 
 
-def rows(made):
+def rows(result):
     """The cells of tables' bodies."""
-    return [[c.strip() for c in line.split("│")[1:-1]] for line in made.stdout.splitlines() if "│" in line]
+    return [[c.strip() for c in line.split("│")[1:-1]] for line in result.stdout.splitlines() if "│" in line]
 
 
 def test_a_line_is_a_summary_a_picture_and_a_row_a_level(path):
-    made = call(path, "--device", "board")
-    assert made.exit_code == 0
-    name, told, picture, *_ = made.stdout.splitlines()
+    result = call(path, "--device", "board")
+    assert result.exit_code == 0
+    name, text, picture, *_ = result.stdout.splitlines()
     assert name == "model.onnx on board: latency_p50 (onnxruntime, 1 thread, fp32)"
     assert re.fullmatch(
-        r"40 runs, .* ms at first, .* ms at last; last step \+8\.\d % at 2026-01-01 20:00 \(14141414\)", told
+        r"40 runs, .* ms at first, .* ms at last; last step \+8\.\d % at 2026-01-01 20:00 \(14141414\)", text
     )
     assert set(picture) <= set(BLOCKS)
     assert len(picture) == 40
-    first, second = rows(made)
+    first, second = rows(result)
     assert [first[:3], first[4:]] == [["2026-01-01 00:00", "00000000", "20"], ["", ""]]
     assert second[:3] == ["2026-01-01 20:00", "14141414", "20"]
     assert second[4].startswith("+8.")
@@ -86,15 +86,15 @@ def test_a_new_runtime_version_is_marked_where_it_came(tmp_path):
 
 
 def test_json_has_the_levels_and_every_point(path):
-    made = call(path, "--json", "--metric", "size", "--metric", "latency_p50")
-    found = json.loads(made.stdout)
-    assert (found["schema"], found["kind"]) == (1, "benchmark history")
-    assert [(s["device"], s["metric"], s["runs"], s["steps"]) for s in found["series"]] == [
+    result = call(path, "--json", "--metric", "size", "--metric", "latency_p50")
+    content = json.loads(result.stdout)
+    assert (content["schema"], content["kind"]) == (1, "benchmark history")
+    assert [(s["device"], s["metric"], s["runs"], s["steps"]) for s in content["series"]] == [
         ("board", "latency_p50", 40, [20]),
         ("board", "size", 10, [5]),
         ("pixel-8", "latency_p50", 12, []),
     ]
-    size = found["series"][1]
+    size = content["series"][1]
     assert [level["value"] for level in size["levels"]] == [1.4e6, 1.5e6]
     assert size["levels"][1]["since"] == size["points"][5]["utc"]
     assert len(size["points"]) == 10
@@ -111,9 +111,9 @@ def test_json_has_the_levels_and_every_point(path):
     ],
 )
 def test_a_part_is_chosen_by_names_and_latest_runs(path, options, runs):
-    found = json.loads(call(path, "--json", *options).stdout)["series"]
-    assert [s["runs"] for s in found] == runs
-    assert found[0]["points"][-1]["uuid"] == ("run-11" if runs == [12] else "run-39")
+    content = json.loads(call(path, "--json", *options).stdout)["series"]
+    assert [s["runs"] for s in content] == runs
+    assert content[0]["points"][-1]["uuid"] == ("run-11" if runs == [12] else "run-39")
     assert call(path, *options).exit_code == 0
 
 
@@ -129,42 +129,44 @@ def test_a_part_is_chosen_by_names_and_latest_runs(path, options, runs):
     ],
 )
 def test_what_is_not_there_is_one_line_that_says_what_is(path, options, said):
-    made = call(path, *options)
-    assert (made.exit_code, made.stdout) == (2, "")
-    assert said in made.stderr
-    assert made.stderr.count("\n") == 1
+    result = call(path, *options)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", ["none", "none.jsonl", "empty", "empty.jsonl"])
 def test_no_history_is_one_line_that_says_how_one_begins(tmp_path, name):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty.jsonl").touch()
-    made = call(tmp_path / name)
-    assert made.exit_code == 2
-    assert ("is empty" if "empty" in name else "does not exist") in made.stderr
-    assert "report bench benchmark.json --history" in made.stderr
+    result = call(tmp_path / name)
+    assert result.exit_code == 2
+    assert ("is empty" if "empty" in name else "does not exist") in result.stderr
+    assert "report bench benchmark.json --history" in result.stderr
 
 
 def test_a_damaged_line_is_one_line(path):
     path.write_text(path.read_text() + "{}\n")
-    made = call(path)
-    assert made.exit_code == 2
-    assert re.search(r"error: history '.*h\.jsonl', line 63: .*the line is damaged", made.stderr)
+    result = call(path)
+    assert result.exit_code == 2
+    assert re.search(r"error: history '.*h\.jsonl', line 63: .*the line is damaged", result.stderr)
 
 
 def test_names_cannot_speak_to_the_terminal(path):
-    made = call(path, "--device", "pixel-8")
-    assert "\x1b" not in made.stdout
-    assert "<b>[/x]" in made.stdout
-    assert ":smile:" in made.stdout
+    result = call(path, "--device", "pixel-8")
+    assert "\x1b" not in result.stdout
+    assert "<b>[/x]" in result.stdout
+    assert ":smile:" in result.stdout
 
 
 def test_what_report_bench_keeps_is_shown(tmp_path):
     for seed in range(1, 9):
         result = bench_results.write(tmp_path / f"{seed}.json", seed, ms=10 if seed < 5 else 13)
-        made = CliRunner().invoke(app, ["report", "bench", str(result), "--history", str(tmp_path / "kept")])
-        assert made.exit_code in (0, 1), made.output
-        assert "wrote" in made.stderr
+        content = CliRunner().invoke(
+            app, ["report", "bench", str(result), "--history", str(tmp_path / "kept")]
+        )
+        assert content.exit_code in (0, 1), content.output
+        assert "wrote" in content.stderr
     again = CliRunner().invoke(app, ["report", "bench", str(result), "--history", str(tmp_path / "kept")])
     assert "wrote" not in again.stderr
     (series,) = json.loads(call(tmp_path / "kept", "--json").stdout)["series"]
@@ -202,9 +204,9 @@ def test_changes_of_ops_and_accuracy_are_in_their_own_units():
 def page(path):
     pytest.importorskip("jinja2")
     pytest.importorskip("vl_convert")
-    made = call(path, "--html", path.with_name("h.html"), "--metric", "latency_p50", "--metric", "size")
-    assert made.exit_code == 0
-    assert "wrote" in made.stderr
+    result = call(path, "--html", path.with_name("h.html"), "--metric", "latency_p50", "--metric", "size")
+    assert result.exit_code == 0
+    assert "wrote" in result.stderr
     return path.with_name("h.html")
 
 
@@ -220,9 +222,9 @@ def test_a_browser_draws_a_page_of_a_history(page, tmp_path):
     require_tool("chromium", chromium is not None)
     flags = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run")
     quiet = ("--disable-background-networking", "--disable-component-update", "--disable-sync")
-    own = (f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=10000", "--dump-dom")
+    options = (f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=10000", "--dump-dom")
     done = subprocess.run(
-        [chromium, *flags, *quiet, *own, page.as_uri()],
+        [chromium, *flags, *quiet, *options, page.as_uri()],
         capture_output=True,
         text=True,
         timeout=120,
@@ -240,5 +242,5 @@ def test_a_page_of_one_run_and_of_very_many_lines_is_written(tmp_path):
 
 
 def test_help_starts_with_an_example():
-    made = CliRunner().invoke(app, ["report", "history", "--help"])
-    assert "Example:  nasvit-edge report history" in made.stdout
+    result = CliRunner().invoke(app, ["report", "history", "--help"])
+    assert "Example:  nasvit-edge report history" in result.stdout

@@ -36,32 +36,32 @@ def pixels(pairs) -> list[tuple[int, int]]:
 
 
 def counted(pairs) -> Confusion:
-    found = Confusion(CLASSES)
+    counts = Confusion(CLASSES)
     for labels, truth in pairs:
-        found.add(labels, truth)
-    return found
+        counts.add(labels, truth)
+    return counts
 
 
 @settings(max_examples=30)
 @given(st.lists(labelled(), max_size=4))
 def test_it_counts_as_a_loop_over_pixels_does(pairs):
-    found, plain = counted(pairs), pixels(pairs)
-    assert found.counts.dtype == np.int64
-    assert found.pixels == len(plain)
+    counts, plain = counted(pairs), pixels(pairs)
+    assert counts.counts.dtype == np.int64
+    assert counts.pixels == len(plain)
     ious = []
     for c in range(CLASSES):
-        assert found.counts[c].tolist() == [plain.count((c, p)) for p in range(CLASSES)]
+        assert counts.counts[c].tolist() == [plain.count((c, p)) for p in range(CLASSES)]
         union = sum(c in pixel for pixel in plain)
         if union:
             ious.append(plain.count((c, c)) / union)
-            assert found.ious[c] == ious[-1]
+            assert counts.ious[c] == ious[-1]
         else:
-            assert math.isnan(found.ious[c])
+            assert math.isnan(counts.ious[c])
     if plain:
-        assert found.mean_iou == pytest.approx(sum(ious) / len(ious))
-        assert found.pixel_accuracy == pytest.approx(sum(t == p for t, p in plain) / len(plain))
+        assert counts.mean_iou == pytest.approx(sum(ious) / len(ious))
+        assert counts.pixel_accuracy == pytest.approx(sum(t == p for t, p in plain) / len(plain))
     else:
-        for judge in (lambda: found.mean_iou, lambda: found.pixel_accuracy, lambda: found.figures("abcd")):
+        for judge in (lambda: counts.mean_iou, lambda: counts.pixel_accuracy, lambda: counts.figures("abcd")):
             assert "no pixel of these masks has a class" in only_user_errors(judge)
 
 
@@ -94,27 +94,27 @@ def test_counts_beyond_32_bits_are_exact():
 def test_a_value_that_is_no_class_is_one_line_and_counts_nothing(value, in_truth):
     labels, truth = np.zeros(3, int), np.ones(3, int)
     (truth if in_truth else labels)[1] = value
-    found = Confusion(CLASSES)
-    result = only_user_errors(found.add, labels, truth)
+    counts = Confusion(CLASSES)
+    result = only_user_errors(counts.add, labels, truth)
     if 0 <= value < CLASSES or (in_truth and value == IGNORE):
-        assert found.pixels == 3 - (in_truth and value == IGNORE)
+        assert counts.pixels == 3 - (in_truth and value == IGNORE)
     else:
         assert f"holds the class {value}" in result
-        assert not found.pixels
+        assert not counts.pixels
 
 
 def test_what_does_not_fit_is_one_line():
-    found = Confusion(CLASSES)
+    confusion = Confusion(CLASSES)
     for labels, truth in (
         (np.zeros((2, 3), int), np.zeros((3, 2), int)),
         (np.zeros(3), np.zeros(3, int)),
         (np.zeros(3, int), np.zeros(3, bool)),
     ):
         with pytest.raises(DataError) as caught:
-            found.add(labels, truth)
+            confusion.add(labels, truth)
         one_line(caught)
     for counts in (np.zeros((3, 3), int), np.zeros((4, 4)), np.full((4, 4), -1)):
         with pytest.raises(DataError, match="takes whole counts"):
             Confusion(CLASSES, counts)
     with pytest.raises(DataError, match="cannot be added"):
-        found + Confusion(3)
+        confusion + Confusion(3)

@@ -76,25 +76,25 @@ def test_sizes_are_resized_and_cropped_as_torchvision_does(tmp_path_factory, wid
     path = tmp_path_factory.getbasetemp() / "any_size.png"
     image = pillow.fromarray(noise(width, height))
     path.write_bytes(encoded(image, "PNG"))
-    found = decode(str(path), rule(size, share))
+    actual = decode(str(path), rule(size, share))
     steps = [_rows_first(shorter_side(size, share)), v2.CenterCrop(size), v2.PILToTensor()]
-    assert torch.equal(torch.from_numpy(found), v2.Compose(steps)(image))
+    assert torch.equal(torch.from_numpy(actual), v2.Compose(steps)(image))
     pixels = np.asarray(image).transpose(2, 0, 1)
-    assert np.array_equal(fitted(pixels, rule(size, share)), found)
+    assert np.array_equal(fitted(pixels, rule(size, share)), actual)
 
 
 @pytest.mark.parametrize("side", [(1, 30_000), (30_000, 1), (3, 9000)])
 def test_a_thin_image_takes_no_more_memory_than_what_is_kept(path, side, monkeypatch):
     """A PNG of 91 bytes, 1 x 3000, once became 256 x 768000 pixels."""
     path.write_bytes(encoded(pillow.new("RGB", side, (200, 100, 50)), "PNG"))
-    made = []
+    sizes = []
     real = pillow.Image.resize
     monkeypatch.setattr(
-        pillow.Image, "resize", lambda image, size, *a: (made.append(size), real(image, size, *a))[1]
+        pillow.Image, "resize", lambda image, size, *a: (sizes.append(size), real(image, size, *a))[1]
     )
-    found = decode(str(path), rule(224, 0.875))
-    assert (found == np.array([200, 100, 50])[:, None, None]).all()
-    assert all(width * height <= 224 * 224 for width, height in made)
+    pixels = decode(str(path), rule(224, 0.875))
+    assert (pixels == np.array([200, 100, 50])[:, None, None]).all()
+    assert all(width * height <= 224 * 224 for width, height in sizes)
 
 
 def test_a_thin_image_is_the_same_as_one_that_is_resized_whole(path, monkeypatch):
@@ -170,8 +170,8 @@ def test_damaged_exif_leaves_the_image_as_it_is(tmp_path_factory, exif):
     pillow.fromarray(pixels).save(path, "PNG", exif=b"Exif\0\0" + exif)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = decode(str(path))
-    assert sorted(found.ravel()) == sorted(pixels.ravel())
+        image = decode(str(path))
+    assert sorted(image.ravel()) == sorted(pixels.ravel())
 
 
 def test_without_a_size_the_whole_image_is_returned(path):
@@ -294,8 +294,8 @@ def test_any_damage_gives_an_image_or_one_line(tmp_path_factory, kind, data):
     path.write_bytes(content)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = only_user_errors(decode, str(path), rule(20))
-    assert isinstance(found, str) or (found.shape == (3, 20, 20) and found.dtype == np.uint8)
+        outcome = only_user_errors(decode, str(path), rule(20))
+    assert isinstance(outcome, str) or (outcome.shape == (3, 20, 20) and outcome.dtype == np.uint8)
 
 
 @settings(max_examples=100)
@@ -327,9 +327,9 @@ def test_heif_is_read_where_its_package_is_installed(tmp_path):
     image = decoding.pillow().fromarray(np.full((40, 60, 3), 90, np.uint8))
     for name in ("1.heic", "called.jpg"):  # phones do that, too
         image.save(tmp_path / name, format="HEIF")
-        found = decode(str(tmp_path / name))
-        assert found.shape == (3, 40, 60)
-        assert abs(found.astype(int) - 90).max() < 8
+        pixels = decode(str(tmp_path / name))
+        assert pixels.shape == (3, 40, 60)
+        assert abs(pixels.astype(int) - 90).max() < 8
     assert ".heic" in endings()
 
 

@@ -86,5 +86,5 @@ def _read(text):
 
 @given(key=st.sampled_from(sorted(PLAIN)), value=JSON)
 def test_any_other_value_is_refused_or_can_be_computed_with(key, value):
-    found = _read(json.dumps(PLAIN | {key: value}))
-    assert "\n" not in found if isinstance(found, str) else prepare_image.geometry(3, 2, found)
+    actual = _read(json.dumps(PLAIN | {key: value}))
+    assert "\n" not in actual if isinstance(actual, str) else prepare_image.geometry(3, 2, actual)

@@ -50,12 +50,12 @@ def too_large(monkeypatch):
 
 def test_images_of_the_spaces_size_are_taken_as_they_are(tmp_path):
     root = image_folders.make(tmp_path / "x")
-    found = image_folders.read(root, 12)
-    assert found.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert found.name == "x (8 images)"
+    rows = image_folders.read(root, 12)
+    assert rows.labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert rows.name == "x (8 images)"
     for label, name in enumerate(ABCD):
         pixels = np.asarray(require_module("PIL.Image").open(root / name / "001.png")).transpose(2, 0, 1)
-        assert np.array_equal(found.pixels[2 * label + 1], pixels)
+        assert np.array_equal(rows.pixels[2 * label + 1], pixels)
 
 
 def test_a_set_that_does_not_fit_in_memory_stays_files_with_the_same_images(tmp_path, monkeypatch, tiny):
@@ -184,8 +184,8 @@ def test_any_layout_is_read_or_one_line(tmp_path_factory, tiny, layout):
                 (root / part / name / f"{i}.{'txt' if kind == 'text' else 'png'}").write_bytes(content[kind])
     only_user_errors(check, str(root), tiny)
     only_user_errors(classes, str(root))
-    found = only_user_errors(training_splits, str(root), tiny)
-    assert isinstance(found, str) or all(len(part) for part in found)
+    outcome = only_user_errors(training_splits, str(root), tiny)
+    assert isinstance(outcome, str) or all(len(part) for part in outcome)
     loads = [partial(load_images, str(root), split) for split in ("train", "validation", "test")]
     for load in (*loads, partial(calibration_images, str(root))):
         images = only_user_errors(load, tiny)

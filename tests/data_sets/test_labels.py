@@ -42,10 +42,10 @@ def numbered(count: int):
 
 @given(st.lists(WORDS, min_size=1, max_size=8, unique_by=lambda name: labels.key(name) or name), st.randoms())
 def test_the_same_names_are_found_in_whatever_order_they_are(names, rng):
-    space, found = named(*names), list(names)
-    rng.shuffle(found)
-    match = matched(found, space, "photos")
-    assert [names[place] for place in match.places] == found
+    space, folders = named(*names), list(names)
+    rng.shuffle(folders)
+    match = matched(folders, space, "photos")
+    assert [names[place] for place in match.places] == folders
 
 
 @given(
@@ -66,14 +66,14 @@ def test_whatever_the_names_each_folder_has_a_label_of_its_own_or_none_has(names
 
 @pytest.mark.parametrize("seed", range(3))
 def test_fashion_folders_named_as_a_file_system_allows_are_its_labels(seed):
-    found = [name.replace("/", "_").replace(" ", "-").upper() for name in FASHION_LABELS]
-    random.Random(seed).shuffle(found)
-    match = recognised(found, NANO)
+    folders = [name.replace("/", "_").replace(" ", "-").upper() for name in FASHION_LABELS]
+    random.Random(seed).shuffle(folders)
+    match = recognised(folders, NANO)
     assert match.how == BY_NAME
-    assert [FASHION_LABELS[place].upper()[:3] for place in match.places] == [name[:3] for name in found]
-    told = match.renamed(found, NANO)
-    assert "T-SHIRT_TOP = T-shirt/top" in told
-    assert "BAG = Bag" in told
+    assert [FASHION_LABELS[place].upper()[:3] for place in match.places] == [name[:3] for name in folders]
+    text = match.renamed(folders, NANO)
+    assert "T-SHIRT_TOP = T-shirt/top" in text
+    assert "BAG = Bag" in text
 
 
 @pytest.mark.parametrize(
@@ -111,8 +111,8 @@ def test_names_that_are_alike_on_one_side_are_only_themselves():
 
 def test_numbers_are_labels_by_their_values():
     assert recognised(("1", "2", "10"), named("1", "10", "2")).places == (0, 2, 1)
-    found = ordered(["00", "01", "02", "10", "03", "04", "05", "06", "07", "08", "09"])
-    assert recognised(found, numbered(11)).places == tuple(range(11))
+    actual = ordered(["00", "01", "02", "10", "03", "04", "05", "06", "07", "08", "09"])
+    assert recognised(actual, numbered(11)).places == tuple(range(11))
     assert recognised(("07",), named("6", "7", "8")) == labels.Match((1,), BY_NUMBER)
 
 
@@ -184,16 +184,16 @@ def test_the_names_of_imagenets_classes_are_known_too():
 
 
 def test_other_names_are_taken_in_order_only_where_that_is_confirmed():
-    found = ["lorry", "pussycat", "whelp"]
+    results = ["lorry", "pussycat", "whelp"]
     space = named("truck", "cat", "dog")
     with pytest.raises(DataError) as caught:
-        matched(found, space, "photos")
+        matched(results, space, "photos")
     text = one_line(caught)
     assert "lorry = truck, pussycat = cat, whelp = dog" in text
     assert "--labels-in-order" in text
-    match = matched(found, space, "photos", in_order=True)
+    match = matched(results, space, "photos", in_order=True)
     assert match == labels.Match((0, 1, 2), IN_ORDER)
-    assert match.renamed(found, space) == "lorry = truck, pussycat = cat, whelp = dog"
+    assert match.renamed(results, space) == "lorry = truck, pussycat = cat, whelp = dog"
 
 
 def test_names_that_are_labels_stay_them_and_only_the_rest_is_in_order():
@@ -204,9 +204,9 @@ def test_names_that_are_labels_stay_them_and_only_the_rest_is_in_order():
 
 
 def test_a_long_mapping_is_shortened():
-    found = [f"c{i:03}" for i in range(1000)]
+    folders = [f"c{i:03}" for i in range(1000)]
     with pytest.raises(DataError) as caught:
-        matched(found, numbered(1000), "photos")
+        matched(folders, numbered(1000), "photos")
     text = one_line(caught)
     assert "c000 = 0, c001 = 1" in text
     assert "and 990 more" in text

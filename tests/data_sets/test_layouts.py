@@ -156,11 +156,11 @@ def test_unlabelled_images_are_those_of_the_training_split_with_or_without_class
         if "split" in name:
             made(root, "val/cat", "test")
         (root / "empty").mkdir()
-        found = unlabelled(str(root))
-        assert len(found) == 2, name
-        assert np.array_equal(found.labels, [0, 0])
+        actual = unlabelled(str(root))
+        assert len(actual) == 2, name
+        assert np.array_equal(actual.labels, [0, 0])
         assert (
-            found.name
+            actual.name
             == f"{name}{' Train' if name == 'splits' else ' train' if 'split' in name else ''} (2 images)"
         )
 

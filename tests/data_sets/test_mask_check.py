@@ -55,10 +55,10 @@ def test_every_pixel_is_counted_once_from_files_and_in_memory(tmp_path_factory, 
     in_ram = in_memory("some", [(np.zeros((3, 8, 12), np.uint8), array) for array in arrays])
     whole = np.stack(arrays)
     for some in (of_files, in_ram):
-        found = counted(some, FOUR)
-        assert found.per_class.tolist() == [int((whole == label).sum()) for label in range(4)]
-        assert found.unlabelled == pytest.approx((whole == IGNORE).mean())
-        assert found.empty == sum((array == IGNORE).all() for array in arrays)
+        counts = counted(some, FOUR)
+        assert counts.per_class.tolist() == [int((whole == label).sum()) for label in range(4)]
+        assert counts.unlabelled == pytest.approx((whole == IGNORE).mean())
+        assert counts.empty == sum((array == IGNORE).all() for array in arrays)
 
 
 def test_the_summary_has_every_class_and_what_has_none(tmp_path):
@@ -78,8 +78,8 @@ def test_a_class_of_few_pixels_is_not_told_as_none(tmp_path):
 
 def test_progress_is_told_mask_by_mask(tmp_path):
     seen = []
-    counted(scenes(tmp_path, *[[0, 1]] * 5), FOUR, Listener(progress=lambda *told: seen.append(told)))
-    assert [told[:2] for told in seen] == [(i + 1, 5) for i in range(5)]
+    counted(scenes(tmp_path, *[[0, 1]] * 5), FOUR, Listener(progress=lambda *steps: seen.append(steps)))
+    assert [steps[:2] for steps in seen] == [(i + 1, 5) for i in range(5)]
     assert "looking at the masks of some" in seen[0][2]
 
 
@@ -90,17 +90,17 @@ def test_of_more_pixels_than_are_counted_masks_evenly_from_all_are_looked_at_and
     monkeypatch.setattr(mask_check, "MOST_PIXELS", most)
     masks = [[i % 2] for i in range(10)]
     some = scenes(tmp_path, *masks)
-    found = counted(some, FOUR)
-    assert (found.masks, found.total) == (count, 10)
+    counts = counted(some, FOUR)
+    assert (counts.masks, counts.total) == (count, 10)
     gaps = np.diff([*mask_check._some(some).places, 10])
     assert max(gaps) - min(gaps) <= 1
-    assert ("masks evenly from all" in found.summary()) == (count < 10)
+    assert ("masks evenly from all" in counts.summary()) == (count < 10)
 
 
 def test_a_sample_says_that_a_class_was_not_in_the_sample(tmp_path, monkeypatch):
     monkeypatch.setattr(mask_check, "MOST_PIXELS", 96 * 2)
-    told = checked(scenes(tmp_path, *[[0, 1, 3]] * 4), FOUR, training=True)
-    assert "class '2' (value 2) occurs in none of the 2 masks that were looked at (4 in all)" in told[1]
+    lines = checked(scenes(tmp_path, *[[0, 1, 3]] * 4), FOUR, training=True)
+    assert "class '2' (value 2) occurs in none of the 2 masks that were looked at (4 in all)" in lines[1]
 
 
 def test_a_damaged_mask_and_an_unknown_value_are_named(tmp_path):
@@ -143,19 +143,19 @@ def test_with_that_option_255_is_a_class_and_the_masks_are_fine(tmp_path, values
     space = dataclasses.replace(TWO, mask_values=values)
     some = scenes(tmp_path, [0, 0, 0, 255], space=space)
     shares = {0: "75.0%", 255: "25.0%"}
-    told = f"masks of some, 96 pixels: 0 {shares[values[0]]}, 1 {shares[values[1]]}"
-    assert checked(some, space, training=True) == [told]
+    text = f"masks of some, 96 pixels: 0 {shares[values[0]]}, 1 {shares[values[1]]}"
+    assert checked(some, space, training=True) == [text]
 
 
 def test_values_between_those_that_are_listed_are_no_class_and_told(tmp_path):
     space = dataclasses.replace(TWO, mask_values=(0, 255))
-    told = checked(scenes(tmp_path, [0, 255, 7, 250], space=space), space, training=True)
-    assert told == ["masks of some, 96 pixels: 0 25.0%, 1 25.0%, no class 50.0% (values 7 and 250)"]
+    lines = checked(scenes(tmp_path, [0, 255, 7, 250], space=space), space, training=True)
+    assert lines == ["masks of some, 96 pixels: 0 25.0%, 1 25.0%, no class 50.0% (values 7 and 250)"]
 
 
 def test_as_many_values_as_classes_with_255_among_them_are_told_where_it_may_be_a_class(tmp_path):
-    told = checked(scenes(tmp_path, [0, 1, 2, 255]), FOUR, training=True)
-    assert "add mask_values = [0, 1, 2, 255] to the space's TOML" in told[-1]
+    lines = checked(scenes(tmp_path, [0, 1, 2, 255]), FOUR, training=True)
+    assert "add mask_values = [0, 1, 2, 255] to the space's TOML" in lines[-1]
     assert not any("mask_values" in line for line in checked(scenes(tmp_path, [0, 1, 2, 3, 255]), FOUR))
 
 
@@ -169,8 +169,8 @@ def test_one_class_alone_can_be_judged_on_but_not_learned(tmp_path):
 
 def test_a_class_that_never_occurs_is_named_where_it_is_to_be_learned(tmp_path):
     some = scenes(tmp_path, [0, 1, 3], [0, 1])
-    told = checked(some, FOUR, training=True)
-    assert told[1].startswith("WARNING: class '2' (value 2) occurs in none of the 2 masks")
+    lines = checked(some, FOUR, training=True)
+    assert lines[1].startswith("WARNING: class '2' (value 2) occurs in none of the 2 masks")
     assert len(checked(some, FOUR)) == 1
 
 
@@ -185,13 +185,13 @@ def test_of_many_that_never_occur_some_are_named(tmp_path):
     ("values", "warned"), [([0, 1, 2, 3, 255, 255, 255], False), ([0, 1, 255, 255, 255], True)]
 )
 def test_more_than_half_without_a_class_is_told(tmp_path, values, warned):
-    told = checked(scenes(tmp_path, values), FOUR)
-    assert any("of the pixels have no class" in line for line in told) == warned
+    lines = checked(scenes(tmp_path, values), FOUR)
+    assert any("of the pixels have no class" in line for line in lines) == warned
 
 
 def test_masks_without_a_class_among_others_are_counted(tmp_path):
-    told = checked(scenes(tmp_path, [0, 1, 2, 3], [255], [255]), FOUR)
-    assert "note: 2 of the 3 masks have no pixel with a class" in told
+    lines = checked(scenes(tmp_path, [0, 1, 2, 3], [255], [255]), FOUR)
+    assert "note: 2 of the 3 masks have no pixel with a class" in lines
 
 
 def test_what_was_left_out_of_the_folders_is_told(tmp_path):
@@ -250,7 +250,7 @@ def test_whatever_masks_hold_is_lines_or_one_error(tmp_path_factory, masks, clas
     space = made.dense(classes)
     space = dataclasses.replace(space, mask_values=tuple(range(255, 255 - classes, -1)) if listed else ())
     some = scenes(tmp_path_factory.mktemp("any"), *masks, space=space)
-    found = only_user_errors(checked, some, space, training=training)
-    if not isinstance(found, str):
-        assert all(line and "nan" not in line and "\n" not in line for line in found)
+    outcome = only_user_errors(checked, some, space, training=training)
+    if not isinstance(outcome, str):
+        assert all(line and "nan" not in line and "\n" not in line for line in outcome)
         assert counted(some, space).per_class.any()

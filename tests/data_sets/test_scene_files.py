@@ -59,8 +59,8 @@ def test_a_link_to_a_folder_around_it_is_not_entered_again(tmp_path, target):
     root = tmp_path / "images"
     touch(root / "a" / "b" / "001.png")
     (root / "a" / "b" / "again").symlink_to(root / target)
-    found, left_out = walked(root)
-    assert found == ["a/b/001.png"]
+    by_class, left_out = walked(root)
+    assert by_class == ["a/b/001.png"]
     assert left_out == Counter({"links to a folder around them": 1})
 
 
@@ -105,9 +105,9 @@ def test_whatever_links_to_what_every_file_is_found_and_the_walk_ends(tmp_path_f
     folders[5].mkdir(parents=True, exist_ok=True)
     for number, (where, to) in enumerate(links):
         (folders[where] / f"link{number}").symlink_to(folders[to])
-    found = walked(root)[0]
-    assert {os.path.relpath(folders[i] / "x.png", root) for i in holding} <= set(found)
-    assert len(found) == len(set(found))
+    paths = walked(root)[0]
+    assert {os.path.relpath(folders[i] / "x.png", root) for i in holding} <= set(paths)
+    assert len(paths) == len(set(paths))
 
 
 def test_a_missing_folder_is_one_line(tmp_path):
@@ -151,8 +151,8 @@ def test_a_file_of_any_name_is_walked_to_or_told(tmp_path_factory, name):
         return
     Path(os.fsdecode(path)).write_bytes(b"x")
     left_out = Counter[str]()
-    found = [os.fsencode(each) for each in walk(root, left_out)]
-    assert found == [path] or told(left_out).encode()
+    results = [os.fsencode(each) for each in walk(root, left_out)]
+    assert results == [path] or told(left_out).encode()
 
 
 @given(st.text(max_size=20))

@@ -160,12 +160,12 @@ def test_cityscapes_and_ade20k_have_splits_in_any_spelling(tmp_path):
     for kind in ("images", "annotations"):
         (ade / kind / "training").rename(ade / kind / "Training")
         (ade / kind / "validation").rename(ade / kind / "Validation")
-    found = [
+    results = [
         len(load_scenes(str(root), split, made.dense(classes)))
         for root, classes in ((city, 19), (ade, 150))
         for split in ("train", "validation", "test")
     ]
-    assert found == [2, 1, 1, 3, 1, 4]
+    assert results == [2, 1, 1, 3, 1, 4]
 
 
 def test_the_test_masks_of_cityscapes_are_not_public(tmp_path):
@@ -226,8 +226,8 @@ def test_leftovers_beside_images_and_masks_are_no_data_and_what_is_left_out_is_t
     made.plain(root / "__MACOSX", train=3)
     scenes = load_scenes(str(root), "train", SPACE)
     assert len(scenes) == 3
-    told = set(scenes.left_out.split(", "))
-    assert told == {".xcf 1", ".txt 2", "._* 2", ".* 2", "@eaDir 2", "thumbnails 2"}
+    text = set(scenes.left_out.split(", "))
+    assert text == {".xcf 1", ".txt 2", "._* 2", ".* 2", "@eaDir 2", "thumbnails 2"}
     assert load_scenes(str(root), "validation", SPACE).left_out == ""
 
 
@@ -285,12 +285,12 @@ def test_names_of_any_bytes_pair_up_or_are_one_line(tmp_path_factory, names):
         path = made.mask(root / "train" / kind / "x.png")
         for name in names:
             shutil.copy(path, os.fsencode(path.parent) + b"/" + name + b".png")
-    found = only_user_errors(load_scenes, str(root), "train", SPACE)
-    if isinstance(found, str):
-        found.encode()
+    outcome = only_user_errors(load_scenes, str(root), "train", SPACE)
+    if isinstance(outcome, str):
+        outcome.encode()
     else:
         hidden = sum(name.startswith(b".") or name == b"x" for name in names)
-        assert len(found) == len(names) - hidden + 1
+        assert len(outcome) == len(names) - hidden + 1
 
 
 def test_a_link_back_into_the_set_is_not_followed_again(tmp_path):
@@ -341,11 +341,11 @@ def test_names_pair_up_or_one_of_them_is_named(tmp_path_factory, images, masks):
         (root / "train" / name).mkdir(parents=True)
         for stem in folder:
             (made.image if name == "images" else made.mask)(root / "train" / name / f"{stem}.png")
-    found = only_user_errors(load_scenes, str(root), "train", SPACE)
+    outcome = only_user_errors(load_scenes, str(root), "train", SPACE)
     if images == masks != set():
-        assert len(found) == len(images)
+        assert len(outcome) == len(images)
     else:
-        assert any(f"{stem}.png" in found for stem in images ^ masks) or "no images" in found
+        assert any(f"{stem}.png" in outcome for stem in images ^ masks) or "no images" in outcome
 
 
 def test_a_mask_of_another_size_is_named_when_the_set_is_loaded(tmp_path):
@@ -396,20 +396,20 @@ def decoded(coding, values) -> list[int]:
 
 @given(st.permutations(range(256)), st.integers(1, 254))
 def test_every_listed_value_is_its_class(values, classes):
-    found = decoded(plain(classes, values[:classes]), values)
-    assert found == [*range(classes), *[IGNORE] * (256 - classes)]
+    actual = decoded(plain(classes, values[:classes]), values)
+    assert actual == [*range(classes), *[IGNORE] * (256 - classes)]
 
 
 @pytest.mark.parametrize("classes", [2, 11, 12])
 def test_eleven_classes_leave_the_value_eleven_out(classes):
     for value in range(256):
-        found = only_user_errors(coded, "x.png", np.array([[value]], np.uint8), plain(classes))
+        outcome = only_user_errors(coded, "x.png", np.array([[value]], np.uint8), plain(classes))
         if value == IGNORE or (value == classes == 11):
-            assert found.item() == IGNORE
+            assert outcome.item() == IGNORE
         elif value < classes:
-            assert found.item() == value
+            assert outcome.item() == value
         else:
-            assert f"the value {value}" in found
+            assert f"the value {value}" in outcome
 
 
 # -- kinds of masks -------------------------------------------------------------------------------------
@@ -465,12 +465,12 @@ def test_any_damage_to_a_mask_gives_classes_or_one_line(tmp_path_factory, data):
     path.write_bytes(content)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = only_user_errors(decode_mask, str(path), plain(4))
-    if isinstance(found, str):
-        assert "damaged.png" in found
+        outcome = only_user_errors(decode_mask, str(path), plain(4))
+    if isinstance(outcome, str):
+        assert "damaged.png" in outcome
     else:
-        assert found.dtype == np.uint8
-        assert set(np.unique(found)) <= {0, 1, 2, 3, IGNORE}
+        assert outcome.dtype == np.uint8
+        assert set(np.unique(outcome)) <= {0, 1, 2, 3, IGNORE}
 
 
 @given(st.binary(max_size=60))

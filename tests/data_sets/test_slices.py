@@ -46,10 +46,10 @@ def coloured(root, names, count: int = 2):
 
 def meaning(images) -> dict[int, set[int]]:
     """Label -> the colours (over 10, less 1) of its images."""
-    found: dict[int, set[int]] = {}
+    by_name: dict[int, set[int]] = {}
     for pixels, label in zip(images.pixels, images.labels.tolist(), strict=True):
-        found.setdefault(label, set()).add(int(pixels.max()) // 10 - 1)
-    return found
+        by_name.setdefault(label, set()).add(int(pixels.max()) // 10 - 1)
+    return by_name
 
 
 @settings(max_examples=10)
@@ -57,26 +57,27 @@ def meaning(images) -> dict[int, set[int]]:
 def test_labels_are_places_among_the_models_whatever_the_order_of_its_labels(tmp_path_factory, tiny, labels):
     root = tmp_path_factory.mktemp("x")
     folders = ["T-shirt_top", "Alpha", "beta", unicodedata.normalize("NFD", "é")]
-    own = ["T-shirt/top", "alpha", "beta", "é"]
+    names = ["T-shirt/top", "alpha", "beta", "é"]
     for part in ("train", "val", "test"):
         coloured(root / part, folders)
     space = tiny.with_labels(labels)
     for images in (*training_splits(str(root), space), load_images(str(root), "test", space)):
-        assert meaning(images) == {labels.index(name): {place} for place, name in enumerate(own)}
+        assert meaning(images) == {labels.index(name): {place} for place, name in enumerate(names)}
 
 
 def test_folders_that_carry_the_labels_of_nano_have_the_labels_of_its_own_images(tmp_path, nano):
-    own, names = bundled("test", nano).take("some", slice(0, 60)), nano.label_names()
-    for i, (pixels, label) in enumerate(zip(own.pixels, own.labels.tolist(), strict=True)):
+    images, names = bundled("test", nano).take("some", slice(0, 60)), nano.label_names()
+    for i, (pixels, label) in enumerate(zip(images.pixels, images.labels.tolist(), strict=True)):
         folder = tmp_path / names[label].replace("/", "_")
         folder.mkdir(exist_ok=True)
         pillow.fromarray(pixels[0].numpy()).save(folder / f"{i:02}.png")
-    found = load_images(str(tmp_path), "test", nano)
+    actual = load_images(str(tmp_path), "test", nano)
     pixels = {
-        image.numpy().tobytes(): label for image, label in zip(own.pixels, own.labels.tolist(), strict=True)
+        image.numpy().tobytes(): label
+        for image, label in zip(images.pixels, images.labels.tolist(), strict=True)
     }
-    assert len(found) == 60
-    for image, label in zip(found.pixels, found.labels.tolist(), strict=True):
+    assert len(actual) == 60
+    for image, label in zip(actual.pixels, actual.labels.tolist(), strict=True):
         assert pixels[image[:1].numpy().tobytes()] == label
 
 

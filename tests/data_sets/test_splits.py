@@ -94,12 +94,12 @@ def test_search_and_training_see_the_same_slices(tmp_path, tiny, with_val):
 def test_calibration_images_are_a_fixed_choice_of_those_that_train(tmp_path, tiny):
     image_folders.make(tmp_path, count=20)
     train, _ = training_splits(str(tmp_path), tiny)
-    found = calibration_images(str(tmp_path), tiny, 10)
-    assert len(found) == 10
-    assert contents(found) < contents(train)
-    assert "10 of them" in found.name
+    actual = calibration_images(str(tmp_path), tiny, 10)
+    assert len(actual) == 10
+    assert contents(actual) < contents(train)
+    assert "10 of them" in actual.name
     for again in (chosen(train, 10), calibration_images(str(tmp_path), tiny, 10, whole=True).loaded()):
-        assert (again.name, again.pixels.tolist()) == (found.name, found.pixels.tolist())
+        assert (again.name, again.pixels.tolist()) == (actual.name, actual.pixels.tolist())
     assert len(calibration_images(str(tmp_path), tiny)) == len(train)
 
 

@@ -25,12 +25,14 @@ from nasvit_edge.records import content
 from nasvit_edge.space import load_space
 
 NANO = load_space("nano")
-MARKS = st.sets(st.integers(0, 2**32 - 1), max_size=200).map(lambda found: np.array(sorted(found), np.uint32))
+MARKS = st.sets(st.integers(0, 2**32 - 1), max_size=200).map(
+    lambda values: np.array(sorted(values), np.uint32)
+)
 
 
 def _set(count=20, channels=1, seed=0, side=6):
-    made = torch.Generator().manual_seed(seed)
-    pixels = torch.randint(0, 256, (count, channels, side, side), generator=made, dtype=torch.uint8)
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (count, channels, side, side), generator=generator, dtype=torch.uint8)
     return ImageSet("noise", pixels, torch.arange(count) % 4)
 
 
@@ -53,8 +55,8 @@ def _same(one, other):
 @given(marks=MARKS, name=st.text(), whole=st.booleans(), kind=st.sampled_from([FILES, PIXELS]))
 def test_what_is_written_is_read(marks, name, whole, kind):
     size = None if kind == FILES else (28, 32)
-    made = TrainedOn((TrainingSet(name, kind, marks, size),), whole)
-    assert _same(from_json(json.loads(json.dumps(content(made.saved()))), "x"), made)
+    trained = TrainedOn((TrainingSet(name, kind, marks, size),), whole)
+    assert _same(from_json(json.loads(json.dumps(content(trained.saved()))), "x"), trained)
 
 
 def test_a_digest_takes_two_to_three_bytes():
@@ -104,14 +106,14 @@ def test_copies_are_found_whatever_they_are_called_and_changed_files_are_not(pho
     for i, path in enumerate(sorted(photos.rglob("*.png"))[:8]):
         (tmp_path / "abcd"[i % 4]).mkdir(exist_ok=True)
         shutil.copy(path, tmp_path / "abcd"[i % 4] / f"other name {i}.png")
-    found = overlap(known, _files(tmp_path))
-    assert (found.trained, found.images, found.of, found.some, found.whole) == (8, 8, 80, True, True)
-    assert found.told == "8 of 8 images trained these weights: this is no test accuracy"
+    shared = overlap(known, _files(tmp_path))
+    assert (shared.trained, shared.images, shared.of, shared.some, shared.whole) == (8, 8, 80, True, True)
+    assert shared.told == "8 of 8 images trained these weights: this is no test accuracy"
     for path in tmp_path.rglob("*.png"):
         path.write_bytes(path.read_bytes() + b"\0")
-    found = overlap(known, _files(tmp_path))
-    assert (found.trained, found.some) == (0, False)
-    assert "none of the 8 images is among the 80 that trained these weights" in found.told
+    shared = overlap(known, _files(tmp_path))
+    assert (shared.trained, shared.some) == (0, False)
+    assert "none of the 8 images is among the 80 that trained these weights" in shared.told
 
 
 def test_decoded_images_are_known_by_their_files(photos):
@@ -146,8 +148,8 @@ def test_a_folder_of_the_same_pixels_is_found_too(tmp_path):
         (tmp_path / str(i % 4)).mkdir(exist_ok=True)
         pillow.fromarray(pixels[0]).save(tmp_path / str(i % 4) / f"{i}.{'bmp' if i % 2 else 'png'}")
     pillow.new("L", (9, 9)).save(tmp_path / "0" / "of another size.png")
-    found = overlap(known, _files(tmp_path))
-    assert (found.trained, found.images) == (20, 21)
+    shared = overlap(known, _files(tmp_path))
+    assert (shared.trained, shared.images) == (20, 21)
 
 
 def test_scenes_in_memory_are_known_by_their_pixels():
@@ -165,17 +167,17 @@ def test_scenes_are_known_by_the_files_of_their_images_and_cut_as_for_training(t
     known = trained_on(train, TrainedOn())
     assert (known.parts[0].kind, len(known)) == (FILES, 18)
     assert (overlap(known, train).trained, overlap(known, held).trained) == (18, 0)
-    split, told = split_to_judge(data, dense, known)
+    split, text = split_to_judge(data, dense, known)
     assert split == "validation"
-    assert "judged on those that training holds out of it" in told
+    assert "judged on those that training holds out of it" in text
     whole = str(write_scenes(tmp_path / "whole", train=4, test=2))
     assert split_to_judge(whole, dense, None) == ("test", "")
 
 
 def test_sets_that_cannot_be_compared_are_told_as_unknown(photos):
-    found = overlap(trained_on(_files(photos), TrainedOn()), _set())
-    assert (found.trained, found.whole, found.of) == (None, False, 80)
-    assert "not known" in found.told
+    shared = overlap(trained_on(_files(photos), TrainedOn()), _set())
+    assert (shared.trained, shared.whole, shared.of) == (None, False, 80)
+    assert "not known" in shared.told
     assert overlap(None, _set()).trained is None
 
 
@@ -196,11 +198,11 @@ def test_what_trained_before_is_carried_on_and_what_is_not_known_of_it_told(phot
 @given(images=st.integers(1, 100_000), trained=st.integers(0, 100_000), of=st.integers(0, 2_000_000))
 def test_only_more_than_look_so_by_chance_are_told_of(images, trained, of):
     chance = images * of / 2**32
-    found = Overlap(images, min(trained, images), of, (), chance, True)
-    if found.some:
-        assert found.trained > chance
-    if of and found.trained > chance + 10 * (chance**0.5 + 1):
-        assert found.some
+    actual = Overlap(images, min(trained, images), of, (), chance, True)
+    if actual.some:
+        assert actual.trained > chance
+    if of and actual.trained > chance + 10 * (chance**0.5 + 1):
+        assert actual.some
 
 
 # -- which slice is judged on -----------------------------------------------------------------------------------------
@@ -210,10 +212,10 @@ def test_a_folder_of_classes_is_cut_as_for_training_unless_none_of_it_trained_th
     data, space = str(photos), NANO.with_labels("abcd")
     train, held = data_sets.training_splits(data, space)
     known = trained_on(train, TrainedOn())
-    split, told = split_to_judge(data, space, known)
+    split, text = split_to_judge(data, space, known)
     assert split == "validation"
-    assert "76 of its 80 images trained these weights" in told
-    assert "--split all" in told
+    assert "76 of its 80 images trained these weights" in text
+    assert "--split all" in text
     assert overlap(known, held).trained == 0
     assert split_to_judge(data, space, None)[0] == "validation"
     for other in (TrainedOn(), trained_on(_set(), TrainedOn())):
@@ -237,9 +239,9 @@ def test_folders_with_splits_are_judged_on_their_test_images(tmp_path):
     with pytest.raises(DataError, match="--split all is for a folder of classes alone"):
         split_to_judge(str(tmp_path), space, None, "all")
     shutil.rmtree(tmp_path / "val")
-    split, told = split_to_judge(str(tmp_path), space, None)
+    split, text = split_to_judge(str(tmp_path), space, None)
     assert split == "validation"
-    assert "has no test images of its own: judged on those that training holds out of it" in told
+    assert "has no test images of its own: judged on those that training holds out of it" in text
     with pytest.raises(DataError, match="folder 'train'"):
         split_to_judge(str(tmp_path), space, None, "all")
 
@@ -263,5 +265,5 @@ def test_no_bundled_test_image_trained_the_shipped_weights_and_a_share_of_fashio
     for split in ("calibration", "validation", "test"):
         assert not overlap(known, data_sets.bundled(split, NANO)).some
     if data_sets.fashion.SYSTEM_FOLDER.is_dir():
-        found = overlap(known, data_sets.fashion_mnist(train=True).take("some", slice(0, 2000)))
-        assert 0.95 < found.trained / 2000 < 1
+        shared = overlap(known, data_sets.fashion_mnist(train=True).take("some", slice(0, 2000)))
+        assert 0.95 < shared.trained / 2000 < 1

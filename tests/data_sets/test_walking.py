@@ -35,9 +35,9 @@ def tree(root, *files: str | bytes):
 def walked(root) -> tuple[dict[str, list[str]], Walk]:
     """Class -> its images, relative to `root`; and the walk."""
     walk = Walk(os.fsencode(root))
-    found = walk.images(walk.classes())
+    prepared = walk.images(walk.classes())
     return {
-        name: [os.path.relpath(os.fsdecode(p), root) for p in paths] for name, paths in found.items()
+        name: [os.path.relpath(os.fsdecode(p), root) for p in paths] for name, paths in prepared.items()
     }, walk
 
 
@@ -46,8 +46,8 @@ def test_what_begins_with_a_dot_and_what_servers_and_viewers_leave_is_no_data(tm
     junk += [".thumbnails/1.jpg", "thumbs/1.jpg", "Thumbnails/1.jpg", "#recycle/1.jpg", "notes.txt"]
     tree(tmp_path, "cat/1.jpg", "cat/more/2.jpg", *(f"cat/{name}" for name in junk))
     tree(tmp_path, ".git/1.jpg", "@eaDir/1.jpg", "__MACOSX/cat/._1.jpg", "thumbs/up.jpg", "read.me", "0.png")
-    found, walk = walked(tmp_path)
-    assert found == {"cat": ["cat/1.jpg", "cat/more/2.jpg"], "thumbs": ["thumbs/up.jpg"]}
+    by_class, walk = walked(tmp_path)
+    assert by_class == {"cat": ["cat/1.jpg", "cat/more/2.jpg"], "thumbs": ["thumbs/up.jpg"]}
     assert walk.left_out == {
         "._*": 1,
         ".*": 3,
@@ -103,8 +103,8 @@ def test_a_loop_of_links_is_followed_once(tmp_path):
         ("x/a/top", "../.."),
     ):
         (tmp_path / place).symlink_to(target)
-    found, walk = walked(tmp_path / "x")
-    assert found == {"a": ["a/1.png"], "b": ["b/2.png", "b/deep/3.png"]}
+    by_class, walk = walked(tmp_path / "x")
+    assert by_class == {"a": ["a/1.png"], "b": ["b/2.png", "b/deep/3.png"]}
     assert walk.left_out == {"links to folders seen before": 4}
 
 
@@ -120,8 +120,8 @@ def test_a_link_among_the_classes_that_leads_back_is_no_class(tmp_path):
     tree(tmp_path, "a/1.png")
     (tmp_path / "loop").symlink_to(".")
     (tmp_path / "itself").symlink_to("itself")
-    found, walk = walked(tmp_path)
-    assert found == {"a": ["a/1.png"]}
+    by_class, walk = walked(tmp_path)
+    assert by_class == {"a": ["a/1.png"]}
     assert walk.left_out == {"links to folders seen before": 1, "broken links": 1}
 
 
@@ -140,8 +140,8 @@ def test_pipes_sockets_and_broken_links_are_never_opened(tmp_path):
     (tmp_path / "a/5.png").symlink_to("5.png")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(os.path.relpath(tmp_path / "a/4.png"))
-        found, walk = walked(tmp_path)
-    assert found == {"a": ["a/1.png"]}
+        by_class, walk = walked(tmp_path)
+    assert by_class == {"a": ["a/1.png"]}
     assert walk.left_out == {"pipes and the like": 2, "broken links": 2}
 
 
@@ -150,9 +150,9 @@ def test_pipes_sockets_and_broken_links_are_never_opened(tmp_path):
 
 def test_a_name_composed_or_not_is_one_class(tmp_path):
     tree(tmp_path, f"{CAFE[0]}/1.png", f"{CAFE[1]}/2.png", "tea/3.png")
-    found, _ = walked(tmp_path)
-    assert list(found) == [CAFE[0], "tea"]
-    assert len(found[CAFE[0]]) == 2
+    by_class, _ = walked(tmp_path)
+    assert list(by_class) == [CAFE[0], "tea"]
+    assert len(by_class[CAFE[0]]) == 2
 
 
 def test_numbers_are_in_the_order_of_their_values():
@@ -225,12 +225,12 @@ def grown(root: bytes, nodes) -> None:
 
 def expected(root: bytes) -> set[bytes]:
     """The images that are reached without links."""
-    found = set()
+    paths = set()
     for folder, inside, names in os.walk(root):
         inside[:] = [n for n in inside if not n.startswith(b".") and n not in (*JUNK, b"thumbs")]
         kept = (n for n in names if n.lower().endswith((b".png", b".jfif")) and not n.startswith(b"."))
-        found |= {os.path.realpath(p) for n in kept if os.path.isfile(p := os.path.join(folder, n))}
-    return found
+        paths |= {os.path.realpath(p) for n in kept if os.path.isfile(p := os.path.join(folder, n))}
+    return paths
 
 
 @settings(max_examples=200)
@@ -243,16 +243,16 @@ def test_in_any_tree_every_image_is_found_once_and_nothing_else(tmp_path_factory
     by_class = only_user_errors(folders.listing, Path(text))
     for split in ("train", "validation", "test"):
         only_user_errors(layouts.split_folder, text, split)
-    for found in (whole, by_class):
-        if isinstance(found, str):
+    for listing in (whole, by_class):
+        if isinstance(listing, str):
             continue
-        paths = found.paths.tolist()
+        paths = listing.paths.tolist()
         real = [os.path.join(os.path.realpath(os.path.dirname(p)), os.path.basename(p)) for p in paths]
         assert len(set(real)) == len(real)
         assert all(os.path.isfile(p) for p in paths)
         for path in paths:
             parts = os.path.relpath(path, root).split(b"/")
             assert not any(part.startswith(b".") or part in JUNK for part in parts)
-        assert found.told().isprintable()
+        assert listing.told().isprintable()
     if not isinstance(whole, str) and os.fsencode(layouts.unlabelled_folder(text)) == root:
         assert expected(root) <= set(map(os.path.realpath, whole.paths.tolist()))

@@ -29,24 +29,24 @@ def text(node):
 
 def structs(path):
     """Struct or enum -> {JSON key: (type, whether it may be absent)} of its stored properties."""
-    found = {}
+    by_name = {}
     for node in nodes(tree(path)):
         if node.type == "class_declaration" and node.children[0].type == "struct":
             body = node.child_by_field_name("body")
-            found[text(node.child_by_field_name("name"))] = _properties(body)
-    return found
+            by_name[text(node.child_by_field_name("name"))] = _properties(body)
+    return by_name
 
 
 def _properties(body):
-    keys, found = _coding_keys(body), {}
+    keys, fields = _coding_keys(body), {}
     for node in body.children:
         if node.type == "property_declaration" and not any(
             c.type == "computed_property" for c in node.children
         ):
             name, kind = re.match(r"(?:let|var) (\w+): (.+)", text(node)).groups()
-            found[keys.get(name, name) if keys else name] = (kind.rstrip("?"), kind.endswith("?"))
+            fields[keys.get(name, name) if keys else name] = (kind.rstrip("?"), kind.endswith("?"))
             assert not keys or name in keys, f"{name} has no coding key"
-    return found
+    return fields
 
 
 def _coding_keys(body):

@@ -64,12 +64,12 @@ def answers(*works, wait=lambda pipe: None):
 
 def test_turns_go_forwards_and_backwards():
     with told() as (pipe, said):
-        found = answers(
+        actual = answers(
             turns_of(pipe, "A", [forks.MORE] * 4),
             turns_of(pipe, "B", [forks.MORE, forks.ENOUGH, forks.ENOUGH]),
         )
         lines = said()
-    assert found == [{"name": "A", "taken": 4}, {"name": "B", "taken": 4}]
+    assert actual == [{"name": "A", "taken": 4}, {"name": "B", "taken": 4}]
     loads, runs, ends = lines[:2], lines[2:-2], lines[-2:]
     assert (loads, ends) == (["A loads", "B loads"], ["A ends", "B ends"])
     assert [line[0] for line in runs] == [*"ABBAABBA"]
@@ -79,26 +79,26 @@ def test_turns_go_forwards_and_backwards():
 @given(st.lists(st.lists(st.sampled_from([b"m", b"e"]), min_size=1, max_size=6), min_size=2, max_size=4))
 def test_all_have_as_many_turns_until_none_needs_more(states):
     with told() as (pipe, _):
-        found = answers(*(turns_of(pipe, str(place), own) for place, own in enumerate(states)))
+        actual = answers(*(turns_of(pipe, str(place), states_of) for place, states_of in enumerate(states)))
     longest = max(map(len, states))
-    padded = [own + [b"e"] * (longest + 1 - len(own)) for own in states]
+    padded = [states_of + [b"e"] * (longest + 1 - len(states_of)) for states_of in states]
     content = next(place for place, said in enumerate(zip(*padded, strict=True)) if b"m" not in said)
-    assert [answer["taken"] for answer in found] == [content] * len(states)
+    assert [answer["taken"] for answer in actual] == [content] * len(states)
 
 
 def test_over_ends_it_for_all():
     with told() as (pipe, _):
-        found = answers(
+        actual = answers(
             turns_of(pipe, "A", [forks.MORE] * 50), turns_of(pipe, "B", [forks.MORE, forks.MORE, forks.OVER])
         )
-    assert [answer["taken"] for answer in found] == [2, 2]
+    assert [answer["taken"] for answer in actual] == [2, 2]
 
 
 def test_work_that_knows_no_turns_is_done_in_its_first_one():
     with told() as (pipe, said):
-        found = answers(*(lambda turn, n=n: say(pipe, n) or {"name": n} for n in "ABC"))
+        actual = answers(*(lambda turn, n=n: say(pipe, n) or {"name": n} for n in "ABC"))
         assert said() == ["A", "B", "C"]
-    assert found == [{"name": n} for n in "ABC"]
+    assert actual == [{"name": n} for n in "ABC"]
 
 
 def test_a_long_answer_arrives_whole():

@@ -165,9 +165,9 @@ def test_the_json_of_a_message_is_that_of_the_protocol(name, kind):
     if schema.get("additionalProperties") is False:
         assert set(fields) <= set(schema["properties"])
     for key, (swift_type, _) in fields.items():
-        told = schema.get("properties", {}).get(key, {}).get("type")
-        if told is not None and swift_type in JSON_TYPES:
-            assert JSON_TYPES[swift_type] in ([told] if isinstance(told, str) else told), key
+        message = schema.get("properties", {}).get(key, {}).get("type")
+        if message is not None and swift_type in JSON_TYPES:
+            assert JSON_TYPES[swift_type] in ([message] if isinstance(message, str) else message), key
     if kind == "job":  # what the app reads must be sent; `sustained_s` and `max_thermal` may be absent
         required = {*schema["required"], "nonce", "files", "input", "units"}
         assert {key for key, (_, optional) in fields.items() if not optional} <= required
@@ -199,11 +199,11 @@ def test_flags_and_runtimes_are_those_of_the_protocol():
 
 
 def test_the_requests_are_those_of_the_protocol():
-    told = (DEVICES / "PROTOCOL.md").read_text()
+    page = (DEVICES / "PROTOCOL.md").read_text()
     asked = re.findall(r'send\(\s*"(GET|POST)", "(\w+)', (FOLDER / "Connection.swift").read_text())
     assert {name for _, name in asked} == {"hello", "job", "file", "result", "beat"}
     for method, name in asked:
-        assert f"`{method} BASE/{name}" in told
+        assert f"`{method} BASE/{name}" in page
 
 
 # --- the project --------------------------------------------------------------------------------------------------
@@ -247,8 +247,8 @@ def test_the_settings_are_those_of_an_app_that_anyone_can_sign(project):
     (whole,) = of_kind(project, "PBXProject").values()
     for owner in (whole, target):
         for key in project["objects"][owner["buildConfigurationList"]]["buildConfigurations"]:
-            made = project["objects"][key]
-            settings.setdefault(made["name"], {}).update(made["buildSettings"])
+            result = project["objects"][key]
+            settings.setdefault(result["name"], {}).update(result["buildSettings"])
     release = settings["Release"]
     assert release["PRODUCT_BUNDLE_IDENTIFIER"] == "com.nasvit-edge.runner"
     assert release["CODE_SIGN_STYLE"] == "Automatic"
@@ -286,14 +286,14 @@ def test_what_ios_must_know_is_in_info_plist():
 
 
 def test_the_readme_names_what_is_there():
-    told = (APP / "README.md").read_text()
-    for name in re.findall(r"-(?:project|scheme) (\S+)", told):
+    readme = (APP / "README.md").read_text()
+    for name in re.findall(r"-(?:project|scheme) (\S+)", readme):
         assert name in (PROJECT.name, PROJECT.stem)
-    for name in re.findall(r"`(\w+\.swift)`", told):
+    for name in re.findall(r"`(\w+\.swift)`", readme):
         assert (FOLDER / name).is_file()
     arguments = (FOLDER / "Session.swift").read_text()
     for option in ("--url", "--offline"):
         assert f'"{option}"' in arguments
-        assert option in told
-    for line in re.findall("NASVIT_EDGE_[A-Z]+", told):
+        assert option in readme
+    for line in re.findall("NASVIT_EDGE_[A-Z]+", readme):
         assert line in arguments

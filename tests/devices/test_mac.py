@@ -64,7 +64,7 @@ def certificate(folder):
     serialization = require_module("cryptography.hazmat.primitives.serialization")
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "host")])
-    made = (
+    signed = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -75,13 +75,13 @@ def certificate(folder):
         .sign(key, hashes.SHA256())
     )
     paths = folder / "cert.pem", folder / "key.pem"
-    paths[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    paths[0].write_bytes(signed.public_bytes(serialization.Encoding.PEM))
     paths[1].write_bytes(
         key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
     )
-    return paths, hashlib.sha256(made.public_bytes(serialization.Encoding.DER)).hexdigest()
+    return paths, hashlib.sha256(signed.public_bytes(serialization.Encoding.DER)).hexdigest()
 
 
 # --- over HTTP ----------------------------------------------------------------------------------------------------
@@ -280,8 +280,8 @@ def test_the_thermal_state_is_read_from_pmset(program, text, expected):
 def test_power_is_read_from_pmset(program):
     conditions = sys.modules["mac_runner.machine"].conditions
     battery = "Now drawing from 'Battery Power'\n -InternalBattery-0 (id=1)\t85%; discharging; 5:12 remaining present: true\n"
-    told = conditions(" sleep 1\n lowpowermode         1\n", battery)
-    assert told == {"low_power_mode": True, "power": "Battery Power", "battery_percent": 85}
+    facts = conditions(" sleep 1\n lowpowermode         1\n", battery)
+    assert facts == {"low_power_mode": True, "power": "Battery Power", "battery_percent": 85}
     assert conditions(" powermode            0\n", "Now drawing from 'AC Power'\n") == {
         "low_power_mode": False,
         "power": "AC Power",

@@ -55,9 +55,9 @@ class Thread:
         self.program, self.opened, self.codes, self.thread = program, 0, [], None
 
     def note(self, text):
-        found = re.search(r"https?://\S+", text)
-        if found and self.thread is None:
-            self.thread = threading.Thread(target=self.run, args=(found[0],))
+        match = re.search(r"https?://\S+", text)
+        if match and self.thread is None:
+            self.thread = threading.Thread(target=self.run, args=(match[0],))
             self.thread.start()
 
     def run(self, url):
@@ -105,9 +105,9 @@ class Process:
         self.processes, self.url = [], ""
 
     def note(self, text):
-        found = re.search(r"https?://\S+", text)
-        if found and not self.url:
-            self.url = found[0]
+        match = re.search(r"https?://\S+", text)
+        if match and not self.url:
+            self.url = match[0]
             self.start()
 
     def start(self):

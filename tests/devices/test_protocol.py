@@ -154,9 +154,9 @@ ANSWER = st.fixed_dictionaries(
 
 @given(answer=ANSWER)
 def test_whatever_a_device_answers_what_is_taken_of_it_is_of_the_protocol(answer):
-    found = replies.measurement(answer, "m")
-    kind = "error" if isinstance(found, replies.Failure) else "measurement"
-    assert not faults(content(found), kind)
+    actual = replies.measurement(answer, "m")
+    kind = "error" if isinstance(actual, replies.Failure) else "measurement"
+    assert not faults(content(actual), kind)
 
 
 @pytest.mark.parametrize("kind", ["job", "measurement", "error", "description", "results", "bundle"])

@@ -58,7 +58,7 @@ def test_unpacked_elsewhere_it_finds_its_own_files(wheel, tmp_path):
         "from nasvit_edge.export.formats import format_names; "
         "print(ne.__file__, load_device('host').runner.is_file(), format_names(), ne.load_space('nano').size())"
     )
-    made = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
         env={"PYTHONPATH": str(tmp_path)},
@@ -66,5 +66,5 @@ def test_unpacked_elsewhere_it_finds_its_own_files(wheel, tmp_path):
         text=True,
         check=True,
     )
-    assert str(tmp_path) in made.stdout
-    assert "True ['coreml', 'onnx', 'tensorrt', 'tflite'] 442368" in made.stdout
+    assert str(tmp_path) in process.stdout
+    assert "True ['coreml', 'onnx', 'tensorrt', 'tflite'] 442368" in process.stdout

@@ -29,15 +29,15 @@ def written(folder, seed=24):
     """(path, kind) of each."""
     rng = np.random.default_rng(seed)
     kinds = list(KINDS)
-    found = []
+    pictures = []
     for number in range(100):
         kind = kinds[number % len(kinds)]
         width, height = LARGE.get(number) or SIZES[rng.integers(len(SIZES))]
         suffix, make = KINDS[kind]
         path = folder / f"{number:02}-{kind}-{width}x{height}-{number % 8 + 1}.{suffix}"
         path.write_bytes(make(_scene(rng, width, height), rng, number % 8 + 1))
-        found.append((path, kind))
-    return found
+        pictures.append((path, kind))
+    return pictures
 
 
 def _scene(rng, width, height):
@@ -68,8 +68,8 @@ def _of(convert, kind, **options):
     from PIL import Image
 
     def make(pixels, rng, orientation):
-        made = convert(pixels, rng)
-        image = made if isinstance(made, Image.Image) else Image.fromarray(made)
+        picture = convert(pixels, rng)
+        image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
         return _saved(image, kind, orientation, **options)
 
     return make

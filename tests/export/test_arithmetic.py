@@ -83,23 +83,23 @@ def _products(config):
 def test_all_is_in_int8_but_attentions_products(supernet, tmp_path, seed, runtime):
     config = SPACE.sample(random.Random(seed))
     images = parity.inputs(SPACE, config.resolution, seed=1)[0][:2]
-    made = _converted(materialise(supernet, config), images, runtime=runtime)
-    found = _found(made, tmp_path)
-    assert sum(layer.macs for layer in found.layers) == macs(SPACE, config)
-    assert found.int8_layer_macs == 1
-    assert found.int8_macs == pytest.approx(1 - _products(config) / macs(SPACE, config))
-    assert found.float_layers == []
+    result = _converted(materialise(supernet, config), images, runtime=runtime)
+    actual = _found(result, tmp_path)
+    assert sum(layer.macs for layer in actual.layers) == macs(SPACE, config)
+    assert actual.int8_layer_macs == 1
+    assert actual.int8_macs == pytest.approx(1 - _products(config) / macs(SPACE, config))
+    assert actual.float_layers == []
     products = _products(config) > 0.05 * macs(SPACE, config)
-    assert ("attention's products" in line(found.record(), "int8")) == products
+    assert ("attention's products" in line(actual.record(), "int8")) == products
 
 
 @given(kept=st.sets(st.sampled_from([op.name for op in lower(SPACE, SPACE.smallest())])))
 @settings(max_examples=5)
 def test_what_is_kept_in_floating_point_is_not_counted(kept, subnet, images, tmp_path):
-    found = _found(_converted(subnet, images[:1], kept=tuple(sorted(kept))), tmp_path)
+    actual = _found(_converted(subnet, images[:1], kept=tuple(sorted(kept))), tmp_path)
     floats = sum(op.macs() for op in subnet.ops if op.name in kept)
-    assert found.int8_macs == pytest.approx(1 - floats / macs(SPACE, subnet.config))
-    listed = found.record()
+    assert actual.int8_macs == pytest.approx(1 - floats / macs(SPACE, subnet.config))
+    listed = actual.record()
     assert listed.layers - listed.int8_layers == len(listed.float_layers)
     assert bool(listed.float_layers) == bool(kept)
 
@@ -147,12 +147,12 @@ def test_a_weak_net_is_called_one(subnet, monkeypatch):
 def test_by_force_such_a_file_is_kept_and_marked_and_its_check_goes_on_failing(
     supernet, subnet, images, tmp_path
 ):
-    made = _export(supernet, subnet, images, tmp_path, structs.replace(LIMIT, snr_db=40), force=True)
-    assert not made.check.passed
+    result = _export(supernet, subnet, images, tmp_path, structs.replace(LIMIT, snr_db=40), force=True)
+    assert not result.check.passed
     (tmp_path / "plain").mkdir()
     plain = _export(supernet, subnet, images, tmp_path / "plain", Threshold(snr_db=0.0)).check
     assert (
-        made.check.snr_db > plain.snr_db + 0.5
+        result.check.snr_db > plain.snr_db + 0.5
     )  # the best that keeping layers gives: processors decide how much
     path = tmp_path / "m.onnx"
     told_of = report(path)
@@ -168,9 +168,9 @@ def test_what_passes_with_most_in_int8_is_taken_before_more_is_kept_in_floating_
 ):
     plain = _export(supernet, subnet, images, tmp_path, Threshold(snr_db=0.0)).check
     limit = Threshold(snr_db=plain.snr_db + 0.01, int8_macs=0.7)
-    made = _export(supernet, subnet, images, tmp_path, limit)
-    assert made.check.passed
-    assert 0.7 <= made.check.arithmetic.int8_layer_macs < 1
+    result = _export(supernet, subnet, images, tmp_path, limit)
+    assert result.check.passed
+    assert 0.7 <= result.check.arithmetic.int8_layer_macs < 1
 
 
 @pytest.fixture(scope="module")
@@ -185,8 +185,8 @@ def test_the_share_is_in_every_answer_about_the_file(exported):
     assert inside == {"int8_macs": 1.0, "int8_layer_macs": 1.0, "weights_8bit_macs": 1.0}
     sidecar = json.loads(artifact.sidecar_path(exported).read_text())
     assert sidecar["check"]["arithmetic"]["int8_macs"] == 1
-    for found in (report(exported), doctor.examine(exported), verification.evaluate(exported, "bundled")):
-        assert found.arithmetic.int8_layers == 23
+    for answer in (report(exported), doctor.examine(exported), verification.evaluate(exported, "bundled")):
+        assert answer.arithmetic.int8_layers == 23
     assert benchmark._facts(exported, "onnxruntime").int8_macs == 1
 
 
@@ -194,8 +194,8 @@ def test_the_share_is_in_every_answer_about_the_file(exported):
 def test_commands_say_it(exported, command):
     from nasvit_edge.cli import app
 
-    made = CliRunner().invoke(app, [command, str(exported)])
-    assert "100.0% of the MACs are in int8: 23 of 23 layers" in made.output
+    result = CliRunner().invoke(app, [command, str(exported)])
+    assert "100.0% of the MACs are in int8: 23 of 23 layers" in result.output
 
 
 def test_a_file_of_an_older_version_is_read_and_its_figure_counted(exported, tmp_path):
@@ -217,13 +217,13 @@ def test_a_file_of_an_older_version_is_read_and_its_figure_counted(exported, tmp
 
 @pytest.mark.parametrize("precision", ["int8", "w8", "fp32"])
 def test_a_table_says_how_much_of_its_subnets_is_in_8_bits(precision, tmp_path):
-    found = shares(Models(SPACE, "onnxruntime", tmp_path, 0, precision))
+    actual = shares(Models(SPACE, "onnxruntime", tmp_path, 0, precision))
     if precision == "fp32":
-        assert found is None
+        assert actual is None
         return
     share = 1 - _products(SPACE.largest()) / macs(SPACE, SPACE.largest())
-    assert found["largest"]["int8_macs"] == pytest.approx(share if precision == "int8" else 0, abs=1e-4)
-    assert found["smallest"]["weights_8bit_macs"] == 1
+    assert actual["largest"]["int8_macs"] == pytest.approx(share if precision == "int8" else 0, abs=1e-4)
+    assert actual["smallest"]["weights_8bit_macs"] == 1
 
 
 @pytest.fixture(scope="module")
@@ -234,8 +234,8 @@ def files(content, tmp_path_factory):
     from nasvit_edge.export import tflite
 
     folder = tmp_path_factory.mktemp("files")
-    made = {"onnx": content, "tflite": tflite.convert(torch.nn.Conv2d(3, 4, 3).eval(), (1, 3, 8, 8))}
-    for name, data in made.items():
+    contents = {"onnx": content, "tflite": tflite.convert(torch.nn.Conv2d(3, 4, 3).eval(), (1, 3, 8, 8))}
+    for name, data in contents.items():
         (folder / name).write_bytes(data)
     return folder
 
@@ -248,8 +248,8 @@ def test_a_damaged_file_is_one_line_and_where_it_is_only_described_none(files, n
     place = int(at * (len(whole) - 1))
     path = files / f"damaged.{name}"
     path.write_bytes(whole[:place] if cut else whole[:place] + bits + whole[place + len(bits) :])
-    found = only_user_errors(layers, path, name)
-    assert isinstance(found, str) == (told(path, name, "int8") is None)
+    outcome = only_user_errors(layers, path, name)
+    assert isinstance(outcome, str) == (told(path, name, "int8") is None)
 
 
 def test_a_file_without_layers_has_no_share():

@@ -42,8 +42,8 @@ def subnet():
 
 @pytest.fixture(scope="module", params=FORMATS)
 def written(request, tmp_path_factory):
-    path, made = exported.exported(tmp_path_factory, request.param)
-    return path, made.check
+    path, report = exported.exported(tmp_path_factory, request.param)
+    return path, report.check
 
 
 def test_an_export_passes_its_check_and_says_so(written):
@@ -151,8 +151,8 @@ def test_the_smallest_official_subnet_passes(format_name, tmp_path):
     net = load_supernet("random", space)
     form = load_format(format_name)
     path = tmp_path / f"m{form.suffix}"
-    made = materialise(net, space.smallest())
-    check = writing.export(net, made, form, path, Options(uncalibrated=True)).check
+    small = materialise(net, space.smallest())
+    check = writing.export(net, small, form, path, Options(uncalibrated=True)).check
     assert check.error <= 1e-4
     assert "RANDOM WEIGHTS" in artifact.open_artifact(path).metadata["warning"]
 

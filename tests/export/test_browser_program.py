@@ -71,17 +71,17 @@ def browser():
 
 
 def _prepared(browser, name, preparation):
-    told = browser.value(
+    text = browser.value(
         PREPARED.replace("NAME", name).replace("PREPARATION", json.dumps(preparation.to_dict()))
     )
-    if told.startswith("error: "):
-        return told
-    return np.frombuffer(base64.b64decode(told), np.float32).reshape(*preparation.size, 3)
+    if text.startswith("error: "):
+        return text
+    return np.frombuffer(base64.b64decode(text), np.float32).reshape(*preparation.size, 3)
 
 
-def _levels(space, found, path, preparation):
+def _levels(space, actual, path, preparation):
     expected = prepare_image.prepared(path, json.loads(json.dumps(preparation.to_dict())))
-    return float((np.abs(found - expected) * np.array(space.std) * 255).max())
+    return float((np.abs(actual - expected) * np.array(space.std) * 255).max())
 
 
 def test_it_sees_what_evaluate_sees(site, address, browser):
@@ -91,11 +91,11 @@ def test_it_sees_what_evaluate_sees(site, address, browser):
     for number, (path, kind) in enumerate(pictures.written(site / "pictures")):
         for space, resolution in ((NANO, 20), (NASVIT, RESOLUTIONS[number % 3])):
             preparation = space.preparation(resolution)
-            found = _prepared(browser, path.name, preparation)
+            actual = _prepared(browser, path.name, preparation)
             if kind in UNKNOWN:
-                assert found.startswith("error: this browser cannot read the image"), path.name
+                assert actual.startswith("error: this browser cannot read the image"), path.name
             else:
-                assert _levels(space, found, path, preparation) <= 1, path.name
+                assert _levels(space, actual, path, preparation) <= 1, path.name
 
 
 @pytest.mark.parametrize("size", [(1, 3000), (30_000, 1), (2, 70_000)])
@@ -125,9 +125,9 @@ def test_a_photo_of_more_than_50_megapixels_differs_by_a_level_or_two(site, addr
 @pytest.fixture(scope="module")
 def model(site, tmp_path_factory):
     """A subnet of nano, exported beside the page, and a picture that it was not made for in size."""
-    made, _ = exported(tmp_path_factory, "onnx")
+    path, _ = exported(tmp_path_factory, "onnx")
     for beside in ("", ".json", ".reference.safetensors"):
-        shutil.copy(f"{made}{beside}", site / f"m.onnx{beside}")
+        shutil.copy(f"{path}{beside}", site / f"m.onnx{beside}")
     pixels = data_sets.bundled("test", NANO).pixels[3, 0].numpy()
     Image.fromarray(pixels).resize((90, 61)).save(site / "shirt.png")
     return site / "m.onnx"
@@ -136,10 +136,10 @@ def model(site, tmp_path_factory):
 @pytest.fixture(scope="module")
 def runtime(site):
     try:
-        found = web_runtime(None)
+        paths = web_runtime(None)
     except NasvitEdgeError as error:
         require_tool(f"onnxruntime-web ({error})", False)
-    for name, path in found.items():
+    for name, path in paths.items():
         (site / "runtime").mkdir(exist_ok=True)
         shutil.copy(path, site / "runtime" / name)
 
@@ -182,6 +182,6 @@ def test_what_is_wrong_is_one_line_on_the_page(site, address, browser, model, ru
     files.write_json(site / "other.onnx.json", {"metadata": metadata | {"preparation": other}})
     (site / "torn.onnx.json").write_text('{"metadata": {')
     assert _choose(browser, address, query, picture) == "failed"
-    told = browser.value(TEXT)
-    assert words in told
-    assert "\n" not in told
+    text = browser.value(TEXT)
+    assert words in text
+    assert "\n" not in text

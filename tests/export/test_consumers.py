@@ -66,8 +66,8 @@ def _prepares(case, *names):
     "case", GOLDEN["geometry"], ids=lambda c: f"{c['width']}x{c['height']}to{c['resize']}"
 )
 def test_geometry(case):
-    found = prepare_image.geometry(case["width"], case["height"], _prepares(case, "resize", "crop"))
-    assert found == (*case["resized"], case["left"], case["top"])
+    actual = prepare_image.geometry(case["width"], case["height"], _prepares(case, "resize", "crop"))
+    assert actual == (*case["resized"], case["left"], case["top"])
 
 
 @pytest.mark.parametrize("case", GOLDEN["share"], ids=lambda c: f"{c['width']}x{c['height']}")
@@ -105,16 +105,16 @@ def test_bicubic_is_pillows(case):
 @pytest.mark.parametrize("case", GOLDEN["bicubic_floats"], ids=lambda c: f"{len(c['values'])}to{c['size']}")
 def test_bicubic_of_floats(case):
     crop = np.array([case["values"]], np.uint8)[..., None].repeat(3, 2)
-    found = prepare_image.input_values(crop, {"size": [1, case["size"]]})
-    np.testing.assert_allclose(found[0, :, 1], case["resized"], atol=1e-3)
+    actual = prepare_image.input_values(crop, {"size": [1, case["size"]]})
+    np.testing.assert_allclose(actual[0, :, 1], case["resized"], atol=1e-3)
 
 
 @pytest.mark.parametrize("case", GOLDEN["normalise"], ids=lambda c: f"{c['rgb']}{c['range'][0]:+.0f}")
 def test_normalise(case):
-    found = prepare_image.normalised(
+    actual = prepare_image.normalised(
         np.array([[case["rgb"]]], np.uint8), _prepares(case, "range", "mean", "std")
     )
-    np.testing.assert_allclose(found[0, 0], case["values"], atol=3e-6)
+    np.testing.assert_allclose(actual[0, 0], case["values"], atol=3e-6)
 
 
 @pytest.mark.parametrize("case", GOLDEN["image"], ids=["whole"])
@@ -151,8 +151,8 @@ def test_tensors_of_eight_bits(case):
 def subnet():
     """At a resolution below the space's image size, so that images are resized twice."""
     config = SPACE.smallest().to_dict() | {"resolution": 28}
-    made = materialise(load_supernet("nano", SPACE), SPACE.config_from(config, "test"))
-    return calibrated(made, data_sets.bundled("calibration", SPACE))
+    network = materialise(load_supernet("nano", SPACE), SPACE.config_from(config, "test"))
+    return calibrated(network, data_sets.bundled("calibration", SPACE))
 
 
 @pytest.fixture(scope="module", params=["onnx", "tflite"])
@@ -208,8 +208,8 @@ def _printed(done):
 def _classes(text):
     *classes, time = text.splitlines()
     assert re.fullmatch(r"\d+\.\d\d ms", time)
-    found = [re.fullmatch(r" *(\d+\.\d)%  (.+)", line) for line in classes]
-    return [(match[2], float(match[1]) / 100) for match in found]
+    matches = [re.fullmatch(r" *(\d+\.\d)%  (.+)", line) for line in classes]
+    return [(match[2], float(match[1]) / 100) for match in matches]
 
 
 def _assert_same(printed, shares, tolerance):
@@ -316,9 +316,9 @@ def test_a_model_of_an_older_version_is_to_be_exported_again(model, pictures, tm
     program = loaded.program(model.suffix[1:])
     path = _with_metadata(model, tmp_path, older | {"mean": "[0.286]", "std": "[0.353]"})
     assert program.main([str(path), str(pictures[0])]) == 2
-    told = capsys.readouterr().err
-    assert "an older nasvit-edge wrote it; export it again" in told
-    assert told.count("\n") == 1
+    errors = capsys.readouterr().err
+    assert "an older nasvit-edge wrote it; export it again" in errors
+    assert errors.count("\n") == 1
 
 
 @settings(max_examples=25)
@@ -327,10 +327,10 @@ def test_a_damaged_description_is_one_line(text, model, pictures, tmp_path_facto
     program = loaded.program(model.suffix[1:])
     metadata = {"labels": '["a"]', "preparation": text.encode("utf-8", "replace").decode()}
     path = _with_metadata(model, tmp_path_factory.mktemp("damaged"), metadata)
-    told = io.StringIO()
-    with contextlib.redirect_stderr(told):
+    stream = io.StringIO()
+    with contextlib.redirect_stderr(stream):
         assert program.main([str(path), str(pictures[0])]) == 2
-    assert re.fullmatch(r"error: .*export it again\n", told.getvalue())
+    assert re.fullmatch(r"error: .*export it again\n", stream.getvalue())
 
 
 @pytest.mark.parametrize("name", ["classify", "segment"])

@@ -90,11 +90,11 @@ def last(operations, kind):
 def test_a_trained_subnet_keeps_its_numbers_at_every_precision(precision, seed, tmp_path):
     config = SPACE.largest() if seed is None else SPACE.sample(random.Random(seed))
     images, logits = expected(config)
-    found = coreml.runner(written(package(config, precision), tmp_path))(images)
+    actual = coreml.runner(written(package(config, precision), tmp_path))(images)
     if precision == "fp32":
-        assert parity.relative_error(found, logits) <= 2e-5
+        assert parity.relative_error(actual, logits) <= 2e-5
     else:
-        assert parity.snr_db(found, logits) >= {"fp16": 45, "w8": 36}[precision]
+        assert parity.snr_db(actual, logits) >= {"fp16": 45, "w8": 36}[precision]
 
 
 def test_lower_precisions_are_smaller_and_lose_something():
@@ -147,8 +147,8 @@ def test_one_percent_more_of_any_weight_shows_unless_it_cannot_matter(tmp_path):
         view *= np.float32(1.01)
         (path / mil.WEIGHTS).write_bytes(weights)
         count += 1
-        found = mil.Program(path).run({"image": pixels}).numpy()
-        if view.any() and parity.relative_error(found, before) <= 1e-5:
+        actual = mil.Program(path).run({"image": pixels}).numpy()
+        if view.any() and parity.relative_error(actual, before) <= 1e-5:
             silent.append(op.outputs[0].name)
     assert count > 100
     assert all(name.endswith("attention_key_bias") for name in silent), silent
@@ -357,16 +357,16 @@ def single(x, build, folder, precision=ct.precision.FLOAT32):
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_operation_computes_what_torch_does(name, tmp_path):
     x, build, reference = OPERATIONS[name]
-    found = single(x, build, tmp_path)
+    actual = single(x, build, tmp_path)
     if name.split()[0].strip(",") not in mil.Program(tmp_path / "m.mlpackage").operations():
         pytest.fail("the converter wrote another operation")
-    torch.testing.assert_close(found, reference(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(actual, reference(), rtol=1e-5, atol=1e-5)
 
 
 def test_half_precision_rounds_every_value_to_half(tmp_path):
-    found = single(T, lambda x: mb.square(x=mb.add(x=x, y=GAIN.numpy())), tmp_path, ct.precision.FLOAT16)
+    actual = single(T, lambda x: mb.square(x=mb.add(x=x, y=GAIN.numpy())), tmp_path, ct.precision.FLOAT16)
     total = (T.half().float() + GAIN.half().float()).half().float()
-    assert torch.equal(found, (total * total).half().float())
+    assert torch.equal(actual, (total * total).half().float())
 
 
 def test_every_operation_of_our_packages_is_tested_here(tmp_path):

@@ -49,10 +49,10 @@ def test_every_format_s_module_has_what_is_asked_of_one(name):
     for protocol in wanted:
         for called, method in inspect.getmembers(protocol, inspect.isfunction):
             if not called.startswith("_"):
-                own = inspect.signature(getattr(form.module(), called)).parameters.values()
-                needed = [one for one in own if one.default is one.empty]
+                parameters = inspect.signature(getattr(form.module(), called)).parameters.values()
+                needed = [one for one in parameters if one.default is one.empty]
                 asked = len(inspect.signature(method).parameters) - 1
-                assert len(needed) <= asked <= len(own), (name, called)
+                assert len(needed) <= asked <= len(parameters), (name, called)
 
 
 def test_mypy_looks_at_every_format_s_module():

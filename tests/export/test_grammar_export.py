@@ -49,5 +49,5 @@ def test_onnx_files_compute_every_kind_of_block(name):
     runtime = require_module("onnxruntime")
     subnet, image, expected = _folded(name, "onnxruntime")
     session = runtime.InferenceSession(onnx.convert(subnet, tuple(image.shape)))
-    (found,) = session.run(None, {"image": image.numpy()})
-    assert np.abs(found - expected).max() < 1e-4 * max(1, np.abs(expected).max())
+    (result,) = session.run(None, {"image": image.numpy()})
+    assert np.abs(result - expected).max() < 1e-4 * max(1, np.abs(expected).max())

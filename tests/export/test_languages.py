@@ -44,9 +44,9 @@ def swift(tmp_path_factory):
 
 @pytest.fixture(params=["javascript", pytest.param("kotlin", marks=pytest.mark.slow), "swift"])
 def language(request):
-    made = request.getfixturevalue(request.param)
-    made.name = request.param
-    return made
+    program = request.getfixturevalue(request.param)
+    program.name = request.param
+    return program
 
 
 def _text(value):
@@ -111,23 +111,23 @@ SECTIONS = {
 def test_it_computes_what_the_golden_file_says(language, section):
     line, expected, tolerance, having = SECTIONS[section]
     if language.name in having:
-        found = language.numbers(map(line, GOLDEN[section]))
-        for values, case in zip(found, GOLDEN[section], strict=True):
+        actual = language.numbers(map(line, GOLDEN[section]))
+        for values, case in zip(actual, GOLDEN[section], strict=True):
             np.testing.assert_allclose(values, expected(case), rtol=0, atol=tolerance, err_msg=str(case))
 
 
 def test_the_five_largest_are_in_order(language):
     if language.name != "swift":
-        found = language.numbers(_line("five", case["logits"]) for case in GOLDEN["softmax"])
-        assert found == [case["top_five"] for case in GOLDEN["softmax"]]
+        actual = language.numbers(_line("five", case["logits"]) for case in GOLDEN["softmax"])
+        assert actual == [case["top_five"] for case in GOLDEN["softmax"]]
 
 
 def test_tensors_of_eight_bits_are_read(language):
     if language.name == "kotlin":
         cases = GOLDEN["quantise"]
         lines = (_line("dequantise", c["quantised"], c["scale"], c["zero_point"]) for c in cases)
-        for found, case in zip(language.numbers(lines), cases, strict=True):
-            np.testing.assert_allclose(found, case["dequantised"], atol=2e-6)
+        for actual, case in zip(language.numbers(lines), cases, strict=True):
+            np.testing.assert_allclose(actual, case["dequantised"], atol=2e-6)
 
 
 def test_pixels_of_three_become_three_planes(language):
@@ -156,8 +156,8 @@ def test_the_golden_image_is_prepared(language, tmp_path):
     )
     assert crop == case["crop"]
     mean, std = (np.array(case["preparation"][key]) for key in ("mean", "std"))
-    found = (np.array(values).reshape(-1, 3) / 255 - mean) / std
-    np.testing.assert_allclose(found.ravel(), case["values"], atol=2e-5)
+    by_name = (np.array(values).reshape(-1, 3) / 255 - mean) / std
+    np.testing.assert_allclose(by_name.ravel(), case["values"], atol=2e-5)
     if language.name == "swift":
         assert language.numbers([_asked("bytes", tmp_path / "image", rgba, case["preparation"])]) == [
             case["bytes"]
@@ -182,8 +182,8 @@ def test_any_image_is_cropped_to_the_bytes_that_python_has(language, tmp_path):
     cases = [_drawn(number) for number in range(60)]
     lines = [_asked("crop", tmp_path / f"{i}", *case) for i, case in enumerate(cases)]
     values = [line.replace("crop", "values", 1) for line in lines]
-    found = language.numbers([*lines, *values])
-    for crop, floats, (pixels, wanted) in zip(found[:60], found[60:], cases, strict=True):
+    actual = language.numbers([*lines, *values])
+    for crop, floats, (pixels, wanted) in zip(actual[:60], actual[60:], cases, strict=True):
         expected = np.asarray(prepare_image.fitted(Image.fromarray(pixels[..., :3]), wanted))
         np.testing.assert_array_equal(np.array(crop).reshape(expected.shape), expected, str(wanted))
         exact = prepare_image.input_values(expected, wanted)
@@ -197,14 +197,14 @@ def test_any_image_is_cropped_to_the_bytes_that_python_has(language, tmp_path):
 def test_kotlin_leaves_profiles_out_and_the_picture_whole(kotlin, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
     plain = Image.fromarray(pixels)
-    made = {}
+    paths = {}
     for kind, profile in itertools.product(("JPEG", "PNG", "WEBP"), (None, pictures.linear_profile())):
         stream = io.BytesIO()
         plain.save(stream, kind, icc_profile=profile)
-        made[kind, profile is None] = tmp_path / f"{kind}-{profile is None}"
-        made[kind, profile is None].write_bytes(stream.getvalue())
-    found = kotlin.numbers(_line("strip", path) for path in made.values())
-    for (key, path), content in zip(made.items(), found, strict=True):
+        paths[kind, profile is None] = tmp_path / f"{kind}-{profile is None}"
+        paths[kind, profile is None].write_bytes(stream.getvalue())
+    numbers = kotlin.numbers(_line("strip", path) for path in paths.values())
+    for (key, path), content in zip(paths.items(), numbers, strict=True):
         stripped, before = bytes(map(int, content)), path.read_bytes()
         if key[0] == "WEBP" or key[1]:
             assert stripped == before
@@ -236,8 +236,8 @@ def test_kotlin_takes_the_largest_of_logits_as_we_do(kotlin):
         _line("largest", values[0].transpose(1, 2, 0).ravel().tolist(), list(grid))
         for values, grid in zip(logits, grids, strict=True)
     )
-    for found, values, grid in zip(kotlin.numbers(lines), logits, grids, strict=True):
-        assert found == dense.labels_of(values, grid[2:]).ravel().tolist()
+    for actual, values, grid in zip(kotlin.numbers(lines), logits, grids, strict=True):
+        assert actual == dense.labels_of(values, grid[2:]).ravel().tolist()
 
 
 def test_swift_turns_images_upright(swift):
@@ -246,8 +246,8 @@ def test_swift_turns_images_upright(swift):
         size = [len(upright[0]), len(upright)]
         (places,) = swift.numbers([_line("place", size, case["orientation"])])
         pairs = zip(places[::2], places[1::2], strict=True)
-        found = [case["stored"][int(y)][int(x)] for x, y in pairs]
-        assert found == list(itertools.chain(*upright))
+        turned = [case["stored"][int(y)][int(x)] for x, y in pairs]
+        assert turned == list(itertools.chain(*upright))
 
 
 def _layouts(rng):
@@ -291,8 +291,8 @@ def test_swift_reads_pixels_however_they_are_held(swift, tmp_path):
         (tmp_path / str(number)).write_bytes(np.ascontiguousarray(content).tobytes())
         name, _, palette = kind.partition(" ")
         line = _line("layout", tmp_path / str(number), [5, 3], layout, name, flags, palette or "-")
-        (found,) = swift.numbers([line])
-        assert found == np.asarray(expected).ravel().tolist(), line
+        (actual,) = swift.numbers([line])
+        assert actual == np.asarray(expected).ravel().tolist(), line
 
 
 def test_swift_over_premultiplied_pixels_is_within_a_level(swift, tmp_path):
@@ -303,8 +303,8 @@ def test_swift_over_premultiplied_pixels_is_within_a_level(swift, tmp_path):
     below = Image.new("RGBA", (64, 1), (255, 255, 255, 255))
     below.alpha_composite(Image.fromarray(rgba))
     line = _line("layout", tmp_path / "held", [64, 1], [8, 4, 256, 1], "rgb", "premultiplied", "-")
-    (found,) = swift.numbers([line])
-    assert np.abs(np.array(found) - np.asarray(below)[..., :3].ravel()).max() <= 1
+    (actual,) = swift.numbers([line])
+    assert np.abs(np.array(actual) - np.asarray(below)[..., :3].ravel()).max() <= 1
 
 
 @pytest.mark.parametrize("name", ["javascript", "swift"])
@@ -387,9 +387,9 @@ def test_the_programs_for_browsers_parse(tmp_path):
 
 def _formula(source, pattern):
     """The expression of a source, for Python: whole numbers are divided by `//`."""
-    (found,) = re.findall(pattern, source)
-    found = re.sub(r"\bshr\b", ">>", found.replace("(free shr 1 and 1)", "((free shr 1) & 1)"))
-    return found.replace("/", "//")
+    (match,) = re.findall(pattern, source)
+    match = re.sub(r"\bshr\b", ">>", match.replace("(free shr 1 and 1)", "((free shr 1) & 1)"))
+    return match.replace("/", "//")
 
 
 PREPARES = [EXPORT / "coreml" / "PrepareImage.swift", EXPORT / "tflite" / "PrepareImage.kt"]
@@ -412,8 +412,8 @@ def test_both_kernels_are_those_of_python(path):
     (near,), (far,) = re.findall(near, source), re.findall(far, source)
     assert {float(a) for a in re.findall(r"cubic\(.+?(-0\.\d+)\)", source)} == {-0.5, -0.75}
     for x in np.linspace(0, 2, 41):
-        found = eval(near if x < 1 else far, {}, {"x": x, "a": -0.75})
-        assert found == pytest.approx(float(prepare_image._cubic(x)), abs=1e-12)
+        actual = eval(near if x < 1 else far, {}, {"x": x, "a": -0.75})
+        assert actual == pytest.approx(float(prepare_image._cubic(x)), abs=1e-12)
 
 
 @pytest.mark.parametrize("path", PREPARES, ids=lambda p: p.name)
@@ -426,8 +426,8 @@ def test_the_whole_image_is_resized_to_the_same(path, case):
     if not isinstance(case["resize"], list):
         values = {"resize": [case["resize"]], "shorter": min(case["width"], case["height"])}
         values |= {key: case[key] for key in ("width", "height")}
-        found = [eval(f.replace(".toLong()", "").replace("/", "//"), {}, values) for f in formulas]
-        assert found == case["resized"]
+        sides = [eval(f.replace(".toLong()", "").replace("/", "//"), {}, values) for f in formulas]
+        assert sides == case["resized"]
 
 
 @pytest.mark.parametrize(

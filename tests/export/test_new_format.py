@@ -25,14 +25,14 @@ from nasvit_edge.space import load_space
 @pytest.fixture
 def onyx(tmp_path, monkeypatch):
     """The shipped formats and `onyx`."""
-    own = tmp_path / "export"
-    shutil.copytree(files.shipped("export"), own)
-    (own / "onyx").mkdir()
-    told = (own / "onnx" / "format.toml").read_text()
-    told = told.replace('name = "onnx"', 'name = "onyx"').replace('suffix = ".onnx"', 'suffix = ".onyx"')
-    (own / "onyx" / "format.toml").write_text(told)
+    formats = tmp_path / "export"
+    shutil.copytree(files.shipped("export"), formats)
+    (formats / "onyx").mkdir()
+    text = (formats / "onnx" / "format.toml").read_text()
+    text = text.replace('name = "onnx"', 'name = "onyx"').replace('suffix = ".onnx"', 'suffix = ".onyx"')
+    (formats / "onyx" / "format.toml").write_text(text)
     shipped = files.shipped
-    monkeypatch.setattr(files, "shipped", lambda folder: own if folder == "export" else shipped(folder))
+    monkeypatch.setattr(files, "shipped", lambda folder: formats if folder == "export" else shipped(folder))
     spec = importlib.util.spec_from_file_location(
         "nasvit_edge.export.onyx", Path(__file__).with_name("onyx.py")
     )
@@ -53,14 +53,14 @@ def test_a_format_that_was_added_is_exported_checked_and_read_again(onyx, tmp_pa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     Path("config.json").write_text(json.dumps(load_space("nano").smallest().to_dict()))
     subnet = ("--space", "nano", "--supernet", "nano", "--config", "config.json")
-    made = {}
+    by_format = {}
     for name in ("onnx", "onyx"):
         path = Path(f"m.{name}")
         run("export", *subnet, "--format", name, "--uncalibrated", "--out", str(path), "--precision", "w8")
         check = verification.verify(path)
         assert check.passed
-        made[name] = (check.error, check.snr_db, replace(doctor.examine(path), artifact=""))
-    assert made["onyx"] == made["onnx"]
+        by_format[name] = (check.error, check.snr_db, replace(doctor.examine(path), artifact=""))
+    assert by_format["onyx"] == by_format["onnx"]
     assert "onyx" in doctor.environment().formats
     assert format_of(".onyx") == onyx
 

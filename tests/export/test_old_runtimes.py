@@ -69,9 +69,9 @@ def test_the_oldest_runtime_computes_what_this_one_does(old_python, bundled, tmp
         [old_python, "-c", RUN, *arguments], capture_output=True, text=True, check=False, timeout=120
     )
     assert done.stdout.strip() == OLDEST, done.stderr
-    found, expected = np.load(tmp_path / "logits.npy"), onnx.runner(path)(images)
-    assert parity.snr_db(found, expected, real) >= LEAST_DB[precision]
-    assert (found[:real].argmax(1) == expected[:real].argmax(1)).all()
+    loaded, expected = np.load(tmp_path / "logits.npy"), onnx.runner(path)(images)
+    assert parity.snr_db(loaded, expected, real) >= LEAST_DB[precision]
+    assert (loaded[:real].argmax(1) == expected[:real].argmax(1)).all()
 
 
 def test_a_bundles_program_prints_the_same_classes(old_python, bundled, tmp_path):

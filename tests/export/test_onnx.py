@@ -58,10 +58,10 @@ def test_every_kind_of_op_converts_alone(tmp_path):
 
 def test_the_same_subnet_gives_the_same_bytes_without_local_paths():
     config = SPACE.smallest()
-    made = [onnx.convert(fold(materialise(SUPERNET, config)), (1, 3, 20, 20)) for _ in range(2)]
-    assert made[0] == made[1]
-    assert b"/home" not in made[0]
-    assert b".py" not in made[0]
+    graphs = [onnx.convert(fold(materialise(SUPERNET, config)), (1, 3, 20, 20)) for _ in range(2)]
+    assert graphs[0] == graphs[1]
+    assert b"/home" not in graphs[0]
+    assert b".py" not in graphs[0]
 
 
 def test_metadata_come_back_as_they_were_written(tmp_path):
@@ -106,8 +106,8 @@ def test_a_resize_computes_what_torchs_does(runtime, batch, tmp_path):
     content = onnx.convert(Resized(), (1, 2, 5, 6), recipe, runtime=runtime)
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
-    found = onnx.runner(path)(x.numpy())
-    assert np.abs(found - Resized()(x).numpy()).max() <= 1e-5
+    actual = onnx.runner(path)(x.numpy())
+    assert np.abs(actual - Resized()(x).numpy()).max() <= 1e-5
 
 
 @pytest.mark.parametrize("precision", list(load_format("onnx").thresholds))
@@ -133,8 +133,8 @@ class Mean(torch.nn.Module):
 
 def test_a_mean_over_any_axis_is_lowered(tmp_path):
     x = torch.randn(2, 3, 4, 5)
-    found = _run(onnx.convert(Mean(), (2, 3, 4, 5)), tmp_path, x.numpy())
-    np.testing.assert_allclose(found, x.mean(1).numpy(), atol=1e-6)
+    result = _run(onnx.convert(Mean(), (2, 3, 4, 5)), tmp_path, x.numpy())
+    np.testing.assert_allclose(result, x.mean(1).numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("where", ["initializer", "attribute", "inner graph", "sparse"])

@@ -37,9 +37,9 @@ def test_every_op_of_a_subnet_has_a_place(name, tmp_path):
     form = load_format(name)
     path = tmp_path / f"m{form.suffix}"
     writing.export(net, subnet, form, path, Options(uncalibrated=True))
-    for found in placements(path):
-        assert found.ops > 50
-        assert found.outside == (), found.target
+    for actual in placements(path):
+        assert actual.ops > 50
+        assert actual.outside == (), actual.target
 
 
 def test_an_op_that_the_gpu_delegate_lacks_is_named_with_its_layer(tmp_path):
@@ -65,9 +65,9 @@ def test_more_than_five_axes_do_not_convert_to_core_ml():
 def test_nvidias_parser_is_asked(tmp_path):
     path = tmp_path / "m.onnx"
     path.write_bytes(onnx.convert(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1)), (1, 3, 8, 8)))
-    (found,) = placements(path)
-    assert found.asked
-    assert found.ops == 1
+    (placement,) = placements(path)
+    assert placement.asked
+    assert placement.ops == 1
 
 
 def test_a_damaged_file_is_one_line(tmp_path):

@@ -61,8 +61,8 @@ def _rewritten(path, content, metadata=None):
 
 
 def test_the_file_passes_and_still_passes_when_verified(written):
-    path, made = written
-    assert made.check.passed
+    path, result = written
+    assert result.check.passed
     again = verification.verify(path)
     assert again.passed, again.failures()
     assert again.reproduction.same_machine
@@ -71,11 +71,11 @@ def test_the_file_passes_and_still_passes_when_verified(written):
 
 
 def test_the_layers_of_a_file_have_the_macs_of_its_subnet(written):
-    path, made = written
+    path, result = written
     precision, form = path.stem, artifact.format_of(path.suffix)
-    found = layers(path, form.name)
-    assert sum(layer.macs for layer in found) == macs(SPACE, SPACE.smallest())
-    figures = made.check.arithmetic
+    actual = layers(path, form.name)
+    assert sum(layer.macs for layer in actual) == macs(SPACE, SPACE.smallest())
+    figures = result.check.arithmetic
     assert (figures is None) == (precision not in ("int8", "w8"))
     if figures is not None:  # sensitive ops stay in float; Core ML leaves small weights alone
         assert (figures.int8_macs > 0.7) == (precision == "int8")
@@ -96,11 +96,11 @@ def test_a_file_that_another_processor_exported_passes(written, tmp_path):
     path = _from_elsewhere(copied(written[0], tmp_path))
     check = verification.verify(path)
     assert check.passed, check.failures()
-    found, limit = check.reproduction, check.threshold
-    assert not found.same_machine
+    actual, limit = check.reproduction, check.threshold
+    assert not actual.same_machine
     if limit.reproduction_db is not None:
-        assert (found.agreement, found.snr_db) == (1, np.inf)
-        assert found.plain_change <= 1e-6
+        assert (actual.agreement, actual.snr_db) == (1, np.inf)
+        assert actual.plain_change <= 1e-6
 
 
 def test_accuracy_on_the_test_images_is_kept(written, subnet):
@@ -129,9 +129,9 @@ def test_swapped_facts_fail_though_hash_and_sidecar_agree(written, tmp_path, wha
         labels[0], labels[1] = labels[1], labels[0]
         metadata["labels"] = json.dumps(labels, sort_keys=True)
     else:
-        found = json.loads(metadata["preparation"])
-        found["mean"], found["std"] = found["std"], found["mean"]
-        metadata["preparation"] = json.dumps(found, sort_keys=True)
+        content = json.loads(metadata["preparation"])
+        content["mean"], content["std"] = content["std"], content["mean"]
+        metadata["preparation"] = json.dumps(content, sort_keys=True)
     form = artifact.format_of(path.suffix)
     _rewritten(path, form.module().write_metadata(damage.bare(path), metadata), metadata)
     said = f"'{what}' inside is .* but space 'nano' has|its classes are not the labels"
@@ -160,8 +160,8 @@ def test_a_failing_file_is_not_written_unless_forced(supernet, subnet, images, t
     with pytest.raises(VerifyError, match=r"dB \(at least 200\).*--force"):
         writing.export(supernet, subnet, form, path, Options(precision="w8"))
     assert list(tmp_path.iterdir()) == []
-    made = writing.export(supernet, subnet, form, path, Options(precision="w8", force=True))
-    assert not made.check.passed
+    exported_file = writing.export(supernet, subnet, form, path, Options(precision="w8", force=True))
+    assert not exported_file.check.passed
     assert "dB" in json.loads(artifact.sidecar_path(path).read_text())["forced"][0]
 
 
@@ -175,7 +175,7 @@ def test_sensitive_ops_are_kept_in_floating_point_until_the_file_passes(
     form = structs.replace(form, thresholds={"int8": limit})
     path = tmp_path / f"m{form.suffix}"
     notes = []
-    made = writing.export(
+    exported_file = writing.export(
         supernet,
         subnet,
         form,
@@ -183,36 +183,36 @@ def test_sensitive_ops_are_kept_in_floating_point_until_the_file_passes(
         Options(precision="int8", calibration=images),
         Listener(note=notes.append),
     )
-    assert made.check.snr_db >= plain.check.snr_db + 0.2
-    assert made.kept == tuple(sensitivity.ranked(subnet, images)[: len(made.kept)])
-    assert len(made.kept) >= 1
+    assert exported_file.check.snr_db >= plain.check.snr_db + 0.2
+    assert exported_file.kept == tuple(sensitivity.ranked(subnet, images)[: len(exported_file.kept)])
+    assert len(exported_file.kept) >= 1
     assert "in floating point" in notes[0]
-    assert json.loads(artifact.sidecar_path(path).read_text())["kept_in_float"] == list(made.kept)
+    assert json.loads(artifact.sidecar_path(path).read_text())["kept_in_float"] == list(exported_file.kept)
 
 
 @given(spoilt=st.floats(-1e6, 1e6), at=st.integers(0, 3))
 def test_the_signal_to_noise_ratio_is_that_of_the_real_images_where_there_are_some(spoilt, at):
     exact = np.random.default_rng(0).normal(size=(4, 10)).astype(np.float32)
     near = exact + np.float32(0.01)
-    found = near.copy()
-    found[at] = spoilt
+    actual = near.copy()
+    actual[at] = spoilt
     limit = load_format("onnx").thresholds["int8"]
 
     def ratio(logits, real):
-        made = references.Reference(np.zeros((4, 3, 16, 16), np.float32), real, exact, None)
-        return made.check(lambda x: logits, SPACE, limit, "supernet", None)[0].snr_db
+        result = references.Reference(np.zeros((4, 3, 16, 16), np.float32), real, exact, None)
+        return result.check(lambda x: logits, SPACE, limit, "supernet", None)[0].snr_db
 
     on_noise = at >= 2
-    assert (ratio(found, real=2) == ratio(near, real=2)) == on_noise
-    assert ratio(found, real=0) < ratio(near, real=0)
+    assert (ratio(actual, real=2) == ratio(near, real=2)) == on_noise
+    assert ratio(actual, real=0) < ratio(near, real=0)
 
 
 def test_values_that_are_no_numbers_fail_on_noise_as_well():
     exact = np.ones((4, 10), np.float32)
-    found = exact.copy()
-    found[3, 2] = np.nan
+    actual = exact.copy()
+    actual[3, 2] = np.nan
     judged = references.Reference(np.zeros((4, 3, 16, 16), np.float32), 2, exact, None)
-    check, _ = judged.check(lambda x: found, SPACE, load_format("onnx").thresholds["int8"], "supernet", None)
+    check, _ = judged.check(lambda x: actual, SPACE, load_format("onnx").thresholds["int8"], "supernet", None)
     assert check.snr_db == float("-inf")
     assert not check.passed
 
@@ -224,10 +224,12 @@ def test_random_subnets_of_the_shipped_weights_pass_int8_with_most_ops_in_8_bits
         subnet = calibrated(materialise(supernet, config), data_sets.bundled("calibration", SPACE))
         seen = next(data_sets.bundled("calibration", SPACE).batches(SPACE, config.resolution, 128))[0].numpy()
         path = tmp_path / f"{number}.onnx"
-        made = writing.export(supernet, subnet, form, path, Options(precision="int8", calibration=seen))
-        assert made.check.passed
-        assert len(made.kept) < len(subnet.ops) / 2
-        assert made.check.snr_db > form.thresholds["int8"].snr_db + 6
+        exported_file = writing.export(
+            supernet, subnet, form, path, Options(precision="int8", calibration=seen)
+        )
+        assert exported_file.check.passed
+        assert len(exported_file.kept) < len(subnet.ops) / 2
+        assert exported_file.check.snr_db > form.thresholds["int8"].snr_db + 6
 
 
 def test_sensitivity_ranks_every_op_once(subnet, images):
@@ -249,7 +251,7 @@ def test_a_batch_of_three_and_an_open_batch_give_the_same_logits(supernet, subne
 )
 def test_the_same_input_gives_the_same_bytes(name):
     """Of a subnet with a block of every kind."""
-    form, found, space = load_format(name), [], space_of(TINIER)
+    form, results, space = load_format(name), [], space_of(TINIER)
     config = space.config_from(space.largest().to_dict() | {"depth": [1, 2]})
     images = np.random.default_rng(0).normal(size=(16, 3, config.resolution, config.resolution))
     folded = fold(materialise(random_supernet(space), config), form.layout)
@@ -261,6 +263,6 @@ def test_the_same_input_gives_the_same_bytes(name):
             tree = form.module().convert(folded, (1, *images.shape[1:]), recipe)
             if name == "tensorrt":
                 tree.pop("rtx.plan")  # the builder's choices differ from run to run
-            found.append(artifact.digest(tree))
-    assert found[::2] == found[1::2]
-    assert len(set(found)) == len(form.thresholds)
+            results.append(artifact.digest(tree))
+    assert results[::2] == results[1::2]
+    assert len(set(results)) == len(form.thresholds)

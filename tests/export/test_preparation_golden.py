@@ -38,10 +38,10 @@ def _metadata(space, resolution):
     }
 
 
-def _levels(space, found, expected):
+def _levels(space, actual, expected):
     """How far apart two inputs (H, W, 3) are at most, in grey levels."""
-    assert found.shape == expected.shape
-    return float((np.abs(found - expected) * np.array(space.std) * 255).max())
+    assert actual.shape == expected.shape
+    return float((np.abs(actual - expected) * np.array(space.std) * 255).max())
 
 
 def _evaluated(space, paths, resolution):
@@ -216,11 +216,11 @@ def transcribed(paths):
 @pytest.mark.parametrize("resolution", [192, 224, 256, 288])
 def test_the_published_chain_is_a_straight_transcription_with_torchvision(paths, transcribed, resolution):
     seen = _evaluated(NASVIT, paths, resolution)
-    for path, image, found in zip(paths, transcribed, seen, strict=True):
+    for path, image, actual in zip(paths, transcribed, seen, strict=True):
         size = (resolution, resolution)
         resized = (
             F.interpolate(image[None], size, mode="bicubic", align_corners=False)
             if resolution != 224
             else image[None]
         )
-        assert _levels(NASVIT, found, resized[0].permute(1, 2, 0).numpy()) <= 1, path.name
+        assert _levels(NASVIT, actual, resized[0].permute(1, 2, 0).numpy()) <= 1, path.name

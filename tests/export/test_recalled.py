@@ -29,25 +29,25 @@ SEARCH = Searched(
 
 @pytest.fixture(scope="module")
 def subnet():
-    made = materialise(load_supernet("nano", NANO), NANO.smallest())
-    return calibrated(made, data_sets.bundled("calibration", NANO).take("some", slice(0, 256)))
+    network = materialise(load_supernet("nano", NANO), NANO.smallest())
+    return calibrated(network, data_sets.bundled("calibration", NANO).take("some", slice(0, 256)))
 
 
 def test_an_export_as_good_as_its_search_is_not_spoken_of(subnet):
-    told: list[str] = []
-    found = recalled.compare(subnet, "bundled", SEARCH, Listener(note=told.append), weights="nano")
-    assert 0.85 < found < 0.95
-    assert told == []
+    notes: list[str] = []
+    comparison = recalled.compare(subnet, "bundled", SEARCH, Listener(note=notes.append), weights="nano")
+    assert 0.85 < comparison < 0.95
+    assert notes == []
 
 
 def test_one_far_below_is_told_with_both_figures(subnet):
-    told: list[str] = []
+    notes: list[str] = []
     black = data_sets.bundled("calibration", NANO)
     black.pixels.zero_()
     spoilt = calibrated(materialise(load_supernet("nano", NANO), NANO.smallest()), black)
-    found = recalled.compare(spoilt, "bundled", SEARCH, Listener(note=told.append), weights="nano")
-    (line,) = told
-    assert line.startswith(f"WARNING: top-1 is {found:.1%} on 500 of")
+    comparison = recalled.compare(spoilt, "bundled", SEARCH, Listener(note=notes.append), weights="nano")
+    (line,) = notes
+    assert line.startswith(f"WARNING: top-1 is {comparison:.1%} on 500 of")
     assert "the search had 90.0% (measured on 1,000 images)" in line
     assert "--calibrate" in line
 

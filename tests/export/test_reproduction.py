@@ -114,14 +114,14 @@ def test_elsewhere_an_int8_file_may_choose_otherwise_for_three_images_of_a_hundr
     exact, before = _logits(0, 40)[0], np.zeros(1000, np.int64)
     now = before.copy()
     now[:changed] = 1
-    found = compared(Outputs(exact, now), Outputs(exact, before), INT8, same_machine=False, labels=False)
-    assert bool(found.failures()) == (changed > 30)
+    actual = compared(Outputs(exact, now), Outputs(exact, before), INT8, same_machine=False, labels=False)
+    assert bool(actual.failures()) == (changed > 30)
 
 
 def test_a_precision_that_all_processors_compute_alike_is_judged_by_its_largest_change_everywhere():
     exact, moved = _logits(0, 45)
-    found = compared(Outputs(moved), Outputs(exact), Threshold(), same_machine=False, labels=False)
-    assert "allowed 1e-03" in found.failures()[0]
+    actual = compared(Outputs(moved), Outputs(exact), Threshold(), same_machine=False, labels=False)
+    assert "allowed 1e-03" in actual.failures()[0]
 
 
 @given(share=st.floats(0, 1))
@@ -129,8 +129,8 @@ def test_labels_are_judged_by_the_share_of_pixels(share):
     before = np.zeros((1, 100, 100), np.int32)
     now = before.copy()
     now.flat[: round(share * 10000)] = 1
-    found = compared(Outputs(now), Outputs(before), INT8, same_machine=False, labels=True)
-    assert bool(found.failures()) == (found.agreement < INT8.pixels)
+    actual = compared(Outputs(now), Outputs(before), INT8, same_machine=False, labels=True)
+    assert bool(actual.failures()) == (actual.agreement < INT8.pixels)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -162,9 +162,9 @@ def test_an_int8_file_passes_on_a_processor_without_vnni_unless_it_is_damaged(in
 
     report = verified(int8)
     assert report["passed"], report["failures"]
-    found = report["reproduction"]
-    assert found["change"] > 0.05  # what failed it before
-    assert 20 <= found["snr_db"] < 45
-    assert found["plain_change"] < 5e-6
+    actual = report["reproduction"]
+    assert actual["change"] > 0.05  # what failed it before
+    assert 20 <= actual["snr_db"] < 45
+    assert actual["plain_change"] < 5e-6
     report = verified(_damaged(int8, tmp_path, damage.scale_a_weight(int8, 1.01)))
     assert any("without rounding" in line for line in report["failures"])

@@ -92,11 +92,11 @@ def test_the_file_has_the_supernets_labels_and_still_when_verified(
     assert again.passed, again.failures()
     assert (again.reproduction.change, again.reference, again.pixels) == (0, "supernet", check.pixels)
     inputs, _ = parity.inputs(SPACE, CONFIG.resolution)
-    found = form.module().runner(path)(inputs[:3])
+    actual = form.module().runner(path)(inputs[:3])
     if output == "labels":
-        assert (found.dtype, found.shape) == (np.int32, (3, HEIGHT, WIDTH))
+        assert (actual.dtype, actual.shape) == (np.int32, (3, HEIGHT, WIDTH))
     else:
-        assert (found.dtype, found.shape) == (np.float32, (3, *LOGITS))
+        assert (actual.dtype, actual.shape) == (np.float32, (3, *LOGITS))
 
 
 @settings(max_examples=6)
@@ -113,12 +113,12 @@ def test_any_segmenter_of_the_space_is_written_as_it_computes(config, output):
 def test_a_batch_of_three_and_an_open_batch_give_the_same_labels(tmp_path):
     inputs, _ = parity.inputs(SPACE, CONFIG.resolution)
     for output in dense.OUTPUTS:
-        found = []
+        outputs = []
         for batch in (1, 3, None):
             path = tmp_path / f"{batch}-{output}.onnx"
             assert _written(path, load_format("onnx"), output=output, batch=batch).check.passed
-            found.append(load_format("onnx").module().runner(path)(inputs))
-        assert all(np.allclose(found[0], other, atol=1e-5) for other in found[1:])
+            outputs.append(load_format("onnx").module().runner(path)(inputs))
+        assert all(np.allclose(outputs[0], other, atol=1e-5) for other in outputs[1:])
 
 
 # --- what the metadata say -----------------------------------------------------------------------------------------
@@ -171,8 +171,10 @@ def test_other_metadata_than_the_spaces_are_refused_in_one_line(kept, key, value
 
 @given(asked=st.one_of(st.none(), st.text(max_size=12), st.sampled_from(dense.OUTPUTS)))
 def test_what_a_segmenter_gives_is_labels_or_logits_and_a_classifier_is_not_asked(asked):
-    found = only_user_errors(dense.output_of, SPACE, asked)
-    assert found == (asked or "labels") if asked in (None, *dense.OUTPUTS) else "labels or logits" in found
+    outcome = only_user_errors(dense.output_of, SPACE, asked)
+    assert (
+        outcome == (asked or "labels") if asked in (None, *dense.OUTPUTS) else "labels or logits" in outcome
+    )
     of_classifier = only_user_errors(dense.output_of, load_space("nano"), asked)
     assert of_classifier == "" if asked is None else "classifies images" in of_classifier
 
@@ -296,9 +298,9 @@ def test_resizing_and_the_largest_are_evaluated_as_torch_does(sizes, half, tmp_p
     assert program.operations().count("upsample_bilinear") == 2
     assert program.operations()[-1] == "reduce_argmax"
     x = torch.randn(2, 3, *sizes[:2], generator=torch.Generator().manual_seed(1))
-    found, expected = coreml.runner(path)(x.numpy()), module(x).numpy()
-    assert found.dtype == np.int32
-    assert (found == expected).mean() == 1 if not half else (found == expected).mean() > 0.97
+    actual, expected = coreml.runner(path)(x.numpy()), module(x).numpy()
+    assert actual.dtype == np.int32
+    assert (actual == expected).mean() == 1 if not half else (actual == expected).mean() > 0.97
 
 
 def test_resizing_without_pixel_centres_is_refused():

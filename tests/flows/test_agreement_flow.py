@@ -49,19 +49,19 @@ def asked(root, given="run", **more):
 
 @pytest.mark.parametrize(("given", "at"), [("run", "3"), ("run", "end"), ("run/supernet.safetensors", "end")])
 def test_a_checkpoint_and_weights_are_measured(root, given, at):
-    found = agreed(asked(root, given, at=at))
-    assert [each.batches for each in found.agreements] == [1, 4]
-    assert found.recipe == "nano"
-    assert found.verdict().startswith(("conflict: over", "no conflict: over", "not decided: over"))
+    report = agreed(asked(root, given, at=at))
+    assert [each.batches for each in report.agreements] == [1, 4]
+    assert report.recipe == "nano"
+    assert report.verdict().startswith(("conflict: over", "no conflict: over", "not decided: over"))
 
 
 def test_the_command_shows_a_line_for_each_number_of_batches(root):
     words = ["report", "conflicts", "run", "--at", "2", "--data", "photos", "--batches", "4"]
-    told = run(*words, cwd=root)
-    assert told.returncode == 0, told.stderr
-    assert "over 16 images the cosine is" in told.stderr
-    made = json.loads(run(*words, "--json", cwd=root).stdout)
-    assert [each["batches"] for each in made["agreements"]] == [1, 4]
+    process = run(*words, cwd=root)
+    assert process.returncode == 0, process.stderr
+    assert "over 16 images the cosine is" in process.stderr
+    content = json.loads(run(*words, "--json", cwd=root).stdout)
+    assert [each["batches"] for each in content["agreements"]] == [1, 4]
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,8 @@ def test_the_command_shows_a_line_for_each_number_of_batches(root):
 def test_two_standard_errors_decide(cosine, error, said):
     one = Agreement(batches=1, images=16, groups=4, cosines={"all": 0.01}, error=0.1)
     last = Agreement(batches=4, images=64, groups=1, cosines={"all": cosine}, error=error)
-    found = Agreed(run="r", at="end", space="s", data="d", recipe="nano", agreements=(one, last))
-    assert found.verdict().startswith(said)
+    actual = Agreed(run="r", at="end", space="s", data="d", recipe="nano", agreements=(one, last))
+    assert actual.verdict().startswith(said)
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from nasvit_edge.train.initial import initialised
 
 
 def run(*arguments):
-    made = CliRunner().invoke(app, [str(a) for a in arguments])
-    assert made.exception is None or isinstance(made.exception, SystemExit), made.exception
-    return made
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
 
 
 IMAGES = ["--calibrate", "bundled"]
@@ -33,13 +33,13 @@ def alone(name, labels=None):
     save_supernet(narrow, Path(f"{name}.safetensors"), narrow.source)
     Path(f"{name}.toml").write_text(space_toml(narrow.space))
     how = IMAGES if labels is None else ["--uncalibrated", "--force"]
-    own = ("--space", f"{name}.toml", "--supernet", f"{name}.safetensors", "--config", "small.json")
-    export(*own, *how, name=name)
+    subject = ("--space", f"{name}.toml", "--supernet", f"{name}.safetensors", "--config", "small.json")
+    export(*subject, *how, name=name)
 
 
 def export(*options, name):
-    made = run("export", *options, "--format", "onnx", "--out", f"{name}.onnx")
-    assert made.exit_code == 0, made.output
+    result = run("export", *options, "--format", "onnx", "--out", f"{name}.onnx")
+    assert result.exit_code == 0, result.output
 
 
 @pytest.mark.slow
@@ -76,8 +76,8 @@ def _a_subnet_with_a_space_of_its_own_is_predicted(small):
     assert tuned["space"].startswith("nano-subnet-")
     assert tuned["predicted_ms"] == small["predicted_ms"]
     assert transferred["predicted_ms"] is None
-    own = ("--device", "host", "--space", "transferred.toml", "--protocol", "quick")
-    assert run("profile", *own).exit_code == 0
+    profiling = ("--device", "host", "--space", "transferred.toml", "--protocol", "quick")
+    assert run("profile", *profiling).exit_code == 0
     options = ("--space", "transferred.toml", "--rounds", 1, "--seconds", 0.05)
     run("benchmark", "transferred.onnx", *options)
     (transferred,) = json.loads(Path("benchmark.json").read_text())["artifacts"]

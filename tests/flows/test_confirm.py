@@ -26,9 +26,9 @@ OTHER = table(NANO, 0, COMPOSITION)  # of a machine that does not say what it is
 MADE = OTHER.holding(fingerprint=fingerprint())
 
 
-def prepared(budget_ms, made=MADE, count=3, by="p90"):
+def prepared(budget_ms, latencies=MADE, count=3, by="p90"):
     limit = Limit.latency(budget_ms, name="--latency")
-    problem = Problem(space=NANO, tables=(made,), accuracy=predictor(NANO), limits=(limit,))
+    problem = Problem(space=NANO, tables=(latencies,), accuracy=predictor(NANO), limits=(limit,))
     return Prepared(
         problem=problem,
         setting=SETTING,
@@ -40,14 +40,14 @@ def machine(monkeypatch, factor, noise=0.0):
     """A machine that takes `factor` times what the table says, with an error of its own for each subnet."""
     asked = []
 
-    def measure(made, subnets, seed, listener=None, passes=2, what="", runner=None):
+    def measure(latencies, subnets, seed, listener=None, passes=2, what="", runner=None):
         asked.extend(subnets)
-        found = {}
+        visits = {}
         for config in subnets:
             wrong = 1 + noise * (hash((config, 7)) % 201 - 100) / 100
-            ms = made.predict(config).ms * factor * wrong
-            found[config] = [Visit(ms, 1.02 * ms)] * passes
-        return found
+            ms = latencies.predict(config).ms * factor * wrong
+            visits[config] = [Visit(ms, 1.02 * ms)] * passes
+        return visits
 
     monkeypatch.setattr(confirm, "measure_subnets", measure)
     return asked
@@ -59,14 +59,14 @@ def test_however_wrong_the_table_is_the_winner_is_measured_within_the_budget(fac
     budget = share * MADE.predict(NANO.smallest()).ms
     with pytest.MonkeyPatch.context() as monkeypatch:
         asked = machine(monkeypatch, factor, noise)
-        found = confirm.search_and_confirm(prepared(budget, count=5))
-    assert found.status == "confirmed"
-    assert found.best.p90_ms <= budget
-    assert found.budget_ms == budget
-    assert len(set(asked)) == len(asked) == len(found.confirmation.subnets)
-    inside = [row for row in found.confirmation.subnets if row.inside]
-    assert found.best.accuracy == max(row.accuracy for row in inside)
-    assert found.confirmation.factor == pytest.approx(1.02 * factor, rel=noise + 1e-6)
+        actual = confirm.search_and_confirm(prepared(budget, count=5))
+    assert actual.status == "confirmed"
+    assert actual.best.p90_ms <= budget
+    assert actual.budget_ms == budget
+    assert len(set(asked)) == len(asked) == len(actual.confirmation.subnets)
+    inside = [row for row in actual.confirmation.subnets if row.inside]
+    assert actual.best.accuracy == max(row.accuracy for row in inside)
+    assert actual.confirmation.factor == pytest.approx(1.02 * factor, rel=noise + 1e-6)
 
 
 def test_a_faster_machine_than_the_table_s_gets_a_larger_subnet(monkeypatch):
@@ -107,10 +107,10 @@ def test_a_real_machine_confirms(tmp_path):
     toml.write_text(TINY)
     space = load_space(toml)
     path = profile(space, protocol="quick", out=tmp_path)
-    made = load_table(path, space=toml)
+    latencies = load_table(path, space=toml)
     accuracy = tmp_path / "tiny.json"
     records.write(accuracy, predictor_file(space_of(TINY)))
-    budget = 3 * made.predict(space.smallest()).ms
+    budget = 3 * latencies.predict(space.smallest()).ms
     request = Request(
         space=str(toml),
         latency=[f"{budget!r}ms"],
@@ -123,7 +123,7 @@ def test_a_real_machine_confirms(tmp_path):
     )
     said = []
     ready = prepare(request, Listener(note=said.append))
-    found = confirm.search_and_confirm(ready, listener=Listener(note=said.append))
-    assert found.status == "confirmed"
-    assert found.best.median_ms <= budget
+    confirmed = confirm.search_and_confirm(ready, listener=Listener(note=said.append))
+    assert confirmed.status == "confirmed"
+    assert confirmed.best.median_ms <= budget
     assert any("round 1: measured 2" in line for line in said)

@@ -41,21 +41,21 @@ def test_the_ends_and_random_subnets_are_measured_as_by_hand(tmp_path):
     request = _request(
         subnets="min,random:1", seed=3, calibration_images=64, split="test", out=tmp_path / "e.csv"
     )
-    found = flow.evaluate(request, Listener(progress=lambda *told: done.append(told[:2])))
+    evaluation = flow.evaluate(request, Listener(progress=lambda *steps: done.append(steps[:2])))
     assert done[-1] == (2, 2)
     supernet, images = load_supernet("nano", NANO), data_sets.bundled("test", NANO)
     calibration = calibration_for(supernet, "bundled", 64)
     rng = random.Random(3)
     configs = [NANO.smallest(), NANO.sample(rng)]
-    assert [row.config for row in found.subnets] == configs
-    assert found.subnets[0].accuracy == subnet_accuracy(supernet, configs[0], calibration, images)
-    assert (found.images, found.calibration.images, found.seed) == (2000, 64, 3)
-    assert found.weights["sha256"] == supernet.source["sha256"]
-    assert found.summary.random.count == 1
+    assert [row.config for row in evaluation.subnets] == configs
+    assert evaluation.subnets[0].accuracy == subnet_accuracy(supernet, configs[0], calibration, images)
+    assert (evaluation.images, evaluation.calibration.images, evaluation.seed) == (2000, 64, 3)
+    assert evaluation.weights["sha256"] == supernet.source["sha256"]
+    assert evaluation.summary.random.count == 1
     rows = list(csv.DictReader(io.StringIO((tmp_path / "e.csv").read_text())))
     assert [json.loads(row["config"]) for row in rows] == [c.to_dict() for c in configs]
-    assert "standard error" in remarks(found)[0]
-    json.dumps(records.content(found), allow_nan=False)
+    assert "standard error" in remarks(evaluation)[0]
+    json.dumps(records.content(evaluation), allow_nan=False)
 
 
 def test_what_was_measured_for_a_search_is_not_measured_again(monkeypatch):
@@ -81,8 +81,8 @@ def test_subnets_come_from_a_list_a_config_or_a_result(tmp_path):
 @given(st.text(alphabet="minax,rdo:0123456789 .", max_size=24))
 @settings(max_examples=200)
 def test_any_text_names_subnets_or_is_one_line(text):
-    found = only_user_errors(chosen, text, TINY_SPACE, 0)
-    assert isinstance(found, str) or all(TINY_SPACE.config(**c.to_dict()) == c for _, c in found)
+    outcome = only_user_errors(chosen, text, TINY_SPACE, 0)
+    assert isinstance(outcome, str) or all(TINY_SPACE.config(**c.to_dict()) == c for _, c in outcome)
 
 
 JSON = st.recursive(
@@ -134,8 +134,10 @@ def test_what_does_not_fit_is_one_line(options, part):
 
 
 def test_random_weights_are_told_apart(tmp_path):
-    found = flow.evaluate(_request(supernet="random:1", space="nano", subnets="min", calibration_images=64))
-    assert any("mean nothing" in line for line in remarks(found))
+    evaluation = flow.evaluate(
+        _request(supernet="random:1", space="nano", subnets="min", calibration_images=64)
+    )
+    assert any("mean nothing" in line for line in remarks(evaluation))
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
@@ -145,6 +147,6 @@ def test_the_summary_holds_for_any_accuracies(values):
     rows = [
         flow.EvaluatedSubnet(name="random", config=config, accuracy=v, macs=1, parameters=1) for v in values
     ]
-    found = flow.summary(rows).random
-    assert found.lowest - 1e-9 <= found.mean <= found.highest + 1e-9
-    assert (found.std is None) == (len(values) == 1)
+    actual = flow.summary(rows).random
+    assert actual.lowest - 1e-9 <= actual.mean <= actual.highest + 1e-9
+    assert (actual.std is None) == (len(values) == 1)

@@ -29,12 +29,12 @@ NASVIT = load_space("nasvit")
 def searched(tmp_path, monkeypatch):
     """A result file and its table's file."""
     monkeypatch.chdir(tmp_path)
-    made = table(NASVIT, 0, COMPOSITION)
+    latencies = table(NASVIT, 0, COMPOSITION)
     path = tmp_path / "t.json"
-    records.write(path, made.file)
-    budget = 2 * made.predict(NASVIT.smallest()).ms
+    records.write(path, latencies.file)
+    budget = 2 * latencies.predict(NASVIT.smallest()).ms
     result = search(
-        NASVIT, made, ne.load_accuracy("nasvit"), budget, effort=Effort(population=40, generations=10)
+        NASVIT, latencies, ne.load_accuracy("nasvit"), budget, effort=Effort(population=40, generations=10)
     )
     setting = replace(
         SETTING, table_sha256=files.sha256(path), accuracy_sha256=files.sha256(predictor_path("nasvit"))
@@ -49,14 +49,14 @@ def asked(result, table=None):
 
 def test_a_result_is_explained_by_stages_and_changes(searched):
     said = []
-    found = flow.explain(asked(*searched), Listener(note=said.append))
+    explained = flow.explain(asked(*searched), Listener(note=said.append))
     assert not said
     saved = json.loads(searched[0].read_text())["best"]
-    assert found.latency_ms == pytest.approx(saved["latency_ms"])
-    assert found.accuracy == pytest.approx(saved["accuracy"])
-    assert len(text.stages(found).rows) == 9
-    assert "whatever the ops" in text.headline(found)
-    lines = text.remarks(found)
+    assert explained.latency_ms == pytest.approx(saved["latency_ms"])
+    assert explained.accuracy == pytest.approx(saved["accuracy"])
+    assert len(text.stages(explained).rows) == 9
+    assert "whatever the ops" in text.headline(explained)
+    lines = text.remarks(explained)
     assert lines[0].startswith("with more time first: ")
     assert lines[1].startswith("to save time first: ")
 

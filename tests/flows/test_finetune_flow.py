@@ -94,20 +94,20 @@ def _request(data, tmp_path, subject, **options) -> finetune.Request:
 
 
 def test_a_subnet_learns_and_comes_out_as_a_supernet_of_its_own(four, tmp_path, subject):
-    told = []
+    steps = []
     request = _request(
         four, tmp_path, subject, values=(*QUICK, "run.epochs=6", "optimizer.learning_rate=3e-3")
     )
-    found = finetune.finetune(request, listener=Listener(progress=lambda *done: told.append(done)))
-    assert told[-1][0] == told[-1][1] == found.steps == 24
-    assert found.after["fp32"] > found.before["fp32"]
-    space = load_space(found.space)
+    report = finetune.finetune(request, listener=Listener(progress=lambda *done: steps.append(done)))
+    assert steps[-1][0] == steps[-1][1] == report.steps == 24
+    assert report.after["fp32"] > report.before["fp32"]
+    space = load_space(report.space)
     assert (space.size(), space.label_names()) == (1, ["a", "b", "c", "d"])
-    load_supernet(found.supernet, space)
+    load_supernet(report.supernet, space)
     again = evaluating.evaluate(
-        evaluating.Request(supernet=found.supernet, data=four, subnets="max", workers=1)
+        evaluating.Request(supernet=report.supernet, data=four, subnets="max", workers=1)
     )
-    assert again.subnets[0].accuracy == found.after["fp32"]
+    assert again.subnets[0].accuracy == report.after["fp32"]
     assert again.space == space.name
 
 
@@ -123,24 +123,24 @@ def test_a_subnet_learns_and_comes_out_as_a_supernet_of_its_own(four, tmp_path, 
 )
 def test_it_is_exported_verified_and_evaluated(four, tmp_path, subject, form, precision):
     require_module(MODULES[form])
-    found = finetune.finetune(_request(four, tmp_path, subject, values=(*QUICK, "run.epochs=1")))
+    report = finetune.finetune(_request(four, tmp_path, subject, values=(*QUICK, "run.epochs=1")))
     path = tmp_path / f"m{load_format(form).suffix}"
     weak = precision == "int8"  # 8 bits take much of a net that has learnt nothing
-    asked = replace(_export(found, four, form, precision, path), force=weak)
-    made = export.export(asked, SILENT)
-    check = verification.verify(path, weights=found.supernet)
-    assert made.passed == check.passed
+    asked = replace(_export(report, four, form, precision, path), force=weak)
+    written = export.export(asked, SILENT)
+    check = verification.verify(path, weights=report.supernet)
+    assert written.passed == check.passed
     assert check.passed or weak
     assert check.reference == "supernet"
     assert verification.evaluate(path, four).images == 24
 
 
-def _export(found, data, form, precision, path) -> export.Request:
+def _export(actual, data, form, precision, path) -> export.Request:
     options = dict.fromkeys(("result", "space", "supernet", "config"))
-    if found.result:
-        options["result"] = found.result
+    if actual.result:
+        options["result"] = actual.result
     else:
-        options |= {name: getattr(found, name) for name in ("space", "supernet", "config")}
+        options |= {name: getattr(actual, name) for name in ("space", "supernet", "config")}
     return export.Request(
         **options,
         calibrate=data,
@@ -154,32 +154,33 @@ def _export(found, data, form, precision, path) -> export.Request:
 
 def test_other_classes_get_a_new_classifier_and_keep_the_rest(photos, tmp_path, subject):
     three, said = photos("abc"), []
-    found = finetune.finetune(_request(three, tmp_path, subject), listener=Listener(note=said.append))
+    report = finetune.finetune(_request(three, tmp_path, subject), listener=Listener(note=said.append))
     assert "new classifier for 3" in said[0]
-    space = load_space(found.space)
+    space = load_space(report.space)
     assert space.label_names() == ["a", "b", "c"]
-    assert load_supernet(found.supernet, space).state_dict()["classifier.linear.weight"].shape[0] == 3
+    assert load_supernet(report.supernet, space).state_dict()["classifier.linear.weight"].shape[0] == 3
     wide = load_supernet("random:1", load_space("tiny.toml"))
-    before, made = (
+    before, kept = (
         narrowed(wide, wide.space.largest()).state_dict(),
         taken(wide, wide.space.largest(), three, 0),
     )
-    for name, value in made.state_dict().items():
+    for name, value in kept.state_dict().items():
         assert torch.equal(value, before[name]) != name.startswith("classifier.")
     again = taken(wide, wide.space.largest(), three, 0).state_dict()
-    assert all(torch.equal(value, again[name]) for name, value in made.state_dict().items())
+    assert all(torch.equal(value, again[name]) for name, value in kept.state_dict().items())
 
 
 def _searched(tmp_path):
     """A result file of the tiny space and its latency table, both in the working folder."""
     space = load_space("tiny.toml")
-    made = table(space)
+    latencies = table(space)
     folder = tmp_path / "latency_tables"
     folder.mkdir()
-    records.write(folder / "host-onnxruntime-1t-fp32-tiny.json", made.file)
+    records.write(folder / "host-onnxruntime-1t-fp32-tiny.json", latencies.file)
     setting = structs.replace(SETTING, space="tiny.toml", supernet="random:1", calibration="bundled")
     records.write(
-        tmp_path / "search.json", result_of(setting, space.largest(), made.predict(space.largest()).ms, 0.5)
+        tmp_path / "search.json",
+        result_of(setting, space.largest(), latencies.predict(space.largest()).ms, 0.5),
     )
     return tmp_path / "search.json"
 
@@ -190,7 +191,7 @@ def test_a_result_becomes_a_result_that_is_predicted_by_the_same_table_and_expor
     require_module("onnxruntime")
     monkeypatch.setattr(calibration, "BATCHES", 64)  # as the processes that `explain` measures in
     result = _searched(tmp_path)
-    found = finetune.finetune(
+    report = finetune.finetune(
         finetune.Request(
             data=four,
             out=tmp_path / "tuned",
@@ -201,22 +202,22 @@ def test_a_result_becomes_a_result_that_is_predicted_by_the_same_table_and_expor
         )
     )
     saved = read_result(tmp_path / "tuned" / "result.json")
-    assert saved.best.accuracy == found.after["fp32"]
+    assert saved.best.accuracy == report.after["fp32"]
     assert saved.file.finetuned.origin.supernet == "random:1"
     here, tuned = tmp_path / "latency_tables" / "host-onnxruntime-1t-fp32-tiny.json", tmp_path / "tuned"
     predicted = tables.predict(
         PredictRequest(subnet=tuned / "result.json", table=TableChoice(table=here)), SILENT
     )
     assert predicted.ms == pytest.approx(saved.best.latency_ms)
-    told = explain.explain(ExplainRequest(result=tuned / "result.json", table=here), SILENT)
-    assert (told.changes, told.accuracy) == ((), saved.best.accuracy)
-    made = export.export(_export(found, None, "onnx", "fp32", tmp_path / "m.onnx"), SILENT)
-    assert made.passed
+    explained = explain.explain(ExplainRequest(result=tuned / "result.json", table=here), SILENT)
+    assert (explained.changes, explained.accuracy) == ((), saved.best.accuracy)
+    written = export.export(_export(report, None, "onnx", "fp32", tmp_path / "m.onnx"), SILENT)
+    assert written.passed
 
 
 def test_frozen_stages_stay_as_they_were(four, tmp_path, subject):
-    found = finetune.finetune(_request(four, tmp_path, subject, freeze_below="last_conv"))
-    space = load_space(found.space)
+    report = finetune.finetune(_request(four, tmp_path, subject, freeze_below="last_conv"))
+    space = load_space(report.space)
     before, after = (
         load_supernet(tmp_path / "tuned" / f"{n}.safetensors", space) for n in ("initial", "supernet")
     )
@@ -227,10 +228,10 @@ def test_frozen_stages_stay_as_they_were(four, tmp_path, subject):
 
 def test_quantised_training_tells_both_accuracies_and_learns_from_the_float_subnet(four, tmp_path, subject):
     request = _request(four, tmp_path, subject, quantise="int8")
-    found = finetune.finetune(request)
-    assert set(found.before) == set(found.after) == {"fp32", "int8"}
+    report = finetune.finetune(request)
+    assert set(report.before) == set(report.after) == {"fp32", "int8"}
     about = json.loads((tmp_path / "tuned" / "recipe.json").read_text())
-    assert (found.teacher, about["teacher"], about["recipe"]["name"]) == (
+    assert (report.teacher, about["teacher"], about["recipe"]["name"]) == (
         "itself",
         "itself",
         "finetune-int8",

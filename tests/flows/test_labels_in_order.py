@@ -41,9 +41,9 @@ LONG = {
 
 
 def run(*arguments) -> tuple[int, str]:
-    made = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert made.exception is None or isinstance(made.exception, SystemExit), made.exception
-    return made.exit_code, made.output
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +60,8 @@ def folder(tmp_path_factory):
     (root / "tiny.toml").write_text(TINY)
     space = load_space(root / "tiny.toml")
     (root / "small.json").write_text(json.dumps(space.smallest().to_dict()))
-    made = table(space)
-    records.write(root / "table.json", made.file)
+    latencies = table(space)
+    records.write(root / "table.json", latencies.file)
     return root
 
 

@@ -250,8 +250,8 @@ def picture(tmp_path_factory):
 def _expected(path, picture, meta):
     """Labels of the picture by the runtime, through our own resizing of logits."""
     x = prepare_image.prepared(picture, prepare_image.described(meta)).transpose(2, 0, 1)[None]
-    found = artifact.format_of(path.suffix).module().runner(path)(x)
-    return found[0] if found.ndim == 3 else dense.labels_of(found, SPACE.input_size(CONFIG.resolution))[0]
+    actual = artifact.format_of(path.suffix).module().runner(path)(x)
+    return actual[0] if actual.ndim == 3 else dense.labels_of(actual, SPACE.input_size(CONFIG.resolution))[0]
 
 
 def _check_printed(text, labels):
@@ -268,8 +268,8 @@ def _check_overlay(path, picture, labels, palette):
     library = require_module("PIL.Image")
     photo, drawn = (np.asarray(library.open(p)).astype(int) for p in (picture, path))
     assert drawn.shape == photo.shape
-    found = dense.at_size(labels[None], photo.shape[:2])[0]
-    np.testing.assert_array_equal(drawn, (photo + np.array(palette)[found] + 1) // 2)
+    actual = dense.at_size(labels[None], photo.shape[:2])[0]
+    np.testing.assert_array_equal(drawn, (photo + np.array(palette)[actual] + 1) // 2)
 
 
 def test_the_bundled_program_without_torch_labels_a_picture(model, picture):
@@ -344,8 +344,8 @@ def program(request):
 def test_bilinear(program, case):
     values = np.array(case["values"], np.float32)
     for axis, shape in ((0, (-1, 1)), (1, (1, -1))):
-        found = program.bilinear(values.reshape(shape), case["size"], axis)
-        np.testing.assert_allclose(found.ravel(), case["resized"], atol=1e-5)
+        actual = program.bilinear(values.reshape(shape), case["size"], axis)
+        np.testing.assert_allclose(actual.ravel(), case["resized"], atol=1e-5)
 
 
 @pytest.mark.parametrize("case", GOLDEN["nearest"], ids=lambda c: f"{c['length']}to{c['size']}")
@@ -353,8 +353,8 @@ def test_nearest(program, case):
     assert program.nearest(case["length"], case["size"]).tolist() == case["places"]
     for path in (EXPORT / "coreml" / "Segment.swift", EXPORT / "tflite" / "Segment.kt"):
         formula = re.search(r"\(2 \* place \+ 1\) \* length / \(2 \* size\)", path.read_text())[0]
-        found = [eval(formula.replace("/", "//"), {}, {**case, "place": i}) for i in range(case["size"])]
-        assert found == case["places"]
+        results = [eval(formula.replace("/", "//"), {}, {**case, "place": i}) for i in range(case["size"])]
+        assert results == case["places"]
 
 
 @pytest.mark.parametrize("case", GOLDEN["mix"], ids=lambda c: str(c["pixel"]))

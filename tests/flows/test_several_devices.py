@@ -66,9 +66,9 @@ def test_two_devices_are_measured_beside_each_other_and_each_gets_its_table(tmp_
     real = flow.load_device("host").runner
     names = [device(tmp_path, name, real) for name in ("left", "right")]
     _, shown, progress = recorded()
-    made, failed = flow.profile_devices(request_of(device=names), progress)
+    tables_of, failed = flow.profile_devices(request_of(device=names), progress)
     assert not failed
-    assert {name: [t.file.device for t in tables] for name, tables in made.items()} == {
+    assert {name: [t.file.device for t in tables] for name, tables in tables_of.items()} == {
         names[0]: ["left"],
         names[1]: ["right"],
     }
@@ -84,8 +84,8 @@ def test_a_device_in_trouble_does_not_end_the_others(tmp_path, request_of):
         device(tmp_path, "good", flow.load_device("host").runner),
     ]
     notes, _, progress = recorded()
-    made, failed = flow.profile_devices(request_of(device=names), progress)
-    assert list(made) == [names[1]]
+    tables_of, failed = flow.profile_devices(request_of(device=names), progress)
+    assert list(tables_of) == [names[1]]
     assert "does not answer" in one_line(failed[names[0]])
     assert any("bad" in text for text in notes)
 
@@ -95,8 +95,8 @@ def test_one_connection_measures_several_runtimes_validates_and_sustains(tmp_pat
     pytest.importorskip("ai_edge_litert")
     *_, progress = recorded()
     request = request_of(runtime=["all"], validate=4, sustained="2s")
-    made, _ = flow.profile_devices(request, progress)
-    tables = made["host"]
+    tables_of, _ = flow.profile_devices(request, progress)
+    tables = tables_of["host"]
     assert [t.file.runtime for t in tables] == ["onnxruntime", "litert"]
     for table in tables:
         assert table.file.validation.count == 4

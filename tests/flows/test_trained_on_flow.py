@@ -41,16 +41,16 @@ def home(tmp_path_factory):
     space = load_space(root / "tiny.toml")
     (root / "wide.json").write_text(json.dumps(space.largest().to_dict()))
     asked = {"space": str(root / "tiny.toml"), "supernet": "random:1", "config": root / "wide.json"}
-    made = {"out": root / "tuned", "values": QUICK, "threads": 1, "workers": 0}
+    options = {"out": root / "tuned", "values": QUICK, "threads": 1, "workers": 0}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cache, "root", lambda: root / "cache")
-        found = finetune.finetune(finetune.Request(data=str(root / "photos"), **asked, **made))
-        _export(found, root / "photos", root / "m.onnx")
+        report = finetune.finetune(finetune.Request(data=str(root / "photos"), **asked, **options))
+        _export(report, root / "photos", root / "m.onnx")
     return root
 
 
-def _export(found, data, path):
-    named = {name: getattr(found, name) for name in ("space", "supernet", "config")}
+def _export(actual, data, path):
+    named = {name: getattr(actual, name) for name in ("space", "supernet", "config")}
     how = {"uncalibrated": False, "format_name": "onnx", "precision": "fp32", "overwrite": True}
     request = export.Request(result=None, calibrate=str(data), out=path, **named, **how)
     return export.export(request, SILENT)
@@ -60,26 +60,26 @@ def _evaluated(path, home, **options):
     said = []
     data = str(options.pop("data", home / "photos"))
     space = str(home / "tuned" / "space.toml")
-    found = verification.evaluate(
+    evaluation = verification.evaluate(
         path, data, space_path=space, listener=Listener(note=said.append), **options
     )
-    return found, said
+    return evaluation, said
 
 
 def test_an_exported_file_is_judged_on_what_training_held_out_and_says_so(home):
-    found, said = _evaluated(home / "m.onnx", home)
-    assert (found.images, found.split) == (HELD, "validation")
+    evaluation, said = _evaluated(home / "m.onnx", home)
+    assert (evaluation.images, evaluation.split) == (HELD, "validation")
     assert "has no test images of its own: judged on those that training holds out of it" in said[0]
     assert f"{OF - HELD} of its {OF} images trained these weights" in said[0]
-    about = found.trained_on
+    about = evaluation.trained_on
     assert (about.trained, about.images, about.of) == (0, HELD, OF - HELD)
     assert about.by_chance == pytest.approx(HELD * (OF - HELD) / 2**32)
 
 
 def test_asked_for_all_it_tells_how_many_trained_the_weights(home):
-    found, _ = _evaluated(home / "m.onnx", home, split="all")
-    assert found.images == OF
-    assert found.trained_on.told == "76 of 80 images trained these weights: this is no test accuracy"
+    evaluation, _ = _evaluated(home / "m.onnx", home, split="all")
+    assert evaluation.images == OF
+    assert evaluation.trained_on.told == "76 of 80 images trained these weights: this is no test accuracy"
 
 
 def test_a_moved_file_with_its_sidecar_still_knows_and_without_it_says_that_it_does_not(home, tmp_path):
@@ -91,19 +91,19 @@ def test_a_moved_file_with_its_sidecar_still_knows_and_without_it_says_that_it_d
         folder = copies / path.parent.name
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, folder / f"copy {i}.png")
-    found, _ = _evaluated(moved, home, data=copies, split="all")
-    assert found.trained_on.trained == OF - HELD
+    evaluation, _ = _evaluated(moved, home, data=copies, split="all")
+    assert evaluation.trained_on.trained == OF - HELD
     artifact.sidecar_path(moved).unlink()
-    found, said = _evaluated(moved, home, data=copies)
-    assert found.trained_on.trained is None
-    assert found.images == HELD  # as training would cut it: what is not known is not judged on
+    evaluation, said = _evaluated(moved, home, data=copies)
+    assert evaluation.trained_on.trained is None
+    assert evaluation.images == HELD  # as training would cut it: what is not known is not judged on
     assert "which images trained these weights is not known" in said[0]
 
 
 def test_other_images_are_not_cut(home, tmp_path):
     other = image_folders.make(tmp_path / "other", count=5, seed=7)
-    found, _ = _evaluated(home / "m.onnx", home, data=other)
-    assert (found.images, found.trained_on.trained) == (20, 0)
+    evaluation, _ = _evaluated(home / "m.onnx", home, data=other)
+    assert (evaluation.images, evaluation.trained_on.trained) == (20, 0)
 
 
 @pytest.mark.parametrize("value", [[], {}, "x", 3, {"bits": 32, "whole": True, "sets": [{}]}])
@@ -125,8 +125,8 @@ def test_a_sidecar_of_an_older_version_is_read(home, tmp_path):
     sidecar = json.loads(artifact.sidecar_path(home / "m.onnx").read_text())
     del sidecar["trained_on"]
     artifact.sidecar_path(path).write_text(json.dumps(sidecar))
-    found, _ = _evaluated(path, home)
-    assert (found.trained_on.trained, found.images) == (None, HELD)
+    evaluation, _ = _evaluated(path, home)
+    assert (evaluation.trained_on.trained, evaluation.images) == (None, HELD)
 
 
 @pytest.mark.parametrize(("split", "images"), [("validation", HELD), ("test", HELD), ("all", OF)])
@@ -145,12 +145,12 @@ def test_evaluating_a_supernet_says_it_as_well(home, split, images):
 @pytest.mark.parametrize("split", [[], ["--split", "all"], ["--split", "validation"]])
 def test_the_command_says_it_in_text_and_json(home, split):
     asked = ["evaluate", home / "m.onnx", "--data", home / "photos", "--space", home / "tuned" / "space.toml"]
-    made = CliRunner().invoke(app, [*map(str, asked), *split])
-    assert made.exit_code == 0, made.output
+    result = CliRunner().invoke(app, [*map(str, asked), *split])
+    assert result.exit_code == 0, result.output
     all_of_it = split[1:] == ["all"]
-    assert ("76 of 80 images trained these weights: this is no test accuracy" in made.output) == all_of_it
-    told = CliRunner().invoke(app, [*map(str, asked), *split, "--json"])
-    assert json.loads(told.stdout)["trained_on"]["trained"] == (OF - HELD if all_of_it else 0)
+    assert ("76 of 80 images trained these weights: this is no test accuracy" in result.output) == all_of_it
+    text = CliRunner().invoke(app, [*map(str, asked), *split, "--json"])
+    assert json.loads(text.stdout)["trained_on"]["trained"] == (OF - HELD if all_of_it else 0)
 
 
 def test_another_split_is_one_line(home):
@@ -162,8 +162,8 @@ def test_a_benchmark_judges_all_its_files_on_images_that_trained_none(home):
     spaces = (str(home / "tuned" / "space.toml"),)
     request = benchmark.Request(artifacts=[home / "m.onnx"], data=str(home / "photos"), space=spaces)
     entries, said = benchmark._entries(request, load_device("host")), []
-    found = benchmark._with_accuracy(entries, request, Listener(note=said.append))
-    assert found[0].facts.stored.images == HELD
+    actual = benchmark._with_accuracy(entries, request, Listener(note=said.append))
+    assert actual[0].facts.stored.images == HELD
     assert "--split" not in said[0]  # benchmark has none
     assert "judged on those that training holds out of it" in said[0]
 
@@ -177,10 +177,10 @@ def test_training_on_and_on_adds_up(home, tmp_path):
     settings = Settings(out=tmp_path / "out", threads=1, workers=0)
     space = str(home / "tuned" / "space.toml")
     run(TrainingRequest(space=space, data=str(other), recipe=recipe, settings=settings, weights=start))
-    made = load_supernet(tmp_path / "out" / "supernet.safetensors", load_space(space))
-    assert [len(part.marks) for part in made.trained_on.parts] == [OF - HELD, 24]
-    assert made.trained_on.whole
-    assert "trained_on" not in made.source  # which stands in every export's metadata
+    result = load_supernet(tmp_path / "out" / "supernet.safetensors", load_space(space))
+    assert [len(part.marks) for part in result.trained_on.parts] == [OF - HELD, 24]
+    assert result.trained_on.whole
+    assert "trained_on" not in result.source  # which stands in every export's metadata
 
 
 def test_weights_of_others_do_not_know_what_trained_them(home, tmp_path):

@@ -36,11 +36,11 @@ def photos(folder, count):
     images, rng = require_module("PIL.Image"), np.random.default_rng(count)
     for split, many in (("train", 10), ("val", 4)):
         for i in range(count):
-            own = folder / split / f"kind {i}"
-            own.mkdir(parents=True)
+            kind_folder = folder / split / f"kind {i}"
+            kind_folder.mkdir(parents=True)
             for k in range(many):
                 pixels = rng.integers(0, 60, (12, 12, 3)) + 40 * i
-                images.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(own / f"{k}.png")
+                images.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(kind_folder / f"{k}.png")
     return str(folder)
 
 
@@ -76,7 +76,7 @@ def _made(root, count):
     )
     prepared = searching.prepare(request, SILENT)
     records.write(root / f"{count}.json", searching.search_prepared(prepared))
-    made = export.export(
+    written = export.export(
         export.Request(
             result=root / f"{count}.json",
             out=root / f"{count}.onnx",
@@ -84,7 +84,7 @@ def _made(root, count):
         ),
         SILENT,
     )
-    assert made.passed
+    assert written.passed
 
 
 @pytest.fixture(autouse=True)
@@ -108,8 +108,8 @@ def test_what_was_exported_needs_no_space_any_more(home, count):
     assert (check.passed, check.reference) == (True, "supernet")
     assert verification.evaluate(path, data).images == 4 * count
     assert doctor.examine(path).checked
-    told = predict(PredictRequest(subnet=home / f"{count}.json"), SILENT)
-    assert told.table.endswith(f"mine-{count}c.json")
+    prediction = predict(PredictRequest(subnet=home / f"{count}.json"), SILENT)
+    assert prediction.table.endswith(f"mine-{count}c.json")
     assert explain.explain(ExplainRequest(result=home / f"{count}.json"), SILENT).stages
     result = benchmark.run(
         benchmark.Request(artifacts=(path,), out=home / f"b{count}.json", rounds=1, seconds=0.02)
@@ -154,8 +154,8 @@ def test_images_that_changed_since_the_search_are_not_taken_for_those(home, tmp_
 
 
 def test_an_exported_file_says_which_images_it_was_calibrated_on(home):
-    told = json.loads(verification.open_artifact(home / "3.onnx").metadata["calibration"])
-    assert told["sha256"] == json.loads((home / "3.json").read_text())["setting"]["calibration_sha256"]
+    content = json.loads(verification.open_artifact(home / "3.onnx").metadata["calibration"])
+    assert content["sha256"] == json.loads((home / "3.json").read_text())["setting"]["calibration_sha256"]
 
 
 def test_neither_answers_for_the_other(home):
@@ -172,14 +172,14 @@ def test_neither_answers_for_the_other(home):
 
 
 def test_a_subnet_of_one_is_tuned_and_predicted_by_its_table(home):
-    made = {"out": home / "tuned", "values": QUICK, "threads": 1, "workers": 0}
+    options = {"out": home / "tuned", "values": QUICK, "threads": 1, "workers": 0}
     asked = {"space": None, "supernet": None, "config": None}
-    found = finetune.finetune(
-        finetune.Request(result=home / "3.json", data=str(home / "photos3"), **asked, **made)
+    report = finetune.finetune(
+        finetune.Request(result=home / "3.json", data=str(home / "photos3"), **asked, **options)
     )
-    told = predict(PredictRequest(subnet=home / "tuned" / "result.json"), SILENT)
-    assert told.table.endswith("mine-3c.json")
-    assert load_space(found.space).name.startswith("mine-3c-subnet-")
+    prediction = predict(PredictRequest(subnet=home / "tuned" / "result.json"), SILENT)
+    assert prediction.table.endswith("mine-3c.json")
+    assert load_space(report.space).name.startswith("mine-3c-subnet-")
 
 
 def test_weights_that_changed_since_the_search_are_not_taken_for_those(home, tmp_path):

@@ -69,10 +69,10 @@ def same(first: Supernet, second: Supernet) -> bool:
 
 
 def _commands(group: Any, name: str = "") -> dict[str, Any]:
-    found = {}
-    for own, command in getattr(group, "commands", {}).items():
-        found |= _commands(command, f"{name} {own}") or {f"{name} {own}".strip(): command}
-    return found
+    commands = {}
+    for part, command in getattr(group, "commands", {}).items():
+        commands |= _commands(command, f"{name} {part}") or {f"{name} {part}".strip(): command}
+    return commands
 
 
 def test_every_command_that_takes_weights_takes_their_key():
@@ -111,13 +111,13 @@ def test_the_key_joins_the_file_that_it_is_of(capsys):
 def test_the_program_takes_it_and_lists_what_there_is_without(two):
     common = ["evaluate", "--supernet", two, "--space", "nano", "--subnets", "min", "--workers", "1"]
     common += ["--calibration-images", "64"]
-    made = CliRunner().invoke(app, common)
-    assert made.exit_code == 2
-    assert "'student', 'teacher' all fit space 'nano'" in made.stderr
-    assert made.stderr.count("\n") == 1
-    made = CliRunner().invoke(app, [*common, "--weights-key", "student", "--json"])
-    assert made.exit_code == 0, made.stderr
-    report = json.loads(made.stdout)
+    result = CliRunner().invoke(app, common)
+    assert result.exit_code == 2
+    assert "'student', 'teacher' all fit space 'nano'" in result.stderr
+    assert result.stderr.count("\n") == 1
+    result = CliRunner().invoke(app, [*common, "--weights-key", "student", "--json"])
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
     assert report["supernet"] == f"{two}::student"
     assert report["weights"]["weights_key"] == "student"
     assert report["subnets"][0]["accuracy"] > 0.8
@@ -184,8 +184,8 @@ def request_for(tmp_path):
 def test_an_export_is_of_the_weights_that_were_named_and_verifies_with_them_only(two, request_for, tmp_path):
     notes: list[str] = []
     export.export(request_for(f"{two}::student", "s.onnx"), Listener(note=notes.append))
-    made = export.export(request_for(f"{two}::teacher", "t.onnx"), Listener(note=notes.append))
-    assert not made.cached
+    written = export.export(request_for(f"{two}::teacher", "t.onnx"), Listener(note=notes.append))
+    assert not written.cached
     assert export.export(request_for(f"{two}::student", "again.onnx"), Listener(note=notes.append)).cached
     assert verification.verify(tmp_path / "s.onnx", weights=f"{two}::student").passed
     with pytest.raises(VerifyError, match="those under 'student'") as caught:

@@ -37,19 +37,19 @@ def of(ops_ms, **more):
 
 @given(factor=st.floats(0.2, 5))
 def test_one_factor_is_found_and_said_to_explain_the_difference(factor):
-    found = compare(table(), table(factor))
-    assert found.ratio == pytest.approx(factor, rel=1e-3)
-    assert found.one_factor
-    assert found.tau == 1
-    assert found.differs == ()
+    comparison = compare(table(), table(factor))
+    assert comparison.ratio == pytest.approx(factor, rel=1e-3)
+    assert comparison.one_factor
+    assert comparison.tau == 1
+    assert comparison.differs == ()
 
 
 def test_kinds_that_moved_apart_are_told_apart():
-    found = compare(table(), table(kinds={"transformer": 1.9}, date="e"))
-    assert not found.one_factor
-    assert found.kinds["transformer"].ratio == pytest.approx(1.9, rel=1e-3)
-    assert found.kinds["mbconv"].ratio == pytest.approx(1)
-    assert found.differs == ("date: 'd' and 'e'",)
+    comparison = compare(table(), table(kinds={"transformer": 1.9}, date="e"))
+    assert not comparison.one_factor
+    assert comparison.kinds["transformer"].ratio == pytest.approx(1.9, rel=1e-3)
+    assert comparison.kinds["mbconv"].ratio == pytest.approx(1)
+    assert comparison.differs == ("date: 'd' and 'e'",)
 
 
 def test_tables_without_a_common_op_cannot_be_compared():

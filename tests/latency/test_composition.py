@@ -30,8 +30,8 @@ def test_a_composition_covers_about_what_its_interval_says():
     for _ in range(30):
         sums, counts = rng.uniform(1, 30, 80), rng.integers(10, 45, 80)
         measured = (1.2 * sums + 0.01 * counts + 0.1) * np.exp(rng.normal(0, 0.03, 80))
-        made = ne.fit_composition(sums[:40], counts[:40], measured[:40]).predict(sums[40:], counts[40:])
-        inside += list((made.low_ms <= measured[40:]) & (measured[40:] <= made.high_ms))
+        prediction = ne.fit_composition(sums[:40], counts[:40], measured[:40]).predict(sums[40:], counts[40:])
+        inside += list((prediction.low_ms <= measured[40:]) & (measured[40:] <= prediction.high_ms))
     assert 0.85 <= np.mean(inside) <= 0.97
 
 

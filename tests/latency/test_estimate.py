@@ -22,12 +22,12 @@ def latency(op):
 def test_every_op_has_features_of_one_length_a_kind():
     lengths = {}
     for op in OPS:
-        made = features(op)
-        assert min(made.sizes) > 0
-        assert min(made.work) >= 0
-        assert lengths.setdefault(made.kind, (len(made.sizes), len(made.work))) == (
-            len(made.sizes),
-            len(made.work),
+        features_of = features(op)
+        assert min(features_of.sizes) > 0
+        assert min(features_of.work) >= 0
+        assert lengths.setdefault(features_of.kind, (len(features_of.sizes), len(features_of.work))) == (
+            len(features_of.sizes),
+            len(features_of.work),
         )
 
 
@@ -35,8 +35,8 @@ def test_a_fifth_of_the_ops_tells_of_the_others():
     rng = np.random.default_rng(0)
     known = {features(op): latency(op) for op in OPS if rng.random() < 0.2}
     wanted = [op for op in OPS if features(op) not in known and features(op).kind in {f.kind for f in known}]
-    found = estimate(known, [features(op) for op in wanted])
-    pairs = [(e.ms, latency(op)) for e, op in zip(found, wanted, strict=True) if e is not None]
+    estimates = estimate(known, [features(op) for op in wanted])
+    pairs = [(e.ms, latency(op)) for e, op in zip(estimates, wanted, strict=True) if e is not None]
     errors = [abs(a / b - 1) for a, b in pairs]
     assert len(pairs) > 300
     assert np.mean(errors) < 0.05
@@ -58,6 +58,8 @@ def test_the_cross_validated_error_is_about_the_real_one():
     rng = np.random.default_rng(1)
     ms = [latency(op) * np.exp(rng.normal(0, 0.05)) for op in same]
     error = cross_validated([features(op) for op in same[::3]], ms[::3])
-    made = Estimator([features(op) for op in same[::3]], ms[::3]).predict([features(op) for op in same[1::3]])
-    real = np.abs(made / np.array(ms[1::3]) - 1).mean()
+    prediction = Estimator([features(op) for op in same[::3]], ms[::3]).predict(
+        [features(op) for op in same[1::3]]
+    )
+    real = np.abs(prediction / np.array(ms[1::3]) - 1).mean()
     assert error == pytest.approx(real, rel=0.5)

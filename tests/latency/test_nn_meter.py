@@ -48,9 +48,9 @@ def test_interpolated_it_predicts_every_subnet_and_says_how_much_was_there(tmp_p
     content, _ = nn_meter.imported(nn_meter.read(write(tmp_path, small_table())), SPACE, "phone")
     table = parsed(tmp_path / "t.json", content, SPACE).interpolated()
     for config in (SPACE.smallest(), SPACE.largest()):
-        made = table.predict(config)
-        assert 0.5 < made.coverage < 1
-        assert made.low_ms is None
+        prediction = table.predict(config)
+        assert 0.5 < prediction.coverage < 1
+        assert prediction.low_ms is None
 
 
 @given(
@@ -62,8 +62,8 @@ def test_interpolated_it_predicts_every_subnet_and_says_how_much_was_there(tmp_p
 )
 def test_another_file_is_refused_in_one_line(tmp_path_factory, content):
     folder = tmp_path_factory.mktemp("t")
-    found = only_user_errors(nn_meter.read, write(folder, content))
-    assert isinstance(found, str)
+    outcome = only_user_errors(nn_meter.read, write(folder, content))
+    assert isinstance(outcome, str)
 
 
 @settings(max_examples=20)
@@ -82,10 +82,10 @@ def test_a_latency_that_is_none_is_refused(tmp_path_factory, value):
     )
 )
 def test_any_key_has_sound_features_or_none(key):
-    made = nn_meter.key_features(key)
-    if made is not None:
-        assert min(made.sizes) > 0
-        assert min(made.work) >= 0
+    result = nn_meter.key_features(key)
+    if result is not None:
+        assert min(result.sizes) > 0
+        assert min(result.work) >= 0
 
 
 def test_the_imported_table_is_one_of_ours(tmp_path):

@@ -27,11 +27,11 @@ OTHER = {"runtime": "litert-gpu", "threads": 8, "precision": "w8"}  # than ANDRO
 ANDROID = {"device": "android", "runtime": "litert", "threads": 1, "precision": "int8"}
 
 
-def written(folder, *, space="nano", **told):
+def written(folder, *, space="nano", **text):
     """A table under `latency_tables`, where commands look for one."""
     (folder / "latency_tables").mkdir(exist_ok=True)
-    raw = {"schema": 2, "space": space, "call_ms": 0.001, "composition": None, "ops": OPS, **told}
-    path = folder / "latency_tables" / table_name(*(told[key] for key in ("device", *KEYS)), space)
+    raw = {"schema": 2, "space": space, "call_ms": 0.001, "composition": None, "ops": OPS, **text}
+    path = folder / "latency_tables" / table_name(*(text[key] for key in ("device", *KEYS)), space)
     path.write_text(json.dumps(raw | {"provenance": "imported"}))
     return path
 
@@ -133,15 +133,15 @@ def test_a_table_is_what_its_name_says(here):
 def test_a_tables_name_is_read_back(device, runtime, threads, precision, space):
     from pathlib import Path
 
-    told = heading(Path(table_name(device, runtime, threads, precision, space)))
-    assert list(told.values()) == [device, runtime, threads, precision, space]
+    fields = heading(Path(table_name(device, runtime, threads, precision, space)))
+    assert list(fields.values()) == [device, runtime, threads, precision, space]
 
 
 @given(st.permutations(["litert", "2t", "int8"]), st.integers(0, 3))
 def test_parts_of_a_device_come_in_any_order(parts, count):
-    found = named(":".join(["host", *parts[:count]]))
+    actual = named(":".join(["host", *parts[:count]]))
     meaning = {"litert": ("runtime", "litert"), "2t": ("threads", 2), "int8": ("precision", "int8")}
-    assert found == {"device": "host", **dict(meaning[part] for part in parts[:count])}
+    assert actual == {"device": "host", **dict(meaning[part] for part in parts[:count])}
 
 
 @pytest.mark.parametrize("text", ["host:litert:onnxruntime", "host:1t:2t", "host:fp32:int8"])
@@ -152,8 +152,8 @@ def test_two_parts_of_one_kind_contradict_each_other(text):
 
 @given(st.text(max_size=20))
 def test_any_text_is_a_device_or_one_line(text):
-    found = only_user_errors(named, text)
-    assert isinstance(found, str) or found["device"] == text.split(":")[0]
+    outcome = only_user_errors(named, text)
+    assert isinstance(outcome, str) or outcome["device"] == text.split(":")[0]
 
 
 def test_an_option_that_contradicts_the_devices_text_is_refused():

@@ -24,19 +24,19 @@ SHIPPED = sorted(files.shipped("latency_tables").glob("*.json"))
 def test_a_shipped_table_answers_by_its_device_runtime_threads_and_precision(path, tmp_path, monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.chdir(tmp_path)
-    told = heading(path)
-    space, notes = load_space(told.pop("space")), []
+    fields = heading(path)
+    space, notes = load_space(fields.pop("space")), []
     table = trusted(
-        answering(TableChoice(**told), space, Listener(note=notes.append)).table,
+        answering(TableChoice(**fields), space, Listener(note=notes.append)).table,
         Listener(note=notes.append),
     )
     assert table.path.name == path.name
     assert not any("another way" in note for note in notes)
     assert set(table.ops_ms) == op_keys(space)
     for config in (space.smallest(), space.largest()):
-        made = table.predict(config)
-        assert made.coverage == 1
-        assert 0 < made.low_ms < made.ms < made.high_ms
+        prediction = table.predict(config)
+        assert prediction.coverage == 1
+        assert 0 < prediction.low_ms < prediction.ms < prediction.high_ms
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

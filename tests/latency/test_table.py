@@ -74,12 +74,12 @@ def test_an_op_without_an_entry_is_an_error_that_says_what_to_run(tmp_path):
 
 def test_inside_a_network_kinds_count_by_their_factors_and_weights_spill(tmp_path):
     context = {"factors": {"transformer": 1.5}, "fits": 0.1, "spill_ms": 0.2}
-    made = load_table(write(tmp_path, context=context))
-    parts = made.parts(SPACE.largest())
+    latencies = load_table(write(tmp_path, context=context))
+    parts = latencies.parts(SPACE.largest())
     total = 1.5 * parts.ms["transformer"] + sum(ms for k, ms in parts.ms.items() if k != "transformer")
     assert parts.weights > 0.1
     expected = 1.1 * (total + 0.2 * (parts.weights - 0.1)) + 0.01 * parts.count + 0.02
-    assert made.predict(SPACE.largest()).ms == pytest.approx(expected)
+    assert latencies.predict(SPACE.largest()).ms == pytest.approx(expected)
 
 
 @given(share=st.floats(0.3, 0.9), seed=st.integers(0, 20))
@@ -93,19 +93,19 @@ def test_interpolated_ops_are_reported_and_widen_the_interval(tmp_path_factory, 
     if isinstance(table, str):
         assert "too few entries" in table
         return
-    found = table.predict(SPACE.largest())
+    prediction = table.predict(SPACE.largest())
     missing = [op.key() for op in lower(SPACE, SPACE.largest()) if op.key() not in kept]
-    assert (found.coverage < 1) == bool(missing)
-    assert found.ms == pytest.approx(whole.ms, rel=0.1)
-    assert found.high_ms / found.ms >= whole.high_ms / whole.ms - 1e-9
+    assert (prediction.coverage < 1) == bool(missing)
+    assert prediction.ms == pytest.approx(whole.ms, rel=0.1)
+    assert prediction.high_ms / prediction.ms >= whole.high_ms / whole.ms - 1e-9
     assert set(table.estimates) == set(ops) - set(kept)
 
 
 def test_a_device_names_its_table_in_full(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "latency_tables").mkdir()
-    told = {"runtime": "litert", "threads": 2, "precision": "int8"}
-    (write(tmp_path, **told)).rename(tmp_path / "latency_tables" / "host-litert-2t-int8-nano.json")
+    fields = {"runtime": "litert", "threads": 2, "precision": "int8"}
+    (write(tmp_path, **fields)).rename(tmp_path / "latency_tables" / "host-litert-2t-int8-nano.json")
     assert load_table("host:litert:2t:int8", space="nano").path.name == "host-litert-2t-int8-nano.json"
     with pytest.raises(TableError, match="'gpu' is no runtime"):
         load_table("host:gpu", space="nano")
@@ -114,8 +114,8 @@ def test_a_device_names_its_table_in_full(tmp_path, monkeypatch):
 def test_a_device_with_but_one_table_needs_no_more_than_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "latency_tables").mkdir()
-    told = {"device": "phone", "runtime": "litert"}
-    write(tmp_path, **told).rename(tmp_path / "latency_tables" / "phone-litert-1t-fp32-nano.json")
+    fields = {"device": "phone", "runtime": "litert"}
+    write(tmp_path, **fields).rename(tmp_path / "latency_tables" / "phone-litert-1t-fp32-nano.json")
     assert load_table("phone", space="nano").path.name == "phone-litert-1t-fp32-nano.json"
     (tmp_path / "latency_tables" / "phone-litert-2t-fp32-nano.json").write_text("{}")
     with pytest.raises(TableError, match="phone-litert-1t-fp32-nano, phone-litert-2t-fp32-nano"):

@@ -183,14 +183,14 @@ def test_safetensors_round_trip(tmp_path, supernet):
 
 def test_the_same_weights_are_the_same_bytes_each_time(tmp_path, supernet):
     """Resuming compares files; with two entries of metadata safetensors alone writes one order or the other."""
-    made = random_supernet(supernet.space)
-    made.trained_on = TrainedOn()
+    weights = random_supernet(supernet.space)
+    weights.trained_on = TrainedOn()
     path, written = tmp_path / "ours.safetensors", set()
     for _ in range(12):
-        save_supernet(made, path, {"kind": "trained"})
+        save_supernet(weights, path, {"kind": "trained"})
         written.add(path.read_bytes())
     assert len(written) == 1
-    assert same(load_supernet(path, made.space), made)
+    assert same(load_supernet(path, weights.space), weights)
 
 
 def test_random_weights_stay_marked_through_a_file(tmp_path, supernet):

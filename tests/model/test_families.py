@@ -103,8 +103,8 @@ def test_a_family_whose_blocks_choose_for_themselves_is_a_space():
     )
     stages = [_stage((0, "1 3 1 1 16 relu"))]
     for number, (width, stride, act, se) in enumerate(rows, 1):
-        own = {"name": f"mb{number}", "width": width, "stride": stride, "se": se, "form": "inverted"}
-        stages.append(stages[0] | own | chosen | {"activation": act or "hard_swish"})
+        keys = {"name": f"mb{number}", "width": width, "stride": stride, "se": se, "form": "inverted"}
+        stages.append(stages[0] | keys | chosen | {"activation": act or "hard_swish"})
     head = {"width": [1280], "expand_ratio": 6}
     table = {
         "schema": 1,

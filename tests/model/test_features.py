@@ -27,9 +27,9 @@ def segmenter(dense):
     return random_supernet(dense, 0).eval()
 
 
-def apart(found, expected):
+def apart(actual, expected):
     """The largest difference, relative to the largest value."""
-    return float((found - expected).abs().max() / expected.abs().max())
+    return float((actual - expected).abs().max() / expected.abs().max())
 
 
 def images(size, batch=1):
@@ -59,11 +59,11 @@ def test_features_of_supernet_and_subnet_agree_at_rectangular_sizes(name, data):
     size = tuple(data.draw(st.integers(1, 12)) * 8 + data.draw(st.integers(0, 7)) for _ in "hw")
     x = images(size)
     with torch.no_grad():
-        found = supernet.features(x, config)
+        values = supernet.features(x, config)
         alone = materialise(supernet, config, size).features(x)
         folded = fold(materialise(supernet, config, size)).features(x)
-    assert len(found) == len(space.strides)
-    for i, (a, b, c) in enumerate(zip(found, alone, folded, strict=True)):
+    assert len(values) == len(space.strides)
+    for i, (a, b, c) in enumerate(zip(values, alone, folded, strict=True)):
         assert a.shape == (
             1,
             config.width[space.levels[i] + 1],
@@ -156,13 +156,13 @@ def test_positions_are_cropped_along_one_axis_and_resized_along_the_other(height
     window = 6
     side = 2 * window - 1
     table = torch.arange(side * side, dtype=torch.float32)[:, None]
-    found = crop_positions(table, height, width, 1).view(2 * height - 1, 2 * width - 1)
+    actual = crop_positions(table, height, width, 1).view(2 * height - 1, 2 * width - 1)
     middle = table.view(side, side)
-    assert found[height - 1, width - 1] == pytest.approx(float(middle[window - 1, window - 1]), abs=0.5)
+    assert actual[height - 1, width - 1] == pytest.approx(float(middle[window - 1, window - 1]), abs=0.5)
     if max(height, width) <= window:
         rows = slice(window - height, side - window + height)
         columns = slice(window - width, side - window + width)
-        assert torch.equal(found, middle[rows, columns])
+        assert torch.equal(actual, middle[rows, columns])
     elif height <= window:  # the rows of the middle are still a row of the table apart
-        steps = found[1:, width - 1] - found[:-1, width - 1]
+        steps = actual[1:, width - 1] - actual[:-1, width - 1]
         assert torch.allclose(steps, torch.full_like(steps, side), atol=0.5)

@@ -55,8 +55,8 @@ def test_weights_of_another_known_space_say_which(given, asked):
 
 def test_every_known_space_knows_its_own_weights():
     for name in space_names():
-        found = spaces_of(held(weights_of(name)))
-        assert found == (sorted(TWINS) if name in TWINS else [name])
+        names = spaces_of(held(weights_of(name)))
+        assert names == (sorted(TWINS) if name in TWINS else [name])
 
 
 def test_another_number_of_classes_does_not_make_another_space(nasvit):
@@ -94,13 +94,13 @@ def test_training_may_start_from_weights_with_other_classes(nano):
 
 
 def test_a_space_of_ones_own_with_known_shapes_is_not_called_another(tmp_path, nano):
-    own = load_space_as(tmp_path, "mine")
+    space = load_space_as(tmp_path, "mine")
     supernet = random_supernet(nano)
     with torch.no_grad():
         supernet.get_parameter("classifier.linear.bias")[0] = float("nan")
     save_supernet(supernet, tmp_path / "w.safetensors", {})
     with pytest.raises(CheckpointError, match="NaN") as caught:
-        load_supernet(tmp_path / "w.safetensors", own)
+        load_supernet(tmp_path / "w.safetensors", space)
     one_line(caught)
 
 

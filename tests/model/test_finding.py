@@ -20,20 +20,20 @@ from nasvit_edge.model.weights_file import Found, WeightsFile, find
 
 NAMES = ("stem.weight", "blocks.0.norm.weight", "blocks.0.norm.bias", "blocks.10.conv.weight", "head.bias")
 WANTED = {name: f"own {name}" for name in NAMES}
-SHAPES = {own: (i + 1,) for i, own in enumerate(WANTED.values())}
+SHAPES = {parameter: (i + 1,) for i, parameter in enumerate(WANTED.values())}
 
 
 def network(value: float = 0.0) -> dict[str, Tensor]:
     """The whole network, every number of it `value`."""
-    return {name: torch.full(SHAPES[own], value) for name, own in WANTED.items()}
+    return {name: torch.full(SHAPES[parameter], value) for name, parameter in WANTED.items()}
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
 
 
-def fits(own: str, entry: StoredTensor) -> bool:
-    return entry.shape == SHAPES[own]
+def fits(parameter: str, entry: StoredTensor) -> bool:
+    return entry.shape == SHAPES[parameter]
 
 
 def found(file: WeightsFile | Mapping[str, Tensor], key: str | None = None, **options: Any) -> Found:

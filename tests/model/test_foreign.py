@@ -250,10 +250,10 @@ GLOBALS = [
 
 @pytest.mark.parametrize("name", GLOBALS, ids=lambda name: name.replace("\n", "."))
 def test_no_name_of_a_pickle_is_the_real_object(name):
-    found = inert.load(io.BytesIO(f"c{name}\n.".encode()))
+    loaded = inert.load(io.BytesIO(f"c{name}\n.".encode()))
     module, attribute = name.split("\n")
     real = getattr(__import__(module, fromlist=["x"]), attribute)
-    assert found is not real or found is tuple
+    assert loaded is not real or loaded is tuple
 
 
 @pytest.mark.parametrize("name", GLOBALS, ids=lambda name: name.replace("\n", "."))

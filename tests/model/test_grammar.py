@@ -60,8 +60,8 @@ def _check_op(op) -> None:
     assert sizes.activations(op) >= max(x[0].numel(), 1)
 
 
-def _apart(found: torch.Tensor, expected: torch.Tensor) -> float:
-    return float((found - expected).abs().max() / expected.std().clamp(min=1e-6))
+def _apart(actual: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((actual - expected).abs().max() / expected.std().clamp(min=1e-6))
 
 
 @pytest.mark.parametrize("keys", ALONE, ids=str)
@@ -185,9 +185,9 @@ def test_training_in_eight_bits_folds_what_blocks_compute(keys):
     images = torch.randn(2, 3, config.resolution, config.resolution)
     with torch.no_grad():
         expected = quantised.eval()(images, config)
-    found = quantised.train()(images, config)
-    assert _apart(found.detach(), expected) < 0.5
-    found.sum().backward()
+    actual = quantised.train()(images, config)
+    assert _apart(actual.detach(), expected) < 0.5
+    actual.sum().backward()
     assert _learning(quantised) == _used(alone.space, config)
 
 

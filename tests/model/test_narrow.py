@@ -36,8 +36,8 @@ def test_it_computes_what_the_subnet_does_in_the_wide_supernet(name, scaling, da
     )
     with torch.no_grad():
         for train in (True, False):
-            expected, found = wide.train(train)(images, config), narrow.train(train)(images, config)
-            assert float((found - expected).abs().max() / expected.std()) < 1e-5
+            expected, actual = wide.train(train)(images, config), narrow.train(train)(images, config)
+            assert float((actual - expected).abs().max() / expected.std()) < 1e-5
 
 
 @settings(max_examples=20)

@@ -54,9 +54,9 @@ def logits() -> dict[str, Any]:
     return dict(np.load(PARITY / "logits.npz"))
 
 
-def error(found: Tensor, expected: Tensor) -> float:
+def error(actual: Tensor, expected: Tensor) -> float:
     """The largest difference over the standard deviation of what is expected."""
-    return float((found - expected).abs().max() / expected.std())
+    return float((actual - expected).abs().max() / expected.std())
 
 
 def _config(published: Supernet, row: dict[str, Any]) -> SubnetConfig:
@@ -123,8 +123,8 @@ def test_dropping_any_one_block_shows(whole):
     blocks = [op.name for op in subnet.ops if isinstance(op, MBConv | TransformerBlock)]
     assert len(blocks) == 10
     with torch.no_grad():
-        found = {name: error(_without(subnet, name, images), expected) for name in blocks}
-    assert min(found.values()) > 100 * TOLERANCE, found
+        actual = {name: error(_without(subnet, name, images), expected) for name in blocks}
+    assert min(actual.values()) > 100 * TOLERANCE, actual
 
 
 def _branches(subnet: Subnet) -> list[tuple[str, torch.nn.Module]]:

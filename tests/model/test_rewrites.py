@@ -38,45 +38,45 @@ def _calls(module: nn.Module) -> set[str]:
 def _same(module: nn.Module, other: nn.Module, op=BLOCK) -> bool:
     x = torch.randn(2, *op.in_shape(), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        found, expected = module(x).float(), other(x).float()
-    return bool((found - expected).abs().max() < 1e-4 * expected.std())
+        actual, expected = module(x).float(), other(x).float()
+    return bool((actual - expected).abs().max() < 1e-4 * expected.std())
 
 
 def test_queries_are_sliced_where_their_weights_would_leave_the_cache(monkeypatch):
     monkeypatch.setattr(rewrites, "SLICE_BYTES", 2_000)
-    made = rewrites.slice_queries(folded(_block()))
-    assert next(m.slices for m in made.modules() if isinstance(m, FoldedAttention)) > 1
-    assert "cat" in _calls(made)
-    assert _same(made, folded(_block()))
+    result = rewrites.slice_queries(folded(_block()))
+    assert next(m.slices for m in result.modules() if isinstance(m, FoldedAttention)) > 1
+    assert "cat" in _calls(result)
+    assert _same(result, folded(_block()))
 
 
 def test_norms_become_layer_norms():
-    made = rewrites.layer_norm(folded(_block()))
-    assert "layer_norm" in _calls(made)
-    assert "group_norm" not in _calls(made)
-    assert _same(made, folded(_block()))
+    result = rewrites.layer_norm(folded(_block()))
+    assert "layer_norm" in _calls(result)
+    assert "group_norm" not in _calls(result)
+    assert _same(result, folded(_block()))
 
 
 @pytest.mark.parametrize("before", [folded, lambda block: rewrites.channels_last(folded(block))])
 def test_norms_become_steps(before):
-    made = rewrites.norm_in_steps(before(_block()))
-    assert not {"layer_norm", "group_norm"} & _calls(made)
-    assert "rsqrt" in _calls(made)
-    assert _same(made, folded(_block()))
+    result = rewrites.norm_in_steps(before(_block()))
+    assert not {"layer_norm", "group_norm"} & _calls(result)
+    assert "rsqrt" in _calls(result)
+    assert _same(result, folded(_block()))
 
 
 def test_for_channels_last_tokens_have_their_channels_on_the_last_axis():
-    made = rewrites.channels_last(folded(_block()))
-    convolutions = [m for _, m in made.named_children() if isinstance(m, nn.Conv2d)]
+    result = rewrites.channels_last(folded(_block()))
+    convolutions = [m for _, m in result.named_children() if isinstance(m, nn.Conv2d)]
     assert [m.kernel_size for m in convolutions] == [(3, 3)]  # of the values; all others are linear layers
-    assert _same(made, folded(_block()))
+    assert _same(result, folded(_block()))
 
 
 def test_for_channels_last_labels_are_the_largest_of_the_last_axis():
-    made = rewrites.channels_last(folded(build(LABELS)))
-    axes = [n.args[1] for n in torch.fx.symbolic_trace(made).graph.nodes if n.target == "argmax"]
+    result = rewrites.channels_last(folded(build(LABELS)))
+    axes = [n.args[1] for n in torch.fx.symbolic_trace(result).graph.nodes if n.target == "argmax"]
     assert axes == [3]
-    assert _same(made, build(LABELS), LABELS)
+    assert _same(result, build(LABELS), LABELS)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_runtime_that_keeps_channels_last_is_one_whose_format_does():
     assert set(rewrites.REWRITES) == set(RUNTIMES)
     for name in format_names():
         form = load_format(name)
-        runtimes = [runtime for runtime, own in RUNTIMES.items() if own.form == name]
+        runtimes = [runtime for runtime, runtime_facts in RUNTIMES.items() if runtime_facts.form == name]
         last = {rewrites.channels_last in rewrites.REWRITES[runtime] for runtime in runtimes}
         assert last == {form.layout == "NHWC"}
 

@@ -22,8 +22,8 @@ def _images(config, batch: int = 2, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def _apart(found: torch.Tensor, expected: torch.Tensor) -> float:
-    return float((found - expected).abs().max() / expected.std())
+def _apart(actual: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((actual - expected).abs().max() / expected.std())
 
 
 def _places(module: torch.nn.Module) -> set[int]:
@@ -78,12 +78,12 @@ def test_training_the_supernet_leaves_its_subnets_alone(supernet, nano):
 
 def test_a_subnet_knows_where_it_is_from(supernet, nano):
     subnet = materialise(supernet, nano.smallest())
-    for made in (subnet, fold(subnet)):
-        assert made.config == nano.smallest()
-        assert made.source["kind"] == "random"
-        assert "RANDOM" in str(made.source["warning"])
-        assert made.calibration is None
-        assert not made.training
+    for result in (subnet, fold(subnet)):
+        assert result.config == nano.smallest()
+        assert result.source["kind"] == "random"
+        assert "RANDOM" in str(result.source["warning"])
+        assert result.calibration is None
+        assert not result.training
     subnet.source["kind"] = "changed"
     assert supernet.source["kind"] == "random"
 

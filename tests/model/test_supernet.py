@@ -34,9 +34,9 @@ def images_for(config, batch: int = 2, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def apart(found: torch.Tensor, expected: torch.Tensor) -> float:
+def apart(actual: torch.Tensor, expected: torch.Tensor) -> float:
     """The largest difference over the standard deviation of what is expected."""
-    return float((found - expected).abs().max() / expected.std())
+    return float((actual - expected).abs().max() / expected.std())
 
 
 @pytest.fixture(scope="module")
@@ -127,9 +127,9 @@ def test_gradients_reach_every_used_parameter_and_no_other(tiny):
         supernet.zero_grad()
         supernet(images_for(config, batch=4), config).square().sum().backward()
         used = {f"{op.name}.{n}" for op in lower(tiny, config) for n, _ in build(op).named_parameters()}
-        got = {n for n, p in supernet.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
-        assert {n for n in used - got if not n.endswith(CANCELLED)} == set()
-        assert got - used == set()
+        names = {n for n, p in supernet.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+        assert {n for n in used - names if not n.endswith(CANCELLED)} == set()
+        assert names - used == set()
 
 
 def test_the_smallest_subnet_only_touches_leading_slices(tiny):
@@ -226,8 +226,8 @@ def test_a_sample_keeps_a_block_whole_and_scaled_or_not_at_all(tiny, share, seed
     with torch.no_grad():
         out, shortcut = block(x), block.shortcut(x)
         torch.manual_seed(seed)
-        made = _connected(out, x, block, dict(block.state_dict()), share)
-    added = (made - shortcut) * (1 - share)
+        result = _connected(out, x, block, dict(block.state_dict()), share)
+    added = (result - shortcut) * (1 - share)
     for sample, whole in zip(added, out - shortcut, strict=True):
         none, all_of_it = (torch.allclose(sample, other, atol=1e-4) for other in (0 * whole, whole))
         assert none or all_of_it

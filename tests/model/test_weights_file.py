@@ -139,8 +139,8 @@ def test_weights_are_found_in_whatever_people_wrap_them_in(tmp_path, supernet, w
 
 @pytest.mark.parametrize("name", WRAPPED)
 def test_our_own_names_are_found_there_too(tmp_path, supernet, tiny, name):
-    own, others = dict(supernet.state_dict()), dict(random_supernet(tiny, 6).state_dict())
-    torch.save(WRAPPED[name](own, others), tmp_path / "ours.pth")
+    ours, others = dict(supernet.state_dict()), dict(random_supernet(tiny, 6).state_dict())
+    torch.save(WRAPPED[name](ours, others), tmp_path / "ours.pth")
     assert same(load_supernet(tmp_path / "ours.pth", tiny), supernet)
 
 
@@ -222,14 +222,14 @@ def test_any_nesting_gives_the_same_weights(tmp_path_factory, supernet, weights,
 def test_two_sets_of_weights_are_never_mixed(tmp_path_factory, supernet, weights, other, one, two, write):
     path = tmp_path_factory.getbasetemp() / "two.pth"
     write({one: weights, two: other}, path)
-    found = only_user_errors(load_supernet, path, supernet.space)
+    outcome = only_user_errors(load_supernet, path, supernet.space)
     if one == two:
-        assert same(found, random_supernet(supernet.space, 6))
-    elif isinstance(found, str):
-        assert "--weights-key" in found
+        assert same(outcome, random_supernet(supernet.space, 6))
+    elif isinstance(outcome, str):
+        assert "--weights-key" in outcome
         assert same(load_supernet(path, supernet.space, key=one), supernet)
     else:  # one of them is called an average
-        assert same(found, supernet) or same(found, random_supernet(supernet.space, 6))
+        assert same(outcome, supernet) or same(outcome, random_supernet(supernet.space, 6))
 
 
 # -- numbers that are none ----------------------------------------------------------------------------

@@ -48,10 +48,10 @@ def test_a_slow_spell_is_found_where_it_was(speeds, slow):
 def test_what_was_measured_in_a_slow_spell_does_not_count():
     entries = readings([1, 1, 1, 1.5, 1, 1])
     entries += [entry("op", 0, 0, 10.0), entry("op", 1, 2, 15.0), entry("op", 2, 4, 10.2)]
-    made = summaries(entries, PROTOCOL)["op"]
-    assert made.visits == 2
-    assert np.isclose(made.median_ms, 0.0101)
-    assert made.flags == ()
+    result = summaries(entries, PROTOCOL)["op"]
+    assert result.visits == 2
+    assert np.isclose(result.median_ms, 0.0101)
+    assert result.flags == ()
     report = canary_report(entries, PROTOCOL)
     assert report.set_aside == 1
     assert report.measured == 3

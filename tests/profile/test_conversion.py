@@ -50,11 +50,11 @@ def test_a_converter_that_hangs_is_one_line_and_gone(tmp_path, monkeypatch):
 def test_workers_convert_what_is_read_again_here(tmp_path, monkeypatch):
     require_module("onnx")
     monkeypatch.setattr(conversion.os, "cpu_count", lambda: 1)
-    space, told = space_of(TINIER), []
+    space, steps = space_of(TINIER), []
     models = Models(space, "onnxruntime", tmp_path)
     items = [Item(op.key(), op=op) for op in all_ops(space)[:5]]
-    conversion._in_parallel(items, models, Listener(progress=lambda *done: told.append(done)))
-    assert [done for done, _, _ in told][-1] == len(items)
+    conversion._in_parallel(items, models, Listener(progress=lambda *done: steps.append(done)))
+    assert [done for done, _, _ in steps][-1] == len(items)
     assert all(models.is_kept(item) for item in items)
     written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert {models.path(item)[0] for item in items} == set(written)

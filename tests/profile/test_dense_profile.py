@@ -91,10 +91,10 @@ def test_onnx_models_of_decoder_and_whole_give_what_they_say(tmp_path, precision
         session = runtime.InferenceSession(models.path(item)[0].read_bytes())
         inputs = session.get_inputs()
         assert len(inputs) == 1, "a runner fills one input"
-        (found,) = session.run(None, {inputs[0].name: np.zeros(inputs[0].shape, np.float32)})
+        (result,) = session.run(None, {inputs[0].name: np.zeros(inputs[0].shape, np.float32)})
         shape = SPACE.input_size(config.resolution) if item.op is None else item.op.out_shape()
-        assert found.shape == (1, *shape)
-        assert found.dtype == (np.int32 if item.op in (None, ops[-1]) else np.float32)
+        assert result.shape == (1, *shape)
+        assert result.dtype == (np.int32 if item.op in (None, ops[-1]) else np.float32)
 
 
 def test_the_addition_of_a_resized_lateral_is_in_its_own_model():
@@ -159,8 +159,8 @@ def test_missing_laterals_are_estimated_from_the_others():
     whole = table(DENSE)
     laterals = [op.key() for op in all_ops(DENSE) if isinstance(op, Lateral)]
     left = {key: ms for key, ms in whole.ops_ms.items() if key not in laterals[::3]}
-    found = replace(whole, ops_ms=left).interpolated()
-    assert set(found.estimates) == set(laterals[::3])
+    actual = replace(whole, ops_ms=left).interpolated()
+    assert set(actual.estimates) == set(laterals[::3])
     counted = Counter(features(op).kind for op in all_ops(DENSE))
     assert all(counted[kind] >= FEWEST for kind in KINDS)
 
@@ -182,8 +182,8 @@ def test_a_segmenter_for_litert_is_put_together_from_its_ops(tmp_path):
         expected = modules["labels"](logits).numpy()
     parts = [models.path(Item(op.key(), op=op))[0].read_bytes() for op in ops[:-1]]
     (tmp_path / "logits.tflite").write_bytes(chain(parts, [op.name for op in ops[:-1]], sources(ops)[:-1]))
-    found = tflite.runner(tmp_path / "logits.tflite")(x.numpy())
-    assert np.abs(found - logits.numpy()).max() < 1e-4 * float(logits.std())
+    actual = tflite.runner(tmp_path / "logits.tflite")(x.numpy())
+    assert np.abs(actual - logits.numpy()).max() < 1e-4 * float(logits.std())
     whole, _ = models.path(Item(subnet_id(config), config=config))
     labels = tflite.runner(whole)(x.numpy())
     assert labels.dtype == np.int32

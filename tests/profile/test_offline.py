@@ -348,10 +348,10 @@ def test_a_state_that_would_lead_the_table_elsewhere_is_refused_though_it_is_sea
 
 
 def test_what_a_device_says_of_itself_is_short_plain_text(results, folder):
-    told = copy.deepcopy(results)
-    told["description"]["about"]["board"] = "x\x1b[2J" + "y" * 1000
-    told["description"]["conditions"] = {"a\nb": "c\u202ed", "deep": {"e": "f"}}
-    raw = json.loads(read_results(written(told, folder), SPACE, out=folder).read_text())
+    copied = copy.deepcopy(results)
+    copied["description"]["about"]["board"] = "x\x1b[2J" + "y" * 1000
+    copied["description"]["conditions"] = {"a\nb": "c\u202ed", "deep": {"e": "f"}}
+    raw = json.loads(read_results(written(copied, folder), SPACE, out=folder).read_text())
     assert raw["fingerprint"]["board"].isprintable()
     assert len(raw["fingerprint"]["board"]) <= 300
     assert raw["conditions"] == {"a b": "c d"}

@@ -161,11 +161,11 @@ def test_an_op_that_fails_is_named_and_the_others_are_kept(tmp_path, monkeypatch
     real = profiling.Models.path
 
     def path(models, item):
-        made, lowering = real(models, item)
+        path_made, lowering = real(models, item)
         if item.id == broken:
-            made = tmp_path / "broken.onnx"
-            made.write_bytes(b"not a model")
-        return made, lowering
+            path_made = tmp_path / "broken.onnx"
+            path_made.write_bytes(b"not a model")
+        return path_made, lowering
 
     monkeypatch.setattr(profiling.Models, "path", path)
     with pytest.raises(MeasurementError) as caught:
@@ -176,13 +176,13 @@ def test_an_op_that_fails_is_named_and_the_others_are_kept(tmp_path, monkeypatch
 
 
 def test_the_named_protocols_measure_ever_more():
-    made = list(SHIPPED.values())
+    protocols = list(SHIPPED.values())
     assert list(SHIPPED) == ["quick", "default", "thorough"]
-    for less, more in itertools.pairwise(made):
+    for less, more in itertools.pairwise(protocols):
         assert less.visits < more.visits
         assert less.visits * less.most_seconds < more.visits * more.most_seconds
         assert less.subnets < more.subnets
-    assert all(protocol.precision == 0.02 for protocol in made)
+    assert all(protocol.precision == 0.02 for protocol in protocols)
     with pytest.raises(NasvitEdgeError, match="quick, default, thorough"):
         load_protocol("slow")
 

@@ -32,8 +32,8 @@ def test_every_shipped_table_is_fitted_by_todays_code(path):
         return
     again = refitted(table)
     for part in ("context", "composition"):
-        told, made = (flat(content(one.file)[part]) for one in (table, again))
-        assert made == pytest.approx(told, rel=1e-3, abs=1e-6)
+        stored, fitted = (flat(content(one.file)[part]) for one in (table, again))
+        assert fitted == pytest.approx(stored, rel=1e-3, abs=1e-6)
 
 
 def flat(values):
@@ -56,8 +56,8 @@ def test_a_refit_keeps_every_measurement(table):
 def test_a_stored_validation_follows_the_new_predictions(table):
     again = refitted(table.holding(composition=replace(table.composition, scale=2.0)))
     config = table.space.config_from(again.file.validation.subnets[0].config)
-    told = again.file.validation.subnets[0].predicted_ms
-    assert told == pytest.approx(again.predict(config).ms, rel=1e-4)
+    predicted_ms = again.file.validation.subnets[0].predicted_ms
+    assert predicted_ms == pytest.approx(again.predict(config).ms, rel=1e-4)
     assert again.file.validation.mape < 0.1
 
 
@@ -89,7 +89,7 @@ def test_damaged_subnets_are_an_error_or_give_finite_numbers(table, junk, where)
     else:
         raw["validation"]["subnets"][0][where] = junk
     try:
-        made = refitted(parsed_table(table.path, raw, table.space))
+        result = refitted(parsed_table(table.path, raw, table.space))
     except NasvitEdgeError:
         return
-    assert 0 < made.predict(table.space.smallest()).ms < 1e9
+    assert 0 < result.predict(table.space.smallest()).ms < 1e9

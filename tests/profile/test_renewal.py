@@ -77,11 +77,11 @@ def test_after_a_change_of_one_ops_graph_one_op_is_measured(table):
     after = json.loads(table.read_text())
     for other in KEYS:
         assert (after["ops"][other] == before["ops"][other]) == (other != key)
-    (told,) = after["renewed"]
-    assert told["ops"] == [key]
-    made = load_table(table, space=SPACE)
-    assert outdated(made, all_ops(SPACE)) == []
-    assert made.call_ms == before["call_ms"]
+    (text,) = after["renewed"]
+    assert text["ops"] == [key]
+    latencies = load_table(table, space=SPACE)
+    assert outdated(latencies, all_ops(SPACE)) == []
+    assert latencies.call_ms == before["call_ms"]
 
 
 def test_whole_subnets_with_the_changed_op_are_measured_with_it_and_others_stay(table):
@@ -103,8 +103,8 @@ def test_whole_subnets_with_the_changed_op_are_measured_with_it_and_others_stay(
 
 def plan_of(raw):
     """As `profile` would measure this table again."""
-    told = {field.name: raw[field.name] for field in dataclasses.fields(ProfilePlan)}
-    return ProfilePlan(**told | {"protocol": PROTOCOLS["quick"], "code": code_digest()})
+    text = {field.name: raw[field.name] for field in dataclasses.fields(ProfilePlan)}
+    return ProfilePlan(**text | {"protocol": PROTOCOLS["quick"], "code": code_digest()})
 
 
 def test_a_stored_validation_keeps_what_was_measured_without_the_changed_op(table):
@@ -115,16 +115,18 @@ def test_a_stored_validation_keeps_what_was_measured_without_the_changed_op(tabl
         for entry in raw["subnets"]
     ]
     figures = ("mape", "bias", "largest", "within_5", "within_10", "tau", "tau_bands", "repeat_mape")
-    told = dict.fromkeys(figures, 0.5) | {"count": len(rows), "subnets": rows}
+    validation = dict.fromkeys(figures, 0.5) | {"count": len(rows), "subnets": rows}
     holds = [key in {op.key() for op in lower(SPACE, SPACE.config_from(row["config"]))} for row in rows]
-    table.write_text(json.dumps(raw | {"code": "an earlier one", "validation": told}))
+    table.write_text(json.dumps(raw | {"code": "an earlier one", "validation": validation}))
     measured_again(table)
     after = json.loads(table.read_text())["validation"]
     assert [row["config"] for row in after["subnets"]] == [
         row["config"] for row, stale in zip(rows, holds, strict=True) if not stale
     ]
     assert after["count"] == holds.count(False)
-    table.write_text(json.dumps(raw | {"code": "an earlier one", "validation": told | {"subnets": rows[:3]}}))
+    table.write_text(
+        json.dumps(raw | {"code": "an earlier one", "validation": validation | {"subnets": rows[:3]}})
+    )
     measured_again(table)
     assert json.loads(table.read_text())["validation"] is None
 
@@ -161,8 +163,8 @@ def test_a_search_is_told_how_much_rests_on_changed_ops_and_refused_only_beyond_
     notes = []
     trusted(load_table(table, space=SPACE), Listener(note=notes.append), [biggest])
     assert any(small in note and f"{shares[small]:.1%} of the time" in note for note in notes)
-    told = resting_on_changed(load_table(table, space=SPACE), biggest)
-    assert (told.table, told.ops, told.share) == (table.name, 1, pytest.approx(shares[small]))
+    text = resting_on_changed(load_table(table, space=SPACE), biggest)
+    assert (text.table, text.ops, text.share) == (table.name, 1, pytest.approx(shares[small]))
     without = next(c for c in SPACE.all_configs() if small not in {op.key() for op in lower(SPACE, c)})
     assert resting_on_changed(load_table(table, space=SPACE), without).ops == 0
     changed_since(table, large)

@@ -31,10 +31,12 @@ def test_a_larger_sample_holds_the_smaller_one():
 
 def test_estimates_fill_what_was_not_measured():
     chosen = {op.key(): 0.02 + op.macs() / 1e7 for op in sampling.stratified(OPS, 110)}
-    made = sampling.estimates(OPS, chosen)
-    assert set(made) | set(chosen) == {op.key() for op in OPS}
+    result = sampling.estimates(OPS, chosen)
+    assert set(result) | set(chosen) == {op.key() for op in OPS}
     report = sampling.cross_validation(OPS, chosen)
-    real = [abs(made[op.key()].median_ms / (0.02 + op.macs() / 1e7) - 1) for op in OPS if op.key() in made]
+    real = [
+        abs(result[op.key()].median_ms / (0.02 + op.macs() / 1e7) - 1) for op in OPS if op.key() in result
+    ]
     assert sum(real) / len(real) < 0.03
     assert report.error < 0.05
 

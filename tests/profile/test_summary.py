@@ -16,8 +16,8 @@ from nasvit_edge.profile.summary import composed
 def test_a_space_of_one_subnet_predicts_what_was_measured_with_a_wide_interval(tiny, data, measured_ms):
     config = data.draw(configs(tiny))
     alone = tiny.only(config)
-    made = table(alone)
-    context, composition = composed(made, [(alone.largest(), measured_ms)])
-    predicted = made.holding(composition=composition, context=context).predict(alone.largest())
+    latencies = table(alone)
+    context, composition = composed(latencies, [(alone.largest(), measured_ms)])
+    predicted = latencies.holding(composition=composition, context=context).predict(alone.largest())
     assert predicted.ms == pytest.approx(measured_ms)
     assert predicted.low_ms == pytest.approx(measured_ms / 2)

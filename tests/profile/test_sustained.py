@@ -40,15 +40,15 @@ def measured(tmp_path_factory):
 @pytest.mark.slow
 def test_the_host_runs_for_as_long_as_asked_and_the_table_keeps_it(measured):
     with local_runner(load_device("host").runner) as runner:
-        found = sustained.sustain(measured, runner, 4.0, 0, SILENT)
-    assert found.windows[-1][0] >= 3.6
-    assert found.minute1_ms > 0
-    assert found.factor == pytest.approx(found.steady_ms / found.minute1_ms, rel=1e-3)
+        figures = sustained.sustain(measured, runner, 4.0, 0, SILENT)
+    assert figures.windows[-1][0] >= 3.6
+    assert figures.minute1_ms > 0
+    assert figures.factor == pytest.approx(figures.steady_ms / figures.minute1_ms, rel=1e-3)
     whole = {json.dumps(e.config, sort_keys=True): e.median_ms for e in measured.file.subnets}
-    assert 0.2 < found.minute1_ms / whole[json.dumps(found.config, sort_keys=True)] < 5
-    sustained.store(measured, found)
+    assert 0.2 < figures.minute1_ms / whole[json.dumps(figures.config, sort_keys=True)] < 5
+    sustained.store(measured, figures)
     again = load_table(measured.path, space=measured.path.parent / "tiny.toml")
-    assert sustained.steady_factor(again) == max(1.0, found.factor)
+    assert sustained.steady_factor(again) == max(1.0, figures.factor)
 
 
 class Ended:
@@ -103,11 +103,11 @@ def test_a_device_that_slows_down_by_a_factor_has_that_factor(seconds, slowdown,
     """Fast for the first half, slow for the second."""
     times = [seconds * (i + 1) / count for i in range(count)]
     windows = [[s, 1000.0 * (slowdown if s > seconds / 2 else 1.0)] for s in times]
-    found = sustained.report(windows, seconds)
-    assert found.minute1_ms == pytest.approx(1.0)
-    assert found.factor == pytest.approx(slowdown, rel=1e-3)
-    assert len(found.windows) <= 600
-    assert list(found.windows) == sorted(found.windows)
+    report = sustained.report(windows, seconds)
+    assert report.minute1_ms == pytest.approx(1.0)
+    assert report.factor == pytest.approx(slowdown, rel=1e-3)
+    assert len(report.windows) <= 600
+    assert list(report.windows) == sorted(report.windows)
 
 
 @given(
@@ -122,11 +122,11 @@ def test_a_device_that_slows_down_by_a_factor_has_that_factor(seconds, slowdown,
     )
 )
 def test_a_damaged_entry_is_a_clear_line_or_a_sane_factor(entry):
-    made = table(load_space("nano"))
+    latencies = table(load_space("nano"))
 
     def factor_of():
-        raw = content(made.file) | {"sustained": entry}
-        return sustained.steady_factor(parsed_table(made.path, raw, made.space))
+        raw = content(latencies.file) | {"sustained": entry}
+        return sustained.steady_factor(parsed_table(latencies.path, raw, latencies.space))
 
     factor = only_user_errors(factor_of)
     if isinstance(factor, str):

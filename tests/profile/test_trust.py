@@ -31,14 +31,14 @@ def table(**changes):
         op.key(): OpEntry(median_ms=0.1, graph=graph_hash(op_module(op), (1, *op.in_shape())))
         for op in all_ops(SPACE)
     }
-    told = {
+    facts = {
         "runtime_version": RUNTIMES["onnxruntime"].version(),
         "fingerprint": trust.fingerprint(),
         "code": trust.code_digest(),
         "provenance": "measured",
         "ops": ops,
     } | changes
-    return LatencyTable.of(Path("t.json"), SPACE, table_file(SPACE, **told))
+    return LatencyTable.of(Path("t.json"), SPACE, table_file(SPACE, **facts))
 
 
 def test_a_table_of_this_machine_and_code_raises_no_concern():
@@ -124,6 +124,6 @@ def test_hashes_of_graphs_are_kept_and_damaged_ones_made_again(tmp_path, monkeyp
         kept.write_text(damage)
         assert Graphs("onnxruntime", "fp32").of(op) == graph
     monkeypatch.setattr(kept_graphs.files, "write_json", lambda *a: (_ for _ in ()).throw(OSError("full")))
-    made = Graphs("onnxruntime", "fp32")
-    made.of(op)
-    made.keep()  # a full disk is no error here
+    result = Graphs("onnxruntime", "fp32")
+    result.of(op)
+    result.keep()  # a full disk is no error here

@@ -27,22 +27,22 @@ def table(tmp_path_factory):
 
 
 def test_the_subnets_hold_the_ends_and_spread_over_latency(table):
-    made = table[0]
-    chosen = validation.validation_subnets(made, 20, seed=3)
-    assert {made.space.smallest(), made.space.largest()} <= set(chosen)
+    result = table[0]
+    chosen = validation.validation_subnets(result, 20, seed=3)
+    assert {result.space.smallest(), result.space.largest()} <= set(chosen)
     assert len(chosen) == 20
-    assert chosen == validation.validation_subnets(made, 20, seed=3)
-    assert chosen != validation.validation_subnets(made, 20, seed=4)
+    assert chosen == validation.validation_subnets(result, 20, seed=3)
+    assert chosen != validation.validation_subnets(result, 20, seed=4)
 
 
 def test_a_real_validation_is_stored_in_the_table(table):
-    made, toml = table
-    found = validation.validate(made, 4, seed=1)
-    validation.store(made, found)
-    again = load_table(made.path, space=toml)
+    result, toml = table
+    figures = validation.validate(result, 4, seed=1)
+    validation.store(result, figures)
+    again = load_table(result.path, space=toml)
     assert again.file.validation.count == 4
     assert {len(row.measured_ms) for row in again.file.validation.subnets} == {2}
-    assert again.file.ops == made.file.ops
+    assert again.file.ops == result.file.ops
 
 
 def test_three_subnets_validate_nothing(table):
@@ -68,13 +68,13 @@ def test_the_report_says_how_far_off_predictions_are(bias, noise, seed):
         )
         for t in truth
     ]
-    found = validation.report(rows)
-    assert found.mape == pytest.approx(abs(bias), abs=1e-3)
-    assert found.bias == pytest.approx(bias, abs=1e-3)
-    assert found.repeat_mape == pytest.approx(1 - (1 - noise) / (1 + noise), abs=1e-3)
-    assert found.tau == 1
-    assert found.inside_interval == 1
-    assert found.within_10 == (abs(bias) <= 0.1)
+    report = validation.report(rows)
+    assert report.mape == pytest.approx(abs(bias), abs=1e-3)
+    assert report.bias == pytest.approx(bias, abs=1e-3)
+    assert report.repeat_mape == pytest.approx(1 - (1 - noise) / (1 + noise), abs=1e-3)
+    assert report.tau == 1
+    assert report.inside_interval == 1
+    assert report.within_10 == (abs(bias) <= 0.1)
 
 
 def test_ranks_are_also_judged_among_near_neighbours():
@@ -82,7 +82,7 @@ def test_ranks_are_also_judged_among_near_neighbours():
         Validated(config={}, predicted_ms=p, measured_ms=(m, m))
         for p, m in ((10, 11), (11, 10), (50, 51), (51, 50))
     ]
-    found = validation.report(rows)
-    assert found.tau_bands == -1
-    assert found.tau == pytest.approx(1 / 3, abs=1e-3)
-    assert found.inside_interval is None
+    report = validation.report(rows)
+    assert report.tau_bands == -1
+    assert report.tau == pytest.approx(1 / 3, abs=1e-3)
+    assert report.inside_interval is None

@@ -28,19 +28,19 @@ OWN |= {"table", "thead", "tbody", "tr", "th", "td"}
 
 def rendered(text):
     """As GitHub does, but that raw HTML is kept: that what we write of it is all there is can be seen then."""
-    made = cmarkgfm.github_flavored_markdown_to_html(text, options=Options.CMARK_OPT_UNSAFE)
-    return html.fragment_fromstring(made, create_parent="div")
+    fragment = cmarkgfm.github_flavored_markdown_to_html(text, options=Options.CMARK_OPT_UNSAFE)
+    return html.fragment_fromstring(fragment, create_parent="div")
 
 
 def tables(page):
     return {(t.xpath("string(ancestor::details/summary)")).split(" (")[0]: t for t in page.iter("table")}
 
 
-def rows(found):
-    names = [th.text_content() for th in found.iter("th")]
+def rows(actual):
+    names = [th.text_content() for th in actual.iter("th")]
     return [
         dict(zip(names, [td.text_content() for td in tr.iter("td")], strict=True))
-        for tr in found.xpath("tbody/tr")
+        for tr in actual.xpath("tbody/tr")
     ]
 
 
@@ -69,9 +69,9 @@ def test_the_marker_is_not_seen(full):
 
 
 def test_every_row_of_a_table_has_the_columns_of_its_head(full):
-    found = list(rendered(markdown(full)).iter("table"))
-    assert len(found) == 8
-    for one in found:
+    actual = list(rendered(markdown(full)).iter("table"))
+    assert len(actual) == 8
+    for one in actual:
         assert len({len(tr) for tr in one.iter("tr")}) == 1
 
 
@@ -85,34 +85,34 @@ def test_the_table_before_the_folds_has_each_artifact_with_its_verdict_and_none_
 
 
 def test_a_regression_of_another_metric_is_seen_in_the_row_whatever_the_latency_says():
-    made = bench_results.content(1, (-0.2,), between=0.005)
-    made["artifacts"][1]["bytes"] *= 2
-    (row,) = rows(tables(rendered(markdown(bench_reports.report(made))))[""])
+    content = bench_results.content(1, (-0.2,), between=0.005)
+    content["artifacts"][1]["bytes"] *= 2
+    (row,) = rows(tables(rendered(markdown(bench_reports.report(content))))[""])
     assert "regression" in row["verdict"]
     assert "(size)" in row["verdict"]
     assert row["size"].startswith("+100.0")
 
 
 def test_the_details_have_every_cell_budget_and_reason(full):
-    found = tables(rendered(markdown(full)))
-    figures = rows(found["Verdicts"])
+    by_title = tables(rendered(markdown(full)))
+    figures = rows(by_title["Verdicts"])
     assert Counter((r["artifact"], r["device"], r["metric"]) for r in figures) == Counter(
         (c.artifact.name, c.device, c.metric.name) for c in full.cells
     )
-    budgets = rows(found["Budgets"])
+    budgets = rows(by_title["Budgets"])
     assert [r["status"].split("\u00a0", 1)[1].replace("\u00a0", " ") for r in budgets] == [
         o.status for o in full.outcomes
     ]
-    told = {r["why"] for r in rows(found["Why invalid or inconclusive"])}
-    assert told == {c.reason for c in full.cells if c.verdict in ("invalid", "inconclusive")}
+    names = {r["why"] for r in rows(by_title["Why invalid or inconclusive"])}
+    assert names == {c.reason for c in full.cells if c.verdict in ("invalid", "inconclusive")}
 
 
 def test_noise_environment_and_commands_are_told(full):
     page = rendered(markdown(full))
     assert "9 of 10" in page.xpath("string(//details[starts-with(summary, 'Noise floor')])")
     environment = "".join(tables(page)[name].text_content() for name in ("Environment", "Remarks"))
-    for told in ("aarch64", "onnxruntime 1.30.0", "1 on core 3", "throttled", f"{1:040x}"[:12]):
-        assert told in environment
+    for message in ("aarch64", "onnxruntime 1.30.0", "1 on core 3", "throttled", f"{1:040x}"[:12]):
+        assert message in environment
     assert page.xpath("//a/@href") == ["https://github.com/owner/repository/actions/runs/12"]
     commands = page.xpath("string(//pre)")
     assert "nasvit-edge benchmark model0.onnx model1.onnx" in commands
@@ -123,23 +123,23 @@ def test_noise_environment_and_commands_are_told(full):
 def test_no_word_of_a_command_is_an_option_or_leads_to_a_program_that_a_result_names():
     content = bench_results.content(1, device="shared/lab.toml")
     content["artifacts"][1]["path"] = "--out=/etc/x"
-    told = markdown(bench_reports.report(content))
-    assert "nasvit-edge benchmark ./--out=/etc/x " in told
-    assert "--device DEVICE " in told
+    message = markdown(bench_reports.report(content))
+    assert "nasvit-edge benchmark ./--out=/etc/x " in message
+    assert "--device DEVICE " in message
 
 
 def test_the_commands_give_the_rule_that_was_used():
-    made = bench_reports.report(
+    report = bench_reports.report(
         bench_results.content(1), rule=Rule(alpha=0.05, min_effect=0.1, gates=frozenset({"size"}))
     )
-    assert "--min-effect 10% --alpha 5% --gate size" in markdown(made)
+    assert "--min-effect 10% --alpha 5% --gate size" in markdown(report)
 
 
 def test_trends_are_told_as_no_verdict():
-    made = bench_reports.report(bench_results.content(1), baseline=bench_results.content(2))
-    found = tables(rendered(markdown(made)))
-    assert len(rows(found["Trends"])) == len(made.trends) > 0
-    assert "no verdict" in markdown(made)
+    report = bench_reports.report(bench_results.content(1), baseline=bench_results.content(2))
+    by_title = tables(rendered(markdown(report)))
+    assert len(rows(by_title["Trends"])) == len(report.trends) > 0
+    assert "no verdict" in markdown(report)
 
 
 def test_without_a_baseline_there_are_figures_and_no_columns_for_changes():
@@ -180,8 +180,8 @@ def test_no_text_of_a_result_breaks_a_table_or_becomes_markup(made):
 @settings(max_examples=300, deadline=None)
 @given(words=bench_reports.NASTY)
 def test_a_name_is_read_in_a_table_as_it_is_written(words):
-    made = table([words], Column("a", name), Column("b", text))
-    content = written(Document("", [Section("", [made])]), "", MOST)
+    table_of = table([words], Column("a", name), Column("b", text))
+    content = written(Document("", [Section("", [table_of])]), "", MOST)
     (row,) = rows(next(rendered(content).iter("table")))
     shown = plain(words, 80)
     assert row["a"].replace("¦", "|") == shown.replace("¦", "|")
@@ -203,10 +203,10 @@ def test_labels_are_told_apart_by_numbers_and_stay_as_they_are_where_they_are_al
 
 
 def test_a_comment_that_is_too_long_keeps_the_urgent_lines_and_says_how_many_are_left_out():
-    made = bench_results.content(
+    content = bench_results.content(
         1, [0.0] * 100 + [0.3] * 3 + [0.0] * 100, rounds=3, count=10, between=0.0003, within=0.001, drift=0.0
     )
-    report = bench_reports.report(made, budgets=bench_reports.BUDGETS)
+    report = bench_reports.report(content, budgets=bench_reports.BUDGETS)
     text = markdown(report)
     assert len(text.encode()) <= MOST
     assert len(text.encode()) > 0.9 * MOST

@@ -58,31 +58,33 @@ def result(folder, content, name="r"):
 def rich(seed=1, effects=(0.12, 0.0, -0.1), **options):
     """A result with accuracies, predictions, a disturbed round and a very slow inference."""
     rng = np.random.default_rng(seed)
-    made = bench_results.content(seed, effects, between=0.008, **options)
-    for place, own in enumerate(made["artifacts"]):
+    content = bench_results.content(seed, effects, between=0.008, **options)
+    for place, artifact in enumerate(content["artifacts"]):
         hits = rng.random(1000) < 0.85 + 0.01 * place
         packed = base64.b64encode(np.packbits(hits).tobytes()).decode()
-        own["accuracy"] = {"data": "bundled", "images": 1000, "top1": float(hits.mean()), "hits": packed}
-        own["predicted_ms"] = [10.0 + place / 10, 9.0, 12.0]
-    disturbed = made["artifacts"][1]["rounds"][2]
+        artifact["accuracy"] = {"data": "bundled", "images": 1000, "top1": float(hits.mean()), "hits": packed}
+        artifact["predicted_ms"] = [10.0 + place / 10, 9.0, 12.0]
+    disturbed = content["artifacts"][1]["rounds"][2]
     disturbed |= {"flags": ["throttled"], "samples_us": [1.5 * s for s in disturbed["samples_us"]]}
-    made["artifacts"][0]["rounds"][3]["samples_us"][7] *= 20
-    return made
+    content["artifacts"][0]["rounds"][3]["samples_us"][7] *= 20
+    return content
 
 
 def alone(seed=2):
     """A result without baselines."""
-    made = bench_results.content(seed, (0.0, 0.1))
-    made["artifacts"] = [own | {"baseline": None} for own in made["artifacts"] if own["baseline"] is not None]
-    return made
+    content = bench_results.content(seed, (0.0, 0.1))
+    content["artifacts"] = [
+        artifact | {"baseline": None} for artifact in content["artifacts"] if artifact["baseline"] is not None
+    ]
+    return content
 
 
 def broken(seed=3):
     """A result of which nothing holds, with one round."""
-    made = bench_results.content(seed, (0.0,))
-    for own in made["artifacts"]:
-        own["rounds"] = own["rounds"][:1]
-    return made | {"complete": False, "stopped": "interrupted after 1 of 8 rounds"}
+    content = bench_results.content(seed, (0.0,))
+    for artifact in content["artifacts"]:
+        artifact["rounds"] = artifact["rounds"][:1]
+    return content | {"complete": False, "stopped": "interrupted after 1 of 8 rounds"}
 
 
 def runs(count, step=30, device="board", artifact="model0.onnx", runtime="onnxruntime"):
@@ -95,8 +97,8 @@ def runs(count, step=30, device="board", artifact="model0.onnx", runtime="onnxru
         about = {"device": device, "artifact": artifact, "runtime": runtime, "git_sha": f"{n + 1:x}" * 8}
         about |= {"utc": f"2026-{1 + n // 28:02d}-{1 + n % 28:02d}T10:00:00+00:00", "uuid": f"u{n}"}
         version = "1.30.0" if n > 10 else "1.29.0"
-        own = dict(zip(("value", "low", "high"), (value, *bounds), strict=True))
-        points.extend(history_points.points([value], **about, **own, runtime_version=version))
+        interval = dict(zip(("value", "low", "high"), (value, *bounds), strict=True))
+        points.extend(history_points.points([value], **about, **interval, runtime_version=version))
     return points
 
 
@@ -108,9 +110,9 @@ def reports(folder):
     whole[1:] = [result(folder, alone() | {"device": {**alone()["device"], "name": "phone"}}, "phone")]
     stored = result(folder, bench_results.content(9, (0.0, 0.0, 0.0)), "stored")
     hostile = rich(5, (0.1, 0.0), device=HOSTILE)
-    for place, own in enumerate(hostile["artifacts"]):
-        own["name"] = f"{place}{HOSTILE}" + ("\ud800" if place else "x" * 500)
-        own["accuracy"]["data"] = HOSTILE
+    for place, artifact in enumerate(hostile["artifacts"]):
+        artifact["name"] = f"{place}{HOSTILE}" + ("\ud800" if place else "x" * 500)
+        artifact["accuracy"]["data"] = HOSTILE
     hostile["run"] |= {"ci_url": f"https://x/{HOSTILE}", "git_sha": HOSTILE, "utc": f"2026-01-01 {HOSTILE}"}
     hostile["device"] |= {"conditions": {HOSTILE: [HOSTILE, {HOSTILE: 1.5}]}}
     name = hostile["artifacts"][1]["name"]
@@ -141,11 +143,11 @@ NAMES = (
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
-    found = reports(folder)
-    assert tuple(found) == NAMES
-    for name, (report, history) in found.items():
+    named = reports(folder)
+    assert tuple(named) == NAMES
+    for name, (report, history) in named.items():
         bench_page.write_html(report, folder / f"{name}.html", history)
-    return folder, found
+    return folder, named
 
 
 @pytest.fixture(scope="module")
@@ -216,8 +218,8 @@ def parsed(path):
     content = path.read_text()
     reader = _Text()
     reader.feed(content)
-    found = re.search(r'<script type="application/json" id="charts">(.*?)</script>', content, re.S)
-    return " ".join("".join(reader.text).split()), reader.tags, json.loads(found[1]) if found else []
+    match = re.search(r'<script type="application/json" id="charts">(.*?)</script>', content, re.S)
+    return " ".join("".join(reader.text).split()), reader.tags, json.loads(match[1]) if match else []
 
 
 def written(tmp_path, report, history=()):
@@ -226,8 +228,8 @@ def written(tmp_path, report, history=()):
 
 
 def test_the_text_is_what_the_report_says(made):
-    folder, found = made
-    for name, (report, _) in found.items():
+    folder, actual = made
+    for name, (report, _) in actual.items():
         text, tags, _ = parsed(folder / f"{name}.html")
         assert report.headline in text
         verdicts = [t["class"].split()[1] for tag, t in tags if t.get("class", "").startswith("verdict ")]
@@ -350,8 +352,8 @@ def test_samples_are_thinned_out_and_the_page_says_so(tmp_path):
     rounds = {}
     for row in rows:
         rounds.setdefault(round(row["x"]), []).append(row["x"])
-    assert {len(own) for own in rounds.values()} == {bench_samples.MOST_SAMPLES}
-    assert all(own == sorted(own) for own in rounds.values())
+    assert {len(samples) for samples in rounds.values()} == {bench_samples.MOST_SAMPLES}
+    assert all(samples == sorted(samples) for samples in rounds.values())
     assert "Thinned out to 200 samples a round (14400 were measured)" in text
 
 
@@ -361,8 +363,8 @@ def test_the_strip_is_in_the_order_of_the_session_with_each_rounds_median(tmp_pa
     marks = charts[0]["spec"]["datasets"]["rounds"]
     expected = sorted(
         (entry.position, side, np.median(entry.samples_us) / 1e3)
-        for own, side in zip(one.artifacts, ("base", "candidate"), strict=True)
-        for entry in own.rounds
+        for side_of, side in zip(one.artifacts, ("base", "candidate"), strict=True)
+        for entry in side_of.rounds
     )
     assert [mark["side"] for mark in marks] == [side for _, side, _ in expected]
     assert [mark["median"] for mark in marks] == pytest.approx([ms for *_, ms in expected], rel=1e-4)
@@ -478,11 +480,11 @@ def test_the_history_shows_runs_intervals_steps_and_new_versions(tmp_path):
     report = make_report([result(tmp_path, bench_results.content(1, (0.0,)))], Rule())
     others = runs(20, artifact="other.onnx") + runs(20, device="elsewhere")
     text, _, charts = written(tmp_path, report, [*runs(60), *others])
-    found = [c["spec"] for c in charts if "levels" in c["spec"]["datasets"]]
-    assert [spec["description"] for spec in found] == [
+    results = [c["spec"] for c in charts if "levels" in c["spec"]["datasets"]]
+    assert [spec["description"] for spec in results] == [
         "model0.onnx on board: latency_p50 (onnxruntime, 1 thread, fp32)"
     ]
-    data = found[0]["datasets"]
+    data = results[0]["datasets"]
     assert len(data["runs"]) == 60
     assert [step["day"] for step in data["steps"]] == ["2026-02-03"]
     assert [version["told"] for version in data["versions"]] == ["onnxruntime 1.30.0"]

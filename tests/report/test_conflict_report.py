@@ -164,10 +164,10 @@ def test_epochs_count_from_zero_and_need_the_recipe(run, tmp_path):
 @given(bins=st.integers(1, 300), first=st.integers(1, 150))
 def test_parts_of_the_training_cover_every_step_once(run, bins, first):
     part = read_conflicts(run).between(first, 200)
-    found = over_time(part, [0], bins)
-    assert len(found) <= bins
-    assert [step for step, _, _ in found] == sorted({step for step, _, _ in found})
-    assert all(0 <= negative[0] <= 1 and -1 <= mean[0] <= 1 for _, negative, mean in found)
+    actual = over_time(part, [0], bins)
+    assert len(actual) <= bins
+    assert [step for step, _, _ in actual] == sorted({step for step, _, _ in actual})
+    assert all(0 <= negative[0] <= 1 and -1 <= mean[0] <= 1 for _, negative, mean in actual)
 
 
 def test_a_last_line_without_its_end_is_left_out(run, tmp_path):
@@ -208,12 +208,12 @@ def test_a_damaged_file_is_one_line_or_cosines(run, tmp_path_factory, seed, chan
         content[rng.randrange(len(content))] = rng.choice(b"0123456789,-.e\n \x00\xffanif_")
     path = tmp_path_factory.getbasetemp() / "damaged.csv"
     path.write_bytes(content[: rng.randrange(len(content))] if cut else content)
-    found = only_user_errors(read_conflicts, path)
-    if not isinstance(found, str):
-        known = found.cosines[~np.isnan(found.cosines)]
+    outcome = only_user_errors(read_conflicts, path)
+    if not isinstance(outcome, str):
+        known = outcome.cosines[~np.isnan(outcome.cosines)]
         assert (np.abs(known) <= 1).all()
-        assert (np.diff(found.steps) > 0).all()
-        summarise(found)
+        assert (np.diff(outcome.steps) > 0).all()
+        summarise(outcome)
 
 
 @given(content=st.binary(max_size=200))
@@ -265,9 +265,9 @@ def test_a_browser_draws_the_page(run, tmp_path):
     conflict_page.write_html([read_conflicts(run)], tmp_path / "c.html", "conflicts")
     flags = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run")
     quiet = ("--disable-background-networking", "--disable-component-update", "--disable-sync")
-    own = (f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=10000", "--dump-dom")
+    options = (f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=10000", "--dump-dom")
     done = subprocess.run(
-        [chromium, *flags, *quiet, *own, (tmp_path / "c.html").as_uri()],
+        [chromium, *flags, *quiet, *options, (tmp_path / "c.html").as_uri()],
         capture_output=True,
         text=True,
         timeout=120,

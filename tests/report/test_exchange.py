@@ -73,9 +73,9 @@ def test_what_holds_is_there_once_and_what_is_invalid_is_not(full):
 
 
 def test_latency_is_in_nanoseconds_with_its_interval_for_bencher():
-    made = bench_reports.report(bench_results.content(1, ms=10.0))
-    (metrics,) = BENCHER(made).values()
-    cell = next(c for c in made.cells if c.metric.name == "latency_p50")
+    report = bench_reports.report(bench_results.content(1, ms=10.0))
+    (metrics,) = BENCHER(report).values()
+    cell = next(c for c in report.cells if c.metric.name == "latency_p50")
     assert metrics["latency"]["value"] == pytest.approx(1e6 * cell.value.value)
     assert metrics["latency"]["lower_value"] == pytest.approx(1e6 * cell.value.low)
     assert metrics["latency"]["upper_value"] == pytest.approx(1e6 * cell.value.high)
@@ -83,32 +83,32 @@ def test_latency_is_in_nanoseconds_with_its_interval_for_bencher():
 
 
 def test_accuracy_is_for_bencher_and_its_error_for_the_chart_on_which_less_is_better():
-    made = bench_reports.report(bench_results.content(1, hits=[True] * 9 + [False]))
-    (metrics,) = BENCHER(made).values()
+    report = bench_reports.report(bench_results.content(1, hits=[True] * 9 + [False]))
+    (metrics,) = BENCHER(report).values()
     assert metrics["accuracy"] == {"value": 0.9}
-    (entry,) = [e for e in CUSTOM(made) if e["name"].endswith("top1_error")]
+    (entry,) = [e for e in CUSTOM(report) if e["name"].endswith("top1_error")]
     assert (entry["value"], entry["unit"]) == (10.0, "%")
-    assert not [e for e in CUSTOM(made) if e["name"].endswith("top1")]
+    assert not [e for e in CUSTOM(report) if e["name"].endswith("top1")]
 
 
 def test_every_metric_has_a_measure_of_its_own():
     overlaps = np.ones((5, 2, 3), int)
-    found = set()
+    measures = set()
     for accuracy in ({"hits": [True] * 10}, {"overlaps": overlaps}):
-        made = bench_results.content(1, **accuracy)
-        for artifact in made["artifacts"]:
+        content = bench_results.content(1, **accuracy)
+        for artifact in content["artifacts"]:
             artifact["fallback_ops"] = 2
-        report = bench_reports.report(made)
+        report = bench_reports.report(content)
         (metrics,) = BENCHER(report).values()
-        found |= {(c.metric.name, measure) for c, measure in zip(report.cells, metrics, strict=True)}
-    assert {name for name, _ in found} == set(METRICS)
-    assert len(found) == len({measure for _, measure in found}) == len(METRICS)
+        measures |= {(c.metric.name, measure) for c, measure in zip(report.cells, metrics, strict=True)}
+    assert {name for name, _ in measures} == set(METRICS)
+    assert len(measures) == len({measure for _, measure in measures}) == len(METRICS)
 
 
 def test_of_too_few_rounds_there_is_no_interval():
-    made = bench_reports.report(bench_results.content(1, rounds=2))
-    assert not [e for e in CUSTOM(made) if "range" in e]
-    assert {tuple(metric) for metrics in BENCHER(made).values() for metric in metrics.values()} == {
+    report = bench_reports.report(bench_results.content(1, rounds=2))
+    assert not [e for e in CUSTOM(report) if "range" in e]
+    assert {tuple(metric) for metrics in BENCHER(report).values() for metric in metrics.values()} == {
         ("value",)
     }
 
@@ -125,8 +125,8 @@ def test_threads_and_runtimes_are_series_of_their_own():
     contents[1]["protocol"]["threads"] = 4
     for artifact in contents[2]["artifacts"]:
         artifact["runtime"] = "litert"
-    made = bench_reports.report(*contents)
-    assert set(BENCHER(made)) == {
+    report = bench_reports.report(*contents)
+    assert set(BENCHER(report)) == {
         "model0.onnx on board by onnxruntime, 1 thread",
         "model0.onnx on board by onnxruntime, 4 threads",
         "model0.onnx on board by litert, 1 thread",
@@ -134,8 +134,8 @@ def test_threads_and_runtimes_are_series_of_their_own():
 
 
 def test_the_extra_text_tells_the_verdict():
-    made = bench_reports.report(bench_results.content(1, (0.2,), between=0.005))
-    entry = CUSTOM(made)[0]
+    report = bench_reports.report(bench_results.content(1, (0.2,), between=0.005))
+    entry = CUSTOM(report)[0]
     assert entry["name"].endswith("latency_p50")
     assert "regression: +2" in entry["extra"]
     assert "runtime: onnxruntime 1.30.0" in entry["extra"]

@@ -30,19 +30,19 @@ TITLE = "best <nano> & co"
 
 @pytest.fixture(scope="module")
 def result():
-    made = table(NANO, 0, COMPOSITION)
-    budget = 2 * made.predict(NANO.smallest()).ms
-    found = search(NANO, made, predictor(NANO), budget, effort=Effort(population=20, generations=4))
-    problem = Problem(space=NANO, tables=(made,), accuracy=predictor(NANO))
+    latencies = table(NANO, 0, COMPOSITION)
+    budget = 2 * latencies.predict(NANO.smallest()).ms
+    actual = search(NANO, latencies, predictor(NANO), budget, effort=Effort(population=20, generations=4))
+    problem = Problem(space=NANO, tables=(latencies,), accuracy=predictor(NANO))
     rows = [
         MeasuredCandidate(
             **asdict(describe(c)) | {"median_ms": c.latency_ms, "p90_ms": 1.1 * c.latency_ms}, inside=True
         )
-        for c in found.front[:2]
+        for c in actual.front[:2]
     ]
     return replace(
-        file_of(found, SETTING),
-        stages=described(problem.evaluator, found.best.config),
+        file_of(actual, SETTING),
+        stages=described(problem.evaluator, actual.best.config),
         confirmation=Confirmation(by="p90", rounds=1, factor=1.0, subnets=tuple(rows)),
     )
 

@@ -26,8 +26,8 @@ def parsed(report):
 
 
 def case(root, classname, name):
-    (found,) = root.xpath("//testcase[@classname=$c and @name=$n]", c=classname, n=name)
-    return found
+    (actual,) = root.xpath("//testcase[@classname=$c and @name=$n]", c=classname, n=name)
+    return actual
 
 
 def said(element):
@@ -52,9 +52,9 @@ def root(full):
 def test_there_is_a_suite_a_device_and_a_case_for_each_cell_and_budget(full, root):
     assert [suite.get("name") for suite in root] == ["board", "pixel-8", "jetson", "host"]
     for suite in root:
-        own = [c for c in full.cells if c.device == suite.get("name")]
+        cells = [c for c in full.cells if c.device == suite.get("name")]
         outcomes = [o for o in full.outcomes if o.device == suite.get("name")]
-        assert len(suite.findall("testcase")) == len(own) + len(outcomes)
+        assert len(suite.findall("testcase")) == len(cells) + len(outcomes)
     assert len(root.findall(".//testcase")) == len(full.cells) + len(full.outcomes)
 
 
@@ -90,18 +90,18 @@ def test_budgets_fail_by_their_level(full, root):
     seen = set()
     for outcome in full.outcomes:
         name = f"budget {outcome.budget.metric}"
-        found = root.xpath(
+        actual = root.xpath(
             "//testcase[@classname=$c and starts-with(@name, $n)]",
             c=f"{outcome.device}.{outcome.artifact.replace('.', '_')}",
             n=name,
         )
-        own = [e for e in found if properties(e)["level"] == outcome.budget.level]
+        entries = [e for e in actual if properties(e)["level"] == outcome.budget.level]
         expected = "failure" if outcome.fails else "error" if outcome.unjudged else ""
         if outcome.status == "unknown" and not expected:
             expected = "skipped"
         seen.add((outcome.budget.level, outcome.status))
-        assert {said(e) for e in own if properties(e)["status"] == outcome.status} == {expected}
-        assert outcome.status in own[0].findtext("system-out")
+        assert {said(e) for e in entries if properties(e)["status"] == outcome.status} == {expected}
+        assert outcome.status in entries[0].findtext("system-out")
     assert {("error", "exceeded"), ("error", "too close"), ("error", "unknown"), ("warn", "exceeded")} <= seen
 
 
@@ -109,17 +109,17 @@ def test_budgets_fail_by_their_level(full, root):
 @pytest.mark.parametrize("budgets", ["", bench_reports.BUDGETS.replace("board", "*")], ids=["none", "some"])
 @pytest.mark.parametrize("rule", [Rule(), Rule(gates=frozenset({"load_cold"}))], ids=["usual", "load"])
 def test_failures_and_errors_are_there_exactly_where_the_exit_code_says_so(seed, budgets, rule):
-    made = bench_reports.report(bench_reports.contents()[seed], budgets=budgets, rule=rule)
-    root = parsed(made)
+    report = bench_reports.report(bench_reports.contents()[seed], budgets=budgets, rule=rule)
+    root = parsed(report)
     expected = 1 if int(root.get("failures")) else 3 if int(root.get("errors")) else 0
-    assert made.exit_code == expected
+    assert report.exit_code == expected
 
 
 def test_figures_are_properties_that_read_back(full, root):
     for cell in full.cells:
         element = case(root, f"{cell.device}.{cell.artifact.name.replace('.', '_')}", cell.metric.name)
-        told = properties(element)
-        assert told["artifact"] == cell.artifact.name
+        values = properties(element)
+        assert values["artifact"] == cell.artifact.name
         for name, value in (
             ("value", cell.value.value),
             ("low", cell.value.low),
@@ -128,25 +128,25 @@ def test_figures_are_properties_that_read_back(full, root):
             ("change", cell.change.value),
             ("change_high", cell.change.high),
         ):
-            assert float(told[name]) == pytest.approx(value, rel=1e-8)
-        assert int(told["pairs"]) == cell.pairs
-        assert ("chance" in told) == (cell.chance is not None)
+            assert float(values[name]) == pytest.approx(value, rel=1e-8)
+        assert int(values["pairs"]) == cell.pairs
+        assert ("chance" in values) == (cell.chance is not None)
 
 
 def test_unknown_ends_of_intervals_are_left_out():
     root = parsed(bench_reports.report(bench_results.content(1, rounds=1)))
-    told = properties(case(root, "board.model0_onnx", "latency_p50"))
-    assert "low" in told
-    assert "high" not in told
-    assert "inf" not in " ".join(told.values())
+    values = properties(case(root, "board.model0_onnx", "latency_p50"))
+    assert "low" in values
+    assert "high" not in values
+    assert "inf" not in " ".join(values.values())
 
 
 def test_the_suite_tells_what_was_measured(full, root):
-    told = properties(root[0])
-    assert told["threads"] == "1"
-    assert told["onnxruntime"] == "1.30.0"
-    assert told["device.soc"] == "Chip"
-    assert told["url"].startswith("https://github.com/")
+    values = properties(root[0])
+    assert values["threads"] == "1"
+    assert values["onnxruntime"] == "1.30.0"
+    assert values["device.soc"] == "Chip"
+    assert values["url"].startswith("https://github.com/")
     assert root[0].get("timestamp") == "2026-01-02T12:00:00"
     assert full.headline in root[0].findtext("system-out")
     assert "throttled" in root[2].findtext("system-out")
@@ -155,9 +155,9 @@ def test_the_suite_tells_what_was_measured(full, root):
 def test_without_a_baseline_every_case_passes_with_its_figures():
     root = parsed(bench_reports.alone())
     assert {said(one) for one in root.iter("testcase")} == {""}
-    told = properties(case(root, "board.model0_onnx", "latency_p50"))
-    assert "value" in told
-    assert "verdict" not in told
+    values = properties(case(root, "board.model0_onnx", "latency_p50"))
+    assert "value" in values
+    assert "verdict" not in values
 
 
 def test_two_results_of_one_device_are_one_suite_whose_cases_are_told_apart():

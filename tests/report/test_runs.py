@@ -23,17 +23,17 @@ def logs(name, value=0.5):
 
 
 def test_a_row_has_the_last_and_the_best_accuracy_and_when_that_was():
-    found = runs.ends([logs("a"), logs("a", 0.9)])
-    rows = [[cell.text for cell in row.cells] for row in found.rows]
+    actual = runs.ends([logs("a"), logs("a", 0.9)])
+    rows = [[cell.text for cell in row.cells] for row in actual.rows]
     assert rows[0] == ["a (1)", "nano", "smallest", "33.33%", "50.00%", "3"]
     assert rows[3][:1] + rows[3][3:] == ["a (2)", "60.00%", "90.00%", "3"]
 
 
 def test_a_page_and_a_picture_hold_every_run(tmp_path):
     require_module("vl_convert")
-    found = [logs("<script>x</script>"), logs("b")]
-    runs.write_html(found, tmp_path / "p.html")
-    runs.write_png(found, tmp_path / "p.png")
+    results = [logs("<script>x</script>"), logs("b")]
+    runs.write_html(results, tmp_path / "p.html")
+    runs.write_png(results, tmp_path / "p.png")
     page = (tmp_path / "p.html").read_text()
     assert "<script>x</script>" not in page
     assert "Accuracy over training" in page
@@ -54,8 +54,8 @@ def test_the_command_prints_and_writes(tmp_path):
     done = command("report", "runs", "r", "--html", "p.html", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "25.00%" in done.stdout
-    made = json.loads(command("report", "runs", "r", "--json", cwd=tmp_path).stdout)
-    assert made["runs"][0]["accuracies"]["smallest"] == [[1.0, 0.25]]
+    content = json.loads(command("report", "runs", "r", "--json", cwd=tmp_path).stdout)
+    assert content["runs"][0]["accuracies"]["smallest"] == [[1.0, 0.25]]
     missing = command("report", "runs", "absent", cwd=tmp_path)
     assert missing.returncode == 2
     assert "is no folder of a run" in missing.stderr

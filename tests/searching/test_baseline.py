@@ -22,12 +22,12 @@ def solved():
 
 def test_a_winner_is_compared_with_random_subnets_of_its_macs():
     problem, best = solved()
-    found = same_macs(problem, best, 0, 0.004)
-    assert found.count >= 30
-    assert found.better > 0
-    assert found.better_above == pytest.approx(max(0.0, found.better - 0.004))
-    assert found.faster == pytest.approx(1 - best.latency_ms / found.latency_ms)
-    assert found.latency_error == COMPOSITION.error
+    actual = same_macs(problem, best, 0, 0.004)
+    assert actual.count >= 30
+    assert actual.better > 0
+    assert actual.better_above == pytest.approx(max(0.0, actual.better - 0.004))
+    assert actual.faster == pytest.approx(1 - best.latency_ms / actual.latency_ms)
+    assert actual.latency_error == COMPOSITION.error
     assert same_macs(problem, best, 0, 1.0).better_above == 0
 
 
@@ -36,8 +36,8 @@ def test_only_subnets_within_the_limits_on_sizes_are_ordinary():
     everything = same_macs(problem, best, 0, 0.004).count
     limit = Limit.of("parameters", float(best.parameters), "--max-params")
     limited = Problem(space=NASVIT, tables=(TABLE,), accuracy=predictor(NASVIT), limits=(limit,))
-    found = same_macs(limited, best, 0, 0.004)
-    assert 30 <= found.count < everything
+    actual = same_macs(limited, best, 0, 0.004)
+    assert 30 <= actual.count < everything
     nothing = Limit.of("parameters", 1.0, "--max-params")
     none = Problem(space=NASVIT, tables=(TABLE,), accuracy=predictor(NASVIT), limits=(nothing,))
     assert same_macs(none, best, 0, 0.004) is None

@@ -39,19 +39,19 @@ _HEADER = ["subnet", "accuracy", "macs", "parameters", "config"]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A table, the CSV of an evaluation (mean IoU rises with MACs), and a predictor fitted to it."""
-    made = tmp_path_factory.mktemp("dense")
+    root = tmp_path_factory.mktemp("dense")
     whole = table(DENSE, 0, COMPOSITION)
-    records.write(made / "t.json", replace(whole.file, provenance="imported"))
+    records.write(root / "t.json", replace(whole.file, provenance="imported"))
     rng = random.Random(0)
-    with (made / "miou.csv").open("w", newline="") as out:
+    with (root / "miou.csv").open("w", newline="") as out:
         writer = csv.writer(out)
         writer.writerow(_HEADER)
         for _ in range(60):
             config = DENSE.sample(rng)
             miou = 0.3 + 0.3 * macs(DENSE, config) / macs(DENSE, DENSE.largest())
             writer.writerow(["random", miou, 0, 0, json.dumps(config.to_dict())])
-    fitting.fit(FitRequest(space=DENSE.name, out=made / "miou.json", measured=made / "miou.csv"))
-    return made
+    fitting.fit(FitRequest(space=DENSE.name, out=root / "miou.json", measured=root / "miou.csv"))
+    return root
 
 
 def asked_for(folder, wanted, **more):
@@ -63,11 +63,11 @@ def asked_for(folder, wanted, **more):
 def result(request, folder):
     wanted = {"latency": ["1s"], "max_macs": "400M", "max_params": "10M", "max_memory": "100MB"}
     effort = {"population": 40, "generations": 10} if request.param == "evolutionary" else {}
-    found = flow.search_prepared(
+    actual = flow.search_prepared(
         flow.prepare(asked_for(folder, wanted, method=request.param, **effort), SILENT)
     )
-    records.write(folder / "search.json", found)
-    return found
+    records.write(folder / "search.json", actual)
+    return actual
 
 
 def test_a_predictor_of_mean_iou_is_fitted_to_an_evaluation(folder):
@@ -93,11 +93,11 @@ def test_a_segmenter_is_found_within_its_limits_and_told_in_mean_iou(result):
 def test_the_latency_is_that_of_the_whole_segmenter(result, folder, tmp_path):
     subnet = tmp_path / "config.json"
     subnet.write_text(json.dumps(result.best.config.to_dict()))
-    told = tables.predict(
+    prediction = tables.predict(
         PredictRequest(subnet=subnet, table=TableChoice(table=folder / "t.json"), space=DENSE.name), SILENT
     )
-    assert told.ms == pytest.approx(result.best.latency_ms)
-    assert [op.name for op in told.ops][-5:] == [
+    assert prediction.ms == pytest.approx(result.best.latency_ms)
+    assert [op.name for op in prediction.ops][-5:] == [
         *(f"lateral.{i}" for i in range(3)),
         "pixel_classifier",
         "labels",
@@ -105,15 +105,17 @@ def test_the_latency_is_that_of_the_whole_segmenter(result, folder, tmp_path):
 
 
 def test_a_searched_segmenter_is_explained(result, folder):
-    found = explain.explain(ExplainRequest(result=folder / "search.json", table=folder / "t.json"), SILENT)
-    assert "mean IoU" in explain_text.headline(found)
-    assert "mean IoU" in explain_text.changes(found).columns
-    rows = [[cell.text for cell in row.cells] for row in explain_text.stages(found).rows]
-    height, width = DENSE.input_size(found.config.resolution)
+    explained = explain.explain(
+        ExplainRequest(result=folder / "search.json", table=folder / "t.json"), SILENT
+    )
+    assert "mean IoU" in explain_text.headline(explained)
+    assert "mean IoU" in explain_text.changes(explained).columns
+    rows = [[cell.text for cell in row.cells] for row in explain_text.stages(explained).rows]
+    height, width = DENSE.input_size(explained.config.resolution)
     assert rows[-1][:3] == ["decoder", "pixels + labels", f"{height}x{width}x{DENSE.classes}"]
     assert rows[1][1].endswith("+ lateral")
-    added = sum(stage.latency_ms for stage in found.stages) + found.offset_ms
-    assert added == pytest.approx(found.latency_ms)
+    added = sum(stage.latency_ms for stage in explained.stages) + explained.offset_ms
+    assert added == pytest.approx(explained.latency_ms)
 
 
 def test_pages_draw_the_decoder(result, tmp_path):
@@ -176,16 +178,16 @@ def test_what_is_no_measured_subnet_gives_one_line(folder, tmp_path_factory, suf
 
 def test_a_proxy_is_the_predictor_of_the_same_stages():
     nasvit, dense, known = load_space("nasvit"), load_space("nasvit-dense"), load_accuracy("nasvit")
-    made = predictor_of("proxy", proxy(dense, known), dense)
-    assert made.quality == "top-1 proxy"
-    assert made.source.startswith("proxy: top-1 of the same stages at 224")
+    predictor = predictor_of("proxy", proxy(dense, known), dense)
+    assert predictor.quality == "top-1 proxy"
+    assert predictor.source.startswith("proxy: top-1 of the same stages at 224")
     rng = random.Random(0)
     for _ in range(20):
         config = dense.sample(rng)
         same = config.to_dict() | {"resolution": 224, "width": [*config.width[:-1], 1792]}
-        assert made(config) == pytest.approx(known(nasvit.config_from(same)), abs=2e-3)
+        assert predictor(config) == pytest.approx(known(nasvit.config_from(same)), abs=2e-3)
     assert "top-1 proxy" not in about(known)
-    assert "proxy: top-1" in about(made)
+    assert "proxy: top-1" in about(predictor)
 
 
 def test_a_proxy_of_other_stages_is_refused():
@@ -200,5 +202,5 @@ def test_a_proxy_of_other_stages_is_refused():
 def test_what_a_predictor_calls_itself_is_a_word_or_two(folder, quality):
     path = folder / "fuzzed.json"
     path.write_text(json.dumps(json.loads((folder / "miou.json").read_text()) | {"quality": quality}))
-    found = only_user_errors(load_accuracy, path, DENSE)
-    assert "'quality'" in found if isinstance(found, str) else found.quality == quality
+    outcome = only_user_errors(load_accuracy, path, DENSE)
+    assert "'quality'" in outcome if isinstance(outcome, str) else outcome.quality == quality

@@ -81,12 +81,12 @@ def _read(ops, i):
 
 def test_what_waits_for_the_decoder_can_be_what_decides():
     """The sum of places is more than the largest op of one: with the maximum alone this would go unseen."""
-    found = [
+    spills = [
         sizes.peak(TINY_DENSE, config) - max(map(sizes.activations, lower(TINY_DENSE, config)))
         for config in map(TINY_DENSE.sample, map(random.Random, range(30)))
     ]
-    assert min(found) >= 0
-    assert max(found) > 0
+    assert min(spills) >= 0
+    assert max(spills) > 0
 
 
 @given(
@@ -105,12 +105,12 @@ def test_limits_are_kept_to_exactly(seed, limited, share):
         limits.append(replace(limit, bound=float(np.quantile(limit.value(everything), at))))
 
     def points(values):
-        found = plane(values[np.flatnonzero(violation(values, limits) <= 0)])
-        return found[front(found)]
+        kept = plane(values[np.flatnonzero(violation(values, limits) <= 0)])
+        return kept[front(kept)]
 
-    found, expected = points(evaluator(exact_front(evaluator, limits))), points(everything)
-    assert found.shape == expected.shape
-    assert np.allclose(found, expected, rtol=1e-9, atol=1e-12)
+    actual, expected = points(evaluator(exact_front(evaluator, limits))), points(everything)
+    assert actual.shape == expected.shape
+    assert np.allclose(actual, expected, rtol=1e-9, atol=1e-12)
 
 
 @given(seed=st.integers(0, 1000), name=st.sampled_from(QUANTITIES))
@@ -118,8 +118,8 @@ def test_limits_are_kept_to_exactly(seed, limited, share):
 def test_the_best_reachable_value_is_that_of_brute_force(seed, name):
     evaluator = evaluator_of(TINY_DENSE, seed)
     limit = SavedLimit(quantity=name, bound=1.0, name=name).limit()
-    everything, found = (
+    everything, actual = (
         limit.value(evaluator(rows)) for rows in (evaluator.genes.all_rows(), smallest(evaluator, limit))
     )
     best = np.max if name == "accuracy" else np.min
-    assert best(found) == pytest.approx(best(everything), rel=1e-9)
+    assert best(actual) == pytest.approx(best(everything), rel=1e-9)

@@ -32,14 +32,14 @@ NASVIT = load_space("nasvit")
 @settings(max_examples=12)
 def test_every_value_is_that_of_the_subnet(space, seed, composed, spill, estimated):
     context = Context({"transformer": 1.3}, 0.01, spill, 0.02)
-    made = table(space, seed, COMPOSITION if composed else None, context, estimated)
+    latencies = table(space, seed, COMPOSITION if composed else None, context, estimated)
     accuracy = predictor(space, seed)
-    evaluator = Evaluator(genes(space), [made, table(space, seed + 1)], accuracy)
+    evaluator = Evaluator(genes(space), [latencies, table(space, seed + 1)], accuracy)
     rows = evaluator.genes.random(np.random.default_rng(seed), 8)
     values = evaluator(rows)
     for i, row in enumerate(rows):
         config = evaluator.genes.config(row)
-        prediction, ops = made.predict(config), lower(space, config)
+        prediction, ops = latencies.predict(config), lower(space, config)
         assert values.latency_ms[i, 0] == pytest.approx(prediction.ms, rel=1e-9)
         if composed:
             assert values.high_ms[i, 0] == pytest.approx(prediction.high_ms, rel=1e-9)
@@ -60,12 +60,14 @@ def test_an_accuracy_that_is_any_function_is_asked_for_each_subnet():
 
 
 def test_an_op_without_an_entry_is_never_zero():
-    made = table(NASVIT)
-    ops = dict(made.ops_ms)
+    latencies = table(NASVIT)
+    ops = dict(latencies.ops_ms)
     del ops[lower(NASVIT, NASVIT.largest())[-2].key()]
     from dataclasses import replace
 
     with pytest.raises(TableError, match="has no entry for op"):
-        Evaluator(genes(NASVIT), [replace(made, ops_ms=ops)], ne.load_accuracy("nasvit"))
+        Evaluator(genes(NASVIT), [replace(latencies, ops_ms=ops)], ne.load_accuracy("nasvit"))
     # where the search may not reach it, nothing is missing
-    Evaluator(genes(NASVIT, {"resolution": [192]}), [replace(made, ops_ms=ops)], ne.load_accuracy("nasvit"))
+    Evaluator(
+        genes(NASVIT, {"resolution": [192]}), [replace(latencies, ops_ms=ops)], ne.load_accuracy("nasvit")
+    )

@@ -36,20 +36,20 @@ def accuracy_of(space):
 @settings(max_examples=20)
 def test_the_fastest_subnet_is_that_of_brute_force(seed, composed, fits, spill):
     composition = Composition(1.2, 0.02, 0.1, 0.1) if composed else None
-    made = table(TINY_SPACE, seed, composition, Context({"transformer": 1.3}, fits, spill))
-    best = min(made.predict(config).ms for config in TINY_SPACE.all_configs())
-    assert made.predict(fastest(TINY_SPACE, made)).ms == pytest.approx(best)
+    latencies = table(TINY_SPACE, seed, composition, Context({"transformer": 1.3}, fits, spill))
+    best = min(latencies.predict(config).ms for config in TINY_SPACE.all_configs())
+    assert latencies.predict(fastest(TINY_SPACE, latencies)).ms == pytest.approx(best)
 
 
 @given(seed=st.integers(0, 1000), share=st.floats(0.02, 1), method=st.sampled_from(["evolutionary", "exact"]))
 @settings(max_examples=6)
 def test_no_returned_subnet_is_over_the_budget(seed, share, method):
-    made = table(NASVIT, composition=COMPOSITION)
-    low, high = (made.predict(c).ms for c in (fastest(NASVIT, made), NASVIT.largest()))
+    latencies = table(NASVIT, composition=COMPOSITION)
+    low, high = (latencies.predict(c).ms for c in (fastest(NASVIT, latencies), NASVIT.largest()))
     budget = low + share * (high - low)
     accuracy, effort = ne.load_accuracy("nasvit"), Effort(population=20, generations=5)
-    result = search(NASVIT, made, accuracy, budget, seed, effort=effort, method=method)
-    assert made.predict(result.best.config).ms == pytest.approx(result.best.latency_ms)
+    result = search(NASVIT, latencies, accuracy, budget, seed, effort=effort, method=method)
+    assert latencies.predict(result.best.config).ms == pytest.approx(result.best.latency_ms)
     assert result.best.latency_ms <= budget
     assert all(c.latency_ms <= budget for c in result.front)
     assert all(c.latency_ms > budget for c in result.beyond)
@@ -57,30 +57,32 @@ def test_no_returned_subnet_is_over_the_budget(seed, share, method):
 
 
 def test_the_same_seed_gives_the_same_result():
-    made, accuracy = table(NASVIT), ne.load_accuracy("nasvit")
-    budget = made.predict(NASVIT.smallest()).ms * 2
+    latencies, accuracy = table(NASVIT), ne.load_accuracy("nasvit")
+    budget = latencies.predict(NASVIT.smallest()).ms * 2
     effort = Effort(population=20, generations=6)
-    first, again = (search(NASVIT, made, accuracy, budget, 3, effort=effort) for _ in range(2))
+    first, again = (search(NASVIT, latencies, accuracy, budget, 3, effort=effort) for _ in range(2))
     assert first == again
     assert first.seed == 3
 
 
 def test_a_small_space_is_searched_to_its_optimum_by_measured_accuracies():
-    made, accuracy = table(TINY_SPACE), accuracy_of(TINY_SPACE)
+    timings, accuracy = table(TINY_SPACE), accuracy_of(TINY_SPACE)
     configs = list(TINY_SPACE.all_configs())
-    latencies = sorted(made.predict(c).ms for c in configs)
+    latencies = sorted(timings.predict(c).ms for c in configs)
     for share in (0.05, 0.3, 0.8):
         budget = latencies[int(share * len(latencies))]
-        best = max(accuracy(c) for c in configs if made.predict(c).ms <= budget)
-        found = search(TINY_SPACE, made, accuracy, budget, 0, effort=Effort(population=40, generations=30))
-        assert found.best.accuracy == pytest.approx(best, abs=0.005)
-        assert found.gap is None  # measured accuracies have no exact front
+        best = max(accuracy(c) for c in configs if timings.predict(c).ms <= budget)
+        result = search(
+            TINY_SPACE, timings, accuracy, budget, 0, effort=Effort(population=40, generations=30)
+        )
+        assert result.best.accuracy == pytest.approx(best, abs=0.005)
+        assert result.gap is None  # measured accuracies have no exact front
 
 
 def test_the_front_rises_in_both_latency_and_accuracy():
-    made = table(NASVIT)
+    latencies = table(NASVIT)
     result = search(
-        NASVIT, made, ne.load_accuracy("nasvit"), 1e6, effort=Effort(population=30, generations=5)
+        NASVIT, latencies, ne.load_accuracy("nasvit"), 1e6, effort=Effort(population=30, generations=5)
     )
     pairs = [(c.latency_ms, c.accuracy) for c in result.front]
     assert pairs == sorted(pairs)
@@ -88,9 +90,9 @@ def test_the_front_rises_in_both_latency_and_accuracy():
 
 
 def test_a_search_stays_near_the_exact_optimum():
-    made = table(NASVIT, composition=COMPOSITION)
-    for budget in np.geomspace(1.2, 6, 5) * made.predict(NASVIT.smallest()).ms:
-        gap = search(NASVIT, made, ne.load_accuracy("nasvit"), float(budget)).gap
+    latencies = table(NASVIT, composition=COMPOSITION)
+    for budget in np.geomspace(1.2, 6, 5) * latencies.predict(NASVIT.smallest()).ms:
+        gap = search(NASVIT, latencies, ne.load_accuracy("nasvit"), float(budget)).gap
         assert 0 <= gap.accuracy < 2e-4
         assert gap.hypervolume > 0.999
 
@@ -104,18 +106,18 @@ def test_the_size_of_files_can_be_a_third_objective():
 
 
 def test_an_impossible_budget_names_the_smallest_reachable_latency():
-    made = table(NASVIT)
-    least = made.predict(fastest(NASVIT, made)).ms
+    latencies = table(NASVIT)
+    least = latencies.predict(fastest(NASVIT, latencies)).ms
     with pytest.raises(BudgetError, match="smallest reachable latency here is") as error:
-        search(NASVIT, made, ne.load_accuracy("nasvit"), 1e-6)
+        search(NASVIT, latencies, ne.load_accuracy("nasvit"), 1e-6)
     assert isinstance(error.value, InfeasibleError)
     assert error.value.report.limits[0].best == pytest.approx(least)
     assert NASVIT.config_from(error.value.report.nearest.config.to_dict())
 
 
 def test_limits_that_exclude_each_other_name_what_binds_and_the_nearest_subnet():
-    made, accuracy = table(NASVIT), ne.load_accuracy("nasvit")
-    least = made.predict(fastest(NASVIT, made)).ms
+    latencies, accuracy = table(NASVIT), ne.load_accuracy("nasvit")
+    least = latencies.predict(fastest(NASVIT, latencies)).ms
     limits = (
         Limit.latency(1.05 * least, name="--latency"),
         Limit.of("accuracy", 0.82, "--min-accuracy"),
@@ -123,7 +125,7 @@ def test_limits_that_exclude_each_other_name_what_binds_and_the_nearest_subnet()
     )
     for method in ("evolutionary", "exact"):
         with pytest.raises(InfeasibleError, match="together; binding: ") as error:
-            solve(Problem(space=NASVIT, tables=(made,), accuracy=accuracy, limits=limits), method=method)
+            solve(Problem(space=NASVIT, tables=(latencies,), accuracy=accuracy, limits=limits), method=method)
         assert "--max-params" not in str(error.value).split("binding: ")[1].split("(")[0]
         alone = {limit.name: limit for limit in error.value.report.limits}
         assert all(limit.possible for limit in alone.values())

@@ -72,9 +72,9 @@ def test_limits_of_any_kind_are_kept_to_exactly(seed, limited, share, saturation
         limit = SavedLimit(quantity=name, bound=1.0, name=name).limit()
         at = 1 - share if name == "accuracy" else share
         limits.append(replace(limit, bound=float(np.quantile(limit.value(everything), at))))
-    found, expected = exact(evaluator, limits), brute(evaluator, limits)
-    assert found.shape == expected.shape
-    assert np.allclose(found, expected, rtol=1e-9, atol=1e-12)
+    actual, expected = exact(evaluator, limits), brute(evaluator, limits)
+    assert actual.shape == expected.shape
+    assert np.allclose(actual, expected, rtol=1e-9, atol=1e-12)
 
 
 @given(seed=st.integers(0, 1000), name=st.sampled_from(QUANTITIES))
@@ -83,11 +83,11 @@ def test_the_best_reachable_value_of_each_quantity_is_that_of_brute_force(seed, 
     tables = [table(TINY_SPACE, seed, COMPOSITION, SPILLING), table(TINY_SPACE, seed + 1)]
     evaluator = Evaluator(genes(TINY_SPACE), tables, predictor(TINY_SPACE, seed))
     limit = SavedLimit(quantity=name, bound=1.0, name=name).limit()
-    everything, found = (
+    everything, actual = (
         limit.value(evaluator(rows)) for rows in (evaluator.genes.all_rows(), smallest(evaluator, limit))
     )
     best = np.max if name == "accuracy" else np.min
-    assert best(found) == pytest.approx(best(everything), rel=1e-9)
+    assert best(actual) == pytest.approx(best(everything), rel=1e-9)
 
 
 def test_measured_accuracies_have_no_exact_front():

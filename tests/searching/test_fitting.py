@@ -39,12 +39,12 @@ def test_a_fit_finds_what_is_there_and_states_its_error(seed, saturation, noise)
     fitted, others = configs[:200], configs[200:]
     measured = [truth(c) + rng.normal(0, noise) for c in fitted]
     content = fit(NANO, fitted, measured, "made up")
-    made = predictor_of("made", content, NANO)
-    error = np.array([made(c) - truth(c) for c in others])
+    result = predictor_of("made", content, NANO)
+    error = np.array([result(c) - truth(c) for c in others])
     assert np.sqrt(np.mean(error**2)) < 0.002 + noise
     assert content.validation.rmse < 0.002 + 1.5 * noise
     assert content.validation.rmse >= 0.8 * noise
-    assert made.uncertainty == pytest.approx(max(1e-6, content.validation.rmse))
+    assert result.uncertainty == pytest.approx(max(1e-6, content.validation.rmse))
 
 
 @given(seed=st.integers(0, 10**6))
@@ -53,8 +53,8 @@ def test_whatever_was_measured_gives_a_predictor_that_loads(seed):
     configs = drawn(TINY_SPACE, 30, seed)
     rng = np.random.default_rng(seed)
     content = fit(TINY_SPACE, configs, rng.uniform(1e-4, 1 - 1e-4, len(configs)) * rng.random(), "noise")
-    made = predictor_of("noise", content, TINY_SPACE)
-    assert 0 < made(TINY_SPACE.smallest()) <= made(TINY_SPACE.largest()) < 1
+    result = predictor_of("noise", content, TINY_SPACE)
+    assert 0 < result(TINY_SPACE.smallest()) <= result(TINY_SPACE.largest()) < 1
 
 
 @given(seed=st.integers(0, 100), noise=st.sampled_from([0.0, 0.003]))
@@ -65,12 +65,12 @@ def test_a_segmenter_may_lose_by_larger_images(seed, noise):
     truth = replace(truth, base={r: 0.4 - 0.02 * i for i, r in enumerate(DENSE.resolutions)})
     configs, rng = drawn(DENSE, 150, seed), np.random.default_rng(seed)
     fitted, others = configs[:120], configs[120:]
-    made = predictor_of(
+    result = predictor_of(
         "made", fit(DENSE, fitted, [truth(c) + rng.normal(0, noise) for c in fitted], "x"), DENSE
     )
-    assert made.saturation == 0
-    assert list(made.base.values()) == sorted(made.base.values(), reverse=True)
-    assert np.sqrt(np.mean([(made(c) - truth(c)) ** 2 for c in others])) < 0.002 + noise
+    assert result.saturation == 0
+    assert list(result.base.values()) == sorted(result.base.values(), reverse=True)
+    assert np.sqrt(np.mean([(result(c) - truth(c)) ** 2 for c in others])) < 0.002 + noise
 
 
 @pytest.mark.parametrize(
@@ -98,10 +98,10 @@ def test_the_sample_holds_the_ends_and_no_subnet_twice():
 
 
 def test_the_shipped_predictor_of_nano_says_how_good_it_is():
-    made = load_accuracy("nano")
+    result = load_accuracy("nano")
     checked = files.read_json(files.data("accuracy", "nano.json"), "predictor")["validation"]["test"]
     assert checked["images"] == 10_000
-    assert made.uncertainty == checked["rmse"]
+    assert result.uncertainty == checked["rmse"]
     assert abs(checked["bias"]) < 0.015  # validation images are easier than test images
     assert checked["rmse"] ** 2 - checked["bias"] ** 2 < 0.005**2  # what decides between subnets
     assert checked["tau"] > 0.5  # subnets are near each other: 0.54 measured

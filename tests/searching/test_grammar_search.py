@@ -39,9 +39,9 @@ def made(space, **allowed) -> Evaluator:
 def test_the_exact_front_is_that_of_brute_force(name):
     evaluator = made(SPACES[name])
     assert len(evaluator.genes.all_rows()) == evaluator.genes.size() == SPACES[name].size()
-    found, expected = exact(evaluator), brute(evaluator)
-    assert found.shape == expected.shape
-    assert np.allclose(found, expected, rtol=1e-9, atol=1e-12)
+    actual, expected = exact(evaluator), brute(evaluator)
+    assert actual.shape == expected.shape
+    assert np.allclose(actual, expected, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", SPACES)

@@ -43,20 +43,20 @@ Path(sys.argv[1], os.environ["RANK"]).write_text(json.dumps([source.writes, foun
 
 @pytest.fixture(scope="module")
 def source():
-    made = ImageAccuracy.load("nano", NANO, data_sets.BUNDLED, workers=1)
-    made.validation = made.validation.take("few", slice(0, 100))
-    return made
+    loaded = ImageAccuracy.load("nano", NANO, data_sets.BUNDLED, workers=1)
+    loaded.validation = loaded.validation.take("few", slice(0, 100))
+    return loaded
 
 
 @pytest.fixture(scope="module")
 def alone(source):
     """Each measured as if it were the only one."""
-    found = []
+    accuracies = []
     for config in CONFIGS:
         source.measured.clear()
-        found.append(source(config))
+        accuracies.append(source(config))
     source.measured.clear()
-    return found
+    return accuracies
 
 
 def test_no_statistics_leak_from_one_subnet_to_the_next(source, alone):
@@ -71,9 +71,9 @@ def test_what_was_measured_is_not_measured_again(source, alone, monkeypatch):
 
 def test_a_store_survives_and_only_whole_lines_of_it_count(tmp_path, alone):
     store = tmp_path / "a" / "store.jsonl"
-    made = ImageAccuracy.load("nano", NANO, data_sets.BUNDLED, workers=1).keeping(store)
-    made.validation = made.validation.take("few", slice(0, 100))
-    made.many(CONFIGS[:2])
+    result = ImageAccuracy.load("nano", NANO, data_sets.BUNDLED, workers=1).keeping(store)
+    result.validation = result.validation.take("few", slice(0, 100))
+    result.many(CONFIGS[:2])
     with store.open("a") as out:
         out.write('{"config": {"resolution": 1}, "accuracy": 0.5}\n{"accuracy": 2}\n[]\n{"conf')
     again = ImageAccuracy.load("nano", NANO, data_sets.BUNDLED).keeping(store)
@@ -94,33 +94,33 @@ def test_a_damaged_store_is_never_a_traceback_or_a_wrong_number(tmp_path_factory
 
 @pytest.mark.slow
 def test_more_processes_measure_the_same(source, alone):
-    made = ImageAccuracy.load("nano", NANO, data_sets.BUNDLED, workers=2)
-    several = made.many(CONFIGS)
-    assert made.pool is not None
+    loaded = ImageAccuracy.load("nano", NANO, data_sets.BUNDLED, workers=2)
+    several = loaded.many(CONFIGS)
+    assert loaded.pool is not None
     assert several == ImageAccuracy.load("nano", NANO, data_sets.BUNDLED, workers=1).many(CONFIGS)
-    made.close()
+    loaded.close()
 
 
 @pytest.mark.slow
 def test_a_process_that_is_lost_is_one_line_and_the_next_subnets_are_measured_all_the_same():
-    made = ImageAccuracy.load("nano", NANO, data_sets.BUNDLED, workers=2)
+    loaded = ImageAccuracy.load("nano", NANO, data_sets.BUNDLED, workers=2)
     configs = [NANO.sample(random.Random(seed)) for seed in range(100, 140)]
 
     def kill() -> None:
-        while made.pool is None or len(made.pool.processes) < 2:
+        while loaded.pool is None or len(loaded.pool.processes) < 2:
             time.sleep(0.05)
-        os.kill(made.pool.processes[0].pid, signal.SIGKILL)
+        os.kill(loaded.pool.processes[0].pid, signal.SIGKILL)
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     with pytest.raises(
         NasvitEdgeError, match=r"measures subnets \(--workers.*was killed \(kill -9\)"
     ) as caught:
-        made.many(configs)
+        loaded.many(configs)
     one_line(caught)
-    made.validation = made.validation.take("few", slice(0, 100))
-    assert len(made.many(configs[:2])) == 2
-    made.close()
+    loaded.validation = loaded.validation.take("few", slice(0, 100))
+    assert len(loaded.many(configs[:2])) == 2
+    loaded.close()
 
 
 LOST = """
@@ -147,20 +147,25 @@ def test_a_process_under_torchrun_that_is_lost_is_one_line_of_the_others(tmp_pat
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    own = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "GLOO_SOCKET_IFNAME": "lo"}
+    variables = {
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
     started = [
         subprocess.Popen(
             [sys.executable, str(tmp_path / "run.py")],
-            env=os.environ | own | {"RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            env=os.environ | variables | {"RANK": str(rank), "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             text=True,
         )
         for rank in range(2)
     ]
-    told, _ = started[0].communicate(timeout=120)
+    text, _ = started[0].communicate(timeout=120)
     assert started[1].wait(60) == 9
-    assert told.startswith("the measuring of subnets stopped: rank 1 of 2")
-    assert told.count("\n") == 1
+    assert text.startswith("the measuring of subnets stopped: rank 1 of 2")
+    assert text.count("\n") == 1
 
 
 @pytest.mark.slow
@@ -185,5 +190,5 @@ def test_two_processes_under_torchrun_measure_their_parts_and_know_all(tmp_path,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found = [json.loads((tmp_path / rank).read_text()) for rank in "01"]
-    assert found == [[True, alone], [False, alone]]
+    results = [json.loads((tmp_path / rank).read_text()) for rank in "01"]
+    assert results == [[True, alone], [False, alone]]

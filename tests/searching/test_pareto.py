@@ -20,28 +20,28 @@ def drawn(shape):
 @given(shape=costs)
 def test_a_front_is_what_nothing_beats_or_equals(shape):
     rows = drawn(shape)
-    found = front(rows)
+    places = front(rows)
     distinct = np.unique(rows, axis=0)
     beaten = [((distinct <= row).all(1) & (distinct < row).any(1)).any() for row in distinct]
     expected = distinct[~np.array(beaten, bool)]
-    assert np.array_equal(np.unique(rows[found], axis=0), expected)
-    assert len(found) == len(expected)
+    assert np.array_equal(np.unique(rows[places], axis=0), expected)
+    assert len(places) == len(expected)
 
 
 @given(shape=costs)
 def test_ranks_peel_fronts(shape):
     rows = drawn(shape)
-    found = ranks(rows, len(rows))
-    for rank in range(found.max() + 1 if len(found) else 0):
-        left = np.flatnonzero(found >= rank)
-        assert set(left[front(rows[left])]) == set(np.flatnonzero(found == rank))
+    peeled = ranks(rows, len(rows))
+    for rank in range(peeled.max() + 1 if len(peeled) else 0):
+        left = np.flatnonzero(peeled >= rank)
+        assert set(left[front(rows[left])]) == set(np.flatnonzero(peeled == rank))
 
 
 def test_the_ends_of_a_front_are_never_crowded_out():
     rows = np.array([[0.0, 4.0], [1.0, 2.0], [1.1, 1.9], [3.0, 0.0]])
-    found = crowding(rows, np.zeros(4, np.intp))
-    assert np.isinf(found[[0, 3]]).all()
-    assert np.isfinite(found[[1, 2]]).all()
+    distances = crowding(rows, np.zeros(4, np.intp))
+    assert np.isinf(distances[[0, 3]]).all()
+    assert np.isfinite(distances[[1, 2]]).all()
 
 
 @given(seed=st.integers(0, 10**6), count=st.integers(0, 40))

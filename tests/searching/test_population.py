@@ -41,9 +41,9 @@ def test_only_allowed_choices_are_ever_made(seed, data):
     rng = np.random.default_rng(seed)
     kept = genes(NASVIT, keep={gene.name: some})
     rows = kept.random(rng, 40)
-    made = [rows, kept.extremes(), kept.mutated(rng, rows, 0.5), kept.neighbours(rows[:3])]
+    generations = [rows, kept.extremes(), kept.mutated(rng, rows, 0.5), kept.neighbours(rows[:3])]
     column = NASVIT.genes.index(gene)
-    for row in np.concatenate(made):
+    for row in np.concatenate(generations):
         assert gene.choices[row[column]] in some
     if len(some) < len(gene.choices):
         assert kept.restricted() == {gene.name: tuple(sorted(some))}

@@ -62,8 +62,12 @@ def test_a_damaged_result_says_where_and_what_to_do(content, tmp_path, change, t
 
 
 def written(content, folder, setting, **changes):
-    own = json.loads(json.dumps(records.content(setting)))
-    values = content | {"setting": own | changes, "seal": sealed(setting), "space": space_toml(SPACE)}
+    setting_values = json.loads(json.dumps(records.content(setting)))
+    values = content | {
+        "setting": setting_values | changes,
+        "seal": sealed(setting),
+        "space": space_toml(SPACE),
+    }
     (folder / "r.json").write_text(json.dumps(values))
     return folder / "r.json"
 

@@ -80,8 +80,8 @@ def _free_port() -> int:
 def _environment(rank: int, size: int, port: int) -> None:
     """What torchrun sets."""
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    own = {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank)}
-    os.environ |= own | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    variables = {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank)}
+    os.environ |= variables | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
 
 
 def _serve(rank: int, size: int, port: int, timeout_s: float, pipe: Connection) -> None:

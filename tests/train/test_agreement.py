@@ -25,16 +25,20 @@ def batches(count):
 
 
 def test_sizes_go_up_by_four_to_what_was_asked(tiny):
-    found = agreements(random_supernet(tiny), RECIPE, batches(10), 6)
-    assert [(each.batches, each.images, each.groups) for each in found] == [(1, 6, 6), (4, 24, 1), (6, 36, 1)]
-    assert all(each.error > 0 for each in found)
-    for each in found:
+    actual = agreements(random_supernet(tiny), RECIPE, batches(10), 6)
+    assert [(each.batches, each.images, each.groups) for each in actual] == [
+        (1, 6, 6),
+        (4, 24, 1),
+        (6, 36, 1),
+    ]
+    assert all(each.error > 0 for each in actual)
+    for each in actual:
         assert next(iter(each.cosines)) == ALL
         assert {"stem", "attention", "MLP", "scaling", "norm", "classifier"} <= set(each.cosines)
         assert all(-1 <= value <= 1 for value in each.cosines.values())
     again = agreements(random_supernet(tiny), RECIPE, batches(10), 6, threads=2)
     assert [each.cosines[ALL] for each in again] == pytest.approx(
-        [each.cosines[ALL] for each in found], abs=1e-5
+        [each.cosines[ALL] for each in actual], abs=1e-5
     )
 
 
@@ -56,22 +60,22 @@ def test_noise_hides_the_sign_that_sums_of_many_show(direction):
 
 
 def test_a_kind_without_gradients_on_one_side_is_left_out():
-    found = _cosines(
+    actual = _cosines(
         [torch.ones(3), None], [torch.ones(3), torch.ones(2)], ["first_conv.conv.weight", "x.0.conv.weight"]
     )
-    assert set(found) == {ALL, "stem"}
-    assert found["stem"] == pytest.approx(1)
+    assert set(actual) == {ALL, "stem"}
+    assert actual["stem"] == pytest.approx(1)
 
 
 def test_the_error_of_a_single_group_is_about_the_spread_of_many():
     """Sums of 64 noisy gradients, 200 times: the errors that single groups tell are as large as the groups' deviation."""
-    generator, names, spread, told = torch.Generator().manual_seed(0), ["stem.conv.weight"], [], []
+    generator, names, spread, errors = torch.Generator().manual_seed(0), ["stem.conv.weight"], [], []
     for _ in range(200):
         group = _Group(64, 64, names)
         for done in range(1, 65):
             t, s = (0.3 + 3 * torch.randn(40, generator=generator) for _ in range(2))
             group.add(done, ([t], [s]))
-        found = group.agreement(1)
-        spread.append(found.cosines[ALL])
-        told.append(found.error)
-    assert statistics.mean(told) == pytest.approx(statistics.stdev(spread), rel=0.25)
+        actual = group.agreement(1)
+        spread.append(actual.cosines[ALL])
+        errors.append(actual.error)
+    assert statistics.mean(errors) == pytest.approx(statistics.stdev(spread), rel=0.25)

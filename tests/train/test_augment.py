@@ -45,13 +45,13 @@ def test_moved_images_are_crops_of_the_padded_ones(count, channels, side, paddin
     rng = np.random.default_rng(seed)
     shift = torch.from_numpy(rng.integers(0, 2 * padding + 1, (2, count)))
     flip = torch.from_numpy(rng.random(count) < 0.5)
-    found = moved(pixels, padding, shift, flip)
-    for image, made, (top, left), mirrored in zip(
-        pixels, found, shift.T.tolist(), flip.tolist(), strict=True
+    crops = moved(pixels, padding, shift, flip)
+    for image, crop_of, (top, left), mirrored in zip(
+        pixels, crops, shift.T.tolist(), flip.tolist(), strict=True
     ):
         padded = torch.nn.functional.pad(image, (padding,) * 4)
         crop = padded[:, top : top + side, left : left + side]
-        assert torch.equal(made, crop.flip(-1) if mirrored else crop)
+        assert torch.equal(crop_of, crop.flip(-1) if mirrored else crop)
 
 
 def test_shifts_and_flips_are_drawn_evenly():
@@ -65,27 +65,27 @@ def test_shifts_and_flips_are_drawn_evenly():
 
 def test_without_augmentation_images_are_only_normalised(tiny):
     pixels = bytes_of(6)
-    found = Augmenter(PLAIN, tiny, 12).images(pixels, draws_of(PLAIN, 6))
-    assert torch.equal(found, prepare(pixels, tiny))
-    assert found.is_contiguous(memory_format=torch.channels_last)
+    prepared = Augmenter(PLAIN, tiny, 12).images(pixels, draws_of(PLAIN, 6))
+    assert torch.equal(prepared, prepare(pixels, tiny))
+    assert prepared.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_images_of_another_size_are_resized(tiny):
     pixels = torch.full((2, 1, 9, 9), 200, dtype=torch.uint8)
-    found = Augmenter(PLAIN, tiny, 12).images(pixels, draws_of(PLAIN, 2))
-    assert torch.allclose(found, prepare(pixels, tiny, 12), atol=1e-5)
+    prepared = Augmenter(PLAIN, tiny, 12).images(pixels, draws_of(PLAIN, 2))
+    assert torch.allclose(prepared, prepare(pixels, tiny, 12), atol=1e-5)
 
 
 def test_random_resized_crops_are_those_of_torchvision(tiny):
     augment = structs.replace(PLAIN, crop="resized", smallest_crop=0.2)
     pixels = [bytes_of(1, 3, side, side)[0] for side in (10, 30, 17)]
     draws = draws_of(augment, 3)
-    found = Augmenter(augment, tiny, 12).images(pixels, draws)
+    crops = Augmenter(augment, tiny, 12).images(pixels, draws)
     bicubic = v2.InterpolationMode.BICUBIC
     crop = v2.RandomResizedCrop(12, scale=(0.2, 1.0), interpolation=bicubic, antialias=True)
-    for image, made, seed in zip(pixels, found, draws.seeds[0], strict=True):
+    for image, crop_of, seed in zip(pixels, crops, draws.seeds[0], strict=True):
         with seeded(seed):
-            assert torch.equal(made, prepare(crop(image)[None], tiny)[0])
+            assert torch.equal(crop_of, prepare(crop(image)[None], tiny)[0])
 
 
 # -- RandAugment and AutoAugment ------------------------------------------------------------------------
@@ -108,8 +108,8 @@ def test_the_published_recipes_randaugment_is_timm_s_own_transform(nasvit, name,
     auto_augment, image = require_module("timm.data.auto_augment"), require_module("PIL.Image")
     (policy,) = policies(load_recipe(name).augment, nasvit.mean, 64)
     fill = tuple(min(255, round(255 * value)) for value in nasvit.mean)
-    own = {"translate_const": int(64 * 0.45), "img_mean": fill, "interpolation": image.Resampling.BICUBIC}
-    transform, changed = auto_augment.rand_augment_transform(words, own), 0
+    options = {"translate_const": int(64 * 0.45), "img_mean": fill, "interpolation": image.Resampling.BICUBIC}
+    transform, changed = auto_augment.rand_augment_transform(words, options), 0
     for seed, pixels in enumerate(photographs()):
         with seeded(seed):
             ours = policy(pixels)
@@ -137,11 +137,11 @@ def test_what_varies_images_is_installed_with_the_package_as_calibration_needs_i
 def test_an_image_is_varied_by_its_seed_alone(tiny, ops, channels):
     augment = structs.replace(PLAIN, ops=ops, randaugment_ops=2, randaugment_magnitude=9)
     pixels, draws = bytes_of(24, channels, 12), draws_of(augment, 24)
-    found = Augmenter(augment, tiny, 12).images(pixels, draws)
-    assert len({image.numpy().tobytes() for image in found}) == 24
+    prepared = Augmenter(augment, tiny, 12).images(pixels, draws)
+    assert len({image.numpy().tobytes() for image in prepared}) == 24
     one = Draws(draws.shift[:, 3:4], draws.flip[3:4], draws.erase[3:4], [seeds[3:4] for seeds in draws.seeds])
     torch.rand(3), np.random.rand(), random.random()
-    assert torch.equal(found[3:4], Augmenter(augment, tiny, 12).images(pixels[3:4], one))
+    assert torch.equal(prepared[3:4], Augmenter(augment, tiny, 12).images(pixels[3:4], one))
 
 
 def test_what_others_draw_goes_on_as_if_no_image_had_been_varied(tiny):
@@ -159,8 +159,8 @@ def test_what_others_draw_goes_on_as_if_no_image_had_been_varied(tiny):
 def test_autoaugment_draws_for_each_image(tiny, policy):
     augment = structs.replace(PLAIN, autoaugment=policy)
     pixels = bytes_of(1).expand(24, -1, -1, -1)
-    found = Augmenter(augment, tiny, 12).images(pixels, draws_of(augment, 24))
-    assert len({image.numpy().tobytes() for image in found}) > 8
+    prepared = Augmenter(augment, tiny, 12).images(pixels, draws_of(augment, 24))
+    assert len({image.numpy().tobytes() for image in prepared}) > 8
 
 
 # -- erasing and mixing ---------------------------------------------------------------------------------
@@ -170,11 +170,11 @@ def test_autoaugment_draws_for_each_image(tiny, policy):
 def test_an_erased_image_is_unchanged_outside_one_rectangle(tiny, fill):
     augment = structs.replace(PLAIN, erasing=1.0, erasing_fill=fill)
     pixels = bytes_of(32).clamp(min=1, max=100)  # no value is the mean, which is 0 when normalised
-    found = Augmenter(augment, tiny, 12).images(pixels, draws_of(augment, 32))
+    prepared = Augmenter(augment, tiny, 12).images(pixels, draws_of(augment, 32))
     whole = prepare(pixels, tiny)
-    erased = (found != whole).all(1)  # (B, S, S)
-    assert ((found[erased.unsqueeze(1).expand_as(found)] == 0).all().item()) == (fill == "mean")
-    for before, after, gone in zip(whole, found, erased, strict=True):
+    erased = (prepared != whole).all(1)  # (B, S, S)
+    assert ((prepared[erased.unsqueeze(1).expand_as(prepared)] == 0).all().item()) == (fill == "mean")
+    for before, after, gone in zip(whole, prepared, erased, strict=True):
         rows, columns = gone.any(1).nonzero()[:, 0], gone.any(0).nonzero()[:, 0]
         assert gone.sum() == len(rows) * len(columns) > 0
         assert torch.equal(after[:, ~gone], before[:, ~gone])
@@ -207,8 +207,8 @@ def test_mixed_targets_sum_to_one_and_images_stay_between_theirs(tiny, mixup, cu
 
 def test_without_mixing_targets_are_the_labels(tiny):
     images, labels = torch.rand(4, 3, 12, 12), torch.arange(4)
-    made, targets = Augmenter(PLAIN, tiny, 12).mixed(images, labels, 0)
-    assert made is images
+    result, targets = Augmenter(PLAIN, tiny, 12).mixed(images, labels, 0)
+    assert result is images
     assert targets is labels
 
 
@@ -239,6 +239,6 @@ def test_the_callers_random_numbers_are_not_disturbed(tiny):
 
 def test_grey_images_become_rgb(tiny):
     augmenter = Augmenter(STRONG, tiny, 12)
-    found = augmenter.images(bytes_of(8, channels=1), draws_of(STRONG, 8))
-    assert found.shape == (8, 3, 12, 12)
-    assert torch.equal(found[:, 0], found[:, 2])  # tiny's mean and std are the same for all three
+    prepared = augmenter.images(bytes_of(8, channels=1), draws_of(STRONG, 8))
+    assert prepared.shape == (8, 3, 12, 12)
+    assert torch.equal(prepared[:, 0], prepared[:, 2])  # tiny's mean and std are the same for all three

@@ -47,12 +47,12 @@ def _range(space):
 
 
 def test_batches_are_those_of_the_training_loader(tiny, quick):
-    found, recipe = images(100), load_recipe("nano").with_values(["augment.erasing=0.5"])
-    made = [x for x, _ in Calibration(found, recipe, tiny).batches(tiny, 12)]
-    with Loader(found, recipe.augment, tiny, size=12, batch_size=64, workers=0) as loader:
+    some_images, recipe = images(100), load_recipe("nano").with_values(["augment.erasing=0.5"])
+    batches = [x for x, _ in Calibration(some_images, recipe, tiny).batches(tiny, 12)]
+    with Loader(some_images, recipe.augment, tiny, size=12, batch_size=64, workers=0) as loader:
         trained = [batch.images for (batch,) in loader.steps(0, 4)]
-    assert [len(x) for x in made] == [64] * 4
-    for ours, theirs in zip(made, trained, strict=True):
+    assert [len(x) for x in batches] == [64] * 4
+    for ours, theirs in zip(batches, trained, strict=True):
         kept = theirs.clamp(*_range(tiny))  # as bytes: the noise of erasing ends at black and white
         assert float((ours - kept).abs().max()) < 0.5 / 255 / min(tiny.std) + 1e-5
 
@@ -88,8 +88,8 @@ def test_a_batch_counts_for_its_images(sizes):
     stem = subnet.get_submodule("first_conv.body.conv")
     means = torch.stack([stem(x).mean((0, 2, 3)) for x in parts])
     share = torch.tensor(sizes)[:, None] / sum(sizes)
-    found = statistics(subnet)["first_conv.body.norm.running_mean"]
-    assert torch.allclose(found, (share * means).sum(0), atol=1e-4)
+    actual = statistics(subnet)["first_conv.body.norm.running_mean"]
+    assert torch.allclose(actual, (share * means).sum(0), atol=1e-4)
 
 
 # -- whose recipe ---------------------------------------------------------------------------------------
@@ -99,8 +99,8 @@ def test_the_recipe_travels_with_the_weights():
     for name, erasing in (("nano", 0.01), ("nano-cifar10", 0.1)):
         supernet = load_supernet(name, load_space(name))
         assert recipe_of(supernet.source, supernet.space).augment.erasing == erasing
-    own = load_recipe("nano").with_values(["augment.flip=0.25"])
-    assert recipe_of({"recipe": own.to_dict()}, NANO) == own
+    recipe = load_recipe("nano").with_values(["augment.flip=0.25"])
+    assert recipe_of({"recipe": recipe.to_dict()}, NANO) == recipe
 
 
 @pytest.mark.parametrize("source", [{}, {"recipe": None}, {"recipe": {"name": "x", "of another": "version"}}])
@@ -140,10 +140,10 @@ def test_what_is_cropped_from_whole_files_in_training_is_here_too(tmp_path, tiny
 
 
 def test_few_images_are_told_with_what_they_cost(tiny):
-    for count, told in ((16, 1), (63, 1), (64, 0)):
-        found = Calibration(images(count), load_recipe("nano"), tiny).remarks(random_supernet(tiny))
-        assert len(found) == told
-        assert all(f"{count} images are few" in line and "nano-cifar10" in line for line in found)
+    for count, count_of in ((16, 1), (63, 1), (64, 0)):
+        remarks = Calibration(images(count), load_recipe("nano"), tiny).remarks(random_supernet(tiny))
+        assert len(remarks) == count_of
+        assert all(f"{count} images are few" in line and "nano-cifar10" in line for line in remarks)
 
 
 @pytest.fixture(scope="module")
@@ -188,8 +188,8 @@ def test_a_run_settles_its_weights_on_the_pipeline(tiny, quick):
     assert supernet.source[SETTLED] == calibration.name
     assert calibration.distance(supernet) < 0.02
     largest = calibrated(materialise(supernet, tiny.largest()), calibration)
-    own = dict(supernet.named_buffers())
-    assert all(torch.equal(own[name], value) for name, value in statistics(largest).items())
+    buffers = dict(supernet.named_buffers())
+    assert all(torch.equal(buffers[name], value) for name, value in statistics(largest).items())
 
 
 def test_other_images_or_another_recipe_are_another_calibration(tiny):

@@ -115,14 +115,14 @@ def test_in_a_real_step_blocks_that_no_other_subnet_uses_stay_empty(tiny, tmp_pa
             passed, products = products_of(tiny, step)
             meter.record(step, products)
             unused += sum(g is None for g in passed.subnets)
-    found = rows(tmp_path / "c.csv")
-    assert [int(row["step"]) for row in found] == [1, 2, 3]
-    cells = [float(value) for row in found for place, value in row.items() if place != "step" and value]
+    actual = rows(tmp_path / "c.csv")
+    assert [int(row["step"]) for row in actual] == [1, 2, 3]
+    cells = [float(value) for row in actual for place, value in row.items() if place != "step" and value]
     assert all(-1 <= cell <= 1 for cell in cells)
     assert any(cell < 0 for cell in cells)
-    assert all(row["first_conv"] for row in found)
+    assert all(row["first_conv"] for row in actual)
     assert unused
-    assert any(value == "" for row in found for value in row.values())
+    assert any(value == "" for row in actual for value in row.values())
 
 
 def test_a_step_waits_for_the_device_once(tiny, tmp_path, monkeypatch):
@@ -151,16 +151,16 @@ def test_a_nan_in_one_layer_empties_that_layer_alone(tmp_path):
 @settings(max_examples=40)
 def test_after_a_kill_and_a_resume_the_file_is_that_of_an_uninterrupted_run(cut, resumed, tmp_path_factory):
     folder = tmp_path_factory.getbasetemp()
-    made = [merge(*_pair(step), RECIPE.merge, project=False).products for step in range(1, 8)]
+    products_of_steps = [merge(*_pair(step), RECIPE.merge, project=False).products for step in range(1, 8)]
     with Meter(NAMES, folder / "whole.csv") as meter:
-        for step, products in enumerate(made, 1):
+        for step, products in enumerate(products_of_steps, 1):
             meter.record(step, products)
     whole = (folder / "whole.csv").read_bytes()
     ends = [i for i, byte in enumerate(whole) if byte == 10]
     kept = max(len(whole) - cut, ends[resumed] + 1)  # what a checkpoint flushed is there
     (folder / "cut.csv").write_bytes(whole[:kept])
     with Meter(NAMES, folder / "cut.csv", resume_step=resumed) as meter:
-        for step, products in enumerate(made[resumed:], resumed + 1):
+        for step, products in enumerate(products_of_steps[resumed:], resumed + 1):
             meter.record(step, products)
     assert (folder / "cut.csv").read_bytes() == whole
 

@@ -135,17 +135,17 @@ def test_parts_of_a_set_add_up_to_the_whole(data):
 def test_scenes_are_calibrated_on_crops_as_in_training(count, data, monkeypatch):
     monkeypatch.setattr(calibration, "SCENE_BATCHES", 3)
     scenes, recipe = training_splits(str(data), SPACE)[0].take("some", range(count)), load_recipe("scenes")
-    made = calibration.Calibration(scenes, recipe, SPACE)
+    result = calibration.Calibration(scenes, recipe, SPACE)
     size = min(8, count)
-    crops = [x for x, _ in made.batches(SPACE, max(SPACE.resolutions))]
+    crops = [x for x, _ in result.batches(SPACE, max(SPACE.resolutions))]
     with SceneLoader(
         scenes, recipe.scenes, SPACE, size=recipe.scenes.size(SPACE), batch_size=size, workers=0
-    ) as own:
-        trained = [batch.images for (batch,) in own.steps(0, 3)]
+    ) as loading:
+        trained = [batch.images for (batch,) in loading.steps(0, 3)]
     for ours, theirs in zip(crops, trained, strict=True):
         assert ours.shape == theirs.shape == (size, 3, *SPACE.input_size(max(SPACE.resolutions)))
         assert float((ours - theirs).abs().max()) < 0.5 / 255 / min(SPACE.std) + 1e-5
-    small = next(made.batches(SPACE, min(SPACE.resolutions)))[0]
+    small = next(result.batches(SPACE, min(SPACE.resolutions)))[0]
     assert small.shape[2:] == SPACE.input_size(min(SPACE.resolutions))
 
 
@@ -175,9 +175,9 @@ def test_gradients_of_a_step_are_those_of_the_losses(data):
     assert torch.isclose(passed.distilled, other)
     parameters = [p for p in supernet.parameters() if p.requires_grad]
     expected = torch.autograd.grad(other, parameters, allow_unused=True)
-    for found, own in zip(passed.subnets, expected, strict=True):
-        assert (found is None) == (own is None)
-        assert own is None or torch.allclose(found, own, atol=1e-6)
+    for passed_gradient, gradient in zip(passed.subnets, expected, strict=True):
+        assert (passed_gradient is None) == (gradient is None)
+        assert gradient is None or torch.allclose(passed_gradient, gradient, atol=1e-6)
 
 
 def test_the_stages_of_a_classifier_are_taken_and_the_rest_is_new(tmp_path):
@@ -205,9 +205,9 @@ def test_weights_of_other_stages_are_one_line(tmp_path, nano):
 
 
 def invoke(*arguments):
-    made = CliRunner().invoke(app, [str(a) for a in arguments])
-    assert made.exception is None or isinstance(made.exception, SystemExit), made.exception
-    return made
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
 
 
 def test_evaluate_tells_mean_iou_pixels_classes_and_the_baseline(trained, data, tmp_path):
@@ -255,15 +255,15 @@ def test_masks_of_0_and_255_are_refused_before_training_with_the_option_that_mak
 
 def test_with_that_option_they_are_learned_as_masks_of_0_and_1_are_and_it_stays_with_the_run(tmp_path):
     listed = two_classes(tmp_path / "listed.toml", "mask_values = [0, 255]")
-    made = [
+    both = [
         (listed, binary(tmp_path / "a" / "scenes")),
         (two_classes(tmp_path / "two.toml"), binary(tmp_path / "b" / "scenes", 1)),
     ]
-    notes, found = [], []
-    for number, (toml, folder) in enumerate(made):
+    notes, reports = [], []
+    for number, (toml, folder) in enumerate(both):
         out = tmp_path / f"out{number}"
-        found.append(run(request(toml, folder, out, *SHORT), listener=Listener(note=notes.append)))
-    assert found[0].accuracy == found[1].accuracy
+        reports.append(run(request(toml, folder, out, *SHORT), listener=Listener(note=notes.append)))
+    assert reports[0].accuracy == reports[1].accuracy
     assert notes[:2] == notes[2:]
     assert [note.partition(":")[0] for note in notes[:2]] == [
         "masks of scenes train (8 images), 12.3 k pixels",
@@ -272,8 +272,8 @@ def test_with_that_option_they_are_learned_as_masks_of_0_and_1_are_and_it_stays_
     assert all("background" in note and "polyp" in note for note in notes)
     assert load_space(tmp_path / "out0" / "space.toml").mask_values == (0, 255)
     weights = tmp_path / "out0" / "supernet.safetensors"
-    told = invoke("evaluate", "--supernet", weights, "--data", made[0][1], "--subnets", "max", "--json")
-    assert json.loads(told.stdout)["subnets"][0]["accuracy"] == found[0].accuracy["largest"]
+    result = invoke("evaluate", "--supernet", weights, "--data", both[0][1], "--subnets", "max", "--json")
+    assert json.loads(result.stdout)["subnets"][0]["accuracy"] == reports[0].accuracy["largest"]
 
 
 @pytest.fixture(scope="module")
@@ -302,9 +302,9 @@ def test_validation_masks_of_only_255_are_an_error_before_training_and_in_a_dry_
 @pytest.mark.parametrize("form", [(), ("--json",)])
 def test_evaluating_a_supernet_on_masks_of_only_255_is_one_line(toml, without_classes, split, form):
     command = ("evaluate", "--supernet", "random", "--space", toml, "--data", without_classes)
-    made = invoke(*command, "--subnets", "max", "--split", split, *form)
-    assert (made.exit_code, made.stdout, made.stderr.count("\n")) == (2, "", 1)
-    assert NO_CLASS in made.stderr
+    result = invoke(*command, "--subnets", "max", "--split", split, *form)
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert NO_CLASS in result.stderr
 
 
 def test_a_score_of_no_pixels_is_one_line_also_where_masks_were_not_looked_at(without_classes):
@@ -325,8 +325,8 @@ def test_measuring_in_a_search_or_for_a_predictor_looks_at_the_masks_first(toml,
 
 @pytest.mark.slow
 def test_the_dry_run_tells_what_is_in_the_masks(toml, data, tmp_path):
-    told = dry_run(request(toml, data, tmp_path / "out", "run.batch_size=2")).masks
-    assert [line.partition(",")[0] for line in told] == [
+    masks = dry_run(request(toml, data, tmp_path / "out", "run.batch_size=2")).masks
+    assert [line.partition(",")[0] for line in masks] == [
         "masks of scenes train (24 images)",
         "masks of scenes val (6 images)",
     ]
@@ -338,16 +338,16 @@ def test_one_segmenter_is_fine_tuned_and_its_files_are_evaluated(trained, toml, 
     options = ("--space", toml, "--supernet", trained[0] / "supernet.safetensors", "--config", config)
     tuned = ("--epochs", 2, "--batch-size", 4, "--data", data, "--workers", 0, "--threads", 1)
     tuned += ("--validate-every", 0)
-    made = invoke("finetune", *options, *tuned, "--out", tmp_path / "tuned", "--json")
-    assert made.exit_code == 0, made.stderr
-    found = json.loads(made.stdout)
-    assert 0.2 < found["after"]["fp32"] <= 1
+    result = invoke("finetune", *options, *tuned, "--out", tmp_path / "tuned", "--json")
+    assert result.exit_code == 0, result.stderr
+    content = json.loads(result.stdout)
+    assert 0.2 < content["after"]["fp32"] <= 1
     assert (tmp_path / "tuned" / "validation.csv").read_text().count("\n") == 2  # a heading, and the end
     evaluated = invoke(
-        "evaluate", "--supernet", found["supernet"], "--data", data, "--subnets", "max", "--json"
+        "evaluate", "--supernet", content["supernet"], "--data", data, "--subnets", "max", "--json"
     )
-    assert json.loads(evaluated.stdout)["subnets"][0]["accuracy"] == pytest.approx(found["after"]["fp32"])
-    assert "masks of scenes train (24 images), 36.9 k pixels" in made.stderr
+    assert json.loads(evaluated.stdout)["subnets"][0]["accuracy"] == pytest.approx(content["after"]["fp32"])
+    assert "masks of scenes train (24 images), 36.9 k pixels" in result.stderr
     refused = invoke("finetune", *options, *tuned, "--out", tmp_path / "other", "--quantise", "int8")
     assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
     assert "export --precision int8" in refused.stderr

@@ -104,9 +104,9 @@ def test_fewer_images_than_a_step_takes_are_one_line(tiny):
 
 @given(batch=st.integers(2, 4096), macs=st.floats(1e3, 1e14))
 def test_a_measured_batch_is_never_larger_than_the_recipe_s_and_takes_seconds(batch, macs):
-    found = bearable(batch, macs)
-    assert min(4, batch) <= found <= batch
-    assert found <= 4 or found * macs <= 1.3e11
+    actual = bearable(batch, macs)
+    assert min(4, batch) <= actual <= batch
+    assert actual <= 4 or actual * macs <= 1.3e11
 
 
 @given(

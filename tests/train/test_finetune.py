@@ -29,9 +29,9 @@ def _noise(space, count: int) -> ImageSet:
 @given(st.data())
 def test_data_of_the_same_classes_keep_the_classifier(nano, data):
     config, supernet = data.draw(configs(nano)), load_supernet("nano", nano)
-    found, expected = taken(supernet, config, "bundled", 0), narrowed(supernet, config)
-    assert all(torch.equal(v, expected.state_dict()[n]) for n, v in found.state_dict().items())
-    assert found.space == nano.only(config)
+    actual, expected = taken(supernet, config, "bundled", 0), narrowed(supernet, config)
+    assert all(torch.equal(v, expected.state_dict()[n]) for n, v in actual.state_dict().items())
+    assert actual.space == nano.only(config)
 
 
 def test_a_classifier_knows_classes_by_their_names_in_its_own_order(tiny):
@@ -43,10 +43,10 @@ def test_a_classifier_knows_classes_by_their_names_in_its_own_order(tiny):
 
 def test_a_classifier_knows_classes_of_other_names_where_order_is_confirmed(tiny):
     named = tiny.with_labels(["b", "a", "c", "d"])
-    found = ["a", "b", "x", "y"]
-    assert known_labels(tiny, found, "photos") is None
-    assert known_labels(tiny, found, "photos", in_order=True) == found
-    assert known_labels(named, found, "photos", in_order=True) == ["b", "a", "x", "y"]
+    results = ["a", "b", "x", "y"]
+    assert known_labels(tiny, results, "photos") is None
+    assert known_labels(tiny, results, "photos", in_order=True) == results
+    assert known_labels(named, results, "photos", in_order=True) == ["b", "a", "x", "y"]
     with pytest.raises(DataError, match="have 2 classes; space 'tiny' has 4") as caught:
         known_labels(named, ["x", "y"], "photos", in_order=True)
     one_line(caught)
@@ -80,10 +80,10 @@ def test_accuracies_before_are_of_the_initial_weights(tiny, quantise):
     calibration = Calibration(train, recipe_of(supernet.source, supernet.space), supernet.space)
     expected = subnet_accuracy(supernet, supernet.space.largest(), calibration, validation)
     tuning = Tuning(quantise=quantise)
-    made, teacher = tuning.prepare(supernet, train, validation)
-    assert made.training
+    result, teacher = tuning.prepare(supernet, train, validation)
+    assert result.training
     assert teacher is None
-    assert isinstance(made, QuantisedSupernet) == bool(quantise)
+    assert isinstance(result, QuantisedSupernet) == bool(quantise)
     assert tuning.before["fp32"] == expected
     assert set(tuning.before) == {"fp32", *filter(None, [quantise])}
 
@@ -94,11 +94,11 @@ def test_its_own_teacher_says_what_it_said_before_whatever_it_becomes(tiny, data
     supernet = narrowed(random_supernet(tiny, 3), data.draw(configs(tiny)))
     config, images = supernet.space.largest(), _noise(tiny, 32)
     tuning = Tuning(quantise="int8", itself=True, scale=scale)
-    made, teacher = tuning.prepare(supernet, images, images)
+    result, teacher = tuning.prepare(supernet, images, images)
     x, _ = next(iter(images.batches(tiny, config.resolution)))
     with torch.no_grad():
         expected = (scale * supernet.eval()(x, config)).softmax(-1)
-        for network in (made, supernet):
+        for network in (result, supernet):
             for parameter in network.parameters():
                 parameter.zero_()
         assert torch.allclose(teacher(x), expected, atol=1e-5)
@@ -120,5 +120,5 @@ def test_the_function_of_fixed_statistics_survives_their_estimation(tiny, data):
         plain = narrowed(supernet, config)
         settle(plain, images)
         keep_function(supernet, fixed, images)
-        found, lost = (network.eval()(x, config) - expected for network in (supernet, plain))
-    assert float(found.norm()) < 0.2 * float(lost.norm())
+        actual, lost = (network.eval()(x, config) - expected for network in (supernet, plain))
+    assert float(actual.norm()) < 0.2 * float(lost.norm())

@@ -110,12 +110,12 @@ def test_a_subnet_is_trained_alone_from_its_config(root):
     assert "subnet" in estimated.space
     assert estimated.space != dry_run(run_of(asked(root, "alone"))).space
     assert run_of(asked(root, "alone", config=root / "config.json", recipe="nano")).recipe.single
-    told: list[str] = []
-    report = train(request, listener=Listener(note=told.append))
+    notes: list[str] = []
+    report = train(request, listener=Listener(note=notes.append))
     assert set(report.accuracy) == {"largest"}  # of a space that has it alone
-    made = load_space(root / "alone" / "space.toml")
-    assert made.size() == 1
-    assert made.largest().width == space.smallest().width
+    result = load_space(root / "alone" / "space.toml")
+    assert result.size() == 1
+    assert result.largest().width == space.smallest().width
     (root / "other.json").write_text(json.dumps(space.smallest().to_dict() | {"width": [1, 2, 3, 4]}))
     with pytest.raises(NasvitEdgeError, match=r"other\.json") as error:
         train(asked(root, "other", config=root / "other.json"))

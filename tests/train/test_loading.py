@@ -52,8 +52,8 @@ def loader(images, space, augment=VARIED, **options) -> Loader:
 
 
 def steps(images, space, first, last, augment=VARIED, **options) -> list[list[Batch]]:
-    with loader(images, space, augment, **options) as made:
-        return list(made.steps(first, last))
+    with loader(images, space, augment, **options) as loading:
+        return list(loading.steps(first, last))
 
 
 def same(one: list[Batch], two: list[Batch]) -> bool:
@@ -84,15 +84,15 @@ def test_a_batch_has_the_promised_form(tiny, noise):
 
 def test_every_image_comes_once_an_epoch_with_its_label_in_another_order_each_time(tiny, images):
     epochs = []
-    with loader(images, tiny, PLAIN, batch_size=3, parts=2) as made:
-        assert made.steps_per_epoch == 8
+    with loader(images, tiny, PLAIN, batch_size=3, parts=2) as loading:
+        assert loading.steps_per_epoch == 8
         for epoch in range(3):
             seen = []
-            for parts in made.steps(8 * epoch, 8 * epoch + 8):
+            for parts in loading.steps(8 * epoch, 8 * epoch + 8):
                 for batch in parts:
-                    found = numbers(batch, tiny)
-                    assert [n % 4 for n in found] == batch.targets.tolist()
-                    seen += found
+                    actual = numbers(batch, tiny)
+                    assert [n % 4 for n in actual] == batch.targets.tolist()
+                    seen += actual
             assert len(set(seen)) == len(seen) == 48
             epochs.append(seen)
     assert epochs[0] != epochs[1] != epochs[2]
@@ -118,9 +118,9 @@ def test_another_seed_gives_other_batches(tiny, noise):
 def test_workers_do_not_change_what_is_in_a_batch(tiny, noise, workers):
     whole = steps(noise, tiny, 0, 8, batch_size=4, parts=2)
     _ = torch.rand(600, 600) @ torch.rand(600, 600)  # threads of the parent, which a fork does not get
-    found = steps(noise, tiny, 0, 8, batch_size=4, parts=2, workers=workers)
-    assert all(same(a, b) for a, b in zip(whole, found, strict=True))
-    assert found[0][0].images.is_contiguous(memory_format=torch.channels_last)
+    batches = steps(noise, tiny, 0, 8, batch_size=4, parts=2, workers=workers)
+    assert all(same(a, b) for a, b in zip(whole, batches, strict=True))
+    assert batches[0][0].images.is_contiguous(memory_format=torch.channels_last)
 
 
 @settings(max_examples=10)
@@ -136,10 +136,10 @@ def test_resuming_at_any_step_gives_what_an_uninterrupted_run_gave(tiny, noise, 
 def test_ranks_and_parts_see_the_same_slices(tiny, noise, split, step):
     world, parts = split
     (whole,) = steps(noise, tiny, step, step + 1, batch_size=3, parts=4)
-    found = []
+    batches = []
     for rank in range(world):
-        found += steps(noise, tiny, step, step + 1, batch_size=3, parts=parts, rank=rank, world=world)[0]
-    assert same(whole, found)
+        batches += steps(noise, tiny, step, step + 1, batch_size=3, parts=parts, rank=rank, world=world)[0]
+    assert same(whole, batches)
 
 
 def test_the_callers_random_numbers_are_not_disturbed(tiny, noise):
@@ -152,22 +152,22 @@ def test_the_callers_random_numbers_are_not_disturbed(tiny, noise):
 
 def test_what_workers_are_given_can_be_pickled(tiny, noise):
     """Where processes are spawned, not forked."""
-    made = loader(noise, tiny, structs.replace(VARIED, crop="resized", autoaugment="imagenet"))
-    again = pickle.loads(pickle.dumps(made._slices))
-    assert same([again[2, 0]], [made._slices[2, 0]])
+    loading = loader(noise, tiny, structs.replace(VARIED, crop="resized", autoaugment="imagenet"))
+    again = pickle.loads(pickle.dumps(loading._slices))
+    assert same([again[2, 0]], [loading._slices[2, 0]])
 
 
 def test_one_loader_goes_on_with_other_steps(tiny, noise):
     whole = steps(noise, tiny, 0, 9)
-    with loader(noise, tiny, workers=1) as made:
-        early = made.steps(0, 9)
+    with loader(noise, tiny, workers=1) as loading:
+        early = loading.steps(0, 9)
         next(early)
-        later = list(made.steps(4, 6))
+        later = list(loading.steps(4, 6))
         assert all(same(a, b) for a, b in zip(whole[4:6], later, strict=True))
         with pytest.raises(RuntimeError, match="given up"):
             next(early)
-        assert list(made.steps(3, 3)) == []
-        assert same(next(made.steps(8, 9)), whole[8])
+        assert list(loading.steps(3, 3)) == []
+        assert same(next(loading.steps(8, 9)), whole[8])
 
 
 def test_files_and_memory_give_the_same_batches(tiny, noise, tmp_path):
@@ -191,13 +191,13 @@ def _files(images: ImageSet, folder: Path) -> FileSet:
 
 
 def test_waiting_is_counted(tiny, noise):
-    with loader(noise, tiny) as made:
-        assert made.waited_s == 0
+    with loader(noise, tiny) as loading:
+        assert loading.waited_s == 0
         taking = 0.0
-        for _ in made.steps(0, 10):
+        for _ in loading.steps(0, 10):
             time.sleep(0.01)  # the step's own time is no waiting
             taking += 0.01
-        assert 0 < made.waited_s < 1
+        assert 0 < loading.waited_s < 1
 
 
 # -- errors ---------------------------------------------------------------------------------------------
@@ -216,10 +216,10 @@ def test_an_image_that_cannot_be_read_is_one_line_and_ends_the_workers(tiny, noi
     files = _files(noise, tmp_path)
     (tmp_path / "17.png").write_bytes((tmp_path / "17.png").read_bytes()[:90])
     with (
-        loader(files, tiny, structs.replace(VARIED, crop=crop), workers=workers) as made,
+        loader(files, tiny, structs.replace(VARIED, crop=crop), workers=workers) as loading,
         pytest.raises(DataError, match=r"17\.png") as caught,
     ):
-        list(made.steps(0, 12))
+        list(loading.steps(0, 12))
     assert "Traceback" not in one_line(caught)
     assert not _workers()
 
@@ -230,10 +230,10 @@ def _workers() -> list[multiprocessing.Process]:
 
 @pytest.mark.parametrize("delay", [0, 0.3])
 def test_a_worker_that_is_lost_is_one_line_of_the_next_batches(tiny, noise, delay):
-    with loader(noise, tiny, workers=1) as made:
-        taken = made.steps(0, 10**6)
+    with loader(noise, tiny, workers=1) as loading:
+        taken = loading.steps(0, 10**6)
         next(taken)
-        os.kill(made._making.processes[0].pid, signal.SIGKILL)
+        os.kill(loading._making.processes[0].pid, signal.SIGKILL)
         time.sleep(delay)  # nothing is raised here, in the middle of a step
         with pytest.raises(DataError, match="fewer --workers") as caught:
             list(taken)
@@ -275,8 +275,8 @@ def test_workers_end_with_the_run(how, tmp_path):
             os.killpg(run.pid, how)
         else:
             run.kill()
-        told, errors = run.communicate(timeout=60)
-    assert ("interrupted" in told) == (how is signal.SIGINT)
+        text, errors = run.communicate(timeout=60)
+    assert ("interrupted" in text) == (how is signal.SIGINT)
     assert "Traceback" not in errors
     until = time.monotonic() + 30
     while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < until:

@@ -59,9 +59,9 @@ def test_a_row_holds_the_record_and_columns_are_its_fields(tmp_path):
 def test_validation_has_a_row_a_subnet_and_is_there_at_once(tmp_path):
     with RunLog(tmp_path) as log:
         log.validation(8, 2, {"smallest": 0.25, 'odd, "name"\nof two lines': 1.0})
-        found = read(tmp_path / "validation.csv")
-    assert [row["accuracy"] for row in found] == ["0.25", "1"]
-    assert found[1] == {"step": "8", "epoch": "2", "subnet": 'odd, "name" of two lines', "accuracy": "1"}
+        rows = read(tmp_path / "validation.csv")
+    assert [row["accuracy"] for row in rows] == ["0.25", "1"]
+    assert rows[1] == {"step": "8", "epoch": "2", "subnet": 'odd, "name" of two lines', "accuracy": "1"}
 
 
 def test_numbers_that_are_none_are_written_as_such(tmp_path):
@@ -111,12 +111,12 @@ def test_a_new_run_starts_its_logs_anew(tmp_path):
 def test_any_file_in_the_way_of_a_resume_is_one_line_or_continued(content, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "foreign.csv"
     path.write_bytes(content)
-    found = only_user_errors(Rows, path, ("step", "loss"), 5)
-    if isinstance(found, str):
+    outcome = only_user_errors(Rows, path, ("step", "loss"), 5)
+    if isinstance(outcome, str):
         assert path.read_bytes() == content
     else:
-        found.add((6, 0.5))
-        found.close()
+        outcome.add((6, 0.5))
+        outcome.close()
         assert path.read_text().startswith("step,loss\n")
         assert path.read_text().endswith("\n6,0.5\n")
 
@@ -144,9 +144,9 @@ def test_a_killed_process_leaves_whole_rows(tmp_path):
             assert child.poll() is None
         child.send_signal(signal.SIGKILL)
     Rows(path, ("step", "text"), 10**9).close()
-    found = read(path)
-    assert [int(row["step"]) for row in found] == list(range(1, len(found) + 1))
-    assert all(len(row["text"]) == int(row["step"]) % 5000 for row in found)
+    rows = read(path)
+    assert [int(row["step"]) for row in rows] == list(range(1, len(rows) + 1))
+    assert all(len(row["text"]) == int(row["step"]) % 5000 for row in rows)
 
 
 def test_without_room_the_error_is_one_line_and_the_file_whole(tmp_path):

@@ -53,9 +53,9 @@ def images() -> ImageSet:
 def trainer(space, images, out, recipe: Recipe = RECIPE, **options) -> Trainer:
     """A run that is set up; `seed` and other settings by name."""
     out.mkdir(exist_ok=True)
-    made = Settings(**{"out": out, "seed": 3, "threads": 1, "workers": 0, "checkpoint_s": 1e9, **options})
-    supernet = initialised(space, made.seed, recipe.subnets.scaling)
-    return Trainer(supernet, images, recipe, made, World())
+    result = Settings(**{"out": out, "seed": 3, "threads": 1, "workers": 0, "checkpoint_s": 1e9, **options})
+    supernet = initialised(space, result.seed, recipe.subnets.scaling)
+    return Trainer(supernet, images, recipe, result, World())
 
 
 def train(space, images, out, recipe: Recipe = RECIPE, *, resume=False, on_step=None, stop=None, **options):
@@ -100,9 +100,9 @@ def test_the_loss_falls(tiny, images, tmp_path):
 def test_a_run_leaves_averaged_weights_that_load_with_what_made_them(tiny, images, tmp_path):
     run = trainer(tiny, images, tmp_path)
     assert run.run(Watched())
-    made = finish(run, images)
+    result = finish(run, images)
     again = load_supernet(tmp_path / "supernet.safetensors", tiny)
-    assert same(again, made)
+    assert same(again, result)
     assert again.source["data"] == "stripes"
     assert again.source["recipe"] == RECIPE.to_dict()
     plain = dict(run.supernet.named_parameters())
@@ -114,11 +114,11 @@ def test_a_run_leaves_averaged_weights_that_load_with_what_made_them(tiny, image
 @pytest.mark.parametrize("scaling", ["shared", "none"])
 def test_weights_keep_their_kind_of_layer_scaling(tiny, images, tmp_path, scaling):
     recipe = RECIPE.with_values([f"subnets.scaling={scaling}", "run.epochs=1"])
-    made = train(tiny, images, tmp_path, recipe)
+    result = train(tiny, images, tmp_path, recipe)
     again = load_supernet(tmp_path / "supernet.safetensors", tiny)
     assert again.scaling == scaling
     x = torch.randn(2, 3, 12, 12)
-    assert torch.equal(again(x, tiny.largest()), made(x, tiny.largest()))
+    assert torch.equal(again(x, tiny.largest()), result(x, tiny.largest()))
 
 
 def test_the_record_of_a_step_says_what_happened(tiny, images, tmp_path):

@@ -44,8 +44,8 @@ def reference(largest, subnets, rule, project):
 @given(seeds, st.floats(0.01, 100), st.booleans())
 def test_it_matches_a_straightforward_reference(seed, scale, project):
     largest, subnets = gradients(seed), gradients(seed + 1, scale)
-    found = merge(largest, subnets, PUBLISHED, project=project).gradient
-    for value, expected in zip(found, reference(largest, subnets, PUBLISHED, project), strict=True):
+    merged = merge(largest, subnets, PUBLISHED, project=project).gradient
+    for value, expected in zip(merged, reference(largest, subnets, PUBLISHED, project), strict=True):
         assert torch.allclose(value, expected, rtol=1e-10, atol=1e-12)
 
 
@@ -53,16 +53,16 @@ def test_it_matches_a_straightforward_reference(seed, scale, project):
 def test_it_gives_what_the_published_optimizer_gives(case):
     """Two tensors of one value each: `largest`, `subnets` and what was made of them."""
     t, s, published = (torch.tensor(case[key], dtype=torch.float64) for key in CASE_KEYS)
-    (found,) = merge([t], [s], PUBLISHED, project=True).gradient
-    assert torch.allclose(found, published, rtol=0, atol=1e-12)
+    (merged,) = merge([t], [s], PUBLISHED, project=True).gradient
+    assert torch.allclose(merged, published, rtol=0, atol=1e-12)
 
 
 @given(seeds)
 def test_single_precision_matches_it_too(seed):
     largest, subnets = gradients(seed, dtype=torch.float32), gradients(seed + 1, dtype=torch.float32)
-    found = merge(largest, subnets, PUBLISHED, project=True).gradient
+    merged = merge(largest, subnets, PUBLISHED, project=True).gradient
     double = [[g.double() for g in side] for side in (largest, subnets)]
-    for value, expected in zip(found, reference(*double, PUBLISHED, True), strict=True):
+    for value, expected in zip(merged, reference(*double, PUBLISHED, True), strict=True):
         assert torch.allclose(value.double(), expected, rtol=1e-3, atol=1e-5)
 
 
@@ -119,8 +119,8 @@ def test_the_gradient_of_the_largest_is_never_clipped(seed):
 def test_the_subnets_are_clipped_before_the_merge_and_not_after(seed):
     largest, subnets = gradients(seed), gradients(seed + 1, 100)
     opposite = [-s for s in subnets]
-    found = merge(opposite, subnets, PUBLISHED, project=True).gradient
-    for value, expected in zip(found, reference(opposite, subnets, PUBLISHED, True), strict=True):
+    merged = merge(opposite, subnets, PUBLISHED, project=True).gradient
+    for value, expected in zip(merged, reference(opposite, subnets, PUBLISHED, True), strict=True):
         assert torch.allclose(value, expected, rtol=1e-10)
     assert (
         merge(largest, subnets, PUBLISHED, project=True).products.subnets.sum() > 1
@@ -129,18 +129,18 @@ def test_the_subnets_are_clipped_before_the_merge_and_not_after(seed):
 
 def test_tensors_that_one_side_does_not_have_are_the_other_sides():
     t, s = torch.randn(3), torch.randn(3)
-    found = merge([t, None, t, None], [None, s, s, None], FREE, project=True)
-    assert torch.equal(found.gradient[0], t)
-    assert torch.equal(found.gradient[1], s)
-    assert found.gradient[3] is None
-    assert found.products.dot.tolist()[:2] == [0, 0]
-    assert found.products.dot[2].item() == pytest.approx(float(t @ s), rel=1e-6)
+    merged = merge([t, None, t, None], [None, s, s, None], FREE, project=True)
+    assert torch.equal(merged.gradient[0], t)
+    assert torch.equal(merged.gradient[1], s)
+    assert merged.gradient[3] is None
+    assert merged.products.dot.tolist()[:2] == [0, 0]
+    assert merged.products.dot[2].item() == pytest.approx(float(t @ s), rel=1e-6)
 
 
 def test_the_merged_gradient_can_be_clipped_as_a_whole():
     largest, subnets = gradients(0, 100), gradients(1, 100)
-    found = merge(largest, subnets, Merge(clip=3.0), project=True).gradient
-    assert sum(float((g**2).sum()) for g in found) ** 0.5 == pytest.approx(3.0, rel=1e-6)
+    merged = merge(largest, subnets, Merge(clip=3.0), project=True).gradient
+    assert sum(float((g**2).sum()) for g in merged) ** 0.5 == pytest.approx(3.0, rel=1e-6)
 
 
 @given(seeds)
@@ -162,6 +162,6 @@ def test_memory_formats_do_not_matter():
 def test_each_element_of_the_merged_gradient_can_be_clipped():
     largest, subnets = gradients(0, 100), gradients(1, 100)
     whole = merge(largest, subnets, Merge(clip_subnets=0.0), project=True).gradient
-    found = merge(largest, subnets, Merge(clip_subnets=0.0, clip_value=1.0), project=True).gradient
-    for value, before in zip(found, whole, strict=True):
+    merged = merge(largest, subnets, Merge(clip_subnets=0.0, clip_value=1.0), project=True).gradient
+    for value, before in zip(merged, whole, strict=True):
         assert torch.equal(value, before.clamp(-1.0, 1.0))

@@ -20,13 +20,13 @@ def rates(images=512, rule=RULE, run=RUN, per_epoch=10):
 
 
 def test_the_rate_rises_over_the_warm_up_and_falls_as_a_cosine():
-    found = rates()
-    assert found[0] == 5e-7
-    assert found[50] == pytest.approx(3e-4)
-    assert found[:51] == sorted(found[:51])
-    assert found[50:] == sorted(found[50:], reverse=True)
-    assert found[125] == pytest.approx((3e-4 + 5e-6) / 2)
-    assert found[-1] == pytest.approx(5e-6, rel=0.05)
+    actual = rates()
+    assert actual[0] == 5e-7
+    assert actual[50] == pytest.approx(3e-4)
+    assert actual[:51] == sorted(actual[:51])
+    assert actual[50:] == sorted(actual[50:], reverse=True)
+    assert actual[125] == pytest.approx((3e-4 + 5e-6) / 2)
+    assert actual[-1] == pytest.approx(5e-6, rel=0.05)
 
 
 @given(st.integers(1, 4096))
@@ -44,11 +44,11 @@ def test_alphanet_s_rate_is_its_own_up_to_256_images_a_step_and_grows_above():
 
 def test_an_exponential_schedule_falls_in_steps_to_its_last_rate():
     rule = load_recipe("bignas").optimizer
-    found = rates(4096, rule, Run(epochs=400, warmup_epochs=5))
-    assert found[50] == pytest.approx(0.256 * 0.97**2)  # two times 2.4 epochs are over
-    assert found[1000] == pytest.approx(0.256 * 0.97**41)
-    assert found[-1] == pytest.approx(0.05 * 0.256)
-    assert found[50:] == sorted(found[50:], reverse=True)
+    actual = rates(4096, rule, Run(epochs=400, warmup_epochs=5))
+    assert actual[50] == pytest.approx(0.256 * 0.97**2)  # two times 2.4 epochs are over
+    assert actual[1000] == pytest.approx(0.256 * 0.97**41)
+    assert actual[-1] == pytest.approx(0.05 * 0.256)
+    assert actual[50:] == sorted(actual[50:], reverse=True)
 
 
 @given(st.integers(1, 30), st.floats(0, 40), st.integers(1, 20))

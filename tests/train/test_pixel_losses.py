@@ -40,11 +40,11 @@ def test_rows_of_another_grid_and_their_gradient_are_those_of_a_bilinear_resize(
     logits = drawn(seed)[0].requires_grad_()
     resized = F.interpolate(logits, grid, mode="bilinear", align_corners=False)
     expected = resized.permute(0, 2, 3, 1).flatten(0, 2)
-    found = pixels.rows(logits, grid)
-    assert torch.allclose(found, expected, atol=1e-12)
-    weights = torch.rand_like(found)
-    wanted, own = (torch.autograd.grad((rows * weights).sum(), logits)[0] for rows in (expected, found))
-    assert torch.allclose(wanted, own, atol=1e-12)
+    actual = pixels.rows(logits, grid)
+    assert torch.allclose(actual, expected, atol=1e-12)
+    weights = torch.rand_like(actual)
+    wanted, gradient = (torch.autograd.grad((rows * weights).sum(), logits)[0] for rows in (expected, actual))
+    assert torch.allclose(wanted, gradient, atol=1e-12)
 
 
 def test_masks_without_a_label_give_no_loss_and_no_gradient():
@@ -101,10 +101,10 @@ def scenes(*masks):
 def test_frequent_classes_weigh_less():
     """A class is counted in the images that it is in: 0 in both, 1 in the second, 2 in the first."""
     some = scenes([[0, 0, 0, 0], [0, 0, 2, IGNORE]], [[0, 0, 1, 1], [1, IGNORE, IGNORE, IGNORE]])
-    found = pixels.class_weights(some, 4, 1.0)
+    actual = pixels.class_weights(some, 4, 1.0)
     frequency = np.array([8 / 12, 3 / 5, 1 / 7])
     expected = np.median(frequency) / frequency
-    assert np.allclose(found[:3], expected)
-    assert float(found[3]) == 1  # occurs nowhere
+    assert np.allclose(actual[:3], expected)
+    assert float(actual[3]) == 1  # occurs nowhere
     assert np.allclose(pixels.class_weights(some, 4, 0.5)[:3], np.sqrt(expected))
     assert torch.equal(pixels.class_weights(some, 4, 0.0), torch.ones(4))

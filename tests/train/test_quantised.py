@@ -48,13 +48,13 @@ def _one(space, config) -> tuple[QuantisedSupernet, torch.Tensor]:
 def test_without_rounding_it_is_the_folded_subnet(name, data):
     space = space_of(SPACES[name])
     config = data.draw(configs(space))
-    made, x = _one(space, config)
+    network, x = _one(space, config)
     with torch.no_grad(), pytest.MonkeyPatch.context() as patched:
         for part in ("rounded", "rounded_weight"):
             patched.setattr(quantised, part, lambda values: values)
-        exact = fold(materialise(made, config))(x)
-        found = made.train()(x, config)
-    assert float((found - exact).abs().max() / exact.std()) < 1e-4
+        exact = fold(materialise(network, config))(x)
+        actual = network.train()(x, config)
+    assert float((actual - exact).abs().max() / exact.std()) < 1e-4
 
 
 @pytest.mark.parametrize("which", ["smallest", pytest.param("largest", marks=pytest.mark.slow)])
@@ -69,37 +69,38 @@ def test_rounding_costs_about_as_much_as_in_the_exported_file(which, nano, tmp_p
     recipe = Conversion(precision="int8", calibration=x.numpy())
     path.write_bytes(onnx.convert(fold(subnet), (1, 3, config.resolution, config.resolution), recipe))
     exported = onnx.runner(path)(x.numpy()[:64])
-    made = QuantisedSupernet(narrow).train()
+    result = QuantisedSupernet(narrow).train()
     with torch.no_grad():
-        exact, found = fold(subnet)(x).numpy(), made(x, config).numpy()
-    noises = [parity.snr_db(a[:64], exact[:64]) for a in (found, exported)]
+        exact, actual = fold(subnet)(x).numpy(), result(x, config).numpy()
+    noises = [parity.snr_db(a[:64], exact[:64]) for a in (actual, exported)]
     assert abs(noises[0] - noises[1]) < 2.5  # dB
-    assert parity.snr_db(found[:64], exported) > max(noises) - 1  # its errors are not others than the file's
+    assert parity.snr_db(actual[:64], exported) > max(noises) - 1  # its errors are not others than the file's
 
 
 @settings(max_examples=4)
 @given(st.data())
 def test_every_weight_that_is_used_gets_a_gradient(tiny, data):
     config = data.draw(configs(tiny))
-    made, x = _one(tiny, config)
-    made.train()(x, config).square().mean().backward()
-    used = {n for n, p in materialise(made, config).named_parameters()}
-    for name, parameter in made.named_parameters():
+    network, x = _one(tiny, config)
+    network.train()(x, config).square().mean().backward()
+    used = {n for n, p in materialise(network, config).named_parameters()}
+    for name, parameter in network.named_parameters():
         if name in used:
             assert parameter.grad is not None
             assert torch.isfinite(parameter.grad).all()
     assert (
-        sum(float(p.grad.abs().sum()) > 0 for p in made.parameters() if p.grad is not None) > len(used) * 0.8
+        sum(float(p.grad.abs().sum()) > 0 for p in network.parameters() if p.grad is not None)
+        > len(used) * 0.8
     )
 
 
 def test_a_few_steps_lower_the_loss_of_the_rounded_network(tiny):
-    made, x = _one(tiny, tiny.smallest())
+    network, x = _one(tiny, tiny.smallest())
     labels = torch.arange(len(x)) % tiny.classes
-    optimizer = torch.optim.AdamW(made.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
     losses = []
     for _ in range(12):
-        loss = nn.functional.cross_entropy(made.train()(x, tiny.smallest()), labels)
+        loss = nn.functional.cross_entropy(network.train()(x, tiny.smallest()), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -109,12 +110,12 @@ def test_a_few_steps_lower_the_loss_of_the_rounded_network(tiny):
 
 def test_eval_mode_is_the_plain_supernet_and_entries_are_its(tiny):
     config = tiny.largest()
-    made, x = _one(tiny, config)
+    network, x = _one(tiny, config)
     plain = narrowed(random_supernet(tiny), config)
-    assert list(made.state_dict()) == list(plain.state_dict())
-    plain.load_state_dict(made.state_dict())
+    assert list(network.state_dict()) == list(plain.state_dict())
+    plain.load_state_dict(network.state_dict())
     with torch.no_grad():
-        assert torch.equal(made.eval()(x, config), plain(x, config))
+        assert torch.equal(network.eval()(x, config), plain(x, config))
 
 
 def test_a_space_of_several_subnets_is_refused(tiny):
@@ -128,14 +129,14 @@ def test_a_space_of_several_subnets_is_refused(tiny):
 def test_rounded_values_are_on_256_steps_near_the_values_and_zero_stays(low, width, seed):
     values = torch.from_numpy(np.random.default_rng(seed).uniform(low, low + width, 50).astype(np.float32))
     values = torch.cat([values, torch.zeros(1)]).requires_grad_()
-    found = rounded(values)
-    found.sum().backward()
+    actual = rounded(values)
+    actual.sum().backward()
     assert torch.equal(values.grad, torch.ones(51))
-    found, values = found.detach(), values.detach()
+    actual, values = actual.detach(), values.detach()
     step = float(max(values.max(), 0) - min(values.min(), 0)) / 255
-    assert (found - values).abs().max().item() <= 0.51 * step + 1e-6 + 1e-5 * abs(low)
-    assert len(found.unique()) <= 256
-    assert found[-1].item() == 0
+    assert (actual - values).abs().max().item() <= 0.51 * step + 1e-6 + 1e-5 * abs(low)
+    assert len(actual.unique()) <= 256
+    assert actual[-1].item() == 0
 
 
 @given(st.integers(1, 6), st.integers(0, 2**31))

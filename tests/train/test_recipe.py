@@ -237,8 +237,8 @@ def test_a_bad_file_is_one_line_that_names_what_is_wrong(tmp_path, text, named):
 def test_a_file_may_extend_a_shipped_recipe_or_its_neighbour(tmp_path):
     (tmp_path / "a.toml").write_text('schema = 1\nextends = "deit"\nname = "a"\n[run]\nepochs = 7')
     (tmp_path / "b.toml").write_text('schema = 1\nextends = "a.toml"\nname = "b"\n[augment]\nmixup = 0')
-    made = load_recipe(tmp_path / "b.toml")
-    assert (made.name, made.run.epochs, made.augment.mixup, made.augment.cutmix) == ("b", 7, 0, 1)
+    recipe = load_recipe(tmp_path / "b.toml")
+    assert (recipe.name, recipe.run.epochs, recipe.augment.mixup, recipe.augment.cutmix) == ("b", 7, 0, 1)
 
 
 @given(st.sampled_from(["run.epochs", "augment.erasing", "loss.distillation"]), st.text(max_size=12))

@@ -128,9 +128,9 @@ def killed_and_resumed(space, data, out, kills: int, rng: random.Random) -> None
 def test_a_run_describes_itself(space, data, tmp_path, one_thread):
     out, epochs = tmp_path / "out", 4
     options = command(space, data, out, "--conflicts", "--epochs", epochs, "--validate-every", "2")[3:]
-    made = commands.run(*options)
-    assert made.returncode == 0, made.stderr
-    assert set(json.loads(made.stdout)["accuracy"]) == {"smallest", "largest"}
+    process = commands.run(*options)
+    assert process.returncode == 0, process.stderr
+    assert set(json.loads(process.stdout)["accuracy"]) == {"smallest", "largest"}
     space = load_space(out / "space.toml")
     assert space.label_names() == ["chess", "columns", "lines", "slopes"]
     supernet = load_supernet(out / "supernet.safetensors", space)

@@ -32,28 +32,28 @@ def run(folder, steps=12, each=4, distilled=0.5):
 
 
 def test_accuracies_and_losses_are_those_that_were_logged_by_epoch(tmp_path):
-    found = read_logs(run(tmp_path / "a"))
-    assert found.name == "a"
-    assert found.accuracies["largest"] == [
+    logs = read_logs(run(tmp_path / "a"))
+    assert logs.name == "a"
+    assert logs.accuracies["largest"] == [
         CurvePoint(1.0, 0.08),
         CurvePoint(2.0, 0.16),
         CurvePoint(3.0, 0.24),
     ]
-    assert [p.value for p in found.losses["largest"]] == pytest.approx(
+    assert [p.value for p in logs.losses["largest"]] == pytest.approx(
         [1 / step for step in range(1, 13)], rel=1e-3
     )
-    assert found.losses["others"][-1] == CurvePoint(3.0, 0.5)
+    assert logs.losses["others"][-1] == CurvePoint(3.0, 0.5)
     assert "others" not in read_logs(run(tmp_path / "alone", distilled=0.0)).losses
 
 
 @given(st.integers(1, 40), st.integers(1, 20))
 def test_losses_of_many_steps_are_means_that_keep_the_whole_s_mean(tmp_path_factory, steps, bins):
     folder = run(tmp_path_factory.mktemp("r") / "run", steps)
-    found = read_logs(folder, bins).losses["largest"]
-    assert len(found) <= bins
-    assert found[-1].epoch == steps / 4
-    if steps % len(found) == 0:
-        mean = sum(p.value for p in found) / len(found)
+    logs = read_logs(folder, bins).losses["largest"]
+    assert len(logs) <= bins
+    assert logs[-1].epoch == steps / 4
+    if steps % len(logs) == 0:
+        mean = sum(p.value for p in logs) / len(logs)
         assert mean == pytest.approx(sum(1 / s for s in range(1, steps + 1)) / steps, rel=1e-2)
 
 

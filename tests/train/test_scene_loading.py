@@ -59,8 +59,8 @@ def loader(scenes, augment=None, **options) -> SceneLoader:
 
 
 def steps(scenes, first, last, augment=None, **options) -> list[list[Batch]]:
-    with loader(scenes, augment, **options) as made:
-        return list(made.steps(first, last))
+    with loader(scenes, augment, **options) as loading:
+        return list(loading.steps(first, last))
 
 
 def same(one: list[Batch], two: list[Batch]) -> bool:
@@ -167,13 +167,13 @@ def test_jitter_is_torchvisions_in_turn(seed, jitter):
     augment = structs.replace(PLAIN, jitter=jitter)
     drawn = draws(seed)
     factors = (1 + jitter * (2 * drawn[2] - 1)).tolist()
-    made, _ = Cropper(augment, SPACE, WHOLE)(image, np.zeros(WHOLE, np.uint8), drawn)
+    result, _ = Cropper(augment, SPACE, WHOLE)(image, np.zeros(WHOLE, np.uint8), drawn)
     theirs = torch.from_numpy(image).float() / 1024  # floats clamp at 1
     for change, factor in zip(
         (v2.adjust_brightness, v2.adjust_contrast, v2.adjust_saturation), factors, strict=True
     ):
         theirs = change(theirs, factor)
-    assert torch.allclose(pixels_of(made), (theirs * 1024).clamp(0, 255), atol=0.3)
+    assert torch.allclose(pixels_of(result), (theirs * 1024).clamp(0, 255), atol=0.3)
 
 
 def test_a_crop_without_labels_is_drawn_again():
@@ -212,12 +212,12 @@ def test_every_pair_comes_once_an_epoch(scenes):
     augment = structs.replace(PLAIN)
     some = scenes.take("of the largest size", [i for i in range(23) if i % 3])
     orders = []
-    with loader(some, augment, size=WHOLE) as made:
-        assert made.steps_per_epoch == 3
+    with loader(some, augment, size=WHOLE) as loading:
+        assert loading.steps_per_epoch == 3
         for epoch in range(2):
             seen = [
                 round(n)
-                for (batch,) in made.steps(3 * epoch, 3 * epoch + 3)
+                for (batch,) in loading.steps(3 * epoch, 3 * epoch + 3)
                 for n in pixels_of(batch.images)[:, 0, 0, 0].tolist()
             ]
             assert len(set(seen)) == len(seen) == 12
@@ -230,10 +230,10 @@ def test_every_pair_comes_once_an_epoch(scenes):
 def test_ranks_and_parts_see_the_same_slices(scenes, split, step):
     world, parts = split
     (whole,) = steps(scenes, step, step + 1, batch_size=3, parts=4)
-    found = []
+    batches = []
     for rank in range(world):
-        found += steps(scenes, step, step + 1, batch_size=3, parts=parts, rank=rank, world=world)[0]
-    assert same(whole, found)
+        batches += steps(scenes, step, step + 1, batch_size=3, parts=parts, rank=rank, world=world)[0]
+    assert same(whole, batches)
 
 
 @settings(max_examples=10)
@@ -247,9 +247,9 @@ def test_resuming_at_any_step_gives_what_an_uninterrupted_run_gave(scenes, first
 def test_workers_do_not_change_what_is_in_a_batch(scenes):
     torch.set_num_threads(2)
     whole = steps(scenes, 0, 8, size=(100, 120), parts=2)
-    found = steps(scenes, 0, 8, size=(100, 120), parts=2, workers=2)
-    assert all(same(a, b) for a, b in zip(whole, found, strict=True))
-    assert found[0][0].images.is_contiguous(memory_format=torch.channels_last)
+    batches = steps(scenes, 0, 8, size=(100, 120), parts=2, workers=2)
+    assert all(same(a, b) for a, b in zip(whole, batches, strict=True))
+    assert batches[0][0].images.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_another_seed_gives_other_batches_and_the_callers_random_numbers_stay(scenes):
@@ -259,9 +259,9 @@ def test_another_seed_gives_other_batches_and_the_callers_random_numbers_stay(sc
 
 
 def test_what_workers_are_given_can_be_pickled(scenes):
-    made = loader(scenes)
-    again = pickle.loads(pickle.dumps(made._slices))
-    assert same([again[2, 0]], [made._slices[2, 0]])
+    loading = loader(scenes)
+    again = pickle.loads(pickle.dumps(loading._slices))
+    assert same([again[2, 0]], [loading._slices[2, 0]])
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -279,8 +279,8 @@ def test_files_and_memory_give_the_same_batches_and_damage_is_one_line(tmp_path,
     assert all(same(a, b) for a, b in zip(held, steps(files, 0, 3, workers=workers), strict=True))
     for path in (tmp_path / "train" / "masks").iterdir():
         pillow.new("L", (32, 24), 9).save(path)
-    with loader(files, workers=workers) as made, pytest.raises(DataError, match="the value 9") as caught:
-        list(made.steps(0, 4))
+    with loader(files, workers=workers) as loading, pytest.raises(DataError, match="the value 9") as caught:
+        list(loading.steps(0, 4))
     one_line(caught)
 
 

@@ -29,8 +29,8 @@ RECIPE = load_recipe("nano").with_values(["run.batch_size=8", "run.epochs=2", "s
 
 
 def _space(text, name, resolutions):
-    told = edited(text, ("resolutions = [8, 12]", f"resolutions = {resolutions}"), ('"tiny"', f'"{name}"'))
-    return parse_space(tomllib.loads(told), name)
+    message = edited(text, ("resolutions = [8, 12]", f"resolutions = {resolutions}"), ('"tiny"', f'"{name}"'))
+    return parse_space(tomllib.loads(message), name)
 
 
 TINY_SPACE = _space(TINY, "tiny", [8, 12])
@@ -44,20 +44,20 @@ def _photos(root, side, count=4):
 
 
 def test_it_is_one_line_with_the_space_its_time_and_its_memory(tmp_path):
-    told = shrinking.told(_photos(tmp_path, 30), TINY_SPACE, RECIPE, HOW, [WIDE])
-    assert "\n" not in told
+    text = shrinking.told(_photos(tmp_path, 30), TINY_SPACE, RECIPE, HOW, [WIDE])
+    assert "\n" not in text
     start = "the median image has 30 x 30 px, of which space 'tiny' sees 12 px at most (2.5 times smaller): "
-    assert told.startswith(
+    assert text.startswith(
         start + "space 'wide' (16 to 24 px) would keep more of them; by this recipe it takes about "
     )
-    assert "of memory" in told
-    assert "(scaled from steps of 4 images)" in told
+    assert "of memory" in text
+    assert "(scaled from steps of 4 images)" in text
 
 
 def test_of_a_recipe_for_one_subnet_it_is_the_largest_subnet_that_is_estimated(tmp_path):
     recipe = load_recipe("finetune").with_values(["run.batch_size=8", "run.epochs=2"])
-    told = shrinking.told(_photos(tmp_path, 24), TINY_SPACE, recipe, HOW, [WIDE])
-    assert "would keep them; by this recipe it takes its largest subnet, about " in told
+    text = shrinking.told(_photos(tmp_path, 24), TINY_SPACE, recipe, HOW, [WIDE])
+    assert "would keep them; by this recipe it takes its largest subnet, about " in text
 
 
 @pytest.mark.parametrize(("side", "said"), [(12, False), (23, False), (24, True)])
@@ -105,10 +105,10 @@ def test_photographs_of_any_size_are_for_nasvit_and_those_of_a_cnn_for_alphanet(
 
 def test_an_estimate_that_fails_is_told_and_ends_nothing(tmp_path):
     recipe = RECIPE.with_values(["run.batch_size=512"])
-    told = shrinking.told(_photos(tmp_path, 30), TINY_SPACE, recipe, HOW, [WIDE])
+    text = shrinking.told(_photos(tmp_path, 30), TINY_SPACE, recipe, HOW, [WIDE])
     assert (
         "more time and memory than could be estimated here (16 images are fewer than the 512 of one step"
-        in told
+        in text
     )
 
 
@@ -121,8 +121,8 @@ def test_an_estimate_that_fails_is_told_and_ends_nothing(tmp_path):
 def test_what_does_not_fit_is_offered_in_parts_that_do(batch, memory, fixed, activations):
     recipe = RECIPE.with_values([f"run.batch_size={batch}"])
     peak = fixed + activations
-    found = SimpleNamespace(peak_bytes=peak, memory_bytes=memory, activations_bytes=activations)
-    said = shrinking._in_parts(found, recipe)
+    actual = SimpleNamespace(peak_bytes=peak, memory_bytes=memory, activations_bytes=activations)
+    said = shrinking._in_parts(actual, recipe)
     if peak <= memory:
         assert said == ""
     elif "run.parts=" in said:
@@ -170,5 +170,5 @@ def test_a_run_says_it_before_it_begins_and_once(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_shipped_space_is_estimated_in_seconds(tmp_path):
-    told = shrinking.told(_photos(tmp_path, 80), load_space("nano").with_labels("abcd"), RECIPE, HOW)
-    assert "space 'nasvit' (192 to 288 px) would keep them; by this recipe it takes about " in told
+    text = shrinking.told(_photos(tmp_path, 80), load_space("nano").with_labels("abcd"), RECIPE, HOW)
+    assert "space 'nasvit' (192 to 288 px) would keep them; by this recipe it takes about " in text

@@ -64,7 +64,7 @@ def test_the_largest_learns_from_labels_and_the_others_from_its_logits(tiny, kin
     supernet = random_supernet(tiny).train()
     recipe = RECIPE.with_values([f"loss.distillation={kind}", "loss.label_smoothing=0.1"])
     configs = sandwich(tiny, recipe.subnets, random.Random(0))
-    found = gradients(supernet, recipe, configs)
+    passed = gradients(supernet, recipe, configs)
     images, labels = batch()
     parameters = list(supernet.parameters())
     teacher = supernet(images, configs[0])
@@ -72,10 +72,10 @@ def test_the_largest_learns_from_labels_and_the_others_from_its_logits(tiny, kin
     alone = torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True)
     students = [rule(supernet(images, config), teacher.detach()) for config in configs[1:]]
     others = torch.autograd.grad(sum(students), parameters, allow_unused=True)
-    assert close(found.largest, alone)
-    assert close(found.subnets, others)
-    assert found.loss.item() == pytest.approx(loss.item(), rel=1e-6)
-    assert found.distilled.item() == pytest.approx(sum(s.item() for s in students) / 3, rel=1e-5)
+    assert close(passed.largest, alone)
+    assert close(passed.subnets, others)
+    assert passed.loss.item() == pytest.approx(loss.item(), rel=1e-6)
+    assert passed.distilled.item() == pytest.approx(sum(s.item() for s in students) / 3, rel=1e-5)
 
 
 def test_a_teacher_takes_the_place_of_the_labels(tiny):
@@ -104,9 +104,9 @@ def test_side_by_side_the_gradients_are_those_of_one_after_another(tiny):
 def test_side_by_side_results_repeat_bit_for_bit(tiny):
     supernet = initialised(tiny, 0).train()
     configs = sandwich(tiny, Subnets(random=4), random.Random(0))
-    found = [gradients(supernet, RECIPE, configs, 2) for _ in range(6)]
-    assert all(equal(found[0].subnets, other.subnets) for other in found[1:])
-    assert all(equal(found[0].largest, other.largest) for other in found[1:])
+    passes = [gradients(supernet, RECIPE, configs, 2) for _ in range(6)]
+    assert all(equal(passes[0].subnets, other.subnets) for other in passes[1:])
+    assert all(equal(passes[0].largest, other.largest) for other in passes[1:])
 
 
 def test_channels_last_weights_give_the_same_gradients(tiny):
@@ -143,20 +143,20 @@ def test_dropout_is_of_the_largest_alone(tiny):
     supernet = random_supernet(tiny).train()
     recipe = RECIPE.with_values(["subnets.dropout=0.5", "loss.distillation=labels"])
     images, labels = batch()
-    found = []
+    passes = []
     for seed in (0, 1):
         torch.manual_seed(seed)
-        found.append(Passes(supernet, recipe)(images, labels, [tiny.largest(), tiny.smallest()]))
-    assert not equal(found[0].largest, found[1].largest)
-    assert equal(found[0].subnets, found[1].subnets)
+        passes.append(Passes(supernet, recipe)(images, labels, [tiny.largest(), tiny.smallest()]))
+    assert not equal(passes[0].largest, passes[1].largest)
+    assert equal(passes[0].subnets, passes[1].subnets)
 
 
 @pytest.mark.parametrize("scaling", ["switchable", "shared", "none"])
 def test_layer_scaling_learns_in_the_rows_that_are_used(tiny, scaling):
     supernet = initialised(tiny, 0, scaling).train()
     names = [name for name, _ in supernet.named_parameters()]
-    found = gradients(supernet, Recipe(name="x"), [tiny.largest(), tiny.smallest()])
-    banks = [g for n, g in zip(names, found.largest, strict=True) if n.endswith("scale_attention")]
+    passed = gradients(supernet, Recipe(name="x"), [tiny.largest(), tiny.smallest()])
+    banks = [g for n, g in zip(names, passed.largest, strict=True) if n.endswith("scale_attention")]
     assert banks
     for bank in banks:
         if scaling == "none":
@@ -169,6 +169,6 @@ def test_layer_scaling_learns_in_the_rows_that_are_used(tiny, scaling):
 
 
 def test_without_other_subnets_there_is_nothing_to_distil(tiny):
-    found = gradients(random_supernet(tiny).train(), load_recipe("single"), [tiny.largest()])
-    assert found.distilled == 0
-    assert all(g is None for g in found.subnets)
+    passed = gradients(random_supernet(tiny).train(), load_recipe("single"), [tiny.largest()])
+    assert passed.distilled == 0
+    assert all(g is None for g in passed.subnets)

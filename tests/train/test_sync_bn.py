@@ -77,10 +77,10 @@ def _mean(gradients: tuple[Tensor | None, ...]) -> Tensor | None:
 
 
 def _batch(step: int) -> tuple[Tensor, Tensor]:
-    made = torch.Generator().manual_seed(step)
-    images = torch.randn(BATCH, 3, 12, 12, generator=made, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(step)
+    images = torch.randn(BATCH, 3, 12, 12, generator=generator, dtype=torch.float64)
     images += torch.linspace(-1, 1, BATCH, dtype=torch.float64)[:, None, None, None]  # ranks see other means
-    return images, torch.randint(0, 4, (BATCH,), generator=made)
+    return images, torch.randint(0, 4, (BATCH,), generator=generator)
 
 
 def _furthest(left: list[Tensor], right: list[Tensor]) -> float:
@@ -128,21 +128,21 @@ def normalised(world: World, kind: torch.dtype, offset: float) -> tuple[Tensor, 
     norm.load_state_dict({"weight": weight, "bias": bias})
     start = sum(SHARES[: world.rank])
     part = slice(start, start + SHARES[world.rank]) if world.size > 1 else slice(None)
-    own = x[part].clone().requires_grad_()
-    out = norm(own)
+    inputs = x[part].clone().requires_grad_()
+    out = norm(inputs)
     ((out * target[part]).sin().sum()).backward()
-    assert own.grad is not None
+    assert inputs.grad is not None
     assert norm.weight.grad is not None
     assert norm.bias.grad is not None
-    return out.detach(), own.grad, norm.weight.grad, norm.bias.grad
+    return out.detach(), inputs.grad, norm.weight.grad, norm.bias.grad
 
 
 def _inputs(kind: torch.dtype, offset: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    made = torch.Generator().manual_seed(1)
-    x = torch.randn(sum(SHARES), 6, 3, 5, generator=made, dtype=torch.float64) + offset
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(sum(SHARES), 6, 3, 5, generator=generator, dtype=torch.float64) + offset
     x += torch.arange(sum(SHARES))[:, None, None, None]  # the ranks' means differ
-    weight, bias = (torch.rand(6, generator=made, dtype=torch.float64) + 0.5 for _ in range(2))
-    target = torch.randn(x.shape, generator=made, dtype=torch.float64)
+    weight, bias = (torch.rand(6, generator=generator, dtype=torch.float64) + 0.5 for _ in range(2))
+    target = torch.randn(x.shape, generator=generator, dtype=torch.float64)
     return x.to(kind), weight.to(kind), bias.to(kind), target.to(kind)
 
 
@@ -178,13 +178,13 @@ def test_alone_a_shared_batch_norm_is_a_batch_norm(memory_format):
     x = x.contiguous(memory_format=memory_format).requires_grad_()
     norm = SharedBatchNorm(6, 1e-5, ALONE).double()
     norm.load_state_dict({"weight": weight, "bias": bias})
-    own = norm(x)
+    output = norm(x)
     theirs = F.batch_norm(x, None, None, norm.weight, norm.bias, True, 0.0, 1e-5)
-    assert own.is_contiguous(memory_format=memory_format)
-    assert torch.allclose(own, theirs, atol=1e-12)
+    assert output.is_contiguous(memory_format=memory_format)
+    assert torch.allclose(output, theirs, atol=1e-12)
     for inputs in (x, norm.weight, norm.bias):
         mine, other = (
-            torch.autograd.grad(y.sin().sum(), inputs, retain_graph=True)[0] for y in (own, theirs)
+            torch.autograd.grad(y.sin().sum(), inputs, retain_graph=True)[0] for y in (output, theirs)
         )
         assert torch.allclose(mine, other, atol=1e-11)
 
@@ -230,11 +230,11 @@ def test_bf16_passes_give_the_gradients_of_fp32_within_its_error(tiny):
     half = Passes(random_supernet(tiny).train(), _recipe(), bf16=True)(images, targets, configs)
     yardstick = Passes(rounded, _recipe())(images.bfloat16().float(), targets, configs)
     for side in ("largest", "subnets"):
-        full, own, allowed = (getattr(passed, side) for passed in (exact, half, yardstick))
-        assert all(g is None or g.dtype == torch.float32 for g in own)
-        assert [g is None for g in own] == [g is None for g in full]
-        assert 0 < _away(own, full) < 3 * _away(allowed, full)  # what rounding the weights alone brings
-        assert torch.cosine_similarity(_flat(own), _flat(full), dim=0) > 0.99
+        full, coarse, allowed = (getattr(passed, side) for passed in (exact, half, yardstick))
+        assert all(g is None or g.dtype == torch.float32 for g in coarse)
+        assert [g is None for g in coarse] == [g is None for g in full]
+        assert 0 < _away(coarse, full) < 3 * _away(allowed, full)  # what rounding the weights alone brings
+        assert torch.cosine_similarity(_flat(coarse), _flat(full), dim=0) > 0.99
 
 
 def half(world: World) -> tuple[float, list[Tensor]]:

@@ -51,10 +51,10 @@ def scripted(path: Path, classes: int = 4, side: int = 12) -> nn.Module:
 
 def test_a_torchscript_file_teaches_the_softmax_of_its_scaled_logits(tiny, tmp_path):
     module, x = scripted(tmp_path / "t.ts"), images(tiny)
-    found = load_teacher(str(tmp_path / "t.ts"), tiny, trust=True, scale=5.0)(x)
-    assert torch.allclose(found, (5 * module(x)).softmax(-1), atol=1e-6)
-    assert not found.requires_grad
-    assert not found.is_inference()  # cross-entropy keeps its targets for the backward pass
+    actual = load_teacher(str(tmp_path / "t.ts"), tiny, trust=True, scale=5.0)(x)
+    assert torch.allclose(actual, (5 * module(x)).softmax(-1), atol=1e-6)
+    assert not actual.requires_grad
+    assert not actual.is_inference()  # cross-entropy keeps its targets for the backward pass
 
 
 @pytest.mark.parametrize("scale", [0.5, 5.0])
@@ -72,14 +72,14 @@ def test_several_teachers_teach_the_mean_of_their_softmaxes(tiny, tmp_path, scal
 
 
 def test_of_a_run_its_largest_subnet_teaches_with_its_own_normalisation(tiny, tmp_path):
-    own = replace(tiny, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7), resolutions=(8, 16))
-    supernet = random_supernet(own, 1)
+    other_space = replace(tiny, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7), resolutions=(8, 16))
+    supernet = random_supernet(other_space, 1)
     save_supernet(supernet, tmp_path / "supernet.safetensors", {})
-    (tmp_path / "space.toml").write_text(space_toml(own))
+    (tmp_path / "space.toml").write_text(space_toml(other_space))
     pixels = torch.rand(3, 3, 16, 16)
     taught = load_teacher(str(tmp_path), tiny)(_normal(pixels, tiny))
     with torch.no_grad():
-        expected = (5 * supernet(_normal(pixels, own), own.largest())).softmax(-1)
+        expected = (5 * supernet(_normal(pixels, other_space), other_space.largest())).softmax(-1)
     assert torch.allclose(taught, expected, atol=1e-4)
 
 
@@ -286,9 +286,9 @@ def test_a_damaged_file_is_an_error_or_the_same_teacher(tiny, tmp_path_factory, 
         for _ in range(3):
             content[rng.randrange(len(content))] = rng.randrange(256)
     broken.write_bytes(content)
-    found = only_user_errors(load_teacher, str(broken), tiny, trust=True)
-    if not isinstance(found, str):
-        assert found(torch.zeros(2, 3, 12, 12)).shape == (2, 4)
+    outcome = only_user_errors(load_teacher, str(broken), tiny, trust=True)
+    if not isinstance(outcome, str):
+        assert outcome(torch.zeros(2, 3, 12, 12)).shape == (2, 4)
 
 
 @given(st.text(alphabet="atimn:@,./ \x00é", max_size=20))
@@ -365,16 +365,16 @@ def test_programs_run_only_where_the_user_trusts_them(tiny, tmp_path):
 def test_a_pickled_model_that_is_trusted_teaches(tiny, tmp_path):
     torch.save(Recorder(), tmp_path / "m.pth")
     x = images(tiny)
-    found = load_teacher(str(tmp_path / "m.pth"), tiny, trust=True)(x)
-    assert torch.allclose(found, (5 * x.flatten(1)[:, :4]).softmax(-1))
+    actual = load_teacher(str(tmp_path / "m.pth"), tiny, trust=True)(x)
+    assert torch.allclose(actual, (5 * x.flatten(1)[:, :4]).softmax(-1))
 
 
 def test_a_run_that_is_resumed_asks_for_trust_again(tiny, tmp_path):
     """What a run folder holds never says that its teacher may run."""
     scripted(tmp_path / "t.ts", classes=4, side=12)
     (tmp_path / "space.toml").write_text(space_toml(tiny))
-    told = {"space": str(tmp_path / "space.toml"), "data": "unused", "recipe": load_recipe("single")}
-    request = run.TrainingRequest(**told, settings=Settings(out=tmp_path), teacher=str(tmp_path / "t.ts"))
+    options = {"space": str(tmp_path / "space.toml"), "data": "unused", "recipe": load_recipe("single")}
+    request = run.TrainingRequest(**options, settings=Settings(out=tmp_path), teacher=str(tmp_path / "t.ts"))
     with pytest.raises(CheckpointError, match="--trust-teacher"):
         run._teacher(replace(request, resume=True), tiny, SILENT)
     assert run._teacher(replace(request, resume=True, trust_teacher=True), tiny, SILENT) is not None
@@ -413,11 +413,11 @@ def onnx_file(path: Path, *, batch: object = "N", softmax: bool = False, kind: s
 @pytest.mark.parametrize("kind", ["float", "half"])
 def test_an_onnx_file_teaches_the_softmax_of_its_scaled_logits(tiny, tmp_path, batch, kind):
     weights, x = onnx_file(tmp_path / "t.onnx", batch=batch, kind=kind), images(tiny)
-    found = load_teacher(str(tmp_path / "t.onnx"), tiny, scale=5.0)(x)
+    actual = load_teacher(str(tmp_path / "t.onnx"), tiny, scale=5.0)(x)
     assert torch.allclose(
-        found, (5 * x.flatten(1) @ weights).softmax(-1), atol=2e-2 if kind == "half" else 1e-5
+        actual, (5 * x.flatten(1) @ weights).softmax(-1), atol=2e-2 if kind == "half" else 1e-5
     )
-    assert not found.requires_grad
+    assert not actual.requires_grad
 
 
 def test_an_onnx_file_that_ends_in_a_softmax_teaches_the_same(tiny, tmp_path):
@@ -429,11 +429,11 @@ def test_an_onnx_file_that_ends_in_a_softmax_teaches_the_same(tiny, tmp_path):
 
 
 def test_an_onnx_file_that_says_how_images_are_prepared_gets_them_so(tiny, tmp_path):
-    own = '{"mean": [0, 0, 0], "std": [1, 1, 1]}'
-    weights = onnx_file(tmp_path / "t.onnx", preparation=own)
+    preparation = '{"mean": [0, 0, 0], "std": [1, 1, 1]}'
+    weights = onnx_file(tmp_path / "t.onnx", preparation=preparation)
     pixels = torch.rand(2, 3, 12, 12)
-    found = load_teacher(str(tmp_path / "t.onnx"), tiny)(_normal(pixels, tiny))
-    assert torch.allclose(found, (5 * pixels.flatten(1) @ weights).softmax(-1), atol=1e-4)
+    actual = load_teacher(str(tmp_path / "t.onnx"), tiny)(_normal(pixels, tiny))
+    assert torch.allclose(actual, (5 * pixels.flatten(1) @ weights).softmax(-1), atol=1e-4)
 
 
 def test_an_onnx_file_of_other_classes_is_refused(tiny, tmp_path):
@@ -476,6 +476,6 @@ def test_a_damaged_onnx_file_is_an_error_or_a_teacher(tiny, tmp_path_factory, se
     else:
         content[rng.randrange(300)] = rng.randrange(256)
     (folder / "broken.onnx").write_bytes(content)
-    found = only_user_errors(load_teacher, str(folder / "broken.onnx"), tiny)
-    if not isinstance(found, str):
-        assert found(torch.zeros(2, 3, 12, 12)).shape == (2, 4)
+    outcome = only_user_errors(load_teacher, str(folder / "broken.onnx"), tiny)
+    if not isinstance(outcome, str):
+        assert outcome(torch.zeros(2, 3, 12, 12)).shape == (2, 4)

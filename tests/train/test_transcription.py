@@ -78,8 +78,8 @@ def test_three_steps_are_those_of_the_method_s_text(tiny):
     passes, optimizer = Passes(ours, RECIPE), optimizer_for(ours, RECIPE.optimizer)
     for (images, labels), rate, chosen in zip(batches(), RATES, configs, strict=True):
         done = passes(images, labels, chosen)
-        found = merge(done.largest, done.subnets, RECIPE.merge, project=True)
-        for parameter, gradient in zip(passes.parameters, found.gradient, strict=True):
+        actual = merge(done.largest, done.subnets, RECIPE.merge, project=True)
+        for parameter, gradient in zip(passes.parameters, actual.gradient, strict=True):
             parameter.grad = gradient
         for group in optimizer.param_groups:
             group["lr"] = rate

@@ -36,13 +36,13 @@ def noise() -> ImageSet:
 @pytest.fixture
 def hanging(noise, tiny, tmp_path):
     """Images in files, of which those of step 2 and later do not answer: pipes into which nobody writes."""
-    made = _files(noise, tmp_path)
-    with loader(made, tiny, PLAIN) as order:
+    result = _files(noise, tmp_path)
+    with loader(result, tiny, PLAIN) as order:
         later = {int(i) for step in (2, 3) for i in order._slices.chosen(step, slice(0, 8))}
     for i in later:
         (tmp_path / f"{i}.png").unlink()
         os.mkfifo(tmp_path / f"{i}.png")
-    return made
+    return result
 
 
 # -- shared memory --------------------------------------------------------------------------------------
@@ -51,9 +51,9 @@ def hanging(noise, tiny, tmp_path):
 @settings(max_examples=10)
 @given(st.integers(1, 16), st.sampled_from([PLAIN, VARIED]))
 def test_what_a_batch_takes_is_known_before_it_is_made(tiny, noise, batch_size, augment):
-    with loader(noise, tiny, augment, batch_size=batch_size) as made:
-        ((batch,),) = made.steps(0, 1)
-        assert made._slices.batch_bytes() == batch.nbytes
+    with loader(noise, tiny, augment, batch_size=batch_size) as loading:
+        ((batch,),) = loading.steps(0, 1)
+        assert loading._slices.batch_bytes() == batch.nbytes
         assert batch.nbytes == sum(t.untyped_storage().nbytes() for t in (batch.images, batch.targets))
 
 
@@ -64,13 +64,13 @@ def test_batches_either_fit_into_what_is_free_or_are_one_line_with_both_ways_out
     folder = tmp_path_factory.getbasetemp()
     free = shutil.disk_usage(folder).free
     needed = size * batches * (8 if local == "8" else 1)
-    told = only_user_errors(shared_memory.check, size, batches, folder, {"LOCAL_WORLD_SIZE": local})
-    if told is None:
+    refused = only_user_errors(shared_memory.check, size, batches, folder, {"LOCAL_WORLD_SIZE": local})
+    if refused is None:
         assert needed < free + 2**30  # others write meanwhile
         return
     assert needed > free - 2**30
-    assert "--workers 0" in told
-    assert int(told.rpartition("--shm-size=")[2].removesuffix("g")) * 2**30 >= needed
+    assert "--workers 0" in refused
+    assert int(refused.rpartition("--shm-size=")[2].removesuffix("g")) * 2**30 >= needed
 
 
 def test_systems_without_that_folder_have_no_such_limit(tmp_path):
@@ -145,11 +145,11 @@ def test_a_lost_worker_is_an_error_that_names_its_reason(tiny, noise, number, re
     signal.signal(
         signal.SIGQUIT, signal.SIG_DFL
     )  # a shell's background jobs ignore it, and their children do
-    with loader(noise, tiny, workers=2) as made:
-        taken = made.steps(0, 10**6)
+    with loader(noise, tiny, workers=2) as loading:
+        taken = loading.steps(0, 10**6)
         next(taken)
         signal.signal(signal.SIGQUIT, before)
-        os.kill(made._making.processes[1].pid, number)
+        os.kill(loading._making.processes[1].pid, number)
         with pytest.raises(DataError, match=reason) as caught:
             list(taken)
     assert "--workers" in one_line(caught)
@@ -163,8 +163,8 @@ def test_a_lost_worker_is_an_error_that_names_its_reason(tiny, noise, number, re
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_stall_ends_after_its_time_with_a_line_and_no_process_left(tiny, hanging, workers):
     started = time.monotonic()
-    with loader(hanging, tiny, PLAIN, workers=workers) as made:
-        taken = made.steps(0, 4, Patience(stalled_s=1.0))
+    with loader(hanging, tiny, PLAIN, workers=workers) as loading:
+        taken = loading.steps(0, 4, Patience(stalled_s=1.0))
         assert next(taken)
         assert next(taken)
         with pytest.raises(DataError, match="no batch for step 3 in 1 s") as caught:
@@ -177,8 +177,8 @@ def test_a_stall_ends_after_its_time_with_a_line_and_no_process_left(tiny, hangi
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_signal_is_heard_while_nothing_comes(tiny, hanging, workers):
     stop: list[int] = []
-    with loader(hanging, tiny, PLAIN, workers=workers) as made:
-        taken = made.steps(0, 4, Patience(stop=lambda: bool(stop)))
+    with loader(hanging, tiny, PLAIN, workers=workers) as loading:
+        taken = loading.steps(0, 4, Patience(stop=lambda: bool(stop)))
         assert next(taken)
         stop.append(15)
         assert next(taken)  # it is there already, or will be at once
@@ -190,8 +190,8 @@ def test_a_signal_is_heard_while_nothing_comes(tiny, hanging, workers):
 
 
 def test_after_a_signal_a_batch_may_take_as_long_as_others_are_waited_for(tiny, hanging):
-    with loader(hanging, tiny, PLAIN, workers=0) as made:
-        taken = made.steps(2, 4, Patience(stop=lambda: True, after_stop_s=1.0))
+    with loader(hanging, tiny, PLAIN, workers=0) as loading:
+        taken = loading.steps(2, 4, Patience(stop=lambda: True, after_stop_s=1.0))
         started = time.monotonic()
         with pytest.raises(CalledAway):
             next(taken)
@@ -259,8 +259,8 @@ class Run:
         return sorted(int(path.stem.split("-")[1]) for path in self.out.glob("checkpoints/step-*.pt"))
 
     def children(self) -> list[int]:
-        found = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(pid) for pid in found.split()]
+        text = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in text.split()]
 
     def ended(self, seconds: float) -> tuple[int, str]:
         """Exit code and last line."""

@@ -64,8 +64,8 @@ def test_any_variables_make_a_world_or_one_clear_line(rank, size, local):
     assume(
         not (whole and rank and size and int(size) > 1 and int(rank) < int(size))
     )  # it would wait for others
-    made = only_user_errors(world, 1.0, environment)
-    assert isinstance(made, str) or made.size == 1
+    outcome = only_user_errors(world, 1.0, environment)
+    assert isinstance(outcome, str) or outcome.size == 1
 
 
 def test_the_line_says_which_variable_and_what_it_may_be():
@@ -83,9 +83,9 @@ def test_others_that_never_come_are_one_clear_line(monkeypatch):
         port = str(free.getsockname()[1])
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     monkeypatch.setenv("MASTER_PORT", port)
-    own = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    variables = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     with pytest.raises(TrainingError) as error:
-        world(1.0, own)
+        world(1.0, variables)
     assert f"rank 1 of 2 did not meet the others at 127.0.0.1:{port} within 1 s" in one_line(error)
 
 
@@ -93,8 +93,8 @@ def test_others_that_never_come_are_one_clear_line(monkeypatch):
 
 
 def gradients(rank: int, shapes: list[tuple[int, ...] | None], seed: int) -> list[Tensor | None]:
-    made = torch.Generator().manual_seed(seed * 8 + rank)
-    tensors = [None if shape is None else torch.randn(shape, generator=made) for shape in shapes]
+    generator = torch.Generator().manual_seed(seed * 8 + rank)
+    tensors = [None if shape is None else torch.randn(shape, generator=generator) for shape in shapes]
     return [t.to(memory_format=torch.channels_last) if t is not None and t.dim() == 4 else t for t in tensors]
 
 
@@ -109,15 +109,15 @@ shapes = st.none() | st.lists(st.integers(1, 4), max_size=4).map(tuple)
 @given(st.lists(shapes, max_size=8), st.integers(0, 1000))
 def test_averaged_gradients_are_the_mean_over_ranks_and_the_same_on_all(three, wanted, seed):
     answers = three.call(averaged, wanted, seed)
-    own = [gradients(rank, wanted, seed) for rank in range(3)]
+    gradients_of_ranks = [gradients(rank, wanted, seed) for rank in range(3)]
     for place, results in enumerate(zip(*answers, strict=True)):
         if wanted[place] is None:
             assert results == (None, None, None)
             continue
-        mean = torch.stack([g[place] for g in own]).mean(0)
+        mean = torch.stack([g[place] for g in gradients_of_ranks]).mean(0)
         assert torch.allclose(results[0], mean, atol=1e-6)
         assert all(torch.equal(result, results[0]) for result in results)
-        assert results[0].stride() == own[0][place].stride()
+        assert results[0].stride() == gradients_of_ranks[0][place].stride()
 
 
 def in_small_buckets(ranks: World) -> list[Tensor | None]:
@@ -140,12 +140,12 @@ def test_buckets_keep_the_order_are_of_one_dtype_and_no_larger_than_they_may(siz
     tensors = [torch.empty(n, dtype=kind) for n, kind in sizes]
     limit, module._BUCKET_BYTES = module._BUCKET_BYTES, 128
     try:
-        made = list(module._buckets(tensors))
+        buckets = list(module._buckets(tensors))
     finally:
         module._BUCKET_BYTES = limit
-    assert [id(t) for bucket in made for t in bucket] == [id(t) for t in tensors]
-    assert all(len({t.dtype for t in bucket}) == 1 for bucket in made)
-    assert all(len(bucket) == 1 or sum(t.nbytes for t in bucket) <= 128 for bucket in made)
+    assert [id(t) for bucket in buckets for t in bucket] == [id(t) for t in tensors]
+    assert all(len({t.dtype for t in bucket}) == 1 for bucket in buckets)
+    assert all(len(bucket) == 1 or sum(t.nbytes for t in bucket) <= 128 for bucket in buckets)
 
 
 def small(ranks: World) -> tuple[float, int, list[float], list[bool]]:
@@ -177,10 +177,10 @@ def test_ranks_that_train_different_things_stop_with_one_line_and_no_wrong_mean(
 
 def started(ranks: World) -> dict[str, Tensor]:
     torch.manual_seed(ranks.rank)
-    own = nn.Sequential(nn.Conv2d(2, 3, 1).to(memory_format=torch.channels_last), nn.BatchNorm2d(3))
-    own[1].running_mean.fill_(ranks.rank + 1)
-    ranks.same_start(own)
-    return own.state_dict()
+    network = nn.Sequential(nn.Conv2d(2, 3, 1).to(memory_format=torch.channels_last), nn.BatchNorm2d(3))
+    network[1].running_mean.fill_(ranks.rank + 1)
+    ranks.same_start(network)
+    return network.state_dict()
 
 
 def test_all_start_with_the_weights_and_buffers_of_rank_0(pair):
@@ -193,9 +193,9 @@ def test_all_start_with_the_weights_and_buffers_of_rank_0(pair):
 
 
 def images(count: int) -> ImageSet:
-    made = torch.Generator().manual_seed(count)
-    pixels = torch.randint(0, 256, (count, 3, 12, 12), generator=made, dtype=torch.uint8)
-    return ImageSet("noise", pixels, torch.randint(0, 4, (count,), generator=made))
+    generator = torch.Generator().manual_seed(count)
+    pixels = torch.randint(0, 256, (count, 3, 12, 12), generator=generator, dtype=torch.uint8)
+    return ImageSet("noise", pixels, torch.randint(0, 4, (count,), generator=generator))
 
 
 def chosen(count: int) -> list[SubnetConfig]:
@@ -314,6 +314,6 @@ def called_away(ranks: World) -> tuple[float, str]:
 def test_a_rank_that_is_asked_to_end_does_not_wait_for_one_that_is_stuck():
     with ranks(2) as group:
         group.send(called_away)
-        waited, told = group.answer(0)
-        assert told == "left"
+        waited, text = group.answer(0)
+        assert text == "left"
         assert 0.5 <= waited < 3

@@ -293,8 +293,8 @@ class _Sync(_Service):
 
     def _stat(self, path: Path) -> None:
         try:
-            found = path.stat()
-            values = (found.st_mode, min(found.st_size, 0xFFFFFFFF), int(found.st_mtime))
+            status = path.stat()
+            values = (status.st_mode, min(status.st_size, 0xFFFFFFFF), int(status.st_mtime))
         except OSError:
             values = (0, 0, 0)
         self.write(struct.pack("<4s3I", b"STAT", *values))

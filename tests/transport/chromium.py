@@ -66,22 +66,22 @@ class Chromium:
         """Load a page."""
         if self.session is None:
             target = next(t for t in self.ask("Target.getTargets")["targetInfos"] if t["type"] == "page")
-            told = self.ask("Target.attachToTarget", targetId=target["targetId"], flatten=True)
-            self.session = told["sessionId"]
+            session = self.ask("Target.attachToTarget", targetId=target["targetId"], flatten=True)
+            self.session = session["sessionId"]
         self.ask("Page.navigate", url=url)
 
     def value(self, expression):
         """What a JavaScript expression gives in the page."""
-        told = self.ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        return told["result"].get("value")
+        reply = self.ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        return reply["result"].get("value")
 
     def until(self, expression, seconds=30):
         """Wait until an expression is true there."""
         end = time.monotonic() + seconds
-        while not (found := self.value(expression)):
+        while not (value := self.value(expression)):
             assert time.monotonic() < end, f"{expression}: {self.value('document.body.innerText')}"
             time.sleep(0.1)
-        return found
+        return value
 
     def ask(self, method, **parameters):
         """One command of the DevTools protocol."""

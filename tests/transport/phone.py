@@ -152,5 +152,10 @@ class Phone:
 
 def answer_to(job, samples=(100.0, 101.0, 102.0), **more):
     """A measurement of a job."""
-    told = {"id": job["id"], "nonce": job["nonce"], "samples_us": list(samples), "runtime_version": "1.30.0"}
-    return told | more
+    answer = {
+        "id": job["id"],
+        "nonce": job["nonce"],
+        "samples_us": list(samples),
+        "runtime_version": "1.30.0",
+    }
+    return answer | more

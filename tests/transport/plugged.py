@@ -38,8 +38,8 @@ SPACE = space_of(TEXT)
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     require_program("adb")  # Debian: apt install adb
-    with Server(tmp_path_factory.mktemp("adb")) as found:
-        yield found
+    with Server(tmp_path_factory.mktemp("adb")) as actual:
+        yield actual
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +58,9 @@ def models(tmp_path_factory):
     ends = {"small": SPACE.smallest(), "large": SPACE.largest()}
 
     def make(folder):
-        made = Models(SPACE, "litert", folder)
+        result = Models(SPACE, "litert", folder)
         for name, config in ends.items():
-            made.path(Item(name, config=config))[0].rename(folder / f"{name}.tflite")
+            result.path(Item(name, config=config))[0].rename(folder / f"{name}.tflite")
 
     folder = shared(tmp_path_factory, "adb-models", make)
     return {name: folder / f"{name}.tflite" for name in ends}

@@ -166,8 +166,8 @@ def made_user(home: Path) -> str:
         user,
     ]
     subprocess.run(command, check=True)
-    found = pwd.getpwnam(user)
-    os.chown(home, found.pw_uid, found.pw_gid)
+    account = pwd.getpwnam(user)
+    os.chown(home, account.pw_uid, account.pw_gid)
     return user
 
 
@@ -203,11 +203,11 @@ def descendants(pid: int) -> list[int]:
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError, IndexError):
             parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
-    found, level = [], [pid]
+    pids, level = [], [pid]
     while level:
         level = [child for child, parent in parents.items() if parent in level]
-        found += level
-    return found
+        pids += level
+    return pids
 
 
 def free_port() -> int:

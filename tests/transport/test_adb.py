@@ -105,15 +105,15 @@ def profiled(phone, text, folder, validated):
     phone.adbd.plug()
     with phone.runner() as runner:
         path = measure_table(space, phone.device(), runner, choice, out=folder)
-        found = load_table(path, space=toml)
-        report = validate(found, 12, runner=runner) if validated else None
-    packed = [entry.samples for entry in (*found.file.ops.values(), *found.file.subnets)]
+        latencies = load_table(path, space=toml)
+        report = validate(latencies, 12, runner=runner) if validated else None
+    packed = [entry.samples for entry in (*latencies.file.ops.values(), *latencies.file.subnets)]
     first = [e for e in map(json.loads, kept) if not e["id"].startswith("canary:")]
     assert len(first) >= 5
     assert all(
         any(pack(e["samples_us"]) in samples for samples in packed) for e in first if e["id"] != "empty"
     )
-    return found, report
+    return latencies, report
 
 
 def check_table(phone, text, tmp_path, record, validated=False):

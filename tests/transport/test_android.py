@@ -12,8 +12,8 @@ from nasvit_edge.transport.outputs import android
 
 
 def test_only_what_the_hardware_says_now_counts():
-    found = android.thermal(THERMAL.format(status=2))
-    assert (found.status, found.skin_c, found.hottest_c) == (2, 34.351, 41.5)
+    heat = android.thermal(THERMAL.format(status=2))
+    assert (heat.status, heat.skin_c, heat.hottest_c) == (2, 34.351, 41.5)
     cached = THERMAL.format(status=0).partition("Current temperatures from HAL:")[0]
     assert android.thermal(cached) == android.Thermal(0)
 

@@ -102,11 +102,11 @@ def refused(function, *arguments, match=""):
 
 
 def test_the_old_output_gives_the_mean_of_the_timed_runs():
-    found = parse(OLD)
-    assert (found.generation, found.count, found.median_us) == ("classic", 50, None)
-    assert found.latency_us == 2.95034e6
-    assert (found.init_us, found.first_us) == (17187, 3512391)
-    assert not found.coarse
+    launch = parse(OLD)
+    assert (launch.generation, launch.count, launch.median_us) == ("classic", 50, None)
+    assert launch.latency_us == 2.95034e6
+    assert (launch.init_us, launch.first_us) == (17187, 3512391)
+    assert not launch.coarse
 
 
 def test_where_there_are_percentiles_the_median_is_taken():
@@ -117,9 +117,9 @@ def test_where_there_are_percentiles_the_median_is_taken():
 
 
 def test_a_block_without_count_lines_is_good_to_its_two_decimals():
-    found = parse(BLOCK)
-    assert (found.latency_us, found.count, found.init_us) == (7430200, 10, 23744730)
-    assert not found.coarse
+    launch = parse(BLOCK)
+    assert (launch.latency_us, launch.count, launch.init_us) == (7430200, 10, 23744730)
+    assert not launch.coarse
     short = BLOCK.replace("7430.20", "0.11").replace("7416.40", "0.10").replace("7448.86", "0.14")
     assert parse(short).coarse
     refused(parse, short.replace("0.11", "0.00").replace("0.10", "0.00"), match="too short")
@@ -143,8 +143,8 @@ def test_equal_samples_have_one_figure():
         (7, "count=7 curr=5(all same)"),
         (7, "count=7 curr=5(all same) p5=5 median=5 p95=5"),
     ):
-        found = parse(_timed(line, "5"))
-        assert (found.count, found.latency_us, found.min_us, found.max_us) == (count, 5, 5, 5)
+        launch = parse(_timed(line, "5"))
+        assert (launch.count, launch.latency_us, launch.min_us, launch.max_us) == (count, 5, 5, 5)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -191,8 +191,8 @@ def test_what_is_not_understood_is_an_error_with_the_line(text, match):
 
 
 def test_the_result_file_gives_the_fractions():
-    found = parse(LITERT, message())
-    assert found.latency_us == pytest.approx(942)
+    launch = parse(LITERT, message())
+    assert launch.latency_us == pytest.approx(942)
     short = LITERT.replace("count=1054", "count=1054").replace("median=942", "median=942")
     assert parse(short, message()).avg_us == pytest.approx(947.132, rel=1e-6)
 
@@ -218,11 +218,11 @@ def test_a_result_file_of_other_runs_is_an_error(data, match):
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_result_or_an_error(data):
     try:
-        found = ToolResult.parse(data)
+        launch = ToolResult.parse(data)
     except MeasurementError as error:
         one_line(error)
     else:
-        assert 0 < found.avg_us < float("inf")
+        assert 0 < launch.avg_us < float("inf")
 
 
 @given(st.data())
@@ -231,11 +231,11 @@ def test_a_damaged_result_file_gives_no_wrong_number(data):
     at = data.draw(st.integers(0, len(whole) - 1))
     whole[at] = data.draw(st.integers(0, 255))
     try:
-        found = parse(LITERT, bytes(whole))
+        launch = parse(LITERT, bytes(whole))
     except MeasurementError as error:
         one_line(error)
     else:  # what cannot be told is only a digit, or a median that is still between p5 and p95
-        assert 905 <= found.latency_us <= 995
+        assert 905 <= launch.latency_us <= 995
 
 
 _WORDS = st.sampled_from(
@@ -281,12 +281,12 @@ def test_a_lost_or_changed_line_gives_the_right_number_or_none(name, data):
         "twice": [line, line],
     }[change]
     try:
-        found = parse("\n".join(lines))
+        launch = parse("\n".join(lines))
     except MeasurementError as error:
         one_line(error)
     else:
         allowed = parse(ALL[name])
-        assert found.latency_us in (allowed.latency_us, allowed.avg_us)  # percentiles may be cut off
+        assert launch.latency_us in (allowed.latency_us, allowed.avg_us)  # percentiles may be cut off
 
 
 def test_the_line_that_says_why_is_found():

@@ -79,9 +79,9 @@ def pinned(server):
 @pytest.mark.slow
 def test_from_the_qr_code_to_a_table_over_a_name_that_is_no_secure_context(chromium, tmp_path, monkeypatch):
     fewer_subnets(monkeypatch)
-    notes, told = [], []
+    notes, descriptions = [], []
     kept = pull.described
-    monkeypatch.setattr(pull, "described", lambda body: told.append(json.loads(body)) or kept(body))
+    monkeypatch.setattr(pull, "described", lambda body: descriptions.append(json.loads(body)) or kept(body))
     with Chromium(chromium) as browser, served(notes) as runner:
         url = scanned(notes[0])
         assert url == runner.server.url
@@ -96,7 +96,7 @@ def test_from_the_qr_code_to_a_table_over_a_name_that_is_no_secure_context(chrom
         browser.until(f"{STATE} === 'done'", 10)
         ended.join()
         runner.close = lambda: None
-    valid(told[0], "description")
+    valid(descriptions[0], "description")
     assert "plain HTTP" in text
     assert "--tls" in text
     (tmp_path / "micro.toml").write_text(MICRO)

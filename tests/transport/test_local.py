@@ -249,10 +249,10 @@ def test_a_model_that_hangs_does_not_outlive_whoever_asked(tmp_path):
 
 def _members(group: int) -> list[str]:
     """The processes of a group."""
-    found = []
+    members = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             fields = stat.read_text().rpartition(")")[2].split()
             if int(fields[2]) == group and fields[0] != "Z":
-                found.append(stat.parent.name)
-    return found
+                members.append(stat.parent.name)
+    return members

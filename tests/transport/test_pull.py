@@ -68,9 +68,9 @@ def model(tmp_path_factory):
 
 
 def job(model, name="m", **changes):
-    told = {"id": name, "model": str(model), "runtime": "onnxruntime-web", "threads": 1, "cores": ()}
-    told |= {"runs": 10, "seconds": 0.01, "most_seconds": 0.1, "precision": 0.02, "seed": 0}
-    return Job(**(told | changes))
+    fields = {"id": name, "model": str(model), "runtime": "onnxruntime-web", "threads": 1, "cores": ()}
+    fields |= {"runs": 10, "seconds": 0.01, "most_seconds": 0.1, "precision": 0.02, "seed": 0}
+    return Job(**(fields | changes))
 
 
 class Steady(Phone):
@@ -112,10 +112,10 @@ def visitor(runner, **options):
 
 def posted(phone, answer):
     """Post in a thread: the host acknowledges once the answer is on disk."""
-    found = []
-    thread = threading.Thread(target=lambda: found.append(phone.post(answer)), daemon=True)
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(phone.post(answer)), daemon=True)
     thread.start()
-    return thread, found
+    return thread, answers
 
 
 @pytest.mark.slow
@@ -180,13 +180,13 @@ def test_an_answer_is_acknowledged_only_when_the_next_is_asked_for(ways, model):
     with served(ways) as runner:
         phone = visitor(runner)
         asking = Asking(runner, job(model))
-        thread, found = posted(phone, answer_to(phone.job()))
+        thread, actual = posted(phone, answer_to(phone.job()))
         assert asking.result().samples_us == (100.0, 101.0, 102.0)
         time.sleep(0.3)
-        assert found == []  # not on disk yet, for all that the runner knows
+        assert actual == []  # not on disk yet, for all that the runner knows
         Asking(runner, job(model, "next"))
         thread.join(5)
-        assert found == [200]
+        assert actual == [200]
         assert phone.job()["id"] == "next"
 
 
@@ -195,12 +195,12 @@ def test_an_answer_that_is_long_not_on_disk_is_sent_again_and_counts_once(ways, 
     with served(ways) as runner:
         phone = visitor(runner)
         asking = Asking(runner, job(model))
-        told = phone.job()
-        assert phone.post(answer_to(told)) == 503
+        posted_job = phone.job()
+        assert phone.post(answer_to(posted_job)) == 503
         assert asking.result().samples_us == (100.0, 101.0, 102.0)
-        assert phone.post(answer_to(told, [5.0])) == 503
+        assert phone.post(answer_to(posted_job, [5.0])) == 503
         following = Asking(runner, job(model, "next"))
-        assert phone.post(answer_to(told, [5.0])) == 409
+        assert phone.post(answer_to(posted_job, [5.0])) == 409
         posted(phone, answer_to(phone.job(), [7.0]))
         assert following.result().samples_us == (7.0,)
 
@@ -213,16 +213,16 @@ def test_a_replayed_or_foreign_answer_never_counts(ways, model):
         posted(phone, old)
         time.sleep(0.3)
         asking = Asking(runner, job(model, "second"))
-        told = phone.job()
-        for nonce in (old["nonce"], "", "0" * 32, told["nonce"][:-1], "ä"):
-            assert phone.post(answer_to(told) | {"nonce": nonce}) == 409
+        posted_job = phone.job()
+        for nonce in (old["nonce"], "", "0" * 32, posted_job["nonce"][:-1], "ä"):
+            assert phone.post(answer_to(posted_job) | {"nonce": nonce}) == 409
             assert phone.post(old | {"id": "second"}) == 409
         stranger = Phone(runner.server.url)
         for session in ("", "x", "ä", phone.session[:-1]):
             stranger.session = session.replace("ä", "%C3%A4")
-            assert stranger.post(answer_to(told)) == 409
+            assert stranger.post(answer_to(posted_job)) == 409
         assert asking.answer is None
-        posted(phone, answer_to(told, [42.0]))
+        posted(phone, answer_to(posted_job, [42.0]))
         assert asking.result().samples_us == (42.0,)
 
 
@@ -230,7 +230,7 @@ def test_without_the_token_nothing_is_told_or_taken(ways, model):
     with served(ways) as runner:
         phone = visitor(runner)
         asking = Asking(runner, job(model))
-        told = phone.job()
+        posted_job = phone.job()
         phone.base = "/" + "x" * 32 + "/"
         for method, path in (
             ("GET", ""),
@@ -238,8 +238,8 @@ def test_without_the_token_nothing_is_told_or_taken(ways, model):
             ("POST", "hello"),
             ("POST", f"result?session={phone.session}"),
         ):
-            assert phone.ask(method, path, answer_to(told) if method == "POST" else None)[0] == 404
-        assert phone.ask("GET", f"file/{told['files'][0]['sha256']}")[0] == 404
+            assert phone.ask(method, path, answer_to(posted_job) if method == "POST" else None)[0] == 404
+        assert phone.ask("GET", f"file/{posted_job['files'][0]['sha256']}")[0] == 404
         assert asking.answer is None
 
 
@@ -299,11 +299,11 @@ def test_a_device_that_beats_is_not_away(ways, model):
     with served(ways, notes, wait_s=1.0) as runner:
         phone = visitor(runner)
         asking = Asking(runner, job(model))
-        told = phone.job()
+        posted_job = phone.job()
         for _ in range(6):
             time.sleep(0.3)
             assert phone.ask("POST", f"beat?session={phone.session}")[0] == 204
-        posted(phone, answer_to(told))
+        posted(phone, answer_to(posted_job))
         assert isinstance(asking.result(), Measurement)
         assert not [text for text in notes if "away" in text]
 
@@ -327,11 +327,11 @@ def test_that_a_device_went_and_came_is_said_once(ways, model, monkeypatch):
     with served(ways, notes) as runner:
         phone = visitor(runner)
         asking = Asking(runner, job(model))
-        told = phone.job()
+        posted_job = phone.job()
         time.sleep(1.5)
         phone.ask("POST", f"beat?session={phone.session}")
         time.sleep(0.3)
-        posted(phone, answer_to(told))
+        posted(phone, answer_to(posted_job))
         asking.result()
     assert [text for text in notes if "is away" in text or "is back" in text] == [
         "the browser is away: waiting up to 20 s; open the page or app again",
@@ -357,10 +357,10 @@ def test_only_files_of_the_current_job_are_served(ways, model, tmp_path, name):
 def phone_file(runner, phone, model):
     """The hash of the file of a job that was fetched and answered."""
     asking = Asking(runner, job(model))
-    told = phone.job()
-    digest = told["files"][0]["sha256"]
+    posted_job = phone.job()
+    digest = posted_job["files"][0]["sha256"]
     assert phone.fetch(digest) == model.read_bytes()
-    posted(phone, answer_to(told))
+    posted(phone, answer_to(posted_job))
     asking.result()
     return digest
 
@@ -368,13 +368,13 @@ def phone_file(runner, phone, model):
 def test_the_device_is_told_when_all_is_done(ways):
     with served(ways) as runner:
         phone = visitor(runner)
-        found = []
-        thread = threading.Thread(target=lambda: found.append(_end(phone)), daemon=True)
+        statuses = []
+        thread = threading.Thread(target=lambda: statuses.append(_end(phone)), daemon=True)
         thread.start()
         time.sleep(0.3)
         begun = time.monotonic()
     thread.join(5)
-    assert found == [410]
+    assert statuses == [410]
     assert time.monotonic() - begun < 2
 
 
@@ -418,8 +418,10 @@ def test_what_a_device_says_cannot_write_to_the_terminal(ways, model):
         phone = visitor(runner, about=ABOUT | {"board": "\x1b[2Jred\n"})
         assert runner.about().about["board"] == " [2Jred "
         asking = Asking(runner, job(model))
-        told = phone.job()
-        posted(phone, {"id": told["id"], "nonce": told["nonce"], "error": "\x1b]0;x\x07 bad\nline"})
+        posted_job = phone.job()
+        posted(
+            phone, {"id": posted_job["id"], "nonce": posted_job["nonce"], "error": "\x1b]0;x\x07 bad\nline"}
+        )
         assert asking.result().error.isprintable()
 
 
@@ -433,10 +435,10 @@ json_values = st.recursive(
 @given(st.binary(max_size=80) | json_values.map(lambda value: json.dumps(value).encode()))
 def test_any_body_is_read_or_refused(body):
     assert decoded(body) is None or isinstance(decoded(body), dict)
-    found = described(body)
-    if found is not None:
-        json.dumps(content(found), allow_nan=False)
-        assert found.about
+    description = described(body)
+    if description is not None:
+        json.dumps(content(description), allow_nan=False)
+        assert description.about
 
 
 @given(
@@ -445,11 +447,13 @@ def test_any_body_is_read_or_refused(body):
     )
 )
 def test_any_description_becomes_a_plain_one(value):
-    found = described(json.dumps(value).encode())
-    if found is not None:
-        assert json.dumps(content(found), allow_nan=False).isascii()
-        assert found.busy_cores is None or 0 <= found.busy_cores < 1e4
-        assert all(isinstance(version, str) and version.isprintable() for version in found.runtimes.values())
+    description = described(json.dumps(value).encode())
+    if description is not None:
+        assert json.dumps(content(description), allow_nan=False).isascii()
+        assert description.busy_cores is None or 0 <= description.busy_cores < 1e4
+        assert all(
+            isinstance(version, str) and version.isprintable() for version in description.runtimes.values()
+        )
 
 
 @given(
@@ -471,14 +475,14 @@ def test_any_description_becomes_a_plain_one(value):
     st.sampled_from([0.0, 5.0]),
 )
 def test_any_answer_is_a_measurement_or_an_error(answer, sustained):
-    found = judged(answer, job("m", sustained_s=sustained))
-    assert found.id == "m"
-    if isinstance(found, Failure):
-        assert found.error.isprintable()
+    judgement = judged(answer, job("m", sustained_s=sustained))
+    assert judgement.id == "m"
+    if isinstance(judgement, Failure):
+        assert judgement.error.isprintable()
     else:
-        assert all(0 < sample < 1e10 for sample in found.samples_us)
-        assert set(found.flags) <= {"throttled", "coarse clock"}
-        assert bool(sustained) <= (found.windows is not None)
+        assert all(0 < sample < 1e10 for sample in judgement.samples_us)
+        assert set(judgement.flags) <= {"throttled", "coarse clock"}
+        assert bool(sustained) <= (judgement.windows is not None)
 
 
 def test_a_device_that_grew_hot_is_flagged_and_one_that_was_hot_before_is_not():
@@ -537,8 +541,8 @@ def test_what_is_no_address_to_serve_on_is_said_in_one_line(address):
 
 
 def test_without_a_choice_the_address_is_one_of_this_machine():
-    found = only_user_errors(address_of, load_device("browser"), Ways())
-    assert re.fullmatch(r"\d+\.\d+\.\d+\.\d+", found) or "--interface" in found
+    outcome = only_user_errors(address_of, load_device("browser"), Ways())
+    assert re.fullmatch(r"\d+\.\d+\.\d+\.\d+", outcome) or "--interface" in outcome
 
 
 def test_check_says_what_it_found_step_by_step(ways):
@@ -547,14 +551,14 @@ def test_check_says_what_it_found_step_by_step(ways):
         steps.append(step)
         if step.name == "serving":
             Phone(step.found, conditions={"isolated": False}).hello()
-    told = {step.name: step for step in steps}
-    assert scanned(notes[0]) == told["serving"].found
-    assert told["device"].good
-    assert "Stand-in 1" in told["device"].found
-    assert told["onnxruntime-web"].good
-    assert told["onnxruntime-webgpu"].found == "not there"
+    by_name = {step.name: step for step in steps}
+    assert scanned(notes[0]) == by_name["serving"].found
+    assert by_name["device"].good
+    assert "Stand-in 1" in by_name["device"].found
+    assert by_name["onnxruntime-web"].good
+    assert by_name["onnxruntime-webgpu"].found == "not there"
     assert all(step.good for step in steps)
-    assert "--tls" in told["onnxruntime-webgpu"].todo
+    assert "--tls" in by_name["onnxruntime-webgpu"].todo
 
 
 def test_check_ends_with_what_to_do_when_nobody_comes(ways):

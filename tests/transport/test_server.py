@@ -27,11 +27,11 @@ async def echo(request):
 @pytest.fixture(scope="module")
 def server():
     """A server in whose loop no exception may stay unhandled."""
-    made, problems = Server(echo, "127.0.0.1", names=["phone.test"]), []
-    made.loop.set_exception_handler(lambda loop, context: problems.append(context))
-    made.start()
-    yield made
-    made.stop()
+    server_made, problems = Server(echo, "127.0.0.1", names=["phone.test"]), []
+    server_made.loop.set_exception_handler(lambda loop, context: problems.append(context))
+    server_made.start()
+    yield server_made
+    server_made.stop()
     assert problems == []
 
 
@@ -49,19 +49,19 @@ def raw(server, content, seconds=10.0):
     """What comes back for these bytes until the server closes, and after how long it did."""
     begun = time.monotonic()
     with socket.create_connection((server.address, server.port), timeout=seconds) as connection:
-        got = b""
+        reply = b""
         try:
             connection.sendall(content)
             while part := connection.recv(65536):
-                got += part
+                reply += part
         except (ConnectionError, TimeoutError):
             pass
-    return got, time.monotonic() - begun
+    return reply, time.monotonic() - begun
 
 
 def head(server, *lines, path=""):
-    told = [f"POST /{server.token}/{path} HTTP/1.1", f"Host: 127.0.0.1:{server.port}", *lines]
-    return ("\r\n".join(told) + "\r\n").encode()
+    notes = [f"POST /{server.token}/{path} HTTP/1.1", f"Host: 127.0.0.1:{server.port}", *lines]
+    return ("\r\n".join(notes) + "\r\n").encode()
 
 
 def test_whoever_knows_the_token_is_answered(server):
@@ -87,9 +87,9 @@ def test_the_token_has_more_than_128_bits_and_is_new_every_time():
 @settings(max_examples=60)
 def test_no_other_path_leads_anywhere(server, path):
     line = f"GET /{path} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n".encode()
-    got, _ = raw(server, line)
-    assert got.split(b" ")[1] in (b"404", b"400")
-    assert b"root:" not in got
+    reply, _ = raw(server, line)
+    assert reply.split(b" ")[1] in (b"404", b"400")
+    assert b"root:" not in reply
 
 
 @pytest.mark.parametrize("name", ["phone.test", "127.0.0.1", "PHONE.test"])
@@ -106,8 +106,8 @@ def test_a_page_of_another_origin_is_refused(server, name):
 
 
 def test_two_hosts_are_one_too_many(server):
-    got, _ = raw(server, head(server, "Host: evil.test", "Content-Length: 0", ""))
-    assert got.split(b" ")[1] in (b"400", b"421")
+    reply, _ = raw(server, head(server, "Host: evil.test", "Content-Length: 0", ""))
+    assert reply.split(b" ")[1] in (b"400", b"421")
 
 
 def test_no_page_elsewhere_may_read_an_answer_and_threads_may_work_here(server):
@@ -127,21 +127,21 @@ def test_other_methods_are_refused(server, method):
 
 def test_a_body_of_the_largest_size_is_taken_and_one_byte_more_is_not(server):
     assert ask(server, "POST", body=b"x" * BODY_BYTES)[0] == 200
-    got, seconds = raw(server, head(server, f"Content-Length: {BODY_BYTES + 1}", ""))
-    assert b" 413 " in got
+    reply, seconds = raw(server, head(server, f"Content-Length: {BODY_BYTES + 1}", ""))
+    assert b" 413 " in reply
     assert seconds < 5
 
 
 def test_a_chunked_body_cannot_grow_beyond_the_limit(server):
     chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
-    got, _ = raw(server, head(server, "Transfer-Encoding: chunked", "") + chunk * 70)
-    assert b" 413 " in got
+    reply, _ = raw(server, head(server, "Transfer-Encoding: chunked", "") + chunk * 70)
+    assert b" 413 " in reply
 
 
 @pytest.mark.parametrize("lines", [["X: " + "y" * 20_000], [f"X{i}: {'y' * 50}" for i in range(400)]])
 def test_headers_have_a_limit(server, lines):
-    got, _ = raw(server, head(server, *lines, "Content-Length: 0", ""))
-    assert got.split(b" ")[1] in (b"400", b"431")
+    reply, _ = raw(server, head(server, *lines, "Content-Length: 0", ""))
+    assert reply.split(b" ")[1] in (b"400", b"431")
 
 
 @pytest.mark.parametrize(
@@ -155,8 +155,8 @@ def test_headers_have_a_limit(server, lines):
     ],
 )
 def test_what_could_be_read_in_two_ways_is_refused(server, line):
-    got, _ = raw(server, head(server, line, ""))
-    assert got == b"" or got.split(b" ")[1] in (b"400", b"421", b"501")
+    reply, _ = raw(server, head(server, line, ""))
+    assert reply == b"" or reply.split(b" ")[1] in (b"400", b"421", b"501")
 
 
 @given(st.binary(max_size=300))
@@ -165,13 +165,13 @@ def test_bytes_of_any_kind_are_never_answered_with_content(server, content):
     with socket.create_connection((server.address, server.port), timeout=5) as connection:
         connection.sendall(content)
         connection.shutdown(socket.SHUT_WR)
-        got = b""
+        reply = b""
         try:
             while part := connection.recv(65536):
-                got += part
+                reply += part
         except ConnectionError:
             pass
-    assert not got or got.split(b" ")[1][:1] == b"4"
+    assert not reply or reply.split(b" ")[1][:1] == b"4"
 
 
 @given(st.binary(max_size=200), st.sampled_from(["result", "hello", "job?session=%ff", "?" + "a=b&" * 20]))
@@ -184,9 +184,9 @@ def test_bodies_and_queries_of_any_kind_get_an_answer(server, body, path):
 def test_a_slow_sender_is_cut_off_and_others_are_served_meanwhile(server, monkeypatch, started):
     monkeypatch.setattr(module, "HEAD_S", 0.6)
     monkeypatch.setattr(module, "BODY_S", 0.6)
-    told = {"head": head(server, "X: 1"), "body": head(server, "Content-Length: 99", "") + b"x"}
+    requests = {"head": head(server, "X: 1"), "body": head(server, "Content-Length: 99", "") + b"x"}
     with socket.create_connection((server.address, server.port), timeout=10) as slow:
-        slow.sendall(told.get(started, started))
+        slow.sendall(requests.get(started, started))
         begun, ended = time.monotonic(), False
         while not ended and time.monotonic() - begun < 5:
             assert ask(server)[0] == 200
@@ -260,8 +260,8 @@ def test_the_certificate_is_the_one_whose_fingerprint_is_shown():
         plain = socket.create_connection(("127.0.0.1", served.port), timeout=5)
         with plain, client.wrap_socket(plain) as secure:
             assert hashlib.sha256(secure.getpeercert(True)).hexdigest() == fingerprint
-        got, _ = raw(served, b"GET / HTTP/1.1\r\n\r\n")
-        assert b"200" not in got
+        reply, _ = raw(served, b"GET / HTTP/1.1\r\n\r\n")
+        assert b"200" not in reply
     finally:
         served.stop()
 
@@ -271,8 +271,8 @@ def test_a_client_that_never_ends_its_handshake_is_cut_off(monkeypatch):
     served = Server(echo, "127.0.0.1", tls=self_signed({"127.0.0.1"})[0])
     served.start()
     try:
-        got, seconds = raw(served, b"\x16\x03\x01")
-        assert got == b""
+        reply, seconds = raw(served, b"\x16\x03\x01")
+        assert reply == b""
         assert seconds < 3
     finally:
         served.stop()

@@ -72,8 +72,8 @@ def once(monkeypatch):
 
 @pytest.fixture(scope="module")
 def server():
-    with running_sshd() as found:
-        yield found
+    with running_sshd() as actual:
+        yield actual
 
 
 @pytest.fixture
@@ -94,12 +94,12 @@ def journal(out):
 
 def runners(server):
     """The processes of runners below the server."""
-    found = []
+    pids = []
     for pid in descendants(server.process.pid):
         command = Path(f"/proc/{pid}/cmdline")
         if command.exists() and b"request[" in command.read_bytes():
-            found.append(pid)
-    return found
+            pids.append(pid)
+    return pids
 
 
 def when(count, action):
@@ -115,8 +115,8 @@ def when(count, action):
 
 def valid(kind, value):
     """A line as the schema has it."""
-    found = json.loads(json.dumps(value))
-    pytest.importorskip("jsonschema").validate(found, {"$ref": f"#/$defs/{kind}", "$defs": SCHEMA["$defs"]})
+    fields = json.loads(json.dumps(value))
+    pytest.importorskip("jsonschema").validate(fields, {"$ref": f"#/$defs/{kind}", "$defs": SCHEMA["$defs"]})
     return value
 
 
@@ -424,12 +424,12 @@ def test_an_address_user_or_python_stays_one_word_or_is_refused(server, address,
 
 @given(st.lists(st.text(max_size=40), max_size=6), st.one_of(st.none(), st.integers(-300, 300)))
 def test_whatever_ssh_says_is_one_line(lines, code):
-    for found in (
+    for actual in (
         trouble(lines, "h{}", "u", "ssh h", "h"),
         remote_trouble(code, lines, "python3", "ssh h"),
     ):
-        assert str(found).strip()
-        assert len(str(found).splitlines()) == 1
+        assert str(actual).strip()
+        assert len(str(actual).splitlines()) == 1
 
 
 def test_a_runner_that_is_killed_is_started_again_and_measures_the_same_model(server, model):
@@ -480,9 +480,9 @@ def test_where_the_runner_is_killed_models_that_took_turns_do_so_again(server, m
 
         thread = threading.Thread(target=kill)
         thread.start()
-        found = runner.together([job(model, name, seconds=2, most_seconds=2) for name in "ab"])
+        actual = runner.together([job(model, name, seconds=2, most_seconds=2) for name in "ab"])
         thread.join()
-        assert all(answer.turns for answer in found)
+        assert all(answer.turns for answer in actual)
         assert len(runners(server)) == 1, "no fork of the killed one is left"
 
 
@@ -659,7 +659,7 @@ def test_a_benchmark_takes_turns_there_and_tells_load_and_memory(server, model):
     protocol = BenchmarkProtocol(rounds=2, runs=5, seconds=0.01, most_seconds=0.1)
     with told(server, server.device()) as (runner, _):
         runner.bring([model], SILENT)
-        found = measure(pair, runner, protocol, ())
-    assert [[entry.position for entry in own][:2] for own in found] == [[0, 3], [1, 2]]
-    assert all(entry.warm_load_ms > 0 for own in found for entry in own)
-    assert all(1e4 < entry.memory_bytes < 1e9 for own in found for entry in own)
+        rounds = measure(pair, runner, protocol, ())
+    assert [[entry.position for entry in sides][:2] for sides in rounds] == [[0, 3], [1, 2]]
+    assert all(entry.warm_load_ms > 0 for sides in rounds for entry in sides)
+    assert all(1e4 < entry.memory_bytes < 1e9 for sides in rounds for entry in sides)

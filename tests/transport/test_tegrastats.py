@@ -85,10 +85,10 @@ def test_power_mode_and_clocks_are_read_by_name():
 
 def test_conditions_say_what_is_not_told_and_unlocked_clocks_are_flagged():
     board = {"nvpmodel": "NV Power Mode: 15W\n0\n", "jetson_clocks": "sudo: a password is required"}
-    found = conditions(board | {"jetson_clocks_code": 1})
-    assert found["power_mode"] == "15W"
-    assert "password" in found["clocks"]
-    assert flags(board, found) == ["unlocked clocks"]
+    facts = conditions(board | {"jetson_clocks_code": 1})
+    assert facts["power_mode"] == "15W"
+    assert "password" in facts["clocks"]
+    assert flags(board, facts) == ["unlocked clocks"]
     assert flags(board, {"clocks_locked": True}) == []
     assert flags({}, {}) == [], "a board that is no Jetson"
 
@@ -108,6 +108,6 @@ def test_a_raspberry_pi_says_what_holds_it_back(text, said):
     st.text(),
 )
 def test_whatever_the_tools_print_conditions_are_plain_values(board, text):
-    found = conditions(board)
-    assert all(isinstance(value, str | float | int | bool) for value in found.values())
+    facts = conditions(board)
+    assert all(isinstance(value, str | float | int | bool) for value in facts.values())
     jetson.clocks(SHOW[:50] + text + SHOW[50:])

@@ -99,16 +99,16 @@ ENTRY = st.dictionaries(
 
 @given(st.sampled_from([RUN, OLD]), st.integers(0, 900), st.integers(0, 60), st.text(max_size=20))
 def test_a_damaged_report_is_refused_or_the_same(text, start, length, put):
-    found = only_user_errors(read_run, text[:start] + put + text[start + length :], TIMES)
-    if not isinstance(found, str):
-        assert found[1] == [7100.0] * 300
+    outcome = only_user_errors(read_run, text[:start] + put + text[start + length :], TIMES)
+    if not isinstance(outcome, str):
+        assert outcome[1] == [7100.0] * 300
 
 
 @given(st.lists(ENTRY, max_size=4) | ENTRY | st.text() | st.none())
 def test_times_are_latencies_or_refused(times):
-    found = only_user_errors(read_times, times)
-    if not isinstance(found, str):
-        assert all(0 < us < 1e13 for _, us in found)
+    outcome = only_user_errors(read_times, times)
+    if not isinstance(outcome, str):
+        assert all(0 < us < 1e13 for _, us in outcome)
     answer = completed({"id": "m", "trtexec": {"stdout": RUN, "times": times}}, sustained=True)
     assert isinstance(answer, Failure) or answer["samples_us"]
 
