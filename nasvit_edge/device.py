@@ -96,10 +96,10 @@ class Device(DeviceFile, frozen=True, kw_only=True):
         Raises:
             RecordError: one that would be taken for an option.
         """
-        given = {key: text for key, text in (("address", address), ("serial", serial)) if text is not None}
-        for key, text in given.items():
+        changes = {key: text for key, text in (("address", address), ("serial", serial)) if text is not None}
+        for key, text in changes.items():
             records.parse(Plain, text, f"--{key}")
-        return replace(self, **given)
+        return replace(self, **changes)
 
     def program_sha256(self) -> str | None:
         """The SHA-256 of a program of one's own; None of the shipped one, which the tool's version tells.

@@ -19,11 +19,11 @@ class Listener:
 
     def once(self) -> Listener:
         """The same, without what was noted before."""
-        said = set[str]()
+        texts = set[str]()
 
         def tell(text: str) -> None:
-            if text not in said:
-                said.add(text)
+            if text not in texts:
+                texts.add(text)
                 self.note(text)
 
         return replace(self, note=tell)

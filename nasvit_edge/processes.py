@@ -140,14 +140,14 @@ class Pool:
             raise
 
     def _result(self, future: Future[Any]) -> Any:
-        seen, since = self._signs.value, time.monotonic()
+        signs, since = self._signs.value, time.monotonic()
         while True:
             with contextlib.suppress(TimeoutError):
                 return future.result(timeout=_LOOK_S)
             if future.done():  # it is the call's own
                 return future.result(timeout=0)
-            if self._signs.value != seen:
-                seen, since = self._signs.value, time.monotonic()
+            if self._signs.value != signs:
+                signs, since = self._signs.value, time.monotonic()
             elif (silent := time.monotonic() - since) > self.silent_s:
                 raise StalledProcessError(
                     f"{self.who} is stalled: it computed nothing for {show_seconds(silent)}; "

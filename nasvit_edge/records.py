@@ -155,9 +155,9 @@ def _explained(kind: type[Any], value: Any, error: Exception) -> tuple[str, str]
         fields = ", ".join(name for name in _fields(_type_at(kind, keys)) if name != "schema")
         return key, f"key {key!r} is {'unknown; possible are ' + fields if unknown else 'missing'}"
     key, at = _spelled(keys), _type_at(kind, keys)
-    said = _short(_value_at(value, keys))
+    short = _short(_value_at(value, keys))
     possible = _possible(at) or _plain(what)
-    return key, f"key {key!r} is {said}; {possible}" if key else f"{possible}, not {said}"
+    return key, f"key {key!r} is {short}; {possible}" if key else f"{possible}, not {short}"
 
 
 def _keys(kind: type[Any], value: Any, parts: list[tuple[str, str]], text: str) -> list[str | int]:

@@ -82,11 +82,11 @@ def activations(op: Op) -> int:
             incoming, wide = op.in_channels * inputs, op.expanded
             if not op.has_project:
                 return incoming + op.channels * outputs
-            kept = incoming if op.shortcut else 0
+            shortcut = incoming if op.shortcut else 0
             # the input and what is made of it first, then what is made of that
             first = wide * (inputs if op.expands and not op.fused else outputs)
             second = wide * (inputs + outputs) if op.expands and not op.fused else 0
-            return max(incoming + first, kept + max(second, (wide + op.channels) * outputs))
+            return max(incoming + first, shortcut + max(second, (wide + op.channels) * outputs))
         case TransformerBlock():
             tokens, c, v = op.height * op.width, op.channels, op.value_channels
             scores = op.heads * tokens**2
@@ -123,14 +123,14 @@ def peak(space: SearchSpace, config: SubnetConfig) -> int:
     The outputs of levels stay until their laterals have run.
     """
     ops = lower(space, config)
-    held: dict[str, int] = {IMAGE: 0}
+    alive: dict[str, int] = {IMAGE: 0}
     most = 0
     for op, done in zip(ops, last_reads(ops), strict=True):
-        inputs = sum(held[name] for name in op.inputs)  # counted among the op's activations
-        most = max(most, activations(op) + sum(held.values()) - inputs)
-        held[op.name] = math.prod(op.out_shape())
+        inputs = sum(alive[name] for name in op.inputs)  # counted among the op's activations
+        most = max(most, activations(op) + sum(alive.values()) - inputs)
+        alive[op.name] = math.prod(op.out_shape())
         for name in done:
-            del held[name]
+            del alive[name]
     return most
 
 

@@ -75,7 +75,7 @@ def read(table: dict[str, Any], path: Path) -> SpaceFile:
     except RecordError as error:
         raise SpaceError(str(error)) from None
     stages = zip(file.stage, table["stage"], strict=True)
-    file = structs.replace(file, stage=tuple(_whole(file, stage, said) for stage, said in stages))
+    file = structs.replace(file, stage=tuple(_whole(file, stage, stage_keys) for stage, stage_keys in stages))
     for key, wrong in _wrong(file):
         raise SpaceError(f"{where}: key {key!r} {wrong}")
     try:
@@ -86,13 +86,13 @@ def read(table: dict[str, Any], path: Path) -> SpaceFile:
     return file
 
 
-def _whole(file: SpaceFile, stage: StageSpec, said: dict[str, Any]) -> StageSpec:
+def _whole(file: SpaceFile, stage: StageSpec, stage_keys: dict[str, Any]) -> StageSpec:
     """A stage with what it need not say."""
     if stage.expands is None:
         stage = structs.replace(stage, expands=_most(stage.expand_ratio) > 1)
     if not stage.hybrid:
         return stage
-    fields = {key: getattr(stage.attention, key) for key in said.get("attention", ())}
+    fields = {key: getattr(stage.attention, key) for key in stage_keys.get("attention", ())}
     return structs.replace(stage, attention=structs.replace(file.attention, **fields))
 
 

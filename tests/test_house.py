@@ -215,6 +215,10 @@ def test_no_two_classes_have_one_name():
     assert (shared, requests) == ({}, [])
 
 
+def _called(decorator: ast.expr) -> str:
+    return ast.unparse(decorator).partition("(")[0].rpartition(".")[2]
+
+
 def _bound(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """Line and name of each parameter and variable.
 
@@ -223,7 +227,9 @@ def _bound(tree: ast.AST) -> Iterator[tuple[int, str]]:
     classes = (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
     fields = {id(part.target) for node in classes for part in node.body if isinstance(part, ast.AnnAssign)}
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    tests = [node for node in functions if node.name.startswith("test_") or node.decorator_list]
+    tests = [
+        f for f in functions if f.name.startswith("test_") or "fixture" in map(_called, f.decorator_list)
+    ]
     given = {id(part) for node in tests for part in node.args.args}
     for node in ast.walk(tree):
         if isinstance(node, ast.arg) and id(node) not in given:

@@ -235,8 +235,8 @@ def _read(file: Path, content: bytes) -> list[Point]:
 
 def _half(line: bytes) -> bool:
     """Whether a line without an end is the beginning of one of ours; a whole one only lacks its end."""
-    begun = line.rstrip(b"\0")  # a machine that lost power may leave zeros
-    if not (begun.startswith(_BEGIN) or _BEGIN.startswith(begun)):
+    start = line.rstrip(b"\0")  # a machine that lost power may leave zeros
+    if not (start.startswith(_BEGIN) or _BEGIN.startswith(start)):
         return False
     try:
         files.loads(line)

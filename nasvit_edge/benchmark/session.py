@@ -91,8 +91,8 @@ def _answers(runner: Runner, jobs: list[Job]) -> list[Answer]:
 
 def _clean(rounds: Rounds, unit: Sequence[int]) -> int:
     """Rounds in which nothing of a unit was disturbed."""
-    kept = [{entry.round for entry in rounds[place] if entry.clean} for place in unit]
-    return len(set.intersection(*kept))
+    clean = [{entry.round for entry in rounds[place] if entry.clean} for place in unit]
+    return len(set.intersection(*clean))
 
 
 def _round(answer: Answer, entry: Participant, number: int, position: int) -> Round:

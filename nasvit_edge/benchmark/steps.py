@@ -128,10 +128,10 @@ def _best(logs: _Array, scale: _Array) -> tuple[list[int], float]:
     if len(starts) < 2:  # a slope would cost as much
         return starts, slope
     for apart in sorted({max(1, count // part) for part in (8, 4, 2)}):
-        tried = float(np.median(logs[apart:] - logs[:-apart])) / apart
-        cuts, own_cost = _cut(logs - tried * np.arange(count), scale, penalty)
+        drift = float(np.median(logs[apart:] - logs[:-apart])) / apart
+        cuts, own_cost = _cut(logs - drift * np.arange(count), scale, penalty)
         if own_cost + penalty < cost:
-            starts, cost, slope = cuts, own_cost + penalty, tried
+            starts, cost, slope = cuts, own_cost + penalty, drift
     return starts, slope
 
 

@@ -152,12 +152,10 @@ def invalid(result: Result, artifact: MeasuredArtifact) -> str:
     if result.stopped is not None:
         return result.stopped
     both = [artifact] if artifact.baseline is None else [result.artifacts[artifact.baseline], artifact]
-    kept = set.intersection(*({e.round for e in side.rounds if e.clean} for side in both))
-    if len(kept) < _ENOUGH * result.rounds:
+    clean = set.intersection(*({e.round for e in side.rounds if e.clean} for side in both))
+    if len(clean) < _ENOUGH * result.rounds:
         flags = sorted({f for side in both for e in side.rounds for f in e.flags if f in DISTURBED})
-        return (
-            f"only {len(kept)} of {result.rounds} rounds were not disturbed ({', '.join(flags) or 'missing'})"
-        )
+        return f"only {len(clean)} of {result.rounds} rounds were not disturbed ({', '.join(flags) or 'missing'})"
     for side in both:
         if any("fallback" in entry.flags for entry in side.rounds):
             return f"ops of {side.name} ran outside the accelerator (fallback)"

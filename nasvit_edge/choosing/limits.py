@@ -109,9 +109,9 @@ def _sizes(wanted: Request) -> list[Limit]:
         (wanted.max_memory, "peak", "--max-memory", units.size_bytes),
     )
     bounds = []
-    for text, kind, option, read in sizes:
+    for text, kind, option, parse in sizes:
         if text is not None:
-            bounds.append(Limit.of(kind, read(text, option), option))
+            bounds.append(Limit.of(kind, parse(text, option), option))
     if wanted.min_accuracy is not None:
         units.share(wanted.min_accuracy)
     return bounds

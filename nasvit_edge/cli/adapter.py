@@ -23,10 +23,10 @@ def adapted(run: Callable[..., None]) -> Callable[..., None]:
     asked = get_type_hints(run).get("request")
 
     def called(**values: Any) -> None:
-        given = {_JSON: values.pop(_JSON)}
+        arguments = {_JSON: values.pop(_JSON)}
         if asked is not None:
-            given["request"] = _made(asked, _with_key(values))
-        run(**given)
+            arguments["request"] = _made(asked, _with_key(values))
+        run(**arguments)
 
     parameters = [] if asked is None else list(_parameters(asked))
     parameters.append(_parameter(_JSON, options.Json, False))

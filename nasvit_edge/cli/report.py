@@ -47,13 +47,13 @@ def conflicts(request: Asked, as_json: bool) -> None:
         for run in request.runs
     ]
     title = f"Gradient conflicts: {', '.join(run.name for run in chosen)}"
-    written = _written(chosen, title, request.html, request.png)
+    paths = _written(chosen, title, request.html, request.png)
     summaries = [summarise(run) for run in chosen]
     if as_json:
         print_json({"schema": 1, "runs": [records.content(summary) for summary in summaries]})
     else:
         _show(chosen, summaries)
-    for path in written:
+    for path in paths:
         note(f"wrote {path}")
 
 

@@ -19,13 +19,13 @@ def bench(request: Bench, as_json: bool) -> None:
     """
     from nasvit_edge.flows import report_bench as flow
 
-    report, written = flow.judge(request)
+    report, paths = flow.judge(request)
     if as_json:
         print_json(report.to_dict())
     else:
         show_report(report)
         note(report.headline)
-    for path in written:
+    for path in paths:
         note(f"wrote {path}")
     raise typer.Exit(report.exit_code)
 

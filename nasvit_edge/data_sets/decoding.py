@@ -51,8 +51,8 @@ def fitted(image: Pixels, preparation: Preparation) -> Pixels:
     from nasvit_edge.data_sets import prepare_image
 
     picture = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
-    kept = np.array(prepare_image.fitted(picture, preparation.to_dict()))  # a copy, which may be written to
-    return kept[None] if kept.ndim == 2 else np.ascontiguousarray(kept.transpose(2, 0, 1))
+    array = np.array(prepare_image.fitted(picture, preparation.to_dict()))  # a copy, which may be written to
+    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
 def check_header(path: str) -> tuple[int, int]:

@@ -90,11 +90,11 @@ def fashion_mnist_splits() -> tuple[ImageSet, ImageSet, ImageSet]:
 
     everything = fashion_mnist(train=True)
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(everything)))
-    held = CALIBRATION_IMAGES + VALIDATION_IMAGES
+    count = CALIBRATION_IMAGES + VALIDATION_IMAGES
     return (
-        everything.take(f"{FASHION_MNIST} train", order[held:]),
+        everything.take(f"{FASHION_MNIST} train", order[count:]),
         everything.take(f"{FASHION_MNIST} calibration", order[:CALIBRATION_IMAGES]),
-        everything.take(f"{FASHION_MNIST} validation", order[CALIBRATION_IMAGES:held]),
+        everything.take(f"{FASHION_MNIST} validation", order[CALIBRATION_IMAGES:count]),
     )
 
 

@@ -100,8 +100,8 @@ def key(name: str) -> str:
     """
     text = unicodedata.normalize("NFKC", name).casefold()
     text = re.sub(r"(?<=\d)[\W_]+(?=\d)|(?<![^\W_])-(?=\d)", "~", text)
-    kept = "".join(char for char in text if _tells_apart(char))
-    return kept if re.search(r"[^\W\d_]", kept) else ""
+    letters = "".join(char for char in text if _tells_apart(char))
+    return letters if re.search(r"[^\W\d_]", letters) else ""
 
 
 def _tells_apart(char: str) -> bool:
@@ -117,8 +117,8 @@ def _by_name(classes: Sequence[str], names: Sequence[str]) -> dict[int, int]:
 
 
 def _same(left: Sequence[str], right: Sequence[str]) -> dict[int, int]:
-    there = _single(right)
-    return {place: there[name] for name, place in _single(left).items() if name in there}
+    places = _single(right)
+    return {place: places[name] for name, place in _single(left).items() if name in places}
 
 
 def _single(names: Sequence[str]) -> dict[str, int]:

@@ -71,7 +71,7 @@ def _sound(preparation: Any) -> bool:
             len(pair) == 2 and all(type(n) is int and 0 < n <= _LONGEST for n in pair)
             for pair in (whole, crop, size)
         )
-        and all(kept <= side for kept, side in zip(crop, whole, strict=True))
+        and all(length <= side for length, side in zip(crop, whole, strict=True))
         and [len(values) for values in floats] == [3, 3, 2]
         and all(type(n) in (int, float) and abs(n) < 1e9 for values in floats for n in values)
         and all(n > 0 for n in preparation["std"])
@@ -267,9 +267,9 @@ def _cubic_weights(length: int, size: int) -> np.ndarray:
     places = (np.arange(size) + 0.5) * length / size - 0.5
     weights = np.zeros((size, length))
     for tap in range(-1, 3):
-        taken = np.floor(places).astype(int) + tap
-        weight = _cubic(np.abs(places - taken))
-        np.add.at(weights, (np.arange(size), taken.clip(0, length - 1)), weight)
+        sources = np.floor(places).astype(int) + tap
+        weight = _cubic(np.abs(places - sources))
+        np.add.at(weights, (np.arange(size), sources.clip(0, length - 1)), weight)
     return weights.astype(np.float32)
 
 

@@ -120,8 +120,8 @@ def split_to_judge(
     shared = overlap(known, files)
     if (shared.whole and not shared.some) or not _is_spared(data, files, known):
         return "test", ""
-    seen = f"{shared.trained} of its {len(files)} images trained these weights"
-    why = seen if shared.some else "which images trained these weights is not known"
+    how_many = f"{shared.trained} of its {len(files)} images trained these weights"
+    why = how_many if shared.some else "which images trained these weights is not known"
     return "validation", _told_of_cut(data, f" ({why}){ALL}")
 
 

@@ -187,13 +187,13 @@ def overlap(known: TrainedOn | None, images: Labelled) -> Overlap:
     if known is None or (not known.parts and not known.whole):
         return Overlap(len(images), None, None, (), 0.0, False)
     names = tuple(part.name for part in known.parts)
-    held = [part.holds(images) for part in known.parts]
-    compared = [hits for hits in held if hits is not None]
+    masks = [part.holds(images) for part in known.parts]
+    compared = [hits for hits in masks if hits is not None]
     if known.parts and not compared:
         return Overlap(len(images), None, len(known), names, 0.0, False)
     seen = np.logical_or.reduce(compared) if compared else np.zeros(len(images), bool)
     chance = len(images) * min(1.0, len(known) / 2**_BITS)
-    whole = known.whole and len(compared) == len(held)
+    whole = known.whole and len(compared) == len(masks)
     return Overlap(len(images), int(seen.sum()), len(known), names, chance, whole)
 
 

@@ -21,7 +21,7 @@ def advice(
     form: Format,
     images: int,
     metadata: Mapping[str, str],
-    kept: Sequence[str],
+    kept_ops: Sequence[str],
     tuning: str = "",
 ) -> str:
     """What belongs behind the error of an int8 file that fails.
@@ -34,9 +34,9 @@ def advice(
     """
     most = RANGE_SCENES if subnet.space.is_dense else RANGE_IMAGES
     reasons = []
-    if kept:
+    if kept_ops:
         reasons.append(
-            f"8 bits lost too much even with the {len(kept)} most sensitive of {len(subnet.ops)} ops in floating point ({some(kept, 8)})"
+            f"8 bits lost too much even with the {len(kept_ops)} most sensitive of {len(subnet.ops)} ops in floating point ({some(kept_ops, 8)})"
         )
     reasons += _weak(subnet, metadata)
     if images < most:

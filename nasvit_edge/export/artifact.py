@@ -160,15 +160,15 @@ class Artifact:
         if override is None and embedded is not None:
             return embedded
         try:
-            given = load_space(override) if override else known_space(self.metadata["space"])
+            space = load_space(override) if override else known_space(self.metadata["space"])
         except NasvitEdgeError as error:
             raise VerifyError(f"artifact {str(self.path)!r}: {error}; give its TOML with --space") from None
-        if embedded is not None and given != embedded:
+        if embedded is not None and space != embedded:
             raise VerifyError(
                 f"artifact {str(self.path)!r} holds its own space, {embedded.name!r} ({embedded.digest()}), which is not --space {override} "
-                f"({given.digest()}): leave that out"
+                f"({space.digest()}): leave that out"
             )
-        return given
+        return space
 
     def _own_space(self) -> SearchSpace | None:
         if "space_toml" not in self.metadata:

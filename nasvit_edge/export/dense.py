@@ -73,8 +73,8 @@ def xcode_preview(metadata: dict[str, str]) -> dict[str, str]:
     if metadata.get("output") != LABELS:
         return {}
     colors = ["#" + bytes(rgb).hex() for rgb in json.loads(metadata["palette"])]
-    shown = {"labels": json.loads(metadata["labels"]), "colors": colors}
-    return {f"{_PREVIEW}.type": "imageSegmenter", f"{_PREVIEW}.parameters": json.dumps(shown)}
+    preview = {"labels": json.loads(metadata["labels"]), "colors": colors}
+    return {f"{_PREVIEW}.type": "imageSegmenter", f"{_PREVIEW}.parameters": json.dumps(preview)}
 
 
 def labels_of(logits: _Floats, size: tuple[int, int]) -> _Ints:

@@ -164,9 +164,11 @@ class Program:
         """A constant of an operation that is true or false; false where it is not given."""
         if name not in op.inputs:
             return False
-        given = op.inputs[name].arguments[0]
-        constant = given.WhichOneof("binding") == "name"
-        return bool(self._value(self.producers[given.name].attributes["val"] if constant else given.value))
+        argument = op.inputs[name].arguments[0]
+        constant = argument.WhichOneof("binding") == "name"
+        return bool(
+            self._value(self.producers[argument.name].attributes["val"] if constant else argument.value)
+        )
 
     def _value(self, value: Any) -> Any:
         """A constant: a tensor, or for text an array of strings."""
@@ -179,10 +181,10 @@ class Program:
         if value.WhichOneof("value") == "blobFileValue":
             array = self._blob(value.blobFileValue.offset, kind)
         else:
-            held = value.immediateValue.tensor
-            array = np.array(getattr(held, held.WhichOneof("value")).values)
-            if held.WhichOneof("value") == "bytes":
-                array = np.frombuffer(held.bytes.values, _TYPES[kind])
+            tensor = value.immediateValue.tensor
+            array = np.array(getattr(tensor, tensor.WhichOneof("value")).values)
+            if tensor.WhichOneof("value") == "bytes":
+                array = np.frombuffer(tensor.bytes.values, _TYPES[kind])
         if kind == _STRING:
             return array.reshape(shape)
         return torch.from_numpy(array.astype(_TYPES[kind]).reshape(shape).copy())

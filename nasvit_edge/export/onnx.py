@@ -70,7 +70,7 @@ def _quantised(model: bytes, batch: int, recipe: Conversion, runtime: str) -> by
         tools = require("onnxruntime.quantization", "onnx")
         assert recipe.calibration is not None
         proto = onnx.shape_inference.infer_shapes(onnx.load_from_string(model))
-        kept = tuple(inside + node_prefix(name) for name in recipe.kept for inside in ("", _INSIDE))
+        prefixes = tuple(inside + node_prefix(name) for name in recipe.kept for inside in ("", _INSIDE))
         with tempfile.TemporaryDirectory() as folder:
             plain, out = Path(folder, "plain.onnx"), Path(folder, "int8.onnx")
             onnx.save(proto, str(plain))
@@ -81,8 +81,8 @@ def _quantised(model: bytes, batch: int, recipe: Conversion, runtime: str) -> by
                 quant_format=tools.QuantFormat.QDQ,
                 per_channel=True,
                 op_types_to_quantize=["Conv", "Gemm"],
-                nodes_to_exclude=[n.name for n in proto.graph.node if n.name.startswith(kept)]
-                if kept
+                nodes_to_exclude=[n.name for n in proto.graph.node if n.name.startswith(prefixes)]
+                if prefixes
                 else [],
                 extra_options=_QUANTISED[runtime],
             )

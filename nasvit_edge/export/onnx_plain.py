@@ -40,8 +40,8 @@ def plain(model: bytes) -> bytes:
 def _clip(onnx: Any, node: Any, constants: dict[str, Any], graph: Any) -> None:
     """A QuantizeLinear of a whole tensor as a Clip to the values that it can give."""
     scale, zero = (onnx.numpy_helper.to_array(constants[name]) for name in node.input[1:3])
-    held = np.iinfo(zero.dtype)
-    ends = [(np.float32(end) - np.float32(zero)) * scale for end in (held.min, held.max)]
+    limits = np.iinfo(zero.dtype)
+    ends = [(np.float32(end) - np.float32(zero)) * scale for end in (limits.min, limits.max)]
     names = [f"{node.output[0]}_{end}" for end in ("lowest", "highest")]
     graph.initializer.extend(
         onnx.numpy_helper.from_array(np.asarray(end, np.float32).reshape(()), name)

@@ -73,8 +73,8 @@ class _OnnxValues:
     def __init__(self, onnx: Any, graph: Any) -> None:
         types = onnx.TensorProto
         self.small = (types.INT8, types.UINT8)
-        held = [*graph.value_info, *graph.input, *graph.output]
-        tensors = {value.name: value.type.tensor_type for value in held}
+        infos = [*graph.value_info, *graph.input, *graph.output]
+        tensors = {value.name: value.type.tensor_type for value in infos}
         self.shapes = {name: [d.dim_value or 1 for d in t.shape.dim] for name, t in tensors.items()}
         self.kinds = {name: t.elem_type for name, t in tensors.items()}
         for constant in graph.initializer:

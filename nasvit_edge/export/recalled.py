@@ -55,11 +55,11 @@ def _judged(
     from nasvit_edge.model.accuracy import accuracy
 
     part = images.take(images.name, slice(None, None, -(-len(images) // IMAGES)))
-    top1, said = accuracy(subnet, part), search.accuracy
-    error = math.hypot(search.accuracy_uncertainty, math.sqrt(said * (1 - said) / len(part)))
-    if said - top1 > _ERRORS * error:
+    top1, searched = accuracy(subnet, part), search.accuracy
+    error = math.hypot(search.accuracy_uncertainty, math.sqrt(searched * (1 - searched) / len(part)))
+    if searched - top1 > _ERRORS * error:
         listener.note(
-            f"WARNING: top-1 is {top1:.1%} on {len(part)} of {images.name}, the search had {said:.1%} ({search.accuracy_source}): "
+            f"WARNING: top-1 is {top1:.1%} on {len(part)} of {images.name}, the search had {searched:.1%} ({search.accuracy_source}): "
             f"the images to calibrate on or their preparation are not those of training; look at --calibrate, and at {look}"
         )
     return top1

@@ -47,11 +47,11 @@ class Reference:
         self, run: _Run, space: SearchSpace, threshold: Threshold, kind: str, arithmetic: Arithmetic | None
     ) -> tuple[Check, Outputs]:
         """Run a file on everything; the outcome, and what the file gave."""
-        given, classes = run(self.inputs), None
+        outputs, classes = run(self.inputs), None
         labels_only = self.output == dense.LABELS
         check = Check(
-            error=None if labels_only else parity.relative_error(given, self.logits),
-            snr_db=None if labels_only else parity.snr_db(given, self.logits, self.real_images),
+            error=None if labels_only else parity.relative_error(outputs, self.logits),
+            snr_db=None if labels_only else parity.snr_db(outputs, self.logits, self.real_images),
             threshold=threshold,
             inputs=len(self.inputs),
             real_images=self.real_images,
@@ -59,12 +59,12 @@ class Reference:
             arithmetic=arithmetic,
         )
         if self.output:
-            check = self._with_pixels(check, given)
+            check = self._with_pixels(check, outputs)
         if self.choices is not None and (threshold.agreement is not None or threshold.top1_drop is not None):
             images = data_sets.bundled("test", space)
             classes = parity.choices(run, images, space, self.inputs.shape[-2])
             check = _with_images(check, classes, self.choices, images.labels.numpy())
-        return check, Outputs(given, classes)
+        return check, Outputs(outputs, classes)
 
     def _with_pixels(self, check: Check, outputs: _Array) -> Check:
         """How many pixels have the supernet's label."""
@@ -131,8 +131,8 @@ class StoredReference:
             "own_choices": self.own.choices,
             "own_plain": self.own.plain,
         }
-        held = {n: torch.from_numpy(np.ascontiguousarray(v)) for n, v in tensors.items() if v is not None}
-        return bytes(save(dict(self.statistics) | held))
+        arrays = {n: torch.from_numpy(np.ascontiguousarray(v)) for n, v in tensors.items() if v is not None}
+        return bytes(save(dict(self.statistics) | arrays))
 
 
 def read_stored(artifact: Artifact, space: SearchSpace, config: SubnetConfig) -> StoredReference:

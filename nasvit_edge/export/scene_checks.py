@@ -77,7 +77,7 @@ def overlaps(
         truth = masks.numpy()
         labels = dense.at_size(run(images.numpy()), (truth.shape[1], truth.shape[2]))
         for label_map, mask in zip(labels, truth, strict=True):
-            seen = Confusion(space.classes)
-            seen.add(label_map, mask)
-            per_scene.append(seen.overlaps)
+            confusion = Confusion(space.classes)
+            confusion.add(label_map, mask)
+            per_scene.append(confusion.overlaps)
     return scenes.name, np.stack(per_scene)

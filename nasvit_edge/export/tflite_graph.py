@@ -121,9 +121,9 @@ class _Merged:
     def keep_used(self, operators: Sequence[Any]) -> None:
         """Drop tensors that none of `operators` reads or writes, and number the others anew."""
         used = {int(i) for op in operators for i in (*op.inputs, *op.outputs)} | {self.first, self.last}
-        kept = [index for index in range(len(self.tensors)) if index in used]
-        number = {index: at for at, index in enumerate(kept)} | {-1: -1}
-        self.tensors = [self.tensors[index] for index in kept]
+        indices = [index for index in range(len(self.tensors)) if index in used]
+        number = {index: at for at, index in enumerate(indices)} | {-1: -1}
+        self.tensors = [self.tensors[index] for index in indices]
         for operator in operators:
             operator.inputs = np.array([number[int(i)] for i in operator.inputs], np.int32)
             operator.outputs = np.array([number[int(i)] for i in operator.outputs], np.int32)

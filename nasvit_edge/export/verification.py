@@ -97,21 +97,21 @@ def verify(
         exact = None if supernet is None else scene_checks.elastic(supernet, config, stored.statistics)
         scenes = scene_checks.compared(run, exact, data, space, config)
     in_8_bits = arithmetic.arithmetic(path, artifact.form.name, artifact.precision)
-    check, given = expected.check(run, space, threshold, kind, in_8_bits)
-    return replace(check, scenes=scenes, reproduction=_reproduced(artifact, stored, expected, given))
+    check, outputs = expected.check(run, space, threshold, kind, in_8_bits)
+    return replace(check, scenes=scenes, reproduction=_reproduced(artifact, stored, expected, outputs))
 
 
 def _reproduced(
-    artifact: Artifact, stored: StoredReference, expected: Reference, given: Outputs
+    artifact: Artifact, stored: StoredReference, expected: Reference, outputs: Outputs
 ) -> Reproduction:
     """What the file gives now against what it gave; plainly besides, on another processor or with other versions."""
     code, threshold = artifact.form.module(), artifact.form.thresholds[artifact.precision]
     same = artifact.sidecar is not None and artifact.sidecar.versions == versions()
     first = expected.inputs[: reproduction.PLAIN_INPUTS]
     if not same and stored.own.plain is not None:
-        given = replace(given, plain=code.plain_runner(artifact.path)(first))
+        outputs = replace(outputs, plain=code.plain_runner(artifact.path)(first))
     reproduced = reproduction.compared(
-        given,
+        outputs,
         stored.own,
         threshold,
         same_machine=same,

@@ -105,18 +105,18 @@ def export(
         images=True,
         output=output,
     )
-    attempt, kept = _attempts(subnet, form, options, expected, listener)
+    attempt, kept_ops = _attempts(subnet, form, options, expected, listener)
     if not attempt.check.passed and not options.force:
         failures = "; ".join(attempt.check.failures())
         used, more = 0 if options.calibration is None else len(options.calibration), ""
         if options.precision == "int8":
-            more = advice(subnet, form, used, attempt.metadata, kept, options.tuning)
+            more = advice(subnet, form, used, attempt.metadata, kept_ops, options.tuning)
         raise VerifyError(
             f"the {form.name} file fails its check: {failures}; nothing was written (--force keeps it, marked){more}"
         )
     attempt = _with_plain(attempt, form, options, expected)
-    _save(path, attempt, form, options, expected, stats, kept, _trained_on(supernet))
-    return Written(attempt.check, kept)
+    _save(path, attempt, form, options, expected, stats, kept_ops, _trained_on(supernet))
+    return Written(attempt.check, kept_ops)
 
 
 def _trained_on(supernet: Supernet) -> SavedTrainedOn | None:
@@ -158,21 +158,21 @@ def _attempts(
     Once too little is left in 8 bits nothing that follows passes, so it ends there, unless the file is kept in any case.
     """
     recipe = _recipe(subnet, options, expected.output)
-    tried = [(_attempt(subnet, form, recipe, options, expected), tuple[str, ...]())]
-    if options.precision != "int8" or not tried[0][0].check.inexact():
-        return tried[0]
+    attempts = [(_attempt(subnet, form, recipe, options, expected), tuple[str, ...]())]
+    if options.precision != "int8" or not attempts[0][0].check.inexact():
+        return attempts[0]
     ranked = sensitivity.ranked(subnet, recipe.calibration)
     count = 1
-    while (doubts := tried[-1][0].check.inexact()) and count < len(ranked):
-        if tried[-1][0].check.float_failures() and not options.force:
+    while (doubts := attempts[-1][0].check.inexact()) and count < len(ranked):
+        if attempts[-1][0].check.float_failures() and not options.force:
             break
-        kept = tuple(ranked[:count])
-        listener.note(f"int8: {'; '.join(doubts)}; keeping {', '.join(kept)} in floating point")
-        tried.append((_attempt(subnet, form, replace(recipe, kept=kept), options, expected), kept))
+        kept_ops = tuple(ranked[:count])
+        listener.note(f"int8: {'; '.join(doubts)}; keeping {', '.join(kept_ops)} in floating point")
+        attempts.append((_attempt(subnet, form, replace(recipe, kept=kept_ops), options, expected), kept_ops))
         count *= 2
-    if not options.force and not any(attempt.check.passed for attempt, _ in tried):
-        return tried[-1]  # how far it was tried
-    return min(tried, key=lambda pair: _shortfall(pair[0].check))
+    if not options.force and not any(attempt.check.passed for attempt, _ in attempts):
+        return attempts[-1]  # how far it was tried
+    return min(attempts, key=lambda pair: _shortfall(pair[0].check))
 
 
 def _shortfall(check: Check) -> tuple[bool, bool, bool, float, float]:
@@ -258,7 +258,7 @@ def _save(
     options: Options,
     expected: Reference,
     stats: Mapping[str, Any],
-    kept: tuple[str, ...],
+    kept_ops: tuple[str, ...],
     trained_on: SavedTrainedOn | None,
 ) -> None:
     saved = StoredReference(stats, expected, attempt.own).to_bytes()
@@ -271,7 +271,7 @@ def _save(
         reference_sha256=hashlib.sha256(saved).hexdigest(),
         metadata=attempt.metadata,
         check=structs.replace(attempt.check.record(), seed=0),
-        kept_in_float=kept,
+        kept_in_float=kept_ops,
         versions=versions(),
         forced=() if attempt.check.passed else tuple(attempt.check.failures()),
         trained_on=trained_on,

@@ -41,14 +41,14 @@ class Agreed(Record, frozen=True, kw_only=True):
         """What the largest group of batches says, beside the single ones; two standard errors decide."""
         first, last = self.agreements[0], self.agreements[-1]
         cosine, error = last.cosines[ALL], last.error
-        said = f"over {last.images:,} images the cosine is {cosine:+.2f}"
-        said += "" if error is None else f" ± {error:.2f}"
-        said += f" (single batches: {first.cosines[ALL]:+.2f})"
+        text = f"over {last.images:,} images the cosine is {cosine:+.2f}"
+        text += "" if error is None else f" ± {error:.2f}"
+        text += f" (single batches: {first.cosines[ALL]:+.2f})"
         if error is None or abs(cosine) < 2 * error:
-            return f"not decided: {said}; give more --batches"
+            return f"not decided: {text}; give more --batches"
         if cosine < 0:
-            return f"conflict: {said}"
-        return f"no conflict: {said}; what is negative in single steps is noise of their batches"
+            return f"conflict: {text}"
+        return f"no conflict: {text}; what is negative in single steps is noise of their batches"
 
 
 def agreed(
@@ -76,14 +76,14 @@ def agreed(
         raise NasvitEdgeError("--at looks at the weights of one run: give one")
     if request.data is None:
         raise NasvitEdgeError("--at measures on images: add --data")
-    (given,), at, count = request.runs, request.at or END, request.batches or BATCHES
+    (folder,), at, count = request.runs, request.at or END, request.batches or BATCHES
     from nasvit_edge.train.agreement import agreements
     from nasvit_edge.train.loop import Settings, loader_for
     from nasvit_edge.train.world import World
 
-    supernet, recipe = _weights(given, at)
+    supernet, recipe = _weights(folder, at)
     if recipe.single:
-        raise NasvitEdgeError(f"{str(given)!r} trained one subnet alone: there are no others to agree with")
+        raise NasvitEdgeError(f"{str(folder)!r} trained one subnet alone: there are no others to agree with")
     images, _ = data_sets.training_splits(request.data, supernet.space, listener=listener)
     settings = Settings(out=Path(), workers=0, threads=2)
     with loader_for(images, recipe, supernet.space, settings, World()) as loader:
@@ -97,7 +97,7 @@ def agreed(
             listener=listener,
         )
     return Agreed(
-        run=str(given),
+        run=str(folder),
         at=at,
         space=supernet.space.name,
         data=images.name,
@@ -106,29 +106,29 @@ def agreed(
     )
 
 
-def _weights(given: Path, at: str) -> tuple[Supernet, Recipe]:
+def _weights(folder: Path, at: str) -> tuple[Supernet, Recipe]:
     from nasvit_edge.model.checkpoint import load_supernet
     from nasvit_edge.train.calibration import recipe_of
 
-    if (given / "recipe.json").exists():
-        space, recipe = load_space(str(given / "space.toml")), recipe_of_run(given)
+    if (folder / "recipe.json").exists():
+        space, recipe = load_space(str(folder / "space.toml")), recipe_of_run(folder)
         if at != END:
-            return _at_step(given, at, space, recipe), recipe
-        return load_supernet(str(given / "supernet.safetensors"), space), recipe
+            return _at_step(folder, at, space, recipe), recipe
+        return load_supernet(str(folder / "supernet.safetensors"), space), recipe
     if at != END:
         raise NasvitEdgeError(
-            f"{str(given)!r} is no folder of a run, so it has no checkpoint {at!r}; --at {END} takes weights"
+            f"{str(folder)!r} is no folder of a run, so it has no checkpoint {at!r}; --at {END} takes weights"
         )
-    space = space_of(str(given), None)
-    supernet = load_supernet(str(given), space)
+    space = space_of(str(folder), None)
+    supernet = load_supernet(str(folder), space)
     if "recipe" not in supernet.source:
         raise NasvitEdgeError(
-            f"weights {str(given)!r} do not say by which recipe they were trained; give the folder of the run"
+            f"weights {str(folder)!r} do not say by which recipe they were trained; give the folder of the run"
         )
     return supernet, recipe_of(supernet.source, space)
 
 
-def _at_step(given: Path, at: str, space: SearchSpace, recipe: Recipe) -> Supernet:
+def _at_step(folder: Path, at: str, space: SearchSpace, recipe: Recipe) -> Supernet:
     from nasvit_edge.model.supernet import Supernet
     from nasvit_edge.train.checkpoints import Checkpoints
 
@@ -137,5 +137,5 @@ def _at_step(given: Path, at: str, space: SearchSpace, recipe: Recipe) -> Supern
             f"--at {at!r} is no step of a checkpoint; give its number, or {END} for the weights of the whole run"
         )
     supernet = Supernet(space, recipe.subnets.scaling)
-    supernet.load_state_dict(Checkpoints(given, {}).at(int(at))["model"])
+    supernet.load_state_dict(Checkpoints(folder, {}).at(int(at))["model"])
     return supernet

@@ -99,17 +99,17 @@ def _measured(
         listed = tuple(
             _measured_one(entry, entry_rounds) for entry, entry_rounds in zip(entries, rounds, strict=True)
         )
-        kept[:] = rounds
+        measured_rounds[:] = rounds
         file = structs.replace(empty, complete=stopped is None, stopped=reason, artifacts=listed)
         records.write(request.out, file)
 
-    kept: Rounds = []
+    measured_rounds: Rounds = []
     try:
         keep(measure(entries, runner, protocol, cores, listener=listener, keep=keep), None)
     except BaseException as error:
-        if kept:
+        if measured_rounds:
             reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"ended ({error})"
-            keep(kept, reason)
+            keep(measured_rounds, reason)
         raise
     return read_result(request.out)
 
@@ -143,16 +143,16 @@ def _entries(request: Request, device: Device) -> list[Participant]:
 
 def _spaces(request: Request) -> dict[str, str]:
     """Name of a space -> how it was given."""
-    return {load_space(given).name: given for given in request.space or ()}
+    return {load_space(space_file).name: space_file for space_file in request.space or ()}
 
 
 def _of_spaces(spaces: Mapping[str, str], entries: Sequence[Participant]) -> None:
     """Refuse a space that no artifact is from."""
-    there = sorted({entry.facts.space or "none" for entry in entries})
-    for name, given in spaces.items():
-        if name not in there:
+    present = sorted({entry.facts.space or "none" for entry in entries})
+    for name, space_file in spaces.items():
+        if name not in present:
             raise NasvitEdgeError(
-                f"--space {given!r} is space {name!r}, and no artifact is from it; they are from {', '.join(there)}"
+                f"--space {space_file!r} is space {name!r}, and no artifact is from it; they are from {', '.join(present)}"
             )
 
 
@@ -278,13 +278,13 @@ def _with_accuracy(entries: Sequence[Participant], request: Request, listener: L
         return list(entries)
     spaces = _spaces(request)
     split = _split(entries, request, listener)
-    seen: dict[str, SavedAccuracy] = {}
+    by_sha256: dict[str, SavedAccuracy] = {}
     for place, entry in enumerate(entries):
         listener.progress(place, len(entries), f"accuracy of {entry.name}")
-        if entry.facts.sha256 not in seen:
+        if entry.facts.sha256 not in by_sha256:
             accuracy = _accuracy(entry.path, request.data, split, spaces, request.labels_in_order, listener)
-            seen[entry.facts.sha256] = accuracy.saved()
-    return [_knowing(e, stored=seen[e.facts.sha256]) for e in entries]
+            by_sha256[entry.facts.sha256] = accuracy.saved()
+    return [_knowing(e, stored=by_sha256[e.facts.sha256]) for e in entries]
 
 
 def _knowing(entry: Participant, **facts: Any) -> Participant:
@@ -316,10 +316,10 @@ def _accuracy(
     from nasvit_edge.export.verification import hits, overlaps
 
     artifact, space = _opened(path, spaces)
-    given = spaces.get(artifact.metadata["space"])
+    space_file = spaces.get(artifact.metadata["space"])
     if space.is_dense:
-        return Overlaps(*overlaps(path, data, space_path=given, split=split))
-    return Hits(*hits(path, data, space_path=given, in_order=in_order, split=split, listener=listener))
+        return Overlaps(*overlaps(path, data, space_path=space_file, split=split))
+    return Hits(*hits(path, data, space_path=space_file, in_order=in_order, split=split, listener=listener))
 
 
 def _measured_one(entry: Participant, rounds: Sequence[Round]) -> MeasuredArtifact:
@@ -361,10 +361,10 @@ def _run() -> BenchmarkRun:
 def _git(*words: str) -> str:
     """What git says of the working directory; empty where it says nothing."""
     try:
-        done = subprocess.run(["git", *words], capture_output=True, text=True, check=False, timeout=10)
+        process = subprocess.run(["git", *words], capture_output=True, text=True, check=False, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return process.stdout.strip() if process.returncode == 0 else ""
 
 
 def _ci_url(get: Callable[[str], str | None]) -> str | None:

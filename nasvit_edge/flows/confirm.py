@@ -108,8 +108,8 @@ def search_and_confirm(
 def _device(prepared: Prepared) -> Device:
     """The first table's device, by its file where that was given: `--device my.toml`."""
     first = named(prepared.setting.tables[0].name)["device"]
-    given = load_device(first) if first.endswith(".toml") else None
-    return device_of(prepared.problem.tables[0], given)
+    device = load_device(first) if first.endswith(".toml") else None
+    return device_of(prepared.problem.tables[0], device)
 
 
 def _rounds(

@@ -50,17 +50,17 @@ def _table(saved: SavedResult, path: Path | None, listener: Listener) -> Latency
     return load_table(f"{path.parent}/{path.name}", space=saved.space, interpolate=setting.interpolate)
 
 
-def _accuracy(given: Request, saved: SavedResult, listener: Listener) -> Any:
+def _accuracy(request: Request, saved: SavedResult, listener: Listener) -> Any:
     """The result's own accuracy source, as far as it was not given."""
     setting = saved.setting
-    supernet, data = given.supernet or setting.supernet, given.data or setting.calibration
-    accuracy = given.accuracy or setting.accuracy
+    supernet, data = request.supernet or setting.supernet, request.data or setting.calibration
+    accuracy = request.accuracy or setting.accuracy
     if accuracy is None:
-        saved.refuse(given.result, "accuracy")
+        saved.refuse(request.result, "accuracy")
         if supernet is None:
-            saved.refuse(given.result, "supernet")
+            saved.refuse(request.result, "supernet")
         if data is None:
-            saved.refuse(given.result, "calibration", "--data")
+            saved.refuse(request.result, "calibration", "--data")
         listener.note("accuracies are measured on images; that takes a while")
     elif files.sha256(predictor_path(accuracy)) != setting.accuracy_sha256:
         listener.note("note: the accuracy predictor changed since the search")

@@ -30,16 +30,16 @@ def judge(request: Bench) -> tuple[BenchmarkReport, list[Path]]:
     explicit = request.min_effect is not None
     report = make_report(results, rule, budgets=budgets, baseline=stored, explicit=explicit)
     before = read_history(request.history) if request.history else []
-    written = []
+    paths = []
     if request.history is not None:
-        written += append(request.history, report)
+        paths += append(request.history, report)
         before = read_history(request.history)
     for form, path in _outputs(request).items():
         if path is not None:
             files.writable_folder(path.parent)
             _write(form, path, report, before)
-            written.append(path)
-    return report, written
+            paths.append(path)
+    return report, paths
 
 
 def _outputs(request: Bench) -> dict[str, Path | None]:

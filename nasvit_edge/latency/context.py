@@ -87,9 +87,9 @@ def fit_context(parts: Sequence[Parts], measured_ms: Sequence[float]) -> tuple[C
         design: _Array = np.stack(terms, 1) / measured[:, None]
         return design
 
-    tried = [(fits, with_blocks) for with_blocks in (False, True) for fits in reversed(_knots(weights))]
-    losses = {model: float(np.mean(left_out(columns(*model), prior))) for model in tried}
-    plain, best = tried[0], min(tried, key=lambda model: losses[model])
+    models = [(fits, with_blocks) for with_blocks in (False, True) for fits in reversed(_knots(weights))]
+    losses = {model: float(np.mean(left_out(columns(*model), prior))) for model in models}
+    plain, best = models[0], min(models, key=lambda model: losses[model])
     if losses[best] > _GAIN * losses[plain]:
         best = plain
     design = columns(*best)

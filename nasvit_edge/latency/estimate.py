@@ -80,8 +80,8 @@ def features(op: Op) -> Features:
             )
         case PixelClassifier():
             area = op.height * op.width
-            read = (area * op.channels, area * op.classes)
-            return Features("pixels", (area, op.channels, op.classes), (op.macs(), *read, 1))
+            traffic = (area * op.channels, area * op.classes)
+            return Features("pixels", (area, op.channels, op.classes), (op.macs(), *traffic, 1))
         case Labels():
             area, out = op.height * op.width, op.out_height * op.out_width
             return Features("labels", (area, out, op.classes), (op.classes * area, op.classes * out, out, 1))
@@ -227,8 +227,8 @@ def cross_validated(entries: Sequence[Features], ms: Sequence[float], seed: int 
     errors = []
     for fold in range(min(folds, len(entries))):
         out = order[fold :: min(folds, len(entries))]
-        kept = np.setdiff1d(order, out)
-        estimator = Estimator([entries[i] for i in kept], [ms[i] for i in kept])
+        training = np.setdiff1d(order, out)
+        estimator = Estimator([entries[i] for i in training], [ms[i] for i in training])
         errors += list(np.abs(estimator.predict([entries[i] for i in out]) / np.array(ms)[out] - 1))
     return float(np.mean(errors))
 

@@ -107,8 +107,8 @@ def table_for(
 
 
 def _selected(path: Path, wanted: Wanted, why: str) -> Selected:
-    fields, given = heading(path), wanted.given()
-    return Selected(path, {key: fields[key] for key in KEYS if key not in given}, why)
+    fields, options = heading(path), wanted.given()
+    return Selected(path, {key: fields[key] for key in KEYS if key not in options}, why)
 
 
 def _nothing(
@@ -202,9 +202,9 @@ def _is_of(fields: Mapping[str, Any], device: str, space: str) -> bool:
     return (fields.get("device"), fields.get("space")) == (device, space)
 
 
-def _meets(path: Path, given: Mapping[str, Any]) -> bool:
+def _meets(path: Path, options: Mapping[str, Any]) -> bool:
     fields = heading(path)
-    return all(fields[key] == value for key, value in given.items())
+    return all(fields[key] == value for key, value in options.items())
 
 
 def _stems(paths: Sequence[Path]) -> str:

@@ -181,12 +181,12 @@ def load_table(
     Raises:
         TableError: there is none, or several; or the file is damaged, of another space, or not what was given.
     """
-    given = {"runtime": runtime, "threads": threads, "precision": precision}
+    options = {"runtime": runtime, "threads": threads, "precision": precision}
     if is_file_name(device):
         table = _read(Path(device), None if space is None else load_space(space))
-        refuse_other(table, Wanted.of(None, **given))
+        refuse_other(table, Wanted.of(None, **options))
     else:
-        wanted, of = Wanted.of(str(device), **given), load_space(space or "nasvit")
+        wanted, of = Wanted.of(str(device), **options), load_space(space or "nasvit")
         table = selected_table(table_for(wanted, of, HOST if wanted.device == "host" else None), of)
     return table.interpolated() if interpolate else table
 

@@ -159,13 +159,13 @@ def _generic(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray[Any, np
 
 def _refuse_other_labels(file: WeightsFile, space: SearchSpace) -> None:
     """CheckpointError where both spaces are shipped ones with equal shapes, but other classes: nano, nano-cifar10."""
-    named = file.metadata.get("space")
-    if named == space.name or named not in space_names() or space.name not in space_names():
+    space_name = file.metadata.get("space")
+    if space_name == space.name or space_name not in space_names() or space.name not in space_names():
         return
-    if space == load_space(space.name) and load_space(str(named)).label_names() != space.label_names():
+    if space == load_space(space.name) and load_space(str(space_name)).label_names() != space.label_names():
         raise CheckpointError(
-            f"weights {str(file.path)!r} are of space {named!r}, whose classes are not those of {space.name!r}: "
-            f"give --space {named}"
+            f"weights {str(file.path)!r} are of space {space_name!r}, whose classes are not those of {space.name!r}: "
+            f"give --space {space_name}"
         )
 
 

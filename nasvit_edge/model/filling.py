@@ -98,8 +98,8 @@ def spaces_of(file: WeightsFile, key: str | None = None) -> list[str]:
     Where several have the same shapes, the one that a file of ours names alone.
     """
     fitting = [name for name in space_names() if _is_of(file, name, key)]
-    named = file.metadata.get("space")
-    return [str(named)] if named in fitting else fitting
+    space_name = file.metadata.get("space")
+    return [str(space_name)] if space_name in fitting else fitting
 
 
 def _is_of(file: WeightsFile, space: str, key: str | None) -> bool:

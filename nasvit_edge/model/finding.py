@@ -145,10 +145,10 @@ def _matched(
 
 
 def _beside(
-    stored: Mapping[str, StoredTensor], taken: Collection[str], begin: str, deeper: tuple[str, ...]
+    stored: Mapping[str, StoredTensor], names: Collection[str], begin: str, deeper: tuple[str, ...]
 ) -> Iterable[str]:
     """Names with the same prefix in the same dictionaries that are not taken, nor in a large place further in."""
-    holders, known = {stored[name].holder for name in taken}, set(taken)
+    holders, known = {stored[name].holder for name in names}, set(names)
     for name, entry in stored.items():
         inside = entry.holder in holders and name.startswith(begin) and not name.startswith(deeper)
         if inside and name not in known:
@@ -169,8 +169,8 @@ def _is_averaged(begin: str, averages: Collection[str]) -> bool:
 
 def _distinct(locations: Sequence[Location], stored: Mapping[str, StoredTensor]) -> list[Location]:
     """Without places whose numbers are those of an earlier one."""
-    kept: dict[Hashable, Location] = {}
+    distinct: dict[Hashable, Location] = {}
     for place in locations:
         numbers = frozenset((parameter, stored[name].same) for parameter, name in place.names.items())
-        kept.setdefault(numbers, place)
-    return list(kept.values())
+        distinct.setdefault(numbers, place)
+    return list(distinct.values())

@@ -152,8 +152,8 @@ def _connected(out: Tensor, x: Tensor, block: nn.Module, state: Mapping[str, Ten
         name.removeprefix("shortcut."): value for name, value in state.items() if name.startswith("shortcut.")
     }
     shortcut: Tensor = torch.func.functional_call(block.get_submodule("shortcut"), tensors, (x,))
-    kept = (torch.rand(len(x), 1, 1, 1, device=x.device) >= share) / (1 - share)
-    return shortcut + kept.to(out.dtype) * (out - shortcut)
+    mask = (torch.rand(len(x), 1, 1, 1, device=x.device) >= share) / (1 - share)
+    return shortcut + mask.to(out.dtype) * (out - shortcut)
 
 
 class _Skeleton:

@@ -20,15 +20,15 @@ def run(
     `apply(op, input)` computes one op; `outputs` is given what each stage gives, by name.
     """
     ops = [op for op in ops if not isinstance(op, Labels)]
-    held = {IMAGE: x}  # what is still to be read
+    values = {IMAGE: x}  # what is still to be read
     for op, done in zip(ops, last_reads(ops), strict=True):
-        taken, *added = op.inputs
-        x = apply(op, held[taken])
+        source, *added = op.inputs
+        x = apply(op, values[source])
         for name in added:
-            x = held[name] + x
-        held[op.name] = x
+            x = values[name] + x
+        values[op.name] = x
         for name in done:
-            del held[name]
+            del values[name]
         if outputs is not None:
             outputs[op.stage] = x
     return x

@@ -203,8 +203,8 @@ class Models:
         if not self.is_slow or item.config is not None:  # quick to make, or as large as all its ops
             return self.folder / f"{graph}-{self.precision}{suffix}"
         made_by = hashlib.sha256(" ".join([conversion_digest(), *converters(self.runtime)]).encode())
-        kept = cache.root() / "models" / made_by.hexdigest()[:16]
-        return kept / f"{graph}-{self.precision}{suffix}"
+        folder = cache.root() / "models" / made_by.hexdigest()[:16]
+        return folder / f"{graph}-{self.precision}{suffix}"
 
     def _recipe(self, item: Item, shape: tuple[int, ...]) -> Conversion:
         """Ranges for int8 from the same kind of values that are timed."""

@@ -92,12 +92,12 @@ class Renewal:
         if validation is None:
             return None
         space, changed = self.table.space, set(self.keys)
-        kept = tuple(
+        rows = tuple(
             entry
             for entry in validation.subnets
             if not changed & {op.key() for op in lower(space, space.config_from(entry.config))}
         )
-        return replace(validation, subnets=kept) if len(kept) >= FEWEST else None
+        return replace(validation, subnets=rows) if len(rows) >= FEWEST else None
 
 
 def renewal(path: Path, space: SearchSpace, plan: ProfilePlan) -> Renewal | None:

@@ -67,14 +67,14 @@ def read_results(
         DeviceError: of another device (or system version) than an earlier file of the bundle.
         MeasurementError: answers that are missing or failed, counted and named; the others are kept.
     """
-    given = files.read_json(path, "result file", SCHEMA)
-    waiting = _waiting(given, path, out or Path("latency_tables"), space)
-    about = _description(given, path)
+    content = files.read_json(path, "result file", SCHEMA)
+    waiting = _waiting(content, path, out or Path("latency_tables"), space)
+    about = _description(content, path)
     _same_device(waiting, about, path)
     with locked(waiting.path.parent / f".{waiting.table.stem}.lock"):
         plan = waiting.plan(about)
         journal = Journal(waiting.path.with_suffix(".jsonl"), {"uuid": waiting.state.uuid})
-        failures, strange = _add(given["answers"], waiting, journal, plan.runtime_version)
+        failures, strange = _add(content["answers"], waiting, journal, plan.runtime_version)
         if strange:
             listener.note(f"{strange} answers of {path.name!r} are none to what the bundle asked; left out")
         if journal.entries and waiting.state.about is None:
@@ -92,29 +92,29 @@ def read_results(
     return waiting.table
 
 
-def _waiting(given: Message, path: Path, folder: Path, space: SearchSpace | None) -> _Waiting:
+def _waiting(content: Message, path: Path, folder: Path, space: SearchSpace | None) -> _Waiting:
     """What the bundle of a result file asked."""
-    key = given.get("uuid")
-    if not isinstance(key, str) or not isinstance(given.get("answers"), list):
+    key = content.get("uuid")
+    if not isinstance(key, str) or not isinstance(content.get("answers"), list):
         raise NasvitEdgeError(
             f"result file {str(path)!r} has no 'uuid' and 'answers'; give the file that the app wrote"
         )
     if re.fullmatch(r"[0-9a-f-]{36}", key):
-        for kept in sorted(folder.glob(f".*.{key[:8]}.offline.json")):
-            return _checked(kept, key, space)
+        for state_file in sorted(folder.glob(f".*.{key[:8]}.offline.json")):
+            return _checked(state_file, key, space)
     raise NasvitEdgeError(
         f"result file {str(path)!r} answers bundle {key[:40]!r}, which folder {str(folder)!r} does not wait for: "
         "its table is finished, or it was written with another --out"
     )
 
 
-def _checked(kept: Path, key: str, space: SearchSpace | None) -> _Waiting:
+def _checked(state_file: Path, key: str, space: SearchSpace | None) -> _Waiting:
     """A bundle's state, whole, of this version and of this space."""
     raw_state, again = (
-        files.read_json(kept, "offline bundle's state", SCHEMA),
+        files.read_json(state_file, "offline bundle's state", SCHEMA),
         "write the bundle again with --offline",
     )
-    where = f"offline bundle's state {str(kept)!r}"
+    where = f"offline bundle's state {str(state_file)!r}"
     if raw_state != sealed(raw_state) or raw_state.get("uuid") != key:
         raise NasvitEdgeError(f"{where} is damaged; remove it and {again}")
     try:
@@ -122,7 +122,7 @@ def _checked(kept: Path, key: str, space: SearchSpace | None) -> _Waiting:
     except RecordError as error:
         raise NasvitEdgeError(f"{error}; remove it and {again}") from None
     space = space or known_space(state.plan.space)
-    waiting = _Waiting(kept, state, space)
+    waiting = _Waiting(state_file, state, space)
     if space.name != state.plan.space or not _asks(space, waiting):
         raise NasvitEdgeError(
             f"the bundle was written for another space {state.plan.space!r}; give that with --space, or {again}"
@@ -141,8 +141,8 @@ def _asks(space: SearchSpace, waiting: _Waiting) -> bool:
     )
 
 
-def _description(given: Message, path: Path) -> Description:
-    fields = given.get("description")
+def _description(content: Message, path: Path) -> Description:
+    fields = content.get("description")
     return about_of(fields if isinstance(fields, dict) else {}, path.name, Description)
 
 

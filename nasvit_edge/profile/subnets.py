@@ -61,7 +61,7 @@ def measure_subnets(
     _same_device(table, runner)
     file, rng = table.file, random.Random(seed)
     items = [Item(subnet_id(config), config=config) for config in dict.fromkeys(subnets)]
-    taken: dict[SubnetConfig, list[Visit]] = {config: [] for config in subnets}
+    visits: dict[SubnetConfig, list[Visit]] = {config: [] for config in subnets}
     with tempfile.TemporaryDirectory(prefix="nasvit-edge-") as temporary:
         models = Models(table.space, file.runtime, Path(temporary), 0, file.precision)
         prepared = convert_all(items, models, listener)
@@ -74,10 +74,10 @@ def measure_subnets(
                 if isinstance(answer, Failure):
                     raise MeasurementError(f"subnet {item.id} could not be measured: {answer.error}")
                 assert item.config is not None
-                taken[item.config].append(_visit(answer.samples_us))
-                done = sum(map(len, taken.values()))
+                visits[item.config].append(_visit(answer.samples_us))
+                done = sum(map(len, visits.values()))
                 listener.progress(done, passes * len(items), f"{what}, pass {turn + 1}")
-    return taken
+    return visits
 
 
 def device_of(table: LatencyTable, given: Device | None = None) -> Device:

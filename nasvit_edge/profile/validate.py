@@ -65,8 +65,8 @@ def validate(
     if count < FEWEST:
         raise NasvitEdgeError(f"{count} subnets validate nothing; give at least {FEWEST}")
     subnets = validation_subnets(table, count, seed)
-    taken = measure_subnets(table, subnets, seed, listener, runner=runner, device=device)
-    measured = [[one.median_ms for one in taken[config]] for config in subnets]
+    visits = measure_subnets(table, subnets, seed, listener, runner=runner, device=device)
+    measured = [[one.median_ms for one in visits[config]] for config in subnets]
     predicted = [table.predict(config) for config in subnets]
     rows = [row(*triple) for triple in zip(subnets, predicted, measured, strict=True)]
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -124,8 +124,8 @@ def _tau(a: _Array, b: _Array, band: float) -> float:
     """Kendall's tau over pairs whose `b` are within the factor `band`; 1 where there is no such pair."""
     near = np.abs(np.log(b)[:, None] - np.log(b)[None]) <= math.log(band)
     signs = np.sign(a[:, None] - a[None]) * np.sign(b[:, None] - b[None])
-    counted = np.triu(near & (b[:, None] != b[None]), 1)
-    return float(signs[counted].mean()) if counted.any() else 1.0
+    pairs = np.triu(near & (b[:, None] != b[None]), 1)
+    return float(signs[pairs].mean()) if pairs.any() else 1.0
 
 
 def _digits(value: Any) -> float:

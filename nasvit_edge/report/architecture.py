@@ -51,11 +51,11 @@ def shares(stages: Sequence[Stage]) -> Figure:
     """What each stage takes of the latency and of the parameters."""
     bars: list[Datum] = []
     for stage in stages:
-        taken = {
+        amounts = {
             "latency": (stage.latency_share, show_ms(stage.latency_ms)),
             "parameters": (stage.parameter_share, show_count(stage.parameters)),
         }
-        for of, (share, amount) in taken.items():
+        for of, (share, amount) in amounts.items():
             bars.append({"stage": _label(stage), "of": of, "share": share, "amount": amount})
     names = [_label(stage) for stage in stages]
     return figure_of(
@@ -74,5 +74,5 @@ def _label(stage: Stage) -> str:
 
 def _detail(stage: Stage, block: str) -> str:
     """`k5 e4` for an inverted residual; nothing for what has no choices of its own."""
-    shown = [f"{GENES[kind]}{stage.genes[kind]}" for kind in _SHOWN if kind in stage.genes]
-    return " ".join(shown) if block == "mbconv" else ""
+    words = [f"{GENES[kind]}{stage.genes[kind]}" for kind in _SHOWN if kind in stage.genes]
+    return " ".join(words) if block == "mbconv" else ""

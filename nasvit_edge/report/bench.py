@@ -257,8 +257,8 @@ def _told(values: object, deep: int = 0) -> str:
     """`cores 4, soc Chip`; of what is no table nothing, nor of tables far inside of others."""
     if not isinstance(values, Mapping) or deep > _DEEPEST:
         return ""
-    kept = sorted((str(key), value) for key, value in values.items() if value not in (None, "", [], {}))
-    return ", ".join(f"{key} {_value(value, deep)}" for key, value in kept)
+    items = sorted((str(key), value) for key, value in values.items() if value not in (None, "", [], {}))
+    return ", ".join(f"{key} {_value(value, deep)}" for key, value in items)
 
 
 def _value(value: object, deep: int) -> str:

@@ -209,13 +209,13 @@ def _labelled(files: Sequence[_File]) -> list[_File]:
     """Those whose names have room, the first ones first; the pointer tells the others."""
     left, low = min(f.ms for f in files), min(f.y for f in files)
     wide, high = (max(f.ms for f in files) - left or 1.0), (max(f.y for f in files) - low or 1.0)
-    taken: list[tuple[float, float]] = []
+    places: list[tuple[float, float]] = []
     labelled = []
     for file in files:
         x, y = (file.ms - left) / wide, (file.y - low) / high
         start = x if x <= 0.5 else x - _ROOM[0]  # names point to the middle
-        if all(abs(start - other) > _ROOM[0] or abs(y - height) > _ROOM[1] for other, height in taken):
-            taken.append((start, y))
+        if all(abs(start - other) > _ROOM[0] or abs(y - height) > _ROOM[1] for other, height in places):
+            places.append((start, y))
             labelled.append(file)
     return labelled
 

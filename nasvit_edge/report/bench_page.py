@@ -23,14 +23,14 @@ def write_html(report: BenchmarkReport, path: Path, history: Sequence[Point]) ->
     Raises:
         MissingExtraError: the extra `report` is not installed.
     """
-    drawn = {
+    charts = {
         "Samples": _samples(report),
         "Changes": _one(bench_charts.changes(report)),
         "History": _history(report, history),
         "Pareto front": _several(bench_charts.fronts(report), "devices"),
         "Predicted and measured": _one(bench_charts.predictions(report)),
     }
-    sections = (Section(title, parts, Form.PAGE) for title, parts in drawn.items())
+    sections = (Section(title, parts, Form.PAGE) for title, parts in charts.items())
     page.write_html(bench.document(report, *sections), path)
 
 

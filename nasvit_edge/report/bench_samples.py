@@ -55,8 +55,8 @@ def sample_figures(cell: JudgedMetric, results: Sequence[Result]) -> list[Figure
     about = f"{cell.artifact.name}, both sides the same file" if aa else cell.artifact.name
     top = _top(rounds)
     figures = [_strip(about, rounds, top)]
-    kept = [r for r in rounds if not r.disturbed]
-    return [*figures, _distribution(about, kept, top)] if kept else figures
+    clean = [r for r in rounds if not r.disturbed]
+    return [*figures, _distribution(about, clean, top)] if clean else figures
 
 
 def _rounds(artifact: MeasuredArtifact, side: str) -> list[_Round]:
@@ -74,8 +74,8 @@ def _rounds(artifact: MeasuredArtifact, side: str) -> list[_Round]:
 
 def _top(rounds: Sequence[_Round]) -> float:
     """The slowest sample that is drawn at its place: well above what undisturbed rounds mostly take."""
-    counted = [r.ms for r in rounds if not r.disturbed] or [r.ms for r in rounds]
-    low, high = min(float(ms.min()) for ms in counted), max(float(np.quantile(ms, 0.95)) for ms in counted)
+    times = [r.ms for r in rounds if not r.disturbed] or [r.ms for r in rounds]
+    low, high = min(float(ms.min()) for ms in times), max(float(np.quantile(ms, 0.95)) for ms in times)
     return min(high + 0.35 * (high - low), max(float(r.ms.max()) for r in rounds))
 
 

@@ -38,14 +38,14 @@ def figure_of(
     title: str,
     caption: str,
     rows: Mapping[str, Sequence[Datum]],
-    given: Mapping[str, object],
+    options: Mapping[str, object],
     *,
     dense: bool = False,
     square: bool = False,
 ) -> Figure:
     """A chart of rows by the names of its data; layers without rows are left out, as Vega warns of them."""
     template = files.read_json(files.data("charts", f"{chart}.json"), "chart")
-    spec = _filled(template["chart"], template["define"], given)
+    spec = _filled(template["chart"], template["define"], options)
     assert isinstance(spec, dict)
     if "layer" in spec:
         spec["layer"] = [layer for layer in spec["layer"] if rows[layer["data"]["name"]]]
@@ -54,13 +54,13 @@ def figure_of(
     return Figure(title=title, caption=caption, spec=spec, dense=dense, square=square)
 
 
-def _filled(value: object, define: Mapping[str, object], given: Mapping[str, object]) -> object:
+def _filled(value: object, define: Mapping[str, object], options: Mapping[str, object]) -> object:
     if isinstance(value, str) and value.startswith("$"):
         name = value[1:]
-        return given[name] if name in given else _filled(define[name], define, given)
+        return options[name] if name in options else _filled(define[name], define, options)
     if isinstance(value, dict):
-        return {key: _filled(item, define, given) for key, item in value.items()}
-    return [_filled(item, define, given) for item in value] if isinstance(value, list) else value
+        return {key: _filled(item, define, options) for key, item in value.items()}
+    return [_filled(item, define, options) for item in value] if isinstance(value, list) else value
 
 
 def write_png(figures: Sequence[Figure], path: Path, title: str) -> None:

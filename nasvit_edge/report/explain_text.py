@@ -34,10 +34,10 @@ def stages(explained: Explained) -> Table:
 
 def blocks(stage: ExplainedStage) -> str:
     """`mbconv + 3 transformer`."""
-    counted: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for block in stage.blocks:
-        counted[block] = counted.get(block, 0) + 1
-    return " + ".join(kind if count == 1 else f"{count} {kind}" for kind, count in counted.items())
+        counts[block] = counts.get(block, 0) + 1
+    return " + ".join(kind if count == 1 else f"{count} {kind}" for kind, count in counts.items())
 
 
 def changes(explained: Explained) -> Table:

@@ -79,11 +79,11 @@ def _suite(
 
 def _named(cases: Iterable[_Case]) -> list[_Case]:
     """Cases of one class and name are told apart by a number."""
-    seen: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
     renamed = []
     for case in cases:
-        seen[case.classname, case.name] += 1
-        number = seen[case.classname, case.name]
+        counts[case.classname, case.name] += 1
+        number = counts[case.classname, case.name]
         renamed.append(case if number == 1 else replace(case, name=f"{case.name} ({number})"))
     return renamed
 
@@ -200,10 +200,10 @@ def _add_case(suite: ElementTree.Element, case: _Case) -> None:
     element = ElementTree.SubElement(suite, "testcase", name=case.name, classname=case.classname)
     _add_properties(element, case.properties)
     if case.outcome:
-        said = ElementTree.SubElement(element, case.outcome, message=case.message)
+        child = ElementTree.SubElement(element, case.outcome, message=case.message)
         if case.outcome != "skipped":
-            said.set("type", case.kind)
-            said.text = case.told
+            child.set("type", case.kind)
+            child.text = case.told
     _add_text(element, "system-out", [case.told])
 
 

@@ -58,10 +58,10 @@ def unique(labels: Iterable[str]) -> list[str]:
     seen: set[str] = set()
     distinct = []
     for label in labels:
-        number, tried = 1, label
-        while tried in seen:
+        number, candidate = 1, label
+        while candidate in seen:
             number += 1
-            tried = f"{label} ({number})"
-        seen.add(tried)
-        distinct.append(tried)
+            candidate = f"{label} ({number})"
+        seen.add(candidate)
+        distinct.append(candidate)
     return distinct

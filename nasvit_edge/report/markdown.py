@@ -28,9 +28,12 @@ _FIRM = ("regression", "invalid")
 
 def markdown(document: Document, top: str, most: int, *more: Fold) -> str:
     """`top`, and below it the tables and `more` in at most `most` bytes: the longest ones give way first."""
-    shown = document.shown(Form.MARKDOWN)
+    sections = document.shown(Form.MARKDOWN)
     folds = [
-        _fold(section.title, part) for section in shown for part in section.parts if isinstance(part, Table)
+        _fold(section.title, part)
+        for section in sections
+        for part in section.parts
+        if isinstance(part, Table)
     ]
     return top + fitted([*folds, *more], most - len(top.encode()))
 
@@ -38,10 +41,10 @@ def markdown(document: Document, top: str, most: int, *more: Fold) -> str:
 def code(text: str) -> str:
     """A name as code in a table's cell: nothing in it is markup, a mention or a link."""
     # a pipe is escaped by a backslash even in code; one behind a backslash cannot be, so it becomes a broken bar
-    shown = text.replace("\\|", "\\¦").replace("|", "\\|")
-    ticks = "`" * (max(map(len, re.findall("`+", shown)), default=0) + 1)
-    pad = " " if shown.startswith("`") or shown.endswith("`") else ""
-    return f"{ticks}{pad}{shown}{pad}{ticks}"
+    escaped = text.replace("\\|", "\\¦").replace("|", "\\|")
+    ticks = "`" * (max(map(len, re.findall("`+", escaped)), default=0) + 1)
+    pad = " " if escaped.startswith("`") or escaped.endswith("`") else ""
+    return f"{ticks}{pad}{escaped}{pad}{ticks}"
 
 
 def prose(text: str) -> str:
@@ -156,10 +159,10 @@ def _line(cells: Iterable[str]) -> str:
 
 def fitted(folds: Sequence[Fold], room: int) -> str:
     """The folds in at most `room` bytes."""
-    shown: dict[int, str] = {}
+    texts: dict[int, str] = {}
     by_size = sorted(range(len(folds)), key=lambda place: folds[place].size)
     for number, place in enumerate(by_size):  # what the short ones do not need is left for the long ones
         share = room // (len(by_size) - number)
-        shown[place] = folds[place].within(share - 1)
-        room -= len(shown[place].encode()) + 1
-    return "\n".join(shown[place] for place in range(len(folds)))
+        texts[place] = folds[place].within(share - 1)
+        room -= len(texts[place].encode()) + 1
+    return "\n".join(texts[place] for place in range(len(folds)))

@@ -107,7 +107,7 @@ def _curves(
     ]
     if not rows:
         return None
-    given = {
+    options = {
         "runs": [label for label, _ in runs],
         "colours": colours(len(runs)),
         "whats": list(dict.fromkeys(str(row["what"]) for row in rows)),
@@ -116,7 +116,7 @@ def _curves(
         "exact": exact,
         "points": points,
     }
-    return figure_of("runs", title, caption, {"curves": rows}, given)
+    return figure_of("runs", title, caption, {"curves": rows}, options)
 
 
 def _best(points: Sequence[CurvePoint]) -> CurvePoint:

@@ -249,9 +249,9 @@ class _AtResolution:
     def _all(self, i: int, before: int, width: int) -> tuple[Rows, Floats]:
         """The choices (c, genes) of a place's other genes, and their costs (c, k)."""
         place = self.places[i]
-        given = {place.enters: before, place.leaves: width}
-        table = self.costs[i][tuple(given.get(column, slice(None)) for column in place.columns[1:])]
-        allowed = [self.genes.allowed[column] for column in place.columns[1:] if column not in given]
+        ends = {place.enters: before, place.leaves: width}
+        table = self.costs[i][tuple(ends.get(column, slice(None)) for column in place.columns[1:])]
+        allowed = [self.genes.allowed[column] for column in place.columns[1:] if column not in ends]
         listed = list(itertools.product(*(a.tolist() for a in allowed)))
         rows = np.array(listed, np.int8).reshape(len(listed), len(allowed))
         return rows, table[tuple(rows.T)] if len(allowed) else table[None]

@@ -60,7 +60,7 @@ def _filtered(rows: _Floats, work: Work) -> _Ints:
 
     In chunks, each against the front of all before it (the rest of the costs suffice there), then within itself.
     """
-    kept: list[_Ints] = []
+    chunks: list[_Ints] = []
     rest = rows[:, 1:]
     archive = rest[:0]
     for start in range(0, len(rows), _CHUNK):
@@ -69,9 +69,9 @@ def _filtered(rows: _Floats, work: Work) -> _Ints:
         chunk = chunk[~_beaten(rest[chunk], archive)]
         block = rest[chunk]
         chunk = chunk[~np.any(np.tril(_no_worse(block, block), -1), axis=1)]
-        kept.append(chunk)
+        chunks.append(chunk)
         archive = _smallest(np.concatenate([archive, rest[chunk]]))
-    return np.concatenate(kept)
+    return np.concatenate(chunks)
 
 
 def _beaten(rows: _Floats, archive: _Floats) -> Any:

@@ -139,9 +139,9 @@ def read_result(path: Path) -> SavedResult:
 def _known(setting: Setting) -> tuple[Setting, dict[str, str]]:
     """The setting with the names of shipped things alone, and what else was there."""
     weights = [path.stem for path in files.data("weights").glob("*.safetensors")]
-    given = setting.supernet or ""
+    supernet = setting.supernet or ""
     known = {
-        "supernet": given in weights or re.fullmatch(r"random(:\d+)?", given),
+        "supernet": supernet in weights or re.fullmatch(r"random(:\d+)?", supernet),
         "calibration": setting.calibration == BUNDLED,
         "accuracy": setting.accuracy in predictor_names(),
     }

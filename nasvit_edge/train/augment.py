@@ -121,8 +121,8 @@ def moved(pixels: Tensor, padding: int, shift: Tensor, flip: Tensor) -> Tensor:
     columns = torch.arange(width).expand(count, -1)
     columns = torch.where(flip[:, None], columns.flip(1), columns) + shift[1, :, None]
     rows = torch.arange(height)[None] + shift[0, :, None]
-    taken = padded[torch.arange(count)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
-    return taken.permute(0, 3, 1, 2)  # (B, C, H, W)
+    crops = padded[torch.arange(count)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
+    return crops.permute(0, 3, 1, 2)  # (B, C, H, W)
 
 
 def _each(function: Callable[[Any], Any], images: Tensor | Sequence[Tensor], seeds: list[int]) -> Tensor:

@@ -97,11 +97,11 @@ class Calibration:
             return None
         stem: Any = supernet.get_submodule("first_conv.body")
         conv, norm = stem.conv, stem.norm
-        seen = []
+        outputs = []
         with torch.inference_mode():
             for x, _ in itertools.islice(self.batches(self.space, max(self.space.resolutions)), _LOOKED_AT):
-                seen.append(F.conv2d(x, conv.weight, stride=conv.stride, padding=conv.padding))
-        values = torch.cat(seen).transpose(0, 1).flatten(1)
+                outputs.append(F.conv2d(x, conv.weight, stride=conv.stride, padding=conv.padding))
+        values = torch.cat(outputs).transpose(0, 1).flatten(1)
         mean, variance = values.mean(1), values.var(1) + norm.eps
         expected = norm.running_var + norm.eps
         moved = ((mean - norm.running_mean) / expected.sqrt()).square().mean()

@@ -68,16 +68,16 @@ class Checkpoints:
         Raises:
             CheckpointError: it is not kept, which names those that are, or it is damaged.
         """
-        kept = {_step_of(path): path for path in self.paths()}
-        if not kept:
+        by_step = {_step_of(path): path for path in self.paths()}
+        if not by_step:
             raise CheckpointError(f"{str(self.folder)!r} holds no checkpoint")
-        step = max(kept) if step is None else step
-        if step not in kept:
-            there = ", ".join(str(each) for each in sorted(kept))
+        step = max(by_step) if step is None else step
+        if step not in by_step:
+            there = ", ".join(str(each) for each in sorted(by_step))
             raise CheckpointError(
                 f"{str(self.folder)!r} keeps no checkpoint of step {step}; there are {there}"
             )
-        return _read(kept[step])
+        return _read(by_step[step])
 
     def _check(self, path: Path, run: Mapping[str, object]) -> None:
         if run != self.identity:

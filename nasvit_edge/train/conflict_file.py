@@ -69,12 +69,12 @@ class Conflicts:
 
     def between(self, first: int, last: int) -> Conflicts:
         """The part from step `first` to step `last`, both included."""
-        kept = (self.steps >= first) & (self.steps <= last)
-        if not kept.any():
+        mask = (self.steps >= first) & (self.steps <= last)
+        if not mask.any():
             raise DataError(
                 f"run {self.name!r} measured no step from {first} to {last}; it has {self.steps[0]} to {self.steps[-1]}"
             )
-        return replace(self, steps=self.steps[kept], cosines=self.cosines[kept])
+        return replace(self, steps=self.steps[mask], cosines=self.cosines[mask])
 
     def epochs(self, first: int | None, last: int | None) -> Conflicts:
         """The part from epoch `first` to epoch `last`, counted from 0, both included."""

@@ -92,8 +92,8 @@ class Watch:
         return f"step {step} (epoch {step // per_epoch})"
 
     def _advice(self) -> str:
-        kept = self.trainer.checkpoints.paths()
-        last = f"; the newest checkpoint is {kept[0].name}" if kept else ""
+        paths = self.trainer.checkpoints.paths()
+        last = f"; the newest checkpoint is {paths[0].name}" if paths else ""
         return f"lower optimizer.learning_rate (now {self.trainer.rate():.3g}) or clip with --set merge.clip=1{last}"
 
 

@@ -152,8 +152,8 @@ def shown(needed: Needed) -> list[list[str]]:
     has = show_bytes(needed.memory_bytes)
     narrow = f" of {has}" + (": NOT ENOUGH" if needed.peak_bytes > needed.memory_bytes else "")
     macs = [show_count(count) for count in (needed.smallest_macs, needed.mean_macs, needed.largest_macs)]
-    kept = [(name, getattr(needed, f"{name}_bytes")) for name in _KEPT]
-    sizes = [f"{name} {show_bytes(count)}" for name, count in kept if count]
+    parts = [(name, getattr(needed, f"{name}_bytes")) for name in _KEPT]
+    sizes = [f"{name} {show_bytes(count)}" for name, count in parts if count]
     return [
         ["parameters", show_count(needed.parameters)],
         ["MACs a subnet", f"smallest {macs[0]}, mean {macs[1]}, largest {macs[2]}"],

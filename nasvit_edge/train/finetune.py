@@ -72,8 +72,8 @@ def taken(
     if names != space.label_names():
         space = space.with_labels(names) if names is not None else space.for_classes(classes)
     single = initialised(space, seed, narrow.scaling)
-    kept = {n: v for n, v in narrow.state_dict().items() if known or not n.startswith("classifier.")}
-    single.load_state_dict(single.state_dict() | kept)
+    weights = {n: v for n, v in narrow.state_dict().items() if known or not n.startswith("classifier.")}
+    single.load_state_dict(single.state_dict() | weights)
     single.trained_on = narrow.trained_on
     single.source = narrow.source if known else {**narrow.source, "classifier": "new"}
     return single.eval()
@@ -140,16 +140,16 @@ def keep_function(supernet: Supernet, statistics: Mapping[str, Tensor], images: 
     """
     state = supernet.state_dict()  # shares its storage
     norms = [name.removesuffix("running_var") for name in state if name.endswith("running_var")]
-    given = {f"{n}{part}": state[f"{n}{part}"].clone() for n in norms for part in ("weight", "bias")}
+    before = {f"{n}{part}": state[f"{n}{part}"].clone() for n in norms for part in ("weight", "bias")}
     for _ in range(_ROUNDS):
         settle(supernet, images)
         for n in norms:
             deviation = (statistics[f"{n}running_var"] + _EPS).sqrt()
             moved = state[f"{n}running_mean"] - statistics[f"{n}running_mean"]
             state[f"{n}weight"].copy_(
-                given[f"{n}weight"] * (state[f"{n}running_var"] + _EPS).sqrt() / deviation
+                before[f"{n}weight"] * (state[f"{n}running_var"] + _EPS).sqrt() / deviation
             )
-            state[f"{n}bias"].copy_(given[f"{n}bias"] + given[f"{n}weight"] * moved / deviation)
+            state[f"{n}bias"].copy_(before[f"{n}bias"] + before[f"{n}weight"] * moved / deviation)
     settle(supernet, images)
 
 

@@ -108,11 +108,11 @@ class Rows:
         self._csv = csv.writer(self._waiting, lineterminator="\n")
         self._csv.writerow(columns)
         try:
-            kept = _kept(path, self._waiting.getvalue().encode(), resume_step) if resume_step else 0
-            self._log = AppendLog(path, kept)
+            length = _kept(path, self._waiting.getvalue().encode(), resume_step) if resume_step else 0
+            self._log = AppendLog(path, length)
         except OSError as error:
             raise self._failure(error) from None
-        if kept:
+        if length:
             self._clear()
         self.flush()
 
@@ -167,12 +167,12 @@ def _kept(path: Path, header: bytes, step: int) -> int:
             raise TrainingError(
                 f"{str(path)!r} has other columns than this run writes; move it away and go on with --resume"
             )
-        kept = len(line) if line == header else 0
+        length = len(line) if line == header else 0
         for row in stream:
             if not row.endswith(b"\n") or _step(row) > step:
                 break
-            kept += len(row)
-    return kept
+            length += len(row)
+    return length
 
 
 def _step(row: bytes) -> int:

@@ -274,10 +274,10 @@ class Trainer:
             torch.manual_seed(self._seed(self.world.rank * len(batches) + part))  # of dropout
             images, targets = batch.images.to(self.world.device), batch.targets.to(self.world.device)
             taught = None if self.teacher is None else self.teacher(images)
-            done = self.passes(images, targets, configs, taught)
-            losses.append(torch.stack([done.loss, done.distilled]))
-            largest = done.largest if largest is None else added(largest, done.largest)
-            subnets = done.subnets if not subnets else added(subnets, done.subnets)
+            passed = self.passes(images, targets, configs, taught)
+            losses.append(torch.stack([passed.loss, passed.distilled]))
+            largest = passed.largest if largest is None else added(largest, passed.largest)
+            subnets = passed.subnets if not subnets else added(subnets, passed.subnets)
         assert largest is not None
         loss, distilled = torch.stack(losses).mean(0)
         largest, subnets = (self.world.averaged(_shared(g, len(batches))) for g in (largest, subnets))

@@ -57,8 +57,8 @@ class OnnxClassifier(nn.Module):
     def _some(self, images: Tensor, step: int) -> Tensor:
         short = step - len(images) if isinstance(self.batch, int) else 0
         padded = torch.cat([images, images[-1:].expand(short, -1, -1, -1)])
-        given = padded.detach().to("cpu", _KINDS[self.image.type]).numpy()
-        return torch.from_numpy(self.session.run(None, {self.image.name: given})[0])[: len(images)].float()
+        array = padded.detach().to("cpu", _KINDS[self.image.type]).numpy()
+        return torch.from_numpy(self.session.run(None, {self.image.name: array})[0])[: len(images)].float()
 
     def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
         """Mean and std where the file says them, as our exports do."""
@@ -115,11 +115,11 @@ def _session(path: Path) -> Any:
 
 
 def _input(path: Path, session: Any) -> Any:
-    given = session.get_inputs()
-    good = len(given) == 1 and given[0].type in _KINDS and len(given[0].shape) == 4
-    if not good or (isinstance(given[0].shape[1], int) and given[0].shape[1] != 3):
-        inputs = ", ".join(f"{one.type} {one.shape}" for one in given)[:120]
+    entries = session.get_inputs()
+    good = len(entries) == 1 and entries[0].type in _KINDS and len(entries[0].shape) == 4
+    if not good or (isinstance(entries[0].shape[1], int) and entries[0].shape[1] != 3):
+        inputs = ", ".join(f"{one.type} {one.shape}" for one in entries)[:120]
         raise CheckpointError(
             f"teacher {str(path)!r} takes {inputs}; an image classifier takes floating point (batch, 3, height, width)"
         )
-    return given[0]
+    return entries[0]

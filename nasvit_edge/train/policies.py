@@ -63,8 +63,8 @@ def _of_timm(function: str, words: str, mean: tuple[float, ...], size: int) -> P
     bicubic = image.Resampling.BICUBIC
     fill = tuple(min(255, round(255 * value)) for value in mean)
     # the farthest shift in pixels, of those operations that do not take a share of the side
-    given = {"translate_const": int(0.45 * size), "img_mean": fill, "interpolation": bicubic}
-    transform = getattr(auto_augment, function)(words, given)
+    options = {"translate_const": int(0.45 * size), "img_mean": fill, "interpolation": bicubic}
+    transform = getattr(auto_augment, function)(words, options)
     rules = getattr(transform, "ops", None) or itertools.chain(*transform.policy)
     for operation in rules:
         if operation.name.startswith("Posterize"):

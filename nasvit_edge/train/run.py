@@ -132,7 +132,7 @@ def _run(request: TrainingRequest, ranks: World, listener: Listener) -> Trained:
         listener.note(line)
     _tell_of_shrinking(request, space, train, ranks, listener)
     supernet, started_from = _initial(request, space, listener)
-    seen = None if ranks.rank else data_sets.trained_on(train, supernet.trained_on)
+    images = None if ranks.rank else data_sets.trained_on(train, supernet.trained_on)
     own_teacher: Teacher | None = None
     if request.prepare is not None:
         supernet, own_teacher = request.prepare(supernet, train, validation)
@@ -148,7 +148,7 @@ def _run(request: TrainingRequest, ranks: World, listener: Listener) -> Trained:
         ranks,
         teacher=teacher,
         identity=identity,
-        trained_on=seen,
+        trained_on=images,
     )
     if request.fork is not None and not request.resume:
         listener.note(f"going on from step {trainer.fork(request.fork)} of {str(request.fork)!r}")

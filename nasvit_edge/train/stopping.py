@@ -43,14 +43,14 @@ def stopping() -> Iterator[Stop]:
             raise KeyboardInterrupt
         stop.came.append(number)
 
-    kept: dict[int, Any] = {}
+    handlers: dict[int, Any] = {}
     with contextlib.suppress(ValueError):  # not the main thread: signals stay as they are
         for number in map(int, (signal.SIGTERM, signal.SIGINT)):
-            kept[number] = signal.signal(number, hear)
+            handlers[number] = signal.signal(number, hear)
     try:
         yield stop
     finally:
-        for number, before in kept.items():
+        for number, before in handlers.items():
             signal.signal(number, before)
 
 

@@ -105,16 +105,16 @@ def _steps(asked: tuple[SearchSpace, Recipe, Sequence[int], int, bool, str, int]
 
 def _timed(trainer: Trainer, steps: int) -> float:
     """Seconds a step, without making its images."""
-    taken: list[float] = []
+    seconds: list[float] = []
     watch, began = Watch(trainer), time.perf_counter()
     for batches in list(trainer.loader.steps(0, 1 + steps)):
-        if len(taken) >= 2 and time.perf_counter() - began > _LONGEST_S:
+        if len(seconds) >= 2 and time.perf_counter() - began > _LONGEST_S:
             break
         started = time.perf_counter()
         trainer.advance(iter([batches]), watch)
-        taken.append(time.perf_counter() - started)
+        seconds.append(time.perf_counter() - started)
     trainer.close()
-    return statistics.fmean(taken[1:])
+    return statistics.fmean(seconds[1:])
 
 
 def _random(space: SearchSpace, count: int) -> Labelled:

@@ -297,13 +297,13 @@ def _device(local_rank: int) -> torch.device:
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     """`tensors` in order, in runs of one dtype and of at most `_BUCKET_BYTES` (or one tensor)."""
     bucket: list[Tensor] = []
-    held = 0
+    size = 0
     for tensor in tensors:
-        if bucket and (held + tensor.nbytes > _BUCKET_BYTES or tensor.dtype != bucket[0].dtype):
+        if bucket and (size + tensor.nbytes > _BUCKET_BYTES or tensor.dtype != bucket[0].dtype):
             yield bucket
-            bucket, held = [], 0
+            bucket, size = [], 0
         bucket.append(tensor)
-        held += tensor.nbytes
+        size += tensor.nbytes
     if bucket:
         yield bucket
 

@@ -178,7 +178,7 @@ class Adb:
                 "adb is not installed", "run: apt install adb (or put Android's platform-tools on PATH)"
             )
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 [program, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -193,10 +193,10 @@ class Adb:
             if timeout_s:
                 raise
             raise DeviceError(f"'adb {arguments[0]}' does not answer", "run: adb kill-server") from None
-        output = done.stdout.decode(errors="replace")
+        output = process.stdout.decode(errors="replace")
         if "cannot connect to daemon" in output or "failed to start daemon" in output:
             raise DeviceError(f"adb's server does not run: {_line(output)}", "run: adb kill-server")
-        return done.returncode, output
+        return process.returncode, output
 
 
 def _those(devices: Sequence[ListedDevice], wanted: str) -> list[ListedDevice]:
@@ -206,16 +206,16 @@ def _those(devices: Sequence[ListedDevice], wanted: str) -> list[ListedDevice]:
 def _problem(devices: Sequence[ListedDevice], wanted: str) -> tuple[DeviceError, str] | None:
     """Why there is no one device to use, with its state; None where there is."""
     those = _those(devices, wanted)
-    there = ", ".join(f"{one.serial} ({one.state})" for one in devices)
+    names = ", ".join(f"{one.serial} ({one.state})" for one in devices)
     if not those and wanted:
-        todo = f"there are: {there or 'none'}; plug it in, or run: adb devices"
+        todo = f"there are: {names or 'none'}; plug it in, or run: adb devices"
         return DeviceError(f"device {wanted!r} is not connected", todo), ""
     if not those:
         todo = "plug one in, allow USB debugging (Settings, Developer options), then run: adb devices"
         return DeviceError("no Android device is connected", todo), ""
     if len(those) > 1:
         todo = f"give one with --serial or as `serial` in device.toml, as in: --serial {those[0].serial}"
-        return DeviceError(f"several devices are connected: {there}", todo), ""
+        return DeviceError(f"several devices are connected: {names}", todo), ""
     one = those[0]
     if one.state == "device":
         return None

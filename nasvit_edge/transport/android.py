@@ -52,12 +52,12 @@ class PhoneState:
 
     def flags(self) -> set[str]:
         """What speaks against a measurement made in this state."""
-        said = {
+        states = {
             "throttled": bool(self.thermal.status),
             "screen off": self.awake is False,
             "low power mode": self.saving,
         }
-        return {flag for flag, is_so in said.items() if is_so}
+        return {flag for flag, is_so in states.items() if is_so}
 
 
 def clocks_script() -> str:
@@ -180,7 +180,7 @@ class Phone:
         Raises:
             DeviceError: it still throttles after `adb.wait_s`.
         """
-        until, said = time.monotonic() + self.adb.wait_s, False
+        until, noted = time.monotonic() + self.adb.wait_s, False
         while True:
             state = self.state()
             status = state.thermal.status
@@ -192,9 +192,9 @@ class Phone:
                 raise DeviceError(
                     f"{what} and did not cool down in {self.adb.wait_s:g} s: let it rest, out of its case and off the charger"
                 )
-            if not said:
+            if not noted:
                 self.adb.listener.note(f"{what}: waiting up to {self.adb.wait_s:g} s for it to cool down")
-                said = True
+                noted = True
             self.adb.waiting()
             time.sleep(min(_POLL_S, self.adb.wait_s / 4))
 
@@ -233,6 +233,6 @@ class Phone:
         ]
         if len(rows) != 2 or any(len(row) < 5 for row in rows):
             return None
-        spent = [after - before for before, after in zip(*rows, strict=True)]
-        whole = sum(spent)
-        return None if whole <= 0 else (whole - spent[3] - spent[4]) / whole * (self.core_count or 1)
+        ticks = [after - before for before, after in zip(*rows, strict=True)]
+        whole = sum(ticks)
+        return None if whole <= 0 else (whole - ticks[3] - ticks[4]) / whole * (self.core_count or 1)

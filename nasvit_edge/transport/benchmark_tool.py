@@ -196,12 +196,12 @@ class Ended:
 
 def ended(parts: dict[str, str]) -> list[Ended]:
     """The launches in an output that was divided by `sections`; MeasurementError where it is none of `launches_script`."""
-    begun = next((key.split()[1] for key in parts if re.fullmatch(r"begun [0-9.]+", key)), None)
+    begun_at = next((key.split()[1] for key in parts if re.fullmatch(r"begun [0-9.]+", key)), None)
     ends = []
     for key, rest in parts.items():
         match = re.fullmatch(r"exit (\d+) (\d+) ([0-9.]+)", key)
-        if match and begun is not None and f"launch {match[1]}" in parts:
-            at_s = float(match[3]) - float(begun)
+        if match and begun_at is not None and f"launch {match[1]}" in parts:
+            at_s = float(match[3]) - float(begun_at)
             text = parts[f"launch {match[1]}"]
             ends.append(
                 Ended(

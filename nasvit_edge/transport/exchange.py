@@ -93,25 +93,25 @@ class Exchange:
         finally:
             self.polls -= 1
             self._sign_of_life()
-        asked = self._open()
-        if self.done or asked is None:
+        posted = self._open()
+        if self.done or posted is None:
             self._over.set()
             return None
-        asked.given += 1
-        asked.given_at = _now()
-        return asked.request | {"nonce": asked.nonce}
+        posted.given += 1
+        posted.given_at = _now()
+        return posted.request | {"nonce": posted.nonce}
 
     async def result(self, session: str, body: bytes) -> bool:
         """Take an answer; whether it is on disk already (False: send it again). Conflict where it does not count."""
         self._check(session)
-        answer, asked = decoded(body), self.asked
+        answer, posted = decoded(body), self.asked
         nonce = str(answer.get("nonce", "")) if answer else ""
-        if asked is None or not hmac.compare_digest(nonce.encode(errors="replace"), asked.nonce.encode()):
+        if posted is None or not hmac.compare_digest(nonce.encode(errors="replace"), posted.nonce.encode()):
             raise Conflict("the nonce is not the current job's")
-        if not asked.answer.done():
-            asked.answer.set_result(answer or {})
+        if not posted.answer.done():
+            posted.answer.set_result(answer or {})
         try:
-            await asyncio.wait_for(asked.kept.wait(), POLL_S)
+            await asyncio.wait_for(posted.kept.wait(), POLL_S)
         except TimeoutError:
             return False
         finally:
@@ -147,19 +147,19 @@ class Exchange:
         """The device's answer as it came, or why this model failed; DeviceError where the device is gone."""
         self.acknowledge()
         nonce = secrets.token_hex(16)
-        asked = self.asked = PostedJob(
+        posted = self.asked = PostedJob(
             request, sources, asyncio.get_running_loop().create_future(), nonce, _now()
         )
         self._wake()
         announced = False
-        while not asked.answer.done():
-            await asyncio.wait([asked.answer], timeout=0.25)
-            reason = None if asked.answer.done() else self._overdue(asked, timeout_s)
+        while not posted.answer.done():
+            await asyncio.wait([posted.answer], timeout=0.25)
+            reason = None if posted.answer.done() else self._overdue(posted, timeout_s)
             if reason is not None:
                 self.asked = None
                 return Failure(id=request["id"], error=reason)
             announced = self._tell(announced)
-        return asked.answer.result()
+        return posted.answer.result()
 
     def acknowledge(self) -> None:
         """What was answered last is on disk."""
@@ -177,7 +177,7 @@ class Exchange:
                 await asyncio.wait_for(self._over.wait(), FINISH_S)
                 await asyncio.sleep(0.2)  # until it is sent
 
-    def _overdue(self, asked: PostedJob, timeout_s: float) -> str | None:
+    def _overdue(self, posted: PostedJob, timeout_s: float) -> str | None:
         """Why a model is given up; DeviceError where the device is."""
         silent = self._silent_s()
         if silent > self.wait_s:
@@ -187,14 +187,14 @@ class Exchange:
             )
         if self._is_away():
             return None
-        if not asked.given and _now() - asked.asked_at > max(self.wait_s, AWAY_S):
+        if not posted.given and _now() - posted.asked_at > max(self.wait_s, AWAY_S):
             raise DeviceError(
                 f"the {self.who} is there and has not asked for a model for {_shown(self.wait_s)}: "
                 "let it cool down, or open its page or app anew"
             )
-        if asked.given > GIVEN:
+        if posted.given > GIVEN:
             return f"it was given {GIVEN} times and never answered: the model may crash the runtime there"
-        if asked.given and _now() - asked.given_at > timeout_s:
+        if posted.given and _now() - posted.given_at > timeout_s:
             return f"no answer in {timeout_s:g} s"
         return None
 

@@ -293,8 +293,8 @@ def _runtime_step(ways: Ways) -> Step:
 
     if ways.web_runtime is not None:
         return Step("files", True, f"onnxruntime-web in {ways.web_runtime}")
-    kept = f"in {web_runtime.kept_folder()}" if web_runtime.is_kept() else "fetched now (33 MB, once)"
-    return Step("files", True, f"onnxruntime-web {web_runtime.VERSION}, {kept}")
+    place = f"in {web_runtime.kept_folder()}" if web_runtime.is_kept() else "fetched now (33 MB, once)"
+    return Step("files", True, f"onnxruntime-web {web_runtime.VERSION}, {place}")
 
 
 def _device_steps(description: Description, device: Device) -> Iterator[Step]:

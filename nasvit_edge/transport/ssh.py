@@ -174,9 +174,9 @@ def ssh_runner(device: Device, ways: Ways, listener: Listener) -> Iterator[SshRu
 
 def check_ssh(device: Device, ways: Ways) -> Iterator[Step]:
     """What is reached and found on the way to a device."""
-    said: list[str] = []
+    notes: list[str] = []
     try:
-        with ssh_runner(device, ways, Listener(note=said.append)) as runner:
+        with ssh_runner(device, ways, Listener(note=notes.append)) as runner:
             started = runner.link.started
             assert started is not None
             yield Step("ssh", True, f"{destination(device)[0]} works without a password")
@@ -188,7 +188,7 @@ def check_ssh(device: Device, ways: Ways) -> Iterator[Step]:
             yield from described(description, device)
     except DeviceError as error:
         yield failed("ssh", error)
-    for text in said:
+    for text in notes:
         yield Step("note", False, text)
 
 

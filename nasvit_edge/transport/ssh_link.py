@@ -202,14 +202,14 @@ class SshLink:
         )
 
     def _trouble(self, answer: Failure) -> Trouble:
-        shown, host, user, known = destination(self.device)
+        command_line, host, user, known = destination(self.device)
         match answer:
             case Lost(code=None):
                 return Trouble(answer.error, "see that it is not busy or out of memory", passes=True)
             case Lost(code=255):
-                return trouble(list(self.said), host, user, shown, known)
+                return trouble(list(self.said), host, user, command_line, known)
             case Lost(code=int(code)):
-                return remote_trouble(code, list(self.said), self.device.python or "python3", shown)
+                return remote_trouble(code, list(self.said), self.device.python or "python3", command_line)
             case Full():
                 what = "its disk is full"
                 todo = "free some space there, or give another `folder` in device.toml"
@@ -292,9 +292,9 @@ def destination(device: Device) -> tuple[str, str, str, str]:
     login, _, host = device.address.rpartition("@")
     user = device.user or login
     port = ["-p", str(device.port)] if device.port else []
-    shown = shlex.join(["ssh", *port, f"{user}@{host}" if user else host])
+    command_line = shlex.join(["ssh", *port, f"{user}@{host}" if user else host])
     known = f"[{host}]:{device.port}" if device.port not in (0, 22) else host
-    return shown, host, repr(user) if user else "that is set", shlex.quote(known)
+    return command_line, host, repr(user) if user else "that is set", shlex.quote(known)
 
 
 def _owner(device: Device) -> str:

@@ -39,11 +39,11 @@ def web_runtime(folder: str | None, listener: Listener = SILENT) -> dict[str, Pa
     """
     if folder is not None:
         return _given(Path(folder))
-    kept = kept_folder()
+    place = kept_folder()
     if not is_kept():
-        listener.note(f"fetching onnxruntime-web {VERSION} (33 MB, once) to {kept}")
-        files.write_tree(kept, unpacked(_fetched()))
-    return {name: kept / name for name in FILES}
+        listener.note(f"fetching onnxruntime-web {VERSION} (33 MB, once) to {place}")
+        files.write_tree(place, unpacked(_fetched()))
+    return {name: place / name for name in FILES}
 
 
 def kept_folder() -> Path:
@@ -53,9 +53,9 @@ def kept_folder() -> Path:
 
 def is_kept() -> bool:
     """Whether the cache holds every file, whole."""
-    kept = kept_folder()
+    folder = kept_folder()
     return all(
-        (kept / name).is_file() and files.sha256(kept / name) == digest for name, digest in FILES.items()
+        (folder / name).is_file() and files.sha256(folder / name) == digest for name, digest in FILES.items()
     )
 
 

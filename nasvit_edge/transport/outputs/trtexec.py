@@ -79,11 +79,11 @@ def _sample(entry: Any) -> tuple[float, float]:
     if isinstance(entry, dict):
         values: list[Any] = [entry.get(key) for key in ("startComputeMs", "endComputeMs", "computeMs")]
         start, end, ms = values
-        begun = float(start) if _is_time(start) else None
-        if ms is None and begun is not None and _is_time(end):
-            ms = float(end) - begun
-        if is_positive(ms) and (start is None or begun is not None):
-            return (begun or 0.0) / 1e3, round(float(ms) * 1e3, 3)
+        start_ms = float(start) if _is_time(start) else None
+        if ms is None and start_ms is not None and _is_time(end):
+            ms = float(end) - start_ms
+        if is_positive(ms) and (start is None or start_ms is not None):
+            return (start_ms or 0.0) / 1e3, round(float(ms) * 1e3, 3)
     raise MeasurementError(f"trtexec exported a time in a format that is not known: {_shown([str(entry)])}")
 
 
