@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, field
 from msgspec.structs import asdict, replace
 
-from nasvit_edge import files, records
+from nasvit_edge import files, host_code, records
 from nasvit_edge.errors import DeviceError
 from nasvit_edge.latency.names import Precision
 from nasvit_edge.records import Name, Plain, Strict
@@ -199,20 +199,14 @@ def parse_device(table: dict[str, Any], path: Path) -> Device:
 
 def cpu_model() -> str:
     """The name of this machine's processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or "unknown"
+    lines = host_code.machine().text_of("/proc/cpuinfo").splitlines()
     named = [line.split(":", 1)[1].strip() for line in lines if line.startswith(("model name", "Model"))]
     return named[0] if named else platform.processor() or "unknown"
 
 
 def cpu_features() -> str:
     """What this machine's processor has of what decides how runtimes compute; virtual machines give many processors one name."""
-    try:
-        return _features_in(Path("/proc/cpuinfo").read_text())
-    except OSError:
-        return ""
+    return _features_in(host_code.machine().text_of("/proc/cpuinfo"))
 
 
 def _features_in(cpuinfo: str) -> str:

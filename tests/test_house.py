@@ -20,6 +20,7 @@ FLOORS = [
         "units",
         "paired",
         "files",
+        "host_code",
         "cache",
         "digests",
         "seals",

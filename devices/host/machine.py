@@ -7,12 +7,21 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import time
 from pathlib import Path
 from typing import Any
 
+from reading import first_line, text_of, unread
+
 PACKAGES = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "litert": ("ai-edge-litert", "tflite-runtime")}
-_CPU = Path("/sys/devices/system/cpu")
+_CPU, _THERMAL = Path("/sys/devices/system/cpu"), Path("/sys/class/thermal")
+_WHOLE = re.compile(r"-?[0-9]{1,9}")
+# Types of thermal zones that measure no temperature: a Jetson's PMIC-Die says 100 or 50 degrees always; Qualcomm's tell the battery's
+# charge, voltage and current.
+_NO_TEMPERATURE = re.compile(r"PMIC-Die|socd?|.*\b(?:[vi]bat|bcl)\b.*", re.IGNORECASE)
+_LIKELY_C = (0.0, 150.0)  # a zone that is off says 0, -40 or -256; thresholds and voltages are far above
+_MOST_TOLD = 280  # characters; the host keeps 300 of a text
 
 
 def about() -> dict[str, Any]:
@@ -46,10 +55,31 @@ def runtimes() -> dict[str, str]:
 def state() -> dict[str, Any]:
     """Clocks and temperatures now, where the machine gives them."""
     clocks = [khz(first_line(path)) for path in sorted(_CPU.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))]
-    zones = [first_line(path) for path in Path("/sys/class/thermal").glob("thermal_zone*/temp")]
-    celsius = [int(zone) / 1000 for zone in zones if zone.lstrip("-").isdigit()]
-    readings = {"clocks_mhz": [c for c in clocks if c], "hottest_c": max(celsius, default=None)}
+    readings = {
+        "clocks_mhz": [c for c in clocks if c],
+        "hottest_c": max(temperatures().values(), default=None),
+    }
     return {key: value for key, value in readings.items() if value}
+
+
+def temperatures() -> dict[str, float]:
+    """Degrees Celsius of each thermal zone that measures some, by its folder's name."""
+    zones = {}
+    for zone in sorted(_THERMAL.glob("thermal_zone*")):
+        thousandths = first_line(zone / "temp")
+        if not _WHOLE.fullmatch(thousandths) or _NO_TEMPERATURE.fullmatch(first_line(zone / "type")):
+            continue
+        celsius = int(thousandths) / 1000
+        if _LIKELY_C[0] < celsius < _LIKELY_C[1]:
+            zones[zone.name] = celsius
+    return zones
+
+
+def unreadable() -> dict[str, str]:
+    """What could not be read of clocks and temperatures, as a condition; empty where all could."""
+    state()
+    paths = unread()
+    return {"not_readable": paths[:_MOST_TOLD]} if paths else {}
 
 
 def busy_cores(seconds: float = 0.5) -> float | None:
@@ -64,23 +94,20 @@ def busy_cores(seconds: float = 0.5) -> float | None:
 
 def cpu_times() -> tuple[int, int] | None:
     """(busy, all) jiffies since boot."""
-    fields = first_line("/proc/stat").split()[1:9]
-    if not fields:
+    values = [int(field) for field in first_line("/proc/stat").split()[1:9] if _WHOLE.fullmatch(field)]
+    if len(values) < 5:
         return None
-    values = [int(field) for field in fields]
     return sum(values) - values[3] - values[4], sum(values)
 
 
 def processor() -> str:
     """The name of the processor, or of the chip where the device tree says it."""
-    with contextlib.suppress(OSError):
-        names = Path("/proc/device-tree/compatible").read_text(errors="replace").strip("\0").split("\0")
-        if names[-1]:
-            return names[-1]
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith(("model name", "Hardware", "Model")):
-                return line.split(":", 1)[1].strip()
+    chip = str(text_of("/proc/device-tree/compatible")).strip("\0").split("\0")[-1]
+    if chip:
+        return chip
+    for line in str(text_of("/proc/cpuinfo")).splitlines():
+        if line.startswith(("model name", "Hardware", "Model")):
+            return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
 
 
@@ -91,14 +118,11 @@ def os_build() -> str:
     return platform.platform()
 
 
-def first_line(*paths: str | Path) -> str:
-    """The first line of the first of these files that can be read; empty where none can."""
-    for path in paths:
-        with contextlib.suppress(OSError):
-            return Path(path).read_text(errors="replace").split("\n")[0].strip("\0 ")
-    return ""
+def highest_mhz(core: int) -> int:
+    """The highest clock of a core; 0 where it is not told."""
+    return khz(first_line(_CPU / f"cpu{core}/cpufreq/cpuinfo_max_freq")) or 0
 
 
 def khz(text: str) -> int | None:
     """kHz as text to MHz."""
-    return int(text) // 1000 if text.isdigit() else None
+    return int(text) // 1000 if re.fullmatch("[0-9]{1,12}", text) else None

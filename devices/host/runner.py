@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import forks
-from machine import about, busy_cores, runtimes, state
+from machine import about, busy_cores, runtimes, state, unreadable
+from reading import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -200,8 +201,8 @@ def forget(model: str) -> None:
 
 def memory(field: str) -> int:
     """A field of /proc/self/status in bytes; 0 where there is none."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        for line in Path("/proc/self/status").read_text().splitlines():
+    with contextlib.suppress(ValueError, IndexError):
+        for line in text_of("/proc/self/status").splitlines():
             if line.startswith(field):
                 return int(line.split()[1]) * 1024
     return 0
@@ -324,7 +325,12 @@ def caught(request: dict[str, Any], turn: forks.Turn | None = None) -> dict[str,
 def answer(request: dict[str, Any], turn: forks.Turn | None = None) -> dict[str, Any]:
     """The answer to one request: a measurement, or what was asked of the machine."""
     if request.get("ask") == "about":
-        facts = {"about": about(), "busy_cores": busy_cores(), "runtimes": runtimes()}
+        facts = {
+            "about": about(),
+            "busy_cores": busy_cores(),
+            "runtimes": runtimes(),
+            "conditions": unreadable(),
+        }
         return {"id": request["id"], **facts, "turns": hasattr(os, "fork")}
     measurer = MEASURES.get(request["runtime"])
     return measure(request, turn) if measurer is None else measurer(request)

@@ -15,34 +15,20 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reading import end, first_line, said_by
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _MORE_PATH = ":/usr/local/bin:/usr/bin:/usr/sbin:/sbin"
 _INTERVAL_MS = 100
 _WORTHWHILE_S = 0.5  # what is timed for less has too few readings
-_LONGEST = 20_000  # characters of a tool's text
+_THROTTLED = "/sys/devices/platform/soc/soc:firmware/get_throttled"  # of a Raspberry Pi
 
 
 def program(name: str) -> str | None:
     """The path of a program; the search path of a command over ssh is short."""
     return shutil.which(name, path=os.environ.get("PATH", "") + _MORE_PATH)
-
-
-def output(command: list[str], seconds: float = 20.0) -> tuple[int, str]:
-    """Exit code and text of a command; it is never asked anything and never waits for a password."""
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=seconds,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return 127, str(error)
-    return done.returncode, done.stdout.decode(errors="replace")[:_LONGEST]
 
 
 def as_root(command: list[str]) -> list[str]:
@@ -55,18 +41,18 @@ def described() -> dict[str, Any]:
     facts: dict[str, Any] = {}
     nvpmodel, clocks = program("nvpmodel"), program("jetson_clocks")
     if nvpmodel:
-        facts["nvpmodel"] = output([nvpmodel, "-q"])[1]
+        facts["nvpmodel"] = said_by([nvpmodel, "-q"])[1]
     if clocks:
-        code, text = output(as_root([clocks, "--show"]))
+        code, text = said_by(as_root([clocks, "--show"]))
         facts["jetson_clocks"] = text
         facts["jetson_clocks_code"] = code
     if program("tegrastats"):
         with Tegrastats() as readings:
             time.sleep(_WORTHWHILE_S)
         facts["tegrastats"] = readings.lines
-    throttled = Path("/sys/devices/platform/soc/soc:firmware/get_throttled")  # of a Raspberry Pi
-    with contextlib.suppress(OSError):
-        facts["get_throttled"] = throttled.read_text().strip()
+    throttled = first_line(_THROTTLED)
+    if throttled:
+        facts["get_throttled"] = throttled
     return facts
 
 
@@ -96,8 +82,7 @@ class Tegrastats:
 
     def __exit__(self, *error: object) -> None:
         if self.process is not None:
-            self.process.kill()
-            self.process.wait()
+            end(self.process)
             self.thread.join(2)
             self.lines = self.between(0.0, time.monotonic())
 
@@ -137,11 +122,11 @@ class Clocks:
         tool = program("jetson_clocks")
         if tool is None:
             return "there is no jetson_clocks"
-        code, text = output(as_root([tool, "--store", self.store]))
+        code, text = said_by(as_root([tool, "--store", self.store]))
         if code:
             return " ".join(text.split())[:200] or f"jetson_clocks --store ended with {code}"
         self._watch(as_root([tool, "--restore", self.store]))
-        code, text = output(as_root([tool]))
+        code, text = said_by(as_root([tool]))
         if code:
             self.restore()
             return " ".join(text.split())[:200] or f"jetson_clocks ended with {code}"
@@ -169,6 +154,6 @@ class Clocks:
             for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN)
             os.read(read, 1)  # the end of the pipe
-            output(restore)
+            said_by(restore)
         finally:
             os._exit(0)

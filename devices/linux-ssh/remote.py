@@ -26,6 +26,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from machine import highest_mhz
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -229,13 +231,7 @@ def _evict(path: Path) -> int:
 def cores_by_clock() -> list[int]:
     """The cores that may be used, the fastest first, of equals the last first."""
 
-    def clock(core: int) -> int:
-        try:
-            return int(Path(f"/sys/devices/system/cpu/cpu{core}/cpufreq/cpuinfo_max_freq").read_text())
-        except (OSError, ValueError):
-            return 0
-
-    return sorted(os.sched_getaffinity(0), key=lambda core: (-clock(core), -core))
+    return sorted(os.sched_getaffinity(0), key=lambda core: (-highest_mhz(core), -core))
 
 
 class Remote:
@@ -270,11 +266,11 @@ class Remote:
         message: dict[str, Any] = self.runner.caught(request)
         message.setdefault("runtimes", {}).update(self.engines.version())
         missing = [name for name in ("numpy",) if importlib.util.find_spec(name) is None]
-        conditions = self.runner.state()
+        now = {k: v for k, v in self.runner.state().items() if not isinstance(v, list)}
         return {
             **message,
             "cores_by_clock": cores_by_clock(),
-            "conditions": {k: v for k, v in conditions.items() if not isinstance(v, list)},
+            "conditions": {**now, **message.get("conditions", {})},
             "missing": missing,
             "board": self.board.described(),
         }

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from nasvit_edge import files
+from nasvit_edge import host_code
 from nasvit_edge.latency import LatencyTable
 from nasvit_edge.latency.file import OpEntry
 from nasvit_edge.ops import Op, all_ops, lower
@@ -48,13 +47,7 @@ def concerns(table: LatencyTable, configs: Iterable[SubnetConfig] = ()) -> list[
 
 def fingerprint() -> dict[str, Fact]:
     """What this machine is, in the words of the host's runner."""
-    path = files.shipped("devices") / "host" / "machine.py"
-    spec = importlib.util.spec_from_file_location("nasvit_edge_host_machine", path)
-    assert spec is not None
-    assert spec.loader is not None
-    machine = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(machine)
-    facts: dict[str, Fact] = machine.about()
+    facts: dict[str, Fact] = host_code.machine().about()
     return facts
 
 

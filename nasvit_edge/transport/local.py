@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from nasvit_edge import host_code
 from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError
 from nasvit_edge.listening import Listener
@@ -113,14 +114,8 @@ def fastest_cores(threads: int) -> tuple[int, ...]:
         return ()
     if threads >= len(usable):
         return ()
-    return tuple(sorted(sorted(usable, key=lambda core: (_clock(core), core))[-threads:]))
-
-
-def _clock(core: int) -> int:
-    try:
-        return int(Path(f"/sys/devices/system/cpu/cpu{core}/cpufreq/cpuinfo_max_freq").read_text())
-    except (OSError, ValueError):
-        return 0
+    clock = host_code.machine().highest_mhz
+    return tuple(sorted(sorted(usable, key=lambda core: (clock(core), core))[-threads:]))
 
 
 TRANSPORT = Transport(

@@ -41,7 +41,11 @@ for name, source in request["modules"]:
     exec(compile(source, name + ".py", "exec"), module.__dict__)
 sys.modules["remote"].main(request)
 """
-_HOST = (("forks", "host/forks.py"), ("machine", "host/machine.py"))  # what the runner needs
+_HOST = (  # what the runner needs
+    ("forks", "host/forks.py"),
+    ("reading", "host/reading.py"),
+    ("machine", "host/machine.py"),
+)
 _MODULES = (
     ("board", "jetson/board.py"),
     ("engines", "jetson/engines.py"),

@@ -171,7 +171,7 @@ def test_a_model_that_takes_the_runtime_down_is_an_error_and_the_next_one_works(
     patch = "\nreal = onnxruntime_call\ndef crashing(path, threads, seed):\n    if 'crash' in path:\n        os.abort()\n    return real(path, threads, seed)\nRUNTIMES['onnxruntime'] = crashing\n"
     path = program(tmp_path, "")
     path.write_text(source.replace('if __name__ == "__main__":', patch + 'if __name__ == "__main__":'))
-    for name in ("forks.py", "machine.py"):
+    for name in ("forks.py", "reading.py", "machine.py"):
         shutil.copy(load_device("host").runner.with_name(name), tmp_path)
     model, _ = Models(load_space("nano"), "onnxruntime", tmp_path).path(Item("empty"))
     with local_runner(path) as runner:
