@@ -7,7 +7,8 @@ import functools
 import importlib
 import os
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # two processes with a pool of two threads each wait for each other
+_BESIDE_OTHERS = "PYTEST_XDIST_WORKER" in os.environ
+if _BESIDE_OTHERS:  # two processes with a pool of two threads each wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import re
@@ -171,9 +172,14 @@ def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], No
 
 @pytest.fixture(autouse=True)
 def _same_numbers() -> None:
-    """Tensors at random are the same in every run: what fails once can be looked into."""
+    """Tensors at random are the same in every run: what fails once can be looked into.
+
+    A test that trained leaves its threads to none behind it: two processes with two threads each wait for each other.
+    """
     if torch := sys.modules.get("torch"):
         torch.manual_seed(0)
+        if _BESIDE_OTHERS:
+            torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -95,14 +95,24 @@ def run(request: TrainingRequest, *, listener: Listener = SILENT) -> Trained | N
             training into the same folder.
         CheckpointError: the folder holds a run already, or none to resume.
     """
-    torch.set_num_threads(request.settings.threads)
     files.writable_folder(request.settings.out)
     longest = max(TIMEOUT_S, request.settings.stalled_s + _LATER_S)
-    with world(longest) as ranks, _alone(request, ranks):
+    with _threads(request.settings.threads), world(longest) as ranks, _alone(request, ranks):
         if ranks.rank:  # the first tells for all
             _run(request, ranks, SILENT)
             return None
         return _run(request, ranks, listener)
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Compute on so many threads; afterwards on as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

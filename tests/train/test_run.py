@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from conftest import TINY, one_line
 
-from nasvit_edge.errors import CheckpointError, SpaceError, TrainingError
+from nasvit_edge.errors import CheckpointError, NasvitEdgeError, SpaceError, TrainingError
+from nasvit_edge.listening import Listener
 from nasvit_edge.model.checkpoint import load_supernet
 from nasvit_edge.space import load_space
 from nasvit_edge.train.loop import Settings
@@ -243,3 +244,20 @@ def test_a_dry_run_says_what_it_would_take_and_leaves_nothing(space, data, tmp_p
     assert code == 0, err
     assert json.loads(printed)
     assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+def test_a_run_computes_on_its_threads_and_leaves_as_many_as_before(space, data, tmp_path, one_thread):
+    import torch
+
+    seen = []
+    asked = TrainingRequest(
+        space=str(space),
+        data=str(data),
+        recipe=chosen(str(space), None, [])[1],
+        settings=Settings(out=tmp_path / "out", threads=2),
+        supernet="nano",  # of another space: refused once the images are looked at
+    )
+    with pytest.raises(NasvitEdgeError):
+        run(asked, listener=Listener(note=lambda _: seen.append(torch.get_num_threads())))
+    assert set(seen) == {2}
+    assert torch.get_num_threads() == 1
