@@ -7,8 +7,7 @@ import functools
 import importlib
 import os
 
-_BESIDE_OTHERS = "PYTEST_XDIST_WORKER" in os.environ
-if _BESIDE_OTHERS:  # two processes with a pool of two threads each wait for each other
+if "PYTEST_XDIST_WORKER" in os.environ:  # two processes with a pool of two threads each wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import re
@@ -178,7 +177,7 @@ def _same_numbers() -> None:
     """
     if torch := sys.modules.get("torch"):
         torch.manual_seed(0)
-        if _BESIDE_OTHERS:
+        if "PYTEST_XDIST_WORKER" in os.environ:
             torch.set_num_threads(1)
 
 

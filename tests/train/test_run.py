@@ -255,7 +255,7 @@ def test_a_run_computes_on_its_threads_and_leaves_as_many_as_before(space, data,
         data=str(data),
         recipe=chosen(str(space), None, [])[1],
         settings=Settings(out=tmp_path / "out", threads=2),
-        supernet="nano",  # of another space: refused once the images are looked at
+        weights="nano",  # of another space: refused once the images are looked at
     )
     with pytest.raises(NasvitEdgeError):
         run(asked, listener=Listener(note=lambda _: seen.append(torch.get_num_threads())))
