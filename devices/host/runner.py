@@ -7,6 +7,7 @@ is. Only the model call is timed: inputs are made and bound before. See README.m
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import importlib.metadata
 import importlib.util
 import json
@@ -306,11 +307,16 @@ def forked(jobs: list[dict[str, Any]], wait: Callable[[int], None]) -> list[dict
 
     answers = forks.answers([work(job) for job in jobs], wait)
     return [
-        {"id": job["id"], "error": f"the runtime crashed (exit code {part})"}
-        if isinstance(part, int)
-        else part
+        {"id": job["id"], "error": f"the runtime crashed ({ending(part)})"} if isinstance(part, int) else part
         for job, part in zip(jobs, answers)
     ]
+
+
+def ending(code: int) -> str:
+    """An exit code, negative for a signal, as a person reads it."""
+    with contextlib.suppress(ValueError):
+        return signal.Signals(-code).name
+    return f"exit code {code}"
 
 
 def caught(request: dict[str, Any], turn: forks.Turn | None = None) -> dict[str, Any]:
@@ -349,6 +355,7 @@ def main() -> None:
     """Answer each request with one line; a model that fails is a line with its error."""
     lines = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a runtime prints goes to stderr, not between the results
+    faulthandler.enable()  # tells the signal that it dies of
     parent = os.getppid()
     for line in sys.stdin:
         request = json.loads(line)

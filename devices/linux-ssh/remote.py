@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import errno
+import faulthandler
 import fcntl
 import hashlib
 import importlib.util
@@ -35,13 +36,14 @@ _PREFIX = "nasvit-edge-"
 _DAY_S, _IDLE_S, _EVICT_S, _GRACE_S = 86400.0, 1800.0, 40.0, 1.0
 _NAME = re.compile(r"[0-9a-f]{64}\.[a-z]{1,8}")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_FILES = ("put", "drop")  # what is asked of the folder alone
 
 
 class Requests:
     """Lines on stdin; ends when the channel closes, or when nobody asked for half an hour."""
 
-    def __init__(self, stream: int = 0) -> None:
-        self.stream, self.rest = stream, b""
+    def __init__(self, folder: Folder, stream: int = 0) -> None:
+        self.folder, self.stream, self.rest = folder, stream, b""
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         while True:
@@ -56,6 +58,7 @@ class Requests:
         while True:
             ready = select.select([pipe, self.stream], [], [])[0]
             if self.stream in ready and not self._read():
+                self.folder.leave()
                 os.killpg(os.getpgrp(), signal.SIGKILL)
             if pipe in ready:
                 return
@@ -97,6 +100,29 @@ class Folder:
             for other in self.path.glob(name[:64] + "*"):
                 other.unlink()
         return {"dropped": len(names), "free_bytes": shutil.disk_usage(self.path).free}
+
+    def begin(self, name: str) -> None:
+        """Keep what is about to be done: where the process dies of it, the next one can tell."""
+        with contextlib.suppress(OSError):
+            self._doing.write_text(json.dumps([boot(), name]))
+
+    def leave(self) -> None:
+        """It is done, or given up: this process does not die of it."""
+        with contextlib.suppress(OSError):
+            self._doing.unlink()
+
+    def died(self) -> str:
+        """What an earlier process was doing when it died, told once; empty where none did, or the board went down with it."""
+        try:
+            when, name = json.loads(self._doing.read_text())
+        except (OSError, ValueError, TypeError):
+            return ""
+        self.leave()
+        return str(name) if when == boot() else ""
+
+    @property
+    def _doing(self) -> Path:
+        return self.path / "doing"
 
     def remove(self) -> dict[str, Any]:
         """Remove all of it."""
@@ -214,18 +240,36 @@ def _locked(path: Path) -> int | None:
 
 def _evict(path: Path) -> int:
     """The lock, taken from a runner whose channel was lost: it may still be measuring."""
-    start = time.monotonic()
+    start, killed = time.monotonic(), False
     while time.monotonic() - start < _EVICT_S:
         lock = _locked(path)
         if lock is not None:
+            if killed:
+                Folder(path, lock).leave()  # it did not die of its work
             return lock
         if time.monotonic() - start > _GRACE_S:
             with contextlib.suppress(OSError, ValueError):
                 holder = int((path / "lock").read_text())
                 if holder > 1:
+                    killed = killed or _is_there(holder)  # else only its forks hold the lock
                     os.killpg(holder, signal.SIGKILL)
         time.sleep(0.05)
     raise OSError(errno.EBUSY, f"another runner does not leave {path}")
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
+
+
+def boot() -> str:
+    """What tells a start of the system from every other; empty where it does not say."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
 
 
 def cores_by_clock() -> list[int]:
@@ -243,10 +287,13 @@ class Remote:
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """The answer to one request, an error included."""
+        if request.get("ask") not in _FILES:
+            self.folder.begin(str(request["id"]))
         try:
             message = self._answer(request)
         except Exception as error:
             message = {"error": " ".join(str(error).split())[:300] or type(error).__name__}
+        self.folder.leave()
         return {**message, "id": request["id"]}
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -283,6 +330,7 @@ def main(options: dict[str, Any]) -> None:
         os.setpgid(0, 0)
     lines = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a runtime prints goes to stderr, not between the answers
+    faulthandler.enable()  # tells the signal that it dies of
 
     def say(answer: dict[str, Any]) -> None:
         lines.write(json.dumps(answer) + "\n")
@@ -300,8 +348,9 @@ def main(options: dict[str, Any]) -> None:
     clocks = board.Clocks(str(folder.path))
     refused = clocks.lock() if options["lock_clocks"] else ""
     python = ".".join(map(str, sys.version_info[:3]))
-    say({"id": options["id"], **folder.described(), "python": python, "clocks_refused": refused})
-    requests = Requests()
+    state = {"python": python, "clocks_refused": refused, "died": folder.died()}
+    say({"id": options["id"], **folder.described(), **state})
+    requests = Requests(folder)
     remote = Remote(runner, board, engines, folder, requests)
     try:
         for request in requests:

@@ -143,6 +143,7 @@ def measure_table(
         journal = Journal(folder / f".{path.stem}.partial.jsonl", {"plan": asdict(plan)})
         models = Models(space, runtime, Path(temporary), choice.seed, precision)
         session = _session(space, plan, models, journal, runner, listener)
+        session.device = device.name
         try:
             content = _content(space, plan, session, choice.sample, renewing, listener)
         except DeviceError as error:

@@ -8,14 +8,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nasvit_edge.errors import DeviceError
 from nasvit_edge.listening import Listener
 from nasvit_edge.profile import canary
 from nasvit_edge.profile.conversion import convert_all
 from nasvit_edge.profile.journal import Entry, Journal
 from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.profile.protocol import Protocol
-from nasvit_edge.transport.answers import Answer, Failure, Measurement
+from nasvit_edge.transport.answers import Answer, Broken, Failure, Measurement
 from nasvit_edge.transport.job import Runner
+
+_BROKEN = 3  # models in a row that break the runtime: the next will as well
 
 
 @dataclass(slots=True, kw_only=True)
@@ -23,7 +26,9 @@ class Session:
     """Measures items into a journal.
 
     Attributes:
+        device: its name, for messages.
         failures: item id -> why it could not be measured.
+        broken: item id -> how it broke the runtime, since one was answered.
     """
 
     protocol: Protocol
@@ -36,7 +41,9 @@ class Session:
     runner: Runner
     canaries: Sequence[Item]
     listener: Listener
+    device: str = ""
     failures: dict[str, str] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
     prepared: dict[str, tuple[str, str]] = field(default_factory=dict)
     reading: int = -1
     read_at: float = 0.0
@@ -122,4 +129,18 @@ class Session:
             cores=self.cores,
             seed=self.seed,
         )
-        return self.runner.measure(job)
+        answer = self.runner.measure(job)
+        self._stop_where_all_break(answer)
+        return answer
+
+    def _stop_where_all_break(self, answer: Answer) -> None:
+        """DeviceError where several models in a row broke the runtime or its runner."""
+        if not isinstance(answer, Broken):
+            self.broken.clear()
+            return
+        self.broken[answer.id] = answer.error
+        if len(self.broken) == _BROKEN:
+            todo = f"see that its {self.runtime} is built for its processor and that memory is free, or install another version of it"
+            raise DeviceError(
+                f"{_BROKEN} models in a row could not be measured: {answer.error}", todo, device=self.device
+            )

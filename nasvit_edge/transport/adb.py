@@ -21,11 +21,19 @@ from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.transport.adb_client import Adb, AwayError, HungError
 from nasvit_edge.transport.adb_files import BATCH, Folder, parent_folder
 from nasvit_edge.transport.android import STATUS, Phone, clocks_script, state_of, state_script
-from nasvit_edge.transport.answers import Answer, Description, Failure, Measurement, measurement
+from nasvit_edge.transport.answers import (
+    Answer,
+    Broken,
+    Description,
+    Failure,
+    Measurement,
+    measurement,
+)
 from nasvit_edge.transport.benchmark_tool import (
     GPU,
     LAUNCHES,
     NAME,
+    CrashError,
     Ended,
     Tool,
     ToolError,
@@ -40,6 +48,7 @@ from nasvit_edge.transport.ways import Step, Transport, Ways, failed
 
 _ROOM = 0.8  # of the free space that models may take; more is copied one by one
 _TRIES = 3  # of a model during which the device broke off or got hot
+_PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 _LEAVE_S = 15.0  # how long a device that is away is waited for at the end
 _Result = TypeVar("_Result")
 
@@ -55,6 +64,7 @@ class AdbRunner:
         self.folder = Folder(self.adb, self.tool, parent_folder(device))
         self.one_by_one = False
         self.warned: set[str] = set()
+        self.losses = 0  # of the device, since it measured a model
         self.hot = True  # until the device says that it is not
 
     def open(self) -> None:
@@ -110,7 +120,7 @@ class AdbRunner:
         Raises:
             DeviceError: the device is away, or too hot, for longer than `wait_s`.
         """
-        answer: Answer = Failure(id=job.id, error=f"the device broke off {_TRIES} times during this model")
+        answer: Answer = Broken(id=job.id, error=f"the device broke off {_TRIES} times during this model")
         for attempt in range(_TRIES):
             try:
                 answer = self._attempt(job, timeout_s + job.sustained_s)
@@ -120,8 +130,11 @@ class AdbRunner:
             except HungError as reason:
                 self._steady(self.folder.end_left_over)
                 return Failure(id=job.id, error=str(reason))
+            except CrashError as reason:
+                return Broken(id=job.id, error=str(reason))
             except MeasurementError as reason:
                 return Failure(id=job.id, error=str(reason))
+            self.losses = 0
             self.hot = isinstance(answer, Measurement) and "throttled" in answer.flags
             if not self.hot or job.sustained_s or attempt == _TRIES - 1:
                 return answer
@@ -249,7 +262,11 @@ class AdbRunner:
         self.phone.prepare(self.ways.lock_clocks)
 
     def _come_back(self, reason: object) -> None:
-        """Wait for the device, and find again what is there."""
+        """Wait for the device, longer each time, and find again what is there."""
+        self.losses += 1
+        if self.losses > 1:
+            self.ways.waiting()
+            time.sleep(_PAUSES_S[min(self.losses - 2, len(_PAUSES_S) - 1)])
         for _ in range(_TRIES):
             self.adb.wait_back(reason)
             try:

@@ -84,6 +84,10 @@ class Full(Failure, frozen=True, kw_only=True):
     """The device's disk has no room."""
 
 
+class Broken(Failure, frozen=True, kw_only=True):
+    """The runtime, its runner or the way there broke at this model, and may at every other."""
+
+
 class Garbled(Failure, frozen=True, kw_only=True):
     """Something else was answered."""
 
@@ -133,6 +137,7 @@ class SshDescription(Description, frozen=True, kw_only=True):
 
 D = TypeVar("D", bound=Description)
 R = TypeVar("R", bound=Record)
+_CRASHED = "the runtime crashed"  # what `devices/host/runner.py` says of a fork that died of a signal
 _NO_ROOM = "no space left"  # what runners (`devices/linux-ssh`, `devices/jetson`) say of a full disk
 
 
@@ -152,7 +157,8 @@ def checked(value: Any, name: str) -> Message | Failure:
     if "error" not in value:
         return value
     error = str(value["error"])[:500]
-    return (Full if _NO_ROOM in error else Failure)(id=name, error=error)
+    kind = Full if _NO_ROOM in error else Broken if _CRASHED in error else Failure
+    return kind(id=name, error=error)
 
 
 def garbage(text: str, name: str) -> Failure:

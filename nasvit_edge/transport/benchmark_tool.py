@@ -15,6 +15,7 @@ from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError, MeasurementError
 from nasvit_edge.transport.answers import Message
 from nasvit_edge.transport.job import Job
+from nasvit_edge.transport.last_words import signal_name
 from nasvit_edge.transport.outputs import android
 from nasvit_edge.transport.outputs.benchmark_model import Launch, known_flags, parse, trouble
 from nasvit_edge.transport.outputs.delegation import gpu_fallback
@@ -31,6 +32,10 @@ _NEEDED = ("graph", "num_threads", "num_runs", "min_secs", "max_secs", "warmup_r
 
 class ToolError(DeviceError):
     """The user's program is not there, or not one that can be used."""
+
+
+class CrashError(MeasurementError):
+    """It died of a signal."""
 
 
 @dataclass(slots=True)
@@ -143,6 +148,8 @@ class Tool:
             why = gpu_fallback(text, strict=bool(code) or self.generation == "litert")
             if why is not None:
                 raise MeasurementError(f"the GPU does not run the whole model: {why!r}")
+        if signal_name(code):
+            raise CrashError(f"benchmark_model crashed ({signal_name(code)}): {trouble(text.splitlines())}")
         if code:
             raise MeasurementError(f"benchmark_model failed (exit code {code}): {trouble(text.splitlines())}")
         return parse(text, result)

@@ -18,7 +18,7 @@ from nasvit_edge import files
 from nasvit_edge.errors import DeviceError
 from nasvit_edge.listening import Listener
 from nasvit_edge.transport import answers
-from nasvit_edge.transport.answers import Description, Failure, Message
+from nasvit_edge.transport.answers import Broken, Description, Failure, Message
 
 AWAY_S = 45.0  # without a sign of life: clients ask or beat at least every 20 s
 POLL_S = 20.0  # a question for a job waits so long
@@ -157,7 +157,7 @@ class Exchange:
             reason = None if posted.answer.done() else self._overdue(posted, timeout_s)
             if reason is not None:
                 self.asked = None
-                return Failure(id=request["id"], error=reason)
+                return (Failure if posted.given <= GIVEN else Broken)(id=request["id"], error=reason)
             announced = self._tell(announced)
         return posted.answer.result()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,8 +14,19 @@ from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError
 from nasvit_edge.listening import Listener
 from nasvit_edge.runtimes import RUNTIMES
-from nasvit_edge.transport.answers import Answer, Description, about_of, in_turns, measured
+from nasvit_edge.transport.answers import (
+    Answer,
+    Broken,
+    Description,
+    Failure,
+    Lost,
+    Message,
+    about_of,
+    in_turns,
+    measured,
+)
 from nasvit_edge.transport.job import MODEL_SECONDS, Job, one_by_one, requests
+from nasvit_edge.transport.last_words import crash, with_last_words
 from nasvit_edge.transport.process import LineProcess
 from nasvit_edge.transport.ways import Step, Transport
 
@@ -26,7 +38,8 @@ class LocalRunner:
 
     def __init__(self, program: Path) -> None:
         self.program = program
-        self.child = LineProcess(lambda: [sys.executable, "-u", str(program)])
+        self.said: deque[str] = deque(maxlen=20)  # on stderr
+        self.child = LineProcess(lambda: [sys.executable, "-u", str(program)], self.said.append)
         self.takes_turns = False  # until it says that it does
 
     def about(self, timeout_s: float = 60.0) -> Description:
@@ -45,7 +58,7 @@ class LocalRunner:
 
     def measure(self, job: Job, timeout_s: float = MODEL_SECONDS) -> Answer:
         """The runner's measurement, or why the model, the runner or its output failed."""
-        return measured(self.child.request(job.request(), timeout_s + job.sustained_s), job.id)
+        return measured(self._request(job.request(), timeout_s + job.sustained_s), job.id)
 
     def together(self, jobs: Sequence[Job]) -> list[Answer]:
         """The answers of a runner that takes turns, or of jobs one by one."""
@@ -53,8 +66,16 @@ class LocalRunner:
             return one_by_one(self, jobs)
         self.fresh()
         names = [job.id for job in jobs]
-        answer = self.child.request(requests(jobs), len(jobs) * MODEL_SECONDS)
+        answer = self._request(requests(jobs), len(jobs) * MODEL_SECONDS)
         return [measured(part, name) for part, name in zip(in_turns(answer, names), names, strict=True)]
+
+    def _request(self, request: Message, timeout_s: float) -> Message | Failure:
+        """The answer; `Broken`, with the signal and the last words, where the runner or its fork died of it."""
+        self.said.clear()
+        answer = self.child.request(request, timeout_s)
+        if isinstance(answer, Lost) and answer.code is not None:
+            return Broken(id=answer.id, error=f"the runtime crashed ({crash(list(self.said), answer.code)})")
+        return with_last_words(answer, self.said) if isinstance(answer, Broken) else answer
 
     def fresh(self) -> None:
         """End the child; the next request starts another."""

@@ -16,6 +16,7 @@ from nasvit_edge.units import show_bytes
 
 _PART = 1 << 20
 _PART_S = 120.0  # for a part, over a slow network
+_LOSSES = 3  # of the connection or the folder, at one model
 _SPARE = 1 << 20  # bytes that stay free
 
 
@@ -52,7 +53,9 @@ class RemoteFiles:
     def push(self, path: Path) -> str:
         """Put one model there unless it is there; its path on the device."""
         name = self.name(path)
-        while not self.has(path):
+        for attempt in range(_LOSSES):
+            if self.has(path):
+                break
             self._make_room()
             content, starts = files.read_bytes(path, "model"), self.link.starts
             answers = (self.link.ask(request, _PART_S) for request in _parts(name, content))
@@ -60,7 +63,9 @@ class RemoteFiles:
             if problem is None:
                 self._look()
                 self.there.add(name)
-            elif self.link.starts == starts:  # else its folder may be another one now
+            elif (
+                self.link.starts == starts or attempt == _LOSSES - 1
+            ):  # else its folder may be another one now
                 raise self.error(problem)
         return f"{self.link.folder}/{name}"
 

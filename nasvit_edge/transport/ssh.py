@@ -15,6 +15,7 @@ from nasvit_edge.records import Fact
 from nasvit_edge.transport import jetson
 from nasvit_edge.transport.answers import (
     Answer,
+    Broken,
     Failure,
     Full,
     Message,
@@ -108,7 +109,8 @@ class SshRunner:
             full = next((answer for answer in failures if isinstance(answer, Full)), None)
             if full is not None:
                 raise self.files.error(full)
-            if not failures or self.link.starts == starts or all(map(self.files.has, models)):
+            broken = any(isinstance(answer, Broken) for answer in failures)
+            if not failures or broken or self.link.starts == starts or all(map(self.files.has, models)):
                 break
         return answers
 

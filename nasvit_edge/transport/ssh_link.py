@@ -25,7 +25,8 @@ from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError, MeasurementError
 from nasvit_edge.listening import Listener
 from nasvit_edge.records import Record, Whole
-from nasvit_edge.transport.answers import Failure, Full, Garbled, Lost, Message, fitted
+from nasvit_edge.transport.answers import Broken, Failure, Full, Garbled, Lost, Message, fitted
+from nasvit_edge.transport.last_words import crash, with_last_words
 from nasvit_edge.transport.process import LineProcess
 from nasvit_edge.transport.ssh_errors import Trouble, remote_trouble, trouble
 from nasvit_edge.transport.ways import Ways
@@ -70,17 +71,19 @@ _ADDRESS = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9:_][A-Za-z0-9
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _START_S = 90.0  # a loaded board starts Python, and another runner may have to go first
 _LOSSES = 3  # of the connection at one request, each time after it was back
+_CRASHES = 2  # of the runner at one request: then that is why it crashes
 _PAUSES_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 
 
 class Started(Record, frozen=True, kw_only=True):
-    """What the runner says when it is started."""
+    """What the runner says when it is started; `died` is what the one before was doing when it died, if it did."""
 
     folder: Annotated[str, Meta(min_length=1)]
     files: tuple[str, ...] = ()
     free_bytes: Whole = 0
     python: str = ""
     clocks_refused: str = ""
+    died: str = ""
 
 
 class _GoneError(Exception):
@@ -94,6 +97,7 @@ class SshLink:
         folder: the runner's, there; empty before the first start.
         started: what the runner said at its last start; None before the first.
         starts: how often it was started.
+        losses: how often it was lost since it last answered.
     """
 
     def __init__(self, device: Device, ways: Ways, listener: Listener) -> None:
@@ -102,24 +106,34 @@ class SshLink:
         self.said: deque[str] = deque(maxlen=20)
         self.child = LineProcess(self._command, self.said.append)
         self.started: Started | None = None
-        self.folder, self.starts, self._starting, self._asking = "", 0, False, False
+        self.folder, self.starts, self.losses, self._starting, self._asking = "", 0, 0, False, False
 
     def ask(self, request: Message, timeout_s: float) -> Message | Failure:
-        """The answer, or why the runner failed at it or did not answer in time.
+        """The answer, or why the runner failed at it or did not answer in time; `Broken` where it died of it.
+
+        ssh's exit code is 255 for a lost connection and for a runner that died of a signal: the runner's next start tells.
 
         Raises:
             DeviceError: the device is away for longer than is waited for, or does not let us in any more.
         """
-        name = str(request["id"])
-        for _ in range(_LOSSES):
+        name, lost, crashes = str(request["id"]), 0, 0
+        while lost < _LOSSES:
             self._wait_until_there()
             answer = self._request(request, timeout_s)
             if not isinstance(answer, Lost) or answer.code is None:
-                return answer  # where it hangs, a new runner ends the old one
+                return self._answered(answer, request)  # where it hangs, a new runner ends the old one
             if answer.code != 255:
-                return Failure(id=name, error=f"the runner ended (exit code {answer.code}): {self._last()}")
-            self.note(f"the connection to {self.device.name} was lost: connecting again")
-        return Failure(id=name, error=f"the connection or the runner was lost {_LOSSES} times at it")
+                return Broken(id=name, error=f"the runner ended ({crash(list(self.said), answer.code)})")
+            how = crash(list(self.said))
+            if not self._died(name):
+                lost += 1
+                self.note(f"the connection to {self.device.name} was lost and is there again")
+                continue
+            crashes += 1
+            if crashes == _CRASHES:
+                return Broken(id=name, error=f"the runtime crashed {crashes} times at it ({how})")
+            self.note(f"the runner on {self.device.name} crashed at {name!r} ({how}): trying it once more")
+        return Broken(id=name, error=f"the connection was lost {lost} times at it")
 
     def start(self) -> None:
         """Connect and start the runner; DeviceError where that does not work at once."""
@@ -151,7 +165,23 @@ class SshLink:
             )
         self.folder = ""
 
+    def _died(self, name: str) -> bool:
+        """Start the runner again, after a longer pause each time; whether the last one died of what it was asked."""
+        self.losses += 1
+        if self.losses > 1:
+            self.ways.waiting()
+            time.sleep(_PAUSES_S[min(self.losses - 2, len(_PAUSES_S) - 1)])
+        self._wait_until_there()
+        return self.started is not None and self.started.died == name
+
+    def _answered(self, answer: Message | Failure, request: Message) -> Message | Failure:
+        """The answer; where a fork of the runner crashed, with its last words."""
+        if not isinstance(answer, Lost) and request.get("ask") != "put":
+            self.losses = 0
+        return with_last_words(answer, self.said) if isinstance(answer, Broken) else answer
+
     def _request(self, request: Message, timeout_s: float) -> Message | Failure:
+        self.said.clear()
         self._asking = True
         try:
             answer = self.child.request(request, timeout_s)
@@ -227,9 +257,6 @@ class SshLink:
 
     def _error(self, problem: Trouble) -> DeviceError:
         return DeviceError(problem.found, problem.todo, device=self.device.name)
-
-    def _last(self) -> str:
-        return repr(next((line.strip() for line in reversed(self.said) if line.strip()), "")[:200])
 
     def _command(self) -> list[str]:
         if not self._starting:

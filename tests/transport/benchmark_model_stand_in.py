@@ -75,6 +75,9 @@ def run(arguments, generation, say):
         say("ERROR: Requesting full delegation and CPU acceleration are incompatible.")
         return 134
     time.sleep(float(os.environ.get("STAND_IN_HANG", "0")))
+    if "STAND_IN_CRASH" in os.environ:
+        say("ERROR: no kernel for this processor")
+        os.kill(os.getpid(), int(os.environ["STAND_IN_CRASH"]))
     trouble = gpu_lines(generation, info, say, strict) if gpu else 0
     return trouble or timed(values, generation, info, say)
 

@@ -237,7 +237,7 @@ class Proxy:
         self.to, self.stalled, self.open = port, False, True
         self.server = socket.create_server(("127.0.0.1", 0))
         self.port = int(self.server.getsockname()[1])
-        self.moved = 0
+        self.moved = self.cuts = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
@@ -248,8 +248,8 @@ class Proxy:
 
     def _forward(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError), client, socket.create_connection(("127.0.0.1", self.to)) as server:
-            other = {client: server, server: client}
-            while self.open:
+            other, cuts = {client: server, server: client}, self.cuts
+            while self.open and self.cuts == cuts:
                 if self.stalled:
                     time.sleep(0.02)
                     continue
@@ -259,6 +259,10 @@ class Proxy:
                         return
                     self.moved += len(data)
                     other[ready].sendall(data)
+
+    def cut(self) -> None:
+        """End what goes through it now."""
+        self.cuts += 1
 
     def close(self) -> None:
         """End it and what goes through it."""

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import random
 import shlex
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.profile.run import Choice, measure_table
 from nasvit_edge.profile.validate import validate
 from nasvit_edge.transport.adb_client import Adb
-from nasvit_edge.transport.answers import Failure, Measurement
+from nasvit_edge.transport.answers import Broken, Failure, Measurement
 from nasvit_edge.transport.local import local_runner
 
 
@@ -225,6 +226,17 @@ def test_a_model_that_hangs_is_given_up_and_leaves_no_process(phone, model):
         assert "no answer in 1 s" in runner.measure(job(model), timeout_s=1.0).error
         assert not processes(phone)
         phone.adbd.environment.pop("STAND_IN_HANG")
+        assert isinstance(runner.measure(job(model)), Measurement)
+
+
+def test_a_tool_that_dies_of_a_signal_is_told_with_it_and_the_next_model_works(phone, model):
+    phone.adbd.environment["STAND_IN_CRASH"] = str(int(signal.SIGSEGV))
+    with phone.runner() as runner:
+        answer = runner.measure(job(model))
+        assert isinstance(answer, Broken)
+        assert "benchmark_model crashed (SIGSEGV)" in answer.error
+        assert "no kernel for this processor" in answer.error
+        phone.adbd.environment.pop("STAND_IN_CRASH")
         assert isinstance(runner.measure(job(model)), Measurement)
 
 

@@ -19,7 +19,7 @@ from nasvit_edge.device import load_device
 from nasvit_edge.errors import MeasurementError
 from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.space import load_space
-from nasvit_edge.transport.answers import Failure, Measurement, measured, parsed
+from nasvit_edge.transport.answers import Broken, Failure, Measurement, measured, parsed
 from nasvit_edge.transport.job import Job
 from nasvit_edge.transport.local import fastest_cores, local_runner
 
@@ -77,12 +77,15 @@ def test_a_runtime_that_crashes_is_said_so_and_restarted(tmp_path):
         for line in sys.stdin:
             job = json.loads(line)
             if job["id"] == "crash":
+                print("no such instruction", file=sys.stderr, flush=True)
                 os.abort()
             print(json.dumps({"id": job["id"], "samples_us": [1.0], "runtime_version": "1"}), flush=True)
         """,
     )
     with local_runner(path) as runner:
-        assert "crashed" in runner.measure(job("m", "crash")).error
+        answer = runner.measure(job("m", "crash"))
+        assert isinstance(answer, Broken)
+        assert "the runtime crashed (SIGABRT; it said last: 'no such instruction')" in answer.error
         assert runner.measure(job("m", "fine")).samples_us == (1.0,)
 
 
@@ -175,7 +178,7 @@ def test_a_model_that_takes_the_runtime_down_is_an_error_and_the_next_one_works(
         shutil.copy(load_device("host").runner.with_name(name), tmp_path)
     model, _ = Models(load_space("nano"), "onnxruntime", tmp_path).path(Item("empty"))
     with local_runner(path) as runner:
-        assert "crashed" in runner.measure(job("crash.onnx")).error
+        assert "the runtime crashed (SIGABRT)" in runner.measure(job("crash.onnx")).error
         pid = runner.child.process.pid
         assert isinstance(runner.measure(job(model)), Measurement)
         assert runner.child.process.pid == pid

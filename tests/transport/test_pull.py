@@ -22,7 +22,7 @@ from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.profile.run import Choice, measure_table
 from nasvit_edge.records import content
 from nasvit_edge.transport import exchange, web_runtime
-from nasvit_edge.transport.answers import Failure, Measurement
+from nasvit_edge.transport.answers import Broken, Failure, Measurement
 from nasvit_edge.transport.connect import check
 from nasvit_edge.transport.exchange import decoded, described
 from nasvit_edge.transport.job import Job
@@ -291,6 +291,7 @@ def test_a_model_that_takes_the_device_down_each_time_is_an_error(ways, model):
         for _ in range(exchange.GIVEN + 1):
             phone.job()
             phone.hello()
+        assert isinstance(asking.result(), Broken)
         assert "may crash the runtime" in asking.result().error
 
 
