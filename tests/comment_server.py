@@ -1,4 +1,4 @@
-"""A server that speaks the comment routes of GitHub and GitLab, for the tests of comment.py."""
+"""A server that speaks the comment routes of GitHub and GitLab, and GitHub's of pull requests, for the tests of comment.py."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 
 TOKEN = "secret-token"
 GITHUB = re.compile(r"/repos/owner/name/issues/(?:(?P<request>\d+)/comments|comments/(?P<one>\d+))")
+PULLS = re.compile(r"/repos/owner/name/(?:pulls|commits/(?P<sha>[^/]+)/pulls)")
 GITLAB = re.compile(r"/projects/7/merge_requests/(?P<request>\d+)/notes(?:/(?P<one>\d+))?")
 HEADERS = (("Authorization", f"Bearer {TOKEN}"), ("PRIVATE-TOKEN", TOKEN))
 
@@ -26,6 +27,8 @@ class State:
         comments: of request 3, in order. most: comments a page, at most. denied: methods answered by 403.
         foreign: ids of comments that may not be edited. first: status codes of the next answers.
         meet: posts wait for each other here. answer: what every GET gives instead.
+        limits: (status, headers, message) of the next answers to the methods that are `limited`.
+        pulls: (number, head's label, head's commit, state) of pull requests. known: commits that this repository has.
     """
 
     url: str = ""
@@ -34,6 +37,10 @@ class State:
     denied: tuple[str, ...] = ()
     foreign: tuple[int, ...] = ()
     first: list[int] = field(default_factory=list)
+    limits: list[tuple[int, dict[str, str], str]] = field(default_factory=list)
+    limited: tuple[str, ...] = ("GET", "POST", "PATCH", "PUT", "DELETE")
+    pulls: list[tuple[int, str, str, str]] = field(default_factory=list)
+    known: tuple[str, ...] = ()
     moved: str = ""
     meet: threading.Barrier | None = None
     answer: bytes | None = None
@@ -77,8 +84,15 @@ class _Handler(BaseHTTPRequestHandler):
         if self.state.first:
             self._say(self.state.first.pop(0), {"message": "busy"})
             return
+        if self.state.limits and self.command in self.state.limited:
+            status, headers, message = self.state.limits.pop(0)
+            self._say(status, {"message": message}, headers=headers)
+            return
         known = GITHUB.fullmatch(address.path) or GITLAB.fullmatch(address.path)
-        if known is None or known["request"] not in (None, "3"):
+        pulls = PULLS.fullmatch(address.path)
+        if pulls is not None and self.command == "GET":
+            self._pulls(pulls["sha"], dict(urllib.parse.parse_qsl(address.query)))
+        elif known is None or known["request"] not in (None, "3"):
             self._say(404, {"message": "Not Found"})
         elif not any(self.headers.get(name) == value for name, value in HEADERS):
             self._say(401, {"message": "Bad credentials"})
@@ -86,6 +100,22 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(403, {"message": "Resource not accessible by integration"})
         else:
             self._allowed(known["one"], dict(urllib.parse.parse_qsl(address.query)), content)
+
+    def _pulls(self, sha: str | None, query: dict[str, str]) -> None:
+        """By commit those whose head it is, where the repository has it; else those that the query asks for, as GitHub filters."""
+        if sha is not None and sha not in self.state.known:
+            self._say(422, {"message": f"No commit found for SHA: {sha}"})
+            return
+        self._say(
+            200,
+            [
+                {"number": number, "state": state, "head": {"label": label, "sha": at}}
+                for number, label, at, state in self.state.pulls
+                if sha in (None, at)
+                and query.get("head") in (None, label)
+                and query.get("state", "all") in ("all", state)
+            ],
+        )
 
     def _allowed(self, one: str | None, query: dict[str, str], content: dict[str, Any]) -> None:
         if self.command == "GET":
@@ -111,9 +141,13 @@ class _Handler(BaseHTTPRequestHandler):
             404 if not matching else 200 if allowed else 403, matching[0] if matching else {"message": "no"}
         )
 
-    def _say(self, status: int, content: Any, raw: bytes | None = None) -> None:
+    def _say(
+        self, status: int, content: Any, raw: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> None:
         text = json.dumps(content).encode() if raw is None else raw
         self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text)

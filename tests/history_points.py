@@ -29,6 +29,10 @@ def points(values: Sequence[float], **changes: Any) -> list[Point]:
                 "low": 0.99 * float(value),
                 "high": 1.01 * float(value),
                 "sha256": "0" * 64,
+                "board": "Board",
+                "soc": "Chip",
+                "architecture": "aarch64",
+                "cores": 4,
             }
             | changes
         )

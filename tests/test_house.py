@@ -29,6 +29,7 @@ FLOORS = [
         "listening",
         "appending",
         "runtimes",
+        "machines",
         "processes",
         "specs",
         "genes",

@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,9 +25,11 @@ from nasvit_edge.benchmark.result import Result
 from nasvit_edge.benchmark.steps import find_steps
 from nasvit_edge.benchmark.verdicts import JudgedMetric
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.machines import Machine
 from nasvit_edge.records import Amount, RecordError, Strict
 
-SCHEMA = 1
+SCHEMA = 2
+_WITHOUT_MACHINE = 1  # the schema of lines that do not say which machine measured
 SUFFIX = ".jsonl"
 _LOCK_S = 30.0  # appending takes a moment
 _LATEST = 4_102_444_800  # the year 2100: a clock that says so is wrong
@@ -37,7 +40,8 @@ _Text = Annotated[
 _Version = Annotated[
     str, Meta(pattern=r"^[^\ud800-\udfff]{0,4096}$(?!\n)", description="a text of up to 4096 characters")
 ]
-_BEGIN = b'{"artifact": "'  # of every line, as keys are sorted: what else has no end is no half line of ours
+# of every line, by schema, as keys are sorted: what else has no end is no half line of ours
+_BEGINNINGS = (b'{"architecture": ', b'{"artifact": "')
 
 
 class Point(Strict, frozen=True, kw_only=True, omit_defaults=False):
@@ -47,9 +51,10 @@ class Point(Strict, frozen=True, kw_only=True, omit_defaults=False):
         utc: when, as ISO 8601.
         value, low, high: in ms, bytes, ops or a fraction; the interval's ends are both None where it is unknown.
         sha256: of the artifact's file.
+        board, soc, architecture, cores: of the machine that measured, as far as it told them.
     """
 
-    schema: Literal[1] = 1
+    schema: Literal[2] = 2
     utc: _Text
     git_sha: _Text | None
     uuid: _Text
@@ -64,6 +69,10 @@ class Point(Strict, frozen=True, kw_only=True, omit_defaults=False):
     low: Amount | None
     high: Amount | None
     sha256: _Text
+    board: _Text | None = None
+    soc: _Text | None = None
+    architecture: _Text | None = None
+    cores: Annotated[int, Meta(ge=1, lt=1 << 16)] | None = None
 
     def __post_init__(self) -> None:
         if (self.low is None) != (self.high is None):
@@ -90,9 +99,23 @@ class Point(Strict, frozen=True, kw_only=True, omit_defaults=False):
         return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
 
     @property
-    def key(self) -> tuple[str, ...]:
-        """What is equal for all points of a series; a new version of the runtime stays in it, and is marked."""
+    def machine(self) -> Machine:
+        """What measured."""
+        return Machine(self.board, self.soc, self.architecture, self.cores)
+
+    @property
+    def setting(self) -> tuple[str, ...]:
+        """(device, runtime, threads, precision, artifact, metric)."""
         return (self.device, self.runtime, str(self.threads), self.precision, self.artifact, self.metric)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What is equal for all points of a series: its setting and, of what is measured there, the machine.
+
+        A new version of the runtime stays in it, and is marked.
+        """
+        measured = METRICS[self.metric].of_round is not None
+        return (*self.setting, *(self.machine.key if measured else ()))
 
 
 def append(path: Path, report: BenchmarkReport) -> list[Path]:
@@ -127,7 +150,7 @@ def read_history(path: Path) -> list[Point]:
 
 
 def series(points: Sequence[Point]) -> dict[tuple[str, ...], list[Point]]:
-    """(device, runtime, threads, precision, artifact, metric) -> its points in order of time."""
+    """`Point.key` -> its points in order of time."""
     by_key: dict[tuple[str, ...], list[Point]] = {}
     for point in sorted(points, key=lambda point: point.moment):
         by_key.setdefault(point.key, []).append(point)
@@ -159,7 +182,8 @@ def _made(result: Result, cell: JudgedMetric) -> Point:
         "low": value.low if bounded else None,
         "high": value.high if bounded else None,
     }
-    whole = {"schema": SCHEMA, "artifact": artifact.name} | about | setting | figures
+    machine = asdict(Machine.of(result.measurer.about))
+    whole = {"schema": SCHEMA, "artifact": artifact.name} | about | setting | figures | machine
     where = f"benchmark result {str(result.path)!r} cannot be kept in a history"
     return _checked(whole | {name: getattr(artifact, name) for name in same}, where)
 
@@ -219,7 +243,7 @@ def _added(file: Path, points: Sequence[Point]) -> bool:
 
 def _identity(point: Point) -> tuple[object, ...]:
     """What is told once of a run, however often it is reported."""
-    return (point.uuid, point.sha256, *point.key)
+    return (point.uuid, point.sha256, *point.setting)
 
 
 def _line(point: Point) -> bytes:
@@ -236,7 +260,7 @@ def _read(file: Path, content: bytes) -> list[Point]:
 def _half(line: bytes) -> bool:
     """Whether a line without an end is the beginning of one of ours; a whole one only lacks its end."""
     start = line.rstrip(b"\0")  # a machine that lost power may leave zeros
-    if not (start.startswith(_BEGIN) or _BEGIN.startswith(start)):
+    if not any(start.startswith(beginning) or beginning.startswith(start) for beginning in _BEGINNINGS):
         return False
     try:
         files.loads(line)
@@ -255,6 +279,8 @@ def _point(file: Path, number: int, line: bytes) -> Point:
     schema = entry.get("schema") if isinstance(entry, dict) else None
     if type(schema) is int and schema > SCHEMA:
         raise NasvitEdgeError(f"{where} has schema {schema}, this version reads {SCHEMA}; update nasvit-edge")
+    if type(schema) is int and schema == _WITHOUT_MACHINE:
+        entry |= {"schema": SCHEMA}
     try:
         return _checked(entry, where)
     except RecordError as error:

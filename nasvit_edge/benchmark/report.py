@@ -14,6 +14,7 @@ from nasvit_edge.benchmark.result import MeasuredArtifact, Result
 from nasvit_edge.benchmark.statistics import Interval, compare_logs, difference, estimate, smallest_change
 from nasvit_edge.benchmark.verdicts import VERDICTS, JudgedMetric, Rule, candidates, judge
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.machines import Machine, differences
 
 SCHEMA = 1
 PASS, FAIL, INVALID = 0, 1, 3  # exit codes
@@ -158,7 +159,7 @@ def make_report(
         tuple(check_budgets(budgets, cells)) if budgets else (),
         () if baseline is None else tuple(t for result in results for t in _trends(result, baseline, rule)),
         tuple(noise_levels),
-        tuple(_remarks(results)),
+        (*_remarks(results), *_coarse(results, baseline)),
     )
 
 
@@ -181,8 +182,7 @@ def noise_of(result: Result, artifact: MeasuredArtifact, rule: Rule) -> Noise | 
 
 
 def _trends(result: Result, baseline: Result, rule: Rule) -> list[Trend]:
-    if result.key != baseline.key:
-        differs = [f"{a!r} and {b!r}" for a, b in zip(result.key, baseline.key, strict=True) if a != b]
+    if differs := _differences(baseline, result):
         raise NasvitEdgeError(
             f"baseline {str(baseline.path)!r} is of another device than {str(result.path)!r} ({'; '.join(differs)}): "
             "their figures cannot be compared"
@@ -204,6 +204,13 @@ def _trends(result: Result, baseline: Result, rule: Rule) -> list[Trend]:
             f"baseline {str(baseline.path)!r} has none of the artifacts of {str(result.path)!r}; it has {names}"
         )
     return trends
+
+
+def _differences(baseline: Result, result: Result) -> list[str]:
+    """In what their devices differ."""
+    named = [f"device {baseline.device!r} there and {result.device!r} here"]
+    machines = (Machine.of(result.measurer.about) for result in (baseline, result))
+    return (named if baseline.device != result.device else []) + differences(*machines)
 
 
 def _same_setting(result: Result, now: MeasuredArtifact, baseline: Result, then: MeasuredArtifact) -> None:
@@ -255,6 +262,17 @@ def _remarks(results: Sequence[Result]) -> list[str]:
         if result.aa:
             lines.append(f"{result.device}: an A/A run: both sides are the same file")
     return lines
+
+
+def _coarse(results: Sequence[Result], baseline: Result | None) -> list[str]:
+    """That a stored baseline may be of another chip, where both files are too old to tell."""
+    if baseline is None or not Machine.of(baseline.measurer.about).is_coarse:
+        return []
+    called = baseline.measurer.about.get("soc")
+    return [
+        f"{result.device}: both files are of versions that called every Arm server {called!r}: they may be of two kinds of chip"
+        for result in results
+    ]
 
 
 def _counted(name: str, count: int) -> str:

@@ -17,7 +17,6 @@ from nasvit_edge.records import Amount, Figure, Record, RecordError, Whole
 
 SCHEMA: Literal[1] = 1
 KIND: Literal["benchmark"] = "benchmark"
-_DEVICE = ("board", "soc", "architecture", "cores")
 _MOST_ARTIFACTS = 1000
 
 
@@ -101,15 +100,10 @@ class BenchmarkFile(Record, frozen=True, kw_only=True, omit_defaults=False):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A result, from its file.
-
-    Attributes:
-        key: what has to be equal for figures of two runs to be of one device.
-    """
+    """A result, from its file."""
 
     path: Path
     device: str
-    key: tuple[str, ...]
     aa: bool
     stopped: str | None
     artifacts: tuple[MeasuredArtifact, ...]
@@ -155,5 +149,4 @@ def read_result(path: Path) -> Result:
 def _result(path: Path, file: BenchmarkFile) -> Result:
     device = file.device
     stopped = None if file.complete else file.stopped or "for an unknown reason"
-    key = (device.name, *(str(device.about.get(key)) for key in _DEVICE))
-    return Result(path, device.name, key, file.aa, stopped, file.artifacts, file.run, device, file.protocol)
+    return Result(path, device.name, file.aa, stopped, file.artifacts, file.run, device, file.protocol)

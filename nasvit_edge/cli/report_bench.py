@@ -15,18 +15,21 @@ def bench(request: Bench, as_json: bool) -> None:
     """Example:  nasvit-edge report bench benchmark.json --budget budgets.toml --markdown comment.md --html report.html
 
     A verdict for each artifact, device and metric. Exit code 0: pass; 1: a regression or a budget; 2: bad input;
-    3: a measurement that does not hold.
+    3: a measurement that does not hold. A history that cannot be used is told last, with 2, once all else is written.
     """
     from nasvit_edge.flows import report_bench as flow
 
-    report, paths = flow.judge(request)
+    judged = flow.judge(request)
+    report = judged.report
     if as_json:
         print_json(report.to_dict())
     else:
         show_report(report)
         note(report.headline)
-    for path in paths:
+    for path in judged.paths:
         note(f"wrote {path}")
+    if judged.fault is not None:
+        raise judged.fault
     raise typer.Exit(report.exit_code)
 
 

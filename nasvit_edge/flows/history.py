@@ -8,11 +8,11 @@ from dataclasses import asdict
 from typing import Any
 
 from nasvit_edge import files
-from nasvit_edge.benchmark.history import Point, read_history, series
+from nasvit_edge.benchmark.history import Point, read_history
 from nasvit_edge.benchmark.metrics import METRICS
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.hints import command
-from nasvit_edge.report.history_line import Line, line_of
+from nasvit_edge.report.history_line import Line, lines_of
 from nasvit_edge.requests.report import History
 
 SCHEMA = 1
@@ -37,8 +37,7 @@ def read_lines(request: History) -> list[Line]:
     chosen = [point for point in points if _wanted(request, point)]
     if not chosen:
         raise NasvitEdgeError(f"{_asked(request)} matches nothing in {str(request.path)!r}; {_there(points)}")
-    first = 0 if request.last is None else -request.last
-    lines = [line_of(points[first:]) for _, points in sorted(series(chosen).items(), key=_order)]
+    lines = sorted(lines_of(chosen, request.last), key=_order)
     if request.html is not None:
         from nasvit_edge.report import history_page
 
@@ -65,10 +64,11 @@ def _wanted(request: History, point: Point) -> bool:
     )
 
 
-def _order(item: tuple[tuple[str, ...], Any]) -> tuple[Any, ...]:
-    """By device, artifact, setting, and metrics as they are listed."""
-    device, runtime, threads, precision, artifact, metric = item[0]
-    return (device, artifact, runtime, int(threads), precision, list(METRICS).index(metric))
+def _order(line: Line) -> tuple[Any, ...]:
+    """By device, artifact, setting, metrics as they are listed, and of several machines the first one first."""
+    first = line.points[0]
+    setting = (first.device, first.artifact, first.runtime, first.threads, first.precision)
+    return (*setting, list(METRICS).index(first.metric), first.moment)
 
 
 def _asked(request: History) -> str:
@@ -92,6 +92,7 @@ def _series(line: Line) -> dict[str, object]:
     setting = ("device", "artifact", "runtime", "threads", "precision", "metric")
     per_point = ("utc", "git_sha", "uuid", "runtime_version", "value", "low", "high", "sha256")
     return {name: getattr(first, name) for name in setting} | {
+        "machine": asdict(first.machine),
         "unit": line.metric.unit,
         "runs": len(line.points),
         "noise": line.fit.noise,
@@ -103,5 +104,6 @@ def _series(line: Line) -> dict[str, object]:
             for level in line.levels
         ],
         "runtime_changes": line.runtime_changes,
+        "runner_changes": [asdict(change) for change in line.runner_changes],
         "points": [{name: getattr(point, name) for name in per_point} for point in line.points],
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nasvit_edge import files
@@ -17,8 +18,17 @@ from nasvit_edge.requests.report import Bench
 from nasvit_edge.units import share
 
 
-def judge(request: Bench) -> tuple[BenchmarkReport, list[Path]]:
-    """The report, and what was written.
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A report, the files that were written, and why its figures are not in the history, where they should be."""
+
+    report: BenchmarkReport
+    paths: tuple[Path, ...]
+    fault: NasvitEdgeError | None
+
+
+def judge(request: Bench) -> Judged:
+    """The report, written in all forms that are asked for; a history at fault keeps none of them from being written.
 
     Raises:
         NasvitEdgeError: options, results or budgets that do not fit; nothing is written then.
@@ -29,17 +39,33 @@ def judge(request: Bench) -> tuple[BenchmarkReport, list[Path]]:
     stored = None if request.baseline is None else read_result(request.baseline)
     explicit = request.min_effect is not None
     report = make_report(results, rule, budgets=budgets, baseline=stored, explicit=explicit)
-    before = read_history(request.history) if request.history else []
-    paths = []
-    if request.history is not None:
-        paths += append(request.history, report)
-        before = read_history(request.history)
+    paths, points, fault = _appended(request.history, report)
+    if fault is not None:
+        report = replace(report, remarks=(*report.remarks, f"not in the history: {fault}"))
     for form, path in _outputs(request).items():
         if path is not None:
             files.writable_folder(path.parent)
-            _write(form, path, report, before)
+            _write(form, path, report, points)
             paths.append(path)
-    return report, paths
+    return Judged(report, tuple(paths), fault)
+
+
+def _appended(
+    path: Path | None, report: BenchmarkReport
+) -> tuple[list[Path], list[Point], NasvitEdgeError | None]:
+    """Files that the report's figures were added to, all points there are then, and what is wrong with the history."""
+    if path is None:
+        return [], [], None
+    paths: list[Path] = []
+    fault = None
+    try:
+        paths = append(path, report)
+    except NasvitEdgeError as error:
+        fault = error
+    try:
+        return paths, read_history(path), fault
+    except NasvitEdgeError as error:
+        return paths, [], fault or error
 
 
 def _outputs(request: Bench) -> dict[str, Path | None]:

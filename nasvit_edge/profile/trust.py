@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from nasvit_edge import host_code
 from nasvit_edge.latency import LatencyTable
 from nasvit_edge.latency.file import OpEntry
+from nasvit_edge.machines import Machine, differences
 from nasvit_edge.ops import Op, all_ops, lower
 from nasvit_edge.profile.code import code_digest
 from nasvit_edge.profile.kept_graphs import Graphs
@@ -16,7 +17,6 @@ from nasvit_edge.records import Fact
 from nasvit_edge.runtimes import RUNTIMES
 from nasvit_edge.space import SubnetConfig
 
-_MACHINE = ("board", "soc", "architecture", "cores")  # another one of these is another machine
 # The largest share of a prediction's time that may be of graphs that changed. An entry of the older lowering was up to half as much
 # again as the newer one's (4.7 for 3.1 ms a block, docs/speed.md), so this much is off by about 5 %, within the half-width of the
 # shipped tables' 90 % intervals (4 to 12 %).
@@ -59,9 +59,8 @@ def other_machine(table: LatencyTable, here: Mapping[str, Fact] | None = None) -
     here = fingerprint() if here is None else here
     if there is None:
         return "it does not say where it was measured"
-    other = [key for key in _MACHINE if there.get(key) != here.get(key)]
-    listed = ", ".join(f"{key} {there.get(key)!r} there and {here.get(key)!r} here" for key in other)
-    return f"it was measured on another machine: {listed}" if other else None
+    other = differences(Machine.of(there), Machine.of(here))
+    return f"it was measured on another machine: {', '.join(other)}" if other else None
 
 
 def _machine(table: LatencyTable) -> list[Concern]:

@@ -6,19 +6,29 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
-from nasvit_edge.benchmark.history import Point, series
+from nasvit_edge.benchmark.history import Point
 from nasvit_edge.benchmark.report import BenchmarkReport
 from nasvit_edge.benchmark.steps import Level
 from nasvit_edge.report import page
 from nasvit_edge.report.drawing import figure_of
 from nasvit_edge.report.figures import one
-from nasvit_edge.report.history_line import Line, change_text, level_table, line_of, plain, summary
+from nasvit_edge.report.history_line import (
+    Line,
+    RunnerChange,
+    change_text,
+    few_runner_changes,
+    level_table,
+    lines_of,
+    plain,
+    runners,
+    summary,
+)
 from nasvit_edge.report.model import Cell, Datum, Document, Drawing, Figure, Section
 
 METRIC = "latency_p50"  # of the charts of a report
 MOST_RUNS = 500  # the latest ones of a series in a report
 _MOST = 40  # charts of a page
-_MARKS = "Band: interval of a run. Bar: level. Dashed: a step. Dotted: another version of the runtime."
+_MARKS = "Band: interval of a run. Bar: level. Dashed: a step. Dotted: another version of the runtime. Grey: another machine ran before; figures of two machines are never compared."
 _TOLD = 3  # steps in the caption
 _LINE, _LEVEL = "#3b82c4", "#d9681d"
 _SHOWN = {  # unit -> divided by
@@ -51,15 +61,11 @@ def histories(report: BenchmarkReport, history: Sequence[Point]) -> list[Figure]
         for p in history
         if p.metric == METRIC and p.value > 0 and (p.device, p.artifact, p.runtime, p.precision) in keys
     ]
-    return [
-        figure(line_of(runs[-MOST_RUNS:]), max(0, len(runs) - MOST_RUNS))
-        for runs in series(points).values()
-        if len(runs) > 1
-    ]
+    return [figure(line) for line in lines_of(points, MOST_RUNS) if len(line.points) > 1]
 
 
-def figure(line: Line, earlier: int = 0) -> Figure:
-    """The chart of a line, before which `earlier` runs were left out."""
+def figure(line: Line) -> Figure:
+    """The chart of a line."""
     divisor, unit = _SHOWN[line.metric.unit]
     last = len(line.points) - 1
     steps = [_step(line, before, now) for before, now in itertools.pairwise(line.levels)]
@@ -75,14 +81,17 @@ def figure(line: Line, earlier: int = 0) -> Figure:
             for level in line.levels
         ],
         "versions": [_version(line.points[i]) for i in line.runtime_changes],
+        "runners": [_runner(line.points[change.index], change) for change in few_runner_changes(line)],
     }
     lines = [f"{len(line.points)} runs with their intervals, where these are known."]
-    if earlier:
-        lines.append(f"{earlier} earlier ones are left out.")
+    if line.earlier:
+        lines.append(f"{line.earlier} earlier ones are left out.")
     lines += [f"New level {m['day']} ({m['commit']}): {m['change']}, to {m['now']}." for m in steps[-_TOLD:]]
     if line.fit.drift:
         lines.append(f"A steady drift of {line.fit.drift:+.1%} over these runs.")
     lines += [f"{v['told']} since {v['day']}." for v in rows["versions"][-_TOLD:]]
+    if changed := runners(line).removeprefix("; "):
+        lines.append(f"{changed[0].upper()}{changed[1:]}.")
     return figure_of("history", line.name, " ".join(lines), rows, {"title": f"{line.metric.about} ({unit})"})
 
 
@@ -123,6 +132,10 @@ def _step(line: Line, before: Level, now: Level) -> Datum:
 def _version(point: Point) -> Datum:
     version = f"{point.runtime} {point.runtime_version}"[:40]
     return {"when": _when(point), "day": point.utc[:10], "told": plain(version)}
+
+
+def _runner(point: Point, change: RunnerChange) -> Datum:
+    return {"when": _when(point), "told": plain(f"{change.before.name} -> {point.machine.name}")}
 
 
 def _commit(point: Point) -> str:

@@ -65,7 +65,7 @@ def test_what_was_appended_is_read_again_with_value_and_interval(made, tmp_path)
 
 def test_baselines_of_the_run_are_not_kept(made, lines):
     assert {json.loads(line)["artifact"] for line in lines.splitlines()} == {"model0.onnx", "model1.onnx"}
-    assert all(json.loads(line)["schema"] == 1 for line in lines.splitlines())
+    assert all(json.loads(line)["schema"] == 2 for line in lines.splitlines())
 
 
 def test_figures_of_invalid_measurements_are_not_kept(tmp_path):
@@ -275,13 +275,15 @@ def _changed(line: bytes, **changes) -> bytes:
         ({"metric": ["size"]}, "key 'metric' is a list of 1"),
         ({"threads": 0}, "key 'threads' is 0"),
         ({"threads": 1.0}, "key 'threads' is 1.0"),
+        ({"cores": 0}, "key 'cores' is 0"),
+        ({"soc": ["Chip"]}, "key 'soc' is a list of 1"),
         ({"device": ""}, "key 'device' is ''; a text of 1 to 4096 characters"),
         ({"device": "\ud800"}, "key 'device' is '\\ud800'"),
         ({"git_sha": 7}, "key 'git_sha' is 7"),
         ({"utc": "yesterday"}, "key 'utc' is 'yesterday'; a moment from 1970 to 2100"),
         ({"utc": "0001-01-01T00:00:00+23:00"}, "key 'utc' is"),
         ({"utc": "9999-12-31T23:59:59-23:00"}, "key 'utc' is"),
-        ({"schema": 0}, "has schema 0; this version reads schema 1"),
+        ({"schema": 0}, "has schema 0; this version reads schema 2"),
         ({"schema": "1"}, "has schema '1'"),
         ({"schema": True}, "has schema True"),
         ({"note": 1}, "key 'note' is unknown"),
@@ -306,9 +308,9 @@ def test_a_line_that_is_no_object_is_damage(lines, tmp_path, text):
 
 
 def test_a_newer_schema_is_named(lines, tmp_path):
-    (tmp_path / "h.jsonl").write_bytes(_changed(lines.splitlines()[0], schema=2, new=[1]) + lines)
+    (tmp_path / "h.jsonl").write_bytes(_changed(lines.splitlines()[0], schema=3, new=[1]) + lines)
     said = only_user_errors(read_history, tmp_path / "h.jsonl")
-    assert "line 1 has schema 2, this version reads 1; update nasvit-edge" in said
+    assert "line 1 has schema 3, this version reads 2; update nasvit-edge" in said
 
 
 def test_lines_that_a_merge_left_twice_count_once(lines, tmp_path):
@@ -369,5 +371,5 @@ def test_series_hold_every_point_once_in_order_of_time(when, seed):
 
 
 def test_a_point_is_what_others_build_on():
-    names = "utc git_sha uuid device runtime runtime_version threads precision artifact metric value low high sha256"
+    names = "utc git_sha uuid device runtime runtime_version threads precision artifact metric value low high sha256 board soc architecture cores"
     assert list(Point.__struct_fields__) == ["schema", *names.split()]

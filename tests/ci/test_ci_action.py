@@ -343,7 +343,6 @@ def test_bad_input_is_said_in_the_comment_and_fails_with_2(tmp_path, inputs, sai
     [
         {"budget": ODD},
         {"min-effect": ODD},
-        {"history": "/dev/null/x", "report-options": "--gate latency_p50"},
         {"report-options": "'"},
         {"report-options": f"--gate {shlex.quote(ODD)}"},
     ],
@@ -354,6 +353,15 @@ def test_bad_input_of_the_report_is_said_too(tmp_path, inputs):
     assert (job.code, job.result("exit-code")) == (2, "2"), job.log
     assert "The benchmark did not run (exit code 2)" in (tmp_path / "summary.md").read_text()
     assert not list(tmp_path.rglob("pwned"))
+
+
+def test_a_history_at_fault_fails_the_job_with_2_and_the_verdict_is_there(tmp_path):
+    job = _made_up(Job.at(tmp_path), (0.0,))
+    job.run({"artifacts": "m", "comment": "false", "history": "/dev/null/x"}, AFTER)
+    assert (job.code, job.result("exit-code")) == (2, "2"), job.log
+    assert job.result("headline").startswith("no regression")
+    assert "history '/dev/null/x" in job.result("headline")
+    assert "no regression" in (tmp_path / "summary.md").read_text()
 
 
 def test_a_measurement_that_does_not_hold_is_repeated_as_often_as_asked_for(tmp_path, model):

@@ -228,9 +228,153 @@ def test_an_environment_that_does_not_fit_is_one_line(server, tmp_path, changes,
     assert not server.asked
 
 
+FORK = {
+    "workflow_run": {
+        "event": "pull_request",
+        "pull_requests": [],
+        "head_branch": "faster/blocks #1",
+        "head_sha": "c0ffee",
+        "head_repository": {"owner": {"login": "someone"}},
+    }
+}
+LABEL = "someone:faster/blocks #1"
+
+
+@pytest.mark.parametrize(
+    ("pulls", "known"),
+    [
+        ([(3, LABEL, "c0ffee", "open")], ()),
+        ([(3, LABEL, "later", "open")], ()),  # pushed to meanwhile
+        ([(2, LABEL, "c0ffee", "closed"), (3, LABEL, "c0ffee", "open")], ()),
+        ([(2, LABEL, "older", "open"), (3, LABEL, "c0ffee", "open")], ()),  # into two branches
+        ([(2, "someone:other", "x", "open"), (3, "someone:renamed", "c0ffee", "open")], ("c0ffee",)),
+    ],
+)
+def test_a_workflow_run_of_a_fork_finds_its_pull_request(server, tmp_path, pulls, known):
+    server.pulls, server.known = pulls, known
+    code, line = call(tmp_path, github(server, tmp_path, FORK))
+    assert (code, line) == (0, "posted comment 101\n")
+    assert server.bodies() == [BODY]
+
+
+@pytest.mark.parametrize(
+    "pulls",
+    [
+        [],
+        [(2, LABEL, "c0ffee", "closed")],
+        [(2, LABEL, "x", "open"), (3, LABEL, "y", "open")],
+        [(3, "else:main", "z", "open")],
+    ],
+)
+def test_a_fork_s_pull_request_that_is_not_found_is_named_by_an_input(server, tmp_path, pulls):
+    server.pulls = pulls
+    code, line = call(tmp_path, github(server, tmp_path, FORK))
+    assert code == 0
+    assert f"no open pull request of {LABEL} was found; name it by input 'pull-request'" in line
+    assert server.writes() == []
+    assert call(tmp_path, github(server, tmp_path, FORK), BODY, "--pull-request", "3")[0] == 0
+    assert server.bodies() == [BODY]
+
+
+@pytest.mark.parametrize("event", ["push", "schedule", None])
+def test_a_workflow_run_of_no_pull_request_looks_for_none(server, tmp_path, event):
+    server.pulls, server.known = [(3, LABEL, "c0ffee", "open")], ("c0ffee",)
+    run = {"workflow_run": FORK["workflow_run"] | {"event": event}}
+    assert call(tmp_path, github(server, tmp_path, run)) == (0, "no comment: this is not a pull request\n")
+    assert not server.asked
+
+
+@pytest.mark.parametrize("system", [github, gitlab])
+def test_a_number_that_is_given_needs_no_event(server, tmp_path, system):
+    where = system(server, tmp_path)
+    if system is github:
+        where = github(server, tmp_path, {"ref": "refs/heads/main"})
+    else:
+        del where["CI_MERGE_REQUEST_IID"]
+    assert call(tmp_path, where, BODY, "--pull-request", "3")[0] == 0
+    assert server.bodies() == [BODY]
+
+
+@pytest.mark.parametrize("number", ["0", "x", "3/comments", "-1", "../3"])
+def test_a_number_that_is_none_is_bad_input(server, tmp_path, number):
+    code, line = call(tmp_path, github(server, tmp_path), BODY, f"--pull-request={number}")
+    assert (code, "is no number of a pull request" in line) == (2, True)
+    assert not server.asked
+
+
+LIMITS = [
+    (403, {"Retry-After": "1"}, "You have exceeded a secondary rate limit."),
+    (429, {"Retry-After": "1"}, "Retry later"),
+    (403, {}, "You have exceeded a secondary rate limit. Please wait a few minutes before you try again."),
+    (403, {}, "You have triggered an abuse detection mechanism."),
+    (429, {}, "slow down"),
+    (403, {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1"}, "API limit"),
+]
+
+
+@pytest.fixture
+def sleeps(monkeypatch):
+    """The pauses that were asked for, none of which is taken."""
+    pauses: list[float] = []
+    monkeypatch.setattr(comment.time, "sleep", pauses.append)
+    return pauses
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize("limited", [("GET",), ("POST",)])
+@pytest.mark.parametrize("system", [github, gitlab])
+def test_at_a_limit_the_same_is_asked_again_after_the_time_that_was_told(
+    server, tmp_path, sleeps, limit, limited, system
+):
+    server.limits, server.limited = [limit, limit], limited
+    assert comment.upsert(comment.place(system(server, tmp_path)), BODY).startswith("posted")
+    assert server.bodies() == [BODY]
+    assert sleeps == ([1.0, 1.0] if limit[1] else [60.0, 120.0])
+
+
+def test_a_limit_during_an_edit_is_no_comment_of_somebody_else(server, tmp_path, sleeps):
+    server.add(BODY)
+    server.limits, server.limited = [LIMITS[0]] * 3, ("PATCH",)
+    with pytest.raises(comment.CommentError, match="403"):
+        comment.upsert(comment.place(github(server, tmp_path)), BODY)
+    assert server.writes() == ["PATCH"] * 3, "no second comment"
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        ((403, {"Retry-After": "3600"}, "secondary rate limit"), "start this job again in 3600 s"),
+        ((429, {}, "no"), "start this job again in some minutes"),
+    ],
+)
+def test_a_limit_that_stays_is_told_as_one_and_not_as_a_lack_of_permission(
+    server, tmp_path, sleeps, limit, said
+):
+    server.limits = [limit] * 3
+    with pytest.raises(comment.CommentError) as caught:
+        comment.upsert(comment.place(github(server, tmp_path)), BODY)
+    assert "the server limits how often it is asked" in str(caught.value)
+    assert said in str(caught.value)
+    assert "permission" not in str(caught.value)
+    assert len(server.asked) == (1 if limit[1] else 3), "an hour is not waited for"
+
+
+def test_a_lack_of_permission_is_asked_once(server, tmp_path, sleeps):
+    server.denied = ("GET",)
+    with pytest.raises(comment.CommentError, match="pull-requests: write"):
+        comment.upsert(comment.place(github(server, tmp_path)), BODY)
+    assert (len(server.asked), sleeps) == (1, [])
+
+
+def test_the_look_for_a_fork_s_pull_request_is_asked_again_at_a_limit(server, tmp_path, sleeps):
+    server.pulls, server.limits = [(3, LABEL, "c0ffee", "open")], [LIMITS[0]]
+    assert "/issues/3/" in comment.place(github(server, tmp_path, FORK)).all
+    assert sleeps == [1.0]
+
+
 def test_a_busy_server_is_asked_again(server, tmp_path):
     place = comment.place(github(server, tmp_path))
-    server.first = [502, 429]
+    server.first = [502, 504]
     assert comment.upsert(place, BODY, 0.0).startswith("posted")
     server.first = [503] * 3
     with pytest.raises(comment.CommentError, match="was answered 503: busy"):
@@ -273,6 +417,15 @@ def test_any_event_has_a_number_or_none(event):
 def test_any_event_that_looks_like_one_has_a_number_or_none(name, inner):
     actual = comment.pull_request({name: inner})
     assert actual is None or actual > 0
+
+
+@given(JSON)
+def test_any_workflow_run_has_a_head_or_none(inner):
+    run = {"event": "pull_request", "head_repository": inner, "head_branch": inner, "head_sha": inner}
+    for event in (inner, {"workflow_run": inner}, {"workflow_run": run}):
+        head = comment.fork_head(event)
+        assert head is None or (head.label and head.sha)
+    assert all(number > 0 for number, _ in comment._open_pulls(inner))
 
 
 @settings(max_examples=40)

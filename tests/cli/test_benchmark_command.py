@@ -147,6 +147,77 @@ def test_all_forms_are_written_at_once(tmp_path):
     assert all(f"wrote {tmp_path / name}" in result.stderr for name in names)
 
 
+FORMS = {
+    "--markdown": "c.md",
+    "--html": "r.html",
+    "--junit": "j.xml",
+    "--github-action-benchmark": "g.json",
+    "--bencher": "b.json",
+    "--out": "o.json",
+}
+
+
+def damaged(path):
+    path.write_text("dear diary\n")
+
+
+def of_another_kind(path):
+    path.mkdir()
+
+
+def behind_a_file(path):
+    path.parent.rmdir()
+    path.parent.write_text("a file")
+
+
+@pytest.mark.parametrize("fault", [damaged, of_another_kind, behind_a_file])
+@pytest.mark.parametrize("effect", [0.0, 0.2])
+def test_a_history_at_fault_is_told_once_the_report_is_written(tmp_path, fault, effect):
+    pytest.importorskip("jinja2")
+    history = tmp_path / "kept" / "h.jsonl"
+    history.parent.mkdir()
+    fault(history)
+    files = [part for option, name in FORMS.items() for part in (option, tmp_path / name)]
+    result = bench_results.write(tmp_path / "r.json", 1, (effect,), between=0.004)
+    done = call("report", "bench", result, *files, "--history", history)
+    assert done.exit_code == 2
+    assert all((tmp_path / name).stat().st_size > 100 for name in FORMS.values())
+    *_, headline, last = [line for line in done.stderr.splitlines() if not line.startswith("wrote")]
+    assert ("regression" in headline, last.startswith("error: ")) == (True, True)
+    assert "h.jsonl" in last
+    content = json.loads((tmp_path / "o.json").read_text())
+    assert content["exit_code"] == (1 if effect else 0)
+    assert any("not in the history: " in remark for remark in content["remarks"])
+    assert "not in the history" in (tmp_path / "c.md").read_text()
+
+
+def test_a_history_that_cannot_be_written_is_still_drawn(tmp_path):
+    """A missing folder for the lock stands for a disk that is read-only, which root would write to."""
+    pytest.importorskip("jinja2")
+    for seed in (1, 2):
+        result = bench_results.write(tmp_path / f"{seed}.json", seed)
+        assert call("report", "bench", result, "--history", tmp_path / "h.jsonl").exit_code in (0, 1)
+    (tmp_path / ".h.jsonl.lock").unlink(missing_ok=True)
+    (tmp_path / ".h.jsonl.lock").mkdir()
+    before = (tmp_path / "h.jsonl").read_bytes()
+    result = bench_results.write(tmp_path / "3.json", 3)
+    done = call("report", "bench", result, "--history", tmp_path / "h.jsonl", "--html", tmp_path / "r.html")
+    assert (done.exit_code, "error: cannot write" in done.stderr) == (2, True), done.stderr
+    assert "2 runs with their intervals" in (tmp_path / "r.html").read_text()
+    assert (tmp_path / "h.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("soc", ["Neoverse N1", "aarch64"])
+def test_a_baseline_that_calls_an_arm_server_by_its_architecture_is_never_taken_in_silence(tmp_path, soc):
+    for name, called in (("old", "aarch64"), ("new", soc)):
+        content = bench_results.content(1 if name == "old" else 2)
+        content["device"]["about"]["soc"] = called
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    done = call("report", "bench", tmp_path / "new.json", "--baseline", tmp_path / "old.json")
+    assert done.exit_code == (2 if soc == "Neoverse N1" else 0)
+    assert "called every Arm server 'aarch64'" in done.output.replace("\n", " ") + done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [

@@ -85,6 +85,94 @@ def test_a_new_runtime_version_is_marked_where_it_came(tmp_path):
     assert [first[5], second[5]] == ["runtime 1 -> 2 at 2026-01-01 08:00 (08080808)", ""]
 
 
+SLOW = {"soc": "Slow chip", "cores": 2}
+
+
+def series_of(path):
+    """The series of a history as JSON."""
+    return json.loads(call(path, "--json").stdout)["series"]
+
+
+def test_a_changed_runner_is_marked_where_it_came_and_is_no_commits_step(tmp_path):
+    listed = [replace(p, **SLOW) if i >= 20 else p for i, p in enumerate(stepped(step=0.7))]
+    done = call(written(tmp_path / "h.jsonl", listed))
+    assert "step +" not in done.stdout
+    assert "by Chip (Board, 4 cores)" in done.stdout
+    changed = "the runner changed from Chip (Board, 4 cores) to Slow chip (Board, 2 cores) at 2026-01-01 20:00 (14141414): not compared"
+    assert changed in done.stdout
+    before, after = rows(done)
+    assert before[2:] == ["20", before[3]], "no step and nothing about it"
+    assert after[2:] == ["20", after[3], "runner Chip (Board, 4 cores) -> Slow chip (Board, 2 cores)"]
+
+
+@pytest.mark.parametrize("field", ["soc", "board", "cores", "architecture"])
+def test_each_part_of_a_runners_identity_is_kept_apart(tmp_path, field):
+    other = {field: 2 if field == "cores" else "other"}
+    listed = [replace(p, **other) if i >= 20 else p for i, p in enumerate(stepped(step=0.7))]
+    first, second = series_of(written(tmp_path / "h.jsonl", listed))
+    assert (first["steps"], second["steps"], first["runner_changes"]) == ([], [], [])
+    assert second["machine"] == first["machine"] | other
+    assert second["runner_changes"] == [{"index": 0, "before": first["machine"]}]
+
+
+@pytest.mark.parametrize("pattern", ["AB", "AAB", "ABBB", "AABBBABAAB"])
+def test_two_runners_in_turns_give_no_step(tmp_path, pattern):
+    listed = [
+        replace(p, value=1.7 * p.value, low=1.7 * p.low, high=1.7 * p.high, **SLOW)
+        if pattern[i % len(pattern)] == "B"
+        else p
+        for i, p in enumerate(stepped(60, step=0.0))
+    ]
+    path = written(tmp_path / "h.jsonl", listed)
+    assert [series["steps"] for series in series_of(path)] == [[], []]
+    text = call(path).stdout
+    assert "step +" not in text
+    assert text.count("in turns, each with a line of its own") == 2
+
+
+def test_a_commits_step_is_still_found_on_each_of_two_runners_in_turns(tmp_path):
+    listed = [replace(p, **SLOW) if i % 2 else p for i, p in enumerate(stepped(60, 30))]
+    assert [series["steps"] for series in series_of(written(tmp_path / "h.jsonl", listed))] == [[15], [15]]
+
+
+def test_what_is_the_files_own_stays_one_line_whoever_measured(tmp_path):
+    listed = points([1.4e6] * 5 + [1.5e6] * 5, metric="size", low=None, high=None)
+    path = written(tmp_path / "h.jsonl", [replace(p, **SLOW) if i % 2 else p for i, p in enumerate(listed)])
+    (series,) = json.loads(call(path, "--json", "--metric", "size").stdout)["series"]
+    assert series["steps"] == [5]
+
+
+def test_lines_of_earlier_versions_are_a_runner_that_is_not_known(tmp_path):
+    old = [records.content(p) | {"schema": 1} for p in stepped(10, step=0.0)]
+    for line in old:
+        for key in ("board", "soc", "architecture", "cores"):
+            del line[key]
+    new = stepped(30, step=0.7, place=0)[10:]
+    path = tmp_path / "h.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in [*old, *map(records.content, new)]))
+    first, second = series_of(path)
+    assert (first["steps"], second["steps"]) == ([], [])
+    assert set(first["machine"].values()) == {None}
+    assert "the runner changed from unknown machine to Chip (Board, 4 cores)" in call(path).stdout
+
+
+def test_a_finer_name_of_an_arm_server_is_told_as_such(tmp_path):
+    listed = [
+        replace(p, soc="Neoverse N1" if i >= 20 else "aarch64", board=None) for i, p in enumerate(stepped())
+    ]
+    said = call(written(tmp_path / "h.jsonl", listed)).stdout
+    assert "the runner changed from aarch64 (4 cores) to Neoverse N1 (4 cores)" in said
+    assert "earlier versions called every Arm server 'aarch64'" in said
+
+
+def test_the_last_runs_of_a_line_keep_the_marks_that_are_in_them(tmp_path):
+    listed = [replace(p, **SLOW) if 20 <= i < 30 else p for i, p in enumerate(stepped(step=0.0))]
+    path = written(tmp_path / "h.jsonl", listed)
+    first, second = json.loads(call(path, "--json", "--last", "15").stdout)["series"]
+    assert [change["index"] for change in first["runner_changes"]] == [5]
+    assert [change["index"] for change in second["runner_changes"]] == [0]
+
+
 def test_json_has_the_levels_and_every_point(path):
     result = call(path, "--json", "--metric", "size", "--metric", "latency_p50")
     content = json.loads(result.stdout)
@@ -159,6 +247,20 @@ def test_names_cannot_speak_to_the_terminal(path):
     assert ":smile:" in result.stdout
 
 
+def test_runs_of_two_machines_are_two_lines_from_result_file_to_line(tmp_path):
+    for seed in range(1, 13):
+        content = bench_results.content(seed, ms=17 if seed % 2 else 10)
+        content["device"]["about"]["soc"] = "Slow chip" if seed % 2 else "Chip"
+        (tmp_path / f"{seed}.json").write_text(json.dumps(content))
+        asked = ["report", "bench", str(tmp_path / f"{seed}.json"), "--history", str(tmp_path / "kept")]
+        assert CliRunner().invoke(app, asked).exit_code in (0, 1)
+    kept = series_of(tmp_path / "kept")
+    assert [(s["machine"]["soc"], s["runs"], s["steps"]) for s in kept] == [
+        ("Slow chip", 6, []),
+        ("Chip", 6, []),
+    ]
+
+
 def test_what_report_bench_keeps_is_shown(tmp_path):
     for seed in range(1, 9):
         result = bench_results.write(tmp_path / f"{seed}.json", seed, ms=10 if seed < 5 else 13)
@@ -215,6 +317,17 @@ def test_a_page_holds_all_it_needs(page):
     assert not re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=[\"']?(?:https?:)?//", text)
     assert "<b>[/x]" not in text
     assert "&lt;b&gt;[/x]" in text
+
+
+def test_a_page_marks_a_changed_runner(tmp_path):
+    pytest.importorskip("jinja2")
+    pytest.importorskip("vl_convert")
+    listed = [replace(p, **SLOW) if i >= 20 else p for i, p in enumerate(stepped(step=0.7))]
+    call(written(tmp_path / "h.jsonl", listed), "--html", tmp_path / "h.html")
+    text = (tmp_path / "h.html").read_text()
+    assert "The runner changed from Chip (Board, 4 cores) to Slow chip (Board, 2 cores)" in text
+    assert "New level" not in text
+    assert '"runners": [{"when"' in text or '"runners":[{"when"' in text
 
 
 def test_a_browser_draws_a_page_of_a_history(page, tmp_path):

@@ -1,9 +1,12 @@
 """Keeps one comment of a benchmark report on a pull request (GitHub) or merge request (GitLab) up to date.
 
-    python3 comment.py bench/comment.md [--key NAME] [--link URL]
+    python3 comment.py bench/comment.md [--key NAME] [--link URL] [--pull-request NUMBER]
 
 The first line of the Markdown is a hidden marker. The oldest comment that starts with it is edited; without one, a
 comment is posted. `--key` sets reports of one request apart: each has a comment of its own. `--link` is put below.
+
+The request is the one that the event is about. Of a `workflow_run` for a fork's pull request, whose event does not name it, it is looked for by
+commit and branch. `--pull-request` names it where no event does.
 
 GitHub Actions gives GITHUB_API_URL, GITHUB_REPOSITORY and GITHUB_EVENT_PATH; GITHUB_TOKEN needs pull-requests: write.
 GitLab gives CI_API_V4_URL, CI_PROJECT_ID and CI_MERGE_REQUEST_IID; GITLAB_TOKEN is a project access token with api scope.
@@ -33,6 +36,7 @@ _PAGE, _MOST_PAGES = 100, 200
 _MOST = 65_536  # characters that GitHub takes
 _TRIES, _BUSY = 3, (429, 502, 503, 504)
 _WAIT_S, _TIMEOUT_S = 2.0, 30.0
+_LIMIT_S, _MOST_WAIT_S = 60.0, 300.0  # at a limit that does not say for how long; the longest wait for one
 _MOST_BYTES = 1 << 25  # of an answer
 _ADVICE = {
     401: "the token is not valid",
@@ -43,12 +47,17 @@ _ADVICE = {
 
 
 class CommentError(Exception):
-    """One line for the person. Attributes: exit_code."""
+    """One line for the person.
 
-    def __init__(self, text: str, exit_code: int = 1, status: int = 0) -> None:
+    Attributes:
+        exit_code: of this program.
+        status: of the server's answer; 0 without one.
+        limit_s: how long to wait where the server limits how often it is asked; 0: it does not say. None: it is no limit.
+    """
+
+    def __init__(self, text: str, exit_code: int = 1, status: int = 0, limit_s: float | None = None) -> None:
         super().__init__(" ".join(text.split()))
-        self.exit_code = exit_code
-        self.status = status
+        self.exit_code, self.status, self.limit_s = exit_code, status, limit_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +76,9 @@ class Place:
     headers: tuple[tuple[str, str], ...]
 
 
+_Headers = tuple[tuple[str, str], ...]
+
+
 class _Stay(urllib.request.HTTPRedirectHandler):
     """The token goes nowhere else."""
 
@@ -74,44 +86,49 @@ class _Stay(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def place(environment: Mapping[str, str]) -> Place | str:
-    """Where to comment, or why there is nothing to comment on.
+def place(environment: Mapping[str, str], number: str = "", wait_s: float = _WAIT_S) -> Place | str:
+    """Where to comment, or why there is nothing to comment on; `number` is that of the request, if it was given.
 
     Raises:
-        CommentError: what the CI system should have set is missing or damaged.
+        CommentError: what the CI system should have set is missing or damaged, or the server cannot be asked.
     """
+    if number and not re.fullmatch(r"[1-9][0-9]{0,9}", number):
+        raise CommentError(f"--pull-request {number!r} is no number of a pull request, like 12", 2)
     if environment.get("GITHUB_EVENT_PATH"):
-        return _github(environment)
+        return _github(environment, number, wait_s)
     if environment.get("CI_API_V4_URL"):
-        return _gitlab(environment)
+        return _gitlab(environment, number or environment.get("CI_MERGE_REQUEST_IID", ""))
     return "this is neither GitHub Actions nor GitLab CI"
 
 
-def _github(environment: Mapping[str, str]) -> Place | str:
-    number = pull_request(_event(Path(environment["GITHUB_EVENT_PATH"])))
-    if number is None:
+def _github(environment: Mapping[str, str], number: str, wait_s: float) -> Place | str:
+    event = _event(Path(environment["GITHUB_EVENT_PATH"]))
+    number = number or str(pull_request(event) or "")
+    head = None if number else fork_head(event)
+    if not number and head is None:
         return "this is not a pull request"
     repository = _needed(environment, "GITHUB_REPOSITORY")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository, re.ASCII):
         raise CommentError(f"GITHUB_REPOSITORY is {repository!r}; owner/name is expected", 2)
-    issues = (
-        f"{_address(environment.get('GITHUB_API_URL') or 'https://api.github.com')}/repos/{repository}/issues"
-    )
+    repo = f"{_address(environment.get('GITHUB_API_URL') or 'https://api.github.com')}/repos/{repository}"
     headers = {
         "Accept": "application/vnd.github+json",
         "Authorization": f"Bearer {_token(environment, 'GITHUB_TOKEN')}",
         "X-GitHub-Api-Version": "2022-11-28",
     }
+    if head is not None:
+        number = _looked_up(tuple(headers.items()), repo, head, wait_s)
+        if not number:
+            return f"no open pull request of {head.label} was found; name it by input 'pull-request' (--pull-request NUMBER)"
+    issues = f"{repo}/issues"
     return Place(f"{issues}/{number}/comments", f"{issues}/comments", "PATCH", "", tuple(headers.items()))
 
 
-def _gitlab(environment: Mapping[str, str]) -> Place | str:
-    if not environment.get("CI_MERGE_REQUEST_IID"):
+def _gitlab(environment: Mapping[str, str], number: str) -> Place | str:
+    if not number:
         return "this is not a merge request"
-    project, number = (
-        urllib.parse.quote(_needed(environment, name), safe="")
-        for name in ("CI_PROJECT_ID", "CI_MERGE_REQUEST_IID")
-    )
+    project = urllib.parse.quote(_needed(environment, "CI_PROJECT_ID"), safe="")
+    number = urllib.parse.quote(number, safe="")
     api = _address(environment["CI_API_V4_URL"])
     notes = f"{api}/projects/{project}/merge_requests/{number}/notes"
     token = ("PRIVATE-TOKEN", _token(environment, "GITLAB_TOKEN"))
@@ -132,6 +149,61 @@ def pull_request(event: Any) -> int | None:
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a pull request would merge: `owner:branch`, and its commit."""
+
+    label: str
+    sha: str
+
+
+def fork_head(event: Any) -> Head | None:
+    """The head of the pull request that a `workflow_run` is of; None where it is of none.
+
+    Of a fork's pull request GitHub leaves `pull_requests` empty.
+    """
+    run = event.get("workflow_run") if isinstance(event, dict) else None
+    if not isinstance(run, dict) or run.get("event") not in ("pull_request", "pull_request_target"):
+        return None
+    repository = run.get("head_repository")
+    owner = repository.get("owner") if isinstance(repository, dict) else None
+    login = owner.get("login") if isinstance(owner, dict) else None
+    branch, sha = run.get("head_branch"), run.get("head_sha")
+    if not all(isinstance(text, str) and text for text in (login, branch, sha)):
+        return None
+    return Head(f"{login}:{branch}", str(sha))
+
+
+def _looked_up(headers: _Headers, repo: str, head: Head, wait_s: float) -> str:
+    """The number of the open pull request with this head; empty where there is none, or none that is the only one."""
+    sha, label = (urllib.parse.quote(text, safe="") for text in (head.sha, head.label))
+    # by commit GitHub answers nothing where that is in the fork only
+    for address in (f"{repo}/pulls?state=open&head={label}", f"{repo}/commits/{sha}/pulls"):
+        try:
+            listed = _call(headers, "GET", address, None, wait_s)
+        except CommentError as error:
+            if error.status not in (404, 422):  # a commit that is not known here
+                raise
+            continue
+        found = _open_pulls(listed)
+        exact = [number for number, at in found if at == head.sha]
+        chosen = exact or [number for number, _ in found]
+        if len(chosen) == 1:
+            return str(chosen[0])
+    return ""
+
+
+def _open_pulls(listed: Any) -> list[tuple[int, Any]]:
+    """Number and commit of those pull requests that are open."""
+    entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    heads = [entry["head"] if isinstance(entry.get("head"), dict) else {} for entry in entries]
+    return [
+        (entry["number"], head.get("sha"))
+        for entry, head in zip(entries, heads, strict=True)
+        if entry.get("state") == "open" and type(entry.get("number")) is int and entry["number"] > 0
+    ]
+
+
 def upsert(where: Place, body: str, wait_s: float = _WAIT_S) -> str:
     """Edit the comment that has the first line of `body`, or post one.
 
@@ -146,7 +218,7 @@ def upsert(where: Place, body: str, wait_s: float = _WAIT_S) -> str:
     for number in _marked(where, mark, wait_s):
         if _edit(where, number, body, wait_s):
             return f"edited comment {number}"
-    made = _call(where, "POST", where.all, {"body": body}, wait_s)
+    made = _call(where.headers, "POST", where.all, {"body": body}, wait_s)
     own = made.get("id") if isinstance(made, dict) else None
     if type(own) is not int:
         raise CommentError(f"the answer to POST {where.all} has no id: {str(made)[:80]!r}")
@@ -163,7 +235,7 @@ def _marked(where: Place, mark: str, wait_s: float) -> Iterator[int]:
     """The ids of comments that start with the marker, oldest first."""
     for page in range(1, _MOST_PAGES + 1):
         address = f"{where.all}?per_page={_PAGE}&page={page}{where.order}"
-        listed = _call(where, "GET", address, None, wait_s)
+        listed = _call(where.headers, "GET", address, None, wait_s)
         if not isinstance(listed, list):
             raise CommentError(f"the answer to GET {address} is no list: {str(listed)[:80]!r}")
         for comment in listed:
@@ -181,9 +253,9 @@ def _first_line(body: str) -> str:
 def _edit(where: Place, number: int, body: str, wait_s: float) -> bool:
     """Whether it could be edited; somebody else's comment, or one that is gone meanwhile, cannot."""
     try:
-        _call(where, where.edit, f"{where.one}/{number}", {"body": body}, wait_s)
+        _call(where.headers, where.edit, f"{where.one}/{number}", {"body": body}, wait_s)
     except CommentError as error:
-        if error.status not in (403, 404):
+        if error.status not in (403, 404) or error.limit_s is not None:
             raise
         return False
     return True
@@ -191,29 +263,33 @@ def _edit(where: Place, number: int, body: str, wait_s: float) -> bool:
 
 def _delete(where: Place, number: int, wait_s: float) -> None:
     try:
-        _call(where, "DELETE", f"{where.one}/{number}", None, wait_s)
+        _call(where.headers, "DELETE", f"{where.one}/{number}", None, wait_s)
     except CommentError as error:
         if error.status != 404:  # the other job was faster
             raise
 
 
-def _call(where: Place, method: str, address: str, content: Any, wait_s: float) -> Any:
-    """The answer as JSON, None without one; a busy server is asked again."""
+def _call(headers: _Headers, method: str, address: str, content: Any, wait_s: float) -> Any:
+    """The answer as JSON, None without one; a server that is busy, or asked too often, is asked again."""
     for attempt in range(1, _TRIES + 1):
         try:
-            return _ask(where, method, address, content)
+            return _ask(headers, method, address, content)
         except CommentError as error:
             # a post without an answer may have been done; `upsert` finds it afterwards
-            if error.status not in (0, *_BUSY) or attempt == _TRIES:
+            limited = error.limit_s is not None
+            if not (limited or error.status in (0, *_BUSY)) or attempt == _TRIES:
                 raise
-            time.sleep(wait_s * attempt)
+            pause_s = (error.limit_s or _LIMIT_S * attempt) if limited else wait_s * attempt
+            if pause_s > _MOST_WAIT_S:
+                raise
+            time.sleep(pause_s)
     raise AssertionError("the last attempt returns or raises")
 
 
-def _ask(where: Place, method: str, address: str, content: Any) -> Any:
+def _ask(headers: _Headers, method: str, address: str, content: Any) -> Any:
     data = None if content is None else json.dumps(content).encode()
-    headers = dict(where.headers, **{"User-Agent": "nasvit-edge", "Content-Type": "application/json"})
-    request = urllib.request.Request(address, data, headers, method=method)
+    sent = dict(headers, **{"User-Agent": "nasvit-edge", "Content-Type": "application/json"})
+    request = urllib.request.Request(address, data, sent, method=method)
     try:
         with urllib.request.build_opener(_Stay).open(request, timeout=_TIMEOUT_S) as answer:
             text = answer.read(_MOST_BYTES)
@@ -221,15 +297,40 @@ def _ask(where: Place, method: str, address: str, content: Any) -> Any:
     except urllib.error.HTTPError as error:
         with error:
             told = _message(error)
-        advice = _ADVICE.get(error.code)
+        limit_s = _limit_s(error, told)
+        advice = _ADVICE.get(error.code) if limit_s is None else _limited(limit_s)
         line = f"{method} {address} was answered {error.code}{told}{'; ' + advice if advice else ''}"
-        raise CommentError(line, status=error.code) from None
+        raise CommentError(line, status=error.code, limit_s=limit_s) from None
     except (OSError, http.client.HTTPException) as error:
         raise CommentError(
             f"{method} {address} failed: {getattr(error, 'reason', None) or error!r}"
         ) from None
     except (ValueError, RecursionError):
         raise CommentError(f"the answer to {method} {address} is no JSON", status=200) from None
+
+
+def _limit_s(error: urllib.error.HTTPError, told: str) -> float | None:
+    """Seconds until a server that is asked too often may be asked again, 0 where it does not say; None where it is not that.
+
+    As docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api has it: `retry-after`, else `x-ratelimit-reset` once nothing
+    remains, else a minute. A 403 without any of these, and without a word of limits, is about permission.
+    """
+    if error.code not in (403, 429):
+        return None
+    after, reset = (error.headers.get(name, "") for name in ("Retry-After", "X-RateLimit-Reset"))
+    if re.fullmatch(r"\d{1,9}", after, re.ASCII):
+        return max(1.0, float(after))
+    spent = error.headers.get("X-RateLimit-Remaining") == "0"
+    if spent and re.fullmatch(r"\d{1,12}", reset, re.ASCII):
+        return max(1.0, float(reset) - time.time())
+    said = re.search("rate limit|abuse detection|too many requests|retry later", told, re.IGNORECASE)
+    return 0.0 if error.code == 429 or spent or after or said else None
+
+
+def _limited(limit_s: float) -> str:
+    """What to do at a limit."""
+    when = f"{limit_s:.0f} s" if limit_s >= 1 else "some minutes"
+    return f"the server limits how often it is asked: start this job again in {when}, and fewer of its kind at once"
 
 
 def _message(error: urllib.error.HTTPError) -> str:
@@ -305,10 +406,11 @@ def main() -> int:
     parser.add_argument("file", type=Path, help="Markdown of `nasvit-edge report bench --markdown`")
     parser.add_argument("--key", default="", help="sets reports of one request apart")
     parser.add_argument("--link", default="", help="put below the report")
+    parser.add_argument("--pull-request", default="", help="its number, where the event does not name it")
     options = parser.parse_args()
     try:
         body = body_of(options.file, options.key, options.link)
-        where = place(os.environ)
+        where = place(os.environ, options.pull_request.strip())
         told = f"no comment: {where}" if isinstance(where, str) else upsert(where, body)
     except CommentError as error:
         prefix = "::warning title=nasvit-edge benchmark::" if os.environ.get("GITHUB_ACTIONS") else ""

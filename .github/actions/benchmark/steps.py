@@ -96,6 +96,8 @@ def report(environment: Mapping[str, str]) -> int:
         code = BAD if code in (PASS, FAIL) else code
         headline = "nothing was judged"
         (out / COMMENT).write_text(_failed(line, code), encoding="utf-8")
+    elif code == BAD:  # the report is there, but not in the history
+        headline = f"{headline}; {line}"
     page = out / PAGE
     _output(
         environment,
