@@ -72,7 +72,7 @@ def unread() -> str:
     """Files that are there and could not be read, with why, of this process so far; empty where there are none."""
     reasons: dict[str, list[str]] = {}
     for name, why in sorted(_UNREAD.items()):
-        reasons.setdefault(why, []).append(name)
+        reasons.setdefault(why, []).append("/".join(Path(name).parts[-3:]))
     lines = [
         f"{', '.join(names[:2])}{f' and {len(names) - 2} more' if len(names) > 2 else ''} ({why})"
         for why, names in reasons.items()

@@ -36,6 +36,7 @@ _TURN_S, _TURN_SAMPLES, _AGAIN_S = (
     0.005,
 )  # a turn lasts so long, has so many samples, and is warm after so long
 _LOOK_S = 1.0
+_LONGEST = 490  # characters of an error
 _WINDOW_S, _KEPT = 1.0, 20  # of a sustained run: a window's length, and how many of its samples are kept
 
 
@@ -324,7 +325,7 @@ def caught(request: dict[str, Any], turn: forks.Turn | None = None) -> dict[str,
     try:
         return answer(request, turn)
     except Exception as error:
-        text = " ".join(str(error).split())[:300] or type(error).__name__
+        text = " ".join(str(error).split())[:_LONGEST] or type(error).__name__
         return {"id": request["id"], "error": text}
 
 

@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from complaints import TOO_OLD, complaint, too_old
+
 _PLACES = ("/usr/src/tensorrt/bin/trtexec", "/usr/local/bin/trtexec", "/opt/tensorrt/bin/trtexec")
 _LEAST_S, _WARM_MS = 0.5, 200  # loading an engine takes longer, and power is read ten times a second
 _KEPT, _KEPT_A_SECOND = 1000, 20  # samples that go to the host, evenly
@@ -40,7 +42,7 @@ def version() -> dict[str, str]:
     """`tensorrt` and its version as trtexec or the Python module says it; empty where there is neither."""
     if _STATE["trtexec"]:
         packed = re.search(r"\[TensorRT v(\d+)\]", _help())
-        return {"tensorrt": f"v{packed[1]}" if packed else "unknown"}
+        return {"tensorrt": f"v{packed[1]}" if packed else "7 or older" if too_old(_help()) else "unknown"}
     if importlib.util.find_spec("tensorrt") is None:
         return {}
     try:
@@ -74,6 +76,8 @@ def engine_of(model: str) -> str:
 
 def build(job: dict[str, Any]) -> dict[str, Any]:
     """The engine, built unless it is there: by the model's own types where this version can do that."""
+    if too_old(_help()):
+        raise RuntimeError(TOO_OLD)
     engine = engine_of(job["model"])
     if Path(engine).exists():
         return {"built": False}
@@ -86,7 +90,7 @@ def build(job: dict[str, Any]) -> dict[str, Any]:
         for left in (partial, cache):
             with contextlib.suppress(FileNotFoundError):
                 left.unlink()
-        raise RuntimeError(f"trtexec did not build an engine: {_complaint(text)}")
+        raise RuntimeError(f"trtexec did not build an engine: {complaint(text)}")
     partial.replace(engine)
     return {"built": True}
 
@@ -157,14 +161,6 @@ def _run(command: list[str]) -> tuple[str, dict[str, float]]:
     return text if len(text) < 2 * _LONGEST else text[:_LONGEST] + "\n...\n" + text[-_LONGEST:], marks
 
 
-def _complaint(text: str) -> str:
-    """The last error that it printed, or its last line."""
-    lines = [line for line in text.splitlines() if line.strip() and "&&&&" not in line]
-    errors = [line for line in lines if "[E]" in line or "rror" in line]
-    full = [line for line in lines if "o space left" in line]
-    return "no space left" if full else ([*lines[-1:], *errors[-1:]] or ["it printed nothing"])[-1][:250]
-
-
 def _weak_types(types: list[str]) -> list[str]:
     """Before version 10 types in the model are wishes, and need to be allowed."""
     return [f"--{kind}" for kind in ("fp16", "int8") if kind in types]
@@ -180,7 +176,8 @@ def _has(flag: str) -> bool:
 
 
 def _major() -> int:
-    number = int(version().get("tensorrt", "v0").lstrip("v") or 0)
+    packed = re.search(r"\d+", version().get("tensorrt", ""))
+    number = int(packed[0]) if packed else 0
     return number // 10000 if number >= 10000 else number // 1000
 
 

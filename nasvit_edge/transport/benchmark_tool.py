@@ -17,8 +17,8 @@ from nasvit_edge.transport.answers import Message
 from nasvit_edge.transport.job import Job
 from nasvit_edge.transport.last_words import signal_name
 from nasvit_edge.transport.outputs import android
-from nasvit_edge.transport.outputs.benchmark_model import Launch, known_flags, parse, trouble
-from nasvit_edge.transport.outputs.delegation import gpu_fallback
+from nasvit_edge.transport.outputs.benchmark_model import Launch, known_flags, lines_of, parse, trouble
+from nasvit_edge.transport.outputs.delegation import gpu_fallback, refusal
 
 PAGE = "https://ai.google.dev/edge/litert/next/benchmark"
 DIRECT = "https://storage.googleapis.com/litert/binaries/latest/android_arm64/benchmark_model"
@@ -145,7 +145,8 @@ class Tool:
     def launch(self, text: str, code: int, result: bytes | None, runtime: str) -> Launch:
         """What a launch measured; MeasurementError where it failed or ran elsewhere than asked."""
         if runtime == GPU:  # where it failed, only a line that says so counts
-            why = gpu_fallback(text, strict=bool(code) or self.generation == "litert")
+            lines = lines_of(text)
+            why = refusal(lines) if code else gpu_fallback(text, strict=self.generation == "litert")
             if why is not None:
                 raise MeasurementError(f"the GPU does not run the whole model: {why!r}")
         if signal_name(code):

@@ -53,6 +53,12 @@ def conditions(board: Message) -> dict[str, Fact]:
     return {name: value for name, value in facts.items() if value is not None}
 
 
+def tells_no_power(board: Message) -> bool:
+    """Whether tegrastats ran and its lines have no rail."""
+    readings = tegrastats.read_lines(_lines(board.get("tegrastats")))
+    return bool(readings) and all(reading.power_mw is None for reading in readings)
+
+
 def flags(board: Message, facts: Message) -> list[str]:
     """What every measurement on the board is flagged with."""
     return [_UNLOCKED] if is_jetson(board) and facts.get("clocks_locked") is not True else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -35,6 +35,9 @@ from nasvit_edge.units import show_bytes
 _ABOUT_S = 120.0
 _BUILD_S = 3600.0  # the engine of a whole subnet on a small board
 _LOSSES = 3  # of the folder with the models, at one request
+_NO_POWER = (
+    "tegrastats tells no power (some boards do for root only): no energy is given; see there: sudo tegrastats"
+)
 _NO_SUDO = "allow it without a password (sudo visudo) or run `sudo jetson_clocks` there yourself"
 
 
@@ -54,13 +57,21 @@ class SshRunner:
         """What the device is; its conditions are those of now."""
         answer = self.link.ask({"id": "about", "ask": "about"}, _ABOUT_S)
         description = about_of(answer, self.device.name, SshDescription)
-        runtimes = {name: trtexec.version(text) for name, text in description.runtimes.items()}
+        runtimes = self._usable(description.runtimes)
         self.conditions = description.conditions | jetson.conditions(description.board)
         self.flags = jetson.flags(description.board, self.conditions)
         # with what measuring adds
         self.told = replace(description, runtimes=runtimes, conditions=self.conditions)
         self._say(self.conditions)
         return self.told
+
+    def _usable(self, versions: Mapping[str, str]) -> dict[str, str]:
+        """The runtimes that are there, without a TensorRT that is too old."""
+        usable = {name: trtexec.version(text) for name, text in versions.items()}
+        if trtexec.is_too_old(usable.get("tensorrt", "")):
+            self.note(f"{self.device.name}: {trtexec.TOO_OLD}")
+            del usable["tensorrt"]
+        return usable
 
     def _say(self, conditions: dict[str, Fact]) -> None:
         """What makes latencies worth less."""
@@ -74,6 +85,8 @@ class SshRunner:
             self.note(
                 f"{name}: its clocks are not known to be locked: latencies are flagged; lock them by --lock-clocks"
             )
+        if self.told is not None and jetson.tells_no_power(self.told.board):
+            self.note(f"{name}: {_NO_POWER}")
         if conditions.get("throttled", "no") != "no":
             self.note(f"{name}: {conditions['throttled']} now: give it a better power supply or cooling")
 

@@ -49,6 +49,7 @@ _HOST = (  # what the runner needs
 )
 _MODULES = (
     ("board", "jetson/board.py"),
+    ("complaints", "jetson/complaints.py"),
     ("engines", "jetson/engines.py"),
     ("tensorrt_python", "jetson/tensorrt_python.py"),
     ("remote", "linux-ssh/remote.py"),

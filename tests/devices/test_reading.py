@@ -41,6 +41,10 @@ def reading(monkeypatch):
     del sys.modules["reading"]
 
 
+def _shown(path):
+    return "/".join(path.parts[-3:])
+
+
 def on(board, code=READ):
     """What a program in the host's folder prints on a board."""
     done = subprocess.run(
@@ -85,10 +89,7 @@ def test_whatever_every_file_of_a_board_answers_the_rest_is_told(tmp_path, fault
     assert "NVIDIA" not in about.get("board", "")
     assert about["soc"] == "nvidia,tegra234"
     assert conditions["not_readable"].count(WHY[fault]) == 1
-    assert (
-        "/proc/device-tree/model, /sys/class/thermal/thermal_zone0/temp and 1 more"
-        in conditions["not_readable"]
-    )
+    assert "proc/device-tree/model, thermal/thermal_zone0/temp and 1 more" in conditions["not_readable"]
     assert time.monotonic() - started < 3, "three that hang, each waited for once"
 
 
@@ -138,7 +139,7 @@ def test_a_file_that_never_answers_is_waited_for_once(reading, tmp_path):
     started = time.monotonic()
     assert [reading.text_of(path) for _ in range(5)] == [""] * 5
     assert 1.9 < time.monotonic() - started < 3
-    assert reading.unread() == f"{path} (no answer in 2 s)"
+    assert reading.unread() == f"{_shown(path)} (no answer in 2 s)"
     with path.open("w"):  # the thread that was left behind ends
         pass
 
@@ -147,7 +148,7 @@ def test_files_that_are_there_again_are_no_longer_told(reading, tmp_path):
     path = tmp_path / "sensor"
     path.mkdir()
     assert reading.first_line(path) == ""
-    assert reading.unread() == f"{path} (Is a directory)"
+    assert reading.unread() == f"{_shown(path)} (Is a directory)"
     path.rmdir()
     path.write_text("12\n13\n")
     assert reading.first_line(path) == "12"
@@ -211,7 +212,7 @@ def test_here_the_machine_is_read_by_the_same_code(monkeypatch):
     """And the modules' plain names are left to others."""
     monkeypatch.setitem(sys.modules, "machine", "somebody else's")
     names, path = set(sys.modules), list(sys.path)
-    host_code._machine.cache_clear()
+    host_code._module.cache_clear()
     assert fingerprint() == host_code.machine().about()
     assert sys.modules["machine"] == "somebody else's"
     assert ("reading" in sys.modules) == ("reading" in names)

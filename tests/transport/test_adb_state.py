@@ -169,6 +169,7 @@ def test_ctrl_c_leaves_the_phone_as_it_was(phone, model, tmp_path, presses):
         ("percentiles", "silent", False),
         ("litert", "partial", False),
         ("litert", "none", False),
+        ("litert", "silent", False),
     ],
 )
 def test_a_gpu_counts_only_where_it_runs_the_whole_model(phone_of, model, generation, does, fine):

@@ -343,7 +343,13 @@ def test_a_fallback_is_seen_whatever_else_is_said(text, strict):
 def test_without_a_word_of_it_there_was_no_gpu():
     assert gpu_fallback(OLD, strict=False)
     assert gpu_fallback(CPU + OLD, strict=False)
-    assert gpu_fallback(CPU, strict=True) is None  # another delegate's
+    assert gpu_fallback(CPU, strict=True), "a program without a CPU says that it has a GPU"
+    assert (
+        gpu_fallback(
+            CPU + "INFO: [gpu_registry.cc:87] Statically linked GPU accelerator registered.", strict=True
+        )
+        is None
+    )
 
 
 # -- op profiles ---------------------------------------------------------------------------------------------

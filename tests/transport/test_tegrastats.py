@@ -52,8 +52,10 @@ def test_a_line_of_another_program_is_none(line):
     assert read_line(line) is None
 
 
-def test_a_core_that_is_not_understood_makes_the_line_none():
-    assert read_line(ORIN_NANO.replace("0%@729", "busy")) is None
+def test_a_core_that_is_not_understood_leaves_the_clocks_out_and_nothing_else():
+    reading = read_line(ORIN_NANO.replace("0%@729", "busy"))
+    assert reading.core_mhz == ()
+    assert reading.power_mw == 4673
 
 
 @given(st.sampled_from([ORIN_NANO, NANO, AGX_ORIN]), st.integers(0, 400), st.integers(0, 40), st.text())

@@ -214,6 +214,53 @@ def test_a_model_that_trtexec_refuses_is_an_error_with_its_line_and_the_next_one
         assert isinstance(runner.measure(job(model, runtime="tensorrt")), Measurement)
 
 
+REFUSAL = """#!/bin/sh
+case "$*" in *--help*) echo '&&&& RUNNING TensorRT.trtexec [TensorRT v8601] # trtexec --help'; exit 0 ;; esac
+cat <<'END'
+[E] Error[2]: Assertion !layerImpls.empty() failed. /head/Atan has no runners that implement it
+[E] Engine could not be created from network
+[E] Engine set up failed
+&&&& FAILED TensorRT.trtexec [TensorRT v8601] # trtexec --onnx=m.onnx
+END
+exit 1
+"""
+SEVEN = """#!/bin/sh
+echo "&&&& RUNNING TensorRT.trtexec # trtexec $*"
+[ "$1" = --help ] && exit 0
+echo '&&&& FAILED TensorRT.trtexec # trtexec'
+exit 1
+"""
+
+
+def test_the_node_that_has_no_implementation_is_named(board, model):
+    tool = board.program("trtexec-refuses", REFUSAL)
+    with told(board, jetson(board, tool=str(tool))) as (runner, _):
+        answer = runner.measure(job(model, runtime="tensorrt"))
+    assert "/head/Atan has no runners that implement it | Engine set up failed" in answer.error
+
+
+def test_a_tensorrt_that_is_too_old_is_none_and_that_is_said(board, model):
+    tool = board.program("trtexec-7", SEVEN)
+    with told(board, jetson(board, tool=str(tool))) as (runner, notes):
+        assert "tensorrt" not in runner.about().runtimes
+        answer = runner.measure(job(model, runtime="tensorrt"))
+    assert any("too old (7 or earlier)" in note for note in notes)
+    assert "TensorRT 7 or older, which is too old" in answer.error
+
+
+def test_a_tegrastats_without_power_is_said(board):
+    board.program("tegrastats", TEGRASTATS.replace(" VDD_", " off_"))
+    try:
+        with told(board, jetson(board)) as (runner, notes):
+            assert "idle_power_mw" not in runner.about().conditions
+        assert any("tegrastats tells no power" in note for note in notes)
+    finally:
+        board.program("tegrastats", TEGRASTATS)
+    with told(board, jetson(board)) as (runner, notes):
+        assert runner.about().conditions["idle_power_mw"] == 4673
+    assert not any("tells no power" in note for note in notes)
+
+
 def test_a_sustained_run_gives_windows_power_and_temperature_and_unstable_times_are_flagged(board, model):
     tool = board.program("trtexec-unstable", trtexec(str(board.python), "100300", unstable=True))
     with told(board, jetson(board, tool=str(tool))) as (runner, _):

@@ -8,14 +8,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_TEMPERATURE = re.compile(
-    r"Temperature\{mValue=(-?[0-9.]+(?:[eE][+-]?\d+)?), mType=(-?\d+), mName=([^,}]*), mStatus=(\d+)\}"
-)
+_ROW = re.compile(r"^\s*Temperature\{")
+_TEMPERATURE = re.compile(r"\{mValue=([^,}]+), mType=(-?\d+), mName=.*, mStatus=(-?\d+)\}")
+_FLOAT = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?")  # not NaN, nor Infinity
 _NOW = "Current temperatures from HAL:"  # cached ones may be hours old
 _SKIN = 3  # mType of what drives throttling
+# mType, of android.os.Temperature: CPU, GPU, battery, skin, USB port, power amplifier; NPU, TPU, display, modem, SoC, Wi-Fi, camera,
+# flashlight, speaker, ambient, pogo pins. -1 is unknown (often a difference), 6 a voltage, 7 a current, 8 the battery's charge.
+_TEMPERATURES = {*range(6), *range(9, 20)}
 _STATUSES = range(7)  # none, light, moderate, severe, critical, emergency, shutdown
 _LIKELY_C = (-40.0, 150.0)
-_STATES = "device|offline|unauthorized|authorizing|connecting|recovery|rescue|sideload|bootloader|host|no permissions"
+_STATES = "device|offline|unauthorized|authorizing|connecting|recovery|rescue|sideload|bootloader|host|detached|unknown|no permissions"
 _DEVICE = re.compile(rf"(\S.*?)\s+({_STATES})\b(.*)")
 
 
@@ -53,27 +56,31 @@ def thermal(text: str) -> Thermal:
     _, _, now = text.partition(_NOW)
     kinds: dict[int, list[float]] = {}
     for line in now.splitlines()[1:]:
-        match = _TEMPERATURE.search(line)
-        if match is None:
+        if not line.strip():
+            continue
+        if not _ROW.match(line):
             break  # the next section
-        value = _celsius(match[1])
-        if value is not None:
+        match = _TEMPERATURE.search(line)
+        value = _celsius(match[1]) if match and int(match[2][:6]) in _TEMPERATURES else None
+        if match and value is not None:
             kinds.setdefault(int(match[2][:6]), []).append(value)
     hottest = max((value for values in kinds.values() for value in values), default=None)
     return Thermal(number if number in _STATUSES else None, hottest, max(kinds.get(_SKIN, []), default=None))
 
 
 def _celsius(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
+    if not _FLOAT.fullmatch(text):
         return None
+    value = float(text)
     return value if _LIKELY_C[0] <= value <= _LIKELY_C[1] else None
 
 
 def battery(text: str) -> Battery:
     """`dumpsys battery`; its temperature is in tenths of a degree."""
-    values = dict(re.findall(r"^\s*([A-Za-z ]+): (\S+)\s*$", text, re.MULTILINE))
+    pairs = re.findall(r"^\s*([A-Za-z ]+): (\S+)\s*$", text, re.MULTILINE)
+    values = dict(reversed(pairs))  # the first of a name is the service's; makers add more below
+    if values.get("present") == "false":
+        values |= {"level": "", "temperature": ""}
     level, tenths = values.get("level", ""), values.get("temperature", "")
     powers = [value for key, value in values.items() if key.endswith(" powered")]
     return Battery(

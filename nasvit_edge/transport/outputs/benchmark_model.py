@@ -30,6 +30,7 @@ _BLOCK = re.compile(
     r"(Model initialization|Warmup \(first\)|Warmup \(avg\)|Inference \((?:avg|min|max|std)\)):\s+(\S+)(?: (\S+))?"
     r"(?: \((\d+) runs\))?$"
 )
+_OLD_TIMINGS = re.compile(r"Average inference timings in us:")
 _PLAIN = {"count", "curr"}  # what a line has where all samples are the same
 _FULL = {"count", "first", "curr", "min", "max", "avg", "std"}
 _PERCENTILES = {"p5", "median", "p95"}
@@ -87,6 +88,10 @@ def parse(text: str, result: bytes | None = None) -> Launch:
     _refuse_unknown_flags(lines)
     phases = [_phase(line) for line in lines if _is_phase(line)]
     block = _block(lines)
+    if any(_OLD_TIMINGS.search(line) for line in lines):
+        raise MeasurementError(
+            f"this benchmark_model is too old (TensorFlow 2.1 or earlier): take a newer build; it printed {_shown(lines)}"
+        )
     if block is None and not any(_TIMINGS.search(line) for line in lines):
         raise MeasurementError(f"benchmark_model did not finish: {trouble(lines)}")
     if len(phases) not in (0, 2):

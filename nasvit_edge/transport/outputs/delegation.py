@@ -12,8 +12,16 @@ from nasvit_edge.transport.outputs.benchmark_model import lines_of, trouble
 _FALLBACK = re.compile(
     r"will not be executed by the delegate|partially executed by the delegate|Disallowed CPU fallback"
     r"|not supported by GPU delegate|[Ss]ome ops are not accelerated|remaining (\d+) operations will run on the CPU"
-    r"|Failed to apply GPU delegate|GPU delegate (?:creation )?failed|TfLiteGpuDelegate \w+: .*(?:fail|not)",
+    r"|Failed to apply GPU delegate|GPU delegate (?:creation )?failed|TfLiteGpuDelegate \w+: .*(?:fail|not)"
+    r"|delegate is not initialized|Restored original execution plan",
 )
+_NO_GPU = re.compile(
+    r"GPU accelerator could not be\b|Failed to load GPU accelerator|GPU accelerator registration disabled"
+)
+_REGISTERED = re.compile(
+    r"GPU accelerator(?:\([^)]*\))? registered|RegisterAccelerator: .*\bname=\w*GPU", re.I
+)
+_OTHER_DELEGATE = re.compile("XNNPack|NNAPI|Dispatch|Hexagon|Flex", re.I)
 _REPLACED = re.compile(
     r"Replacing (\d+) out of (\d+) node\(s\) with delegate \(([^)]*)\) node, yielding (\d+) partitions"
 )
@@ -26,20 +34,31 @@ def gpu_fallback(text: str, strict: bool) -> str | None:
 
     Args:
         text: what the program printed.
-        strict: the program was given no CPU to fall back to and accepted that (LiteRT's `--use_cpu=false`).
+        strict: the program was given no CPU to fall back to and accepted that (LiteRT's `--use_cpu=false`): that it has a GPU is enough.
     """
     lines = [line.strip() for line in lines_of(text)]
+    why = refusal(lines)
+    if why is not None or any(map(_replaced, lines)) or any(_WHOLE.search(line) for line in lines):
+        return why
+    registered = any(_REGISTERED.search(line) for line in lines)
+    if strict and registered:
+        return None
+    missing = next((line[:200] for line in lines if _NO_GPU.search(line)), None)
+    return missing or "no line says that the GPU delegate took the graph"
+
+
+def refusal(lines: Sequence[str]) -> str | None:
+    """The line that says that an op was not the GPU's."""
     for line in lines:
         match = _FALLBACK.search(line)
         if match and match[1] != "0":
             return line[:200]
-    replaced = [match for match in map(_REPLACED.search, lines) if match and "XNNPack" not in match[3]]
-    for match in replaced:
-        if match[1] != match[2]:
-            return match[0]
-    if replaced or strict or any(_WHOLE.search(line) for line in lines):
-        return None
-    return "no line says that the GPU delegate took the graph"
+    return next((match[0] for match in map(_replaced, lines) if match and match[1] != match[2]), None)
+
+
+def _replaced(line: str) -> re.Match[str] | None:
+    match = _REPLACED.search(line)
+    return match if match and not _OTHER_DELEGATE.search(match[3]) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +79,10 @@ def op_profile(text: str) -> list[OpTime]:
         MeasurementError: there is no such table, or it is not understood; with the line.
     """
     lines = lines_of(text)
+    if not any(_SECTION in line for line in lines) and any("[node type]" in line for line in lines):
+        raise MeasurementError(
+            f"benchmark_model's op profile has no heading that is known ({_SECTION!r}): its build is too old (TensorFlow 1)"
+        )
     start = next((i for i, line in enumerate(lines) if _SECTION in line), None)
     if start is None:
         raise MeasurementError(f"benchmark_model printed no op profile: {trouble(lines)}")
@@ -86,7 +109,7 @@ def _rows(lines: Sequence[str], columns: Sequence[str]) -> list[OpTime]:
     row = re.compile(rf"\s*(.+?)((?:\s+[0-9][0-9.]*%?){{{numbers}}})\s+(\S.*?)\s*$")
     times = []
     for line in lines:
-        if not line.strip() or "=====" in line:
+        if not line.strip() or "=====" in line or "Number of nodes executed" in line:
             break
         match = row.match(line)
         if match is None:

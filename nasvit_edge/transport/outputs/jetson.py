@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_MODE = re.compile(r"^\s*NV Power Mode:\s*(\S[^\n]*?)\s*$", re.M)
+_MODE = re.compile(
+    r"^[^\n]*\bNV Power Mode:[ \t]*(\S[^\n]*?)\s*$", re.M
+)  # NVPM VERB: Current mode: before it, with --verbose
 _CORE = re.compile(r"^cpu(\d+):\s+(.*)$", re.M)
 _GPU = re.compile(r"^GPU\s+(.*)$", re.M)
 _MEMORY = re.compile(r"^EMC\s+(.*)$", re.M)

@@ -11,9 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nasvit_edge import host_code
 from nasvit_edge.errors import MeasurementError
 from nasvit_edge.transport.answers import is_positive
 
+TOO_OLD = "its TensorRT is too old (7 or earlier): TensorRT 8 (JetPack 4.6) or newer is needed"
+_OLDEST = 8
 _NUMBER = r"([0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)"
 _STATUS = re.compile(r"^&&&& (PASSED|FAILED) TensorRT\.trtexec \[TensorRT v(\d{4,6})\]", re.M)
 _COMPUTE = re.compile(rf"GPU Compute Time: min = {_NUMBER} ms, .*?\bmedian = {_NUMBER} ms")
@@ -41,15 +44,23 @@ def version(text: str) -> str:
     return f"{number // unit}.{number % unit // 100}.{number % 100}"
 
 
+def is_too_old(version: str) -> bool:
+    """Whether a version that a device told is older than what is read here."""
+    number = re.match(r"\d+", version)
+    return number is not None and int(number[0]) < _OLDEST
+
+
 def read_report(text: str) -> TrtexecReport:
     """The summary of a run.
 
     Raises:
         MeasurementError: it failed, or is not what any known version prints; with the lines.
     """
+    if host_code.complaints().too_old(text):
+        raise MeasurementError(host_code.complaints().TOO_OLD)
     statuses = _STATUS.findall(text)
     if not statuses or statuses[-1][0] != "PASSED":
-        raise MeasurementError(f"trtexec did not pass: {_complaint(text)}")
+        raise MeasurementError(f"trtexec did not pass: {host_code.complaints().complaint(text)}")
     times = _COMPUTE.findall(text)
     if len(times) != 1 or not 0 < float(times[0][1]) < 1e7:
         near = [line for line in text.splitlines() if "GPU Compute" in line or "ompute" in line]
@@ -112,12 +123,6 @@ def windows(times: Any) -> list[list[float]]:
     for at, us in read_times(times):
         groups.setdefault(int(max(0.0, at)), []).append(us)
     return [[float(second + 1), statistics.median(group)] for second, group in sorted(groups.items())]
-
-
-def _complaint(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("&&&& RUNNING")]
-    errors = [line for line in lines if "[E]" in line or line.startswith("trtexec was ended")]
-    return _shown(errors[-2:] or lines[-1:] or ["it printed nothing"])
 
 
 def _shown(lines: Sequence[str]) -> str:
