@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from reading import first_line, text_of, unread
+from reading import first_line, matching, text_of, unread
 
 PACKAGES = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "litert": ("ai-edge-litert", "tflite-runtime")}
 _CPU, _THERMAL = Path("/sys/devices/system/cpu"), Path("/sys/class/thermal")
@@ -54,7 +54,7 @@ def runtimes() -> dict[str, str]:
 
 def state() -> dict[str, Any]:
     """Clocks and temperatures now, where the machine gives them."""
-    clocks = [khz(first_line(path)) for path in sorted(_CPU.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))]
+    clocks = [khz(first_line(path)) for path in matching(_CPU, "cpu[0-9]*/cpufreq/scaling_cur_freq")]
     readings = {
         "clocks_mhz": [c for c in clocks if c],
         "hottest_c": max(temperatures().values(), default=None),
@@ -65,7 +65,7 @@ def state() -> dict[str, Any]:
 def temperatures() -> dict[str, float]:
     """Degrees Celsius of each thermal zone that measures some, by its folder's name."""
     zones = {}
-    for zone in sorted(_THERMAL.glob("thermal_zone*")):
+    for zone in matching(_THERMAL, "thermal_zone*"):
         thousandths = first_line(zone / "temp")
         if not _WHOLE.fullmatch(thousandths) or _NO_TEMPERATURE.fullmatch(first_line(zone / "type")):
             continue

@@ -89,8 +89,17 @@ def first_line(*paths: str | Path) -> str:
     return ""
 
 
-def said_by(command: list[str], seconds: float = 20.0) -> tuple[int, str]:
-    """Exit code and text of a program, which is asked nothing; 127 and why where it did not run or end.
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """The paths in a folder that match, in order; none where it cannot be listed."""
+    try:
+        return sorted(folder.glob(pattern))
+    except OSError as error:
+        _UNREAD[str(folder)] = _reason(error)
+        return []
+
+
+def said_by(command: list[str], seconds: float = 20.0, most: int = _LONGEST) -> tuple[int, str]:
+    """Exit code and text (`most` characters) of a program, which is asked nothing; 127 and why where it did not run or end.
 
     It stays in this process's group, which ends as a whole. What cannot be ended before (another user's program, one that waits in a
     driver) is left behind.
@@ -111,7 +120,7 @@ def said_by(command: list[str], seconds: float = 20.0) -> tuple[int, str]:
     with contextlib.suppress(subprocess.TimeoutExpired):
         if not thread.is_alive():
             code = process.wait(1.0)
-            return code, b"".join(parts).decode(errors="replace")[:_LONGEST]
+            return code, b"".join(parts).decode(errors="replace")[:most]
     end(process)
     return 127, f"{command[0]} did not end in {seconds:g} s"
 

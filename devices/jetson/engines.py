@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from complaints import TOO_OLD, complaint, too_old
+from reading import said_by
 
 _PLACES = ("/usr/src/tensorrt/bin/trtexec", "/usr/local/bin/trtexec", "/opt/tensorrt/bin/trtexec")
 _LEAST_S, _WARM_MS = 0.5, 200  # loading an engine takes longer, and power is read ten times a second
 _KEPT, _KEPT_A_SECOND = 1000, 20  # samples that go to the host, evenly
 _KEYS = ("startComputeMs", "endComputeMs", "computeMs", "latencyMs")
 _LONGEST = 20_000  # characters of text, from its start and from its end
+_HELP_S = 60.0  # of a small board that loads TensorRT for the first time
 _STATE: dict[str, str] = {"trtexec": "", "folder": "", "help": ""}
 
 
@@ -183,5 +185,5 @@ def _major() -> int:
 
 def _help() -> str:
     if not _STATE["help"]:
-        _STATE["help"] = _run([_STATE["trtexec"], "--help"])[0]
+        _STATE["help"] = said_by([_STATE["trtexec"], "--help"], _HELP_S, 10 * _LONGEST)[1]
     return _STATE["help"]

@@ -60,9 +60,10 @@ class PhoneState:
         return {flag for flag, is_so in states.items() if is_so}
 
 
-def clocks_script() -> str:
-    """Prints the clock of every core."""
-    return f'for f in {_CPU}/cpu[0-9]*/cpufreq/scaling_cur_freq; do [ -r "$f" ] && echo "$f:$(cat "$f" 2>/dev/null)"; done'
+def clocks_script(file: str = "scaling_cur_freq") -> str:
+    """Prints the clock of every core; one that does not answer in 2 s has none."""
+    limit = 'limit=$(command -v timeout >/dev/null && echo "timeout 2")'  # not on every phone
+    return f'{limit}; for f in {_CPU}/cpu[0-9]*/cpufreq/{file}; do [ -r "$f" ] && echo "$f:$($limit cat "$f" 2>/dev/null)"; done'
 
 
 def state_script(mark: str, when: str) -> str:
@@ -114,10 +115,9 @@ class Phone:
         """Read what the device is."""
         mark = self.adb.mark
         names = " ".join(_PROPERTIES)
-        clocks = f'for f in {_CPU}/cpu[0-9]*/cpufreq/cpuinfo_max_freq; do [ -r "$f" ] && echo "$f:$(cat "$f")"; done'
         _, output = self.adb.shell(
             f'echo "{mark} properties"; for n in {names}; do echo "$n=$(getprop $n)"; done\n'
-            f'echo "{mark} clocks"; {clocks}\n'
+            f'echo "{mark} clocks"; {clocks_script("cpuinfo_max_freq")}\n'
             f'echo "{mark} governor"; cat {_CPU}/cpu0/cpufreq/scaling_governor 2>/dev/null\n'
             f'echo "{mark} cores"; grep -c ^processor /proc/cpuinfo\n'
             f'echo "{mark} taskset"; command -v taskset'

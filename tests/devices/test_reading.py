@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -172,6 +173,17 @@ def test_threads_that_cannot_be_started_are_a_fault_like_others(reading, tmp_pat
     monkeypatch.setattr(threading.Thread, "start", refused)
     assert reading.text_of(path) == ""
     assert "can't start new thread" in reading.unread()
+
+
+def test_a_folder_that_cannot_be_listed_is_told_and_has_nothing(reading, tmp_path, monkeypatch):
+    def refused(path):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    (tmp_path / "zone1").mkdir()
+    assert reading.matching(tmp_path, "zone*") == [tmp_path / "zone1"]
+    monkeypatch.setattr(os, "scandir", refused)
+    assert reading.matching(tmp_path, "zone*") == []
+    assert "Input/output error" in reading.unread()
 
 
 def test_a_large_file_is_read_to_an_end(reading):

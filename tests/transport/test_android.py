@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+
 import pytest
 from android_phone import BATTERY, THERMAL
+from conftest import require_program
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nasvit_edge.transport import android as transport_android
 from nasvit_edge.transport.android import Phone, state_of
 from nasvit_edge.transport.outputs import android
 
@@ -131,3 +136,17 @@ def test_any_text_gives_values_that_can_be_or_none(text):
     )
     state = state_of(android.sections(text, "a"), "before")
     assert state.flags() == set()
+
+
+def test_a_core_whose_clock_does_not_answer_has_none_and_the_others_do(tmp_path, monkeypatch):
+    """By the shell's own means, as on a phone."""
+    require_program("timeout")
+    for core in (0, 1, 2):
+        (tmp_path / f"cpu{core}" / "cpufreq").mkdir(parents=True)
+        if core != 1:
+            (tmp_path / f"cpu{core}" / "cpufreq" / "scaling_cur_freq").write_text("1800000\n")
+    os.mkfifo(tmp_path / "cpu1" / "cpufreq" / "scaling_cur_freq")
+    monkeypatch.setattr(transport_android, "_CPU", str(tmp_path))
+    script = transport_android.clocks_script()
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=20, check=True)
+    assert android.clocks_mhz(done.stdout) == {0: 1800, 2: 1800}

@@ -53,7 +53,7 @@ def _fields(pattern: re.Pattern[str], text: str) -> dict[str, str]:
 
 def _range(fields: dict[str, str]) -> tuple[int, int] | None:
     low, high = fields.get("MinFreq", ""), fields.get("MaxFreq", "")
-    good = low.isascii() and low.isdigit() and high.isascii() and high.isdigit()
+    good = re.fullmatch(r"[0-9]{1,15}", low) and re.fullmatch(r"[0-9]{1,15}", high)
     return (int(low), int(high)) if good and int(high) > 0 else None
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 _TEMPERATURE = re.compile(r"(?<![\w.])([A-Za-z]\w*)@(-?\d+(?:\.\d+)?)C(?![A-Za-z])")
 # Now, mean and (from JetPack 7.2 on) maximum; in mW, which JetPack 4 does not say. Memory (`RAM 1/2MB`) has another unit.
 _RAIL = re.compile(r"(?<!\S)([A-Z]\w*) (-?\d+)(?:mW)?/-?\d+(?:mW)?(?:/-?\d+(?:mW)?)?(?!\S)")
-_LOAD = re.compile(r"(?<!\S)GR3D(?:_FREQ)? (?:(\d+)%)?(?:@\[?(\d+))?")
+_LOAD = re.compile(r"(?<!\S)GR3D(?:_FREQ)? (?:(\d{1,4})%)?(?:@\[?(\d{1,6}))?")
 _MEMORY = re.compile(r"(?<!\S)RAM (\d+)/(\d+)MB")
 _CORES = re.compile(r"(?<!\S)CPU \[([^\]]*)\]")
 _CORE = re.compile(r"off|(\d+)%@(\d+)")
