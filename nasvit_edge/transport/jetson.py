@@ -14,7 +14,12 @@ from nasvit_edge.transport.answers import Failure, Message
 from nasvit_edge.transport.outputs import jetson, tegrastats, trtexec
 
 _UNLOCKED, _UNSTEADY = "unlocked clocks", "unsteady"
-_UNDER_VOLTAGE, _CAPPED, _THROTTLED = 0x1, 0x2, 0x4  # of a Raspberry Pi's get_throttled
+_NOW = {  # bits of a Raspberry Pi's get_throttled that say what is the case now; those from 16 on, what was since it started
+    0x1: "under-voltage",
+    0x2: "clock capped",
+    0x4: "throttled",
+    0x8: "soft temperature limit",
+}
 
 
 def number_types(model: Path) -> list[str]:
@@ -69,8 +74,7 @@ def _throttled(text: str) -> str | None:
     if not re.fullmatch(r"(?:throttled=)?(?:0x)?[0-9a-fA-F]{1,8}", text):
         return None
     bits = int(text.removeprefix("throttled=").removeprefix("0x"), 16)
-    names = {_UNDER_VOLTAGE: "under-voltage", _CAPPED: "clock capped", _THROTTLED: "throttled"}
-    return ", ".join(name for bit, name in names.items() if bits & bit) or "no"
+    return ", ".join(name for bit, name in _NOW.items() if bits & bit) or "no"
 
 
 def completed(answer: Message, sustained: bool) -> Message | Failure:

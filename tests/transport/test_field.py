@@ -119,7 +119,7 @@ def _(text, expected):
         return expected | {"soc": machine.processor()}
 
 
-@pytest.mark.parametrize(("kind", "text", "expected"), cases())
+@pytest.mark.parametrize(("kind", "text", "expected"), list(cases()))
 def test_a_text_of_the_field_is_read_as_a_person_reads_it(kind, text, expected):
     if "refused" in expected:
         with pytest.raises(MeasurementError) as error:

@@ -18,7 +18,8 @@ _SKIN = 3  # mType of what drives throttling
 _TEMPERATURES = {*range(6), *range(9, 20)}
 _STATUSES = range(7)  # none, light, moderate, severe, critical, emergency, shutdown
 _LIKELY_C = (-40.0, 150.0)
-_STATES = "device|offline|unauthorized|authorizing|connecting|recovery|rescue|sideload|bootloader|host|detached|unknown|no permissions"
+_STATES = "device|offline|unauthorized|authorizing|connecting|recovery|rescue|sideload|bootloader|host|detached|no permissions"
+_NO_SERIALS = ("*", "List of", "adb:", "error:")  # what lines begin with that are of adb itself
 _DEVICE = re.compile(rf"(\S.*?)\s+({_STATES})\b(.*)")
 
 
@@ -84,10 +85,18 @@ def battery(text: str) -> Battery:
     level, tenths = values.get("level", ""), values.get("temperature", "")
     powers = [value for key, value in values.items() if key.endswith(" powered")]
     return Battery(
-        int(level) if re.fullmatch(r"\d{1,3}", level) and int(level) <= 100 else None,
+        _percent(level, values.get("scale", "100")),
         _celsius(str(int(tenths) / 10)) if re.fullmatch(r"-?\d{1,4}", tenths) else None,
         any(value == "true" for value in powers) if powers else None,
     )
+
+
+def _percent(level: str, scale: str) -> int | None:
+    """The level of a battery, whose scale is 100 nearly everywhere."""
+    if not re.fullmatch(r"\d{1,4}", level) or not re.fullmatch(r"[1-9]\d{0,3}", scale):
+        return None
+    percent = round(100 * int(level) / int(scale))
+    return percent if percent <= 100 else None
 
 
 def awake(text: str) -> bool | None:
@@ -120,9 +129,7 @@ def free_bytes(text: str) -> int | None:
 def listed(text: str) -> list[ListedDevice]:
     """`adb devices`: serials and states."""
     matches = (_DEVICE.fullmatch(line.strip()) for line in text.splitlines())
-    return [
-        ListedDevice(m[1], m[2], m[3].strip()) for m in matches if m and not m[1].startswith(("*", "List of"))
-    ]
+    return [ListedDevice(m[1], m[2], m[3].strip()) for m in matches if m and not m[1].startswith(_NO_SERIALS)]
 
 
 def hashes(text: str) -> dict[str, str]:

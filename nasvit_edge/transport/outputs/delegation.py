@@ -79,11 +79,7 @@ def op_profile(text: str) -> list[OpTime]:
         MeasurementError: there is no such table, or it is not understood; with the line.
     """
     lines = lines_of(text)
-    if not any(_SECTION in line for line in lines) and any("[node type]" in line for line in lines):
-        raise MeasurementError(
-            f"benchmark_model's op profile has no heading that is known ({_SECTION!r}): its build is too old (TensorFlow 1)"
-        )
-    start = next((i for i, line in enumerate(lines) if _SECTION in line), None)
+    start = _start(lines)
     if start is None:
         raise MeasurementError(f"benchmark_model printed no op profile: {trouble(lines)}")
     head = next((i for i in range(start, len(lines)) if "[node type]" in lines[i]), len(lines))
@@ -101,6 +97,19 @@ def op_profile(text: str) -> list[OpTime]:
             f"benchmark_model's op profile has {len(rows)} rows, not {match[1] if match else 'some'}"
         )
     return rows
+
+
+def _start(lines: Sequence[str]) -> int | None:
+    """Where the table of the timed runs begins: after its heading; LiteRT 2 has no other table, and no heading."""
+    start = next((i for i, line in enumerate(lines) if _SECTION in line), None)
+    if start is not None:
+        return start
+    head = next((i for i, line in enumerate(lines) if "[node type]" in line), None)
+    if head is not None and "[start]" in lines[head]:
+        raise MeasurementError(
+            f"benchmark_model's op profile has no heading that is known ({_SECTION!r}): its build is too old (TensorFlow 1)"
+        )
+    return head
 
 
 def _rows(lines: Sequence[str], columns: Sequence[str]) -> list[OpTime]:

@@ -9,14 +9,14 @@ _MODE = re.compile(
     r"^[^\n]*\bNV Power Mode:[ \t]*(\S[^\n]*?)\s*$", re.M
 )  # NVPM VERB: Current mode: before it, with --verbose
 _CORE = re.compile(r"^cpu(\d+):\s+(.*)$", re.M)
-_GPU = re.compile(r"^GPU\s+(.*)$", re.M)
+_GPU = re.compile(r"^(?:GPU|gpu-gpc-0)\s+(.*)$", re.M)  # of a Thor
 _MEMORY = re.compile(r"^EMC\s+(.*)$", re.M)
 _FIELD = re.compile(r"(\w+)=(\S+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """Highest clocks in MHz, and whether all of them are locked there; None where that was not told."""
+    """Highest clocks in MHz, and whether those of all cores and of the GPU are locked there; None where that was not told."""
 
     cpu_mhz: float | None
     gpu_mhz: float | None
@@ -35,9 +35,10 @@ def clocks(text: str) -> Clocks:
     cores = [dict(_FIELD.findall(rest)) for _, rest in _CORE.findall(text)]
     on = [core for core in cores if core.get("Online", "1") == "1"]
     gpu, memory = (_fields(pattern, text) for pattern in (_GPU, _MEMORY))
-    ranges = [_range(fields) for fields in [*on, *([gpu] if gpu else [])]]
-    known = [r for r in ranges if r is not None]
-    locked = all(low == high for low, high in known) if known and len(known) == len(ranges) else None
+    ranges = [_range(fields) for fields in [*on, gpu]]
+    known = [span for span in ranges if span is not None]
+    free = any(low != high for low, high in known)
+    locked = False if free else True if len(known) == len(ranges) > 1 else None
     return Clocks(
         cpu_mhz=max((_highest(core, 1e3) or 0 for core in on), default=0) or None,
         gpu_mhz=_highest(gpu, 1e6),
