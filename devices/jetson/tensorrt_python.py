@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from complaints import complaint
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -49,7 +51,7 @@ def build(model: str, engine: str) -> bool:
         return False
     trt: Any = importlib.import_module("tensorrt")  # comes with JetPack
 
-    logger = trt.Logger(trt.Logger.ERROR)
+    logger = _logger(trt)
     typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     explicit = getattr(trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH", None)
     flags = 0 if typed is None else 1 << int(typed)
@@ -62,11 +64,38 @@ def build(model: str, engine: str) -> bool:
         raise RuntimeError(f"TensorRT does not read the model: {parser.get_error(0).desc()}")
     plan = builder.build_serialized_network(network, builder.create_builder_config())
     if plan is None:
-        raise RuntimeError("TensorRT did not build an engine")
+        raise RuntimeError(f"TensorRT did not build an engine: {complaint(logger.text())}")
     partial = Path(engine + ".part")
     partial.write_bytes(plan)
     partial.replace(engine)
     return True
+
+
+def _engine(trt: Any, path: str) -> Any:
+    logger = _logger(trt)
+    engine = trt.Runtime(logger).deserialize_cuda_engine(Path(path).read_bytes())
+    if engine is None:
+        raise RuntimeError(f"TensorRT does not load the engine: {complaint(logger.text())}")
+    return engine
+
+
+def _logger(trt: Any) -> Any:
+    """A logger that keeps errors: calls that fail return None and no more."""
+
+    class Errors(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.lines: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            """Called by TensorRT; severities below an error's are worse."""
+            if int(severity) <= int(trt.ILogger.ERROR):
+                self.lines.append(f"[E] {message}")
+
+        def text(self) -> str:
+            return "\n".join(self.lines)
+
+    return Errors()
 
 
 def measure(job: dict[str, Any], path: str) -> dict[str, Any]:
@@ -75,7 +104,7 @@ def measure(job: dict[str, Any], path: str) -> dict[str, Any]:
 
     runner, cuda = sys.modules["runner"], Cuda()
     start = time.perf_counter()
-    engine = trt.Runtime(trt.Logger(trt.Logger.ERROR)).deserialize_cuda_engine(Path(path).read_bytes())
+    engine = _engine(trt, path)
     context = engine.create_execution_context()
     stream_of_work = cuda.made("cudaStreamCreate")
     before = runner.state()

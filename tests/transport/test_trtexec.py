@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import statistics
+import sys
 import threading
 
 import pytest
@@ -333,6 +335,24 @@ def test_the_check_of_a_jetson_names_what_it_found(board):
     assert steps["tensorrt"].found == "10.3.0"
     assert steps["power_mode"].found == "MAXN_SUPER"
     assert steps["clocks_locked"].found == "False"
+
+
+def test_the_python_module_tells_why_as_trtexec_does(monkeypatch, tmp_path):
+    """With TensorRT for RTX, which refuses without a GPU what TensorRT refuses."""
+    trt = pytest.importorskip("tensorrt_rtx")
+    monkeypatch.setitem(sys.modules, "tensorrt", trt)
+    monkeypatch.syspath_prepend(files.shipped("devices") / "jetson")
+    module = importlib.import_module("tensorrt_python")
+    for name in ("complaints", "tensorrt_python"):  # plain names, not to stay
+        del sys.modules[name]
+    engine = tmp_path / "m.engine"
+    engine.write_bytes(b"nothing at all " * 10)
+    with pytest.raises(RuntimeError, match=r"another version of TensorRT: .*magicTag"):
+        module._engine(trt, str(engine))
+    model = tmp_path / "m.onnx"
+    model.write_bytes(b"nothing")
+    with pytest.raises(RuntimeError, match="does not read the model"):
+        module.build(str(model), str(tmp_path / "other.engine"))
 
 
 def test_the_python_modules_names_are_those_of_the_library():

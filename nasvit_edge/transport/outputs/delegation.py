@@ -12,7 +12,7 @@ from nasvit_edge.transport.outputs.benchmark_model import lines_of, trouble
 _FALLBACK = re.compile(
     r"will not be executed by the delegate|partially executed by the delegate|Disallowed CPU fallback"
     r"|not supported by GPU delegate|[Ss]ome ops are not accelerated|remaining (\d+) operations will run on the CPU"
-    r"|Failed to apply GPU delegate|GPU delegate (?:creation )?failed|TfLiteGpuDelegate \w+: .*(?:fail|not)"
+    r"|Failed to apply \w* ?\w+ delegate|\(TfLiteGpuDelegate\w*\) failed to|GPU delegate (?:creation )?failed|TfLiteGpuDelegate \w+: .*(?:fail|not)"
     r"|delegate is not initialized|Restored original execution plan",
 )
 _NO_GPU = re.compile(
