@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import json
 import os
@@ -143,6 +144,31 @@ def test_a_file_that_never_answers_is_waited_for_once(reading, tmp_path):
     assert reading.unread() == f"{_shown(path)} (no answer in 2 s)"
     with path.open("w"):  # the thread that was left behind ends
         pass
+
+
+JOBS = """
+import os, sys, time
+import machine, reading, runner
+from pathlib import Path
+machine._THERMAL = Path(sys.argv[1])
+reading.LONGEST_S = 1.0
+runner.RUNTIMES["none"] = lambda path, threads, seed: (lambda: None, "1")
+job = {"id": "m", "runtime": "none", "model": "", "threads": 1, "seed": 0, "runs": 1, "seconds": 0, "most_seconds": 0.1, "precision": 9}
+started = time.monotonic()
+answers = [runner.isolated(job) for _ in range(4)]
+print([time.monotonic() - started, [answer["samples_us"] != [] for answer in answers]])
+"""
+
+
+def test_a_sensor_that_never_answers_is_waited_for_once_and_not_at_every_job(tmp_path):
+    (tmp_path / "thermal_zone0").mkdir()
+    os.mkfifo(tmp_path / "thermal_zone0" / "temp")
+    command = [sys.executable, "-c", JOBS, str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(HOST)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    seconds, measured = ast.literal_eval(done.stdout)
+    assert measured == [True] * 4
+    assert 1.0 < seconds < 3.5, "four waits would be four seconds"
 
 
 def test_files_that_are_there_again_are_no_longer_told(reading, tmp_path):
