@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nasvit_edge.cli.time_left import TimeLeft
 from nasvit_edge.listening import Listener
 from nasvit_edge.units import show_seconds
 
@@ -90,23 +91,25 @@ def progress(what: str) -> Iterator[Listener]:
 def progresses() -> Iterator[Callable[[str], Listener]]:
     """A function from what is done to its listener, as `progress`; the bars stand below each other."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _lines
         return
-    bars = Progress(*columns, TextColumn("{task.fields[detail]}", markup=False), console=console)
+    words = (TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("left", "detail"))
+    bars = Progress(*columns, *words, console=console)
 
     def started(what: str) -> Listener:
-        task = bars.add_task(what, total=None, detail="")
+        task, time_left = bars.add_task(what, total=None, left="", detail=""), TimeLeft()
 
         def show(done: int, total: int, detail: str = "") -> None:
             bars.start()  # does nothing the second time
-            bars.update(task, completed=done, total=total, detail=detail)
+            time_left.progress(done, total, detail)
+            bars.update(task, completed=done, total=total, left=_left(time_left), detail=detail)
 
-        return Listener(note=note, progress=show)
+        return Listener(note=note, progress=show, plan=time_left.plan)
 
     try:
         yield started
@@ -117,21 +120,23 @@ def progresses() -> Iterator[Callable[[str], Listener]]:
 
 def _lines(what: str) -> Listener:
     """Progress for log files: a line now and then, with the time that is left."""
-    last = time.monotonic()
-    begun, of = (last, 0), -1
+    last, time_left = time.monotonic(), TimeLeft()
 
     def show(done: int, total: int, detail: str = "") -> None:
-        nonlocal last, begun, of
-        now = time.monotonic()
-        if total != of:  # something new; what a resumed run had done before says nothing of its pace
-            begun, of = (now, done), total
-        if now - last > _LINE_SECONDS:
-            last = now
-            pace = (done - begun[1]) / max(now - begun[0], 1e-9)
-            left = f" ({show_seconds((total - done) / pace)} left)" if pace > 0 and done < total else ""
-            note(f"{what}: {done} of {total}{left} {detail}".rstrip())
+        nonlocal last
+        time_left.progress(done, total, detail)
+        if time.monotonic() - last > _LINE_SECONDS:
+            last = time.monotonic()
+            left = _left(time_left)
+            note(f"{what}: {done} of {total}{f' ({left})' if left else ''} {detail}".rstrip())
 
-    return Listener(note=note, progress=show)
+    return Listener(note=note, progress=show, plan=time_left.plan)
+
+
+def _left(time_left: TimeLeft) -> str:
+    """`12 min left`; empty where that is not known, or nothing is."""
+    seconds = time_left.seconds()
+    return f"{show_seconds(seconds)} left" if seconds else ""
 
 
 @contextlib.contextmanager

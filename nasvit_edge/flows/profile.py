@@ -12,11 +12,13 @@ from nasvit_edge.device import Device, load_device
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.hints import command
 from nasvit_edge.latency import LatencyTable, load_table
-from nasvit_edge.listening import Listener
-from nasvit_edge.profile import sustained, validate
+from nasvit_edge.listening import Listener, Step
+from nasvit_edge.profile import schedule, sustained, validate
+from nasvit_edge.profile.models import Models
+from nasvit_edge.profile.protocol import load_protocol
 from nasvit_edge.profile.run import Choice, Sample, measure_table, prepare
 from nasvit_edge.requests.profile import Request
-from nasvit_edge.space import load_space
+from nasvit_edge.space import SearchSpace, load_space
 from nasvit_edge.transport.connect import connect
 from nasvit_edge.transport.job import Runner
 from nasvit_edge.transport.ways import Ways
@@ -165,12 +167,25 @@ def _one(
     """All tables of one device, on one connection."""
     space, tables = load_space(request.space), []
     with connect(device, ways, listener) as runner:
-        for choice in choices:
+        for place, choice in enumerate(choices):
+            listener.plan([step for one in choices[place:] for step in _steps(request, space, device, one)])
             path = measure_table(space, device, runner, choice, out=request.out, listener=listener)
             listener.note(f"wrote {path}")
             table = load_table(path, space=request.space)
             tables.append(_afterwards(request, table, runner, listener))
     return tables
+
+
+def _steps(request: Request, space: SearchSpace, device: Device, choice: Choice) -> list[Step]:
+    """What is done for a table."""
+    runtime, _, precision = prepare(device, choice)
+    return schedule.steps(
+        Models(space, runtime, Path(), precision=precision),
+        load_protocol(choice.protocol),
+        sample=choice.sample.share if choice.sample else None,
+        sustained_s=seconds(request.sustained) if request.sustained else 0.0,
+        validate=request.validate or 0,
+    )
 
 
 def _afterwards(request: Request, table: LatencyTable, runner: Runner, listener: Listener) -> LatencyTable:
@@ -199,4 +214,4 @@ def _of(name: str, listener: Listener, stop: threading.Event) -> Listener:
         _end_if(stop)
         listener.progress(done, total, detail)
 
-    return Listener(note=lambda text: listener.note(f"{name}: {text}"), progress=progress)
+    return replace(listener, note=lambda text: listener.note(f"{name}: {text}"), progress=progress)

@@ -20,7 +20,9 @@ from nasvit_edge.latency.selection import found_tables
 from nasvit_edge.latency.table import refuse_overwriting
 from nasvit_edge.listening import Listener
 from nasvit_edge.ops import lower
+from nasvit_edge.profile import schedule
 from nasvit_edge.profile import validate as validation
+from nasvit_edge.profile.models import Models
 from nasvit_edge.profile.refit import refitted
 from nasvit_edge.profile.trust import concerns
 from nasvit_edge.records import Record, content, write
@@ -138,6 +140,8 @@ def validate(request: Validate, listener: Listener) -> Validation:
     """Measure whole subnets, compare them with a table's predictions, and store that in the table."""
     table = found(request.table, request.space)
     device = None if request.device is None else load_device(request.device)
+    models = Models(table.space, table.file.runtime, Path(), precision=table.file.precision)
+    listener.plan(schedule.validation(models, request.subnets))
     result = validation.validate(table, request.subnets, request.seed, listener=listener, device=device)
     validation.store(table, result)
     return result

@@ -29,28 +29,34 @@ _SILENT_S = 600.0  # no model takes so long
 _END_S = 5.0
 
 
-def convert_all(items: Sequence[Item], models: Models, listener: Listener) -> dict[str, tuple[str, str]]:
+def convert_all(
+    items: Sequence[Item], models: Models, listener: Listener, what: str = "converting"
+) -> dict[str, tuple[str, str]]:
     """Item id -> (model file, hash of its graph). Slow conversions run in parallel and are kept.
+
+    `what` is how progress calls it.
 
     One caller at a time: converters are not made for threads, and use all cores anyway.
     """
     with _ONE:
-        return _converted(items, models, listener)
+        return _converted(items, models, listener, what)
 
 
-def _converted(items: Sequence[Item], models: Models, listener: Listener) -> dict[str, tuple[str, str]]:
+def _converted(
+    items: Sequence[Item], models: Models, listener: Listener, what: str
+) -> dict[str, tuple[str, str]]:
     slow = [item for item in items if models.takes_a_second(item)]
     if len(slow) > _FEW:
         for _ in range(_ATTEMPTS):  # a converter that crashes is started again
             missing = [item for item in _parts(slow, models) if not models.is_kept(item)]
             if len(missing) <= _FEW:
                 break
-            _in_parallel(missing, models, listener)
+            _in_parallel(missing, models, listener, what)
     converted = {}
     for index, item in enumerate(items):
         path, graph = models.path(item)
         converted[item.id] = (str(path), graph)
-        listener.progress(index + 1, len(items), "converting")
+        listener.progress(index + 1, len(items), what)
     return converted
 
 
@@ -58,7 +64,7 @@ def _parts(items: Sequence[Item], models: Models) -> list[Item]:
     return list(dict.fromkeys(part for item in items for part in models.parts(item)))
 
 
-def _in_parallel(items: Sequence[Item], models: Models, listener: Listener) -> None:
+def _in_parallel(items: Sequence[Item], models: Models, listener: Listener, what: str = "converting") -> None:
     batches: queue.SimpleQueue[Sequence[Item]] = queue.SimpleQueue()
     for start in range(0, len(items), _BATCH):
         batches.put(items[start : start + _BATCH])
@@ -76,7 +82,7 @@ def _in_parallel(items: Sequence[Item], models: Models, listener: Listener) -> N
                 ) from None
             alive -= count is None
             finished += count or 0
-            listener.progress(finished, len(items), "converting")
+            listener.progress(finished, len(items), what)
     finally:
         for worker in workers:
             worker.close()

@@ -27,6 +27,7 @@ from nasvit_edge.transport.job import Job, Runner
 from nasvit_edge.transport.ways import Ways
 
 PASSES = 2
+CONVERTING, VALIDATING = "converting whole subnets", "validating"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ def measure_subnets(
     seed: int,
     listener: Listener = SILENT,
     passes: int = PASSES,
-    what: str = "validating",
+    what: str = VALIDATING,
     runner: Runner | None = None,
     device: Device | None = None,
 ) -> dict[SubnetConfig, list[Visit]]:
@@ -64,7 +65,7 @@ def measure_subnets(
     visits: dict[SubnetConfig, list[Visit]] = {config: [] for config in subnets}
     with tempfile.TemporaryDirectory(prefix="nasvit-edge-") as temporary:
         models = Models(table.space, file.runtime, Path(temporary), 0, file.precision)
-        prepared = convert_all(items, models, listener)
+        prepared = convert_all(items, models, listener, CONVERTING)
         runner.bring([Path(path) for path, _ in prepared.values()], listener)
         cores = runner.cores(file.threads)
         for turn in range(passes):

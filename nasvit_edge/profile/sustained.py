@@ -24,6 +24,7 @@ from nasvit_edge.transport.answers import Failure
 from nasvit_edge.transport.job import MODEL_SECONDS, Job, Runner
 
 SHORTEST_S = 2.0
+SUSTAINED = "sustained"
 _FIRST_S = 60.0
 _KEPT = 600  # windows in a table
 
@@ -42,11 +43,11 @@ def sustain(table: LatencyTable, runner: Runner, seconds: float, seed: int, list
     item = Item(subnet_id(config), config=config)
     with tempfile.TemporaryDirectory(prefix="nasvit-edge-") as temporary:
         models = Models(table.space, file.runtime, Path(temporary), 0, file.precision)
-        (path, _), *_ = convert_all([item], models, listener).values()
+        (path, _), *_ = convert_all([item], models, listener, "converting a subnet").values()
         runner.bring([Path(path)], listener)
-        listener.progress(0, 1, f"sustained: one subnet for {seconds:g} s")
+        listener.progress(0, 1, f"{SUSTAINED}, one subnet for {seconds:g} s")
         answer = runner.measure(_job(item, path, file, runner, seconds, seed), MODEL_SECONDS)
-        listener.progress(1, 1, "sustained")
+        listener.progress(1, 1, SUSTAINED)
     if isinstance(answer, Failure):
         raise MeasurementError(
             f"the sustained run failed: {answer.error}; run it again: {table.profiling(sustained=f'{seconds:g}s')}"

@@ -158,3 +158,14 @@ def test_stopping_ends_every_device(tmp_path, request_of):
         flow.profile_devices(request_of(device=names), progress)
     assert started.is_set()
     assert not list((tmp_path / "tables").glob("*.json"))
+
+
+@pytest.mark.slow
+def test_every_step_of_a_profile_with_a_validation_was_planned(request_of):
+    planned, shown = [], []
+    listener = Listener(plan=planned.append, progress=lambda done, total, what: shown.append((total, what)))
+    flow.profile_devices(request_of(runtime=["onnxruntime"], validate=4), lambda name: listener)
+    (steps,) = planned
+    names = [step.name for step in steps]
+    assert list(dict.fromkeys(what.split(",")[0] for _, what in shown)) == names
+    assert {what.split(",")[0]: total for total, what in shown}.items() >= {("validating", 8)}
