@@ -10,6 +10,7 @@ from typing import Annotated
 from msgspec import Meta, field
 
 from nasvit_edge.benchmark.accuracy import Accuracy, SavedAccuracy
+from nasvit_edge.latency.setting import TableSetting
 from nasvit_edge.records import Positive, Record, Share
 from nasvit_edge.transport.job import Job
 
@@ -25,7 +26,7 @@ class Facts(Record, frozen=True, kw_only=True, omit_defaults=False):
     Attributes:
         fallback_ops: how many ops the runtime's delegate or parser would not take.
         int8_macs: the share of its multiply-accumulates that is in int8; None of a file that claims no 8 bits.
-        predicted_ms: value, low and high end, of the device's latency table.
+        predicted_ms: value, low and high end, of the device's latency table; predicted_by: what that table holds for.
         path: as it was given.
     """
 
@@ -35,6 +36,7 @@ class Facts(Record, frozen=True, kw_only=True, omit_defaults=False):
     precision: Text
     stored: SavedAccuracy | None = field(default=None, name="accuracy")
     predicted_ms: tuple[Positive, Positive, Positive] | None = None
+    predicted_by: TableSetting | None = None
     fallback_ops: Annotated[int, Meta(ge=0, le=1 << 30)] | None = None
     macs: Annotated[int, Meta(ge=1, le=1 << 60)] | None = None
     int8_macs: Share | None = None

@@ -119,7 +119,7 @@ def trusted(
                 f"or name it: --table {table.path}"
             )
         listener.note(f"{'WARNING' if concern.serious else 'note'}: table {table.path.name}: {concern.text}")
-    listener.note(f"table {table.path.name}: {validity(table)}")
+    listener.note(f"table {table.path.name}: {table.setting.line()}; {validity(table)}")
     return table
 
 

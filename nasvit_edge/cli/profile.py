@@ -71,11 +71,10 @@ def _print(table: LatencyTable) -> None:
             else f"{show_ms(prediction.low_ms)} .. {show_ms(prediction.high_ms)}"
         )
         rows.append([end, show_ms(prediction.ms), interval])
-    what = f"{file.runtime} {file.runtime_version or ''}".strip()
     print_table(
         ["subnet", "predicted", "90 % interval"],
         rows,
-        f"{len(table.ops_ms)} ops on {file.device}, {what}, {file.precision}, {file.threads} thread(s)",
+        f"{len(table.ops_ms)} ops on {table.setting.line()}",
     )
     drift, warm = file.canaries, file.sustained
     if drift is not None:
@@ -88,5 +87,5 @@ def _print(table: LatencyTable) -> None:
             f"{warm.seconds:g} s (factor {warm.factor:.3f}); search --steady keeps budgets when it is warm"
         )
     if file.validation is not None:
-        show_validation(file.validation)
+        show_validation(file.validation, table.setting)
     note(f"table {table.path}")

@@ -20,5 +20,5 @@ def quickstart(request: Request, as_json: bool) -> None:
     if as_json:
         print_json(report)
         return
-    show_table(text.artifacts(report), report.headline)
+    show_table(text.artifacts(report), text.title(report))
     note(f"wrote {request.out / 'report.md'} and everything beside it")

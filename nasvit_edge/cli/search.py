@@ -70,7 +70,7 @@ def explain(request: ExplainRequest, as_json: bool) -> None:
         return
     show_table(text.stages(explained), text.headline(explained))
     if explained.changes:  # a fine-tuned subnet's space has it alone
-        show_table(text.changes(explained), "one gene changed, the best trades first")
+        show_table(text.changes(explained), text.changes_headline(explained))
     for line in text.remarks(explained):
         note(line)
 
@@ -85,7 +85,7 @@ def _show(result: ResultFile, out: Path, as_json: bool) -> None:
         show_table(text.candidates([result.best], result.quality), text.title(result))
         near = text.around(result)
         if near:
-            show_table(text.candidates(near, result.quality), "beside it on the front")
+            show_table(text.candidates(near, result.quality), text.beside(result))
         sys.stdout.write(text.plot(result))
     for line in text.remarks(result):
         note(line)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nasvit_edge.flows.tables import TableRow
     from nasvit_edge.latency.compare import Ratios
     from nasvit_edge.latency.file import Validation
+    from nasvit_edge.latency.setting import TableSetting
 
 tables = typer.Typer(
     no_args_is_help=True,
@@ -37,7 +38,7 @@ def list_tables(as_json: bool) -> None:
     if as_json:
         print_json(content(rows))
         return
-    columns = ["table", "space", "ops", "provenance", "measured on", "mean error"]
+    columns = ["table", "space", "ops", "provenance", "machine", "measured on", "mean error"]
     print_table(columns, [_row(row) for row in rows if isinstance(row, TableRow)])
     for row in rows:
         if not isinstance(row, TableRow):
@@ -46,7 +47,8 @@ def list_tables(as_json: bool) -> None:
 
 def _row(row: TableRow) -> list[str]:
     error = "-" if row.mape is None else f"{row.mape:.1%}"
-    return [Path(row.path).stem, row.space, str(row.ops), str(row.provenance), str(row.date)[:10], error]
+    machine, date = row.machine or "unknown", str(row.date)[:10]
+    return [Path(row.path).stem, row.space, str(row.ops), str(row.provenance), machine, date, error]
 
 
 def show(request: TableShown, as_json: bool) -> None:
@@ -57,12 +59,13 @@ def show(request: TableShown, as_json: bool) -> None:
     """
     from nasvit_edge.flows import tables as flow
 
-    fields = flow.shown(flow.found(request.table, request.space))
+    table = flow.found(request.table, request.space)
+    fields = flow.shown(table)
     if as_json:
         print_json(fields)
         return
     rows = [[key, _text(value)] for key, value in fields.items() if key not in ("schema", "kind", "concerns")]
-    print_table(["field", "value"], rows, str(fields["path"]))
+    print_table(["field", "value"], rows, f"{fields['path']}: {table.setting.line()}")
     for text in fields["concerns"]:
         note(f"note: {text}")
 
@@ -82,13 +85,15 @@ def diff(request: Diff, as_json: bool) -> None:
     from nasvit_edge.flows import tables as flow
     from nasvit_edge.latency.compare import compare
 
-    comparison = compare(*(flow.found(name, request.space) for name in (request.first, request.second)))
+    pair = [flow.found(name, request.space) for name in (request.first, request.second)]
+    comparison = compare(*pair)
     if as_json:
         print_json(comparison)
         return
     rows = [_ratios(kind, part) for kind, part in comparison.kinds.items()]
     columns = ["ops of kind", "ops", "median ratio", "10 % .. 90 %", "Kendall tau"]
-    print_table(columns, [*rows, _ratios("all", comparison)])
+    title = f"{pair[1].setting.line()}, over {pair[0].setting.line()}"
+    print_table(columns, [*rows, _ratios("all", comparison)], title)
     verdict = (
         "one factor explains the difference" if comparison.one_factor else "no single factor explains it"
     )
@@ -112,19 +117,18 @@ def validate(request: Validate, as_json: bool) -> None:
     the report in the table.
     """
     from nasvit_edge.flows import tables as flow
+    from nasvit_edge.records import content
 
     with progress("validating") as bar:
         validation = flow.validate(request, bar)
-    show_validation(validation, as_json)
-
-
-def show_validation(validation: Validation, as_json: bool = False) -> None:
-    """The report as a table."""
-    from nasvit_edge.records import content
-
     if as_json:
         print_json(content(validation))
-        return
+    else:
+        show_validation(validation, flow.found(request.table, request.space).setting)
+
+
+def show_validation(validation: Validation, setting: TableSetting) -> None:
+    """The report as a table."""
     rows = [
         ["mean error (MAPE)", f"{validation.mape:.2%}"],
         ["machine's own repeat noise", f"{validation.repeat_mape:.2%}"],
@@ -135,7 +139,8 @@ def show_validation(validation: Validation, as_json: bool = False) -> None:
     ]
     if validation.inside_interval is not None:
         rows.append(["inside the 90 % interval", f"{validation.inside_interval:.0%}"])
-    print_table(["of predictions", "value"], rows, f"{validation.count} whole subnets, each measured twice")
+    title = f"{validation.count} whole subnets, each measured twice: {setting.line()}"
+    print_table(["of predictions", "value"], rows, title)
 
 
 def refit(request: Refit, as_json: bool) -> None:
@@ -195,7 +200,8 @@ def predict(request: PredictRequest, as_json: bool) -> None:
         else f"{show_ms(prediction.low_ms)} .. {show_ms(prediction.high_ms)}"
     )
     row = [show_ms(prediction.ms), interval, f"{prediction.coverage:.0%}", prediction.table]
-    print_table(["predicted", "90 % interval", "measured share", "table"], [row])
+    columns = ["predicted", "90 % interval", "measured share", "table"]
+    print_table(columns, [row], prediction.setting.line())
 
 
 tables.command("list", short_help="Every table that is found.")(adapted(list_tables))

@@ -238,7 +238,7 @@ def _predicted(
 ) -> list[Participant]:
     """With what the device's latency table predicts, where there is one of this very device."""
     spaces = _spaces(request)
-    return [_knowing(e, predicted_ms=_prediction(e, spaces, device, protocol, about)) for e in entries]
+    return [_knowing(e, **_prediction(e, spaces, device, protocol, about)) for e in entries]
 
 
 def _prediction(
@@ -247,11 +247,12 @@ def _prediction(
     device: Device,
     protocol: BenchmarkProtocol,
     about: Mapping[str, Fact],
-) -> tuple[float, float, float] | None:
+) -> dict[str, Any]:
+    """What is predicted of an artifact, and what that holds for; {} where nothing is."""
     from nasvit_edge.profile.trust import other_machine
 
     if entry.facts.space is None:
-        return None
+        return {}
     try:
         artifact = open_artifact(entry.path)
         original = artifact.space(spaces.get(entry.facts.space))
@@ -264,12 +265,14 @@ def _prediction(
             space=space,
         )
         if other_machine(table, about) is not None:
-            return None
+            return {}
         prediction = table.predict(artifact.config(space))
     except NasvitEdgeError:  # there is no table for it
-        return None
+        return {}
     low, high = prediction.low_ms, prediction.high_ms
-    return None if low is None or high is None or low <= 0 else (prediction.ms, low, high)
+    if low is None or high is None or low <= 0:
+        return {}
+    return {"predicted_ms": (prediction.ms, low, high), "predicted_by": table.setting}
 
 
 def _with_accuracy(entries: Sequence[Participant], request: Request, listener: Listener) -> list[Participant]:

@@ -35,6 +35,7 @@ def explain(request: Request, listener: Listener) -> Explained:
         explained(evaluator, saved.config),
         quality=saved.file.quality,
         table=loaded.path.name,
+        setting=loaded.setting,
         result=str(request.result),
     )
 

@@ -174,7 +174,8 @@ def _setting(
     measured = accuracy if isinstance(accuracy, ImageAccuracy) else None
     predictor = None if isinstance(accuracy, ImageAccuracy) else choice.accuracy or accuracy.name
     listed = tuple(
-        UsedTable(name=name, path=table.path.name, sha256=files.sha256(table.path)) for name, table in tables
+        UsedTable(name=name, path=table.path.name, sha256=files.sha256(table.path), setting=table.setting)
+        for name, table in tables
     )
     first = tables[0][1].file
     return Setting(

@@ -57,6 +57,7 @@ def quickstart(request: Request, *, listener: Listener) -> QuickstartReport:
         budget_why=why,
         machine=fingerprint(),
         table=str(table.path.name),
+        setting=table.setting,
         best=result.best,
         evaluated=result.evaluated,
         artifacts=_measured(artifacts, listener),

@@ -17,6 +17,7 @@ from nasvit_edge.hints import command
 from nasvit_edge.latency import LatencyTable, load_table, nn_meter, table_name
 from nasvit_edge.latency.file import Validation
 from nasvit_edge.latency.selection import found_tables
+from nasvit_edge.latency.setting import TableSetting, setting_of
 from nasvit_edge.latency.table import refuse_overwriting
 from nasvit_edge.listening import Listener
 from nasvit_edge.ops import lower
@@ -43,6 +44,7 @@ class TableRow(Record, frozen=True, kw_only=True):
     precision: str
     space: str
     provenance: str | None
+    machine: str | None
     date: str | None
     ops: int
     mape: float | None
@@ -66,8 +68,10 @@ def _row(path: Path) -> TableRow | UnreadableTable:
     except NasvitEdgeError as error:
         return UnreadableTable(path=str(path), error=str(error))
     keys = ("device", "runtime", "threads", "precision", "space", "provenance", "date")
+    machine = setting_of(file).machine
     mape = None if file.validation is None else file.validation.mape
-    return TableRow(path=str(path), ops=len(file.ops), mape=mape, **{key: getattr(file, key) for key in keys})
+    facts = {key: getattr(file, key) for key in keys}
+    return TableRow(path=str(path), machine=machine, ops=len(file.ops), mape=mape, **facts)
 
 
 def found(name: str, space: str | None) -> LatencyTable:
@@ -193,6 +197,7 @@ class Predicted(Record, frozen=True, kw_only=True):
     runtime: str
     threads: int
     precision: str
+    setting: TableSetting
     filled: dict[str, str | int]
     config: SubnetConfig
     ops: tuple[PredictedOp, ...]
@@ -211,6 +216,7 @@ def predict(request: Request, listener: Listener) -> Predicted:
         coverage=prediction.coverage,
         table=table.path.name,
         **{key: getattr(table.file, key) for key in ("device", "runtime", "threads", "precision")},
+        setting=table.setting,
         filled=filled | dict(answer.filled),
         config=config,
         ops=tuple(

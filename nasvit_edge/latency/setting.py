@@ -26,21 +26,19 @@ class TableSetting(Record, frozen=True, kw_only=True, omit_defaults=False):
         threads = f"{self.threads} thread{'' if self.threads == 1 else 's'}"
         how = "imported" if self.imported else "measured"
         when = f"{how} {self.date[:10]}" if self.date else f"{how} on an unknown day"
-        return (
-            f"{self.device} ({self.machine or 'machine unknown'}), {runtime}, {threads}, {self.precision}, {when}"
-        )
+        return f"{self.device} ({self.machine or 'machine unknown'}), {runtime}, {threads}, {self.precision}, {when}"
 
 
 def setting_of(file: TableFile) -> TableSetting:
     """The setting of a table's file."""
     keys = ("device", "runtime", "runtime_version", "threads", "precision", "date")
-    told = {key: getattr(file, key) for key in keys}
-    return TableSetting(**told, machine=_machine(file), imported=file.provenance == "imported")
+    facts = {key: getattr(file, key) for key in keys}
+    return TableSetting(**facts, machine=_machine(file), imported=file.provenance == "imported")
 
 
 def _machine(file: TableFile) -> str | None:
     """`Jetson Orin Nano, nvidia,tegra234, 6 cores`: what of a fingerprint tells one machine from another, in short."""
-    told = file.fingerprint or {}
-    parts = [str(told[key]) for key in ("board", "soc") if told.get(key)]
-    cores = [f"{told['cores']} core{'' if told['cores'] == 1 else 's'}"] if told.get("cores") else []
+    facts = file.fingerprint or {}
+    parts = [str(facts[key]) for key in ("board", "soc") if facts.get(key)]
+    cores = [f"{facts['cores']} core{'' if facts['cores'] == 1 else 's'}"] if facts.get("cores") else []
     return ", ".join([*dict.fromkeys(parts), *cores]) if parts else None

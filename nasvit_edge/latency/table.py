@@ -28,6 +28,7 @@ from nasvit_edge.latency.context import PLAIN, SPLIT, Context, Parts
 from nasvit_edge.latency.estimate import Estimate, estimate, features
 from nasvit_edge.latency.file import TableFile
 from nasvit_edge.latency.selection import KEYS, Selected, Wanted, heading, table_for
+from nasvit_edge.latency.setting import TableSetting, setting_of
 from nasvit_edge.ops import all_ops, lower, op_keys, ops_digest
 from nasvit_edge.records import RecordError, read
 from nasvit_edge.space import SearchSpace, SubnetConfig, families, known_space, load_space, space_names
@@ -61,6 +62,11 @@ class LatencyTable:
     def holding(self, **changes: Any) -> LatencyTable:
         """This table with changes in its file."""
         return LatencyTable.of(self.path, self.space, changed(self.file, **changes))
+
+    @property
+    def setting(self) -> TableSetting:
+        """What its predictions hold for."""
+        return setting_of(self.file)
 
     @property
     def call_ms(self) -> float:

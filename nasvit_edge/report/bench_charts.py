@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -239,7 +240,7 @@ def predictions(report: BenchmarkReport) -> Figure | None:
     hits = sum(predicted[1] <= ms.value <= predicted[2] for *_, predicted, ms in rows)
     caption = (
         f"On the dashed line, both are equal. {math.expm1(min(float(np.mean(errors)), _ABSURD)):.1%} apart on average; "
-        f"{hits} of {len(rows)} measured medians are within the predicted interval."
+        f"{hits} of {len(rows)} measured medians are within the predicted interval.{_settings(rows)}"
     )
     every = [value for *_, predicted, ms in rows for value in (ms.value, *predicted)]
     low, high = 0.95 * min(every), 1.05 * max(every)
@@ -258,6 +259,12 @@ def predictions(report: BenchmarkReport) -> Figure | None:
         },
         square=True,
     )
+
+
+def _settings(rows: Sequence[tuple[Result, MeasuredArtifact, Any, Any]]) -> str:
+    """What the predictions hold for; older results do not say."""
+    lines = dict.fromkeys(a.predicted_by.line() for _, a, *_ in rows if a.predicted_by)
+    return f" Predicted by the table of {'; '.join(lines)}." if lines else ""
 
 
 def _predicted(

@@ -12,9 +12,17 @@ from nasvit_edge.units import show_count, show_ms
 def headline(explained: Explained) -> str:
     """One line above the stages."""
     fixed = f"{show_ms(explained.offset_ms)} of it whatever the ops"
-    return (
-        f"predicted {show_ms(explained.latency_ms)} ({fixed}), {explained.quality} {explained.accuracy:.2%}"
-    )
+    accuracy = f"{explained.quality} {explained.accuracy:.2%}"
+    return f"predicted {show_ms(explained.latency_ms)} ({fixed}), {accuracy}{_by(explained)}"
+
+
+def changes_headline(explained: Explained) -> str:
+    """One line above the changes."""
+    return f"one gene changed, the best trades first{_by(explained)}"
+
+
+def _by(explained: Explained) -> str:
+    return f", by {explained.setting.line()}" if explained.setting else ""
 
 
 def stages(explained: Explained) -> Table:

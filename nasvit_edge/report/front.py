@@ -73,9 +73,7 @@ def _front(result: ResultFile) -> Figure:
 
 
 def _axis(result: ResultFile) -> str:
-    setting = result.setting
-    threads = f"{setting.threads} thread{'s' if setting.threads > 1 else ''}"
-    return f"predicted latency (ms): {setting.device}, {setting.runtime}, {threads}, {setting.precision}"
+    return f"predicted latency (ms): {result.setting.first().line()}"
 
 
 def _points(candidates: Sequence[SavedCandidate], what: str) -> list[Datum]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nasvit_edge import units
+from nasvit_edge.latency.setting import TableSetting
 from nasvit_edge.records import Fact, Record
 from nasvit_edge.report.markdown import head_and_rows
 from nasvit_edge.report.model import Column, Table, figure, own, table
@@ -43,6 +44,7 @@ class QuickstartReport(Record, frozen=True, kw_only=True):
     budget_why: str
     machine: dict[str, Fact]
     table: str
+    setting: TableSetting
     best: SavedCandidate
     evaluated: int
     artifacts: tuple[Timed, ...]
@@ -56,6 +58,11 @@ def headline(report: QuickstartReport) -> str:
         f"{first.accuracy:.1%} on test images at {units.show_ms(first.measured_ms)} measured "
         f"({_predicted(first)} predicted, budget {units.show_ms(report.budget_ms)})"
     )
+
+
+def title(report: QuickstartReport) -> str:
+    """One line above the artifacts."""
+    return f"{report.headline}; predicted by the table of {report.setting.line()}"
 
 
 def artifacts(report: QuickstartReport) -> Table:
@@ -89,6 +96,7 @@ def markdown(report: QuickstartReport) -> str:
         "",
         f"- machine: {report.machine['soc']}, {report.machine['cores']} cores, {report.machine.get('os', '')}",
         f"- {report.budget_why}",
+        f"- predicted by the table of {report.setting.line()}",
         f"- {report.evaluated} subnets looked at; the best has {units.show_count(best.macs)} MACs, "
         f"{units.show_count(best.parameters)} parameters, {best.accuracy:.1%} on validation images",
         f"- took {report.seconds:.0f} s",

@@ -19,10 +19,15 @@ def title(result: ResultFile) -> str:
     limits = ", ".join(
         f"{limit.name} {limit.show(limit.bound)}" for limit in (saved.limit() for saved in result.limits)
     )
-    what = f"best {setting.space} subnet on {setting.device} ({limits or 'no limit'})"
+    what = f"best {setting.space} subnet ({limits or 'no limit'}) on {setting.first().line()}"
     if best.median_ms is not None and best.p90_ms is not None:
         return f"{what}: CONFIRMED, measured {show_ms(best.median_ms)} (p90 {show_ms(best.p90_ms)})"
     return f"{what}: predicted, not measured (--confirm 5 measures)"
+
+
+def beside(result: ResultFile) -> str:
+    """One line above the subnets beside it."""
+    return f"beside it on the front, predicted for {result.setting.first().line()}"
 
 
 def around(result: ResultFile) -> list[SavedCandidate]:
@@ -98,9 +103,12 @@ def remarks(result: ResultFile) -> list[str]:
 
 
 def _latencies(result: ResultFile) -> str:
-    """`8.00 ms on host, 57.3 ms on pixel-1`."""
+    """`8.00 ms by host: host (AMD EPYC, ...), ...; 57.3 ms by pixel-1: ...`."""
     pairs = zip(result.best.latencies_ms, result.setting.tables, strict=True)
-    return ", ".join(f"{show_ms(ms)} on {table.name}" for ms, table in pairs)
+    return "; ".join(
+        f"{show_ms(ms)} by {table.name}{f': {table.setting.line()}' if table.setting else ''}"
+        for ms, table in pairs
+    )
 
 
 def _gap(gap: Gap, evaluated: int) -> str:

@@ -8,6 +8,7 @@ from msgspec import Meta, field
 
 from nasvit_edge.genes import SubnetConfig
 from nasvit_edge.latency.names import Precision
+from nasvit_edge.latency.setting import TableSetting
 from nasvit_edge.records import Amount, Count, Fact, Figure, Record, Sha256, Whole
 from nasvit_edge.searching.limits import SavedLimit
 from nasvit_edge.searching.search import Gap
@@ -15,11 +16,12 @@ from nasvit_edge.units import show_ms
 
 
 class UsedTable(Record, frozen=True, kw_only=True):
-    """A latency table, by what the user calls its device."""
+    """A latency table, by what the user calls its device; older files do not say its setting."""
 
     name: str
     path: str
     sha256: Sha256
+    setting: TableSetting | None = None
 
 
 class Setting(Record, frozen=True, kw_only=True, omit_defaults=False):
@@ -45,6 +47,11 @@ class Setting(Record, frozen=True, kw_only=True, omit_defaults=False):
     supernet_sha256: Sha256 | None = None  # of the weights' file; None where there is none
     calibration_sha256: str | None = None  # of the images that were calibrated on; None where none were
     filled: dict[str, Fact] = field(default_factory=dict)  # what was left out, and what it was filled in with
+
+    def first(self) -> TableSetting:
+        """What predictions by the first table hold for."""
+        keys = ("device", "runtime", "threads", "precision")
+        return self.tables[0].setting or TableSetting(**{key: getattr(self, key) for key in keys})
 
 
 class SavedCandidate(Record, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ import numpy as np
 from msgspec import field
 from msgspec.structs import asdict
 
+from nasvit_edge.latency.setting import TableSetting
 from nasvit_edge.ops import Classifier, Labels, Lateral, Op, lower
 from nasvit_edge.records import Record
 from nasvit_edge.searching.evaluation import Evaluator, Floats, Place, Values
@@ -52,6 +53,7 @@ class Explained(Record, frozen=True, kw_only=True):
     changes: tuple[Change, ...]
     config: SubnetConfig
     table: str = ""
+    setting: TableSetting | None = None
     result: str = ""
     quality: str = "accuracy"
 
