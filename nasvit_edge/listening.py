@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class PlannedStep:
     """Work to come: `count` pieces of about `each_s` seconds, whose progress is called `name`.
 
     Attributes:
@@ -31,7 +31,7 @@ class Listener:
 
     note: Callable[[str], None] = lambda text: None
     progress: Callable[[int, int, str], None] = lambda done, total, detail: None
-    plan: Callable[[Sequence[Step]], None] = lambda steps: None
+    plan: Callable[[Sequence[PlannedStep]], None] = lambda steps: None
 
     def once(self) -> Listener:
         """The same, without what was noted before."""

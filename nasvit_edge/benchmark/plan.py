@@ -11,6 +11,7 @@ from msgspec import Meta, field
 
 from nasvit_edge.benchmark.accuracy import Accuracy, SavedAccuracy
 from nasvit_edge.latency.setting import TableSetting
+from nasvit_edge.latency.speed import TodaysSpeed
 from nasvit_edge.records import Positive, Record, Share
 from nasvit_edge.transport.job import Job
 
@@ -26,7 +27,8 @@ class Facts(Record, frozen=True, kw_only=True, omit_defaults=False):
     Attributes:
         fallback_ops: how many ops the runtime's delegate or parser would not take.
         int8_macs: the share of its multiply-accumulates that is in int8; None of a file that claims no 8 bits.
-        predicted_ms: value, low and high end, of the device's latency table; predicted_by: what that table holds for.
+        predicted_ms: value, low and high end, of the device's latency table; predicted_by: what that table holds for;
+            today: how fast the device was before it was measured, against the table.
         path: as it was given.
     """
 
@@ -37,12 +39,20 @@ class Facts(Record, frozen=True, kw_only=True, omit_defaults=False):
     stored: SavedAccuracy | None = field(default=None, name="accuracy")
     predicted_ms: tuple[Positive, Positive, Positive] | None = None
     predicted_by: TableSetting | None = None
+    today: TodaysSpeed | None = None
     fallback_ops: Annotated[int, Meta(ge=0, le=1 << 30)] | None = None
     macs: Annotated[int, Meta(ge=1, le=1 << 60)] | None = None
     int8_macs: Share | None = None
     path: str | None = None
     space: str | None = None
     config: str | None = None
+
+    @property
+    def today_ms(self) -> float | None:
+        """The prediction at the device's speed before it was measured; None where that is not known, or within the noise."""
+        if self.predicted_ms is None or self.today is None or not self.today.differs:
+            return None
+        return self.predicted_ms[0] * self.today.factor
 
     @property
     def accuracy(self) -> Accuracy | None:

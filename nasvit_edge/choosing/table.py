@@ -11,9 +11,11 @@ from nasvit_edge.errors import NasvitEdgeError, TableError
 from nasvit_edge.hints import command
 from nasvit_edge.latency import LatencyTable, load_table
 from nasvit_edge.latency.selection import KEYS, USUAL, Selected, Wanted, found_tables, heading, table_for
+from nasvit_edge.latency.speed import TodaysSpeed
 from nasvit_edge.latency.table import HOST, refuse_other, selected_table
 from nasvit_edge.listening import Listener
 from nasvit_edge.ops import lower
+from nasvit_edge.profile.speed import todays_speed
 from nasvit_edge.profile.trust import concerns, outdated, resting
 from nasvit_edge.requests.options import TableChoice
 from nasvit_edge.searching.saved import Outdated
@@ -121,6 +123,18 @@ def trusted(
         listener.note(f"{'WARNING' if concern.serious else 'note'}: table {table.path.name}: {concern.text}")
     listener.note(f"table {table.path.name}: {table.setting.line()}; {validity(table)}")
     return table
+
+
+def speed_today(table: LatencyTable, asked: TableChoice, listener: Listener) -> TodaysSpeed | None:
+    """How fast this machine is today, where the table is this machine's; noted where that differs from the table."""
+    if asked.no_canary:
+        return None
+    speed = todays_speed(table, listener)
+    if speed is not None and speed.differs:
+        listener.note(
+            f"table {table.path.name}: {speed.line()}; predictions for today's speed stand beside the table's"
+        )
+    return speed
 
 
 def resting_on_changed(table: LatencyTable, config: SubnetConfig) -> Outdated:

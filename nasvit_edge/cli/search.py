@@ -82,10 +82,10 @@ def _show(result: ResultFile, out: Path, as_json: bool) -> None:
     if as_json:
         print_json(records.content(result))
     else:
-        show_table(text.candidates([result.best], result.quality), text.title(result))
+        show_table(text.candidates([result.best], result.quality, result.slower()), text.title(result))
         near = text.around(result)
         if near:
-            show_table(text.candidates(near, result.quality), text.beside(result))
+            show_table(text.candidates(near, result.quality, result.slower()), text.beside(result))
         sys.stdout.write(text.plot(result))
     for line in text.remarks(result):
         note(line)

@@ -201,6 +201,9 @@ def predict(request: PredictRequest, as_json: bool) -> None:
     )
     row = [show_ms(prediction.ms), interval, f"{prediction.coverage:.0%}", prediction.table]
     columns = ["predicted", "90 % interval", "measured share", "table"]
+    if prediction.today_ms is not None:
+        columns.insert(1, "at today's speed")
+        row.insert(1, show_ms(prediction.today_ms))
     print_table(columns, [row], prediction.setting.line())
 
 

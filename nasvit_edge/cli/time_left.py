@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from nasvit_edge.listening import Step
+from nasvit_edge.listening import PlannedStep
 
 _TRUST = 0.02  # of a step's pieces: done so many, its pace counts as much as what was thought before
 _SETTLED_S = 2.0  # of expected work: done so much, what its kind takes counts as much as what was thought
@@ -22,14 +22,14 @@ class TimeLeft:
     """
 
     clock: Callable[[], float] = time.monotonic
-    coming: list[Step] = field(default_factory=list)
+    coming: list[PlannedStep] = field(default_factory=list)
     spent: dict[str, tuple[float, float]] = field(default_factory=dict)
-    step: Step | None = None  # under way, where it was planned
+    step: PlannedStep | None = None  # under way, where it was planned
     heading: tuple[str, int] | None = None
     begun: tuple[float, int] = (0.0, 0)
     now: tuple[float, int] = (0.0, 0)
 
-    def plan(self, steps: Sequence[Step]) -> None:
+    def plan(self, steps: Sequence[PlannedStep]) -> None:
         """What is still to come, instead of what was thought before."""
         self._settle()
         self.coming, self.step, self.heading = list(steps), None, None

@@ -44,9 +44,9 @@ from nasvit_edge.export.artifact import (
 )
 from nasvit_edge.export.formats import format_of
 from nasvit_edge.export.sidecar import read_sidecar, sidecar_path
-from nasvit_edge.latency import load_table
+from nasvit_edge.flows.artifact_predictions import Predictions
 from nasvit_edge.listening import SILENT, Listener
-from nasvit_edge.records import Fact
+from nasvit_edge.profile.speed import DEVICE
 from nasvit_edge.requests.benchmark import Request
 from nasvit_edge.runtimes import RUNTIMES
 from nasvit_edge.space import SearchSpace, load_space
@@ -87,7 +87,8 @@ def _measured(
     listener: Listener,
 ) -> Result:
     about = runner.about()
-    entries = _predicted(entries, request, device, protocol, about.about)
+    predictions = _predictions(request, device, protocol, about, runner, listener)
+    entries = [_knowing(entry, **predictions.of(entry)) for entry in entries]
     entries = _with_accuracy(entries, request, listener.once())
     runner.bring([entry.file for entry in entries], listener)
     cores = device.cores or runner.cores(protocol.threads)
@@ -229,50 +230,24 @@ def _fallback(artifact: Artifact, runtime: str) -> int | None:
     return len(placements[0].outside) if placements else None
 
 
-def _predicted(
-    entries: Sequence[Participant],
+def _predictions(
     request: Request,
     device: Device,
     protocol: BenchmarkProtocol,
-    about: Mapping[str, Fact],
-) -> list[Participant]:
-    """With what the device's latency table predicts, where there is one of this very device."""
-    spaces = _spaces(request)
-    return [_knowing(e, **_prediction(e, spaces, device, protocol, about)) for e in entries]
-
-
-def _prediction(
-    entry: Participant,
-    spaces: Mapping[str, str],
-    device: Device,
-    protocol: BenchmarkProtocol,
-    about: Mapping[str, Fact],
-) -> dict[str, Any]:
-    """What is predicted of an artifact, and what that holds for; {} where nothing is."""
-    from nasvit_edge.profile.trust import other_machine
-
-    if entry.facts.space is None:
-        return {}
-    try:
-        artifact = open_artifact(entry.path)
-        original = artifact.space(spaces.get(entry.facts.space))
-        space = artifact.named(original)  # for other classes another op
-        table = load_table(
-            device.name,
-            runtime=entry.runtime,
-            threads=protocol.threads,
-            precision=entry.facts.precision,
-            space=space,
-        )
-        if other_machine(table, about) is not None:
-            return {}
-        prediction = table.predict(artifact.config(space))
-    except NasvitEdgeError:  # there is no table for it
-        return {}
-    low, high = prediction.low_ms, prediction.high_ms
-    if low is None or high is None or low <= 0:
-        return {}
-    return {"predicted_ms": (prediction.ms, low, high), "predicted_by": table.setting}
+    about: Description,
+    runner: Runner,
+    listener: Listener,
+) -> Predictions:
+    """What the device's latency tables predict; on this machine after a look at how fast it is today."""
+    times = device.name == DEVICE and not request.no_canary
+    return Predictions(
+        device=device,
+        threads=protocol.threads,
+        about=about.about,
+        spaces=_spaces(request),
+        canary=runner if times else None,
+        listener=listener,
+    )
 
 
 def _with_accuracy(entries: Sequence[Participant], request: Request, listener: Listener) -> list[Participant]:

@@ -43,6 +43,7 @@ class _Loop:
 
     budget_ms: float
     by: Literal["median", "p90"]
+    begin: float = 1.0  # the factor before anything was measured: today's speed
     taken: dict[SubnetConfig, tuple[Candidate, list[Visit]]] = field(default_factory=dict)
     rounds: int = 0
 
@@ -51,9 +52,9 @@ class _Loop:
         return statistics.fmean(getattr(visit, f"{self.by}_ms") for visit in self.taken[config][1])
 
     def factor(self) -> float:
-        """Measured over predicted, the median over what was measured; 1 before."""
+        """Measured over predicted, the median over what was measured; before, that of today's speed."""
         ratios = [self.value(config) / candidate.latency_ms for config, (candidate, _) in self.taken.items()]
-        return statistics.median(ratios) if ratios else 1.0
+        return statistics.median(ratios) if ratios else self.begin
 
     def best(self) -> Candidate | None:
         """The most accurate one that was measured within the budget."""
@@ -96,7 +97,9 @@ def search_and_confirm(
         raise NasvitEdgeError(
             "--confirm measures short runs, not a warm device; leave out --steady or --confirm"
         )
-    loop = _Loop(min(limit.bound for limit in asked), "p90" if by == "p90" else "median")
+    today = prepared.today[0] if prepared.today else None
+    begin = today.factor if today is not None and today.differs else 1.0
+    loop = _Loop(min(limit.bound for limit in asked), "p90" if by == "p90" else "median", begin)
     with connect(_device(prepared), Ways(), listener) as runner:
         result = _rounds(prepared, resume_at, loop, runner, listener)
     best = loop.best()
@@ -149,7 +152,7 @@ def _search(
 
 
 def _corrected(limits: Sequence[Limit], loop: _Loop) -> tuple[Limit, ...]:
-    if not loop.taken:
+    if loop.factor() == 1.0 and not loop.taken:
         return tuple(limits)
     latency = Limit.latency(loop.budget_ms, name="--latency", factor=loop.factor() * (1 + _MARGIN))
     return (latency, *(limit for limit in limits if not _is_own(limit)))

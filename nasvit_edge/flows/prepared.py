@@ -13,9 +13,10 @@ from nasvit_edge import files
 from nasvit_edge.choosing.accuracy import AccuracyChoice, about, accuracy_source, tell_of_other_weights
 from nasvit_edge.choosing.limits import check, choices, devices, limits
 from nasvit_edge.choosing.space import USUAL_SPACE
-from nasvit_edge.choosing.table import answering, resting_on_changed, trusted
+from nasvit_edge.choosing.table import answering, resting_on_changed, speed_today, trusted
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.latency import LatencyTable
+from nasvit_edge.latency.speed import TodaysSpeed
 from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.requests.search import Request
 from nasvit_edge.searching.accuracy import AccuracyPredictor, predictor_path
@@ -37,6 +38,7 @@ class Prepared:
 
     problem: Problem
     setting: Setting
+    today: tuple[TodaysSpeed | None, ...] = ()
     request: Request = field(default_factory=Request)
 
 
@@ -74,7 +76,8 @@ def prepare(request: Request, listener: Listener) -> Prepared:
     filled |= {**_filled(asked, choice, accuracy), **answers[0].filled}
     used = [(one.device or one.usual, table) for one, table in zip(named, tables, strict=True)]
     setting = _setting(request, choice, accuracy, used, filled)
-    return Prepared(problem=problem, setting=setting, request=request)
+    today = tuple(speed_today(table, request.table, listener) for table in tables)
+    return Prepared(problem=problem, setting=setting, today=today, request=request)
 
 
 def _refuse_idle(request: Request) -> None:
@@ -157,6 +160,7 @@ def content(prepared: Prepared, result: SearchResult) -> ResultFile:
         file_of(result, prepared.setting),
         quality=getattr(prepared.problem.accuracy, "quality", "accuracy"),
         outdated=tuple(changed) if any(part.ops for part in changed) else (),
+        today=prepared.today if any(prepared.today) else (),
         space=space_toml(prepared.problem.space),
         genes=evaluator.genes.restricted(),
         same_macs=same_macs(prepared.problem, result.best, result.seed, error),

@@ -12,7 +12,7 @@ from nasvit_edge.device import Device, load_device
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.hints import command
 from nasvit_edge.latency import LatencyTable, load_table
-from nasvit_edge.listening import Listener, Step
+from nasvit_edge.listening import Listener, PlannedStep
 from nasvit_edge.profile import schedule, sustained, validate
 from nasvit_edge.profile.models import Models
 from nasvit_edge.profile.protocol import load_protocol
@@ -176,7 +176,7 @@ def _one(
     return tables
 
 
-def _steps(request: Request, space: SearchSpace, device: Device, choice: Choice) -> list[Step]:
+def _steps(request: Request, space: SearchSpace, device: Device, choice: Choice) -> list[PlannedStep]:
     """What is done for a table."""
     runtime, _, precision = prepare(device, choice)
     return schedule.steps(

@@ -6,22 +6,24 @@ import importlib.util
 import statistics as stats
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from msgspec import structs
 
 from nasvit_edge import data_sets, files, records, units
-from nasvit_edge.choosing.accuracy import MEASURED
+from nasvit_edge.choosing.accuracy import MEASURED, AccuracyChoice, measured_accuracy
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import MeasurementError, MissingExtraError, NasvitEdgeError
 from nasvit_edge.export import verification, writing
 from nasvit_edge.export.formats import load_format
-from nasvit_edge.flows.prepared import prepare, search_prepared
+from nasvit_edge.flows.near_top import judge, near_top
+from nasvit_edge.flows.prepared import content, prepare, run
 from nasvit_edge.latency import LatencyTable, load_table, table_name
 from nasvit_edge.listening import Listener
 from nasvit_edge.profile.run import profile
 from nasvit_edge.profile.trust import concerns, fingerprint
-from nasvit_edge.report.quickstart_text import Exported, QuickstartReport, Timed, headline, markdown
+from nasvit_edge.report.quickstart_text import Exported, Judged, QuickstartReport, Timed, headline, markdown
 from nasvit_edge.requests.options import TableChoice
 from nasvit_edge.requests.quickstart import Request
 from nasvit_edge.requests.search import Request as SearchRequest
@@ -50,7 +52,7 @@ def quickstart(request: Request, *, listener: Listener) -> QuickstartReport:
     table = _table(space, out / "latency_tables", listener)
     budget_ms, why = _budget(space, table, request.latency)
     listener.note(why)
-    result = _search(table, budget_ms, request.seed, out, listener)
+    result, choice = choose(table, budget_ms, request.seed, out, listener)
     artifacts = _export(out, listener)
     report = QuickstartReport(
         budget_ms=budget_ms,
@@ -60,6 +62,7 @@ def quickstart(request: Request, *, listener: Listener) -> QuickstartReport:
         setting=table.setting,
         best=result.best,
         evaluated=result.evaluated,
+        choice=choice,
         artifacts=_measured(artifacts, listener),
         seconds=round(time.monotonic() - started, 1),
     )
@@ -105,21 +108,30 @@ def _budget(space: SearchSpace, table: LatencyTable, latency: str | None) -> tup
     return middle, f"budget {units.show_ms(middle)}: {reach}, and this is the geometric middle"
 
 
-def _search(table: LatencyTable, budget_ms: float, seed: int, out: Path, listener: Listener) -> ResultFile:
+def choose(
+    table: LatencyTable, budget_ms: float, seed: int, out: Path, listener: Listener
+) -> tuple[ResultFile, Judged]:
+    """The exact optimum of the predictor within the budget, held against subnets near it on images."""
     request = SearchRequest(
         space=SPACE,
         latency=[f"{budget_ms!r}ms"],
         supernet=SUPERNET,
         data=data_sets.BUNDLED,
-        accuracy=MEASURED,
-        table=TableChoice(table=table.path, usual=DEVICE),
+        accuracy=SPACE,
+        method="exact",
+        table=TableChoice(table=table.path, usual=DEVICE, no_canary=True),
         seed=seed,
     )
     prepared = prepare(request, listener)
-    listener.note("searching; accuracy is measured on validation images after batch-norm calibration")
-    result = search_prepared(prepared, listener=listener)
+    searched = run(prepared, listener=listener)
+    listener.note("judging subnets near the best one on validation images, after batch-norm calibration")
+    choice = AccuracyChoice(supernet=SUPERNET, data=data_sets.BUNDLED, accuracy=MEASURED)
+    images = measured_accuracy(choice, prepared.problem.space, listener)
+    best, judged = judge(near_top(prepared.problem, searched), images, listener)
+    listener.note(f"chosen: {judged.line()}")
+    result = content(prepared, replace(searched, best=best))
     records.write(out / "search.json", result)
-    return result
+    return result, judged
 
 
 def _export(out: Path, listener: Listener) -> list[Exported]:

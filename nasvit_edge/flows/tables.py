@@ -10,7 +10,7 @@ from typing import Any
 
 from nasvit_edge import files
 from nasvit_edge.choosing.subnet import read_subnet
-from nasvit_edge.choosing.table import answering, trusted, validity
+from nasvit_edge.choosing.table import answering, speed_today, trusted, validity
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import NasvitEdgeError, TableError
 from nasvit_edge.hints import command
@@ -18,6 +18,7 @@ from nasvit_edge.latency import LatencyTable, load_table, nn_meter, table_name
 from nasvit_edge.latency.file import Validation
 from nasvit_edge.latency.selection import found_tables
 from nasvit_edge.latency.setting import TableSetting, setting_of
+from nasvit_edge.latency.speed import TodaysSpeed
 from nasvit_edge.latency.table import refuse_overwriting
 from nasvit_edge.listening import Listener
 from nasvit_edge.ops import lower
@@ -186,7 +187,12 @@ class PredictedOp(Record, frozen=True, kw_only=True):
 
 
 class Predicted(Record, frozen=True, kw_only=True):
-    """The latency of a subnet with its interval; `coverage`: the share that was measured, `filled`: what was left out."""
+    """The latency of a subnet with its interval.
+
+    Attributes:
+        coverage: the share that was measured. filled: what was left out.
+        today: how fast the table's machine is now, where it is this one; `today_ms`: the latency at that speed, where it differs.
+    """
 
     ms: float
     low_ms: float | None
@@ -198,6 +204,8 @@ class Predicted(Record, frozen=True, kw_only=True):
     threads: int
     precision: str
     setting: TableSetting
+    today: TodaysSpeed | None
+    today_ms: float | None
     filled: dict[str, str | int]
     config: SubnetConfig
     ops: tuple[PredictedOp, ...]
@@ -208,7 +216,7 @@ def predict(request: Request, listener: Listener) -> Predicted:
     space, config, filled = read_subnet(request.subnet, request.space)
     answer = answering(replace(request.table, device=request.device), space, listener)
     table = trusted(answer.table, listener, [config], by_file=request.table.table is not None)
-    prediction = table.predict(config)
+    prediction, speed = table.predict(config), speed_today(table, request.table, listener)
     return Predicted(
         ms=prediction.ms,
         low_ms=prediction.low_ms,
@@ -217,6 +225,8 @@ def predict(request: Request, listener: Listener) -> Predicted:
         table=table.path.name,
         **{key: getattr(table.file, key) for key in ("device", "runtime", "threads", "precision")},
         setting=table.setting,
+        today=speed,
+        today_ms=prediction.ms * speed.factor if speed is not None and speed.differs else None,
         filled=filled | dict(answer.filled),
         config=config,
         ops=tuple(

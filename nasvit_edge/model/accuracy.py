@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -78,11 +79,16 @@ def confusion(subnet: Subnet, scenes: SceneSet) -> Confusion:
 
 def correct(subnet: Subnet, images: Images) -> int:
     """How many images a subnet gets right."""
-    hits = 0
+    return int(hits(subnet, images).sum())
+
+
+def hits(subnet: Subnet, images: Images) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """(n,): which images a subnet gets right."""
+    right = []
     with torch.inference_mode():
         for x, labels in images.batches(subnet.space, subnet.config.resolution):
-            hits += int((subnet(x.to(_device(subnet))).argmax(1).cpu() == labels).sum())
-    return hits
+            right.append(subnet(x.to(_device(subnet))).argmax(1).cpu() == labels)
+    return torch.cat(right).numpy() if right else np.zeros(0, np.bool_)
 
 
 def _device(subnet: Subnet) -> torch.device:

@@ -24,7 +24,7 @@ from nasvit_edge.latency.file import OpEntry, Sampling, SubnetEntry, TableFile
 from nasvit_edge.latency.table import parsed, refuse_overwriting
 from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.ops import all_ops, ops_digest
-from nasvit_edge.profile import arithmetic, sampling
+from nasvit_edge.profile import arithmetic, sampling, speed
 from nasvit_edge.profile.canary import canaries
 from nasvit_edge.profile.code import code_digest
 from nasvit_edge.profile.journal import Journal, locked
@@ -151,8 +151,11 @@ def measure_table(
                 f"{error}; {len(journal.entries)} finished measurements are kept, the same command continues"
             ) from None
         how = {"target": device.name, "transport": device.transport, "conditions": about.conditions}
-        write(path, replace(content, **how, arithmetic=arithmetic.shares(models)))
+        file = replace(content, **how, arithmetic=arithmetic.shares(models))
+        write(path, file)
         journal.remove()
+        if device.name == speed.DEVICE:
+            speed.keep_models(parsed(path, file, space), models)
     return path
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from nasvit_edge.listening import Step
+from nasvit_edge.listening import PlannedStep
 from nasvit_edge.ops import all_ops
 from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.profile.protocol import PROTOCOLS, Protocol
@@ -28,27 +28,27 @@ def steps(
     sample: float | None = None,
     sustained_s: float = 0.0,
     validate: int = 0,
-) -> list[Step]:
+) -> list[PlannedStep]:
     """The steps of a table: its ops (a share `sample` of them), then a sustained run and a validation by so many subnets."""
     ops = all_ops(models.space)
     count = (len(ops) if sample is None else round(sample * len(ops))) + protocol.subnets + 1
     planned = [
-        Step(name="converting", kind=CONVERT, count=count, each_s=_op_s(models)),
-        Step(name="measuring", kind=TIME, count=protocol.visits * count, each_s=_visit_s(protocol)),
+        PlannedStep(name="converting", kind=CONVERT, count=count, each_s=_op_s(models)),
+        PlannedStep(name="measuring", kind=TIME, count=protocol.visits * count, each_s=_visit_s(protocol)),
     ]
     if sustained_s:
-        planned.append(Step(name=SUSTAINED, kind=SUSTAINED, count=1, each_s=sustained_s))
+        planned.append(PlannedStep(name=SUSTAINED, kind=SUSTAINED, count=1, each_s=sustained_s))
     if validate:
         planned += validation(models, validate)
     return planned
 
 
-def validation(models: Models, subnets: int) -> list[Step]:
+def validation(models: Models, subnets: int) -> list[PlannedStep]:
     """The steps of a validation."""
     each_s = _PROCESS_S + _visit_s(PROTOCOLS["thorough"])
     return [
-        Step(name=CONVERTING, kind=CONVERT, count=subnets, each_s=_subnet_s(models)),
-        Step(name=VALIDATING, kind=TIME, count=PASSES * subnets, each_s=each_s),
+        PlannedStep(name=CONVERTING, kind=CONVERT, count=subnets, each_s=_subnet_s(models)),
+        PlannedStep(name=VALIDATING, kind=TIME, count=PASSES * subnets, each_s=each_s),
     ]
 
 

@@ -209,6 +209,7 @@ def _files(report: BenchmarkReport) -> Table:
         Column("MACs", lambda f: figure("" if f[1].macs is None else show_count(f[1].macs))),
         Column("in int8", lambda f: figure("" if f[1].int8_macs is None else f"{f[1].int8_macs:.1%}")),
         Column("predicted", lambda f: figure(show_ms(f[1].predicted_ms[0]) if f[1].predicted_ms else "")),
+        Column("at that day's speed", lambda f: figure(show_ms(f[1].today_ms) if f[1].today_ms else "")),
         Column("predicted by", lambda f: text(f[1].predicted_by.line() if f[1].predicted_by else "", 200)),
         Column("SHA-256", lambda f: name(f[1].sha256[:SHA])),
     )

@@ -37,8 +37,35 @@ class Timed(Exported, frozen=True, kw_only=True):
     p90_ms: float
 
 
+class Judged(Record, frozen=True, kw_only=True, omit_defaults=False):
+    """How the winner came out on images.
+
+    Attributes:
+        subnets: how many were judged, `last` of them on all `images`.
+        correct: of these images, by the winner; `predicted`: by the subnet that is predicted best.
+        chance: that the best of the others is no better than that subnet, as if it were the only one; 1 where there is none.
+        replaced: whether one took its place.
+    """
+
+    subnets: int
+    last: int
+    images: int
+    correct: int
+    predicted: int
+    chance: float
+    replaced: bool
+
+    def line(self) -> str:
+        """How the choice was made, in a sentence."""
+        on = f"of {self.subnets} subnets predicted near the top, the best {self.last} judged on the same {self.images} validation images"
+        if self.replaced:
+            more = 100 * (self.correct - self.predicted) / self.images
+            return f"{on}, one is surely better than the one predicted best ({more:+.1f} points, chance {self.chance:.1e}) and takes its place"
+        return f"the one that is predicted best; {on}, none is surely better"
+
+
 class QuickstartReport(Record, frozen=True, kw_only=True):
-    """What was found; `machine` is its fingerprint, `table` a file's name, `best` of `evaluated` subnets."""
+    """What was found; `machine` is its fingerprint, `table` a file's name, `best` of `evaluated` subnets by `choice`."""
 
     budget_ms: float
     budget_why: str
@@ -47,6 +74,7 @@ class QuickstartReport(Record, frozen=True, kw_only=True):
     setting: TableSetting
     best: SavedCandidate
     evaluated: int
+    choice: Judged
     artifacts: tuple[Timed, ...]
     seconds: float
     headline: str = ""
@@ -97,8 +125,9 @@ def markdown(report: QuickstartReport) -> str:
         f"- machine: {report.machine['soc']}, {report.machine['cores']} cores, {report.machine.get('os', '')}",
         f"- {report.budget_why}",
         f"- predicted by the table of {report.setting.line()}",
-        f"- {report.evaluated} subnets looked at; the best has {units.show_count(best.macs)} MACs, "
-        f"{units.show_count(best.parameters)} parameters, {best.accuracy:.1%} on validation images",
+        f"- chosen: {report.choice.line()}",
+        f"- it takes {units.show_ms(best.latency_ms)} of {units.show_ms(report.budget_ms)} as predicted, has {units.show_count(best.macs)} MACs, "
+        f"{units.show_count(best.parameters)} parameters, and gets {report.choice.correct} of {report.choice.images} validation images right",
         f"- took {report.seconds:.0f} s",
         "",
         *(line for lines in head_and_rows(artifacts(report)) for line in lines),

@@ -38,17 +38,24 @@ def around(result: ResultFile) -> list[SavedCandidate]:
     return [*_spread(below[::-1])[::-1], *_spread(above)]
 
 
-def candidates(listed: Sequence[SavedCandidate], quality: str) -> Table:
-    """A row a subnet."""
+def candidates(listed: Sequence[SavedCandidate], quality: str, slower: float | None = None) -> Table:
+    """A row a subnet; `slower`: what predictions for today's speed are of the table's."""
     return table(
         listed,
         Column("subnet", lambda c: own(c.config.line())),
         Column("predicted", lambda c: figure(show_ms(c.latency_ms))),
+        *_today(slower),
         Column("90 % interval", lambda c: figure(c.interval() or "-")),
         Column(quality, lambda c: figure(f"{c.accuracy:.2%}")),
         Column("MACs", lambda c: figure(show_count(c.macs))),
         Column("parameters", lambda c: figure(show_count(c.parameters))),
     )
+
+
+def _today(slower: float | None) -> list[Column[SavedCandidate]]:
+    if slower is None:
+        return []
+    return [Column("at today's speed", lambda c: figure(show_ms(slower * c.latency_ms)))]
 
 
 def _spread(candidates: list[SavedCandidate]) -> list[SavedCandidate]:
@@ -96,6 +103,8 @@ def remarks(result: ResultFile) -> list[str]:
         )
     if len(best.latencies_ms) > 1:
         lines.append(f"predicted latencies: {_latencies(result)}")
+    speeds = zip(result.today, result.setting.tables, strict=False)
+    lines += [f"table {used.name}: {speed.line()}" for speed, used in speeds if speed and speed.differs]
     if result.same_macs is not None:
         lines.append(_same_macs(result.same_macs, result.quality))
     sizes = f"file about {show_bytes(best.bytes)}, activations {show_bytes(best.peak_bytes)}"

@@ -51,6 +51,7 @@ class Request:
             help="The TOML of a space of your own that an artifact is from, for --data and predictions; repeatable."
         ),
     ] = None
+    no_canary: options.NoCanary = False
     seconds: Annotated[float, typer.Option(min=0.01, max=600, help="Of samples in a round, at least.")] = 0.5
     address: options.Address = None
     serial: options.Serial = None

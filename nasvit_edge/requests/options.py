@@ -51,6 +51,14 @@ def usual_device() -> str:
     return os.environ.get("NASVIT_EDGE_DEVICE") or "host"
 
 
+NoCanary = Annotated[
+    bool,
+    typer.Option(
+        "--no-canary", help="Do not time a few models first, which tells how fast this machine is today."
+    ),
+]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableChoice:
     """Which latency table answers; what is None is the device's own.
@@ -74,6 +82,7 @@ class TableChoice:
     interpolate: Annotated[
         bool, typer.Option("--interpolate", help="Estimate ops that the table does not have, and say so.")
     ] = False
+    no_canary: NoCanary = False
     device: str | None = None
     usual: str = field(default_factory=usual_device)
 

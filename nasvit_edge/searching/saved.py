@@ -9,6 +9,7 @@ from msgspec import Meta, field
 from nasvit_edge.genes import SubnetConfig
 from nasvit_edge.latency.names import Precision
 from nasvit_edge.latency.setting import TableSetting
+from nasvit_edge.latency.speed import TodaysSpeed
 from nasvit_edge.records import Amount, Count, Fact, Figure, Record, Sha256, Whole
 from nasvit_edge.searching.limits import SavedLimit
 from nasvit_edge.searching.search import Gap
@@ -177,6 +178,7 @@ class ResultFile(Record, frozen=True, kw_only=True):
         space: the space's TOML; older files name it only.
         genes: gene name -> choices, where a search was kept to some.
         quality: what accuracies are, where that is another.
+        today: how fast each table's machine was when it was searched, where that was measured; limits and predictions are the table's.
         outdated: a table each, where any of the winner's ops are.
     """
 
@@ -200,7 +202,13 @@ class ResultFile(Record, frozen=True, kw_only=True):
     same_macs: SameMacs | None
     stages: tuple[Stage, ...]
     quality: str = "accuracy"
+    today: tuple[TodaysSpeed | None, ...] = ()
     outdated: tuple[Outdated, ...] = ()
     confirmation: Confirmation | None = None
     finetuned: Finetuned | None = None
     command: tuple[str, ...] | None = None
+
+    def slower(self) -> float | None:
+        """The first table's factor for today's speed; None where it is not known, or within the noise."""
+        first = self.today[0] if self.today else None
+        return first.factor if first is not None and first.differs else None

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nasvit_edge.cli.time_left import TimeLeft
-from nasvit_edge.listening import Step
+from nasvit_edge.listening import PlannedStep
 from nasvit_edge.profile import schedule
 from nasvit_edge.profile.models import Models
 from nasvit_edge.profile.protocol import load_protocol
@@ -75,7 +75,10 @@ def test_a_faster_or_slower_device_is_told_as_well_once_a_tenth_of_its_timing_is
 
 
 def test_what_has_not_begun_is_not_told_by_the_pace_of_what_has():
-    plan = [Step(name="a", kind="x", count=10, each_s=1.0), Step(name="b", kind="y", count=100, each_s=0.1)]
+    plan = [
+        PlannedStep(name="a", kind="x", count=10, each_s=1.0),
+        PlannedStep(name="b", kind="y", count=100, each_s=0.1),
+    ]
     now = [0.0]
     left = TimeLeft(clock=lambda: now[0])
     left.plan(plan)
@@ -88,7 +91,10 @@ def test_what_has_not_begun_is_not_told_by_the_pace_of_what_has():
 
 
 def test_what_takes_longer_than_its_kind_was_thought_to_makes_later_ones_of_that_kind_longer():
-    plan = [Step(name="a", kind="x", count=100, each_s=0.1), Step(name="b", kind="x", count=100, each_s=1.0)]
+    plan = [
+        PlannedStep(name="a", kind="x", count=100, each_s=0.1),
+        PlannedStep(name="b", kind="x", count=100, each_s=1.0),
+    ]
     now = [0.0]
     left = TimeLeft(clock=lambda: now[0])
     left.plan(plan)
@@ -99,7 +105,10 @@ def test_what_takes_longer_than_its_kind_was_thought_to_makes_later_ones_of_that
 
 
 def test_a_step_that_was_left_out_is_not_waited_for():
-    plan = [Step(name="a", kind="x", count=9, each_s=9.0), Step(name="b", kind="y", count=4, each_s=1.0)]
+    plan = [
+        PlannedStep(name="a", kind="x", count=9, each_s=9.0),
+        PlannedStep(name="b", kind="y", count=4, each_s=1.0),
+    ]
     left = TimeLeft(clock=lambda: 0.0)
     left.plan(plan)
     left.progress(1, 4, "b")
@@ -109,7 +118,7 @@ def test_a_step_that_was_left_out_is_not_waited_for():
 def test_what_nobody_planned_is_told_by_its_pace_and_does_not_hide_what_comes():
     now = [0.0]
     left = TimeLeft(clock=lambda: now[0])
-    left.plan([Step(name="b", kind="y", count=4, each_s=10.0)])
+    left.plan([PlannedStep(name="b", kind="y", count=4, each_s=10.0)])
     left.progress(0, 10, "copying")
     assert left.seconds() is None
     now[0] = 5.0
