@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -126,8 +127,11 @@ def trusted(
 
 
 def speed_today(table: LatencyTable, asked: TableChoice, listener: Listener) -> TodaysSpeed | None:
-    """How fast this machine is today, where the table is this machine's; noted where that differs from the table."""
-    if asked.no_canary:
+    """How fast this machine is today, where the table is this machine's; noted where that differs from the table.
+
+    Under torchrun nothing is timed: the processes would disturb each other, and have to agree.
+    """
+    if asked.no_canary or "WORLD_SIZE" in os.environ:
         return None
     speed = todays_speed(table, listener)
     if speed is not None and speed.differs:

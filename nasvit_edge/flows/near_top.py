@@ -15,7 +15,7 @@ import numpy as np
 from nasvit_edge.data_sets.scenes import SceneSet
 from nasvit_edge.listening import Listener
 from nasvit_edge.paired import compare_hits
-from nasvit_edge.report.quickstart_text import Judged
+from nasvit_edge.report.quickstart_text import NearTop
 from nasvit_edge.searching.images import ImageAccuracy
 from nasvit_edge.searching.limits import violation
 from nasvit_edge.searching.search import Candidate, Problem, SearchResult, candidate
@@ -61,7 +61,7 @@ def near_top(problem: Problem, result: SearchResult) -> list[Candidate]:
     return [result.best, *(each for each in near if each.config != result.best.config)][:NEAR]
 
 
-def judge(near: Sequence[Candidate], source: ImageAccuracy, listener: Listener) -> tuple[Candidate, Judged]:
+def judge(near: Sequence[Candidate], source: ImageAccuracy, listener: Listener) -> tuple[Candidate, NearTop]:
     """The first of `near`, or one that is surely better on the same images."""
     subnets, correct = _Subnets(source, {}), []
     for place, each in enumerate(near):
@@ -72,7 +72,7 @@ def judge(near: Sequence[Candidate], source: ImageAccuracy, listener: Listener) 
     rival = max(others, key=lambda place: int(on_all[place].sum()), default=0)
     chance = compare_hits(on_all[0], on_all[rival], SURE)[1] if rival else 1.0
     chosen = rival if chance * max(1, len(others)) < SURE else 0
-    judged = Judged(
+    judged = NearTop(
         subnets=len(near),
         last=len(on_all),
         images=len(source.validation),

@@ -23,7 +23,7 @@ from nasvit_edge.latency import LatencyTable, load_table, table_name
 from nasvit_edge.listening import Listener
 from nasvit_edge.profile.run import profile
 from nasvit_edge.profile.trust import concerns, fingerprint
-from nasvit_edge.report.quickstart_text import Exported, Judged, QuickstartReport, Timed, headline, markdown
+from nasvit_edge.report.quickstart_text import Exported, NearTop, QuickstartReport, Timed, headline, markdown
 from nasvit_edge.requests.options import TableChoice
 from nasvit_edge.requests.quickstart import Request
 from nasvit_edge.requests.search import Request as SearchRequest
@@ -110,7 +110,7 @@ def _budget(space: SearchSpace, table: LatencyTable, latency: str | None) -> tup
 
 def choose(
     table: LatencyTable, budget_ms: float, seed: int, out: Path, listener: Listener
-) -> tuple[ResultFile, Judged]:
+) -> tuple[ResultFile, NearTop]:
     """The exact optimum of the predictor within the budget, held against subnets near it on images."""
     request = SearchRequest(
         space=SPACE,

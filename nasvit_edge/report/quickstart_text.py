@@ -37,7 +37,7 @@ class Timed(Exported, frozen=True, kw_only=True):
     p90_ms: float
 
 
-class Judged(Record, frozen=True, kw_only=True, omit_defaults=False):
+class NearTop(Record, frozen=True, kw_only=True, omit_defaults=False):
     """How the winner came out on images.
 
     Attributes:
@@ -74,7 +74,7 @@ class QuickstartReport(Record, frozen=True, kw_only=True):
     setting: TableSetting
     best: SavedCandidate
     evaluated: int
-    choice: Judged
+    choice: NearTop
     artifacts: tuple[Timed, ...]
     seconds: float
     headline: str = ""

@@ -148,7 +148,7 @@ def test_quickstart_says_it_in_the_terminal_and_in_its_report():
         setting=TABLE.setting,
         best=best,
         evaluated=1,
-        choice=quickstart_text.Judged(
+        choice=quickstart_text.NearTop(
             subnets=1, last=1, images=1, correct=1, predicted=1, chance=1.0, replaced=False
         ),
         artifacts=(artifact,),
