@@ -21,6 +21,7 @@ from nasvit_edge.listening import Listener
 from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.units import show_seconds
 
+SLOW = "{}: what takes long"  # the progress of what is converted in parallel
 _FEW = 12  # not worth a second process that loads the converter
 _BATCH = 4
 _ATTEMPTS = 3
@@ -51,7 +52,7 @@ def _converted(
             missing = [item for item in _parts(slow, models) if not models.is_kept(item)]
             if len(missing) <= _FEW:
                 break
-            _in_parallel(missing, models, listener, what)
+            _in_parallel(missing, models, listener, SLOW.format(what))
     converted = {}
     for index, item in enumerate(items):
         path, graph = models.path(item)

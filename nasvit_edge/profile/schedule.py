@@ -7,15 +7,19 @@ takes shows as soon as a step of the kind is under way.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from nasvit_edge.listening import PlannedStep
 from nasvit_edge.ops import all_ops
+from nasvit_edge.profile.conversion import SLOW
 from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.profile.protocol import PROTOCOLS, Protocol
-from nasvit_edge.profile.subnets import CONVERTING, PASSES, VALIDATING
+from nasvit_edge.profile.subnets import CONVERTING as SUBNETS
+from nasvit_edge.profile.subnets import PASSES, VALIDATING
 from nasvit_edge.profile.sustained import SUSTAINED
 
-CONVERT, TIME = "converting", "timing"  # kinds of work
+CONVERT, CONVERT_SLOWLY, TIME = "converting", "converting what takes long", "timing"  # kinds of work
+CONVERTING = "converting"
 _OP_S, _SLOW_S, _SUBNET_S, _LARGE_S = 0.025, 1.0, 0.1, 1.0  # to convert
 _LOAD_S, _PROCESS_S = 0.04, 0.3  # a model in a fork that is warm; the start of a process of its own
 _LONGER = 1.5  # a visit than its protocol's seconds, in the mean
@@ -31,10 +35,12 @@ def steps(
 ) -> list[PlannedStep]:
     """The steps of a table: its ops (a share `sample` of them), then a sustained run and a validation by so many subnets."""
     ops = all_ops(models.space)
-    count = (len(ops) if sample is None else round(sample * len(ops))) + protocol.subnets + 1
+    chosen = ops if sample is None else ops[: max(1, round(sample * len(ops)))]
+    count = len(chosen) + protocol.subnets + 1
+    visits = protocol.visits * count
     planned = [
-        PlannedStep(name="converting", kind=CONVERT, count=count, each_s=_op_s(models)),
-        PlannedStep(name="measuring", kind=TIME, count=protocol.visits * count, each_s=_visit_s(protocol)),
+        *_converting(CONVERTING, models, [Item(op.key(), op=op) for op in chosen], count, _OP_S),
+        PlannedStep(name="measuring", kind=TIME, count=visits, each_s=_visit_s(protocol)),
     ]
     if sustained_s:
         planned.append(PlannedStep(name=SUSTAINED, kind=SUSTAINED, count=1, each_s=sustained_s))
@@ -45,20 +51,26 @@ def steps(
 
 def validation(models: Models, subnets: int) -> list[PlannedStep]:
     """The steps of a validation."""
+    largest = Item("largest", config=models.space.largest())
+    large = models.takes_a_second(largest) and not models.is_slow
     each_s = _PROCESS_S + _visit_s(PROTOCOLS["thorough"])
     return [
-        PlannedStep(name=CONVERTING, kind=CONVERT, count=subnets, each_s=_subnet_s(models)),
+        *_converting(SUBNETS, models, [], subnets, _LARGE_S if large else _SUBNET_S),
         PlannedStep(name=VALIDATING, kind=TIME, count=PASSES * subnets, each_s=each_s),
     ]
 
 
-def _op_s(models: Models) -> float:
-    return _SLOW_S / (os.cpu_count() or 1) if models.is_slow else _OP_S
-
-
-def _subnet_s(models: Models) -> float:
-    largest = Item("largest", config=models.space.largest())
-    return _LARGE_S if models.takes_a_second(largest) else _SUBNET_S
+def _converting(
+    name: str, models: Models, items: Sequence[Item], count: int, each_s: float
+) -> list[PlannedStep]:
+    """Where conversions take long, first what `items` are put together from, in parallel."""
+    whole = PlannedStep(name=name, kind=CONVERT, count=count, each_s=each_s)
+    if not models.is_slow:
+        return [whole]
+    parts = len({part.id for item in items for part in models.parts(item)})
+    slow_s = _SLOW_S / (os.cpu_count() or 1)
+    slow = PlannedStep(name=SLOW.format(name), kind=CONVERT_SLOWLY, count=parts, each_s=slow_s)
+    return [slow, whole] if parts else [whole]
 
 
 def _visit_s(protocol: Protocol) -> float:
