@@ -24,6 +24,9 @@ def write_html(result: ResultFile, path: Path, title: str, remarks: Sequence[str
         MissingExtraError: the extra `report` is not installed.
     """
     facts = [("subnet", result.best.config.line()), ("predicted", _told(result.best))]
+    slower = result.slower()
+    if slower is not None:
+        facts.append(("at today's speed", show_ms(slower * result.best.latency_ms)))
     facts += [("notes" if i == 0 else "", remark) for i, remark in enumerate(remarks)]
     front, *architecture = _figures(result)
     sections = (
