@@ -29,9 +29,11 @@ from nasvit_edge.export.sidecar import read_sidecar
 from nasvit_edge.flows import devices
 from nasvit_edge.flows import export as exporting
 from nasvit_edge.flows.prepared import prepare
+from nasvit_edge.flows.tables import import_table
 from nasvit_edge.latency import load_table
 from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.requests.search import Request
+from nasvit_edge.requests.tables import Import
 from nasvit_edge.searching.accuracy import load_accuracy
 from nasvit_edge.searching.measured import read_measured
 from nasvit_edge.space import load_space
@@ -269,6 +271,13 @@ def test_an_imported_table_is_searched(tmp_path, monkeypatch):
     follow(done.stderr)
 
 
+def test_a_table_in_another_unit_is_imported_in_that(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("lut.json").write_text(json.dumps({key: 2e-4 * ms for key, ms in small_table().items()}))
+    request = Import(kind="nn-meter", file=Path("lut.json"), device="pixel-1")
+    follow(failed(NasvitEdgeError, import_table, request))
+
+
 # -- every place that suggests a command is followed somewhere ------------------------------------------
 FOLLOWED = {
     "benchmark/result.py:read_result": "test_a_file_that_is_no_benchmark_is_measured_into_one",
@@ -277,6 +286,7 @@ FOLLOWED = {
     "cli/finetune.py:_next": "test_what_a_command_names_next_runs",
     "cli/search.py:_export": "test_what_a_search_names_next_exports_and_explains",
     "cli/search.py:_show": "test_what_a_search_names_next_exports_and_explains",
+    "flows/tables.py:_with_unit": "test_a_table_in_another_unit_is_imported_in_that",
     "flows/tables.py:searching": "test_an_imported_table_is_searched",
     "data_sets/labels.py:_foreign": "test_images_of_other_classes_are_what_a_model_is_fine_tuned_for",
     "export/verification.py:verify": "test_a_classifier_verified_with_scenes_is_verified_without",

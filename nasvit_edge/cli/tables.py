@@ -179,6 +179,8 @@ def import_table(request: Import, as_json: bool) -> None:
     note(f"{report.entries} ops of {request.space} are in the table; missing: {missing or 'none'}")
     for line in report.approximated:
         note(f"approximated: {line}")
+    if report.doubt:
+        note(f"WARNING: {report.doubt}")
     note(f"wrote {report.path}; next: {searching(Path(report.path), request.space)}")
 
 

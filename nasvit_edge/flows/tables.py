@@ -14,7 +14,7 @@ from nasvit_edge.choosing.table import answering, speed_today, trusted, validity
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import NasvitEdgeError, TableError
 from nasvit_edge.hints import command
-from nasvit_edge.latency import LatencyTable, load_table, nn_meter, table_name
+from nasvit_edge.latency import LatencyTable, load_table, nn_meter, table_name, unit_check
 from nasvit_edge.latency.file import Validation
 from nasvit_edge.latency.selection import found_tables
 from nasvit_edge.latency.setting import TableSetting, setting_of
@@ -101,7 +101,7 @@ def shown(table: LatencyTable) -> dict[str, Any]:
 
 
 class ImportedTable(Record, frozen=True, kw_only=True):
-    """What was imported; `missing`: keys of ops by their kind."""
+    """What was imported; `missing`: keys of ops by their kind; `doubt`: why its unit may be another, or empty."""
 
     path: str
     device: str
@@ -109,16 +109,25 @@ class ImportedTable(Record, frozen=True, kw_only=True):
     entries: int
     missing: dict[str, tuple[str, ...]]
     approximated: tuple[str, ...]
+    doubt: str
 
 
 def import_table(request: Import) -> ImportedTable:
-    """Convert a published table into `out/DEVICE-...json`."""
+    """Convert a published table into `out/DEVICE-...json`.
+
+    Raises:
+        TableError: it is none, or its ops would run at a speed that nothing has and no unit was given.
+    """
     space, kind, device = load_space(request.space), request.kind, request.device
     if kind not in IMPORTERS:
         raise TableError(f"unknown kind of table {kind!r}; there is {', '.join(IMPORTERS)}")
     if not files.is_name(device) or device == "host":
         raise TableError(f"device {device!r} cannot name an imported table; give a short name like pixel-1")
-    table, missing = nn_meter.imported(nn_meter.read(request.file), space, device)
+    unit = request.unit or "ms"
+    table, missing = nn_meter.imported(nn_meter.read(request.file, unit), space, device)
+    if request.unit is None:
+        unit_check.refuse_impossible(table, space, unit, _with_unit(request))
+    doubt = unit_check.doubt(table, space, unit) if request.unit is None else ""
     path = files.writable_folder(request.out) / table_name(device, "litert", 1, "fp32", space.name)
     refuse_overwriting(path, space)
     write(path, table)
@@ -130,7 +139,17 @@ def import_table(request: Import) -> ImportedTable:
         entries=table.imported.entries,
         missing={name: tuple(keys) for name, keys in missing.items()},
         approximated=table.imported.approximated,
+        doubt=doubt,
     )
+
+
+def _with_unit(request: Import) -> str:
+    """The command that imports the table in the unit that is to follow."""
+    out = None if request.out == Path("latency_tables") else request.out
+    again = command(
+        "tables", "import", request.kind, request.file, device=request.device, space=request.space, out=out
+    )
+    return f"{again} --unit"
 
 
 def searching(path: Path, space: str) -> str:

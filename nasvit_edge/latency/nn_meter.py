@@ -29,23 +29,28 @@ from nasvit_edge.latency.estimate import (
     stem_features,
 )
 from nasvit_edge.latency.file import SCHEMA, Guess, Imported, OpEntry, TableFile
+from nasvit_edge.latency.unit_check import MS, Unit
 from nasvit_edge.ops import Classifier, Head, MBConv, Op, Stem, TransformerBlock, all_ops, round8
 from nasvit_edge.space import SearchSpace
 
 SOURCE = "nn-Meter block table"
 _HEAD_EXPANSION = 6
 _DERIVED_ERROR = 0.5  # of the classifier, which these tables do not have
-_LARGEST_MS = 1e5
+_SMALLEST_MS, _LARGEST_MS = 1e-12, 1e5
 
 
-def read(path: Path) -> dict[str, float]:
-    """Key -> ms of a file; TableError where it is no table of this kind."""
+def read(path: Path, unit: Unit = "ms") -> dict[str, float]:
+    """Key -> ms of a file whose figures are in `unit`; TableError where it is no table of this kind."""
     raw = files.read_json(path, "nn-Meter table")
     table = {}
     for key, value in raw.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _LARGEST_MS:
-            raise TableError(f"nn-Meter table {str(path)!r}: entry {key!r} is {value!r}, not a latency in ms")
-        table[key] = float(value)
+        known = not isinstance(value, bool) and isinstance(value, int | float)
+        if not known or not _SMALLEST_MS / MS[unit] < value < _LARGEST_MS / MS[unit]:
+            todo = "--unit says what else its figures are in: s, ms, us or ns" if known else ""
+            raise TableError(
+                f"nn-Meter table {str(path)!r}: entry {key!r} is {value!r}, not a latency in {unit}", todo
+            )
+        table[key] = value * MS[unit]
     if not any(key_features(key) for key in table):
         raise TableError(
             f"nn-Meter table {str(path)!r} has no key of this family, like 'conv_56_24_24_4_1_swish_3_se' or 'nasvit_transattn_14_64_swish_4_ln'"
@@ -69,7 +74,7 @@ def imported(
         if ms is None:
             missing.setdefault(op.kind, []).append(op.key())
         else:
-            entries[op.key()] = OpEntry(median_ms=round(ms, 6), flags=("imported",))
+            entries[op.key()] = OpEntry(median_ms=float(f"{ms:.6g}"), flags=("imported",))
             joined += isinstance(op, TransformerBlock)
     if not entries:
         raise TableError(f"the table has no op of space {space.name!r}")

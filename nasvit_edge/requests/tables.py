@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -63,4 +63,10 @@ class Import:
     file: Annotated[Path, typer.Argument(help="The downloaded table.")]
     device: Annotated[str, typer.Option(help="What to call the device: pixel-1.")]
     space: options.Space = "nasvit"
+    unit: Annotated[
+        Literal["s", "ms", "us", "ns"] | None,
+        typer.Option(
+            show_default="ms, if the ops would run at a possible speed", help="What its latencies are in."
+        ),
+    ] = None
     out: Annotated[Path, typer.Option(help="The folder of the table.")] = Path("latency_tables")
