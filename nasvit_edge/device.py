@@ -199,9 +199,14 @@ def parse_device(table: dict[str, Any], path: Path) -> Device:
 
 def cpu_model() -> str:
     """The name of this machine's processor."""
-    lines = host_code.machine().text_of("/proc/cpuinfo").splitlines()
-    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith(("model name", "Model"))]
-    return named[0] if named else platform.processor() or "unknown"
+    machine = host_code.machine()
+    text = machine.text_of("/proc/cpuinfo")
+    named = [
+        line.split(":", 1)[1].strip()
+        for line in text.splitlines()
+        if line.startswith(("model name", "Model"))
+    ]
+    return named[0] if named else machine.core_names(text) or platform.processor() or "unknown"
 
 
 def cpu_features() -> str:

@@ -10,9 +10,13 @@ import platform
 import re
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from arm_cores import core_names
 from reading import first_line, matching, text_of, unread
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PACKAGES = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "litert": ("ai-edge-litert", "tflite-runtime")}
 _CPU, _THERMAL = Path("/sys/devices/system/cpu"), Path("/sys/class/thermal")
@@ -20,12 +24,18 @@ _WHOLE = re.compile(r"-?[0-9]{1,9}")
 # Types of thermal zones that measure no temperature: a Jetson's PMIC-Die says 100 or 50 degrees always; Qualcomm's tell the battery's
 # charge, voltage and current.
 _NO_TEMPERATURE = re.compile(r"PMIC-Die|socd?|.*\b(?:[vi]bat|bcl)\b.*", re.IGNORECASE)
+_NO_CHIPS = ("linux,dummy-virt",)  # what a virtual machine's device tree calls any chip
 _LIKELY_C = (0.0, 150.0)  # a zone that is off says 0, -40 or -256; thresholds and voltages are far above
 _MOST_TOLD = 280  # characters; the host keeps 300 of a text
 
 
-def about() -> dict[str, Any]:
-    """What this machine is; a field that the platform does not give is left out."""
+def about(cores: Sequence[int] = ()) -> dict[str, Any]:
+    """What this machine is; a field that the platform does not give is left out.
+
+    Governor and clock are those of the cores that jobs run on; by default of the fastest.
+    """
+    cores = cores or usable_cores()[:1]
+    clocks = [highest_mhz(core) for core in cores]
     board = first_line("/proc/device-tree/model", "/sys/devices/virtual/dmi/id/product_name")
     facts = {
         "board": board,
@@ -33,8 +43,8 @@ def about() -> dict[str, Any]:
         "architecture": platform.machine(),
         "cores": os.cpu_count(),
         "os": " ".join(part for part in (os_build(), platform.release()) if part),
-        "governor": first_line(_CPU / "cpu0/cpufreq/scaling_governor"),
-        "highest_clock_mhz": khz(first_line(_CPU / "cpu0/cpufreq/cpuinfo_max_freq")),
+        "governor": ", ".join(dict.fromkeys(filter(None, map(governor, cores)))),
+        "highest_clock_mhz": max(clocks, default=0),
         "python": platform.python_version(),
     }
     return {key: value for key, value in facts.items() if value}
@@ -52,11 +62,16 @@ def runtimes() -> dict[str, str]:
     return versions
 
 
-def state() -> dict[str, Any]:
-    """Clocks and temperatures now, where the machine gives them."""
-    clocks = [khz(first_line(path)) for path in matching(_CPU, "cpu[0-9]*/cpufreq/scaling_cur_freq")]
+def state(threads: int = 0) -> dict[str, Any]:
+    """Clocks and temperatures now, where the machine gives them.
+
+    The clocks are of the cores that this process may run on. Where each of them has one of its `threads`, they are told with their numbers.
+    """
+    cores = sorted(usable_cores())
+    clocks = {core: mhz for core in cores for mhz in (current_mhz(core),) if mhz}
     readings = {
-        "clocks_mhz": [c for c in clocks if c],
+        "clocks_mhz": list(clocks.values()),
+        "cores": list(clocks) if len(cores) <= threads else [],
         "hottest_c": max(temperatures().values(), default=None),
     }
     return {key: value for key, value in readings.items() if value}
@@ -101,14 +116,19 @@ def cpu_times() -> tuple[int, int] | None:
 
 
 def processor() -> str:
-    """The name of the processor, or of the chip where the device tree says it."""
+    """The name of the chip as the device tree says it, or of its processor; of an Arm server, which tells neither, the kinds of its cores."""
     chip = str(text_of("/proc/device-tree/compatible")).strip("\0").split("\0")[-1]
-    if chip:
+    if chip and chip not in _NO_CHIPS:
         return chip
-    for line in str(text_of("/proc/cpuinfo")).splitlines():
-        if line.startswith(("model name", "Hardware", "Model")):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    text = str(text_of("/proc/cpuinfo"))
+    fields = dict(reversed([_field(line) for line in text.splitlines()]))  # the first of each
+    names = (fields.get("Hardware"), core_names(text), fields.get("model name"), fields.get("Model"))
+    return next(filter(None, names), "") or platform.processor() or platform.machine()
+
+
+def _field(line: str) -> tuple[str, str]:
+    key, _, value = line.partition(":")
+    return key.strip(), value.strip()
 
 
 def os_build() -> str:
@@ -116,6 +136,25 @@ def os_build() -> str:
     with contextlib.suppress(OSError, AttributeError):
         return platform.freedesktop_os_release().get("PRETTY_NAME", "")
     return platform.platform()
+
+
+def usable_cores() -> list[int]:
+    """The cores that this process may run on, the fastest first, of equals the last first."""
+    try:
+        cores = list(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        cores = list(range(os.cpu_count() or 1))
+    return sorted(cores, key=lambda core: (-highest_mhz(core), -core))
+
+
+def governor(core: int) -> str:
+    """What sets the clock of a core; empty where it is not told."""
+    return str(first_line(_CPU / f"cpu{core}/cpufreq/scaling_governor"))
+
+
+def current_mhz(core: int) -> int | None:
+    """The clock of a core now."""
+    return khz(first_line(_CPU / f"cpu{core}/cpufreq/scaling_cur_freq"))
 
 
 def highest_mhz(core: int) -> int:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import forks
 from machine import about, busy_cores, runtimes, state, unreadable
 from reading import text_of
+from waiting import CoreTime, rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -114,7 +115,7 @@ def measure(job: dict[str, Any], turn: forks.Turn | None = None) -> dict[str, An
     """Load a model, warm it up by count and time, and take samples until the job's conditions are met."""
     if job.get("cores"):
         pin(job["cores"])
-    before = state()
+    before = state(job["threads"])
     resident = memory("VmRSS")
     if job.get("detail"):
         forget(job["model"])
@@ -125,11 +126,12 @@ def measure(job: dict[str, Any], turn: forks.Turn | None = None) -> dict[str, An
     first = time.perf_counter_ns()
     inner = max(1, math.ceil(_SAMPLE_NS / warm_up(call)))
     message: dict[str, Any] = {}
+    core_time = CoreTime()
     if turn is not None:
-        taken, message["turns"], share = in_turns(call, inner, job, turn)
+        taken, message["turns"] = in_turns(call, inner, job, turn, core_time)
     else:
-        taken, share = at_once(call, inner, job, message)
-    after = state()
+        taken = at_once(call, inner, job, message, core_time)
+    after = state(job["threads"])
     if job.get("detail"):
         message.update(detail(job, resident))
     return {
@@ -140,48 +142,53 @@ def measure(job: dict[str, Any], turn: forks.Turn | None = None) -> dict[str, An
         "load_ms": (loaded - start) / 1e6,
         "first_ms": (first - loaded) / 1e6,
         "runtime_version": version,
-        "cpu_share": round(share, 3),
+        **core_time.shares(),
         "before": before,
         "after": after,
     }
 
 
 def at_once(
-    call: Callable[[], object], inner: int, job: dict[str, Any], message: dict[str, Any]
-) -> tuple[list[float], float]:
-    """Samples without a pause, and the share of a core that the process had."""
-    with WATCH[-1](job, message):
-        busy, begun = time.process_time(), time.perf_counter()
-        if job.get("sustained_s"):
-            taken, message["windows"] = sustained(call, inner, job["sustained_s"])
-        else:
-            taken = samples(call, inner, job)
-        return taken, (time.process_time() - busy) / max(time.perf_counter() - begun, 1e-9)
+    call: Callable[[], object],
+    inner: int,
+    job: dict[str, Any],
+    message: dict[str, Any],
+    core_time: CoreTime,
+) -> list[float]:
+    """Samples without a pause."""
+    with WATCH[-1](job, message), core_time:
+        if not job.get("sustained_s"):
+            return samples(call, inner, job)
+        taken, message["windows"] = sustained(call, inner, job["sustained_s"])
+        return taken
 
 
 def in_turns(
-    call: Callable[[], object], inner: int, job: dict[str, Any], turn: forks.Turn
-) -> tuple[list[float], list[int], float]:
-    """Samples in turns with another model, how many each turn gave, and the share of a core in them.
+    call: Callable[[], object], inner: int, job: dict[str, Any], turn: forks.Turn, core_time: CoreTime
+) -> tuple[list[float], list[int]]:
+    """Samples in turns with another model, and how many each turn gave.
 
     What slows the device for longer than a turn slows both models alike. Stops as `samples` does, in its own time.
     """
     taken: list[float] = []
     counts: list[int] = []
-    spent = busy = 0.0
+    if job["threads"] > 1:
+        rest()
     turn.give(forks.MORE)
     while turn.take():
         warm_up(call, runs=1, seconds=_AGAIN_S)
-        used, start = time.process_time(), time.perf_counter()
         before = len(taken)
-        while len(taken) < before + _TURN_SAMPLES or time.perf_counter() - start < _TURN_S:
-            taken.append(sample(call, inner))
-        spent += time.perf_counter() - start
-        busy += time.process_time() - used
+        with core_time:
+            start = time.perf_counter()
+            while len(taken) < before + _TURN_SAMPLES or time.perf_counter() - start < _TURN_S:
+                taken.append(sample(call, inner))
+        spent = core_time.spent_s
         counts.append(len(taken) - before)
         over, done = spent > job["most_seconds"], enough(taken, spent, job)
+        if job["threads"] > 1:
+            rest()
         turn.give(forks.OVER if over else forks.ENOUGH if done else forks.MORE)
-    return taken, counts, busy / max(spent, 1e-9)
+    return taken, counts
 
 
 def detail(job: dict[str, Any], resident: int) -> dict[str, float]:
@@ -341,7 +348,7 @@ def answer(request: dict[str, Any], turn: forks.Turn | None = None) -> dict[str,
     """The answer to one request: a measurement, or what was asked of the machine."""
     if request.get("ask") == "about":
         facts = {
-            "about": about(),
+            "about": about(request.get("cores") or ()),
             "busy_cores": busy_cores(),
             "runtimes": runtimes(),
             "conditions": unreadable(),

@@ -27,7 +27,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from machine import highest_mhz
+from machine import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -272,12 +272,6 @@ def boot() -> str:
     return ""
 
 
-def cores_by_clock() -> list[int]:
-    """The cores that may be used, the fastest first, of equals the last first."""
-
-    return sorted(os.sched_getaffinity(0), key=lambda core: (-highest_mhz(core), -core))
-
-
 class Remote:
     """Answers requests in a folder."""
 
@@ -316,7 +310,7 @@ class Remote:
         now = {k: v for k, v in self.runner.state().items() if not isinstance(v, list)}
         return {
             **message,
-            "cores_by_clock": cores_by_clock(),
+            "cores_by_clock": usable_cores(),
             "conditions": {**now, **message.get("conditions", {})},
             "missing": missing,
             "board": self.board.described(),

@@ -18,6 +18,7 @@ from nasvit_edge.transport.job import Job, Runner
 DISTURBED = ("throttled", "preempted", "screen off", "low power mode")  # such a round counts for nothing
 MOST_ROUNDS = 1000
 _LEAST = 1e-9  # of a figure in ms, us or bytes
+_MAY_BE_NONE = ("waited_share",)  # figures that are 0 where all is well
 
 
 class Round(Measurement, frozen=True, kw_only=True):
@@ -28,7 +29,11 @@ class Round(Measurement, frozen=True, kw_only=True):
     position: Annotated[int, Meta(ge=0, le=1 << 30)]
 
     def __post_init__(self) -> None:
-        figures = (value for value in asdict(self).values() if isinstance(value, float))
+        figures = (
+            value
+            for name, value in asdict(self).items()
+            if isinstance(value, float) and name not in _MAY_BE_NONE
+        )
         least = min([*self.samples_us, *figures])
         if least < _LEAST:
             raise ValueError(f"{least!r} is no latency")

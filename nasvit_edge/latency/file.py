@@ -28,10 +28,13 @@ class State(Record, frozen=True, kw_only=True):
     """What a device told of itself right before or after a measurement.
 
     Attributes:
+        clocks_mhz: of each of `cores`; where those are not told, of any cores.
+        cores: by number, those that the measurement ran on, each of them busy.
         thermal: as the system calls it: nominal, fair, serious, critical; or 0 to 6.
     """
 
     clocks_mhz: Annotated[tuple[Number, ...], Meta(min_length=1)] | None = None
+    cores: Annotated[tuple[Whole, ...], Meta(min_length=1)] | None = None
     hottest_c: Number | None = None
     thermal: str | None = None
 

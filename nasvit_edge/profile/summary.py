@@ -19,6 +19,7 @@ from nasvit_edge.space import SubnetConfig
 from nasvit_edge.transport.answers import Measurement
 
 _SHARE = 0.9  # of a core that a measurement should have had
+_WAITED = 0.1  # of the time that no thread of it should have waited for a core
 _FITTED = 3  # subnets that a composition is fitted on, at least
 _CLOCK = 0.9  # of the clock before that should be left after
 
@@ -69,17 +70,21 @@ def both(before: State | None, after: State | None) -> tuple[State, State] | Non
 
 def flags_of(entry: Measurement) -> Iterable[str]:
     """What a measurement says against itself: see `transport.answers.FLAGS`."""
-    if entry.cpu_share is not None and entry.cpu_share < _SHARE:
+    if (entry.cpu_share or 1.0) < _SHARE or (entry.waited_share or 0.0) > _WAITED:
         yield "preempted"
     yield from entry.flags
-    before = _clock(entry.before, 0)
-    if _clock(entry.after, before) < _CLOCK * before:
+    if any(after < _CLOCK * before for before, after in _clocks(entry.before, entry.after)):
         yield "throttled"
 
 
-def _clock(state: State | None, unknown: float) -> float:
-    """The highest clock that was told."""
-    return max(state.clocks_mhz) if state is not None and state.clocks_mhz else unknown
+def _clocks(before: State | None, after: State | None) -> list[tuple[float, float]]:
+    """The clocks before and after of each core that the measurement ran on; where these are not told, the highest ones."""
+    if before is None or after is None or not before.clocks_mhz or not after.clocks_mhz:
+        return []
+    alike = before.cores is not None and before.cores == after.cores
+    if alike and len(before.clocks_mhz) == len(after.clocks_mhz):
+        return list(zip(before.clocks_mhz, after.clocks_mhz, strict=True))
+    return [(max(before.clocks_mhz), max(after.clocks_mhz))]
 
 
 def _width(samples: np.ndarray[Any, np.dtype[np.float64]]) -> float:

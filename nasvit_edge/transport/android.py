@@ -42,9 +42,10 @@ class PhoneState:
 
     def told(self, clocks: dict[int, int], cores: tuple[int, ...]) -> Message:
         """As the `before` or `after` of a measurement, with the clocks in MHz of the cores it ran on."""
-        mine = [mhz for core, mhz in sorted(clocks.items()) if core in cores or not cores]
+        mine = {core: mhz for core, mhz in sorted(clocks.items()) if core in cores or not cores}
         fields = {
-            "clocks_mhz": mine or None,
+            "clocks_mhz": list(mine.values()) or None,
+            "cores": list(mine) if mine and cores else None,
             "hottest_c": self.thermal.hottest_c,
             "thermal": None if self.thermal.status is None else str(self.thermal.status),
         }

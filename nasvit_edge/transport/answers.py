@@ -17,7 +17,7 @@ from msgspec import Meta, field
 
 from nasvit_edge.errors import MeasurementError
 from nasvit_edge.latency.file import State
-from nasvit_edge.records import Count, Fact, Number, Record, RecordError, Whole, parse
+from nasvit_edge.records import Amount, Count, Fact, Number, Record, RecordError, Whole, parse
 
 Flag = Literal[
     "throttled",
@@ -49,6 +49,8 @@ class Measurement(Record, frozen=True, kw_only=True):
         clock_us: the step of the clock.
         warm_load_ms: a second load in the same process.
         memory_bytes: what the model added to the process at its peak.
+        cpu_share: how many cores the process kept busy.
+        waited_share: of the time, what one of its threads waited for a core, at most.
         energy_mj: of an inference, where power was read.
         turns: how many of the samples each turn gave, of models that took turns.
         windows: (seconds since the start, median in us) of a sustained run.
@@ -62,6 +64,7 @@ class Measurement(Record, frozen=True, kw_only=True):
     warm_load_ms: Number | None = None
     memory_bytes: Number | None = None
     cpu_share: Number | None = None
+    waited_share: Amount | None = None
     energy_mj: Number | None = None
     power_mw: Number | None = None
     clock_us: Number | None = None

@@ -88,6 +88,11 @@ def one_by_one(runner: Runner, jobs: Sequence[Job]) -> list[Answer]:
     return answers
 
 
+def about_request(cores: Sequence[int]) -> Message:
+    """What asks a runner for its device; of the cores that jobs will run on it tells clock and governor."""
+    return {"id": "about", "ask": "about"} | ({"cores": list(cores)} if cores else {})
+
+
 def requests(jobs: Sequence[Job], **changes: Sequence[str]) -> Message:
     """Jobs that take turns as a JSON object; `changes` are values of each job's fields."""
     messages = [

@@ -25,7 +25,7 @@ from nasvit_edge.transport.answers import (
     in_turns,
     measured,
 )
-from nasvit_edge.transport.job import MODEL_SECONDS, Job, one_by_one, requests
+from nasvit_edge.transport.job import MODEL_SECONDS, Job, about_request, one_by_one, requests
 from nasvit_edge.transport.last_words import crash, with_last_words
 from nasvit_edge.transport.process import LineProcess
 from nasvit_edge.transport.ways import Step, Transport
@@ -36,15 +36,15 @@ BUSY = 0.25  # cores that others may keep busy
 class LocalRunner:
     """Answers jobs one by one; survives models that crash or hang the runtime."""
 
-    def __init__(self, program: Path) -> None:
-        self.program = program
+    def __init__(self, program: Path, cores: Sequence[int] = ()) -> None:
+        self.program, self.chosen = program, tuple(cores)
         self.said: deque[str] = deque(maxlen=20)  # on stderr
         self.child = LineProcess(lambda: [sys.executable, "-u", str(program)], self.said.append)
         self.takes_turns = False  # until it says that it does
 
     def about(self, timeout_s: float = 60.0) -> Description:
         """What this machine is; MeasurementError where the runner does not say."""
-        answer = self.child.request({"id": "about", "ask": "about"}, timeout_s)
+        answer = self.child.request(about_request(self.chosen), timeout_s)
         description = about_of(answer, str(self.program), Description)
         self.takes_turns = description.turns
         return description
@@ -88,7 +88,7 @@ class LocalRunner:
 
 def check_local(device: Device) -> Iterator[Step]:
     """This machine: its runner, runtimes and what else keeps it busy."""
-    with local_runner(device.runner) as runner:
+    with local_runner(device.runner, device.cores) as runner:
         yield from described(runner.about(), device)
 
 
@@ -118,9 +118,9 @@ def missing_runtime(device: Device, runtime: str) -> DeviceError:
 
 
 @contextlib.contextmanager
-def local_runner(program: Path) -> Iterator[LocalRunner]:
-    """A runner that is gone afterwards, also after Ctrl-C."""
-    runner = LocalRunner(program)
+def local_runner(program: Path, cores: Sequence[int] = ()) -> Iterator[LocalRunner]:
+    """A runner that is gone afterwards, also after Ctrl-C; `cores` are those that jobs will run on, where they are chosen."""
+    runner = LocalRunner(program, cores)
     try:
         yield runner
     finally:
@@ -140,6 +140,6 @@ def fastest_cores(threads: int) -> tuple[int, ...]:
 
 
 TRANSPORT = Transport(
-    connect=lambda device, ways, listener: local_runner(device.runner),
+    connect=lambda device, ways, listener: local_runner(device.runner, device.cores),
     check=lambda device, ways, listener: check_local(device),
 )

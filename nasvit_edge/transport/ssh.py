@@ -24,7 +24,7 @@ from nasvit_edge.transport.answers import (
     in_turns,
     measurement,
 )
-from nasvit_edge.transport.job import MODEL_SECONDS, Job, one_by_one, requests
+from nasvit_edge.transport.job import MODEL_SECONDS, Job, about_request, one_by_one, requests
 from nasvit_edge.transport.local import described
 from nasvit_edge.transport.outputs import trtexec
 from nasvit_edge.transport.remote_files import RemoteFiles
@@ -55,7 +55,7 @@ class SshRunner:
 
     def about(self) -> SshDescription:
         """What the device is; its conditions are those of now."""
-        answer = self.link.ask({"id": "about", "ask": "about"}, _ABOUT_S)
+        answer = self.link.ask(about_request(self.device.cores), _ABOUT_S)
         description = about_of(answer, self.device.name, SshDescription)
         runtimes = self._usable(description.runtimes)
         self.conditions = description.conditions | jetson.conditions(description.board)

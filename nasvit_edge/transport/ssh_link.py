@@ -45,6 +45,8 @@ sys.modules["remote"].main(request)
 _HOST = (  # what the runner needs
     ("forks", "host/forks.py"),
     ("reading", "host/reading.py"),
+    ("waiting", "host/waiting.py"),
+    ("arm_cores", "host/arm_cores.py"),
     ("machine", "host/machine.py"),
 )
 _MODULES = (

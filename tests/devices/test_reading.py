@@ -97,7 +97,8 @@ def test_whatever_every_file_of_a_board_answers_the_rest_is_told(tmp_path, fault
 
 def test_a_file_that_is_empty_or_absent_is_not_told_as_a_fault(tmp_path):
     board = BoardFiles(tmp_path, orin(cpu="", gpu="", cv0="", cv1="", cv2=""))
-    board.at(CPU / "cpu0/cpufreq/scaling_governor").unlink()
+    for core in (0, 1):
+        board.at(CPU / f"cpu{core}/cpufreq/scaling_governor").unlink()
     about, state, conditions = on(board)
     assert "governor" not in about
     assert state["hottest_c"] == 47.312

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -11,7 +12,7 @@ from nasvit_edge.latency.file import State
 from nasvit_edge.profile import canary
 from nasvit_edge.profile.journal import Entry
 from nasvit_edge.profile.protocol import load_protocol
-from nasvit_edge.profile.summary import canary_report, summaries
+from nasvit_edge.profile.summary import canary_report, flags_of, summaries
 from nasvit_edge.space import load_space
 
 PROTOCOL = load_protocol("default")
@@ -67,3 +68,40 @@ def test_preempted_and_throttled_measurements_are_flagged():
     before, after = State(clocks_mhz=(2000,)), State(clocks_mhz=(1200,))
     entries[-1] = replace(entries[-1], before=before, after=after)
     assert summaries(entries, PROTOCOL)["op"].flags == ("preempted", "throttled")
+
+
+@pytest.mark.parametrize(
+    ("shares", "is_preempted"),
+    [
+        ({"cpu_share": 1.0, "waited_share": 0.0}, False),
+        ({"cpu_share": 1.9, "waited_share": 0.5}, True),  # one of two threads shared its core
+        ({"cpu_share": 7.5, "waited_share": 0.11}, True),
+        ({"cpu_share": 7.9, "waited_share": 0.05}, False),
+        ({"cpu_share": 0.5, "waited_share": 0.0}, True),  # taken by a hypervisor, whose doing no thread sees
+        ({"cpu_share": 0.95}, False),
+        ({}, False),
+    ],
+)
+def test_preempted_is_what_waited_for_a_core_with_any_number_of_threads(shares, is_preempted):
+    measured = replace(entry("op", 0, 0, 10.0), **shares)
+    assert ("preempted" in flags_of(measured)) == is_preempted
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_throttled"),
+    [
+        (State(clocks_mhz=(1800, 2400), cores=(3, 7)), State(clocks_mhz=(1200, 2400), cores=(3, 7)), True),
+        (State(clocks_mhz=(1800, 2400), cores=(3, 7)), State(clocks_mhz=(1750, 2300), cores=(3, 7)), False),
+        (State(clocks_mhz=(600, 2400), cores=(3, 7)), State(clocks_mhz=(1800, 2400), cores=(3, 7)), False),
+        # whose cores are not known to have been busy: one that went idle is not throttled
+        (State(clocks_mhz=(1800, 2400)), State(clocks_mhz=(600, 2400)), False),
+        (State(clocks_mhz=(1800, 2400)), State(clocks_mhz=(1800, 1200)), True),
+        # of other cores
+        (State(clocks_mhz=(1800, 2400), cores=(3, 7)), State(clocks_mhz=(2400,), cores=(7,)), False),
+        (State(clocks_mhz=(2400,), cores=(7,)), State(hottest_c=50.0), False),
+        (None, State(clocks_mhz=(2400,)), False),
+    ],
+)
+def test_throttling_is_judged_core_by_core(before, after, is_throttled):
+    measured = replace(entry("op", 0, 0, 10.0), before=before, after=after)
+    assert ("throttled" in flags_of(measured)) == is_throttled

@@ -174,8 +174,9 @@ def test_a_model_that_takes_the_runtime_down_is_an_error_and_the_next_one_works(
     patch = "\nreal = onnxruntime_call\ndef crashing(path, threads, seed):\n    if 'crash' in path:\n        os.abort()\n    return real(path, threads, seed)\nRUNTIMES['onnxruntime'] = crashing\n"
     path = program(tmp_path, "")
     path.write_text(source.replace('if __name__ == "__main__":', patch + 'if __name__ == "__main__":'))
-    for name in ("forks.py", "reading.py", "machine.py"):
-        shutil.copy(load_device("host").runner.with_name(name), tmp_path)
+    for module in load_device("host").runner.parent.glob("*.py"):
+        if module.name != path.name:
+            shutil.copy(module, tmp_path)
     model, _ = Models(load_space("nano"), "onnxruntime", tmp_path).path(Item("empty"))
     with local_runner(path) as runner:
         assert "the runtime crashed (SIGABRT)" in runner.measure(job("crash.onnx")).error

@@ -85,6 +85,26 @@ def test_power_mode_and_clocks_are_read_by_name():
     assert jetson.clocks(SHOW.replace("MinFreq=76800000", "MinFreq=614400000")).locked is True
 
 
+@pytest.mark.parametrize(
+    ("gpu", "cores", "locked"),
+    [
+        ("GPU MinFreq=614400000 MaxFreq=614400000 CurrentFreq=614400000", "921600", True),
+        ("GPU MinFreq=76800000 MaxFreq=614400000 CurrentFreq=76800000", "921600", False),
+        ("GPU MinFreq= MaxFreq= CurrentFreq=", "921600", None),  # its devfreq folder is missing
+        ("", "921600", None),
+        ("GPU MinFreq= MaxFreq= CurrentFreq=", "102000", False),  # whatever the GPU is, the cores are not
+        ("", "102000", False),
+    ],
+)
+def test_clocks_are_locked_where_those_of_all_cores_and_of_the_gpu_are_known_to_be(gpu, cores, locked):
+    first, _, rest = SHOW.partition("GPU MinFreq=")
+    text = first.replace("MinFreq=921600", f"MinFreq={cores}") + gpu + "\n" + rest.partition("\n")[2]
+    assert jetson.clocks(text).locked is locked
+    board = {"jetson_clocks": text}
+    assert conditions(board).get("clocks_locked") is locked
+    assert flags(board, conditions(board)) == ([] if locked else ["unlocked clocks"])
+
+
 def test_conditions_say_what_is_not_told_and_unlocked_clocks_are_flagged():
     board = {"nvpmodel": "NV Power Mode: 15W\n0\n", "jetson_clocks": "sudo: a password is required"}
     facts = conditions(board | {"jetson_clocks_code": 1})
@@ -96,7 +116,16 @@ def test_conditions_say_what_is_not_told_and_unlocked_clocks_are_flagged():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("0", "no"), ("50005", "under-voltage, throttled"), ("throttled=0x4", "throttled")]
+    ("text", "said"),
+    [
+        ("0", "no"),
+        ("50005", "under-voltage, throttled"),
+        ("throttled=0x4", "throttled"),
+        ("80008", "soft temperature limit"),
+        ("throttled=0xf", "under-voltage, clock capped, throttled, soft temperature limit"),
+        ("50000", "no"),
+        ("80000", "no"),
+    ],
 )
 def test_a_raspberry_pi_says_what_holds_it_back(text, said):
     assert conditions({"get_throttled": text})["throttled"] == said
