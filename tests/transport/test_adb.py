@@ -62,7 +62,7 @@ def test_a_model_is_timed_in_several_launches_by_each_generation(phone_of, model
     assert small.runtime_version.startswith(
         "benchmark_model (litert" if generation == "litert" else "benchmark_model (classic"
     )
-    assert small.before == State(clocks_mhz=(1500, 1500), hottest_c=41.5, thermal="0")
+    assert small.before == State(clocks_mhz=(1500, 1500), cores=(6, 7), hottest_c=41.5, thermal="0")
     assert set(small.flags) <= {"coarse clock"}
     assert set((phone.state / "masks").read_text().split()) == {"c0"}
     assert phone.left() == []
