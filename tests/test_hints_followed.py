@@ -32,6 +32,7 @@ from nasvit_edge.flows.prepared import prepare
 from nasvit_edge.flows.tables import import_table
 from nasvit_edge.latency import load_table
 from nasvit_edge.listening import SILENT, Listener
+from nasvit_edge.profile.protocol import PROTOCOLS
 from nasvit_edge.requests.search import Request
 from nasvit_edge.requests.tables import Import
 from nasvit_edge.searching.accuracy import load_accuracy
@@ -44,6 +45,15 @@ SETTINGS = [f"--set={value}" for value in ("run.epochs=1", "run.batch_size=8", "
 OWN = ["--space", "run/space.toml", "--supernet", "run/supernet.safetensors", "--data", "my photos"]
 SEARCH = [*OWN, "--latency", "1s"]
 KINDS = tuple(f"kind {i}" for i in range(4))
+pytestmark = pytest.mark.usefixtures("brief_by_default")
+
+
+@pytest.fixture(scope="module")
+def brief_by_default():
+    """What is suggested measures by the default protocol, here for a moment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PROTOCOLS, "default", PROTOCOLS["quick"])
+        yield
 
 
 def photos(folder, kinds=KINDS):
@@ -78,7 +88,7 @@ def follow(message):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory, brief_by_default):
     """What a user has who has been through everything once: images, weights, a table, a result, a file; names have blanks."""
     require_module("onnx")
     pytest.importorskip("onnxruntime")

@@ -27,7 +27,6 @@ from nasvit_edge.listening import SILENT
 from nasvit_edge.space import load_space
 
 SPACE = load_space("nano")
-pytestmark = pytest.mark.usefixtures("few_batches")
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +59,7 @@ def request_for(tmp_path):
 
 
 @pytest.fixture
-def earlier(tmp_path, tmp_path_factory, few_batches):
+def earlier(tmp_path, tmp_path_factory):
     """Gives the file and the seconds of an earlier export, which the cache holds; made once for all of pytest's processes."""
 
     def there(name: str) -> tuple[Path, float]:

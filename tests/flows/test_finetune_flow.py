@@ -42,7 +42,6 @@ MODULES = {
 }
 NAMED = edited(TINY, ("classes = 4", 'classes = 4\nlabels = ["a", "b", "c", "d"]'))
 QUICK = ("run.batch_size=16", "run.ema=0.5")
-pytestmark = pytest.mark.usefixtures("few_batches")
 
 
 @pytest.fixture(autouse=True)

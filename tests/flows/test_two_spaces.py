@@ -45,7 +45,7 @@ def photos(folder, count):
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory, few_batches):
+def home(tmp_path_factory):
     """Both trained from one space's file, profiled into one folder, searched and exported."""
     require_module("onnx")
     root = tmp_path_factory.mktemp("two")

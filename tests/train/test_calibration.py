@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import image_folders
@@ -26,6 +27,7 @@ from nasvit_edge.train.recipe import load_recipe, recipe_for, recipe_names
 
 require_module("torchvision")
 NANO = load_space("nano")
+ALL_BATCHES = True
 
 
 def images(count: int, side: int = 12, name: str = "noise") -> ImageSet:
@@ -78,11 +80,16 @@ def test_few_images_are_drawn_again_and_again_in_whole_batches(tiny, count):
     assert sizes == [min(count, 64)] * 64
 
 
+@functools.cache
+def untrained():
+    return materialise(random_supernet(NANO), NANO.smallest())
+
+
 @settings(max_examples=20)
 @given(st.lists(st.integers(2, 9), min_size=1, max_size=5))
 def test_a_batch_counts_for_its_images(sizes):
     """A last batch of one once counted as a whole one: 65 images gave 7.6 points less than 64."""
-    subnet = materialise(random_supernet(NANO), NANO.smallest())
+    subnet = untrained()
     parts = [torch.randn(n, 3, 20, 20) for n in sizes]
     calibrate(subnet, parts)
     stem = subnet.get_submodule("first_conv.body.conv")

@@ -145,6 +145,7 @@ def test_a_killed_rank_ends_the_other_with_one_line(data, tmp_path):
     assert "Traceback" not in program.texts()[0]
 
 
+@pytest.mark.slow
 def test_torchrun_starts_it_and_only_the_first_rank_tells(data, tmp_path):
     options = train(data, tmp_path / "out", "--epochs", "1", "--batch-size", "8", "--sync-bn")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
