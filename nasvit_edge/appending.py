@@ -6,6 +6,8 @@ import os
 import stat
 from pathlib import Path
 
+_BINARY = getattr(os, "O_BINARY", 0)  # of Windows, which else turns \n into \r\n
+
 
 class AppendLog:
     """A file that is open for appending, and made where it is missing.
@@ -18,8 +20,8 @@ class AppendLog:
     """
 
     def __init__(self, path: Path, keep: int | None = None) -> None:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC  # read, too: a pipe is not waited for
-        self._descriptor = os.open(path, flags, 0o666)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT  # read, too: a pipe is not waited for
+        self._descriptor = os.open(path, flags | _BINARY, 0o666)  # which no child inherits (PEP 446)
         self.closed = False
         try:
             status = os.fstat(self._descriptor)

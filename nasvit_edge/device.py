@@ -200,6 +200,8 @@ def parse_device(table: dict[str, Any], path: Path) -> Device:
 def cpu_model() -> str:
     """The name of this machine's processor."""
     machine = host_code.machine()
+    if brand := machine.elsewhere.processor():
+        return str(brand)
     text = machine.text_of("/proc/cpuinfo")
     named = [
         line.split(":", 1)[1].strip()

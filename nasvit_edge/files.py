@@ -11,7 +11,9 @@ import os
 import re
 import shutil
 import socket
+import sys
 import tempfile
+import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +23,7 @@ from nasvit_edge.errors import NasvitEdgeError
 
 LFS, PAGE = "a Git LFS pointer", "a web page"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_OPEN_S = 1.0
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP)  # file systems of some clusters: nothing can be told
 _PACKAGE = Path(__file__).resolve().parent
 _MARKS = (
@@ -55,7 +58,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         Path(partial).chmod(0o666 & ~_umask())
-        Path(partial).replace(path)
+        _put(Path(partial), path)
         partial = None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise NasvitEdgeError(f"cannot write {str(path)!r}: {_reason(error)}") from None
@@ -262,6 +265,19 @@ def _finite(digits: str) -> float:
 
 def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
+
+
+def _put(partial: Path, path: Path) -> None:
+    """Rename over `path`; Windows refuses while anybody has it open, as whoever looks for viruses does for a moment."""
+    until = time.monotonic() + (_OPEN_S if sys.platform == "win32" else 0.0)
+    while True:
+        try:
+            partial.replace(path)
+            return
+        except PermissionError:
+            if time.monotonic() >= until:
+                raise
+        time.sleep(_OPEN_S / 20)
 
 
 def _umask() -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,7 +22,7 @@ def command(*words: object, **options: Any) -> str:
     for name, value in options.items():
         for each in value if isinstance(value, list | tuple) else (value,):
             parts += _option(f"--{name.replace('_', '-')}", each)
-    return shlex.join(parts)
+    return subprocess.list2cmdline(parts) if sys.platform == "win32" else shlex.join(parts)
 
 
 def _option(name: str, value: Any) -> Iterable[str]:

@@ -6,6 +6,8 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +26,9 @@ _KNOWN = {
     "(docker run --shm-size=1g gives a container more)",
     "SIGSEGV": "crashed (segmentation fault)",
 }
+_ACCESS_VIOLATION = 0xC0000005  # how Windows tells a crash
+# of `subprocess.Popen`, start_new_session and creationflags: Ctrl-C is for this process, not for what it started
+SESSION, GROUP = True, getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 _LOOK_S = 1.0
 _WORK_S = 0.02  # of a processor: less is not worth a sign of life
 
@@ -40,6 +45,8 @@ def fate(code: int | None) -> str:
     """How a process with this exit code was lost; None: it is still there."""
     if code is None:
         return "no longer answers"
+    if code == _ACCESS_VIOLATION:
+        return _KNOWN["SIGSEGV"]
     if code >= 0:
         return f"ended with exit code {code}"
     name = str(-code)
@@ -71,19 +78,36 @@ def end(processes: Sequence[BaseProcess], seconds: float = 5.0) -> None:
         process.join(max(0.0, until - time.monotonic()))
 
 
+def end_all(leader: int) -> None:
+    """End a process that leads its session or group (`SESSION`, `GROUP`), and what it started."""
+    with contextlib.suppress(OSError):
+        if hasattr(os, "killpg"):
+            os.killpg(leader, signal.SIGKILL)
+            return
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        whole = psutil.Process(leader)
+        for process in (whole, *whole.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+
 def end_with_parent(on_work: Callable[[], None] = lambda: None) -> None:
     """From now on this process ends when the one that started it is gone, whatever it is doing.
 
     `on_work` is called now and then, as long as it computes anything.
     """
     parent = multiprocessing.parent_process()
-    if parent is not None and parent.pid is not None:
-        threading.Thread(target=_watch, args=(parent.pid, on_work), daemon=True).start()
+    if parent is not None:
+        threading.Thread(target=_watch, args=(parent, on_work), daemon=True).start()
 
 
-def _watch(parent: int, on_work: Callable[[], None]) -> None:
+def _watch(parent: Any, on_work: Callable[[], None]) -> None:
     last = 0.0
-    while os.getppid() == parent:
+    while (
+        parent.is_alive() if sys.platform == "win32" else os.getppid() == parent.pid
+    ):  # orphans keep the number there
         spent = time.process_time() - time.thread_time()  # by all threads but this one
         if spent - last > _WORK_S:
             last = spent

@@ -81,6 +81,23 @@ expand_ratio = 2
 """
 
 
+PROMISED = (  # what needs nothing that only Linux has
+    *("tests/choosing", "tests/latency", "tests/searching", "tests/benchmark", "tests/report"),
+    *("tests/test_ops.py", "tests/test_paired.py", "tests/test_records.py", "tests/test_sizes.py"),
+    *("tests/test_space.py", "tests/test_units.py", "tests/systems/test_here.py"),
+)
+LINUX_ONLY = ("test_images.py", "test_bench_session.py", "test_history.py")  # kill, links, permissions
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The marker `promised`, by the file."""
+    listed = [Path(__file__).parents[1] / path for path in PROMISED]
+    for item in items:
+        path = item.path
+        if path.name not in LINUX_ONLY and any(path == one or one in path.parents for one in listed):
+            item.add_marker("promised")
+
+
 def require_tool(name: str, present: bool) -> None:
     """Skip where a tool is absent, unless everything is required: there an absent tool is a failure."""
     if present:

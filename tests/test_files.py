@@ -378,3 +378,35 @@ def test_plain_words_are_names(text):
 )
 def test_what_could_be_something_else_is_no_name(text):
     assert not files.is_name(text)
+
+
+class Held:
+    """A file that somebody has open for a while: Windows refuses to rename over it."""
+
+    def __init__(self, monkeypatch, times):
+        self.left, self.replace = times, Path.replace
+        monkeypatch.setattr(sys, "platform", "win32")
+        monkeypatch.setattr(files, "_OPEN_S", 0.1)
+        monkeypatch.setattr(Path, "replace", lambda *names: self.refuse(*names))
+
+    def refuse(self, partial, path):
+        self.left -= 1
+        if self.left >= 0:
+            raise PermissionError(errno.EACCES, "Access is denied")
+        return self.replace(partial, path)
+
+
+def test_a_file_that_is_open_for_a_moment_is_replaced_after_it(tmp_path, monkeypatch):
+    (tmp_path / "a.bin").write_bytes(b"old")
+    Held(monkeypatch, 3)
+    files.write_bytes(tmp_path / "a.bin", b"new")
+    assert (tmp_path / "a.bin").read_bytes() == b"new"
+
+
+def test_a_file_that_stays_open_is_told_and_stays(tmp_path, monkeypatch):
+    (tmp_path / "a.bin").write_bytes(b"old")
+    Held(monkeypatch, 10_000)
+    with pytest.raises(NasvitEdgeError, match="Access is denied"):
+        files.write_bytes(tmp_path / "a.bin", b"new")
+    assert (tmp_path / "a.bin").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bin"]

@@ -7,6 +7,7 @@ import functools
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -210,3 +211,9 @@ def test_the_hint_of_a_missing_history_writes_it_where_it_was_asked_for(tmp_path
     Path("benchmark.json").write_text(json.dumps(content(effects=(0.0,), rounds=4, count=5)))
     follow(caught.value)
     assert read_lines(request)
+
+
+def test_on_windows_paths_are_quoted_as_its_shells_read_them(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    line = command("export", r"C:\runs\nano 1\result.json", out=r"C:\m.onnx")
+    assert line == r'nasvit-edge export "C:\runs\nano 1\result.json" --out C:\m.onnx'

@@ -30,6 +30,7 @@ FLOORS = [
         "appending",
         "runtimes",
         "machines",
+        "systems",
         "processes",
         "specs",
         "genes",
@@ -129,6 +130,32 @@ def test_no_modules_import_each_other_in_a_circle():
     while used := [name for name in left if not any(name in others for others in left.values())]:
         left = {name: others for name, others in left.items() if name not in used}
     assert sorted(left) == []
+
+
+TEXT_MODES = {"r", "w", "a", "x", "rt", "wt", "at", "r+", "w+"}
+
+
+def _unnamed_encodings(path: Path) -> list[int]:
+    """Lines that read or write text as the system likes it, which on Windows is no UTF-8."""
+    lines = []
+    for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        of = getattr(getattr(call.func, "value", None), "id", "")
+        words = {keyword.arg: keyword.value for keyword in call.keywords}
+        mode = next((a.value for a in call.args if getattr(a, "value", None) in TEXT_MODES), None)
+        texts = isinstance(call.func, ast.Attribute) and name in ("read_text", "write_text") and of != "files"
+        texts |= name in ("open", "fdopen") and mode is not None
+        texts |= any(getattr(words.get(key), "value", False) for key in ("text", "universal_newlines"))
+        if texts and "encoding" not in words:
+            lines.append(call.lineno)
+    return lines
+
+
+def test_text_is_read_and_written_in_an_encoding_that_is_named():
+    root = PACKAGE.parent
+    paths = [path for name in ("nasvit_edge", "devices", "export") for path in (root / name).rglob("*.py")]
+    offenders = {str(path.relative_to(root)): lines for path in paths if (lines := _unnamed_encodings(path))}
+    assert offenders == {}
 
 
 LIGHT = [m for m in MODULES if _unit(m) not in TORCH_ALLOWED]

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import one_line
 from hypothesis import given
@@ -147,3 +148,35 @@ def test_errors_of_processes_are_errors_for_users():
     assert issubclass(LostProcessError, NasvitEdgeError)
     assert issubclass(StalledProcessError, NasvitEdgeError)
     assert processes.SILENT_S >= 300
+
+
+FAMILY = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("groups", [True, False], ids=["by its group", "where there are no groups"])
+def test_a_process_is_ended_with_what_it_started(monkeypatch, groups):
+    if not groups:
+        monkeypatch.delattr(os, "killpg")
+    how = {"start_new_session": processes.SESSION, "creationflags": processes.GROUP}
+    with subprocess.Popen([sys.executable, "-c", FAMILY], stdout=subprocess.PIPE, text=True, **how) as parent:
+        child = psutil.Process(int(parent.stdout.readline()))
+        processes.end_all(parent.pid)
+        assert parent.wait(20) == -signal.SIGKILL
+    gone, alive = psutil.wait_procs([child], 20)
+    assert (gone, alive) == ([child], [])
+
+
+def test_a_process_that_is_gone_is_ended_without_a_word(monkeypatch):
+    monkeypatch.delattr(os, "killpg")
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait(20)
+    processes.end_all(process.pid)
+
+
+def test_what_windows_calls_a_crash_is_one():
+    assert fate(0xC0000005) == fate(-signal.SIGSEGV)

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import elsewhere
 from arm_cores import core_names
 from reading import first_line, matching, text_of, unread
 
@@ -108,15 +109,19 @@ def busy_cores(seconds: float = 0.5) -> float | None:
 
 
 def cpu_times() -> tuple[int, int] | None:
-    """(busy, all) jiffies since boot."""
+    """(busy, all) jiffies since boot; None where they are not told."""
     values = [int(field) for field in first_line("/proc/stat").split()[1:9] if _WHOLE.fullmatch(field)]
     if len(values) < 5:
-        return None
+        by_psutil: tuple[int, int] | None = elsewhere.cpu_times()
+        return by_psutil
     return sum(values) - values[3] - values[4], sum(values)
 
 
 def processor() -> str:
     """The name of the chip as the device tree says it, or of its processor; of an Arm server, which tells neither, the kinds of its cores."""
+    named: str = elsewhere.processor()
+    if named:
+        return named
     chip = str(text_of("/proc/device-tree/compatible")).strip("\0").split("\0")[-1]
     if chip and chip not in _NO_CHIPS:
         return chip

@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import elsewhere
 import forks
 from machine import about, busy_cores, runtimes, state, unreadable
 from reading import text_of
@@ -38,6 +39,7 @@ _TURN_S, _TURN_SAMPLES, _AGAIN_S = (
     0.005,
 )  # a turn lasts so long, has so many samples, and is warm after so long
 _LOOK_S = 1.0
+_ONE_JOB = "--one-job"
 _LONGEST = 490  # characters of an error
 _WINDOW_S, _KEPT = 1.0, 20  # of a sustained run: a window's length, and how many of its samples are kept
 
@@ -210,12 +212,13 @@ def forget(model: str) -> None:
 
 
 def memory(field: str) -> int:
-    """A field of /proc/self/status in bytes; 0 where there is none."""
+    """A field of /proc/self/status in bytes, or what another system tells; 0 where it is not told."""
     with contextlib.suppress(ValueError, IndexError):
         for line in text_of("/proc/self/status").splitlines():
             if line.startswith(field):
                 return int(line.split()[1]) * 1024
-    return 0
+    size: int = elsewhere.memory(field)
+    return size
 
 
 def pin(cores: list[int]) -> None:
@@ -289,14 +292,16 @@ def interval(taken: list[float]) -> float:
 
 
 def isolated(request: dict[str, Any], wait: Callable[[int], None] = lambda pipe: None) -> dict[str, Any]:
-    """The answer from a fork of this process, in which no other model has run: memory as an app finds it.
+    """The answer from a process of its own, in which no other model has run: memory as an app finds it.
 
-    A model that crashes the runtime takes only the fork with it. Several `jobs` get a fork each, and take turns. `wait` returns when there
-    is something to read.
+    A model that crashes the runtime takes only that process with it. Several `jobs` get one each, and take turns. `wait` returns when
+    there is something to read.
     """
+    # what was sent as text has no file that could be started
+    apart = forked if forks.FORKS or "__file__" not in globals() else fresh
     if "jobs" not in request:
-        return forked([request], wait)[0]
-    return {"id": request["id"], "answers": forked(request["jobs"], wait)}
+        return in_words([request], apart([request], wait))[0]
+    return {"id": request["id"], "answers": in_words(request["jobs"], apart(request["jobs"], wait))}
 
 
 @functools.lru_cache
@@ -305,23 +310,51 @@ def look() -> None:
     state()
 
 
-def forked(jobs: list[dict[str, Any]], wait: Callable[[int], None]) -> list[dict[str, Any]]:
-    """The answer to each job."""
-    if not hasattr(os, "fork"):
-        return [caught(job) for job in jobs]
+def forked(jobs: list[dict[str, Any]], wait: Callable[[int], None]) -> list[dict[str, Any] | int]:
+    """The answer to each job by a fork of this process, or its exit code."""
     look()
     for job in jobs:
-        try:
-            PRELOAD.get(job["runtime"], lambda: None)()
-        except Exception as error:
-            reason = f"runtime {job['runtime']!r} does not load: {error}"
-            return [{"id": each["id"], "error": reason} for each in jobs]
+        failure = preloaded(job)
+        if failure is not None:
+            return [{**failure, "id": each["id"]} for each in jobs]
     alone = len(jobs) == 1
 
     def work(job: dict[str, Any]) -> Callable[[forks.Turn], dict[str, Any]]:
         return lambda turn: caught(job, None if alone else turn)
 
-    answers = forks.answers([work(job) for job in jobs], wait)
+    answers: list[dict[str, Any] | int] = forks.answers([work(job) for job in jobs], wait)
+    return answers
+
+
+def fresh(jobs: list[dict[str, Any]], wait: Callable[[int], None]) -> list[dict[str, Any] | int]:
+    """As `forked`, by this program started anew for each job."""
+    command = [sys.executable, "-u", __file__, _ONE_JOB]
+    asked = [{"job": job, "alone": len(jobs) == 1} for job in jobs]
+    answers: list[dict[str, Any] | int] = forks.answers(
+        asked, wait, lambda request, wait: forks.Fresh(command, request, wait)
+    )
+    return answers
+
+
+def one_job() -> None:
+    """What the program does that `fresh` starts."""
+    request, turn = forks.asked()
+    job = request["job"]
+    failure = preloaded(job)
+    forks.work_and_leave(lambda turn: failure or caught(job, None if request["alone"] else turn), turn)
+
+
+def preloaded(job: dict[str, Any]) -> dict[str, Any] | None:
+    """Import the job's runtime before memory is looked at; the answer where it does not load."""
+    try:
+        PRELOAD.get(job["runtime"], lambda: None)()
+    except Exception as error:
+        return {"id": job["id"], "error": f"runtime {job['runtime']!r} does not load: {error}"}
+    return None
+
+
+def in_words(jobs: list[dict[str, Any]], answers: list[dict[str, Any] | int]) -> list[dict[str, Any]]:
+    """Answers, with exit codes in words."""
     return [
         {"id": job["id"], "error": f"the runtime crashed ({ending(part)})"} if isinstance(part, int) else part
         for job, part in zip(jobs, answers)
@@ -351,15 +384,17 @@ def answer(request: dict[str, Any], turn: forks.Turn | None = None) -> dict[str,
             "about": about(request.get("cores") or ()),
             "busy_cores": busy_cores(),
             "runtimes": runtimes(),
-            "conditions": unreadable(),
+            "conditions": {**unreadable(), **elsewhere.missing()},
         }
-        return {"id": request["id"], **facts, "turns": hasattr(os, "fork")}
+        return {"id": request["id"], **facts, "turns": True}
     measurer = MEASURES.get(request["runtime"])
     return measure(request, turn) if measurer is None else measurer(request)
 
 
 def while_asked(pipe: int, parent: int) -> None:
     """Until there is something in `pipe`; where `parent`, which asked, is gone by then, this process ends with its forks."""
+    if sys.platform == "win32":
+        return  # pipes cannot be waited for, and whoever ends this program there ends what it started
     while not select.select([pipe], [], [], _LOOK_S)[0]:
         if os.getppid() != parent:
             if os.getpgrp() == os.getpid():
@@ -369,7 +404,7 @@ def while_asked(pipe: int, parent: int) -> None:
 
 def main() -> None:
     """Answer each request with one line; a model that fails is a line with its error."""
-    lines = os.fdopen(os.dup(1), "w")
+    lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a runtime prints goes to stderr, not between the results
     faulthandler.enable()  # tells the signal that it dies of
     parent = os.getppid()
@@ -383,4 +418,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    one_job() if _ONE_JOB in sys.argv[1:] else main()

@@ -124,7 +124,7 @@ def timed(job: dict[str, Any]) -> dict[str, Any]:
 def exported(path: Path, most: int) -> Any:
     """Samples of an --exportTimes file, evenly `most` of them; the start of its text where they are not found."""
     try:
-        text = path.read_text(errors="replace")
+        text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
     starts = [match.start() for match in re.finditer("{", text)]  # an object each, none in another

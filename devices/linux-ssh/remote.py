@@ -104,7 +104,7 @@ class Folder:
     def begin(self, name: str) -> None:
         """Keep what is about to be done: where the process dies of it, the next one can tell."""
         with contextlib.suppress(OSError):
-            self._doing.write_text(json.dumps([boot(), name]))
+            self._doing.write_text(json.dumps([boot(), name]), encoding="utf-8")
 
     def leave(self) -> None:
         """It is done, or given up: this process does not die of it."""
@@ -114,7 +114,7 @@ class Folder:
     def died(self) -> str:
         """What an earlier process was doing when it died, told once; empty where none did, or the board went down with it."""
         try:
-            when, name = json.loads(self._doing.read_text())
+            when, name = json.loads(self._doing.read_text(encoding="utf-8"))
         except (OSError, ValueError, TypeError):
             return ""
         self.leave()
@@ -249,7 +249,7 @@ def _evict(path: Path) -> int:
             return lock
         if time.monotonic() - start > _GRACE_S:
             with contextlib.suppress(OSError, ValueError):
-                holder = int((path / "lock").read_text())
+                holder = int((path / "lock").read_text(encoding="utf-8"))
                 if holder > 1:
                     killed = killed or _is_there(holder)  # else only its forks hold the lock
                     os.killpg(holder, signal.SIGKILL)
@@ -268,7 +268,7 @@ def _is_there(pid: int) -> bool:
 def boot() -> str:
     """What tells a start of the system from every other; empty where it does not say."""
     with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     return ""
 
 
@@ -322,7 +322,7 @@ def main(options: dict[str, Any]) -> None:
     runner, board, engines = (sys.modules[name] for name in ("runner", "board", "engines"))
     with contextlib.suppress(OSError):  # a leader of a session is one of its group already
         os.setpgid(0, 0)
-    lines = os.fdopen(os.dup(1), "w")
+    lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever a runtime prints goes to stderr, not between the answers
     faulthandler.enable()  # tells the signal that it dies of
 

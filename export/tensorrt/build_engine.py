@@ -67,11 +67,13 @@ def find_trtexec() -> str:
 def device() -> str:
     for name in ("/proc/device-tree/model", "/etc/nv_tegra_release"):
         if Path(name).exists():
-            return Path(name).read_text(errors="replace").strip("\0 \n")
+            return Path(name).read_text(encoding="utf-8", errors="replace").strip("\0 \n")
     if shutil.which("nvidia-smi"):
         query = ["nvidia-smi", "--query-gpu=name,compute_cap,driver_version", "--format=csv,noheader"]
         with contextlib.suppress(subprocess.TimeoutExpired):  # as where a driver hangs
-            return subprocess.run(query, capture_output=True, text=True, timeout=60).stdout.strip()
+            return subprocess.run(
+                query, capture_output=True, encoding="utf-8", errors="replace", timeout=60
+            ).stdout.strip()
     return "unknown"
 
 
@@ -91,7 +93,9 @@ def digest(path: Path) -> str:
 def build(*, time: bool) -> None:
     trtexec = find_trtexec()
     try:
-        banner = subprocess.run([trtexec, "--help"], capture_output=True, text=True, timeout=120)
+        banner = subprocess.run(
+            [trtexec, "--help"], capture_output=True, encoding="utf-8", errors="replace", timeout=120
+        )
     except subprocess.TimeoutExpired:
         raise ValueError(f"{trtexec} --help did not answer within 2 minutes; does the GPU?") from None
     version = parse_version(banner.stdout + banner.stderr)
@@ -110,7 +114,7 @@ def build(*, time: bool) -> None:
         "engine_sha256": digest(engine),
         "command": [Path(command[0]).name, *(part.replace(f"{HERE}/", "") for part in command[1:])],
     }
-    (HERE / "engine.json").write_text(json.dumps(about, indent=1) + "\n")
+    (HERE / "engine.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     print(f"built {engine.name} for {about['device']}, TensorRT {about['tensorrt']}")
 
 

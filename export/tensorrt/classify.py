@@ -49,7 +49,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A sidecar."""
     if not path.exists():
         raise ValueError(f"{path.name} is not beside the engine; run build_engine.py first")
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def record(engine: Path) -> dict[str, Any]:

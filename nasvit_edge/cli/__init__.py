@@ -27,6 +27,7 @@ from nasvit_edge.cli import (
 )
 from nasvit_edge.cli.adapter import adapted
 from nasvit_edge.cli.errors import leave
+from nasvit_edge.cli.output import speak
 
 app = typer.Typer(
     name="nasvit-edge",
@@ -91,9 +92,9 @@ app.command("finetune", short_help="Train one subnet on, also for other classes 
 
 def main() -> None:
     """The `nasvit-edge` program."""
-    for stream in (sys.stdout, sys.stderr):  # names of files may hold what is no text
+    for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            speak(stream)
     try:
         app()
     except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import sys
@@ -30,7 +31,12 @@ def reported(command: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt:
             sys.stderr.write("interrupted; what was finished is kept\n")
             sys.exit(130)
-        except BrokenPipeError:  # `nasvit-edge ... | head`: nobody reads on
+        except OSError as error:  # `nasvit-edge ... | head`: nobody reads on
+            if not isinstance(error, BrokenPipeError) and (sys.platform, error.errno) != (
+                "win32",
+                errno.EINVAL,
+            ):
+                raise
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(0)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import os
 import re
 import sys
 import time
@@ -22,6 +24,15 @@ _LINE_SECONDS = 10.0
 _WRAPPED = ("subnet", "found", "what to do", "about", "value")
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # escapes, reversed writing
 _LEFT = ("artifact", "device", "step", "", "field", *_WRAPPED)
+
+
+def speak(stream: io.TextIOWrapper) -> None:
+    """Have a stream take any text: names of files may hold what is none, and a console may know few characters.
+
+    What Windows redirects to a file or another program is UTF-8, not the console's code page.
+    """
+    redirected = sys.platform == "win32" and not stream.isatty() and "PYTHONIOENCODING" not in os.environ
+    stream.reconfigure(encoding="utf-8" if redirected else None, errors="backslashreplace")
 
 
 def harmless(text: str) -> str:
@@ -149,5 +160,5 @@ def waiting(what: str) -> Iterator[None]:
         note(f"{what} ...")
         yield
         return
-    with console.status(what):
+    with console.status(what, spinner="dots" if console.encoding.startswith("utf") else "line"):
         yield

@@ -160,7 +160,7 @@ def _imagenet_ids() -> list[str]:
     spec = importlib.util.find_spec("timm")
     for folder in (spec and spec.submodule_search_locations) or ():
         with contextlib.suppress(OSError, ValueError):
-            return Path(folder, "data", "_info", "imagenet_synsets.txt").read_text().split()
+            return Path(folder, "data", "_info", "imagenet_synsets.txt").read_text(encoding="utf-8").split()
     return []
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasvit_edge import files
+from nasvit_edge import files, systems
 from nasvit_edge.data_sets.labels import IMAGENET
 from nasvit_edge.data_sets.trained_on import TrainedOn
 from nasvit_edge.device import cpu_features, cpu_model
@@ -257,6 +257,7 @@ def open_artifact(path: Path, *, bare: bool = False) -> Artifact:
         NasvitEdgeError: the sidecar is missing.
     """
     form = format_of(path.suffix)
+    systems.require_format(form.name)
     content = read_content(path)
     side, sidecar = sidecar_path(path), None
     if bare and not side.exists():

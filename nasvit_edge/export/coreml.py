@@ -197,7 +197,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 def _check_manifest(path: Path) -> None:
     """Core ML finds the model by the manifest alone."""
-    manifest = json.loads((path / _MANIFEST).read_text())
+    manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
     places = {key: item["path"] for key, item in manifest["itemInfoEntries"].items()}
     if places[manifest["rootModelIdentifier"]] != "com.apple.CoreML/model.mlmodel":
         raise VerifyError(f"artifact {str(path)!r}: its manifest names no model; export again")

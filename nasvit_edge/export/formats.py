@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, cast
 import numpy as np
 from msgspec import Meta, field
 
-from nasvit_edge import files, records
+from nasvit_edge import files, records, systems
 from nasvit_edge.errors import ExportError, MissingExtraError, require
 from nasvit_edge.latency.names import PRECISIONS, check_choice
 from nasvit_edge.records import Amount, Name, Share, Strict
@@ -165,7 +165,9 @@ class Format(Strict, frozen=True, kw_only=True):
             )
 
     def needs(self, *, here: bool) -> None:
-        """MissingExtraError where what converts is not installed or, `here`, what runs files."""
+        """MissingExtraError where what converts is not installed or, `here`, what runs files; of a format that is not
+        promised on this system NasvitEdgeError."""
+        systems.require_format(self.name)
         modules = list(self.packages.items())
         for module, package in modules[1:2] if here else ():
             require(module, package.extra)

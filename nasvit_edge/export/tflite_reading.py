@@ -84,7 +84,7 @@ def _xnnpack(path: Path) -> Placement:
 
 def gpu_ops() -> frozenset[str]:
     """The ops that LiteRT's GPU delegate takes."""
-    lines = (files.shipped("export") / "tflite" / "gpu_ops.txt").read_text().splitlines()
+    lines = (files.shipped("export") / "tflite" / "gpu_ops.txt").read_text(encoding="utf-8").splitlines()
     return frozenset(line for line in lines if not line.startswith("#"))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from msgspec import structs
 
-from nasvit_edge import files, records, units
+from nasvit_edge import files, records, systems, units
 from nasvit_edge.benchmark.accuracy import Accuracy, Hits, Overlaps, SavedAccuracy
 from nasvit_edge.benchmark.plan import ORDER, BenchmarkProtocol, Facts, Participant
 from nasvit_edge.benchmark.result import (
@@ -181,6 +181,7 @@ def _comparable(entries: Sequence[Participant]) -> None:
 
 def _entry(path: Path, name: str, request: Request, device: Device) -> Participant:
     form = format_of(path.suffix)
+    systems.require_format(form.name)
     able = [runtime for runtime in device.runtimes if RUNTIMES[runtime].form == form.name]
     runtime = request.runtime or next(iter(able), None)
     if runtime not in able:
@@ -339,7 +340,9 @@ def _run() -> BenchmarkRun:
 def _git(*words: str) -> str:
     """What git says of the working directory; empty where it says nothing."""
     try:
-        process = subprocess.run(["git", *words], capture_output=True, text=True, check=False, timeout=10)
+        process = subprocess.run(
+            ["git", *words], capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=10
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return process.stdout.strip() if process.returncode == 0 else ""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET, UnsetType, structs
 
+from nasvit_edge import systems
 from nasvit_edge.choosing.subnet import subject_of
 from nasvit_edge.errors import ExportError
 from nasvit_edge.export import (
@@ -72,6 +73,7 @@ def export(request: Request, listener: Listener) -> ExportReport:
     """Write an artifact and return its report."""
     batch = checked_batch(request)
     form = load_format(request.format_name)
+    systems.require_format(form.name)
     plan = _planned(request, form, listener)
     path = request.out or Path(f"{plan.space.name}{form.suffix}")
     options = writing.Options(

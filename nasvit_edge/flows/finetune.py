@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from nasvit_edge import data_sets, files, ops, records, sizes
+from nasvit_edge import data_sets, files, ops, records, sizes, systems
 from nasvit_edge.choosing.subnet import Subject, subject_of
 from nasvit_edge.data_sets.names import some
 from nasvit_edge.errors import CheckpointError, NasvitEdgeError
@@ -59,6 +59,7 @@ def finetune(request: Request, *, listener: Listener = SILENT) -> FinetuneReport
         NasvitEdgeError: one line about options, weights, data or a folder that do not fit.
         TrainingError: the run diverged, or was stopped (a checkpoint is left).
     """
+    systems.require_command("finetune")
     changes = changes_of(
         request.values,
         run_epochs=request.epochs,

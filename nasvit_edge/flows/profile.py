@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from nasvit_edge import systems
 from nasvit_edge.device import Device, load_device
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.hints import command
@@ -18,6 +19,7 @@ from nasvit_edge.profile.models import Models
 from nasvit_edge.profile.protocol import load_protocol
 from nasvit_edge.profile.run import Choice, Sample, measure_table, prepare
 from nasvit_edge.requests.profile import Request
+from nasvit_edge.runtimes import RUNTIMES
 from nasvit_edge.space import SearchSpace, load_space
 from nasvit_edge.transport.connect import connect
 from nasvit_edge.transport.job import Runner
@@ -76,7 +78,8 @@ def targets(request: Request) -> dict[str, tuple[Device, list[Choice]]]:
         device = load_device(name)
         device = device.at(request.address, request.serial)
         asked = request.runtime or (device.runtimes[0],)
-        wanted = device.runtimes if "all" in asked else asked
+        able = [name for name in device.runtimes if systems.has_format(RUNTIMES[name].form)]
+        wanted = able if "all" in asked else asked
         choices = [replace(choice, runtime=runtime) for runtime in dict.fromkeys(wanted)]
         for one in choices:
             prepare(device, one)

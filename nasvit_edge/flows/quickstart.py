@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from nasvit_edge import data_sets, files, records, units
+from nasvit_edge import data_sets, files, records, systems, units
 from nasvit_edge.choosing.accuracy import MEASURED, AccuracyChoice, measured_accuracy
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import MeasurementError, MissingExtraError, NasvitEdgeError
@@ -36,7 +36,7 @@ from nasvit_edge.transport.job import Job
 from nasvit_edge.transport.local import fastest_cores, local_runner
 
 SPACE, SUPERNET, DEVICE, RUNTIME = "nano", "nano", "host", "onnxruntime"
-FORMATS = ("onnx", "tflite")
+FORMATS = tuple(name for name in ("onnx", "tflite") if systems.has_format(name))
 _VISITS, _SECONDS = 5, 0.2  # of an artifact's measurement; artifacts take turns
 
 
@@ -75,7 +75,7 @@ def quickstart(request: Request, *, listener: Listener) -> QuickstartReport:
 def _require_extras() -> None:
     """Say what is missing before minutes are spent."""
     for package, extra in (("onnx", "onnx"), ("onnxruntime", "onnx"), ("litert_torch", "tflite")):
-        if importlib.util.find_spec(package) is None:
+        if extra in FORMATS and importlib.util.find_spec(package) is None:
             raise MissingExtraError(
                 f"quickstart needs {package}; run: pip install 'nasvit-edge[onnx,tflite]' (extra {extra!r})"
             )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import asdict
 
-from nasvit_edge import data_sets, files
+from nasvit_edge import data_sets, files, systems
 from nasvit_edge.errors import SpaceError, TrainingError
 from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.requests.train import Request
@@ -33,6 +33,7 @@ def run_of(request: Request) -> Run:
     Raises:
         NasvitEdgeError: a space, recipe or name that cannot be; without waiting for torch.
     """
+    systems.require_command("train")
     changes = changes_of(request.values, run_epochs=request.epochs, run_batch_size=request.batch_size)
     if request.fork is not None and request.supernet is not None:
         raise TrainingError("--fork and --supernet both say which weights the run begins with: give one")

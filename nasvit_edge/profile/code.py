@@ -59,7 +59,7 @@ def _digest_of(names: tuple[str, ...]) -> str:
     root = Path(files.__file__).parent
     digest = hashlib.sha256()
     for name in names:
-        tree = ast.parse((root / name).read_text())
+        tree = ast.parse((root / name).read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             body = getattr(node, "body", None)
             if (

@@ -131,7 +131,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    lines = os.fdopen(os.dup(1), "w")
+    lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     models = pickle.load(sys.stdin.buffer)
     with contextlib.suppress(EOFError):

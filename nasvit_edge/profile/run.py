@@ -15,7 +15,7 @@ from typing import Any
 from msgspec import structs
 from msgspec.structs import replace
 
-from nasvit_edge import files
+from nasvit_edge import files, systems
 from nasvit_edge.device import Device, load_device
 from nasvit_edge.errors import DeviceError, MeasurementError, NasvitEdgeError
 from nasvit_edge.export.formats import format_for
@@ -94,6 +94,7 @@ def profile(
 
 def prepare(device: Device, choice: Choice) -> tuple[str, int, str]:
     """Runtime, threads and precision of a table, checked before anything is connected."""
+    systems.require_transport(device.transport, device.name)
     runtime = choice.runtime or device.runtimes[0]
     precision = choice.precision or device.precision
     if runtime not in device.runtimes:

@@ -62,7 +62,7 @@ def _marks(row: Row) -> list[Cell]:
 
 
 def _part(name: str) -> str:
-    return files.data("page", name).read_text()
+    return files.data("page", name).read_text(encoding="utf-8")
 
 
 @functools.cache

@@ -184,7 +184,7 @@ class ImageAccuracy:
             line = json.dumps({"config": config.to_dict(), "accuracy": accuracy})
             with contextlib.suppress(OSError):  # a cache that cannot be written to is no error
                 self.store.parent.mkdir(parents=True, exist_ok=True)
-                with self.store.open("a") as out:
+                with self.store.open("a", encoding="utf-8") as out:
                     out.write(f"{line}\n")
 
 
@@ -208,7 +208,7 @@ def _stored(store: Path | None, space: SearchSpace) -> Iterator[tuple[SubnetConf
     lines: list[str] = []
     if store is not None:
         with contextlib.suppress(OSError, ValueError):
-            lines = store.read_text().splitlines()
+            lines = store.read_text(encoding="utf-8").splitlines()
     for line in lines:
         with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError, NasvitEdgeError):
             values = json.loads(line)

@@ -12,6 +12,7 @@ import shutil
 import statistics
 from pathlib import Path
 
+import psutil
 import torch
 from msgspec.structs import asdict
 
@@ -137,7 +138,7 @@ def estimate(
         images_per_s=per_step / step_s,
         **memory,
         disk_bytes=memory["checkpoint_bytes"] * (keep + 1) + memory["weights_bytes"],
-        busy=os.getloadavg()[0] > 1 + (os.cpu_count() or 1),
+        busy=psutil.getloadavg()[0] > 1 + (os.cpu_count() or 1),
         memory_bytes=_memory_of(device),
         free_bytes=shutil.disk_usage(_existing(out)).free,
     )
@@ -229,7 +230,7 @@ def _memory_of(device: str) -> int:
     """Bytes that the GPU, or this machine, has."""
     if device.startswith("cuda"):
         return int(torch.cuda.get_device_properties(device).total_memory)
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(psutil.virtual_memory().total)
 
 
 def _existing(path: Path) -> Path:

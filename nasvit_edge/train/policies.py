@@ -8,6 +8,7 @@ An image is (C, H, W) bytes of 1 or 3 channels. What is drawn comes from the gen
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 from collections.abc import Callable, Iterator
@@ -69,15 +70,16 @@ def _of_timm(function: str, words: str, mean: tuple[float, ...], size: int) -> P
     for operation in rules:
         if operation.name.startswith("Posterize"):
             operation.aug_fn = _posterized
+    return functools.partial(_transformed, transform)  # which can go to a process that is no fork
 
-    def policy(pixels: Tensor) -> Tensor:
-        channels = len(pixels)
-        rgb = pixels.expand(3, -1, -1).permute(1, 2, 0).contiguous()
-        changed = transform(image.fromarray(rgb.numpy()))
-        result = torch.from_numpy(np.array(changed.convert("RGB" if channels == 3 else "L")))
-        return result.permute(2, 0, 1) if channels == 3 else result[None]
 
-    return policy
+def _transformed(transform: Callable[[Any], Any], pixels: Tensor) -> Tensor:
+    """What a transform of Pillow images makes of bytes (C, H, W)."""
+    channels = len(pixels)
+    rgb = pixels.expand(3, -1, -1).permute(1, 2, 0).contiguous()
+    changed = transform(require("PIL.Image", "train").fromarray(rgb.numpy()))
+    result = torch.from_numpy(np.array(changed.convert("RGB" if channels == 3 else "L")))
+    return result.permute(2, 0, 1) if channels == 3 else result[None]
 
 
 def _posterized(image: Any, bits: int, **_: Any) -> Any:

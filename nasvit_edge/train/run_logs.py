@@ -73,7 +73,7 @@ def read_logs(run: Path, bins: int = 200) -> Logs:
 
 def _rows(kind: type[records.T], path: Path) -> Iterator[records.T]:
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return
     except (OSError, UnicodeDecodeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import statistics
 import sys
@@ -131,11 +132,21 @@ def _resident(what: str, device: str) -> int:
     """Bytes of memory now (VmRSS) or at most so far (VmHWM): of the GPU, or of this process."""
     if device.startswith("cuda"):
         return torch.cuda.memory_allocated() if what == "VmRSS" else torch.cuda.max_memory_allocated()
-    status = Path("/proc/self/status")
-    if status.exists():
-        match = re.search(rf"{what}:\s+(\d+) kB", status.read_text())
+    with contextlib.suppress(OSError):
+        match = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
         return 1024 * int(match[1]) if match else 0
-    import resource
+    return _resident_elsewhere(what)
 
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else 1024 * most
+
+def _resident_elsewhere(what: str) -> int:
+    """As `_resident`, without /proc."""
+    import psutil
+
+    with contextlib.suppress(ImportError):
+        import resource
+
+        if what == "VmHWM":
+            most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            return most if sys.platform == "darwin" else 1024 * most
+    info = psutil.Process().memory_info()
+    return int(getattr(info, "peak_wset", info.rss) if what == "VmHWM" else info.rss)

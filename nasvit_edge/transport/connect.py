@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
+from nasvit_edge import systems
 from nasvit_edge.device import Device
 from nasvit_edge.errors import require
 from nasvit_edge.listening import SILENT, Listener
@@ -17,6 +18,7 @@ _NEEDED = {"pull": ("h11", "devices")}  # a package, and the extra that brings i
 
 def transport_of(device: Device) -> Transport:
     """How a device is reached, which is the module of that name; MissingExtraError where a package is missing."""
+    systems.require_transport(device.transport, device.name)
     if device.transport in _NEEDED:
         require(*_NEEDED[device.transport])
     module = importlib.import_module(f"nasvit_edge.transport.{device.transport}")

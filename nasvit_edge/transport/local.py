@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from nasvit_edge import host_code
+from nasvit_edge import host_code, systems
 from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError
 from nasvit_edge.listening import Listener
@@ -96,7 +96,7 @@ def described(description: Description, device: Device) -> Iterator[Step]:
     """What a runner says of its device, as steps."""
     about, busy = description.about, description.busy_cores
     yield Step("device", True, ", ".join(str(about[k]) for k in ("board", "soc", "os") if k in about))
-    for runtime in device.runtimes:
+    for runtime in (name for name in device.runtimes if systems.has_format(RUNTIMES[name].form)):
         version = description.runtimes.get(runtime)
         yield Step(
             runtime,

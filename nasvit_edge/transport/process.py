@@ -6,14 +6,13 @@ import contextlib
 import json
 import os
 import queue
-import selectors
-import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from nasvit_edge import processes
 from nasvit_edge.errors import MeasurementError
 from nasvit_edge.transport.answers import Failure, Lost, Message, garbage, parsed
 
@@ -73,8 +72,7 @@ class LineProcess:
     def close(self) -> None:
         """End the child, whatever it is doing."""
         if self.process is not None:
-            with contextlib.suppress(OSError, AttributeError):
-                os.killpg(self.process.pid, signal.SIGKILL)  # its forks too
+            processes.end_all(self.process.pid)  # its forks too
             self.process.kill()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(timeout=_END_S)
@@ -95,9 +93,10 @@ class LineProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE if self.on_error else subprocess.DEVNULL,
-                text=True,
+                encoding="utf-8",
                 errors="replace",
-                start_new_session=True,
+                start_new_session=processes.SESSION,
+                creationflags=processes.GROUP,
             )
         except OSError as error:
             raise MeasurementError(f"the runner does not start: {command[0]!r}: {error.strerror}") from None
@@ -112,14 +111,23 @@ class LineProcess:
 
 
 def _write(pipe: int, data: bytes, until: float) -> None:
-    """All of it; queue.Empty where the other side does not take it in time."""
-    os.set_blocking(pipe, False)
-    with selectors.DefaultSelector() as selector:
-        selector.register(pipe, selectors.EVENT_WRITE)
-        while data:
-            if not selector.select(max(0.0, until - time.monotonic())):
-                raise queue.Empty
-            data = data[os.write(pipe, data) :]
+    """All of it; queue.Empty where the other side does not take it in time, BrokenPipeError where it is gone."""
+    done: queue.SimpleQueue[OSError | None] = queue.SimpleQueue()
+
+    def write() -> None:
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[os.write(pipe, left) :]
+            done.put(None)
+        except OSError as error:
+            done.put(error)
+
+    threading.Thread(
+        target=write, daemon=True
+    ).start()  # Windows can neither wait for a pipe nor write to it in part
+    if done.get(timeout=max(0.0, until - time.monotonic())):
+        raise BrokenPipeError
 
 
 def _pump(stream: Any, put: Callable[[Any], None], mark_end: bool) -> None:

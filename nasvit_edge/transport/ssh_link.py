@@ -45,6 +45,7 @@ sys.modules["remote"].main(request)
 _HOST = (  # what the runner needs
     ("forks", "host/forks.py"),
     ("reading", "host/reading.py"),
+    ("elsewhere", "host/elsewhere.py"),
     ("waiting", "host/waiting.py"),
     ("arm_cores", "host/arm_cores.py"),
     ("machine", "host/machine.py"),

@@ -132,9 +132,15 @@ def test_no_fork_outlives_an_interrupted_parent():
 
     pids = []
 
+    def children():
+        return set(
+            map(int, Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split())
+        )
+
+    before = children()  # other tests' helpers
+
     def wait(pipe):
-        children = Path(f"/proc/self/task/{threading.get_native_id()}/children")
-        pids.extend(map(int, children.read_text().split()))
+        pids.extend(children() - before)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -176,3 +182,71 @@ def _runs(pid):
     except ProcessLookupError:
         return False
     return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+PROGRAM = """
+import os, sys, time
+sys.path.insert(0, sys.argv[1])
+import forks
+
+request, turn = forks.asked()
+print("a runtime's own words")
+
+def work(turn):
+    if "exit" in request:
+        os._exit(request["exit"])
+    if request.get("abort"):
+        os.abort()
+    for state in request.get("states", []):
+        turn.give(state.encode())
+        if not turn.take():
+            break
+        with open(request["log"], "a") as log:
+            log.write(request["name"])
+    return {"name": request["name"], "text": "x" * request.get("length", 0)}
+
+forks.work_and_leave(work, turn)
+"""
+
+
+def fresh_answers(tmp_path, *requests):
+    """As `answers`, of fresh processes."""
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    command = [sys.executable, "-u", str(program), str(DEVICES / "host")]
+    asked = [request | {"log": str(tmp_path / "log")} for request in requests]
+    return forks.answers(asked, lambda pipe: None, lambda request, wait: forks.Fresh(command, request, wait))
+
+
+def test_fresh_processes_take_turns_as_forks_do(tmp_path):
+    states = ["m", "m", "m", "e", "e"]
+    actual = fresh_answers(tmp_path, {"name": "A", "states": states}, {"name": "B", "states": states})
+    assert [answer["name"] for answer in actual] == ["A", "B"]
+    assert (tmp_path / "log").read_text() == "ABBAAB"
+
+
+def test_a_long_answer_of_a_fresh_process_arrives_whole(tmp_path):
+    (answer,) = fresh_answers(tmp_path, {"name": "A", "length": 3_000_000})
+    assert len(answer["text"]) == 3_000_000
+
+
+def test_a_fresh_process_that_crashes_leaves_the_others_their_answers(tmp_path):
+    requests = [{"name": "A", "abort": True}, {"name": "B", "exit": 7}, {"name": "C"}]
+    assert fresh_answers(tmp_path, *requests) == [-signal.SIGABRT, 7, {"name": "C", "text": ""}]
+
+
+def test_a_command_that_does_not_even_listen_is_an_exit_code(tmp_path):
+    command = [sys.executable, "-c", "raise SystemExit(9)"]
+    ended = forks.answers([{}], lambda pipe: None, lambda request, wait: forks.Fresh(command, request, wait))
+    assert ended == [9]
+
+
+def test_no_fresh_process_waits_for_a_parent_that_is_gone(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    process = subprocess.Popen(
+        [sys.executable, "-u", str(program), str(DEVICES / "host")], stdin=subprocess.PIPE
+    )
+    process.stdin.write(b'{"name": "A"}\n')
+    process.stdin.close()
+    assert process.wait(20) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import re
 from importlib import metadata
@@ -17,7 +18,7 @@ from msgspec import structs
 from nasvit_edge.data_sets import prepare
 from nasvit_edge.train.augment import Augmenter, Draws, moved
 from nasvit_edge.train.policies import policies, seeded
-from nasvit_edge.train.recipe import Augment, load_recipe
+from nasvit_edge.train.recipe import Augment, load_recipe, recipe_names
 
 v2 = require_module("torchvision.transforms.v2")
 PLAIN = Augment(crop="none", flip=0.0, randaugment_ops=0, erasing=0.0, mixup=0.0, cutmix=0.0)
@@ -242,3 +243,16 @@ def test_grey_images_become_rgb(tiny):
     prepared = augmenter.images(bytes_of(8, channels=1), draws_of(STRONG, 8))
     assert prepared.shape == (8, 3, 12, 12)
     assert torch.equal(prepared[:, 0], prepared[:, 2])  # tiny's mean and std are the same for all three
+
+
+VARIED = {name: load_recipe(name).augment for name in recipe_names()}
+VARIED |= {name: structs.replace(PLAIN, autoaugment=name) for name in ("v0", "imagenet", "cifar10")}
+
+
+@pytest.mark.parametrize("name", VARIED)
+def test_what_varies_images_goes_to_a_process_that_is_no_fork(tiny, name):
+    """As on macOS, where what a process works with is pickled."""
+    here = Augmenter(VARIED[name], tiny, 12)
+    there = pickle.loads(pickle.dumps(here))
+    pixels, draws = bytes_of(4), draws_of(VARIED[name], 4)
+    assert torch.equal(there.images(pixels, draws), here.images(pixels, draws))

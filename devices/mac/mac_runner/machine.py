@@ -23,7 +23,7 @@ THERMAL = ("nominal", "fair", "serious", "critical")
 def said(*command: str) -> str:
     """What a program of the system prints; empty where it is not there or fails."""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=10)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=10)
         return done.stdout.strip() if done.returncode == 0 else ""
     return ""
 

@@ -83,7 +83,7 @@ def save(out: Path, results: dict[str, Any]) -> None:
     """Write the whole file or nothing."""
     partial = out.with_name(f".{out.name}.partial")
     try:
-        partial.write_text(json.dumps(results, allow_nan=False))
+        partial.write_text(json.dumps(results, allow_nan=False), encoding="utf-8")
         partial.replace(out)
     except OSError as error:
         raise Refused(f"cannot write {str(out)!r}: {error.strerror}") from None
