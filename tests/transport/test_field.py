@@ -136,5 +136,5 @@ def test_a_text_of_the_field_is_read_as_a_person_reads_it(kind, text, expected):
 
 def test_there_are_the_texts_that_are_meant():
     kinds = [case.values[0] for case in cases()]
-    assert len(kinds) >= 40 + 30
+    assert len(kinds) >= 43 + 30
     assert set(kinds) == set(READERS)
