@@ -106,8 +106,7 @@ def _keyed(kind: str, choices: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 def with_only(part: _Part, chosen: Mapping[str, int]) -> _Part:
     """A part that lists one choice of each of its genes, which are given by key."""
-    narrowed: _Part = _with_only(part, chosen)
-    return narrowed
+    return _with_only(part, chosen)
 
 
 def _with_only(record: Any, chosen: Mapping[str, int]) -> Any:
@@ -132,8 +131,7 @@ def get_gene(config: SubnetConfig, gene: Gene) -> int:
     """The choice of `gene` in `config`."""
     if gene.kind == "resolution":
         return config.resolution
-    value: int = getattr(config, gene.kind)[gene.index]
-    return value
+    return getattr(config, gene.kind)[gene.index]
 
 
 Ordered = Sequence[tuple[int | None, int]]  # (gene by number, 0) or (None, what it is fixed at), in order

@@ -63,8 +63,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         python = sys.modules["tensorrt_python"]
         if job.get("ask") == "build":
             return {"built": python.build(job["model"], engine_of(job["model"]))}
-        message: dict[str, Any] = python.measure(job, engine_of(job["model"]))
-        return message
+        return python.measure(job, engine_of(job["model"]))
     if job.get("ask") == "build":
         return build(job)
     return timed(job)

@@ -300,8 +300,7 @@ class Remote:
             return self._about(request)
         if any(job.get("runtime") == "tensorrt" for job in request.get("jobs", [request])):
             self.engines.version()  # asked once, not in every fork
-        message: dict[str, Any] = self.runner.isolated(request, self.requests.wait)
-        return message
+        return self.runner.isolated(request, self.requests.wait)
 
     def _about(self, request: dict[str, Any]) -> dict[str, Any]:
         message: dict[str, Any] = self.runner.caught(request)

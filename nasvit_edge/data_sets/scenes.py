@@ -123,8 +123,7 @@ class SceneSet:
     @property
     def sizes(self) -> _Places:
         """Height and width of every pair, (N, 2)."""
-        sizes: _Places = self.source.sizes[self.places]
-        return sizes
+        return self.source.sizes[self.places]
 
     def decoded(self) -> Iterator[Pair]:
         """Every pair in order, a few of them at once on all cores."""

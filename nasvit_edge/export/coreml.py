@@ -265,8 +265,7 @@ def _apart(outputs: _Array, predicted: _Array) -> float:
 
 def _softmax(logits: _Array) -> _Array:
     powers = np.exp(logits - logits.max(1, keepdims=True))
-    shares: _Array = powers / powers.sum(1, keepdims=True)
-    return shares
+    return powers / powers.sum(1, keepdims=True)
 
 
 def _to_pixels(path: Path) -> Callable[[_Array], _Array]:

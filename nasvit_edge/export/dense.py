@@ -116,11 +116,9 @@ def at_size(outputs: np.ndarray[Any, Any], size: tuple[int, int]) -> _Ints:
         return labels_of(outputs, size)
     height, width = outputs.shape[1:]
     rows, columns = _nearest(height, size[0]), _nearest(width, size[1])
-    chosen: _Ints = outputs[:, rows][:, :, columns].astype(np.int32)
-    return chosen
+    return outputs[:, rows][:, :, columns].astype(np.int32)
 
 
 def _nearest(length: int, wanted: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     """The pixel nearest to the centre of each of `wanted` pixels."""
-    places: np.ndarray[Any, np.dtype[np.int64]] = (2 * np.arange(wanted) + 1) * length // (2 * wanted)
-    return places
+    return (2 * np.arange(wanted) + 1) * length // (2 * wanted)

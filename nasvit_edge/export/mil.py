@@ -125,8 +125,7 @@ class Program:
                     break
                 if op.outputs[0].name not in known:
                     self._evaluate(op, known)
-        logits: Tensor = known[wanted]
-        return logits
+        return known[wanted]
 
     def _constants(self) -> dict[str, Any]:
         """What does not depend on the input; computed once."""

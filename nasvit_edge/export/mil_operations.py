@@ -70,8 +70,7 @@ def _avg_pool(args: Args) -> Tensor:
     if not _flag(args, "exclude_padding_from_average"):
         return mean
     inside = F.pad(x.new_ones(x.shape), (left, right, top, bottom))
-    shared: Tensor = mean / F.avg_pool2d(inside, kernel, strides)
-    return shared
+    return mean / F.avg_pool2d(inside, kernel, strides)
 
 
 def _layer_norm(args: Args) -> Tensor:
@@ -81,16 +80,14 @@ def _layer_norm(args: Args) -> Tensor:
     shape = [x.shape[a] if a % x.dim() in {b % x.dim() for b in axes} else 1 for a in range(x.dim())]
     if "gamma" in args:
         normal = normal * args["gamma"].float().reshape(shape)
-    normed: Tensor = normal + args["beta"].float().reshape(shape) if "beta" in args else normal
-    return normed
+    return normal + args["beta"].float().reshape(shape) if "beta" in args else normal
 
 
 def _matmul(args: Args) -> Tensor:
     x, y = args["x"].float(), args["y"].float()
     x = x.transpose(-1, -2) if _flag(args, "transpose_x") else x
     y = y.transpose(-1, -2) if _flag(args, "transpose_y") else y
-    product: Tensor = x @ y
-    return product
+    return x @ y
 
 
 def _linear(args: Args) -> Tensor:
@@ -106,8 +103,7 @@ def _reshape(args: Args) -> Tensor:
     x, shape = args["x"], _ints(args["shape"])
     if shape and shape[0] == 1 and x.shape[0] > 1:
         shape[0] = x.shape[0]
-    result: Tensor = x.reshape(shape)
-    return result
+    return x.reshape(shape)
 
 
 def _slice_by_index(args: Args) -> Tensor:
@@ -144,8 +140,7 @@ def _dequantized(args: Args) -> Tensor:
     shape = [-1 if a == axis else 1 for a in range(data.dim())]
     scale, zero = (args[n].float().flatten() for n in ("scale", "zero_point"))
     scale, zero = (v.reshape(shape) if v.numel() > 1 else v for v in (scale, zero))
-    weights: Tensor = (data - zero) * scale
-    return weights
+    return (data - zero) * scale
 
 
 def _concat(args: Args) -> Tensor:
@@ -156,10 +151,7 @@ def _concat(args: Args) -> Tensor:
 
 def _reduced(kind: str) -> Callable[[Args], Tensor]:
     def reduce(args: Args) -> Tensor:
-        result: Tensor = getattr(args["x"].float(), kind)(
-            _ints(args["axes"]), keepdim=_flag(args, "keep_dims")
-        )
-        return result
+        return getattr(args["x"].float(), kind)(_ints(args["axes"]), keepdim=_flag(args, "keep_dims"))
 
     return reduce
 
@@ -187,13 +179,11 @@ def _upsample_bilinear(args: Args) -> Tensor:
 
 
 def _argmax(args: Args) -> Tensor:
-    result: Tensor = args["x"].argmax(int(args["axis"]), keepdim=_flag(args, "keep_dims"))
-    return result
+    return args["x"].argmax(int(args["axis"]), keepdim=_flag(args, "keep_dims"))
 
 
 def _hard_sigmoid(args: Args) -> Tensor:
-    gate: Tensor = (args["x"].float() * _number(args, "alpha", 0.2) + _number(args, "beta", 0.5)).clamp(0, 1)
-    return gate
+    return (args["x"].float() * _number(args, "alpha", 0.2) + _number(args, "beta", 0.5)).clamp(0, 1)
 
 
 def _squeeze(args: Args) -> Tensor:

@@ -89,8 +89,7 @@ def _quantised(model: bytes, batch: int, recipe: Conversion, runtime: str) -> by
             quantised = onnx.load(str(out))
     quantised.producer_name, quantised.producer_version = "nasvit-edge", ""
     del quantised.metadata_props[:]
-    content: bytes = quantised.SerializeToString(deterministic=True)
-    return content
+    return quantised.SerializeToString(deterministic=True)
 
 
 _INSIDE = "subnet_"  # where a segmenter with its labels keeps its ops
@@ -126,8 +125,7 @@ def write_metadata(model: bytes, metadata: Mapping[str, str]) -> bytes:
     onnx = require("onnx", "onnx")
     proto = onnx.load_from_string(model)
     onnx.helper.set_model_props(proto, dict(sorted(metadata.items())))
-    content: bytes = proto.SerializeToString(deterministic=True)
-    return content
+    return proto.SerializeToString(deterministic=True)
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -143,15 +143,13 @@ class Graph:
             graph, opset_imports=[opset], ir_version=IR_VERSION, producer_name="nasvit-edge"
         )
         self.onnx.checker.check_model(model)
-        content: bytes = model.SerializeToString(deterministic=True)
-        return content
+        return model.SerializeToString(deterministic=True)
 
 
 def _attribute(root: Any, path: str) -> Tensor:
     for part in path.split("."):
         root = getattr(root, part)
-    tensor: Tensor = root
-    return tensor
+    return root
 
 
 def _shape(node: Any) -> tuple[int, ...]:

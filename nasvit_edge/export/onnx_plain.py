@@ -33,8 +33,7 @@ def plain(model: bytes) -> bytes:
         if tensor.data_type == onnx.TensorProto.FLOAT16:
             values = onnx.numpy_helper.to_array(tensor).astype(np.float32)
             tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
-    content: bytes = proto.SerializeToString()
-    return content
+    return proto.SerializeToString()
 
 
 def _clip(onnx: Any, node: Any, constants: dict[str, Any], graph: Any) -> None:

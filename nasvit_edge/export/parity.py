@@ -42,8 +42,7 @@ def on_pixel_grid(images: _Array, space: SearchSpace) -> _Array:
     """The nearest images that 8-bit pixels can hold: formats that take pixels see just the same ones."""
     mean, std = (np.array(v, np.float32)[:, None, None] for v in (space.mean, space.std))
     pixels = np.rint((images * std + mean) * 255).clip(0, 255)
-    placed: _Array = ((pixels / 255 - mean) / std).astype(np.float32)
-    return placed
+    return ((pixels / 255 - mean) / std).astype(np.float32)
 
 
 def _real_images(space: SearchSpace, resolution: int, seed: int) -> _Array:
@@ -52,8 +51,7 @@ def _real_images(space: SearchSpace, resolution: int, seed: int) -> _Array:
     images = data_sets.bundled("validation", space)
     start = seed * 131 % (len(images) - INPUTS // 2)
     chosen = images.pixels[start : start + INPUTS // 2]
-    array: _Array = data_sets.prepare(chosen, space, resolution).numpy()
-    return array
+    return data_sets.prepare(chosen, space, resolution).numpy()
 
 
 def reference(
@@ -122,7 +120,4 @@ def hits(
     run: Callable[[_Array], _Array], images: data_sets.Images, space: SearchSpace, resolution: int
 ) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Which images get their label (n,)."""
-    correct: np.ndarray[Any, np.dtype[np.bool_]] = (
-        choices(run, images, space, resolution) == images.labels.numpy()
-    )
-    return correct
+    return choices(run, images, space, resolution) == images.labels.numpy()

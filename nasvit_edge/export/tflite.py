@@ -105,8 +105,7 @@ def _segmenter(subnet: Subnet, *, labels: bool) -> nn.Module:
                 self.add_module(node_prefix(op.name), subnet.get_submodule(op.name))
 
         def apply_op(self, op: Op, x: Tensor) -> Tensor:
-            out: Tensor = self.get_submodule(node_prefix(op.name))(x)
-            return out
+            return self.get_submodule(node_prefix(op.name))(x)
 
         def forward(self, x: Tensor) -> Tensor:
             logits = run(self.ops, self.apply_op, x)

@@ -109,5 +109,4 @@ def fit(design: _Array, prior: _Array | None = None) -> _Array:
         residuals = np.abs(scaled @ c - 1)
         spread = 1.5 * max(float(np.median(residuals)) * 1.4826, 1e-9)
         weights = np.sqrt(np.minimum(1, spread / np.maximum(residuals, 1e-12)))
-    coefficients: _Array = c / largest
-    return coefficients
+    return c / largest

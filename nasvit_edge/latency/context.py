@@ -84,8 +84,7 @@ def fit_context(parts: Sequence[Parts], measured_ms: Sequence[float]) -> tuple[C
 
     def columns(fits: float, with_blocks: bool) -> _Array:
         terms = [other, ops, counts, np.ones_like(other), np.maximum(0, weights - fits), blocks * with_blocks]
-        design: _Array = np.stack(terms, 1) / measured[:, None]
-        return design
+        return np.stack(terms, 1) / measured[:, None]
 
     models = [(fits, with_blocks) for with_blocks in (False, True) for fits in reversed(_knots(weights))]
     losses = {model: float(np.mean(left_out(columns(*model), prior))) for model in models}

@@ -180,15 +180,13 @@ class Estimator:
             return base
         sizes = np.log(np.array([e.sizes for e in entries], np.float64))
         correction = self._process.predict(self._scaled(sizes)) + self._offset
-        latency: _Array = base * np.exp(correction)
-        return latency
+        return base * np.exp(correction)
 
     def _base(self, work: _Array) -> _Array:
         return np.maximum(work @ self._rates, 1e-9)
 
     def _scaled(self, sizes: _Array) -> _Array:
-        scaled: _Array = ((sizes - self._mean) / self._spread)[:, self._varies]
-        return scaled
+        return ((sizes - self._mean) / self._spread)[:, self._varies]
 
 
 def _rates(work: _Array, ms: _Array) -> _Array:
@@ -196,8 +194,7 @@ def _rates(work: _Array, ms: _Array) -> _Array:
     from scipy.optimize import nnls
 
     scale = np.where(work.max(0) > 0, work.max(0), 1.0)
-    rates: _Array = nnls(work / scale / ms[:, None], np.ones(len(ms)))[0] / scale
-    return rates
+    return nnls(work / scale / ms[:, None], np.ones(len(ms)))[0] / scale
 
 
 def head_rates(entries: Sequence[Features], ms: Sequence[float]) -> float:

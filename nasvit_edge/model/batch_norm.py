@@ -35,8 +35,7 @@ class SharedBatchNorm(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Gradients are those of the sum of all ranks' losses: their mean over ranks is the mean loss's."""
-        out: Tensor = _Normalise.apply(x, self.weight, self.bias, self.eps, self.ranks)
-        return out
+        return _Normalise.apply(x, self.weight, self.bias, self.eps, self.ranks)
 
 
 def share_statistics(module: nn.Module, ranks: Ranks) -> None:

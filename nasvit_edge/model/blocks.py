@@ -47,8 +47,7 @@ class ConvNorm(nn.Module):
         self.norm = nn.BatchNorm2d(outputs, eps=1e-5)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.norm(self.conv(x))
-        return out
+        return self.norm(self.conv(x))
 
 
 class StemBlock(nn.Module):
@@ -61,8 +60,7 @@ class StemBlock(nn.Module):
         self.act = ACTIVATIONS[op.activation]()
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.act(self.body(x))
-        return out
+        return self.act(self.body(x))
 
 
 def is_channels_last(x: Tensor | torch.fx.Proxy) -> bool:
@@ -160,8 +158,7 @@ class HeadMix(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight.expand(len(x), -1, -1)  # a product a sample: one matmul would copy to (B*N*N, h)
         mixed = torch.baddbmm(self.bias[:, None], weight, x.flatten(2))  # (B, h, N*N)
-        out: Tensor = mixed.unflatten(2, x.shape[2:])  # type: ignore[no-untyped-call]
-        return out
+        return mixed.unflatten(2, x.shape[2:])  # type: ignore[no-untyped-call]
 
 
 class Attention(nn.Module):
@@ -202,8 +199,7 @@ class Attention(nn.Module):
         out = (v @ weights.transpose(2, 3)).flatten(1, 2).unflatten(2, x.shape[2:])  # (B, 4C, H, W)
         if is_channels_last(x):
             out = out.contiguous(memory_format=torch.channels_last)  # else act's gradient mixes both formats
-        projected: Tensor = self.project(self.act(out))
-        return projected
+        return self.project(self.act(out))
 
 
 class MLP(nn.Module):
@@ -216,8 +212,7 @@ class MLP(nn.Module):
         self.outer = nn.Conv2d(op.inner, op.channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.outer(self.act(self.inner(x)))
-        return out
+        return self.outer(self.act(self.inner(x)))
 
 
 class TokenNorm(nn.LayerNorm):
@@ -291,8 +286,7 @@ class ClassifierBlock(nn.Module):
         self.linear = nn.Linear(op.features, op.classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.linear(x)
-        return out
+        return self.linear(x)
 
 
 class LateralBlock(nn.Module):
@@ -318,8 +312,7 @@ class PixelClassifierBlock(nn.Module):
         self.linear = nn.Conv2d(op.channels, op.classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.linear(self.act(x))
-        return out
+        return self.linear(self.act(x))
 
 
 class LabelsBlock(nn.Module):

@@ -44,8 +44,7 @@ class FoldedAttention(nn.Module):
         if self.mixes:
             out = out + v.sum(3, keepdim=True) * self.weights_bias
         out = out.flatten(1, 2).unflatten(2, self.grid)  # type: ignore[no-untyped-call]  # (B, 4C, H, W)
-        projected: Tensor = self.project(self.act(out))
-        return projected
+        return self.project(self.act(out))
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q (B, h, N, D), k (B, h, D, N), v (B, h, N, 4D) -> (B, h, N, 4D), without the second mixing bias."""
@@ -131,8 +130,7 @@ class TokenTransformer(nn.Module):
         t = t + self.attend(self.norm(t, self.shape))
         for i in range(self.mlps, 0, -1):
             t = t + self.get_submodule(f"mlp{i}")(self.norm(t, self.shape))
-        out: Tensor = t.unflatten(1, self.grid).permute(0, 3, 1, 2)  # type: ignore[no-untyped-call]
-        return out
+        return t.unflatten(1, self.grid).permute(0, 3, 1, 2)  # type: ignore[no-untyped-call]
 
     def attend(self, t: Tensor) -> Tensor:
         """Attention on normalised tokens (B, N, C)."""
@@ -145,8 +143,7 @@ class TokenTransformer(nn.Module):
         out = out.transpose(1, 2).flatten(2)
         if self.attention.mixes:
             out = out + v.sum(1, keepdim=True) * self.weights_bias
-        projected: Tensor = self.project(self.attention.act(out))
-        return projected
+        return self.project(self.attention.act(out))
 
 
 class ChannelsLastLabels(nn.Module):

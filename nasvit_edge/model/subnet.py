@@ -52,8 +52,7 @@ class Subnet(nn.Module):
         return [outputs[self.space.stages[i].name] for i in self.space.levels]
 
     def _compute(self, op: Op, x: Tensor) -> Tensor:
-        out: Tensor = self.get_submodule(op.name)(x)
-        return out
+        return self.get_submodule(op.name)(x)
 
 
 class PixelLabels(nn.Module):
@@ -64,8 +63,7 @@ class PixelLabels(nn.Module):
         self.subnet = subnet
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.subnet.get_submodule(self.subnet.ops[-1].name)(self.subnet(x))
-        return out
+        return self.subnet.get_submodule(self.subnet.ops[-1].name)(self.subnet(x))
 
 
 def materialise(supernet: Supernet, config: SubnetConfig, size: tuple[int, int] | None = None) -> Subnet:

@@ -281,7 +281,6 @@ def _opened(path: Path) -> Any:
 
 def _read(file: Any, name: str, path: Path) -> Tensor:
     try:
-        tensor: Tensor = file.get_tensor(name)
-        return tensor
+        return file.get_tensor(name)
     except Exception as error:  # noqa: BLE001 - of the library
         raise CheckpointError(f"weights {str(path)!r}: key {name!r} cannot be read: {error}") from None

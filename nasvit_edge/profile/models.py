@@ -289,8 +289,7 @@ def _adding(module: nn.Module, total: Tensor) -> nn.Module:
             self.register_buffer("total", total)
 
         def forward(self, x: Tensor) -> Tensor:
-            out: Tensor = self.branch(x) + self.total
-            return out
+            return self.branch(x) + self.total
 
     return Adding()
 

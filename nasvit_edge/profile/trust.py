@@ -47,8 +47,7 @@ def concerns(table: LatencyTable, configs: Iterable[SubnetConfig] = ()) -> list[
 
 def fingerprint() -> dict[str, Fact]:
     """What this machine is, in the words of the host's runner."""
-    facts: dict[str, Fact] = host_code.machine().about()
-    return facts
+    return host_code.machine().about()
 
 
 def other_machine(table: LatencyTable, here: Mapping[str, Fact] | None = None) -> str | None:

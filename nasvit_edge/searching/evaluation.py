@@ -183,8 +183,7 @@ class Evaluator:
 
     def _accuracy(self, rows: Rows, sums: Floats) -> Floats:
         if self.predictor is not None:
-            accuracies: Floats = self.linked(rows[:, 0], sums[:, self.at("gain")])
-            return accuracies
+            return self.linked(rows[:, 0], sums[:, self.at("gain")])
         configs = [self.genes.config(row) for row in rows]
         many = getattr(self.accuracy, "many", None)  # measures several at once
         return np.array(many(configs) if many else [self.accuracy(c) for c in configs], np.float64)

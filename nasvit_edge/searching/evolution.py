@@ -142,8 +142,7 @@ class _Fixed:
         """Of two drawn at random the better one, `count` times."""
         a, b = state.rng.integers(len(state.rows), size=(2, count))
         better = (rank[b] < rank[a]) | ((rank[b] == rank[a]) & (crowd[b] > crowd[a]))
-        winners: Rows = state.rows[np.where(better, b, a)]
-        return winners
+        return state.rows[np.where(better, b, a)]
 
     def _new(self, state: SearchState, rows: Rows) -> Rows:
         """`rows` without duplicates and without what the population holds."""

@@ -142,8 +142,7 @@ def _straight(gain: _Array, saturation: float) -> _Array:
     """The inverse of the link."""
     if saturation == 0:
         return gain
-    steps: _Array = (1 - np.sqrt(np.maximum(0.0, 1 - 4 * saturation * gain))) / (2 * saturation)
-    return steps
+    return (1 - np.sqrt(np.maximum(0.0, 1 - 4 * saturation * gain))) / (2 * saturation)
 
 
 def _solve(

@@ -40,8 +40,7 @@ class Quantity(NamedTuple):
             return values.latency_ms[:, self.table]
         if self.kind == "high":
             return values.high_ms[:, self.table]
-        column: Floats = getattr(values, self.kind)
-        return column
+        return getattr(values, self.kind)
 
     def show(self, value: float) -> str:
         """A value with its unit."""
@@ -84,8 +83,7 @@ class Limit:
         """(n,): by which share of the bound it is missed, 0 where it is kept."""
         value = self.value(values)
         over = self.bound - value if self.quantity.kind == "accuracy" else value - self.bound
-        excess: Floats = np.maximum(0.0, over) / max(self.bound, 1e-300)
-        return excess
+        return np.maximum(0.0, over) / max(self.bound, 1e-300)
 
     def show(self, value: float) -> str:
         """A value with its unit."""

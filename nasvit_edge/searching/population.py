@@ -68,8 +68,7 @@ class Genes:
         for gene in self.space.genes:
             radix.append(value % 2**64)
             value *= len(gene.choices)
-        keys: _Keys = rows.astype(np.uint64) @ np.array(radix, np.uint64)
-        return keys
+        return rows.astype(np.uint64) @ np.array(radix, np.uint64)
 
     def restricted(self) -> dict[str, tuple[int, ...]]:
         """Gene name -> the choices that are allowed, where these are not all."""

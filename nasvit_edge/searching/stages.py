@@ -102,8 +102,7 @@ def _latency(evaluator: Evaluator, sums: Floats) -> Floats:
     """(places,): what each adds to the latency; what weights cost beyond the cache goes by weights."""
     weights, total = sums[:, evaluator.at("weights")], sums.sum(0)
     beyond = evaluator.latency(0, total) - evaluator.fixed_ms(0) - total[evaluator.at("ms 0")]
-    ms: Floats = sums[:, evaluator.at("ms 0")] + beyond * weights / weights.sum()
-    return ms
+    return sums[:, evaluator.at("ms 0")] + beyond * weights / weights.sum()
 
 
 def _at(place: Place, row: Any) -> int:

@@ -34,10 +34,9 @@ def optimizer_for(module: nn.Module, rule: Optimizer) -> torch.optim.Optimizer:
         kind = torch.optim.AdamW if rule.kind == "adamw" else torch.optim.Adam
         return kind(groups, lr=rule.learning_rate, betas=(rule.momentum, 0.999), fused=True)
     if rule.kind == "rmsprop":
-        optimizer: torch.optim.Optimizer = require("timm.optim", "train").RMSpropTF(
+        return require("timm.optim", "train").RMSpropTF(
             groups, lr=rule.learning_rate, alpha=0.9, eps=1e-3, momentum=rule.momentum
         )
-        return optimizer
     return torch.optim.SGD(groups, lr=rule.learning_rate, momentum=rule.momentum, nesterov=rule.momentum > 0)
 
 

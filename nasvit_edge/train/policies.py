@@ -53,8 +53,7 @@ def _autoaugment(name: str, mean: tuple[float, ...], size: int) -> Policy:
         return _of_timm("auto_augment_transform", "v0", mean, size)
     v2 = require("torchvision.transforms.v2", "train")
     kinds = {"imagenet": v2.AutoAugmentPolicy.IMAGENET, "cifar10": v2.AutoAugmentPolicy.CIFAR10}
-    policy: Policy = v2.AutoAugment(kinds[name])
-    return policy
+    return v2.AutoAugment(kinds[name])
 
 
 def _of_timm(function: str, words: str, mean: tuple[float, ...], size: int) -> Policy:

@@ -104,8 +104,7 @@ class _Block:
     def __call__(self, x: Tensor, state: _State) -> Tensor:
         folded = self.folding(state)
         folded |= {name: rounded_weight(folded[name]) for name in self._weights}
-        out: Tensor = torch.func.functional_call(self.module, folded, (x,))
-        return out
+        return torch.func.functional_call(self.module, folded, (x,))
 
 
 def rounded(x: Tensor) -> Tensor:

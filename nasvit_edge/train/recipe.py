@@ -157,8 +157,7 @@ class Recipe(_Part, frozen=True, kw_only=True):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON; the inverse of `parse_recipe`."""
-        content: dict[str, Any] = records.content(self)
-        return content
+        return records.content(self)
 
     def with_values(self, values: Sequence[str]) -> Recipe:
         """A copy changed by texts such as `"optimizer.learning_rate=2e-3"`; RecipeError names the first bad one."""

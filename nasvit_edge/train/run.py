@@ -142,7 +142,7 @@ def _run(request: TrainingRequest, ranks: World, listener: Listener) -> Trained:
         listener.note(line)
     _tell_of_shrinking(request, space, train, ranks, listener)
     supernet, started_from = _initial(request, space, listener)
-    images = None if ranks.rank else data_sets.trained_on(train, supernet.trained_on)
+    trained_on = None if ranks.rank else data_sets.trained_on(train, supernet.trained_on)
     own_teacher: Teacher | None = None
     if request.prepare is not None:
         supernet, own_teacher = request.prepare(supernet, train, validation)
@@ -158,7 +158,7 @@ def _run(request: TrainingRequest, ranks: World, listener: Listener) -> Trained:
         ranks,
         teacher=teacher,
         identity=identity,
-        trained_on=images,
+        trained_on=trained_on,
     )
     if request.fork is not None and not request.resume:
         listener.note(f"going on from step {trainer.fork(request.fork)} of {str(request.fork)!r}")

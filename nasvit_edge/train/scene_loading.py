@@ -194,5 +194,4 @@ class Cropper:
         grey = (red + green + blue) * (brightness * contrast * (1 - saturation))
         varied = floats * (brightness * contrast * saturation) + grey
         varied += (1 - contrast) * brightness * mean
-        clamped: Tensor = varied.clamp_(0, 255)
-        return clamped
+        return varied.clamp_(0, 255)

@@ -60,8 +60,7 @@ def told(
 def median_size(images: ImageSet | Any) -> tuple[int, int]:
     """Height and width, each the median of the files' (of a sample); of a set without files that of its images."""
     if images.paths is None:
-        size: tuple[int, int] = images.stored_size
-        return size
+        return images.stored_size
     places = np.linspace(0, len(images) - 1, min(_LOOKED_AT, len(images))).astype(int)
     sizes = [check_header(os.fsdecode(path)) for path in images.paths[places]]
     height, width = np.median(sizes, axis=0).astype(int).tolist()

@@ -100,5 +100,4 @@ def beside(work: Callable[[], T], stop: Callable[[], bool], after_s: float = VAL
         leave.check()
     if error is not None:
         raise error
-    result: T = outcome
-    return result
+    return outcome

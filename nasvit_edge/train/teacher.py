@@ -78,8 +78,7 @@ class Teacher:
         if member.size is not None and tuple(images.shape[-2:]) != (member.size, member.size):
             side = (member.size, member.size)
             images = F.interpolate(images, side, mode="bicubic", align_corners=False, antialias=True)
-        logits: Tensor = member.module(images)
-        return logits
+        return member.module(images)
 
     def _check(self, member: Member) -> None:
         """One small batch, before hours are spent."""
@@ -126,8 +125,7 @@ def load_teacher(names: str, space: SearchSpace, *, scale: float = 5.0, trust: b
 def renormalised(images: Tensor, old: Sequence[Sequence[float]], new: Sequence[Sequence[float]]) -> Tensor:
     """(B, 3, H, W) minus the old mean over the old std -> minus the new mean over the new std."""
     (mean, std), (new_mean, new_std) = (images.new_tensor(pair)[:, :, None, None] for pair in (old, new))
-    anew: Tensor = images * (std / new_std) + (mean - new_mean) / new_std
-    return anew
+    return images * (std / new_std) + (mean - new_mean) / new_std
 
 
 def _member(name: str, space: SearchSpace, trust: bool) -> Member:

@@ -83,8 +83,7 @@ def measure(
         ) from None
     finally:
         pool.close()
-    trials: list[Trial] = measured
-    return trials
+    return measured
 
 
 def _steps(asked: tuple[SearchSpace, Recipe, Sequence[int], int, bool, str, int]) -> list[Trial]:

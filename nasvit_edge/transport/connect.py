@@ -22,8 +22,7 @@ def transport_of(device: Device) -> Transport:
     if device.transport in _NEEDED:
         require(*_NEEDED[device.transport])
     module = importlib.import_module(f"nasvit_edge.transport.{device.transport}")
-    transport: Transport = module.TRANSPORT
-    return transport
+    return module.TRANSPORT
 
 
 def connect(device: Device, ways: Ways, listener: Listener) -> AbstractContextManager[Runner]:

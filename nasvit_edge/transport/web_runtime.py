@@ -91,8 +91,7 @@ def _fetched() -> bytes:
         return package
     try:
         with urllib.request.urlopen(URL, timeout=30) as answer:
-            content: bytes = answer.read(_LARGEST)
-            return content
+            return answer.read(_LARGEST)
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise DeviceError(
