@@ -71,7 +71,10 @@ def _result() -> Any:
     row = best | {"median_ms": 1.4, "p90_ms": 1.6, "inside": True}
     fields = {"recipe": {"name": "x"}, "teacher": None, "before": {"fp32": 0.1}, "after": {"fp32": 0.2}}
     fields |= {"from": {"result": "a.json", "space": "nano", "supernet": "nano"}}
+    setting = plain(saved)["setting"]
     return plain(saved) | {
+        "setting": setting | {"tables": [table | {"setting": BY_TABLE} for table in setting["tables"]]},
+        "today": [None, TODAY],
         "space": space_toml(space),
         "limits": [{"name": "--latency", "quantity": "latency 0", "bound": 2.0, "factor": 1.0}],
         "gap": {"accuracy": 0.001, "hypervolume": 0.99},
@@ -126,8 +129,12 @@ def _check() -> Checked:
     return records.parse(Checked, {"passed": True, "seed": 0} | figures | more | segmenter, "a file")
 
 
+BY_TABLE = {"device": "host", "runtime": "onnxruntime", "runtime_version": "1.32.0", "threads": 2}
+BY_TABLE |= {"precision": "fp32", "machine": "Chip", "date": "2026-01-02", "imported": False}
+TODAY = {"factor": 1.1, "noise": 0.05, "models": 3}
 BENCHMARK = bench_results.content(0, (0.0,), rounds=1, count=2, hits=[True, False, True])
 for _artifact in BENCHMARK["artifacts"]:
+    _artifact |= {"predicted_by": BY_TABLE, "today": TODAY}
     _artifact |= {"predicted_ms": [1.0, 0.9, 1.1], "fallback_ops": 0, "int8_macs": 0.5, "path": "a"}
     _artifact |= {"space": "nano", "config": "{}"}
 BUDGETS = {"device": "*", "latency_p50": "20ms", "size": {"max": "12MB", "level": "warn"}, "fallback_ops": 0}
