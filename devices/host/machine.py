@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import elsewhere
 from arm_cores import core_names
+from emulation import emulator
 from reading import first_line, matching, text_of, unread
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ def about(cores: Sequence[int] = ()) -> dict[str, Any]:
         "highest_clock_mhz": max(clocks, default=0),
         "python": platform.python_version(),
     }
+    by = emulator()
+    if by:  # in the name of the processor, too: no table, heading or comparison may take it for the real one
+        facts.update(soc=f"{facts['soc']} emulated by {by}", emulated=by)
     return {key: value for key, value in facts.items() if value}
 
 

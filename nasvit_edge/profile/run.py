@@ -200,6 +200,10 @@ def _content(
 def _about(runner: Runner, listener: Listener) -> Description:
     """What the runner says of its device; warns where the device is busy."""
     answer = runner.about()
+    if answer.about.get("emulated"):
+        listener.note(
+            f"the device is emulated by {answer.about['emulated']}: its latencies are marked so and mean nothing"
+        )
     busy = answer.busy_cores
     if busy is not None and busy > BUSY:
         listener.note(

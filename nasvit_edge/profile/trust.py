@@ -37,12 +37,21 @@ def concerns(table: LatencyTable, configs: Iterable[SubnetConfig] = ()) -> list[
     if table.file.provenance == "imported":
         source = table.file.source or "elsewhere"
         return [Concern(f"the table was imported ({source}), not measured by nasvit-edge", serious=False)]
-    doubts = []
+    doubts = _emulated(table)
     if table.file.device == "host":
         doubts += _machine(table)
         doubts += _version(table)
     doubts += _graphs(table, configs)
     return doubts
+
+
+def _emulated(table: LatencyTable) -> list[Concern]:
+    """Under an emulator no time is a device's; who works on an emulated machine is only told."""
+    by = (table.file.fingerprint or {}).get("emulated")
+    if not by:
+        return []
+    text = f"it was measured under an emulator ({by}): no device takes that long"
+    return [Concern(text, serious=table.file.device != "host")]
 
 
 def fingerprint() -> dict[str, Fact]:

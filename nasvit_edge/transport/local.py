@@ -96,6 +96,9 @@ def described(description: Description, device: Device) -> Iterator[Step]:
     """What a runner says of its device, as steps."""
     about, busy = description.about, description.busy_cores
     yield Step("device", True, ", ".join(str(about[k]) for k in ("board", "soc", "os") if k in about))
+    if about.get("emulated"):
+        what = f"{about['emulated']} computes its instructions: latencies mean nothing"
+        yield Step("emulated", False, what, "measure on a real one before you choose by latency")
     for runtime in (name for name in device.runtimes if systems.has_format(RUNTIMES[name].form)):
         version = description.runtimes.get(runtime)
         yield Step(

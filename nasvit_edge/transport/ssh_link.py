@@ -48,6 +48,7 @@ _HOST = (  # what the runner needs
     ("elsewhere", "host/elsewhere.py"),
     ("waiting", "host/waiting.py"),
     ("arm_cores", "host/arm_cores.py"),
+    ("emulation", "host/emulation.py"),
     ("machine", "host/machine.py"),
 )
 _MODULES = (

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from conftest import require_program, require_tool
+from conftest import require_program, require_tool, shared
 from platformdirs import user_cache_path
 
 from nasvit_edge import files
@@ -43,11 +44,18 @@ def javascript(folder):
     return Language(node, folder / "golden.mjs")
 
 
-def kotlin(folder):
-    """By kotlinc and java; what the programs call of Android is there to compile, not to run."""
+def kotlin(factory):
+    """By kotlinc and java; what the programs call of Android is done by Java, and of LiteRT by its Python package."""
     java, compiler = require_program("java"), _kotlinc()
+    jar = shared(factory, "kotlin", lambda folder: _compiled(java, compiler, folder)) / "golden.jar"
+    litert = f"-Dlitert={sys.executable} {HARNESS / 'litert.py'}"
+    return Language(java, litert, "-cp", f"{jar}:{compiler / 'lib' / 'kotlin-stdlib.jar'}", "GoldenKt")
+
+
+def _compiled(java, compiler, folder):
+    """Once for all of pytest's processes: it takes 15 s of a processor."""
     sources = [*(EXPORT / "tflite").glob("*.kt"), *HARNESS.glob("*.kt"), *(HARNESS / "android").glob("*.kt")]
-    jar, main = folder / "golden.jar", "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"
+    main = "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler"
     command = [
         java,
         "-Xmx1g",
@@ -57,8 +65,7 @@ def kotlin(folder):
         "-no-reflect",
         "-Werror",
     ]
-    _built([*command, "-kotlin-home", compiler, *sources, "-d", jar])
-    return Language(java, "-cp", f"{jar}:{compiler / 'lib' / 'kotlin-stdlib.jar'}", "GoldenKt")
+    _built([*command, "-kotlin-home", compiler, *sources, "-d", folder / "golden.jar"])
 
 
 def swift(folder):

@@ -34,7 +34,7 @@ def javascript(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def kotlin(tmp_path_factory):
-    return languages.kotlin(tmp_path_factory.mktemp("kotlin"))
+    return languages.kotlin(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

@@ -63,6 +63,19 @@ def test_named_by_its_file_it_is_used_with_a_warning():
     assert any(note.startswith("WARNING") and "Cortex-A76" in note for note in notes)
 
 
+@pytest.mark.parametrize("device", ["host", "board"])
+def test_a_table_of_an_emulator_is_never_taken_for_a_boards_without_a_word(device):
+    emulated = table(device=device, fingerprint=trust.fingerprint() | {"emulated": "qemu-aarch64-static"})
+    (concern,) = trust.concerns(emulated)
+    assert "qemu-aarch64-static" in concern.text
+    if device == "board":
+        with pytest.raises(TableError, match="under an emulator"):
+            trusted(emulated, SILENT)
+    notes = []
+    trusted(emulated, Listener(note=notes.append), by_file=True)
+    assert any("under an emulator (qemu-aarch64-static)" in note for note in notes)
+
+
 def test_another_version_of_the_runtime_is_noted():
     (concern,) = trust.concerns(table(runtime_version="0.1"), [])
     assert "0.1" in concern.text

@@ -1,6 +1,9 @@
 // Computes what each line of standard input asks for; fields between spaces, numbers between commas. One line an answer.
 
 import java.io.File
+import java.nio.ByteBuffer
+import nasvitedge.BitmapSource
+import nasvitedge.Classifier
 import nasvitedge.Preparation
 import nasvitedge.Source
 import nasvitedge.bicubic
@@ -11,13 +14,16 @@ import nasvitedge.inputValues
 import nasvitedge.normalised
 import nasvitedge.over
 import nasvitedge.quantise
+import nasvitedge.readImage
 import nasvitedge.share
 import nasvitedge.softmax
 import nasvitedge.topFive
 import nasvitedge.withoutProfile
+import nasvitedge.segment.Segmenter
 import nasvitedge.segment.largest
 import nasvitedge.segment.mixed
 import nasvitedge.segment.nearest
+import org.json.JSONObject
 
 class Whole(override val width: Int, override val height: Int, private val argb: IntArray) : Source {
     override fun part(left: Int, top: Int, width: Int, height: Int) =
@@ -50,6 +56,15 @@ fun image(fields: List<String>): Pair<Source, Preparation> {
     }
     return Whole(width, height, argb) to preparation(fields[2], fields[3], fields[4])
 }
+
+/** A model's buffer and its sidecar, as an app has them. */
+fun model(path: String): Pair<ByteBuffer, String> {
+    val bytes = File(path).readBytes()
+    return ByteBuffer.allocateDirect(bytes.size).put(bytes) to File("$path.json").readText()
+}
+
+val classifiers = mutableMapOf<String, Classifier>()
+val segmenters = mutableMapOf<String, Segmenter>()
 
 fun answer(name: String, fields: List<String>): List<Any> {
     when (name) {
@@ -87,6 +102,22 @@ fun answer(name: String, fields: List<String>): List<Any> {
         }
         "crop" -> return image(fields).let { (source, wanted) -> cropped(source, wanted).toList() }
         "values" -> return image(fields).let { (source, wanted) -> inputValues(cropped(source, wanted), wanted).toList() }
+        "pixels" -> {
+            val wanted = Preparation.of(JSONObject(model(fields[0]).second).getJSONObject("metadata"))
+            return cropped(BitmapSource(readImage(File(fields[1]), wanted)), wanted).toList()
+        }
+        "classify" -> {
+            val classifier = classifiers.getOrPut(fields[0]) { model(fields[0]).let { (content, sidecar) -> Classifier(content, sidecar) } }
+            return classifier.classify(File(fields[1])).classes.flatMap { (label, share) -> listOf(label, share) }
+        }
+        "segment" -> { // its overlay becomes a file of RGB bytes
+            val segmenter = segmenters.getOrPut(fields[0]) { model(fields[0]).let { (content, sidecar) -> Segmenter(content, sidecar) } }
+            val outcome = segmenter.segment(File(fields[1]))
+            val (width, height) = outcome.overlay.width to outcome.overlay.height
+            val argb = IntArray(width * height).also { outcome.overlay.getPixels(it, 0, width, 0, 0, width, height) }
+            File(fields[2]).writeBytes(ByteArray(3 * argb.size) { (argb[it / 3] shr 16 - 8 * (it % 3)).toByte() })
+            return outcome.shares.flatMap { (label, share) -> listOf(label, share) }
+        }
         "strip" -> return withoutProfile(File(fields[0]).readBytes()).map { it.toInt() and 255 }
         else -> error("unknown operation $name")
     }
@@ -97,4 +128,6 @@ fun main() {
         val fields = line.split(" ")
         println(answer(fields[0], fields.drop(1)).joinToString(","))
     }
+    classifiers.values.forEach { it.close() }
+    segmenters.values.forEach { it.close() }
 }

@@ -1,4 +1,4 @@
-// What Android and LiteRT have of what the programs call, so that they compile here; nothing of it runs.
+// What Android has of what the programs call.
 
 package android.content
 class Assets { fun open(name: String): java.io.InputStream = java.io.FileInputStream(name) }
