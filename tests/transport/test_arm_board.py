@@ -41,8 +41,16 @@ def tables(work):
 
 
 def left(board):
-    """What is left of runners on the board, whose home is in memory."""
-    command = ["ssh", "-p", str(board.port), "-i", str(board.key), "root@127.0.0.1", "ls /root/.cache"]
+    """What is left of our folders on the board, whose home is in memory; onnxruntime leaves one of its own."""
+    command = [
+        "ssh",
+        "-p",
+        str(board.port),
+        "-i",
+        str(board.key),
+        "root@127.0.0.1",
+        "ls -d /root/.cache/nasvit-edge-*",
+    ]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
@@ -124,7 +132,7 @@ def test_a_profile_that_is_killed_goes_on_where_it_was(board, work):
     _, said = again.communicate(timeout=600)
     assert again.returncode == 0, said
     assert b"was lost and is there again" in said or b"is away" in said
-    assert len(finished) > 8
+    assert len(finished) >= 8
     (table,) = tables(work).values()
     assert EMULATED in table["fingerprint"]["soc"]
     assert left(board) == ""

@@ -45,6 +45,7 @@ private class Parser(private val text: String) {
         val start = place
         while (place < text.length && text[place] !in ",]} \n\r\t") place++
         val found = text.substring(start, place)
+        if (found == "null") return JSONObject.NULL
         return found.toIntOrNull() ?: found.toDoubleOrNull() ?: found.toBooleanStrict()
     }
 
@@ -68,4 +69,5 @@ class JSONObject(private val values: Map<String, Any>) {
     fun getInt(key: String): Int = (get(key) as Number).toInt()
     fun getJSONArray(key: String): JSONArray = get(key) as JSONArray
     fun getJSONObject(key: String): JSONObject = get(key) as JSONObject
+    companion object { @JvmField val NULL = Any() }
 }
