@@ -76,6 +76,16 @@ def test_a_table_of_an_emulator_is_never_taken_for_a_boards_without_a_word(devic
     assert any("under an emulator (qemu-aarch64-static)" in note for note in notes)
 
 
+def test_a_heading_says_that_the_processor_is_emulated():
+    """As the runner tells the processor there, so it stands above every prediction."""
+    facts = {
+        "soc": "Cortex-A72 emulated by qemu-aarch64-static",
+        "cores": 4,
+        "emulated": "qemu-aarch64-static",
+    }
+    assert "Cortex-A72 emulated by qemu-aarch64-static, 4 cores" in table(fingerprint=facts).setting.line()
+
+
 def test_another_version_of_the_runtime_is_noted():
     (concern,) = trust.concerns(table(runtime_version="0.1"), [])
     assert "0.1" in concern.text
