@@ -68,8 +68,8 @@ def test_whatever_the_system_says_is_read(cpuinfo, architecture):
 
 
 def test_the_check_of_a_device_says_it_and_what_to_do():
-    told = Description(about={"soc": "Cortex-A72 emulated by qemu-aarch64", "emulated": "qemu-aarch64"})
-    steps = {step.name: step for step in described(told, load_device("host"))}
+    emulated = Description(about={"soc": "Cortex-A72 emulated by qemu-aarch64", "emulated": "qemu-aarch64"})
+    steps = {step.name: step for step in described(emulated, load_device("host"))}
     assert not steps["emulated"].good
     assert "qemu-aarch64" in steps["emulated"].found
     assert steps["emulated"].todo
