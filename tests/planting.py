@@ -271,9 +271,10 @@ def artifacts(scene: Scene, *, bare: bool) -> Kind:
     """What an ONNX file says of itself; with a sidecar that says the same, or none."""
     import onnx
 
-    from nasvit_edge.benchmark.plan import BenchmarkProtocol
+    from nasvit_edge.benchmark.participants import participants
     from nasvit_edge.device import load_device
     from nasvit_edge.flows import benchmark
+    from nasvit_edge.flows.artifact_predictions import Predictions
 
     path, kept = scene.work / "model.onnx", scene.root / "kept" / "model.onnx"
     side = json.loads((kept.parent / "model.onnx.json").read_text())
@@ -306,8 +307,9 @@ def artifacts(scene: Scene, *, bare: bool) -> Kind:
     def compare() -> None:
         """What `benchmark` makes of it before anything is measured."""
         request, device = benchmark.Request(artifacts=(path,)), load_device("host")
-        entries = benchmark._entries(request, device)
-        benchmark._predicted(entries, request, device, BenchmarkProtocol(threads=1), {})
+        predictions = Predictions(device=device, threads=1, about={})
+        for entry in participants(request, device):
+            predictions.of(entry)
         benchmark._accuracy(path, str(scene.work / "nothing"), "test", {}, False, SILENT)
 
     commands: list[list[str] | Run] = [

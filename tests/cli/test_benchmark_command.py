@@ -9,6 +9,7 @@ import pytest
 from conftest import one_line
 from typer.testing import CliRunner
 
+from nasvit_edge.benchmark import participants
 from nasvit_edge.cli import app
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import NasvitEdgeError
@@ -241,5 +242,5 @@ def test_of_a_tensorrt_artifact_the_device_reads_the_model_it_builds_its_engine_
     folder.mkdir()
     (folder / "model.onnx").write_bytes(b"model")
     (folder / "rtx.plan").write_bytes(b"plan")
-    entry = flow._entry(folder, "m", flow.Request(artifacts=(folder,)), load_device("jetson"))
+    entry = participants.participant(folder, "m", flow.Request(artifacts=(folder,)), load_device("jetson"))
     assert (entry.runtime, entry.file, entry.facts.bytes) == ("tensorrt", folder / "model.onnx", 9)

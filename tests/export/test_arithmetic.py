@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from msgspec import structs
 from typer.testing import CliRunner
 
+from nasvit_edge.benchmark import participants
 from nasvit_edge.errors import VerifyError
 from nasvit_edge.export import artifact, parity, verification, writing
 from nasvit_edge.export.advice import advice
 from nasvit_edge.export.arithmetic import Arithmetic, arithmetic, layers, line, shown, told
 from nasvit_edge.export.formats import Conversion, Threshold, load_format
 from nasvit_edge.export.writing import Options
-from nasvit_edge.flows import benchmark, doctor
+from nasvit_edge.flows import doctor
 from nasvit_edge.flows.export import report
 from nasvit_edge.model.checkpoint import load_supernet
 from nasvit_edge.model.subnet import fold, materialise
@@ -187,7 +188,7 @@ def test_the_share_is_in_every_answer_about_the_file(exported):
     assert sidecar["check"]["arithmetic"]["int8_macs"] == 1
     for answer in (report(exported), doctor.examine(exported), verification.evaluate(exported, "bundled")):
         assert answer.arithmetic.int8_layers == 23
-    assert benchmark._facts(exported, "onnxruntime").int8_macs == 1
+    assert participants.facts_of(exported, "onnxruntime").int8_macs == 1
 
 
 @pytest.mark.parametrize("command", ["verify", "doctor", "evaluate"])

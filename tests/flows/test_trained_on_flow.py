@@ -12,6 +12,7 @@ from conftest import TINY, edited, one_line
 from typer.testing import CliRunner
 
 from nasvit_edge import cache
+from nasvit_edge.benchmark import participants
 from nasvit_edge.cli import app
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import NasvitEdgeError, VerifyError
@@ -161,7 +162,7 @@ def test_another_split_is_one_line(home):
 def test_a_benchmark_judges_all_its_files_on_images_that_trained_none(home):
     spaces = (str(home / "tuned" / "space.toml"),)
     request = benchmark.Request(artifacts=[home / "m.onnx"], data=str(home / "photos"), space=spaces)
-    entries, said = benchmark._entries(request, load_device("host")), []
+    entries, said = participants.participants(request, load_device("host")), []
     actual = benchmark._with_accuracy(entries, request, Listener(note=said.append))
     assert actual[0].facts.stored.images == HELD
     assert "--split" not in said[0]  # benchmark has none
