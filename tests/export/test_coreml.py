@@ -84,9 +84,8 @@ def last(operations, kind):
 # --- numbers ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("precision", "seed"), [("fp32", None), ("fp16", None), ("w8", None), ("fp32", 0), ("w8", 0)]
-)
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "w8"])
+@pytest.mark.parametrize("seed", [None, pytest.param(0, marks=pytest.mark.slow)])
 def test_a_trained_subnet_keeps_its_numbers_at_every_precision(precision, seed, tmp_path):
     config = SPACE.largest() if seed is None else SPACE.sample(random.Random(seed))
     images, logits = expected(config)
