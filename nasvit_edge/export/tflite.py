@@ -21,7 +21,7 @@ from nasvit_edge.errors import ExportError, VerifyError, require
 from nasvit_edge.export import tflite_graph, tflite_reading
 from nasvit_edge.export.formats import Conversion, node_prefix
 from nasvit_edge.export.parity import in_batches
-from nasvit_edge.export.quiet import quiet
+from nasvit_edge.export.quiet import muted, quiet
 
 if TYPE_CHECKING:
     from torch import nn
@@ -168,7 +168,8 @@ def _add_rule(tools: Any, quantizer: Any, layer: str, precision: str) -> None:
 
 
 def _float_model(module: nn.Module, shape: tuple[int, ...]) -> bytes:
-    litert_torch = require("litert_torch", "tflite")
+    with muted():
+        litert_torch = require("litert_torch", "tflite")
     require("litert_torch._config", "tflite").config.show_progress = False
     import torch
 
@@ -225,12 +226,13 @@ def plain_runner(path: Path, threads: int = 1) -> Callable[[_Array], _Array]:
 def _runner(path: Path, threads: int, kernels: str) -> Callable[[_Array], _Array]:
     interpreters = require("ai_edge_litert.interpreter", "tflite")
     try:
-        interpreter = interpreters.Interpreter(
-            model_content=files.read_bytes(path, "artifact"),
-            num_threads=threads,
-            experimental_op_resolver_type=interpreters.OpResolverType[kernels],
-        )
-        interpreter.allocate_tensors()
+        with muted():
+            interpreter = interpreters.Interpreter(
+                model_content=files.read_bytes(path, "artifact"),
+                num_threads=threads,
+                experimental_op_resolver_type=interpreters.OpResolverType[kernels],
+            )
+            interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         reason = (str(error).splitlines() or ["unreadable"])[0][:200]
         raise VerifyError(f"artifact {str(path)!r} does not load: {reason}") from None

@@ -15,6 +15,7 @@ from nasvit_edge import files
 from nasvit_edge.errors import VerifyError, require
 from nasvit_edge.export.layers import Layer
 from nasvit_edge.export.placement import Outside, Placement
+from nasvit_edge.export.quiet import muted
 
 GPU_AXES = 4
 _LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL")
@@ -68,10 +69,11 @@ def _xnnpack(path: Path) -> Placement:
     interpreters = require("ai_edge_litert.interpreter", "tflite")
     ops = tflite_ops(path)
     try:
-        interpreter = interpreters.Interpreter(
-            model_content=files.read_bytes(path, "artifact"), num_threads=1
-        )
-        interpreter.allocate_tensors()
+        with muted():
+            interpreter = interpreters.Interpreter(
+                model_content=files.read_bytes(path, "artifact"), num_threads=1
+            )
+            interpreter.allocate_tensors()
         details = interpreter._get_ops_details()
     except (ValueError, RuntimeError) as error:
         raise VerifyError(f"artifact {str(path)!r} does not load: {str(error)[:120]}") from None

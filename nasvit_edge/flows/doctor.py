@@ -17,7 +17,7 @@ from nasvit_edge.export.arithmetic import Shares
 from nasvit_edge.export.artifact import open_artifact
 from nasvit_edge.export.formats import format_names, load_format
 from nasvit_edge.export.placement import Placement
-from nasvit_edge.export.quiet import quiet
+from nasvit_edge.export.quiet import muted, quiet
 from nasvit_edge.records import Record
 
 
@@ -86,7 +86,7 @@ def packages() -> list[InstalledPackage]:
 
 def _package(module: str, extra: str, distribution: str) -> InstalledPackage:
     try:
-        with quiet():
+        with quiet(), muted():
             require(module, extra or "all")
         state = importlib.metadata.version(distribution)
     except NasvitEdgeError as error:
