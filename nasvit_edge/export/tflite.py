@@ -51,7 +51,9 @@ def convert(module: nn.Module, shape: tuple[int, ...], recipe: Conversion | None
     """
     recipe = recipe or Conversion()
     with quiet():
-        return at_precision(_float_model(_named(module), shape), shape[0], recipe)
+        model = _float_model(_named(module), shape)
+        with muted():  # which runs the model for the ranges of int8
+            return at_precision(model, shape[0], recipe)
 
 
 device_model = convert
