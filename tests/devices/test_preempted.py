@@ -26,7 +26,7 @@ parent, end = os.getppid(), time.monotonic() + 10
 print(flush=True)
 while os.getppid() == parent and time.monotonic() < end: pass
 """
-TRIES = 3  # the kernel takes a twentieth of each second from what has real-time priority
+TRIES = 3  # the kernel takes a twentieth of each second from what has real-time priority, and turns may fall together
 
 
 def real_time(pid):
@@ -90,19 +90,23 @@ def undisturbed(answers):
     return all(isinstance(answer, Measurement) and not list(flags_of(answer)) for answer in answers)
 
 
+def preempted(answers):
+    return all("preempted" in flags_of(answer) and answer.waited_share > 0.2 for answer in answers)
+
+
+def attempts(model, threads, together):
+    return (measured(model, threads, together=together) for _ in range(TRIES))
+
+
 @pytest.mark.skipif(len(CORES) < 2, reason="needs two cores")
 @pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_beside_a_busy_loop_on_its_core_a_measurement_is_preempted_and_alone_it_is_not(
     model, first, threads, together
 ):
-    alone = next(filter(undisturbed, (measured(model, threads, together=together) for _ in range(TRIES))), [])
+    assert any(map(undisturbed, attempts(model, threads, together)))
     with busy_loop(CORES[-1]):
-        beside = measured(model, threads, together=together)
-    assert all(isinstance(answer, Measurement) for answer in beside), beside
-    assert alone
-    assert all("preempted" in flags_of(answer) for answer in beside)
-    assert all(answer.waited_share > 0.2 for answer in beside)
+        assert any(map(preempted, attempts(model, threads, together)))
 
 
 @pytest.fixture
