@@ -14,17 +14,14 @@ import time
 
 import pytest
 from conftest import one_line
-from msgspec import structs
+from searching.test_images import CONFIGS, NANO, alone, source
 
 from nasvit_edge import data_sets
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.searching.images import ImageAccuracy
-from nasvit_edge.space import load_space
 
-NANO = load_space("nano")
-CONFIGS = [
-    structs.replace(NANO.sample(random.Random(seed)), resolution=NANO.resolutions[0]) for seed in range(5)
-]
+# fixtures are imported by name
+__all__ = ["alone", "source"]
 ALL_BATCHES = True  # as the processes beside this one have
 RUN = """
 import json, os, random, sys
@@ -35,31 +32,13 @@ from nasvit_edge.space import load_space
 space = load_space("nano")
 source = ImageAccuracy.load("nano", space, "bundled", workers=1)
 source.validation = source.validation.take("few", slice(0, 100))
-found = source.many([replace(space.sample(random.Random(seed)), resolution=space.resolutions[0]) for seed in range(5)])
-Path(sys.argv[1], os.environ["RANK"]).write_text(json.dumps([source.writes, found]))
+accuracies = source.many([replace(space.sample(random.Random(seed)), resolution=space.resolutions[0]) for seed in range(5)])
+Path(sys.argv[1], os.environ["RANK"]).write_text(json.dumps([source.writes, accuracies]))
 """
 
 
-@pytest.fixture(scope="module")
-def source():
-    loaded = ImageAccuracy.load("nano", NANO, data_sets.BUNDLED, workers=1)
-    loaded.validation = loaded.validation.take("few", slice(0, 100))
-    return loaded
-
-
-@pytest.fixture(scope="module")
-def alone(source):
-    """Each measured as if it were the only one."""
-    accuracies = []
-    for config in CONFIGS:
-        source.measured.clear()
-        accuracies.append(source(config))
-    source.measured.clear()
-    return accuracies
-
-
 @pytest.mark.slow
-def test_more_processes_measure_the_same(source, alone):
+def test_more_processes_measure_the_same():
     loaded = ImageAccuracy.load("nano", NANO, data_sets.BUNDLED, workers=2)
     several = loaded.many(CONFIGS)
     assert loaded.pool is not None

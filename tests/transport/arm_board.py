@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -24,7 +23,7 @@ from pathlib import Path
 
 import platformdirs
 from conftest import require_tool
-from transport.sshd import answers, free_port, wait_until
+from transport.sshd import answers, free_port, ssh_configured, wait_until
 
 from nasvit_edge import files
 
@@ -127,22 +126,14 @@ def running_board() -> Iterator[ArmBoard]:
         root = debian()
         folder = Path(tempfile.mkdtemp(prefix="arm-", dir="/tmp"))
         board = ArmBoard(root, folder)
-        (folder / "ssh_config").write_text(
-            f"UserKnownHostsFile {folder / 'known_hosts'}\nGlobalKnownHostsFile /dev/null\n"
-        )
+        config = folder / "ssh_config"
+        config.write_text(f"UserKnownHostsFile {folder / 'known_hosts'}\nGlobalKnownHostsFile /dev/null\n")
         (folder / "bin").mkdir()
-        ssh = folder / "bin" / "ssh"
-        ssh.write_text(
-            f'#!/bin/sh\nexec {shutil.which("ssh")} -F {shlex.quote(str(folder / "ssh_config"))} "$@"\n'
-        )
-        ssh.chmod(0o755)
-        before = os.environ["PATH"]
-        os.environ["PATH"] = f"{ssh.parent}:{before}"
         try:
-            board.start()
-            yield board
+            with ssh_configured(folder / "bin" / "ssh", config):
+                board.start()
+                yield board
         finally:
-            os.environ["PATH"] = before
             board.stop()
             shutil.rmtree(folder, ignore_errors=True)
 

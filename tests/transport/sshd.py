@@ -120,6 +120,19 @@ class Sshd:
 
 
 @contextlib.contextmanager
+def ssh_configured(ssh: Path, config: Path) -> Iterator[None]:
+    """The `ssh` that is found first is this one, which uses a configuration."""
+    ssh.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {shlex.quote(str(config))} "$@"\n')
+    ssh.chmod(0o755)
+    before = os.environ["PATH"]
+    os.environ["PATH"] = f"{ssh.parent}:{before}"
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = before
+
+
+@contextlib.contextmanager
 def running_sshd() -> Iterator[Sshd]:
     """A server with an empty home; the `ssh` that is found first uses its configuration."""
     require_tool("openssh-server", sshd_path() != "")
@@ -130,16 +143,11 @@ def running_sshd() -> Iterator[Sshd]:
     home.mkdir()
     user = made_user(home)
     server = Sshd(root, user, home)
-    ssh = root / "client" / "ssh"
-    ssh.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {shlex.quote(str(server.config))} "$@"\n')
-    ssh.chmod(0o755)
-    before = os.environ["PATH"]
-    os.environ["PATH"] = f"{ssh.parent}:{before}"
     try:
-        server.start()
-        yield server
+        with ssh_configured(root / "client" / "ssh", server.config):
+            server.start()
+            yield server
     finally:
-        os.environ["PATH"] = before
         server.stop()
         if user != me():
             subprocess.run(["userdel", "--force", user], check=False, capture_output=True)

@@ -516,15 +516,20 @@ with connect(device, Ways(lock_clocks="lock" in sys.argv), Listener(note=print))
 """
 
 
-def start_profile(server, tmp_path, *options):
-    """A profile as a process of its own, when it has measured a little."""
-    device = server.device()
+def write_board(device, folder):
+    """What a command needs to profile a device of the server: `board.toml`, and a small `space.toml`."""
     keys = ("name", "about", "transport", "address", "user", "key", "python", "folder")
     lines = [f"{key} = {json.dumps(getattr(device, key))}" for key in keys]
     lines += ["schema = 2", f"port = {device.port}", 'runtimes = ["onnxruntime"]']
     lines += [f"runner = {json.dumps(str(device.runner))}"]
-    (tmp_path / "board.toml").write_text("\n".join(lines))
-    (tmp_path / "space.toml").write_text(SMALL)
+    (folder / "board.toml").write_text("\n".join(lines))
+    (folder / "space.toml").write_text(SMALL)
+
+
+def start_profile(server, tmp_path, *options):
+    """A profile as a process of its own, when it has measured a little."""
+    device = server.device()
+    write_board(device, tmp_path)
     command = [sys.executable, "-c", SCRIPT]
     command += [str(tmp_path / "board.toml"), str(tmp_path / "space.toml"), str(tmp_path), *options]
     here = str(Path(__file__).parent.parent)

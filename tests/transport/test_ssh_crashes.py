@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import textwrap
 import threading
 import time
@@ -12,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from commands import run
 from transport.sshd import Proxy, running_sshd
-from transport.test_ssh import SMALL, job, model, once, runners, told
+from transport.test_ssh import job, model, once, runners, told, write_board
 
 from nasvit_edge.transport import ssh_link
 from nasvit_edge.transport.answers import Broken, Failure, Measurement
@@ -127,12 +126,7 @@ def test_a_runner_that_dies_at_every_third_session_measures_all_in_the_end(serve
 
 def profile(server, device, tmp_path, *options):
     """`profile` on a device of the server, as a command."""
-    keys = ("name", "about", "transport", "address", "user", "key", "python", "folder")
-    lines = [f"{key} = {json.dumps(getattr(device, key))}" for key in keys]
-    lines += ["schema = 2", f"port = {device.port}", 'runtimes = ["onnxruntime"]']
-    lines += [f"runner = {json.dumps(str(device.runner))}"]
-    (tmp_path / "board.toml").write_text("\n".join(lines))
-    (tmp_path / "space.toml").write_text(SMALL)
+    write_board(device, tmp_path)
     command = ["profile", "--device", "board.toml", "--space", "space.toml", "--protocol", "quick"]
     return run(*command, "--out", "tables", *options, cwd=tmp_path)
 
