@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from nasvit_edge.errors import DataError
 
 PUBLISHED, DEPLOYED = "published", "deployed"
 CHAINS = (PUBLISHED, DEPLOYED)
+Filter = Literal["bicubic", "bilinear"]
 SMALL_IMAGES = 64  # pixels: images of this size are seen whole (CIFAR), of larger ones the middle
 PUBLISHED_SHARE = 0.875  # 224 of 256 pixels (spec section 2, input)
 WHITE = (255, 255, 255)
@@ -26,7 +27,8 @@ class Preparation:
         background: RGB, what shows through where it is transparent.
         resize: its shorter side gets so many pixels, the longer one int(resize * longer / shorter); or height and
             width of the whole image.
-        filter, antialias: of that; bicubic with a = -0.5, wider when it shrinks, rounded to bytes, as Pillow has it.
+        filter, antialias: of that, as Pillow has it: "bicubic" with a = -0.5, or "bilinear" (a triangle over a pixel to
+            each side); wider when it shrinks, rounded to bytes.
         crop: height and width of the middle that is kept; of a half pixel the even side.
         crop_share: how much of the shorter side that is (for people: `resize` and `crop` say it exactly).
         size: height and width of the model's input: where it is not `crop`, resized to it in floats, bicubic with
@@ -45,7 +47,7 @@ class Preparation:
     orientation: str = "exif"
     color: str = "RGB"
     background: tuple[int, int, int] = WHITE
-    filter: str = "bicubic"
+    filter: Filter = "bicubic"
     antialias: bool = True
     range: tuple[float, float] = (0.0, 1.0)
     chain: str = PUBLISHED

@@ -30,6 +30,7 @@ from nasvit_edge.preparation import (
     PUBLISHED,
     PUBLISHED_SHARE,
     SMALL_IMAGES,
+    Filter,
     Preparation,
     checked_chain,
     shorter_side,
@@ -47,6 +48,8 @@ class SearchSpace:
             to a subnet's resolution; the largest resolution if not given (0).
         crop_share: how much of an image's shorter side that is; if not given (0), 1 of images up to 64 pixels and
             0.875 (224 of 256) of larger ones.
+        filter: how images are resized before that: Pillow's "bicubic", or its "bilinear", as many pretrained networks
+            have it; inside the model it is always bicubic.
         mask_values: of segmenters, the value that each class has in masks, in order; empty: what the data set's kind
             says, in folders of your own 0 to classes - 1.
         activation: of parts that name none. `squeeze`: how squeeze-excitation is made.
@@ -66,6 +69,7 @@ class SearchSpace:
     aspect: tuple[int, int] = (1, 1)
     image_size: int = 0
     crop_share: float = 0.0
+    filter: Filter = "bicubic"
     mask_values: tuple[int, ...] = ()
     activation: str = "silu"
     squeeze: SqueezeSpec = field(default_factory=SqueezeSpec)
@@ -201,6 +205,7 @@ class SearchSpace:
             "mean": self.mean,
             "std": self.std,
             "size": size,
+            "filter": self.filter,
             "chain": checked_chain(chain),
         }
         if self.is_dense:
@@ -347,6 +352,7 @@ def parse_space(table: dict[str, Any], path: Path) -> SearchSpace:
         aspect=(file.aspect[0], file.aspect[1]),
         image_size=file.image_size or 0,
         crop_share=file.crop_share or 0.0,
+        filter=file.filter,
         mask_values=file.mask_values or (),
         activation=file.activation,
         squeeze=file.squeeze,
@@ -383,6 +389,7 @@ def space_toml(space: SearchSpace) -> str:
         aspect=space.aspect,
         image_size=None if space.is_dense else space.image_size,
         crop_share=None if space.is_dense else space.crop_share,
+        filter=space.filter,
         mask_values=space.mask_values or None,
         activation=space.activation,  # type: ignore[arg-type]
         squeeze=space.squeeze,

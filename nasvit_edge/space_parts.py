@@ -12,6 +12,7 @@ from msgspec import Meta, structs
 
 from nasvit_edge.errors import SpaceError
 from nasvit_edge.genes import GENES, listed
+from nasvit_edge.preparation import Filter
 from nasvit_edge.records import RecordError, Strict, parse
 from nasvit_edge.specs import (
     Activation,
@@ -54,6 +55,7 @@ class SpaceFile(Strict, frozen=True, kw_only=True):
     ] = (1, 1)
     image_size: _Pixels | None = None
     crop_share: Annotated[float, Meta(ge=0.1, le=1, description="a number from 0.1 to 1")] | None = None
+    filter: Filter = "bicubic"
     mask_values: (
         Annotated[
             tuple[Annotated[int, Meta(ge=0, le=255, description=_MASKS)], ...],

@@ -28,6 +28,7 @@ HYBRID |= {"expand_ratio": [2], "se": False, "stride": 1}
 SPACE_KEYS = {
     "activation": ACTIVATIONS,
     "widths_rise": (True,),
+    "filter": ("bilinear",),
     "squeeze": (
         {"of": "input", "divisor": 2},
         {"rounded": False, "gate": "sigmoid", "activation": "silu"},

@@ -19,6 +19,7 @@ from msgspec import structs
 from nasvit_edge import files
 from nasvit_edge.errors import NasvitEdgeError, SpaceError
 from nasvit_edge.ops import all_ops, lower
+from nasvit_edge.preparation import CHAINS
 from nasvit_edge.space import (
     SearchSpace,
     family,
@@ -188,6 +189,7 @@ def test_an_unknown_key_is_named_and_not_ignored(where, key):
         ("mean = [0.5, 0.5, 0.5]", f"mean = [0.5, 0.5, {'9' * 400}]", "mean"),
         ("std = [0.25, 0.25, 0.25]", "std = [0.25, 0.25, 0]", "std"),
         ("std = [0.25, 0.25, 0.25]", "std = [0.25, 0.25, inf]", "std"),
+        ("classes = 4", 'classes = 4\nfilter = "lanczos"', "filter"),
         ("window = 4", "window = 0", "attention.window"),
         ("[stem]\nwidth = [8]\nkernel_size = 3", "[stem]\nwidth = [8]\nkernel_size = 4", "stem.kernel_size"),
         ("[stem]\nwidth = [8]", "[stem]\nwidth = [0]", "stem.width"),
@@ -399,6 +401,21 @@ def test_values_of_masks_are_one_a_class_all_different_or_refused(values):
 def test_a_space_says_nothing_of_masks_unless_its_values_are_listed_and_a_classifier_has_none():
     assert "mask_values" not in space_toml(parse_space(DENSE, Path("made.toml")))
     assert "'mask_values' is for segmenters" in _refused({**TABLE, "mask_values": [0, 1, 2, 3]})
+
+
+@pytest.mark.parametrize("table", [TABLE, DENSE], ids=["classifier", "segmenter"])
+def test_images_are_resized_by_the_filter_that_a_space_names(table):
+    plain = parse_space(table, Path("made.toml"))
+    space = parse_space({**table, "filter": "bilinear"}, Path("made.toml"))
+    assert parse_space(tomllib.loads(space_toml(space)), Path("written.toml")) == space
+    assert space.digest() != plain.digest()
+    for each, name in ((space, "bilinear"), (plain, "bicubic"), (space.with_labels(["a", "b"]), "bilinear")):
+        rules = [each.preparation(), *(each.preparation(8, chain) for chain in CHAINS)]
+        assert {rule.filter for rule in rules} == {name}
+
+
+def test_a_space_says_nothing_of_the_filter_that_all_have():
+    assert "filter" not in space_toml(parse_space({**TABLE, "filter": "bicubic"}, Path("made.toml")))
 
 
 @pytest.mark.parametrize("name", ["nasvit", "alphanet", "nano"])

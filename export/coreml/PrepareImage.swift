@@ -18,34 +18,53 @@ struct PreparationFailure: LocalizedError {
     }
 }
 
+/// How images are resized, as Pillow does.
+enum Filter: String, CaseIterable {
+    case bicubic, bilinear
+
+    /// Pixels of the wider grid to each side that have a weight.
+    var reach: Double {
+        return self == .bicubic ? 2 : 1
+    }
+
+    func weight(_ distance: Double) -> Double {
+        return self == .bicubic ? cubic(distance, -0.5) : max(0, 1 - abs(distance))
+    }
+}
+
 /// `resize` has one number, the shorter side's, or two: height and width. So have `crop` and `size`.
 struct Preparation: Decodable {
     let resize: [Int]
     let crop: [Int]
     let size: [Int]
     let background: [Int]
+    let filter: Filter
 
     private enum CodingKeys: String, CodingKey {
         case resize, crop, size, background, orientation, color, filter, antialias
     }
 
-    init(resize: [Int], crop: [Int], size: [Int], background: [Int] = [255, 255, 255]) {
+    init(resize: [Int], crop: [Int], size: [Int], background: [Int] = [255, 255, 255], filter: Filter = .bicubic) {
         self.resize = resize
         self.crop = crop
         self.size = size
         self.background = background
+        self.filter = filter
     }
 
     init(from decoder: Decoder) throws {
         let values = try decoder.container(keyedBy: CodingKeys.self)
-        for (key, known) in [(CodingKeys.orientation, "exif"), (.color, "RGB"), (.filter, "bicubic")] {
+        for (key, known) in [(CodingKeys.orientation, "exif"), (.color, "RGB")] {
             let wanted = try values.decode(String.self, forKey: key)
             guard wanted == known else {
-                throw PreparationFailure(
-                    "the model wants images with \(key.rawValue) \(wanted), and this program knows only \(known); "
-                        + "use the program that was bundled with the model")
+                throw Preparation.refused(key, wanted, known: [known])
             }
         }
+        let wanted = try values.decode(String.self, forKey: .filter)
+        guard let known = Filter(rawValue: wanted) else {
+            throw Preparation.refused(.filter, wanted, known: Filter.allCases.map { $0.rawValue })
+        }
+        filter = known
         guard try values.decode(Bool.self, forKey: .antialias) else {
             throw PreparationFailure(
                 "the model wants images without antialias; use the program that was bundled with the model")
@@ -55,6 +74,13 @@ struct Preparation: Decodable {
         crop = try values.decode([Int].self, forKey: .crop)
         size = try values.decode([Int].self, forKey: .size)
         background = try values.decode([Int].self, forKey: .background)
+    }
+
+    private static func refused(_ key: CodingKeys, _ wanted: String, known: [String]) -> PreparationFailure {
+        let only = known.joined(separator: " and ")
+        return PreparationFailure(
+            "the model wants images with \(key.rawValue) \(wanted), and this program knows only \(only); "
+                + "use the program that was bundled with the model")
     }
 
     /// Of a model's metadata.
@@ -274,16 +300,15 @@ struct Taps {
     }
 }
 
-/// Outputs `first` until `first + count` of `length` pixels resized to `resized`, as Pillow does: a = -0.5, wider when it
-/// shrinks.
-func bicubic(length: Int, resized: Int, first: Int, count: Int) -> [Taps] {
+/// Outputs `first` until `first + count` of `length` pixels resized to `resized`, as Pillow does: wider when it shrinks.
+func taps(_ filter: Filter, length: Int, resized: Int, first: Int, count: Int) -> [Taps] {
     let scale = Double(length) / Double(resized)
     let wider = max(scale, 1)
     return (first..<(first + count)).map { output in
         let centre = (Double(output) + 0.5) * scale
-        let start = max(0, Int(centre - 2 * wider + 0.5))
-        let end = min(length, Int(centre + 2 * wider + 0.5))
-        let weights = (start..<end).map { cubic((Double($0) - centre + 0.5) / wider, -0.5) }
+        let start = max(0, Int(centre - filter.reach * wider + 0.5))
+        let end = min(length, Int(centre + filter.reach * wider + 0.5))
+        let weights = (start..<end).map { filter.weight((Double($0) - centre + 0.5) / wider) }
         let sum = weights.reduce(0, +)
         return Taps(start: start, weights: weights.map { fixed($0 / sum) })
     }
@@ -299,8 +324,9 @@ func cropped(_ image: Upright, _ preparation: Preparation) -> [UInt8] {
     let rows = preparation.crop[0]
     let row = 3 * preparation.crop[1]
     let at = geometry(width: image.width, height: image.height, preparation: preparation)
-    let across = bicubic(length: image.width, resized: at.width, first: at.left, count: preparation.crop[1])
-    let down = bicubic(length: image.height, resized: at.height, first: at.top, count: rows)
+    let filter = preparation.filter
+    let across = taps(filter, length: image.width, resized: at.width, first: at.left, count: preparation.crop[1])
+    let down = taps(filter, length: image.height, resized: at.height, first: at.top, count: rows)
     let first = down[0].start
     let narrow = narrowed(image, across: across, first: first, last: down[rows - 1].end)
     var made = [UInt8]()

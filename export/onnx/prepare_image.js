@@ -7,7 +7,11 @@
 export const MOST = 90e6; // pixels that are decoded, at 4 bytes each
 const STRIP = 1e6; // pixels that are read from the browser at a time
 const BITS = 22; // of Pillow's weights behind the point
-const KNOWN = { orientation: "exif", color: "RGB", filter: "bicubic", antialias: true };
+const FILTERS = {
+  bicubic: { reach: 2, weight: (distance) => cubic(distance, -0.5) },
+  bilinear: { reach: 1, weight: (distance) => Math.max(0, 1 - Math.abs(distance)) },
+};
+const KNOWN = { orientation: ["exif"], color: ["RGB"], filter: Object.keys(FILTERS), antialias: [true] };
 
 // The description in a model's metadata (of the sidecar). Throws where there is none, or it asks for what is not done here.
 export function described(metadata) {
@@ -15,11 +19,11 @@ export function described(metadata) {
     throw new Error("the model does not say how images are prepared: an older nasvit-edge wrote it; export it again");
   }
   const found = parsed(metadata.preparation);
-  for (const [key, value] of Object.entries(KNOWN)) {
-    if (found[key] !== value) {
+  for (const [key, values] of Object.entries(KNOWN)) {
+    if (!values.includes(found[key])) {
       throw new Error(
         `the model wants images with ${key} ${JSON.stringify(found[key])}, and this page knows only ` +
-          `${JSON.stringify(value)}; use the page that was bundled with the model`,
+          `${values.map((value) => JSON.stringify(value)).join(" and ")}; use the page that was bundled with the model`,
       );
     }
   }
@@ -164,17 +168,18 @@ function half(free) {
   return (free + ((free >> 1) & 1)) >> 1;
 }
 
-// Outputs `first` until `first + count` of `length` pixels resized to `resized`, as Pillow does: bicubic, wider when it shrinks.
-export function bicubic(length, resized, first, count) {
+// Outputs `first` until `first + count` of `length` pixels resized to `resized`, as Pillow does: wider when it shrinks.
+export function taps(filter, length, resized, first, count) {
+  const { reach, weight } = FILTERS[filter];
   const scale = length / resized;
   const wider = Math.max(scale, 1);
   return Array.from({ length: count }, (_, i) => {
     const centre = (first + i + 0.5) * scale;
-    const start = Math.max(0, Math.trunc(centre - 2 * wider + 0.5));
-    const end = Math.min(length, Math.trunc(centre + 2 * wider + 0.5));
-    const weights = new Float64Array(end - start).map((_, j) => cubic((start + j - centre + 0.5) / wider, -0.5));
-    const sum = weights.reduce((total, weight) => total + weight, 0);
-    return { start, end, weights: Int32Array.from(weights, (weight) => fixed(weight / sum)) };
+    const start = Math.max(0, Math.trunc(centre - reach * wider + 0.5));
+    const end = Math.min(length, Math.trunc(centre + reach * wider + 0.5));
+    const weights = new Float64Array(end - start).map((_, j) => weight((start + j - centre + 0.5) / wider));
+    const sum = weights.reduce((total, part) => total + part, 0);
+    return { start, end, weights: Int32Array.from(weights, (part) => fixed(part / sum)) };
   });
 }
 
@@ -195,8 +200,8 @@ function cubic(distance, a) {
 export function cropped(source, preparation) {
   const [rows, columns] = preparation.crop;
   const at = geometry(source.width, source.height, preparation);
-  const across = bicubic(source.width, at.width, at.left, columns);
-  const down = bicubic(source.height, at.height, at.top, rows);
+  const across = taps(preparation.filter, source.width, at.width, at.left, columns);
+  const down = taps(preparation.filter, source.height, at.height, at.top, rows);
   const first = down[0].start;
   const narrow = narrowed(source, across, first, down[rows - 1].end);
   const result = new Uint8ClampedArray(rows * columns * 3);

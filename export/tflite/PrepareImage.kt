@@ -26,6 +26,16 @@ const val MOST = 90_000_000L // pixels that are decoded
 private const val STRIP = 1_000_000 // pixels that are read from a bitmap at a time
 private const val BITS = 22 // of Pillow's weights behind the point
 
+/** How images are resized, as Pillow does: `reach` pixels of the wider grid to each side, and what one at a distance weighs. */
+enum class Filter(val reach: Double, val weight: (Double) -> Double) {
+    BICUBIC(2.0, { cubic(it, -0.5) }),
+    BILINEAR(1.0, { max(0.0, 1 - abs(it)) });
+
+    companion object {
+        val named = values().associateBy { it.name.lowercase() }
+    }
+}
+
 /** `resize` has one number, the shorter side's, or two: height and width. So have `crop` and `size`. */
 class Preparation(
     val resize: IntArray,
@@ -35,9 +45,11 @@ class Preparation(
     val std: FloatArray,
     val range: FloatArray = floatArrayOf(0f, 1f),
     val background: Int = 0xffffff, // RGB
+    val filter: Filter = Filter.BICUBIC,
 ) {
     companion object {
-        private val KNOWN = mapOf("orientation" to "exif", "color" to "RGB", "filter" to "bicubic", "antialias" to true)
+        private val KNOWN: Map<String, Set<Any?>> =
+            mapOf("orientation" to setOf("exif"), "color" to setOf("RGB"), "filter" to Filter.named.keys, "antialias" to setOf(true))
 
         /** Of a model's metadata. */
         fun of(metadata: JSONObject): Preparation {
@@ -45,9 +57,9 @@ class Preparation(
                 "the model does not say how images are prepared: an older nasvit-edge wrote it; export it again"
             }
             val found = JSONObject(metadata.getString("preparation"))
-            for ((key, value) in KNOWN) {
-                require(found.opt(key) == value) {
-                    "the model wants images with $key ${found.opt(key)}, and this program knows only $value; " +
+            for ((key, values) in KNOWN) {
+                require(found.opt(key) in values) {
+                    "the model wants images with $key ${found.opt(key)}, and this program knows only ${values.joinToString(" and ")}; " +
                         "use the program that was bundled with the model"
                 }
             }
@@ -61,6 +73,7 @@ class Preparation(
                 floats(found.getJSONArray("std")),
                 floats(found.getJSONArray("range")),
                 (red shl 16) or (green shl 8) or blue,
+                Filter.named.getValue(found.getString("filter")),
             )
         }
 
@@ -193,15 +206,15 @@ class Taps(val start: Int, val weights: IntArray) {
     }
 }
 
-/** Outputs `first` until `first + count` of `length` pixels resized to `resized`, as Pillow does: a = -0.5, wider when it shrinks. */
-fun bicubic(length: Int, resized: Int, first: Int, count: Int): List<Taps> {
+/** Outputs `first` until `first + count` of `length` pixels resized to `resized`, as Pillow does: wider when it shrinks. */
+fun taps(filter: Filter, length: Int, resized: Int, first: Int, count: Int): List<Taps> {
     val scale = length.toDouble() / resized
     val wider = max(scale, 1.0)
     return List(count) {
         val centre = (first + it + 0.5) * scale
-        val start = max(0, (centre - 2 * wider + 0.5).toInt())
-        val end = min(length, (centre + 2 * wider + 0.5).toInt())
-        val weights = DoubleArray(end - start) { i -> cubic((start + i - centre + 0.5) / wider, -0.5) }
+        val start = max(0, (centre - filter.reach * wider + 0.5).toInt())
+        val end = min(length, (centre + filter.reach * wider + 0.5).toInt())
+        val weights = DoubleArray(end - start) { i -> filter.weight((start + i - centre + 0.5) / wider) }
         val sum = weights.sum()
         Taps(start, IntArray(weights.size) { i -> fixed(weights[i] / sum) })
     }
@@ -226,8 +239,8 @@ fun over(argb: Int, background: Int): Int {
 fun cropped(source: Source, preparation: Preparation): IntArray {
     val (rows, columns) = preparation.crop
     val at = geometry(source.width, source.height, preparation)
-    val across = bicubic(source.width, at.width, at.left, columns)
-    val down = bicubic(source.height, at.height, at.top, rows)
+    val across = taps(preparation.filter, source.width, at.width, at.left, columns)
+    val down = taps(preparation.filter, source.height, at.height, at.top, rows)
     val first = down.first().start
     val narrow = narrowed(source, across, first, down.last().end, preparation.background)
     val row = columns * 3

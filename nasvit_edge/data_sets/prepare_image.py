@@ -20,7 +20,7 @@ _LIMIT = f"at most {MOST // 1_000_000} megapixels are taken, of JPEG files more:
 _JPEG = b"\xff\xd8\xff"
 # Pillow hands others to programs (PostScript to Ghostscript), whatever a file is called.
 _KINDS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TGA", "TIFF", "WEBP")
-_BICUBIC = Image.Resampling.BICUBIC
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _ORIENTATION = 0x0112  # EXIF's
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -31,7 +31,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_KNOWN = {"orientation": "exif", "color": "RGB", "filter": "bicubic", "antialias": True}
+_KNOWN = {"orientation": ("exif",), "color": ("RGB",), "filter": tuple(_FILTERS), "antialias": (True,)}
 _LONGEST = 16384  # side of what is made, in pixels
 
 
@@ -47,13 +47,14 @@ def described(metadata: Mapping[str, str]) -> dict[str, Any]:
         )
     try:
         preparation = json.loads(metadata["preparation"])
-        other = next((key for key, value in _KNOWN.items() if preparation[key] != value), None)
+        other = next((key for key, values in _KNOWN.items() if preparation[key] not in values), None)
         sound = _sound(preparation)
     except (KeyError, TypeError, ValueError, RecursionError):
         other, sound = None, False
     if other is not None:
         raise ValueError(
-            f"the model wants images with {other} {preparation[other]!r}, and this program knows only {_KNOWN[other]!r}; "
+            f"the model wants images with {other} {preparation[other]!r}, and this program knows only "
+            f"{' and '.join(map(repr, _KNOWN[other]))}; "
             "use the program that was bundled with the model"
         )
     if not sound:
@@ -226,7 +227,7 @@ def fitted(image: Image.Image, preparation: dict[str, Any]) -> Image.Image:
     to_width, to_height, left, top = geometry(image.width, image.height, preparation)
     if to_width * to_height > _RESIZED:
         return _thin(image, preparation)
-    whole = _resized(image, (to_width, to_height), (0, 0, *image.size))
+    whole = _resized(image, (to_width, to_height), (0, 0, *image.size), preparation)
     return whole.crop((left, top, left + columns, top + rows))
 
 
@@ -236,20 +237,24 @@ def _thin(image: Image.Image, preparation: dict[str, Any]) -> Image.Image:
     across, down = image.width / to_width, image.height / to_height
     first = max(
         0, int(top * down - 2 * max(down, 1)) - 1
-    )  # two pixels of the wider grid have a part in an edge
+    )  # at most two pixels of the wider grid have a part in an edge
     last = min(image.height, int((top + rows) * down + 2 * max(down, 1)) + 2)
     part = image.crop((0, first, image.width, last))
     right, bottom = min((left + columns) * across, image.width), min((top + rows) * down - first, part.height)
-    return _resized(part, (columns, rows), (left * across, top * down - first, right, bottom))
+    return _resized(part, (columns, rows), (left * across, top * down - first, right, bottom), preparation)
 
 
 def _resized(
-    image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float]
+    image: Image.Image,
+    size: tuple[int, int],
+    box: tuple[float, float, float, float],
+    preparation: dict[str, Any],
 ) -> Image.Image:
     """Rows, then columns: Pillow 13 takes the columns of tall images first, which gives other bytes."""
     left, top, right, bottom = box
-    narrow = image.resize((size[0], image.height), _BICUBIC, (left, 0, right, image.height))
-    return narrow.resize(size, _BICUBIC, (0, top, size[0], bottom))
+    how = _FILTERS[preparation["filter"]]
+    narrow = image.resize((size[0], image.height), how, (left, 0, right, image.height))
+    return narrow.resize(size, how, (0, top, size[0], bottom))
 
 
 def input_values(crop: np.ndarray, preparation: dict[str, Any]) -> np.ndarray:

@@ -61,9 +61,9 @@ class Augmenter:
         self.augment, self.space, self.size = augment, space, size
         v2 = require("torchvision.transforms.v2", "train")
         scale = (augment.smallest_crop, 1.0)
-        bicubic = v2.InterpolationMode.BICUBIC
-        self._resize = v2.Resize((size, size), interpolation=bicubic, antialias=True)
-        self._crop = v2.RandomResizedCrop(size, scale=scale, interpolation=bicubic, antialias=True)
+        how = {"interpolation": v2.InterpolationMode(space.filter), "antialias": True}
+        self._resize = v2.Resize((size, size), **how)
+        self._crop = v2.RandomResizedCrop(size, scale=scale, **how)
         self._policies = policies(augment, space.mean, size)
         self._erasing = erasing(augment.erasing_fill)
         kinds = ((augment.mixup, v2.MixUp), (augment.cutmix, v2.CutMix))

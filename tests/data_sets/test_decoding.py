@@ -6,6 +6,7 @@ import io
 import struct
 import warnings
 import zlib
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from nasvit_edge.data_sets import decoding, prepare_image
 from nasvit_edge.data_sets.decoding import check_header, decode, fitted, turned
 from nasvit_edge.errors import DataError
-from nasvit_edge.preparation import Preparation, shorter_side
+from nasvit_edge.preparation import Filter, Preparation, shorter_side
 
 pillow = require_module("PIL.Image")
 v2 = require_module("torchvision.transforms.v2")
@@ -33,11 +34,11 @@ def encoded(image, kind: str, **options) -> bytes:
     return buffer.getvalue()
 
 
-def rule(size: int, share: float = 1.0) -> Preparation:
+def rule(size: int, share: float = 1.0, how: Filter = "bicubic") -> Preparation:
     """What keeps the middle `size` x `size`, a share of the shorter side."""
     side = (size, size)
     resize = shorter_side(size, share)
-    return Preparation(resize=resize, crop=side, size=side, mean=(0.5,) * 3, std=(0.25,) * 3)
+    return Preparation(resize=resize, crop=side, size=side, mean=(0.5,) * 3, std=(0.25,) * 3, filter=how)
 
 
 @pytest.fixture
@@ -54,33 +55,52 @@ def test_an_image_of_the_size_is_taken_as_it_is_where_it_is_seen_whole(path):
     assert np.array_equal(decode(str(path), rule(32)), pixels.transpose(2, 0, 1))
 
 
-def _rows_first(side):
+def _rows_first(side, how):
     """torchvision's Resize; of tall images Pillow 13 would resize the columns first, which no version before did."""
-    bicubic = v2.InterpolationMode.BICUBIC
-    resize = v2.Resize(side, interpolation=bicubic)
+    mode = v2.InterpolationMode(how)
+    resize = v2.Resize(side, interpolation=mode)
 
     def resized(image):
         if image.height <= 2 * image.width:
             return resize(image)
         wide, high = side, int(side * image.height / image.width)
         for size in ((image.height, wide), (high, wide)):
-            image = v2.functional.resize(image, size, interpolation=bicubic)
+            image = v2.functional.resize(image, size, interpolation=mode)
         return image
 
     return resized
 
 
 @settings(max_examples=60)
-@given(st.integers(1, 90), st.integers(1, 90), st.integers(4, 48), st.sampled_from([1.0, 0.875, 0.5]))
-def test_sizes_are_resized_and_cropped_as_torchvision_does(tmp_path_factory, width, height, size, share):
+@given(
+    st.integers(1, 90),
+    st.integers(1, 90),
+    st.integers(4, 48),
+    st.sampled_from([1.0, 0.875, 0.5]),
+    st.sampled_from(get_args(Filter)),
+)
+def test_sizes_are_resized_and_cropped_as_torchvision_does(tmp_path_factory, width, height, size, share, how):
     path = tmp_path_factory.getbasetemp() / "any_size.png"
     image = pillow.fromarray(noise(width, height))
     path.write_bytes(encoded(image, "PNG"))
-    actual = decode(str(path), rule(size, share))
-    steps = [_rows_first(shorter_side(size, share)), v2.CenterCrop(size), v2.PILToTensor()]
+    kept = rule(size, share, how)
+    actual = decode(str(path), kept)
+    steps = [_rows_first(shorter_side(size, share), how), v2.CenterCrop(size), v2.PILToTensor()]
     assert torch.equal(torch.from_numpy(actual), v2.Compose(steps)(image))
     pixels = np.asarray(image).transpose(2, 0, 1)
-    assert np.array_equal(fitted(pixels, rule(size, share)), actual)
+    assert np.array_equal(fitted(pixels, kept), actual)
+
+
+@pytest.mark.parametrize("side", [20, 150])  # it shrinks, it grows
+def test_bilinear_is_pillows_own(path, side):
+    image = pillow.fromarray(noise(70, 50))
+    path.write_bytes(encoded(image, "PNG"))
+    wide = side * 70 // 50
+    left = round((wide - side) / 2)
+    whole = image.resize((wide, side), pillow.Resampling.BILINEAR)
+    expected = np.asarray(whole.crop((left, 0, left + side, side))).transpose(2, 0, 1)
+    assert np.array_equal(decode(str(path), rule(side, how="bilinear")), expected)
+    assert not np.array_equal(decode(str(path), rule(side)), expected)
 
 
 @pytest.mark.parametrize("side", [(1, 30_000), (30_000, 1), (3, 9000)])
@@ -97,12 +117,13 @@ def test_a_thin_image_takes_no_more_memory_than_what_is_kept(path, side, monkeyp
     assert all(width * height <= 224 * 224 for width, height in sizes)
 
 
-def test_a_thin_image_is_the_same_as_one_that_is_resized_whole(path, monkeypatch):
+@pytest.mark.parametrize("how", get_args(Filter))
+def test_a_thin_image_is_the_same_as_one_that_is_resized_whole(path, how, monkeypatch):
     image = pillow.fromarray(noise(12, 500)).resize((12, 500))
     path.write_bytes(encoded(image, "PNG"))
-    whole = decode(str(path), rule(48, 0.75))
+    whole = decode(str(path), rule(48, 0.75, how))
     monkeypatch.setattr(prepare_image, "_RESIZED", 0)
-    thin = decode(str(path), rule(48, 0.75))
+    thin = decode(str(path), rule(48, 0.75, how))
     assert np.abs(whole.astype(int) - thin).max() <= 1  # Pillow holds the edges of a part in single precision
 
 

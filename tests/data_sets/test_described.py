@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nasvit_edge.data_sets import prepare_image
-from nasvit_edge.preparation import CHAINS
+from nasvit_edge.preparation import CHAINS, Filter
 from nasvit_edge.space import load_space
 
 SPACES = [load_space(name) for name in ("nano", "nasvit", "nano-dense")]
@@ -34,6 +35,11 @@ def test_what_a_space_says_is_read_as_it_is(space, chain):
     for resolution in space.resolutions:
         text = json.dumps(space.preparation(resolution, chain).to_dict())
         assert prepare_image.described({"preparation": text}) == json.loads(text)
+
+
+def test_either_filter_is_read():
+    for how in get_args(Filter):
+        assert prepare_image.described({"preparation": json.dumps(PLAIN | {"filter": how})})["filter"] == how
 
 
 def test_a_model_of_an_older_version_says_nothing_and_is_to_be_exported_again():

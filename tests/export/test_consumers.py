@@ -120,7 +120,7 @@ def test_normalise(case):
 @pytest.mark.parametrize("case", GOLDEN["image"], ids=["whole"])
 def test_a_whole_image(case, tmp_path):
     size = (case["height"], case["width"])
-    path, rule = tmp_path / "image.png", case["preparation"]
+    path, rule = tmp_path / "image.png", {"filter": "bicubic"} | case["preparation"]
     Image.fromarray(np.array(case["rgba"], np.uint8).reshape(*size, 4)).save(path)
     assert prepare_image.pixels(path, rule).ravel().tolist() == case["crop"]
     assert prepare_image.input_bytes(path, rule).ravel().tolist() == case["bytes"]

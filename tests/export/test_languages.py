@@ -9,6 +9,7 @@ import math
 import random
 import re
 import subprocess
+from typing import get_args
 
 import languages
 import numpy as np
@@ -20,11 +21,13 @@ from PIL import Image
 from nasvit_edge import files
 from nasvit_edge.data_sets import prepare_image
 from nasvit_edge.export import dense
+from nasvit_edge.preparation import Filter
 from nasvit_edge.space import load_space
 
 EXPORT = files.shipped("export")
 GOLDEN = json.loads((EXPORT / "golden.json").read_text())
 EVERY = ("javascript", "kotlin", "swift")
+FILTERS = get_args(Filter)
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +144,8 @@ def test_pixels_of_three_become_three_planes(language):
 def _asked(name, path, rgba, preparation):
     path.write_bytes(rgba.tobytes())
     size = [rgba.shape[1], rgba.shape[0]]
-    return _line(name, path, size, *(preparation[key] for key in ("resize", "crop", "size")))
+    known = {"filter": "bicubic"} | preparation
+    return _line(name, path, size, *(known[key] for key in ("resize", "crop", "size", "filter")))
 
 
 def test_the_golden_image_is_prepared(language, tmp_path):
@@ -178,8 +182,10 @@ def _drawn(number):
     return pixels, {"resize": resize, "crop": [side, side], "size": draw.choice((size, [side, side]))}
 
 
-def test_any_image_is_cropped_to_the_bytes_that_python_has(language, tmp_path):
-    cases = [_drawn(number) for number in range(60)]
+@pytest.mark.parametrize("how", FILTERS)
+def test_any_image_is_cropped_to_the_bytes_that_python_has(language, how, tmp_path):
+    drawn = map(_drawn, range(60))
+    cases = [(pixels, wanted | {"filter": how}) for pixels, wanted in drawn]
     lines = [_asked("crop", tmp_path / f"{i}", *case) for i, case in enumerate(cases)]
     values = [line.replace("crop", "values", 1) for line in lines]
     actual = language.numbers([*lines, *values])
@@ -317,7 +323,8 @@ def test_descriptions_are_read_and_what_is_not_done_is_refused(name, request, tm
 
     for space, expected in (("nasvit", "256,224x224,192x192"), ("nano-dense", "192x256,192x256,192x256")):
         preparation = json.loads(json.dumps(load_space(space).preparation(192).to_dict()))
-        assert told(preparation).startswith(expected)
+        for how in FILTERS:
+            assert told(preparation | {"filter": how}).startswith(expected)
     for key, value in (
         ("filter", "lanczos"),
         ("orientation", "none"),
@@ -355,7 +362,7 @@ SOURCES = {
     **{path.name: path for path in sorted((EXPORT / "tflite").glob("*.kt"))},
 }
 NAMES = {
-    "PrepareImage": {"geometry", "half", "cubic", "bicubic", "cropped", "inputValues"},
+    "PrepareImage": {"geometry", "half", "cubic", "taps", "cropped", "inputValues"},
     "Classify": {"topFive", "classify"},
     "Segment": {"nearest", "segment", "overlay"},
 }

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pickle
 import random
 import re
+from dataclasses import replace
 from importlib import metadata
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from nasvit_edge.data_sets import prepare
+from nasvit_edge.preparation import Filter
 from nasvit_edge.train.augment import Augmenter, Draws, moved
 from nasvit_edge.train.policies import policies, seeded
 from nasvit_edge.train.recipe import Augment, load_recipe, recipe_names
@@ -77,13 +80,14 @@ def test_images_of_another_size_are_resized(tiny):
     assert torch.allclose(prepared, prepare(pixels, tiny, 12), atol=1e-5)
 
 
-def test_random_resized_crops_are_those_of_torchvision(tiny):
+@pytest.mark.parametrize("how", get_args(Filter))
+def test_random_resized_crops_are_those_of_torchvision(tiny, how):
     augment = structs.replace(PLAIN, crop="resized", smallest_crop=0.2)
     pixels = [bytes_of(1, 3, side, side)[0] for side in (10, 30, 17)]
     draws = draws_of(augment, 3)
-    crops = Augmenter(augment, tiny, 12).images(pixels, draws)
-    bicubic = v2.InterpolationMode.BICUBIC
-    crop = v2.RandomResizedCrop(12, scale=(0.2, 1.0), interpolation=bicubic, antialias=True)
+    crops = Augmenter(augment, replace(tiny, filter=how), 12).images(pixels, draws)
+    mode = v2.InterpolationMode(how)
+    crop = v2.RandomResizedCrop(12, scale=(0.2, 1.0), interpolation=mode, antialias=True)
     for image, crop_of, seed in zip(pixels, crops, draws.seeds[0], strict=True):
         with seeded(seed):
             assert torch.equal(crop_of, prepare(crop(image)[None], tiny)[0])

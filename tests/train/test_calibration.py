@@ -207,8 +207,9 @@ def test_other_images_or_another_recipe_are_another_calibration(tiny):
         Calibration(changed, load_recipe("nano"), tiny),
         Calibration(images(64), load_recipe("nasvit"), tiny),
         Calibration(images(64), load_recipe("nano"), replace(tiny, crop_share=0.5)),
+        Calibration(images(64), load_recipe("nano"), replace(tiny, filter="bilinear")),
     ]
-    assert len({c.key() for c in (one, *others)}) == 4
+    assert len({c.key() for c in (one, *others)}) == 5
     assert len({c.digest() for c in (one, *others)}) == 2  # images are known by themselves
     named = Calibration(images(64, name="other name"), load_recipe("nano"), tiny)
     assert (named.key(), named.digest()) == (one.key(), one.digest())

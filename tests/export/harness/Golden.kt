@@ -4,9 +4,9 @@ import java.io.File
 import java.nio.ByteBuffer
 import nasvitedge.BitmapSource
 import nasvitedge.Classifier
+import nasvitedge.Filter
 import nasvitedge.Preparation
 import nasvitedge.Source
-import nasvitedge.bicubic
 import nasvitedge.cropped
 import nasvitedge.dequantise
 import nasvitedge.geometry
@@ -17,6 +17,7 @@ import nasvitedge.quantise
 import nasvitedge.readImage
 import nasvitedge.share
 import nasvitedge.softmax
+import nasvitedge.taps
 import nasvitedge.topFive
 import nasvitedge.withoutProfile
 import nasvitedge.segment.Segmenter
@@ -45,7 +46,8 @@ fun preparation(
     mean: FloatArray = FloatArray(3),
     std: FloatArray = FloatArray(3) { 1f },
     range: FloatArray = floatArrayOf(0f, 255f),
-) = Preparation(numbers(resize), numbers(crop), numbers(size), mean, std, range)
+    filter: Filter = Filter.BICUBIC,
+) = Preparation(numbers(resize), numbers(crop), numbers(size), mean, std, range, filter = filter)
 
 fun image(fields: List<String>): Pair<Source, Preparation> {
     val (width, height) = numbers(fields[1])
@@ -54,7 +56,8 @@ fun image(fields: List<String>): Pair<Source, Preparation> {
     val argb = IntArray(width * height) {
         (byte(4 * it + 3) shl 24) or (byte(4 * it) shl 16) or (byte(4 * it + 1) shl 8) or byte(4 * it + 2)
     }
-    return Whole(width, height, argb) to preparation(fields[2], fields[3], fields[4])
+    val filter = Filter.named.getValue(fields.getOrElse(5) { "bicubic" })
+    return Whole(width, height, argb) to preparation(fields[2], fields[3], fields[4], filter = filter)
 }
 
 /** A model's buffer and its sidecar, as an app has them. */
@@ -80,7 +83,8 @@ fun answer(name: String, fields: List<String>): List<Any> {
         }
         "bicubic" -> {
             val bytes = numbers(fields[0])
-            return bicubic(bytes.size, fields[1].toInt(), fields[2].toInt(), fields[3].toInt()).map { it.sum { i -> bytes[i] } }
+            val weighted = taps(Filter.BICUBIC, bytes.size, fields[1].toInt(), fields[2].toInt(), fields[3].toInt())
+            return weighted.map { it.sum { i -> bytes[i] } }
         }
         "floats" -> {
             val values = numbers(fields[0])

@@ -1,7 +1,7 @@
 // Computes what each line of standard input asks for; fields between spaces, numbers between commas. One line an answer.
 
 import { readFileSync } from "node:fs";
-import { bicubic, cropped, described, geometry, inputValues, normalised } from "./prepare_image.js";
+import { cropped, described, geometry, inputValues, normalised, taps } from "./prepare_image.js";
 import { planes, softmax, topFive } from "./classify.js";
 
 const numbers = (text) => text.split(",").map(Number);
@@ -9,7 +9,7 @@ const side = (text) => (text.includes(",") ? numbers(text) : Number(text));
 
 // A row of bytes by the weights of Pillow.
 function row(bytes, size, first, count) {
-  return bicubic(bytes.length, size, first, count).map(({ start, weights }) => {
+  return taps("bicubic", bytes.length, size, first, count).map(({ start, weights }) => {
     const total = weights.reduce((sum, weight, i) => sum + weight * bytes[start + i], 2 ** 21);
     return Math.min(255, Math.max(0, total >> 22));
   });
@@ -17,14 +17,14 @@ function row(bytes, size, first, count) {
 
 const thirds = (values) => [...values].filter((_, i) => i % 3 === 0);
 
-function image(path, size, resize, crop, target) {
+function image(path, size, resize, crop, target, filter = "bicubic") {
   const [width, height] = numbers(size);
   const rgba = readFileSync(path);
   const part = (left, top, wide, tall) => {
     const rows = Array.from({ length: tall }, (_, y) => rgba.subarray(4 * ((top + y) * width + left), 4 * ((top + y) * width + left + wide)));
     return Buffer.concat(rows);
   };
-  return [{ width, height, part }, { resize: side(resize), crop: numbers(crop), size: numbers(target) }];
+  return [{ width, height, part }, { resize: side(resize), crop: numbers(crop), size: numbers(target), filter }];
 }
 
 const OPERATIONS = {

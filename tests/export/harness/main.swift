@@ -14,7 +14,9 @@ func rgba(_ path: String, _ size: [Int]) -> Upright {
 }
 
 func image(_ fields: [String]) -> (Upright, Preparation) {
-    let preparation = Preparation(resize: numbers(fields[2]), crop: numbers(fields[3]), size: numbers(fields[4]))
+    let filter = fields.count > 5 ? Filter(rawValue: fields[5])! : .bicubic
+    let preparation = Preparation(
+        resize: numbers(fields[2]), crop: numbers(fields[3]), size: numbers(fields[4]), filter: filter)
     return (rgba(fields[0], numbers(fields[1])), preparation)
 }
 
@@ -53,8 +55,9 @@ func answer(_ name: String, _ fields: [String]) throws -> [String] {
         return upright.part(left: 0, top: 0, width: 1, height: 1).map { String($0) }
     case "bicubic":
         let bytes = numbers(fields[0]).map { UInt8($0) }
-        let taps = bicubic(length: bytes.count, resized: Int(fields[1])!, first: Int(fields[2])!, count: Int(fields[3])!)
-        return taps.map { String($0.sum(bytes, from: $0.start, step: 1)) }
+        let weighted = taps(
+            .bicubic, length: bytes.count, resized: Int(fields[1])!, first: Int(fields[2])!, count: Int(fields[3])!)
+        return weighted.map { String($0.sum(bytes, from: $0.start, step: 1)) }
     case "floats":
         let values = numbers(fields[0])
         let made = resizedFloats(values.map { Float($0) }, lines: 1, length: values.count, size: Int(fields[1])!, step: 1)
