@@ -48,8 +48,7 @@ class SearchSpace:
             to a subnet's resolution; the largest resolution if not given (0).
         crop_share: how much of an image's shorter side that is; if not given (0), 1 of images up to 64 pixels and
             0.875 (224 of 256) of larger ones.
-        filter: how images are resized before that: Pillow's "bicubic", or its "bilinear", as many pretrained networks
-            have it; inside the model it is always bicubic.
+        filter: how image files are resized: by Pillow's "bicubic" or "bilinear"; inside the model it is always bicubic.
         mask_values: of segmenters, the value that each class has in masks, in order; empty: what the data set's kind
             says, in folders of your own 0 to classes - 1.
         activation: of parts that name none. `squeeze`: how squeeze-excitation is made.
@@ -88,8 +87,7 @@ class SearchSpace:
         if self.is_dense or not self.image_size:
             object.__setattr__(self, "image_size", max(self.resolutions))
         if self.is_dense or not self.crop_share:
-            whole = self.is_dense or self.image_size <= SMALL_IMAGES
-            share = 1.0 if whole else PUBLISHED_SHARE
+            share = 1.0 if self.is_dense or self.image_size <= SMALL_IMAGES else PUBLISHED_SHARE
             object.__setattr__(self, "crop_share", share)
 
     def config(self, *, resolution: int, **lists: Sequence[int]) -> SubnetConfig:
@@ -201,13 +199,8 @@ class SearchSpace:
         Scenes are resized whole to the input, whatever the chain.
         """
         size = (self.image_size, self.image_size) if resolution is None else self.input_size(resolution)
-        rule: dict[str, Any] = {
-            "mean": self.mean,
-            "std": self.std,
-            "size": size,
-            "filter": self.filter,
-            "chain": checked_chain(chain),
-        }
+        rule: dict[str, Any] = {"mean": self.mean, "std": self.std, "filter": self.filter, "size": size}
+        rule["chain"] = checked_chain(chain)
         if self.is_dense:
             return Preparation(resize=size, crop=size, **rule)
         side = min(size) if chain == DEPLOYED else self.image_size
