@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from nasvit_edge import files
-
-_ROOMS = ("data_sets", "model", "export", "train")  # whose code decides what is kept here
 
 
 def root() -> Path:
@@ -20,12 +12,6 @@ def root() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("nasvit-edge")
-
-
-def key_of(supernet: str, parts: Mapping[str, Any]) -> str:
-    """A hash of weights by their content, of our code, and of what else something depends on."""
-    whole = {**parts, "weights": _weights(supernet), "code": _code()}
-    return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,23 +37,3 @@ def clear() -> int:
     freed = sum(entry.bytes for entry in contents())
     shutil.rmtree(root(), ignore_errors=True)
     return freed
-
-
-def _weights(supernet: str) -> list[str | None]:
-    """Of a file its hash, and which weights of it are meant; of shipped weights and generic ones their name, the
-    former's content is in `_code`."""
-    path, key = files.file_and_key(supernet)
-    return [files.sha256(Path(path)) if Path(path).is_file() else path, key]
-
-
-def _code() -> str:
-    """Of our own sources: a changed lowering must not be served from the cache."""
-    package = Path(__file__).resolve().parent
-    sources = sorted(p for room in _ROOMS for p in (package / room).glob("*.py"))
-    sources += [
-        *sorted((package / "data" / "weights").glob("*")),
-        *sorted(package.glob("*ops.py")),
-        package / "preparation.py",
-    ]
-    sources += sorted((package / "data" / "recipes").glob("*.toml"))
-    return hashlib.sha256("".join(files.sha256(p) for p in sources).encode()).hexdigest()

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
-from nasvit_edge import cache
+from nasvit_edge import cache, code, files
 
 _SETTLED_S = 2.0  # a file that changed just now may change again within its clock's tick
 _TOGETHER = 1000
@@ -39,6 +42,19 @@ def of_files(paths: Sequence[bytes]) -> list[bytes]:
 def of_set(paths: Sequence[bytes], *more: bytes) -> str:
     """One digest of files' contents in order, and of what else belongs to them."""
     return hashlib.sha256(b"".join((*of_files(paths), *more))).hexdigest()
+
+
+def key_of(supernet: str, parts: Mapping[str, Any]) -> str:
+    """A hash of weights by their content, of our code, and of what else something kept depends on."""
+    whole = {**parts, "weights": _weights(supernet), "code": code.room_digest()}
+    return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def _weights(supernet: str) -> list[str | None]:
+    """Of a file its hash, and which weights of it are meant; of shipped weights and generic ones their name: the
+    former's content is in the digest of our code."""
+    path, key = files.file_and_key(supernet)
+    return [files.sha256(Path(path)) if Path(path).is_file() else path, key]
 
 
 def _read(path: bytes) -> tuple[_Known | None, bytes]:

@@ -22,6 +22,7 @@ FLOORS = [
         "files",
         "host_code",
         "cache",
+        "code",
         "digests",
         "seals",
         "records",

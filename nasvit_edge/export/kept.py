@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from nasvit_edge import cache, files, records
+from nasvit_edge import cache, digests, files, records
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.export import artifact, dense
 from nasvit_edge.export.formats import Content, Format
@@ -40,7 +40,7 @@ def export_key(
         else options.search.accuracy,  # stands in the file's metadata
         "versions": artifact.versions(),
     }
-    return cache.key_of(supernet, parts)
+    return digests.key_of(supernet, parts)
 
 
 def restore(key: str, path: Path, search: Searched | None) -> bool:

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from nasvit_edge import cache, files
+from nasvit_edge.code import conversion_digest
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.ops import Op
-from nasvit_edge.profile.code import conversion_digest
 from nasvit_edge.profile.graphs import former_hashes, graph_hash, named_block
 from nasvit_edge.profile.models import op_module
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nasvit_edge import cache, files
+from nasvit_edge.code import conversion_digest
 from nasvit_edge.export.formats import Content, Conversion, Format, format_for, node_prefix
 from nasvit_edge.ops import (
     Classifier,
@@ -26,7 +27,6 @@ from nasvit_edge.ops import (
     lower,
     macs,
 )
-from nasvit_edge.profile.code import conversion_digest
 from nasvit_edge.profile.graphs import converters, graph_hash, named_block
 from nasvit_edge.space import SearchSpace, SubnetConfig
 

@@ -24,6 +24,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from nasvit_edge import files, records
+from nasvit_edge.code import code_digest
 from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError, NasvitEdgeError
 from nasvit_edge.latency import table_name
@@ -31,7 +32,6 @@ from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.ops import Op, all_ops
 from nasvit_edge.profile import sampling
 from nasvit_edge.profile.canary import canaries
-from nasvit_edge.profile.code import code_digest
 from nasvit_edge.profile.conversion import convert_all
 from nasvit_edge.profile.models import EMPTY, Item, Models, subnet_items
 from nasvit_edge.profile.protocol import Protocol, load_protocol

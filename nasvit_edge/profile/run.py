@@ -16,6 +16,7 @@ from msgspec import structs
 from msgspec.structs import replace
 
 from nasvit_edge import files, systems
+from nasvit_edge.code import code_digest
 from nasvit_edge.device import Device, load_device
 from nasvit_edge.errors import DeviceError, MeasurementError, NasvitEdgeError
 from nasvit_edge.export.formats import format_for
@@ -26,7 +27,6 @@ from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.ops import all_ops, ops_digest
 from nasvit_edge.profile import arithmetic, sampling, speed
 from nasvit_edge.profile.canary import canaries
-from nasvit_edge.profile.code import code_digest
 from nasvit_edge.profile.journal import Journal, locked
 from nasvit_edge.profile.models import EMPTY, Item, Models, op_items, subnet_items
 from nasvit_edge.profile.plan import ProfilePlan

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from nasvit_edge import cache, files
+from nasvit_edge.code import conversion_digest
 from nasvit_edge.device import load_device
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.export.formats import format_for
@@ -25,7 +26,6 @@ from nasvit_edge.latency.speed import TodaysSpeed
 from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.ops import Op, all_ops, lower
 from nasvit_edge.profile.canary import canaries
-from nasvit_edge.profile.code import conversion_digest
 from nasvit_edge.profile.graphs import converters
 from nasvit_edge.profile.models import Item, Models, subnet_id
 from nasvit_edge.profile.protocol import Protocol

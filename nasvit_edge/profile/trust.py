@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from nasvit_edge import host_code
+from nasvit_edge.code import code_digest
 from nasvit_edge.latency import LatencyTable
 from nasvit_edge.latency.file import OpEntry
 from nasvit_edge.machines import Machine, differences
 from nasvit_edge.ops import Op, all_ops, lower
-from nasvit_edge.profile.code import code_digest
 from nasvit_edge.profile.kept_graphs import Graphs
 from nasvit_edge.records import Fact
 from nasvit_edge.runtimes import RUNTIMES

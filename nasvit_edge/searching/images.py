@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasvit_edge import cache, data_sets
+from nasvit_edge import cache, data_sets, digests
 from nasvit_edge.data_sets import Labelled
 from nasvit_edge.data_sets.splits import CALIBRATION_MOST
 from nasvit_edge.errors import NasvitEdgeError
@@ -195,7 +195,7 @@ def accuracy_store(space: SearchSpace, supernet: str, source: ImageAccuracy) -> 
         "calibration": source.calibration.key(),
         "images": source.validation.digest(),
     }
-    return cache.root() / "accuracy" / f"{space.name}-{cache.key_of(supernet, parts)}.jsonl"
+    return cache.root() / "accuracy" / f"{space.name}-{digests.key_of(supernet, parts)}.jsonl"
 
 
 def is_first() -> bool:

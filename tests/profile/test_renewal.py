@@ -10,13 +10,13 @@ import pytest
 from conftest import TINY, one_line, space_of
 
 from nasvit_edge.choosing.table import resting_on_changed, trusted
+from nasvit_edge.code import code_digest
 from nasvit_edge.errors import TableError
 from nasvit_edge.latency import load_table
 from nasvit_edge.listening import Listener
 from nasvit_edge.ops import all_ops, lower
 from nasvit_edge.profile import graphs, trust
 from nasvit_edge.profile import run as profiling
-from nasvit_edge.profile.code import code_digest
 from nasvit_edge.profile.plan import ProfilePlan
 from nasvit_edge.profile.protocol import PROTOCOLS
 from nasvit_edge.profile.renewal import renewal

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from made_up import COMPOSITION, table
 from msgspec.structs import replace
 
+from nasvit_edge.code import code_digest
 from nasvit_edge.errors import DeviceError
 from nasvit_edge.latency import load_table
 from nasvit_edge.latency.file import Canaries, OpEntry, SubnetEntry
@@ -18,7 +19,6 @@ from nasvit_edge.latency.speed import TodaysSpeed
 from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.ops import lower
 from nasvit_edge.profile import speed
-from nasvit_edge.profile.code import code_digest
 from nasvit_edge.profile.models import composition_subnets
 from nasvit_edge.profile.trust import fingerprint
 from nasvit_edge.space import load_space
