@@ -122,6 +122,14 @@ fun answer(name: String, fields: List<String>): List<Any> {
             File(fields[2]).writeBytes(ByteArray(3 * argb.size) { (argb[it / 3] shr 16 - 8 * (it % 3)).toByte() })
             return outcome.shares.flatMap { (label, share) -> listOf(label, share) }
         }
+        "described" ->
+            try {
+                val found = Preparation.of(JSONObject(mapOf("preparation" to File(fields[0]).readText())))
+                val sides = listOf(found.resize, found.crop, found.size).map { it.joinToString("x") }
+                return sides + found.filter.name.lowercase()
+            } catch (error: IllegalArgumentException) {
+                return listOf("error: ${error.message}")
+            }
         "strip" -> return withoutProfile(File(fields[0]).readBytes()).map { it.toInt() and 255 }
         else -> error("unknown operation $name")
     }

@@ -44,8 +44,8 @@ const OPERATIONS = {
   planes: (values) => planes(numbers(values)),
   described: (path) => {
     try {
-      const { resize, crop, size } = described({ preparation: readFileSync(path, "utf8") });
-      return [resize, crop, size].map((value) => [value].flat().join("x"));
+      const { resize, crop, size, filter } = described({ preparation: readFileSync(path, "utf8") });
+      return [resize, crop, size, filter].map((value) => [value].flat().join("x"));
     } catch (error) {
       return [`error: ${error.message}`];
     }

@@ -87,7 +87,8 @@ func answer(_ name: String, _ fields: [String]) throws -> [String] {
         do {
             let text = try String(contentsOfFile: fields[0], encoding: .utf8)
             let found = try Preparation.of(["preparation": text])
-            return [found.resize, found.crop, found.size, found.background].map { $0.map { String($0) }.joined(separator: "x") }
+            let numbers = [found.resize, found.crop, found.size, found.background]
+            return numbers.map { $0.map { String($0) }.joined(separator: "x") } + [found.filter.rawValue]
         } catch {
             return ["error: \(error.localizedDescription)"]
         }
