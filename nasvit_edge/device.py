@@ -27,15 +27,19 @@ class DeviceFile(Strict, frozen=True, kw_only=True):
     """What a `device.toml` says: how a target is reached (`transport`), which runtimes it has, and the program that runs on it.
 
     Attributes:
-        runtimes: the first is the default.
-        runner: the program for `local` and `ssh`, beside the file; the shipped one unless given.
+        name, about: what it is called, and what it is.
+        transport: how it is reached.
+        runtimes: which it has; the first is the default.
+        program: for `local` and `ssh`, beside the file; the shipped one otherwise.
         client: who pulls jobs.
-        address, user, port, key: of ssh, where `~/.ssh/config` does not say; for `pull` the address is the one to serve on.
+        address: `user@host`, an IP address, or a `Host` of `~/.ssh/config`; of what pulls jobs, the address to serve on.
+        user, port, key: where `~/.ssh/config` does not say.
         serial: of adb, where several devices are connected.
-        folder: where files go on the device.
-        python: the interpreter there. `tool`: path of `benchmark_model` here (adb) or of `trtexec` there (ssh).
+        python: the interpreter there, such as that of a virtual environment; `python3` otherwise.
+        folder: where our folder is made there; over ssh `~/.cache` (or `/tmp`) otherwise.
+        tool: the path of `trtexec` there (ssh), or of `benchmark_model` here (adb).
         tool_sha256: what `tool` must be.
-        threads, precision, cores: what is measured unless the command says otherwise; no cores: the fastest.
+        threads, cores, precision: what is measured; the fastest cores unless you say which.
         power_mode: what `nvpmodel` should report; another one is said.
     """
 

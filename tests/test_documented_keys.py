@@ -1,42 +1,61 @@
-"""The tables of keys in the documentation name what the records read, and nothing else."""
+"""What the documentation and the protocol say of keys is what the records say, and names all of them."""
 
 from __future__ import annotations
 
-import re
+import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from msgspec.structs import fields
 
 import nasvit_edge
-from nasvit_edge.benchmark.budgets import BudgetEntry
-from nasvit_edge.benchmark.result import BenchmarkFile, MeasuredArtifact
-from nasvit_edge.device import DeviceFile
 
-DOCS = Path(nasvit_edge.__file__).parents[1] / "docs"
+WRITER = Path(nasvit_edge.__file__).parents[1] / "benchmarks" / "write_generated.py"
 
 
-def named(page: str, heading: str) -> set[str]:
-    """The keys in the first column of the table with this heading."""
-    text = (DOCS / page).read_text()
-    _, _, table = text.partition(f"| {heading} |")
-    rows = re.match(r"[^\n]*\n\|[-|]+\n((?:\|[^\n]*\n)*)", table)
-    assert rows, heading
-    first = [line.split("|")[1] for line in rows[1].splitlines()]
-    return {key for cell in first for key in re.findall(r"`(\w+)`", cell)}
+@pytest.fixture(scope="module")
+def writer():
+    return runpy.run_path(str(WRITER))
 
 
-@pytest.mark.parametrize(
-    ("page", "heading", "kind"),
-    [
-        ("benchmark.md", "key", BenchmarkFile),
-        ("benchmark.md", "key of an artifact", MeasuredArtifact),
-        ("ci.md", "key", BudgetEntry),
-    ],
-)
-def test_every_key_of_a_file_is_in_its_table(page, heading, kind):
-    assert named(page, heading) == {field.encode_name for field in fields(kind)}
+def test_all_that_is_generated_is_as_the_records_have_it():
+    done = subprocess.run([sys.executable, WRITER, "--check"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
-def test_what_is_said_of_devices_over_ssh_are_keys_of_devices():
-    assert named("ssh.md", "key") < {field.encode_name for field in fields(DeviceFile)}
+def test_the_tables_are_of_these_records(writer):
+    pages = [path.read_text() for path in (WRITER.parents[1] / "docs").glob("*.md")]
+    names = {name for page in pages for _, name, *_ in writer["_REGION"].findall(page)}
+    assert {name.rpartition(".")[2] for name in names} >= {
+        "BenchmarkFile",
+        "MeasuredArtifact",
+        "BudgetEntry",
+        "DeviceFile",
+    }
+
+
+PAGE = "Before.\n\n<!-- keys: {} -->\nold\n<!-- end of keys -->\n\nBehind.\n"
+BUDGET = "nasvit_edge.benchmark.budgets.BudgetEntry"
+
+
+def test_a_table_is_written_between_its_marks_alone(writer):
+    page = writer["documented"](PAGE.format(BUDGET))
+    assert page.startswith(f"Before.\n\n<!-- keys: {BUDGET} -->\n| key | |\n")
+    assert page.endswith("|\n<!-- end of keys -->\n\nBehind.\n")
+    assert "old" not in page
+    assert writer["documented"](page) == page
+
+
+def test_keys_that_are_chosen_are_those_of_the_table(writer):
+    page = writer["documented"](PAGE.format(f"{BUDGET} size fallback_ops"))
+    assert [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| `")] == [
+        "`size`, `memory`",
+        "`fallback_ops`",
+    ]
+
+
+@pytest.mark.parametrize("name", [f"{BUDGET} speed", "nasvit_edge.benchmark.result.BenchmarkRun"])
+def test_a_key_without_words_is_an_error(writer, name):
+    with pytest.raises(ValueError, match="alone"):
+        writer["documented"](PAGE.format(name))

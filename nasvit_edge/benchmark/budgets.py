@@ -73,7 +73,16 @@ class CountCap(Strict, frozen=True, kw_only=True):
 
 
 class BudgetEntry(Strict, frozen=True, kw_only=True):
-    """A table [[budget]]: filters, all optional, and limits."""
+    """A table [[budget]]: filters and limits, all optional; `{ max = ..., level = "warn" }` is shown, but never a failure.
+
+    Attributes:
+        device, artifact, format, runtime, precision: which artifacts it is about; `*` and `?` are possible, none of them: all.
+        latency_p50, latency_p90: with a unit: `us`, `ms`, `s`.
+        size, memory: `kB`, `MB`, `GB`, or `KiB`, `MiB`, `GiB`.
+        top1_drop: points below the baseline of the same run; needs `--data` and `--baseline`.
+        mean_iou_drop: the same of a segmenter, on scenes.
+        fallback_ops: ops that the runtime's delegate or parser would not take.
+    """
 
     device: _Pattern | None = None
     artifact: _Pattern | None = None

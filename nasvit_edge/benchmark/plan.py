@@ -25,11 +25,18 @@ class Facts(Record, frozen=True, kw_only=True, omit_defaults=False):
     """What is known of a file without measuring; None where it is not.
 
     Attributes:
+        path, sha256, bytes, format, precision: the file; its path as it was given.
+        space, config, macs: of exports, where they are known.
+        int8_macs: the share of its multiply-accumulates that is in int8; null of a file that claims no 8 bits.
         fallback_ops: how many ops the runtime's delegate or parser would not take.
-        int8_macs: the share of its multiply-accumulates that is in int8; None of a file that claims no 8 bits.
-        predicted_ms: value, low and high end, of the device's latency table; predicted_by: what that table holds for;
-            today: how fast the device was before it was measured, against the table.
-        path: as it was given.
+        predicted_ms: value, low and high end by the device's latency table (of a fine-tuned subnet by that of the space it is from;
+            `--space TOML` finds one of its own).
+        predicted_by: what that table holds for: device, runtime, threads, precision, machine, date.
+        today: how fast the device was right before, against that table: `factor`, `noise` ([tables](tables.md#todays-speed);
+            `--no-canary`: not looked at).
+        stored: `data`, `images`, `top1`, `hits`: a bit an image, packed, in base64; of a segmenter `data`, `images`, `classes`,
+            `mean_iou`, `overlaps`: of each scene the pixels of each class that are right, then those of the union, 32-bit integers in
+            base64.
     """
 
     sha256: Text

@@ -59,7 +59,16 @@ class SavedProtocol(Record, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class MeasuredArtifact(Facts, frozen=True, kw_only=True):
-    """An artifact of a result; `baseline`: the place of the one that it is compared with."""
+    """An artifact of a result.
+
+    Attributes:
+        name: the file's, with as many folders as tell files apart.
+        baseline: the place in the list of what it is compared with, or null.
+        runtime: which runs it.
+        rounds: a list: `round`, `position` in the session, `samples_us` (all), `turns` (how many of them each turn gave), `inner` (calls
+            a sample), `runtime_version`, `load_ms`, `first_ms`, `warm_load_ms`, `memory_bytes`, `cpu_share`, `waited_share`, `flags`,
+            `before` and `after` (clocks, temperature).
+    """
 
     name: Text
     baseline: Whole | None
@@ -76,8 +85,14 @@ class BenchmarkFile(Record, frozen=True, kw_only=True, omit_defaults=False):
     """A result file.
 
     Attributes:
-        aa: whether both sides are the same artifact.
-        complete, stopped: false and why, where it ended early.
+        schema, kind: `1`, `"benchmark"`.
+        run: `uuid`, `utc`, `tool_version`, `git_sha`, `git_dirty`, `ci_url`.
+        device: `name`; `about`: board, SoC, architecture, cores, system, ...; `conditions`: power mode, clocks, battery, ...;
+            `busy_cores`: kept by other work at the start.
+        protocol: `rounds`, `order` (`"ABBA"`), `runs`, `seconds`, `most_seconds`, `precision`, `threads`, `seed`, `cores`.
+        aa: whether each artifact was measured against itself.
+        complete, stopped: `false` and why, where it ended early.
+        artifacts: a list, below.
     """
 
     schema: Literal[1]

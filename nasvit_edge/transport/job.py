@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
+
+from msgspec import Meta
 
 from nasvit_edge.listening import Listener
 from nasvit_edge.transport.answers import Answer, Description, Message
 
+Text = Annotated[str, Meta(min_length=1)]
+Natural = Annotated[int, Meta(ge=0)]
 MODEL_SECONDS = 120.0  # the longest a model may take; then the runner is restarted
 
 
@@ -21,23 +25,25 @@ class Job:
     """One model to time.
 
     Attributes:
-        model: the model file (or folder), on this machine; a transport gives the runner what it reads there.
-        seconds, most_seconds, runs, precision: when sampling stops, see `devices/host/README.md`.
-        sustained_s: for so long without a pause, in windows, instead of samples; 0 for samples.
-        detail: also how long a cold and a warm load take, and the peak of memory, where the runner can tell.
+        model: a path on this machine; a transport changes it to one there (pipe), or to the name that `files` are put under (HTTP).
+        cores: to run on; none where the device decides.
+        runs, seconds, most_seconds, precision: when sampling stops, see `devices/host/README.md`.
+        seed: of the input's values.
+        sustained_s: not 0: run so long without a pause and answer with windows.
+        detail: load a file that is not in the system's cache, then once more, and tell the memory: load_ms, warm_load_ms, memory_bytes.
     """
 
-    id: str
+    id: Text
     model: str
     runtime: str
-    threads: int
-    cores: tuple[int, ...]
-    runs: int
-    seconds: float
-    most_seconds: float
-    precision: float
-    seed: int
-    sustained_s: float = 0.0
+    threads: Annotated[int, Meta(ge=1)]
+    cores: tuple[Natural, ...]
+    runs: Annotated[int, Meta(ge=1)]
+    seconds: Annotated[float, Meta(ge=0)]
+    most_seconds: Annotated[float, Meta(gt=0)]
+    precision: Annotated[float, Meta(gt=0)]
+    seed: Natural
+    sustained_s: Annotated[float, Meta(ge=0)] = 0.0
     detail: bool = False
 
     def request(self, **changes: Any) -> Message:
