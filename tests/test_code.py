@@ -167,7 +167,7 @@ def test_threads_that_ask_at_once_get_the_same_digest(caches):
     gc.set_threshold(50)
     try:
         with ThreadPoolExecutor(4) as pool:
-            assert set(pool.map(fresh, range(12))) == {code.code_digest()}
+            assert set(pool.map(fresh, range(4))) == {code.code_digest()}
     finally:
         gc.callbacks.remove(collected)
         gc.set_threshold(*threshold)

@@ -42,6 +42,12 @@ from nasvit_edge.train.conflict_file import read_conflicts
 
 PACKAGE = Path(nasvit_edge.__file__).parent
 SETTINGS = [f"--set={value}" for value in ("run.epochs=1", "run.batch_size=8", "run.warmup_epochs=0")]
+QUICK = {
+    "train": SETTINGS,
+    "finetune": SETTINGS,
+    "tables validate": ["--subnets", "4"],
+    "benchmark": ["--rounds", "3"],
+}
 OWN = ["--space", "run/space.toml", "--supernet", "run/supernet.safetensors", "--data", "my photos"]
 SEARCH = [*OWN, "--latency", "1s"]
 KINDS = tuple(f"kind {i}" for i in range(4))
@@ -76,12 +82,12 @@ def well(words):
 
 
 def follow(message):
-    """Run what a message suggests; the capitals in it are what this user has."""
+    """Run what a message suggests; the capitals in it are what this user has, and what takes long is done on less."""
     said = re.search(rf"{hints.PROGRAM} (?:'[^']*'|[^;,)'])*", str(message))[0].strip()
     words_for = {hints.DATA: "my photos", hints.WEIGHTS: "run/supernet.safetensors"}
     words_for |= {hints.RESULT: "found.json", hints.MODEL: "own.onnx"}
     words = [words_for.get(word, word) for word in shlex.split(said)[1:]]
-    quick = SETTINGS if words[0] in ("train", "finetune") else []
+    quick = next((more for start, more in QUICK.items() if " ".join(words).startswith(f"{start} ")), [])
     done = commands.run(*words, *quick)
     assert done.returncode in well(words), (said, done)
     return words
