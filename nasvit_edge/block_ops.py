@@ -38,7 +38,7 @@ def _more(*words: str | bool) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stem(Placed):
-    """k x k conv (3 -> channels), batch norm, activation."""
+    """k x k conv (3 -> channels), batch norm, activation; `same`: padded as TensorFlow does it."""
 
     kind = "stem"
     channels: int
@@ -47,12 +47,14 @@ class Stem(Placed):
     height: int
     width: int
     activation: str = "silu"
+    same: bool = False
+    eps: float = 1e-5
     name: str = field(default="first_conv", compare=False)
     stage: str = field(default="first_conv", compare=False)
 
     def more(self) -> str:
         """What its key adds."""
-        return _more(self.activation)
+        return _more(self.activation, self.same and "same")
 
     def key(self) -> str:
         sizes = f"3-{self.channels}:k{self.kernel_size}:s{self.stride}"
@@ -77,7 +79,8 @@ class MBConv(Placed):
 
     `expanded` is the hidden width E; `expands` says whether the first 1x1 conv exists;
     `squeezed` is the SE bottleneck M, 0 for none. `fused`: a k x k conv in place of the first two; one that does
-    not expand is all there is. `last_active`: what the shortcut is added to has an activation.
+    not expand is all there is. `last_active`: what the shortcut is added to has an activation. `same`: padded as
+    TensorFlow does it. `eps` of batch norm is folded away, so no part of the key.
     """
 
     kind = "mbconv"
@@ -95,6 +98,8 @@ class MBConv(Placed):
     fused: bool = False
     shortcut: bool = True
     last_active: bool = False
+    same: bool = False
+    eps: float = 1e-5
     name: str = field(default="mbconv", compare=False)
 
     @property
@@ -114,7 +119,13 @@ class MBConv(Placed):
     def more(self) -> str:
         """What its key adds."""
         squeeze = self.squeezed and self.squeeze != ("relu", "hard_sigmoid") and "-".join(self.squeeze)
-        form = (self.fused and "fused", not self.shortcut and "noskip", self.last_active and "active")
+        form = (
+            self.fused and "fused",
+            not self.shortcut and "noskip",
+            self.last_active and "active",
+            self.same and "same",
+        )
+
         return _more(self.activation, squeeze or "", *form)
 
     def key(self) -> str:
@@ -238,6 +249,7 @@ class Head(Placed):
     width: int
     biased: bool = False
     activation: str = "silu"
+    eps: float = 1e-5
     name: str = field(default="last_conv", compare=False)
     stage: str = field(default="last_conv", compare=False)
 
@@ -302,3 +314,8 @@ def round8(value: float) -> int:
 def strided(size: int, stride: int) -> int:
     """The output side of a convolution with odd kernel k and padding k // 2."""
     return -(-size // stride)
+
+
+def padded_unevenly(stride: int, *sides: int) -> bool:
+    """Whether padding as TensorFlow's SAME differs from k // 2 all round: strides over an even side begin at the first pixel."""
+    return stride > 1 and any((strided(side, stride) - 1) * stride + 1 < side for side in sides)

@@ -6,8 +6,9 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
+from msgspec import Meta
 from msgspec.structs import replace
 
 from nasvit_edge.errors import SpaceError
@@ -27,6 +28,8 @@ GENES = {
     "mlp_ratio": "m",
 }
 _Part = TypeVar("_Part", StemSpec, StageSpec, HeadSpec)
+# expansions of published networks are fractions at times: 2.5 (MobileNetV3)
+Choice = int | Annotated[float, Meta(ge=1, le=32)]
 
 
 class SubnetConfig(Record, frozen=True, repr_omit_defaults=True):
@@ -39,7 +42,7 @@ class SubnetConfig(Record, frozen=True, repr_omit_defaults=True):
     width: tuple[int, ...] = ()
     depth: tuple[int, ...] = ()
     kernel_size: tuple[int, ...] = ()
-    expand_ratio: tuple[int, ...] = ()
+    expand_ratio: tuple[Choice, ...] = ()
     se: tuple[int, ...] = ()
     value_ratio: tuple[int, ...] = ()
     mlps: tuple[int, ...] = ()
@@ -72,7 +75,7 @@ class Gene:
 
     kind: str
     index: int
-    choices: tuple[int, ...]
+    choices: tuple[Any, ...]  # whole numbers, of expansions fractions, too
     name: str
     place: int
     key: str
@@ -127,7 +130,12 @@ def fixed(part: Part) -> dict[str, Any]:
     return {kind: number for kind, number in numbers if isinstance(number, int | float)}
 
 
-def get_gene(config: SubnetConfig, gene: Gene) -> int:
+def has_choice(gene: Gene, value: object) -> bool:
+    """Whether a gene has this choice, whole where the space has a whole number."""
+    return any(value == choice and type(value) is type(choice) for choice in gene.choices)
+
+
+def get_gene(config: SubnetConfig, gene: Gene) -> Any:
     """The choice of `gene` in `config`."""
     if gene.kind == "resolution":
         return config.resolution

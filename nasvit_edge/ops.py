@@ -20,6 +20,7 @@ from nasvit_edge.block_ops import MBConv as MBConv
 from nasvit_edge.block_ops import Stem as Stem
 from nasvit_edge.block_ops import TransformerBlock as TransformerBlock
 from nasvit_edge.block_ops import kind_of as kind_of
+from nasvit_edge.block_ops import padded_unevenly as padded_unevenly
 from nasvit_edge.block_ops import round8 as round8
 from nasvit_edge.block_ops import strided as strided
 from nasvit_edge.pixel_ops import Labels as Labels
@@ -48,6 +49,8 @@ def _walk(space: SearchSpace, config: SubnetConfig, size: tuple[int, int]) -> It
         height=size[0],
         width=size[1],
         activation=space.stem.activation or space.activation,
+        same=space.padding == "same" and padded_unevenly(space.stem.stride, *size),
+        eps=space.norm_eps,
         inputs=(IMAGE,),
     )
     yield op
@@ -76,6 +79,7 @@ def _head(space: SearchSpace, widest: int, before: Op) -> Head:
         width=width,
         biased=space.head.bias,
         activation=space.head.activation or space.activation,
+        eps=space.norm_eps,
         inputs=(before.name,),
     )
 
@@ -143,6 +147,8 @@ def _block(space: SearchSpace, stage: StageSpec, choices: Mapping[str, Any], blo
         fused=stage.form == "fused",
         shortcut=stage.shortcut == "pooled" or (stage.shortcut == "identity" and same),
         last_active=stage.last_activation,
+        same=space.padding == "same" and padded_unevenly(stride, height, width),
+        eps=space.norm_eps,
         name=f"{stage.name}.{block}",
         stage=stage.name,
         inputs=(before.name,),

@@ -21,7 +21,17 @@ from typing import Any
 
 from nasvit_edge import files, space_parts
 from nasvit_edge.errors import SpaceError
-from nasvit_edge.genes import GENES, check_keys, check_lists, count, fixed, listed_genes, risen, with_only
+from nasvit_edge.genes import (
+    GENES,
+    check_keys,
+    check_lists,
+    count,
+    fixed,
+    has_choice,
+    listed_genes,
+    risen,
+    with_only,
+)
 from nasvit_edge.genes import Gene as Gene
 from nasvit_edge.genes import SubnetConfig as SubnetConfig
 from nasvit_edge.genes import get_gene as get_gene
@@ -53,6 +63,9 @@ class SearchSpace:
             says, in folders of your own 0 to classes - 1.
         activation: of parts that name none. `squeeze`: how squeeze-excitation is made.
         widths_rise: whether only subnets are in it whose widths never fall from stem to last stage.
+        padding: `even`: convolutions are padded by k // 2 all round; `same`: as TensorFlow does it, where they stride over an even
+            side one pixel less at the top and left.
+        norm_eps: what batch norm adds to variances.
     """
 
     name: str
@@ -73,6 +86,8 @@ class SearchSpace:
     activation: str = "silu"
     squeeze: SqueezeSpec = field(default_factory=SqueezeSpec)
     widths_rise: bool = False
+    padding: str = "even"
+    norm_eps: float = 1e-5
     origin: str = field(default="", compare=False, repr=False)  # as it was given to `load_space`
     genes: tuple[Gene, ...] = field(init=False, compare=False, repr=False)
     parts: tuple[Part, ...] = field(
@@ -98,7 +113,7 @@ class SearchSpace:
         config = SubnetConfig(resolution, **{kind: tuple(values) for kind, values in lists.items()})
         for gene in self.genes:
             value = get_gene(config, gene)
-            if type(value) is not int or value not in gene.choices:
+            if not has_choice(gene, value):
                 choices = " ".join(map(str, gene.choices))
                 raise SpaceError(f"{gene.name} is {value!r}; space {self.name!r} has {choices}")
         for gene, value, least in zip(
@@ -350,6 +365,8 @@ def parse_space(table: dict[str, Any], path: Path) -> SearchSpace:
         activation=file.activation,
         squeeze=file.squeeze,
         widths_rise=file.widths_rise,
+        padding=file.padding,
+        norm_eps=file.norm_eps,
     )
 
 
@@ -387,6 +404,8 @@ def space_toml(space: SearchSpace) -> str:
         activation=space.activation,  # type: ignore[arg-type]
         squeeze=space.squeeze,
         widths_rise=space.widths_rise,
+        padding=space.padding,  # type: ignore[arg-type]
+        norm_eps=space.norm_eps,
     )
     return tomli_w.dumps(space_parts.content(file))
 

@@ -66,6 +66,8 @@ class SpaceFile(Strict, frozen=True, kw_only=True):
     activation: Activation = "silu"
     squeeze: SqueezeSpec = SqueezeSpec()
     widths_rise: bool = False
+    padding: Literal["even", "same"] = "even"
+    norm_eps: Annotated[float, Meta(ge=1e-8, le=0.1, description="a number from 1e-8 to 0.1")] = 1e-5
     stage: Annotated[tuple[StageSpec, ...], Meta(min_length=1, description="at least one [[stage]]")]
 
 

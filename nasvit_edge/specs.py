@@ -17,6 +17,7 @@ _Depth = Annotated[int, Meta(ge=1, le=64, description="a number from 1 to 64, or
 _RATIO = "a number from 1 to 32, or a rising list"
 _Ratio = Annotated[int, Meta(ge=1, le=32, description=_RATIO)]
 _Fraction = Annotated[float, Meta(ge=1, le=32, description=_RATIO)]
+_Expansion = _Ratio | _Fraction
 _Values = Annotated[int, Meta(ge=1, le=16, description="a number from 1 to 16, or a rising list")]
 _Few = Annotated[int, Meta(ge=1, le=4, description="a number from 1 to 4, or a rising list")]
 _HeadWidth = Annotated[int, Meta(ge=1, le=65536, description="a rising list of 1 to 65536")]
@@ -96,7 +97,7 @@ class StageSpec(Strict, frozen=True, kw_only=True):
     depth: _Depth | Annotated[tuple[_Depth, ...], _SOME]
     kernel_size: Kernel | Annotated[tuple[Kernel | Annotated[tuple[Kernel, ...], _SOME], ...], _SOME]
     expand_ratio: (
-        _Ratio | _Fraction | Annotated[tuple[_Ratio | Annotated[tuple[_Ratio, ...], _SOME], ...], _SOME]
+        _Expansion | Annotated[tuple[_Expansion | Annotated[tuple[_Expansion, ...], _SOME], ...], _SOME]
     )
     se: bool | Annotated[tuple[Literal[0, 1], ...], Meta(min_length=1, description="true, false or [0, 1]")]
     stride: Annotated[int, Meta(ge=1, le=2, description="1 or 2")]

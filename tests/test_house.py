@@ -42,6 +42,7 @@ FLOORS = [
     ["block_ops", "pixel_ops", "ops", "sizes"],
     ["latency", "device", "data_sets"],
     ["model"],
+    ["adopting"],
     ["export"],
     ["transport"],
     ["profile"],
@@ -71,7 +72,7 @@ HEAVY = (
     "plotext",
 )
 MOST_LINES = 400
-TORCH_ALLOWED = ("model", "train")
+TORCH_ALLOWED = ("model", "adopting", "train")
 EMPTY_NAMES = {"found", "made", "told", "got", "own"}  # say that something was done, not what it is
 NAMED_WELL = ("nasvit_edge", "devices", "benchmarks", "tests")
 MODULES = sorted(p.relative_to(PACKAGE) for p in PACKAGE.rglob("*.py") if "shipped" not in p.parts)

@@ -125,15 +125,20 @@ def _split(text: str) -> tuple[str | None, str]:
     return device or None, bound
 
 
-def choices(texts: Sequence[str], option: str) -> dict[str, list[int]]:
+def choices(texts: Sequence[str], option: str) -> dict[str, list[float]]:
     """`["mb4.depth=3,4"]` -> {"mb4.depth": [3, 4]}."""
-    by_gene: dict[str, list[int]] = {}
+    by_gene: dict[str, list[float]] = {}
     for text in texts:
         name, _, listed = text.partition("=")
         try:
-            by_gene.setdefault(name.strip(), []).extend(int(value) for value in listed.split(","))
+            by_gene.setdefault(name.strip(), []).extend(map(_choice, listed.split(",")))
         except ValueError:
             raise NasvitEdgeError(
                 f"{option} {text!r} is not a gene and its choices; for example: mb4.depth=3,4"
             ) from None
     return by_gene
+
+
+def _choice(text: str) -> float:
+    """A whole number, or a fraction, as an expansion may be."""
+    return float(text) if "." in text else int(text)

@@ -35,6 +35,9 @@ class Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
         self.values: dict[Any, str] = {}
+        self.padding: dict[
+            Any, list[int]
+        ] = {}  # trace node of zeros that are added -> how many, as Conv takes them
         self.output = ""
 
     def add(self, node: Node) -> None:
@@ -160,7 +163,7 @@ def _conv(graph: Graph, node: Node, conv: nn.Conv2d) -> str:
     inputs = [graph.operand(node.args[0]), graph.weight(f"{node.target}.weight", conv.weight, node)]
     if conv.bias is not None:
         inputs.append(graph.constant(f"{node.target}.bias", conv.bias))
-    pads = [int(p) for p in conv.padding] * 2
+    pads = graph.padding.get(node.args[0]) or [int(p) for p in conv.padding] * 2
     return graph.emit(
         "Conv",
         inputs,
@@ -170,6 +173,13 @@ def _conv(graph: Graph, node: Node, conv: nn.Conv2d) -> str:
         pads=pads,
         group=conv.groups,
     )
+
+
+def _zero_pad(graph: Graph, node: Node, pad: nn.ZeroPad2d) -> str:
+    """Nothing yet: the convolution behind it does it."""
+    left, right, top, bottom = pad.padding
+    graph.padding[node] = [top, left, bottom, right]
+    return graph.operand(node.args[0])
 
 
 def _linear(graph: Graph, node: Node, linear: nn.Linear) -> str:
@@ -347,6 +357,7 @@ def _to(graph: Graph, node: Node) -> str:
 
 _MODULES: dict[str, Callable[..., str]] = {
     "Conv2d": _conv,
+    "ZeroPad2d": _zero_pad,
     "Linear": _linear,
     "SiLU": _silu,
     "ReLU": _relu,

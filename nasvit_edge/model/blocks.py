@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nasvit_edge.block_ops import strided
 from nasvit_edge.ops import (
     Classifier,
     Head,
@@ -39,15 +40,35 @@ GATES: dict[str, type[nn.Module]] = {
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, padded to keep the grid at stride 1, then batch norm."""
+    """Convolution without bias, padded (where it is not before) to keep the grid at stride 1, then batch norm."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        *,
+        eps: float = 1e-5,
+        padded: bool = False,
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
-        self.norm = nn.BatchNorm2d(outputs, eps=1e-5)
+        padding = 0 if padded else kernel // 2
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
+        self.norm = nn.BatchNorm2d(outputs, eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.conv(x))
+
+
+def uneven_padding(op: Stem | MBConv) -> nn.ZeroPad2d:
+    """What TensorFlow's SAME adds before a convolution: of an odd number of rows or columns the smaller half comes first."""
+    added = []
+    for side in (op.width, op.height):  # from the last axis on
+        total = max((strided(side, op.stride) - 1) * op.stride + op.kernel_size - side, 0)
+        added += [total // 2, total - total // 2]
+    return nn.ZeroPad2d((added[0], added[1], added[2], added[3]))
 
 
 class StemBlock(nn.Module):
@@ -56,11 +77,12 @@ class StemBlock(nn.Module):
     def __init__(self, op: Stem) -> None:
         super().__init__()
         self.op = op
-        self.body = ConvNorm(3, op.channels, op.kernel_size, op.stride)
+        self.pad = uneven_padding(op) if op.same else None
+        self.body = ConvNorm(3, op.channels, op.kernel_size, op.stride, eps=op.eps, padded=op.same)
         self.act = ACTIVATIONS[op.activation]()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.body(x))
+        return self.act(self.body(x if self.pad is None else self.pad(x)))
 
 
 def is_channels_last(x: Tensor | torch.fx.Proxy) -> bool:
@@ -120,23 +142,27 @@ class MBConvBlock(nn.Module):
         project = op.projects_shortcut if project_shortcut is None else project_shortcut
         k, stride, wide = op.kernel_size, op.stride, op.expanded
         self.expand, self.depthwise = None, None
+        self.pad = uneven_padding(op) if op.same else None  # of the convolution that strides
+        strides = functools.partial(ConvNorm, eps=op.eps, padded=op.same)
+        plain = functools.partial(ConvNorm, eps=op.eps)
         if op.fused and op.expands:
-            self.expand = ConvNorm(op.in_channels, wide, k, stride)
+            self.expand = strides(op.in_channels, wide, k, stride)
         elif op.expands:
-            self.expand = ConvNorm(op.in_channels, wide)
+            self.expand = plain(op.in_channels, wide)
         if op.has_depthwise:
-            self.depthwise = ConvNorm(wide, wide, k, stride, groups=wide)
+            self.depthwise = strides(wide, wide, k, stride, groups=wide)
         self.se = SqueezeExcite(wide, op.squeezed, *op.squeeze) if op.squeezed else None
         whole = (op.in_channels, op.channels, k, stride)  # of a fused one that does not expand
-        self.project = ConvNorm(wide, op.channels) if op.has_project else ConvNorm(*whole)
+        self.project = plain(wide, op.channels) if op.has_project else strides(*whole)
         self.shortcut = Shortcut(op, project) if op.shortcut or project else None
         self.act = ACTIVATIONS[op.activation]()
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x
+        y = self.pad(x) if self.pad is not None and self.op.fused else x
         if self.expand is not None:
             y = self.act(self.expand(y))
         if self.depthwise is not None:
+            y = self.pad(y) if self.pad is not None else y
             y = self.act(self.depthwise(y))
         if self.se is not None:
             y = self.se(y)
@@ -268,7 +294,7 @@ class HeadBlock(nn.Module):
     def __init__(self, op: Head) -> None:
         super().__init__()
         self.op = op
-        self.expand = ConvNorm(op.in_channels, op.expanded)
+        self.expand = ConvNorm(op.in_channels, op.expanded, eps=op.eps)
         self.features = nn.Linear(op.expanded, op.features, bias=op.biased) if op.features else None
         self.act = ACTIVATIONS[op.activation]()
 

@@ -20,6 +20,7 @@ from msgspec import Meta
 
 from nasvit_edge import files, records
 from nasvit_edge.errors import NasvitEdgeError, SpaceError
+from nasvit_edge.genes import has_choice
 from nasvit_edge.hints import DATA, WEIGHTS, command
 from nasvit_edge.records import Figure, Plain, Record, Sha256
 from nasvit_edge.space import Gene, SearchSpace, SubnetConfig, get_gene, is_shipped, known_space
@@ -127,7 +128,7 @@ class AccuracyPredictor:
                 )
         for gene in self.genes:
             choice = get_gene(config, gene)
-            if type(choice) is not int or choice not in gene.choices:
+            if not has_choice(gene, choice):
                 raise SpaceError(
                     f"the config is not of space {self.space!r}: its {gene.name} is {choice!r}, "
                     f"not one of {' '.join(map(str, gene.choices))}"

@@ -127,8 +127,8 @@ class Genes:
 
 def genes(
     space: SearchSpace,
-    keep: Mapping[str, Sequence[int]] | None = None,
-    drop: Mapping[str, Sequence[int]] | None = None,
+    keep: Mapping[str, Sequence[float]] | None = None,
+    drop: Mapping[str, Sequence[float]] | None = None,
 ) -> Genes:
     """The genes of `space`, some of them only with the choices in `keep`, or without those in `drop`.
 
@@ -178,7 +178,7 @@ def _plain(text: str) -> str:
     return text.replace("_", " ").replace(".", " ").replace("-", " ").lower()
 
 
-def _check(space: SearchSpace, name: str, values: Sequence[int]) -> None:
+def _check(space: SearchSpace, name: str, values: Sequence[float]) -> None:
     choices = next(gene.choices for gene in space.genes if gene.name == name)
     for value in values:
         if value not in choices:

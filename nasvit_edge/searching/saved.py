@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
-from nasvit_edge.genes import SubnetConfig
+from nasvit_edge.genes import Choice, SubnetConfig
 from nasvit_edge.latency.names import Precision
 from nasvit_edge.latency.setting import TableSetting
 from nasvit_edge.latency.speed import TodaysSpeed
@@ -133,7 +133,7 @@ class Stage(Record, frozen=True, kw_only=True):
     blocks: tuple[str, ...]
     side: Count | Annotated[tuple[Count, ...], Meta(min_length=2, max_length=2)]
     width: Count
-    genes: dict[str, int]
+    genes: dict[str, Choice]
     latency_ms: Figure
     latency_share: Figure
     parameters: Whole
@@ -198,7 +198,7 @@ class ResultFile(Record, frozen=True, kw_only=True):
     front: tuple[SavedCandidate, ...]
     beyond: tuple[SavedCandidate, ...]
     space: str | None = None
-    genes: dict[str, tuple[int, ...]]
+    genes: dict[str, tuple[Choice, ...]]
     same_macs: SameMacs | None
     stages: tuple[Stage, ...]
     quality: str = "accuracy"

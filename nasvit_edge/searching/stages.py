@@ -9,6 +9,7 @@ import numpy as np
 from msgspec import field
 from msgspec.structs import asdict
 
+from nasvit_edge.genes import Choice
 from nasvit_edge.latency.setting import TableSetting
 from nasvit_edge.ops import Classifier, Labels, Lateral, Op, lower
 from nasvit_edge.records import Record
@@ -114,7 +115,7 @@ class _Shape(TypedDict):
     blocks: tuple[str, ...]
     side: int | tuple[int, ...]
     width: int
-    genes: dict[str, int]
+    genes: dict[str, Choice]
 
 
 def _shape(evaluator: Evaluator, config: SubnetConfig, place: Place) -> _Shape:
