@@ -19,6 +19,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from nasvit_edge import files, space_parts
 from nasvit_edge.errors import SpaceError
 from nasvit_edge.genes import (
@@ -47,6 +49,16 @@ from nasvit_edge.preparation import (
 )
 from nasvit_edge.specs import AttentionSpec, HeadSpec, Part, SqueezeSpec, StageSpec, StemSpec
 
+_OTHERWISE = (
+    "schema",
+    "stage",
+    "aspect",
+    "image_size",
+    "crop_share",
+    "mask_values",
+)  # than in a space's file
+_AS_IN_FILES = [f.name for f in structs.fields(space_parts.SpaceFile) if f.name not in _OTHERWISE]
+
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpace:
@@ -63,8 +75,7 @@ class SearchSpace:
             says, in folders of your own 0 to classes - 1.
         activation: of parts that name none. `squeeze`: how squeeze-excitation is made.
         widths_rise: whether only subnets are in it whose widths never fall from stem to last stage.
-        padding: `even`: convolutions are padded by k // 2 all round; `same`: as TensorFlow does it, where they stride over an even
-            side one pixel less at the top and left.
+        padding: `even`, k // 2 all round, or `same`, as TensorFlow does it (docs/spaces.md).
         norm_eps: what batch norm adds to variances.
     """
 
@@ -90,9 +101,8 @@ class SearchSpace:
     norm_eps: float = 1e-5
     origin: str = field(default="", compare=False, repr=False)  # as it was given to `load_space`
     genes: tuple[Gene, ...] = field(init=False, compare=False, repr=False)
-    parts: tuple[Part, ...] = field(
-        init=False, compare=False, repr=False
-    )  # stem, stages, head: what has genes
+    # stem, stages, head: what has genes
+    parts: tuple[Part, ...] = field(init=False, compare=False, repr=False)
     _fixed: tuple[dict[str, Any], ...] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -213,14 +223,14 @@ class SearchSpace:
 
         Scenes are resized whole to the input, whatever the chain.
         """
-        size = (self.image_size, self.image_size) if resolution is None else self.input_size(resolution)
+        size = (self.image_size,) * 2 if resolution is None else self.input_size(resolution)
         rule: dict[str, Any] = {"mean": self.mean, "std": self.std, "filter": self.filter, "size": size}
-        rule["chain"] = checked_chain(chain)
+        rule |= {"chain": checked_chain(chain)}
         if self.is_dense:
             return Preparation(resize=size, crop=size, **rule)
         side = min(size) if chain == DEPLOYED else self.image_size
-        shorter = shorter_side(side, self.crop_share)
-        return Preparation(resize=shorter, crop=(side, side), crop_share=self.crop_share, **rule)
+        rule |= {"resize": shorter_side(side, self.crop_share), "crop_share": self.crop_share}
+        return Preparation(crop=(side, side), **rule)
 
     def smallest(self) -> SubnetConfig:
         """Every gene at its smallest choice."""
@@ -269,14 +279,13 @@ class SearchSpace:
         labels = space_parts.checked_labels(labels)
         if not labels:
             raise SpaceError(f"space {self.name!r} cannot have no classes; give at least one label")
-        values = self.mask_values if len(labels) == self.classes else ()
-        return replace(self, classes=len(labels), labels=labels, mask_values=values)
+        masks = self.mask_values if len(labels) == self.classes else ()
+        return replace(self, classes=len(labels), labels=labels, mask_values=masks)
 
     def for_classes(self, labels: Sequence[str], *, name: str = "") -> SearchSpace:
         """`with_labels` under a name of its own: what is measured and trained of it is not this space's; by default `NAME-8c`."""
-        space = self.with_labels(labels)
-        usual = f"{re.sub('-[0-9]+c$', '', self.name)}-{space.classes}c"
-        return replace(space, name=name or usual, origin="")
+        space, base = self.with_labels(labels), re.sub("-[0-9]+c$", "", self.name)
+        return replace(space, name=name or f"{base}-{space.classes}c", origin="")
 
     def digest(self) -> str:
         """Eight digits of what the space is, whatever it is called."""
@@ -327,7 +336,7 @@ def is_shipped(space: SearchSpace) -> bool:
 
 
 def has_weights(space: SearchSpace) -> bool:
-    """Whether weights are shipped for this very space, not for another that is called so."""
+    """Whether weights are shipped for this very space."""
     return files.data("weights", f"{space.name}.safetensors").is_file() and is_shipped(space)
 
 
@@ -347,26 +356,12 @@ def parse_space(table: dict[str, Any], path: Path) -> SearchSpace:
     """Check every key of a space's TOML; SpaceError names file and key."""
     file = space_parts.read(table, path)
     return SearchSpace(
-        name=file.name,
-        resolutions=file.resolutions,
-        stem=file.stem,
         stages=file.stage,
-        head=file.head,
-        attention=file.attention,
-        classes=file.classes,
-        mean=file.mean,
-        std=file.std,
-        labels=file.labels,
         aspect=(file.aspect[0], file.aspect[1]),
         image_size=file.image_size or 0,
         crop_share=file.crop_share or 0.0,
-        filter=file.filter,
         mask_values=file.mask_values or (),
-        activation=file.activation,
-        squeeze=file.squeeze,
-        widths_rise=file.widths_rise,
-        padding=file.padding,
-        norm_eps=file.norm_eps,
+        **{name: getattr(file, name) for name in _AS_IN_FILES},
     )
 
 
@@ -386,26 +381,12 @@ def space_toml(space: SearchSpace) -> str:
 
     file = space_parts.SpaceFile(
         schema=1,
-        name=space.name,
-        resolutions=space.resolutions,
-        stem=space.stem,
         stage=space.stages,
-        head=space.head,
-        attention=space.attention,
-        classes=space.classes,
-        mean=space.mean,
-        std=space.std,
-        labels=space.labels,
         aspect=space.aspect,
         image_size=None if space.is_dense else space.image_size,
         crop_share=None if space.is_dense else space.crop_share,
-        filter=space.filter,
         mask_values=space.mask_values or None,
-        activation=space.activation,  # type: ignore[arg-type]
-        squeeze=space.squeeze,
-        widths_rise=space.widths_rise,
-        padding=space.padding,  # type: ignore[arg-type]
-        norm_eps=space.norm_eps,
+        **{name: getattr(space, name) for name in _AS_IN_FILES},
     )
     return tomli_w.dumps(space_parts.content(file))
 

@@ -28,7 +28,7 @@ SYSTEMS = {
     "darwin": System("macOS", formats=("tensorrt",)),
     "win32": System(
         "Windows",
-        commands=("train", "finetune"),
+        commands=("train", "finetune", "adopt"),
         formats=("tflite", "coreml", "tensorrt"),
         transports=("local",),
     ),

@@ -35,7 +35,7 @@ class UnreadableError(SpaceError):
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class ConvLayer:
     """A convolution, its batch norm and the activation behind it (`""`: none)."""
 
     conv: nn.Conv2d
@@ -80,14 +80,14 @@ class Block:
     """
 
     name: str
-    expand: Layer | None
-    depthwise: Layer | None
+    expand: ConvLayer | None
+    depthwise: ConvLayer | None
     squeeze: Squeeze | None
-    project: Layer
+    project: ConvLayer
     skip: bool
 
     @property
-    def first(self) -> Layer:
+    def first(self) -> ConvLayer:
         """The layer with the kernel and the stride."""
         return self.depthwise or self.expand or self.project
 
@@ -108,7 +108,7 @@ class Block:
         return int(self.project.conv.in_channels)
 
     @property
-    def layers(self) -> list[Layer]:
+    def layers(self) -> list[ConvLayer]:
         return [layer for layer in (self.expand, self.depthwise, self.project) if layer is not None]
 
     @property
@@ -125,24 +125,24 @@ def activation_of(module: nn.Module, where: str) -> str:
     return known
 
 
-def layers_of(module: nn.Module, where: str) -> list[Layer | Squeeze]:
+def layers_of(module: nn.Module, where: str) -> list[ConvLayer | Squeeze]:
     """The layers of a module in order.
 
     Raises:
         UnreadableError: it has parts that are none.
     """
-    read: list[Layer | Squeeze] = []
+    read: list[ConvLayer | Squeeze] = []
     conv: nn.Conv2d | None = None
     for part in _leaves(module):
         if isinstance(part, nn.Conv2d):
             conv = _checked(part, where)
         elif isinstance(part, nn.BatchNorm2d) and conv is not None:
-            read.append(Layer(conv, part))
+            read.append(ConvLayer(conv, part))
             conv = None
         elif _squeezes(part):
             read.append(_squeeze(part, where))
-        elif conv is None and read and isinstance(read[-1], Layer) and not read[-1].activation:
-            read[-1] = Layer(read[-1].conv, read[-1].norm, activation_of(part, where))
+        elif conv is None and read and isinstance(read[-1], ConvLayer) and not read[-1].activation:
+            read[-1] = ConvLayer(read[-1].conv, read[-1].norm, activation_of(part, where))
         else:
             raise UnreadableError(where, f"has a {type(part).__name__}")
     if conv is not None:
@@ -154,7 +154,7 @@ def block_of(name: str, module: nn.Module, skip: bool | None = None) -> Block:
     """A block of a network; `skip` is read off it where it is not given."""
     read = layers_of(module, name)
     squeezes = [part for part in read if isinstance(part, Squeeze)]
-    layers = [part for part in read if isinstance(part, Layer)]
+    layers = [part for part in read if isinstance(part, ConvLayer)]
     if skip is None:
         skip = any(bool(getattr(module, key, False)) for key in _SHORTCUTS)
     expand, depthwise, project = _by_form(layers, name)
@@ -172,7 +172,7 @@ def block_of(name: str, module: nn.Module, skip: bool | None = None) -> Block:
     return block
 
 
-def _by_form(layers: Sequence[Layer], where: str) -> tuple[Layer | None, Layer | None, Layer]:
+def _by_form(layers: Sequence[ConvLayer], where: str) -> tuple[ConvLayer | None, ConvLayer | None, ConvLayer]:
     """(expand, depthwise, project)."""
     shape = [("depthwise" if x.depthwise else "1x1" if x.kernel == 1 else "k x k") for x in layers]
     if shape == ["1x1", "depthwise", "1x1"]:

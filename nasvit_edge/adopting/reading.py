@@ -11,7 +11,7 @@ from torch import nn
 from nasvit_edge.adopting.layers import (
     TAKEN,
     Block,
-    Layer,
+    ConvLayer,
     UnreadableError,
     activation_of,
     block_of,
@@ -19,7 +19,7 @@ from nasvit_edge.adopting.layers import (
 )
 from nasvit_edge.errors import SpaceError
 
-Outline = tuple[Layer, list[Block], Layer, Any, str, nn.Linear]
+Outline = tuple[ConvLayer, list[Block], ConvLayer, Any, str, nn.Linear]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +33,9 @@ class Network:
         eps: of all its batch norms.
     """
 
-    stem: Layer
+    stem: ConvLayer
     blocks: tuple[Block, ...]
-    head: Layer
+    head: ConvLayer
     features: Any
     features_activation: str
     classifier: nn.Linear
@@ -130,8 +130,8 @@ def _blocks(parts: Iterable[nn.Module], where: str, start: int) -> Iterator[tupl
             yield f"{where}.{i}", part
 
 
-def _one(where: str, layers: list[Any]) -> Layer:
-    if len(layers) != 1 or not isinstance(layers[0], Layer) or not layers[0].activation:
+def _one(where: str, layers: list[Any]) -> ConvLayer:
+    if len(layers) != 1 or not isinstance(layers[0], ConvLayer) or not layers[0].activation:
         raise UnreadableError(where, "is not one convolution with batch norm and activation")
     return layers[0]
 
@@ -142,7 +142,7 @@ def _linear(classifier: nn.Module) -> nn.Linear:
     return classifier
 
 
-def _same(layers: list[Layer]) -> bool:
+def _same(layers: list[ConvLayer]) -> bool:
     """How all that strides is padded."""
     strided = [layer for layer in layers if layer.stride > 1]
     kinds = {layer.same for layer in strided}
@@ -157,7 +157,7 @@ def _same(layers: list[Layer]) -> bool:
     return kinds == {True}
 
 
-def _eps(layers: list[Layer]) -> float:
+def _eps(layers: list[ConvLayer]) -> float:
     values = {layer.norm.eps for layer in layers}
     if len(values) > 1:
         raise SpaceError(f"its batch norms add {sorted(values)} to variances; one space has one value")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from nasvit_edge.adopting.layers import Block, Layer
+from nasvit_edge.adopting.layers import Block, ConvLayer
 from nasvit_edge.adopting.reading import Network
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.space import SearchSpace
@@ -17,7 +17,13 @@ Order = Literal["importance", "random", "none"]
 _NORM = ("weight", "bias", "running_mean", "running_var")
 
 
-def supernet_of(network: Network, space: SearchSpace, order: Order = "importance", seed: int = 0) -> Supernet:
+def supernet_of(
+    network: Network,
+    space: SearchSpace,
+    order: Order = "importance",
+    seed: int = 0,
+    initial: Supernet | None = None,
+) -> Supernet:
     """A supernet whose largest subnet has a network's weights.
 
     Args:
@@ -25,8 +31,9 @@ def supernet_of(network: Network, space: SearchSpace, order: Order = "importance
         space: for other classes than the network's it keeps the classifier that a supernet begins with.
         order: of each block's expanded channels; narrower subnets use the first ones.
         seed: of `random`.
+        initial: a supernet of the space whose classifier stays where the network's has other classes.
     """
-    supernet = Supernet(space)
+    supernet = initial or Supernet(space)
     state = dict(_entries(network, supernet))
     with torch.no_grad():
         own_state = supernet.state_dict()
@@ -68,7 +75,7 @@ def _block(name: str, block: Block) -> Iterator[tuple[str, Tensor]]:
     yield from _layer(f"{name}.project", block.project)
 
 
-def _layer(name: str, layer: Layer) -> Iterator[tuple[str, Tensor]]:
+def _layer(name: str, layer: ConvLayer) -> Iterator[tuple[str, Tensor]]:
     yield f"{name}.conv.weight", layer.conv.weight
     tensors: Mapping[str, Any] = layer.norm.state_dict()
     yield from ((f"{name}.norm.{part}", tensors[part]) for part in _NORM)

@@ -10,6 +10,7 @@ import typer
 
 from nasvit_edge.cli import (
     accuracy,
+    adopt,
     benchmark,
     cache,
     devices,
@@ -85,6 +86,9 @@ app.command("benchmark", short_help="Time model files on a device, in turns with
 report_bench.add_to(report.report)
 app.add_typer(report.report, name="report", short_help="Benchmarks (verdicts, history) and training runs.")
 app.command("train", short_help="Train a supernet.")(adapted(train.train))
+app.command("adopt", short_help="Make a pretrained network elastic on your photographs.")(
+    adapted(adopt.adopt)
+)
 app.command("finetune", short_help="Train one subnet on, also for other classes or for int8.")(
     adapted(finetune.finetune)
 )

@@ -61,6 +61,17 @@ def _conv(args: Args) -> Tensor:
     return F.conv2d(padded, weight, bias, strides, 0, dilations, int(args["groups"]))
 
 
+def _pad(args: Args) -> Tensor:
+    """Of the last axes; `pad` has [before, after] of each, in order."""
+    from torch.nn import functional as F
+
+    if "mode" in args and text(args["mode"]) != "constant":
+        raise VerifyError(f"the evaluator pads by constants, not by {text(args['mode'])!r}")
+    pairs = _ints(args["pad"])
+    last_first = [n for i in range(len(pairs) - 2, -1, -2) for n in pairs[i : i + 2]]
+    return F.pad(args["x"], last_first, value=_number(args, "constant_val", 0.0))
+
+
 def _avg_pool(args: Args) -> Tensor:
     from torch.nn import functional as F
 
@@ -203,6 +214,7 @@ OPERATIONS: dict[str, Callable[[Args], Any]] = {
     "add": _two(lambda x, y: x + y),
     "avg_pool": _avg_pool,
     "cast": lambda args: args["x"].trunc() if "int" in text(args["dtype"]) else args["x"],
+    "clip": lambda args: args["x"].clamp(float(args["alpha"]), float(args["beta"])),
     "concat": _concat,
     "constexpr_affine_dequantize": _dequantized,
     "conv": _conv,
@@ -212,11 +224,13 @@ OPERATIONS: dict[str, Callable[[Args], Any]] = {
     "linear": _linear,
     "matmul": _matmul,
     "mul": _two(lambda x, y: x * y),
+    "pad": _pad,
     "real_div": _two(lambda x, y: x / y),
     "reduce_argmax": _argmax,
     "reduce_mean": _reduced("mean"),
     "reduce_sum": _reduced("sum"),
     "relu": _one(lambda x: x.relu()),
+    "relu6": _one(lambda x: x.clamp(0, 6)),
     "reshape": _reshape,
     "rsqrt": lambda args: (args["x"].float() + _number(args, "epsilon", 1e-12)).rsqrt(),
     "sigmoid": _one(lambda x: x.sigmoid()),

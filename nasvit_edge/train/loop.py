@@ -32,7 +32,7 @@ from nasvit_edge.train.loading import STALLED_S, Loader, Patience, Steps
 from nasvit_edge.train.logs import StepRecord
 from nasvit_edge.train.making import Batch
 from nasvit_edge.train.merge import Gradient, Merged, Products, added, merge
-from nasvit_edge.train.optimise import Average, learning_rate, optimizer_for
+from nasvit_edge.train.optimise import Average, freeze, learning_rate, optimizer_for
 from nasvit_edge.train.pixels import class_weights
 from nasvit_edge.train.recipe import Recipe
 from nasvit_edge.train.scene_loading import SceneLoader
@@ -102,6 +102,7 @@ class Trainer:
         threads = 1 if settings.sync_bn else settings.threads  # collective calls must come in one order
         images = images.loaded() if isinstance(images, SceneSet) else images  # once for weights and loader
         weights = self._class_weights(images)
+        freeze(supernet, recipe.run.frozen)
         self.passes = Passes(supernet, recipe, threads=threads, bf16=settings.bf16, class_weights=weights)
         self.parameters = self.passes.parameters
         self.optimizer = optimizer_for(supernet, recipe.optimizer)
@@ -293,7 +294,7 @@ class Trainer:
 
     def _update(self, merged: Merged, rate: float) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("factor", 1.0)  # older checkpoints do not say
         for parameter, gradient in zip(self.parameters, merged.gradient, strict=True):
             parameter.grad = _laid_out(gradient, parameter)
         self.optimizer.step()

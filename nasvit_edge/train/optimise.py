@@ -10,26 +10,27 @@ import torch
 from torch import Tensor, nn
 
 from nasvit_edge.errors import require
+from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.train.recipe import Optimizer, Run
 
+_CLASSIFIERS = ("classifier.", "pixel_classifier.")
 _WITHOUT_DECAY = ("bias", "scale_attention", "scale_mlp")
 
 
 def optimizer_for(module: nn.Module, rule: Optimizer) -> torch.optim.Optimizer:
     """AdamW or Adam (betas `momentum` and 0.999), SGD with Nesterov momentum, or RMSProp as TensorFlow's (decay 0.9, epsilon 1e-3).
 
-    Tensors of one dimension, biases and layer scaling do not decay (spec section 4).
+    Tensors of one dimension, biases and layer scaling do not decay (spec section 4). Of the classifier's groups `factor` is
+    the rule's `head_factor`, by which their rate is multiplied.
     """
-    parameters = [(name.rpartition(".")[2], p) for name, p in module.named_parameters() if p.requires_grad]
-    decaying = [p for name, p in parameters if p.dim() > 1 and name not in _WITHOUT_DECAY]
-    groups: list[dict[str, Any]] = [
-        {"params": decaying, "weight_decay": rule.weight_decay},
-        {
-            "params": [p for _, p in parameters if all(p is not other for other in decaying)],
-            "weight_decay": 0.0,
-        },
-    ]
-    groups = [group for group in groups if group["params"]]
+    groups: list[dict[str, Any]] = []
+    for factor, parameters in _by_factor(module, rule.head_factor):
+        decaying = [
+            p for name, p in parameters if p.dim() > 1 and name.rpartition(".")[2] not in _WITHOUT_DECAY
+        ]
+        others = [p for _, p in parameters if all(p is not other for other in decaying)]
+        for params, decay in ((decaying, rule.weight_decay), (others, 0.0)):
+            groups += [{"params": params, "weight_decay": decay, "factor": factor}] if params else []
     if rule.kind in ("adamw", "adam"):
         kind = torch.optim.AdamW if rule.kind == "adamw" else torch.optim.Adam
         return kind(groups, lr=rule.learning_rate, betas=(rule.momentum, 0.999), fused=True)
@@ -38,6 +39,23 @@ def optimizer_for(module: nn.Module, rule: Optimizer) -> torch.optim.Optimizer:
             groups, lr=rule.learning_rate, alpha=0.9, eps=1e-3, momentum=rule.momentum
         )
     return torch.optim.SGD(groups, lr=rule.learning_rate, momentum=rule.momentum, nesterov=rule.momentum > 0)
+
+
+def _by_factor(module: nn.Module, head: float) -> list[tuple[float, list[tuple[str, nn.Parameter]]]]:
+    """Parameters that train, by what their rate is multiplied with; all together where that is one number."""
+    parameters = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    if head == 1.0:
+        return [(1.0, parameters)]
+    classifier = [pair for pair in parameters if pair[0].startswith(_CLASSIFIERS)]
+    return [(1.0, [pair for pair in parameters if not pair[0].startswith(_CLASSIFIERS)]), (head, classifier)]
+
+
+def freeze(supernet: Supernet, parts: int) -> None:
+    """Let the first `parts` parts of a supernet, the stem and stages, stay as they are."""
+    names = ("first_conv.", *(f"{stage.name}." for stage in supernet.space.stages))[:parts]
+    for name, parameter in supernet.named_parameters():
+        if name.startswith(names):
+            parameter.requires_grad_(False)
 
 
 def learning_rate(step: int, per_epoch: int, images: int, rule: Optimizer, run: Run) -> float:

@@ -122,6 +122,7 @@ class Optimizer(_Part, frozen=True, kw_only=True):
     last_rate: Annotated[float, _within(0.0, 100.0)] = 5e-6
     reference_batch: Annotated[int, _within(0, 1_000_000)] = 512
     weight_decay: Annotated[float, _within(0.0, 1.0)] = 0.0  # of matrices and kernels, not of vectors
+    head_factor: Annotated[float, _within(0.01, 1000.0)] = 1.0  # the classifier's rate: times all others'
     momentum: Annotated[float, _within(0.0, 0.9999)] = 0.9  # SGD's (Nesterov), and AdamW's first beta
 
 
@@ -135,6 +136,9 @@ class Run(_Part, frozen=True, kw_only=True):
         1  # gradient accumulation: passes a step, each with its own batch statistics
     )
     ema: Annotated[float, _within(0.0, 0.999999)] = 0.99985  # decay of the averaged weights; 0: none
+    frozen: Annotated[int, _within(0, 64)] = (
+        0  # parts that stay as they are: 1 the stem, 2 the first stage, too
+    )
     ema_ramp: bool = (
         False  # the decay is at most (1 + step) / (10 + step): short runs forget where they began
     )

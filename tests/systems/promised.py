@@ -92,6 +92,7 @@ LINES = {  # what is refused -> how the line begins
         "train": "train is not supported on Windows; run it on Linux or macOS (WSL is Linux)",
         "train --dry-run": "train is not supported on Windows",
         "finetune result.json": "finetune is not supported on Windows",
+        "adopt mobilenetv2_035 --data images": "adopt is not supported on Windows",
         "export result.json --format tflite": "format 'tflite' is not supported on Windows; use onnx",
         "export result.json --format tensorrt": "format 'tensorrt' is not supported on Windows; use onnx",
         "verify m.tflite": "format 'tflite' is not supported on Windows",
