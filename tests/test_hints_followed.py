@@ -47,6 +47,8 @@ QUICK = {
     "finetune": SETTINGS,
     "tables validate": ["--subnets", "4"],
     "benchmark": ["--rounds", "3"],
+    "profile --space runs/adopted": ["--protocol", "quick", "--sample", "4%"],
+    "search --space runs/adopted": ["--interpolate"],
 }
 OWN = ["--space", "run/space.toml", "--supernet", "run/supernet.safetensors", "--data", "my photos"]
 SEARCH = [*OWN, "--latency", "1s"]
@@ -280,6 +282,18 @@ def test_what_a_command_names_next_runs(here, words):
     follow(re.search(rf"next: ({hints.PROGRAM} .*)", done.stderr)[1])
 
 
+@pytest.mark.slow  # a table of a pretrained network's ops
+def test_what_adopt_names_next_profiles_and_searches(here):
+    assert here
+    net = ["timm:mobilenetv2_035", "--weights", "random", "--size", "32", "--workers", "0"]
+    done = commands.run(
+        "adopt", *net, "--data", "my photos", "--epochs", "1", "--batch-size", "4", "--out", "runs/adopted"
+    )
+    assert done.returncode == 0, done
+    suggested = re.findall(rf"(?:next|then): ({hints.PROGRAM} .*)", done.stderr)
+    assert [follow(line)[0] for line in suggested] == ["profile", "search"]
+
+
 def test_an_imported_table_is_searched(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("lut.json").write_text(json.dumps(small_table()))
@@ -298,6 +312,7 @@ def test_a_table_in_another_unit_is_imported_in_that(tmp_path, monkeypatch):
 FOLLOWED = {
     "benchmark/result.py:read_result": "test_a_file_that_is_no_benchmark_is_measured_into_one",
     "cli/accuracy.py:fit": "test_what_a_command_names_next_runs",
+    "cli/adopt.py:adopt": "test_what_adopt_names_next_profiles_and_searches",
     "cli/benchmark.py:benchmark": "test_what_a_command_names_next_runs",
     "cli/finetune.py:_next": "test_what_a_command_names_next_runs",
     "cli/search.py:_export": "test_what_a_search_names_next_exports_and_explains",
