@@ -23,13 +23,15 @@ from nasvit_edge.block_ops import kind_of as kind_of
 from nasvit_edge.block_ops import padded_unevenly as padded_unevenly
 from nasvit_edge.block_ops import round8 as round8
 from nasvit_edge.block_ops import strided as strided
+from nasvit_edge.errors import SpaceError
+from nasvit_edge.network_ops import WholeNetwork as WholeNetwork
 from nasvit_edge.pixel_ops import Labels as Labels
 from nasvit_edge.pixel_ops import Lateral as Lateral
 from nasvit_edge.pixel_ops import PixelClassifier as PixelClassifier
 from nasvit_edge.space import SearchSpace, SubnetConfig
-from nasvit_edge.specs import AttentionSpec, SqueezeSpec, StageSpec
+from nasvit_edge.specs import AttentionSpec, NetworkSpec, SqueezeSpec, StageSpec
 
-Op = Stem | MBConv | TransformerBlock | Head | Classifier | Lateral | PixelClassifier | Labels
+Op = Stem | MBConv | TransformerBlock | Head | Classifier | Lateral | PixelClassifier | Labels | WholeNetwork
 
 
 def lower(space: SearchSpace, config: SubnetConfig, size: tuple[int, int] | None = None) -> tuple[Op, ...]:
@@ -41,15 +43,19 @@ def lower(space: SearchSpace, config: SubnetConfig, size: tuple[int, int] | None
 
 
 def _walk(space: SearchSpace, config: SubnetConfig, size: tuple[int, int]) -> Iterator[Op]:
-    chosen = space.chosen(config)
+    if space.network is not None:
+        yield _network(space, space.network, size)
+        return
+    chosen, stem = space.chosen(config), space.stem
+    assert stem is not None
     op: Op = Stem(
         channels=chosen[0]["width"],
-        kernel_size=space.stem.kernel_size,
-        stride=space.stem.stride,
+        kernel_size=stem.kernel_size,
+        stride=stem.stride,
         height=size[0],
         width=size[1],
-        activation=space.stem.activation or space.activation,
-        same=space.padding == "same" and padded_unevenly(space.stem.stride, *size),
+        activation=stem.activation or space.activation,
+        same=space.padding == "same" and padded_unevenly(stem.stride, *size),
         eps=space.norm_eps,
         inputs=(IMAGE,),
     )
@@ -68,24 +74,38 @@ def _walk(space: SearchSpace, config: SubnetConfig, size: tuple[int, int]) -> It
     yield Classifier(features=op.out_shape()[0], classes=space.classes, inputs=(op.name,))
 
 
+def _network(space: SearchSpace, spec: NetworkSpec, size: tuple[int, int]) -> WholeNetwork:
+    """SpaceError for another size than the one that its costs were counted for."""
+    if size != space.input_size(space.resolutions[0]):
+        side = space.resolutions[0]
+        raise SpaceError(
+            f"{spec.source} of space {space.name!r} takes images of {side} x {side}, not of {size[0]} x {size[1]}"
+        )
+    return WholeNetwork(spec=spec, classes=space.classes, height=size[0], width=size[1], inputs=(IMAGE,))
+
+
 def _head(space: SearchSpace, widest: int, before: Op) -> Head:
     channels, height, width = before.out_shape()
-    pooled = space.head.kind == "pooled"
+    head = space.head
+    assert head is not None
+    pooled = head.kind == "pooled"
     return Head(
         in_channels=channels,
-        expanded=widest if pooled else round8(channels * space.head.expand_ratio),
+        expanded=widest if pooled else round8(channels * head.expand_ratio),
         features=0 if pooled else widest,
         height=height,
         width=width,
-        biased=space.head.bias,
-        activation=space.head.activation or space.activation,
+        biased=head.bias,
+        activation=head.activation or space.activation,
         eps=space.norm_eps,
         inputs=(before.name,),
     )
 
 
 def _decoder(space: SearchSpace, levels: list[Op], size: tuple[int, int]) -> Iterator[Op]:
-    finest, decoded = levels[0].out_shape()[1:], space.head.width[0]
+    head = space.head
+    assert head is not None
+    finest, decoded = levels[0].out_shape()[1:], head.width[0]
     so_far: tuple[str, ...] = ()
     for place, level in enumerate(levels):
         channels, height, width = level.out_shape()
@@ -107,7 +127,7 @@ def _decoder(space: SearchSpace, levels: list[Op], size: tuple[int, int]) -> Ite
         classes=space.classes,
         height=finest[0],
         width=finest[1],
-        activation=space.head.activation or space.activation,
+        activation=head.activation or space.activation,
         inputs=so_far,
     )
     yield logits

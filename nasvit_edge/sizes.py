@@ -20,6 +20,7 @@ from nasvit_edge.ops import (
     PixelClassifier,
     Stem,
     TransformerBlock,
+    WholeNetwork,
     last_reads,
     lower,
 )
@@ -72,6 +73,8 @@ def parameters(op: Op) -> int:
             return op.weights() + 2 * op.channels
         case Labels():
             return 0
+        case WholeNetwork():
+            return op.spec.parameters
 
 
 def activations(op: Op) -> int:
@@ -106,6 +109,8 @@ def activations(op: Op) -> int:
         case Labels():
             pixels = op.out_height * op.out_width
             return max(op.classes * (op.height * op.width + pixels), (op.classes + 1) * pixels)
+        case WholeNetwork():
+            return op.spec.activations
 
 
 def _lateral(op: Lateral) -> int:
@@ -158,6 +163,8 @@ def contents(op: Op) -> tuple[int, int, int, int, int]:
             channels = op.classes
         case Labels():
             channels = 0
+        case WholeNetwork():
+            channels = op.spec.parameters - op.spec.weights
     return op.weights(), 0, channels, 0, 1
 
 

@@ -19,9 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from msgspec import structs
-
-from nasvit_edge import files, space_parts
+from nasvit_edge import files, space_file, space_parts
 from nasvit_edge.errors import SpaceError
 from nasvit_edge.genes import (
     GENES,
@@ -30,6 +28,7 @@ from nasvit_edge.genes import (
     count,
     fixed,
     has_choice,
+    listed,
     listed_genes,
     risen,
     with_only,
@@ -47,17 +46,7 @@ from nasvit_edge.preparation import (
     checked_chain,
     shorter_side,
 )
-from nasvit_edge.specs import AttentionSpec, HeadSpec, Part, SqueezeSpec, StageSpec, StemSpec
-
-_OTHERWISE = (
-    "schema",
-    "stage",
-    "aspect",
-    "image_size",
-    "crop_share",
-    "mask_values",
-)  # than in a space's file
-_AS_IN_FILES = [f.name for f in structs.fields(space_parts.SpaceFile) if f.name not in _OTHERWISE]
+from nasvit_edge.specs import AttentionSpec, HeadSpec, NetworkSpec, Part, SqueezeSpec, StageSpec, StemSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,18 +66,20 @@ class SearchSpace:
         widths_rise: whether only subnets are in it whose widths never fall from stem to last stage.
         padding: `even`, k // 2 all round, or `same`, as TensorFlow does it (docs/spaces.md).
         norm_eps: what batch norm adds to variances.
+        network: of a space of one, the network in place of stem, stages and head, which are then empty.
     """
 
     name: str
     resolutions: tuple[int, ...]
-    stem: StemSpec
-    stages: tuple[StageSpec, ...]
-    head: HeadSpec
-    attention: AttentionSpec
     classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     labels: str | tuple[str, ...]
+    stem: StemSpec | None = None
+    stages: tuple[StageSpec, ...] = ()
+    head: HeadSpec | None = None
+    network: NetworkSpec | None = None
+    attention: AttentionSpec = field(default_factory=AttentionSpec)
     aspect: tuple[int, int] = (1, 1)
     image_size: int = 0
     crop_share: float = 0.0
@@ -106,7 +97,8 @@ class SearchSpace:
     _fixed: tuple[dict[str, Any], ...] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "parts", (self.stem, *self.stages, self.head))
+        grammar = (self.stem, *self.stages, self.head)
+        object.__setattr__(self, "parts", grammar if self.network is None else (self.network,))
         object.__setattr__(self, "_fixed", tuple(map(fixed, self.parts)))
         object.__setattr__(self, "genes", tuple(listed_genes(self.resolutions, self.parts)))
         if self.is_dense or not self.image_size:
@@ -154,13 +146,13 @@ class SearchSpace:
         for gene in self.genes[1:]:
             parts[gene.place][gene.key] = get_gene(config, gene)
         for place, part in enumerate(self.parts):
-            if part.width == "same":
+            if listed(part, "width") == "same":
                 parts[place]["width"] = parts[place - 1]["width"]
         return parts
 
     def width_gene(self, place: int) -> int | None:
         """The number of the gene that decides how wide a part is, and so what enters the next; None of a fixed one."""
-        while 0 < place < len(self.parts) and self.parts[place].width == "same":
+        while 0 < place < len(self.parts) and listed(self.parts[place], "width") == "same":
             place -= 1
         numbers = (n for n, gene in enumerate(self.genes) if (gene.kind, gene.place) == ("width", place))
         return next(numbers, None)
@@ -188,17 +180,18 @@ class SearchSpace:
     def ordered(self) -> list[tuple[int | None, int]]:
         """Where widths have to rise: for each in order the number of its gene, or None and what it is fixed at."""
         places = range(len(self.parts) - 1) if self.widths_rise else ()
-        widths = ((self.width_gene(place), self.parts[place].width) for place in places)
+        widths = ((self.width_gene(place), listed(self.parts[place], "width")) for place in places)
         return [(n, width if isinstance(width, int) else 0) for n, width in widths]
 
     @property
     def is_dense(self) -> bool:
         """Whether its subnets label pixels, not images."""
-        return self.head.kind == "mlp"
+        return self.head is not None and self.head.kind == "mlp"
 
     @property
     def levels(self) -> tuple[int, ...]:
         """The stages whose outputs are features: the last one of each stride beyond the stem's."""
+        assert self.stem is not None
         total, levels = self.stem.stride, []
         for i, stage in enumerate(self.stages):
             total *= stage.stride
@@ -210,6 +203,7 @@ class SearchSpace:
     @property
     def strides(self) -> tuple[int, ...]:
         """Input pixels along a side of a feature's cell, for each level."""
+        assert self.stem is not None
         return tuple(
             self.stem.stride * math.prod(stage.stride for stage in self.stages[: i + 1]) for i in self.levels
         )
@@ -269,9 +263,9 @@ class SearchSpace:
             name=name
             or f"{re.sub('-subnet(-[0-9a-f]{8})?$', '', self.name)}-subnet-{zlib.crc32(repr(config).encode()):08x}",
             resolutions=(config.resolution,),
-            stem=with_only(self.stem, choices[0]),
+            stem=self.stem and with_only(self.stem, choices[0]),
             stages=tuple(map(with_only, self.stages, choices[1:])),
-            head=with_only(self.head, choices[-1]),
+            head=self.head and with_only(self.head, choices[-1]),
         )
 
     def with_labels(self, labels: Sequence[str]) -> SearchSpace:
@@ -354,15 +348,7 @@ def space_names() -> list[str]:
 
 def parse_space(table: dict[str, Any], path: Path) -> SearchSpace:
     """Check every key of a space's TOML; SpaceError names file and key."""
-    file = space_parts.read(table, path)
-    return SearchSpace(
-        stages=file.stage,
-        aspect=(file.aspect[0], file.aspect[1]),
-        image_size=file.image_size or 0,
-        crop_share=file.crop_share or 0.0,
-        mask_values=file.mask_values or (),
-        **{name: getattr(file, name) for name in _AS_IN_FILES},
-    )
+    return SearchSpace(**space_file.read(table, path))
 
 
 def read_space(text: object, where: str) -> SearchSpace:
@@ -377,18 +363,7 @@ def read_space(text: object, where: str) -> SearchSpace:
 
 def space_toml(space: SearchSpace) -> str:
     """The TOML of a space; `parse_space` reads it back as it was."""
-    import tomli_w
-
-    file = space_parts.SpaceFile(
-        schema=1,
-        stage=space.stages,
-        aspect=space.aspect,
-        image_size=None if space.is_dense else space.image_size,
-        crop_share=None if space.is_dense else space.crop_share,
-        mask_values=space.mask_values or None,
-        **{name: getattr(space, name) for name in _AS_IN_FILES},
-    )
-    return tomli_w.dumps(space_parts.content(file))
+    return space_file.text({name: getattr(space, name) for name in space_file.NAMES}, is_dense=space.is_dense)
 
 
 def read_config(path: Path, space: SearchSpace) -> SubnetConfig:

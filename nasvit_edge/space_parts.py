@@ -18,6 +18,7 @@ from nasvit_edge.specs import (
     Activation,
     AttentionSpec,
     HeadSpec,
+    NetworkSpec,
     Part,
     Plain,
     SqueezeSpec,
@@ -37,6 +38,12 @@ _Std = Annotated[float, Meta(gt=0, lt=1e6, description="three positive numbers")
 _MASKS = "the value of each class in masks, different numbers from 0 to 255"
 
 
+_Classes = Annotated[int, Meta(ge=1, le=1_000_000, description="a number from 1 to 1000000")]
+_Means = Annotated[tuple[_Mean, ...], Meta(min_length=3, max_length=3, description="three numbers")]
+_Stds = Annotated[tuple[_Std, ...], Meta(min_length=3, max_length=3, description="three positive numbers")]
+_Crop = Annotated[float, Meta(ge=0.1, le=1, description="a number from 0.1 to 1")]
+
+
 class SpaceFile(Strict, frozen=True, kw_only=True):
     """A space's TOML."""
 
@@ -46,15 +53,15 @@ class SpaceFile(Strict, frozen=True, kw_only=True):
     stem: StemSpec
     head: HeadSpec
     attention: AttentionSpec = AttentionSpec()
-    classes: Annotated[int, Meta(ge=1, le=1_000_000, description="a number from 1 to 1000000")]
-    mean: Annotated[tuple[_Mean, ...], Meta(min_length=3, max_length=3, description="three numbers")]
-    std: Annotated[tuple[_Std, ...], Meta(min_length=3, max_length=3, description="three positive numbers")]
+    classes: _Classes
+    mean: _Means
+    std: _Stds
     labels: str | tuple[str, ...] = "numbers"
     aspect: Annotated[
         tuple[_Side, ...], Meta(min_length=2, max_length=2, description="[width, height], like [4, 3]")
     ] = (1, 1)
     image_size: _Pixels | None = None
-    crop_share: Annotated[float, Meta(ge=0.1, le=1, description="a number from 0.1 to 1")] | None = None
+    crop_share: _Crop | None = None
     filter: Filter = "bicubic"
     mask_values: (
         Annotated[
@@ -71,6 +78,44 @@ class SpaceFile(Strict, frozen=True, kw_only=True):
     stage: Annotated[tuple[StageSpec, ...], Meta(min_length=1, description="at least one [[stage]]")]
 
 
+class NetworkFile(Strict, frozen=True, kw_only=True):
+    """The TOML of a space of one network, which sees images at one size."""
+
+    schema: Literal[1]
+    name: Plain
+    resolutions: Annotated[
+        tuple[_Pixels, ...], Meta(min_length=1, max_length=1, description="a list of one number, 8 to 4096")
+    ]
+    classes: _Classes
+    mean: _Means
+    std: _Stds
+    labels: str | tuple[str, ...] = "numbers"
+    crop_share: _Crop | None = None
+    filter: Filter = "bicubic"
+    network: NetworkSpec
+
+
+def read_network(table: dict[str, Any], path: Path) -> NetworkFile:
+    """`read` of a space of one network."""
+    where = f"space {str(path)!r}"
+    try:
+        file = parse(NetworkFile, table, where)
+    except RecordError as error:
+        raise SpaceError(str(error)) from None
+    if isinstance(file.labels, tuple):
+        _check_labels(file.labels, file.classes, where)
+    return file
+
+
+def _check_labels(labels: tuple[str, ...], classes: int, where: str) -> None:
+    if len(labels) != classes:
+        raise SpaceError(f"{where}: key 'labels' has {len(labels)} names for {classes} classes")
+    try:
+        checked_labels(labels, "key 'labels': ")
+    except SpaceError as error:
+        raise SpaceError(f"{where}: {error}") from None
+
+
 def read(table: dict[str, Any], path: Path) -> SpaceFile:
     """Check every key of a space's TOML, and fill in what stages need not say; SpaceError names file and key."""
     where = f"space {str(path)!r}"
@@ -82,11 +127,8 @@ def read(table: dict[str, Any], path: Path) -> SpaceFile:
     file = structs.replace(file, stage=tuple(_whole(file, stage, stage_keys) for stage, stage_keys in stages))
     for key, wrong in _wrong(file):
         raise SpaceError(f"{where}: key {key!r} {wrong}")
-    try:
-        if isinstance(file.labels, tuple):
-            checked_labels(file.labels, "key 'labels': ")
-    except SpaceError as error:
-        raise SpaceError(f"{where}: {error}") from None
+    if isinstance(file.labels, tuple):
+        _check_labels(file.labels, file.classes, where)
     return file
 
 
@@ -180,7 +222,7 @@ def _wrong_attention(where: str, stage: StageSpec, attention: AttentionSpec) -> 
         yield f"{where}.width", f"is {_numbers(stage.width)!r}; the widths of attention are {of}"
 
 
-def _wrong_order(parts: Sequence[Part]) -> Iterator[tuple[str, str]]:
+def _wrong_order(parts: Sequence[StemSpec | StageSpec]) -> Iterator[tuple[str, str]]:
     """Every choice must be possible where no width falls."""
     low = high = 0
     for place, part in enumerate(parts):
@@ -216,8 +258,6 @@ def _wrong_images(file: SpaceFile) -> Iterator[tuple[str, str]]:
 
 
 def _wrong_classes(file: SpaceFile) -> Iterator[tuple[str, str]]:
-    if isinstance(file.labels, tuple) and len(file.labels) != file.classes:
-        yield "labels", f"has {len(file.labels)} names for {file.classes} classes"
     values = file.mask_values
     if values is None:
         return
@@ -232,9 +272,11 @@ def _wrong_classes(file: SpaceFile) -> Iterator[tuple[str, str]]:
         )
 
 
-def content(file: SpaceFile) -> dict[str, Any]:
+def content(file: SpaceFile | NetworkFile) -> dict[str, Any]:
     """A space's TOML, without what need not be said."""
     values = _said(file)
+    if isinstance(file, NetworkFile):
+        return values | {"network": structs.asdict(file.network)}
     stages = values.pop("stage")
     parts = {key: _said(values[key]) for key in ("stem", "head", "attention", "squeeze") if key in values}
     return values | parts | {"stage": [_said_of_stage(stage, file.attention) for stage in stages]}

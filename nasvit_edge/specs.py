@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from nasvit_edge.records import Strict
+from nasvit_edge.trusting import TIMM
 
 Kernel = Annotated[int, Meta(ge=1, le=31, description="an odd number from 1 to 31, or a rising list")]
 Width = Annotated[int, Meta(ge=1, le=4096, description="a number from 1 to 4096, or a rising list")]
@@ -25,6 +26,7 @@ _SOME = Meta(min_length=1, description="a number, or a rising list of at least o
 Plain = Annotated[
     str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$(?!\n)", description="use letters, digits, - and _")
 ]
+Counted = Annotated[int, Meta(ge=0, lt=10**15, description="a number, as `adopt` counts it")]
 Activation = Literal["silu", "hard_swish", "relu", "relu6", "gelu"]
 
 
@@ -130,4 +132,34 @@ class HeadSpec(Strict, frozen=True, kw_only=True):
     bias: bool = False
 
 
-Part = StemSpec | StageSpec | HeadSpec
+class NetworkSpec(Strict, frozen=True, kw_only=True):
+    """A whole network that is taken as it is, in place of stem, stages and head: `docs/fixed.md`.
+
+    Attributes:
+        source: who makes it: `timm:NAME`, or a function `module:function` of the user's own.
+        digest: of its layers and the shapes of its weights (`model.networks.digest`); another one is refused.
+        macs, weights, parameters, activations: what `sizes` says of other ops; here they were counted when it was adopted.
+    """
+
+    source: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z0-9_][A-Za-z0-9_.]*$(?!\n)",
+            description="timm:NAME, or module:function",
+        ),
+    ]
+    digest: Annotated[
+        str, Meta(pattern=r"^[0-9a-f]{16}$(?!\n)", description="16 digits, as `adopt` writes it")
+    ]
+    macs: Counted
+    weights: Counted
+    parameters: Counted
+    activations: Counted
+
+    @property
+    def is_program(self) -> bool:
+        """Whether a function makes it that is nobody's but the user's, or of whoever wrote the space."""
+        return not self.source.startswith(TIMM)
+
+
+Part = StemSpec | StageSpec | HeadSpec | NetworkSpec

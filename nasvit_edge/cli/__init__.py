@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from nasvit_edge import trusting
 from nasvit_edge.cli import (
     accuracy,
     adopt,
@@ -53,8 +54,16 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    trust_code: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="module:function: run this program where a space says that it makes the network; repeatable."
+        ),
+    ] = None,
 ) -> None:
     del version
+    for source in trust_code or ():
+        trusting.trust(source)
 
 
 app.command("quickstart", short_help="Profile, search, export, verify and report on the bundled supernet.")(

@@ -43,7 +43,8 @@ def advice(
         reasons.append(f"{images} images gave the ranges, up to {most} can")
     others = [name for name in format_names() if name != form.name and "int8" in load_format(name).thresholds]
     more = "--calibrate with more images, " if images < most else ""
-    tries = f"try {more}--precision w8, --format {' or '.join(others)}, or to fine-tune it in 8 bits first"
+    tries = f"try {more}--precision w8, or --format {' or '.join(others)}"
+    tries += ", or to fine-tune it in 8 bits first" if subnet.space.network is None else ""
     tries += f": {tuning}" if tuning else ""
     return f"{'; why: ' if reasons else ''}{'; '.join(reasons)}; {tries}"
 

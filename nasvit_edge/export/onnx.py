@@ -15,7 +15,7 @@ import numpy as np
 
 from nasvit_edge import files
 from nasvit_edge.errors import VerifyError, require
-from nasvit_edge.export import onnx_reading
+from nasvit_edge.export import onnx_reading, onnx_traced
 from nasvit_edge.export.formats import Conversion, node_prefix
 from nasvit_edge.export.onnx_external import external_files
 from nasvit_edge.export.onnx_graph import Graph
@@ -47,6 +47,9 @@ def convert(
     from torch.fx.passes.shape_prop import ShapeProp
 
     recipe = recipe or Conversion()
+    if onnx_traced.is_traced(module):
+        network = onnx_traced.traced(module, shape, recipe)
+        return _quantised(network, shape[0], recipe, runtime) if recipe.precision == "int8" else network
     traced = torch.fx.symbolic_trace(module)
     with torch.no_grad():
         ShapeProp(traced).propagate(torch.zeros(shape))
@@ -70,6 +73,7 @@ def _quantised(model: bytes, batch: int, recipe: Conversion, runtime: str) -> by
         tools = require("onnxruntime.quantization", "onnx")
         assert recipe.calibration is not None
         proto = onnx.shape_inference.infer_shapes(onnx.load_from_string(model))
+        whole = proto.graph.name == onnx_traced.GRAPH
         prefixes = tuple(inside + node_prefix(name) for name in recipe.kept for inside in ("", _INSIDE))
         with tempfile.TemporaryDirectory() as folder:
             plain, out = Path(folder, "plain.onnx"), Path(folder, "int8.onnx")
@@ -80,10 +84,10 @@ def _quantised(model: bytes, batch: int, recipe: Conversion, runtime: str) -> by
                 _reader(tools, recipe.calibration, batch),
                 quant_format=tools.QuantFormat.QDQ,
                 per_channel=True,
-                op_types_to_quantize=["Conv", "Gemm"],
-                nodes_to_exclude=[n.name for n in proto.graph.node if n.name.startswith(prefixes)]
-                if prefixes
-                else [],
+                op_types_to_quantize=["Conv", "Gemm", *(["MatMul"] if whole else [])],
+                nodes_to_exclude=onnx_traced.products(model)
+                if whole
+                else [n.name for n in proto.graph.node if prefixes and n.name.startswith(prefixes)],
                 extra_options=_QUANTISED[runtime],
             )
             quantised = onnx.load(str(out))

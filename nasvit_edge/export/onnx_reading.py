@@ -11,6 +11,7 @@ from nasvit_edge import files
 from nasvit_edge.errors import MissingExtraError, VerifyError, require
 from nasvit_edge.export.layers import Layer
 from nasvit_edge.export.nvidia_parser import refused_nodes
+from nasvit_edge.export.onnx_traced import GRAPH
 from nasvit_edge.export.placement import Outside, Placement
 
 _LAYERS, _PRODUCT = ("Conv", "Gemm", "MatMul"), "MatMul"
@@ -43,6 +44,7 @@ def _layers(content: bytes) -> Iterator[Layer]:
     onnx = require("onnx", "onnx")
     graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(content)).graph
     known = _OnnxValues(onnx, graph)
+    whole = graph.name == GRAPH
     for node in graph.node:
         if node.op_type not in _LAYERS:
             continue
@@ -56,7 +58,7 @@ def _layers(content: bytes) -> Iterator[Layer]:
         yield Layer(
             name=node.name or out,
             macs=math.prod(known.shapes[out]) * depth,
-            product=node.op_type == _PRODUCT,
+            product=node.op_type == _PRODUCT and not (whole and known.is_weight(right)),
             int8=held and known.is_8bit(left) and known.becomes_8bit(out),
             weights_8bit=held,
         )
@@ -77,6 +79,7 @@ class _OnnxValues:
         tensors = {value.name: value.type.tensor_type for value in infos}
         self.shapes = {name: [d.dim_value or 1 for d in t.shape.dim] for name, t in tensors.items()}
         self.kinds = {name: t.elem_type for name, t in tensors.items()}
+        self.constants = {constant.name for constant in graph.initializer}
         for constant in graph.initializer:
             self.shapes[constant.name], self.kinds[constant.name] = list(constant.dims), constant.data_type
         self.makers = {out: node for node in graph.node for out in node.output}
@@ -84,6 +87,11 @@ class _OnnxValues:
         for node in graph.node:
             for name in node.input:
                 self.takers.setdefault(name, []).append(node.op_type)
+
+    def is_weight(self, name: str) -> bool:
+        """Whether a value is a constant, or one that is held in 8 bits."""
+        maker = self.makers.get(name)
+        return name in self.constants or (maker is not None and maker.input[0] in self.constants)
 
     def is_8bit(self, name: str) -> bool:
         """Whether a value is 8-bit integers, scaled."""

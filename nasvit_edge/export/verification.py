@@ -32,6 +32,7 @@ from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.preparation import PUBLISHED
 from nasvit_edge.records import Record
 from nasvit_edge.space import SearchSpace
+from nasvit_edge.trusting import is_trusted
 
 if TYPE_CHECKING:
     from nasvit_edge.model.supernet import Supernet
@@ -127,6 +128,8 @@ def _supernet_of(artifact: Artifact, space: SearchSpace, weights: str | None) ->
     from nasvit_edge.model.checkpoint import load_supernet, shipped_weights
 
     source = artifact.weights()
+    if weights is None and space.network is not None and not is_trusted(space.network.source):
+        return None
     if weights is not None:
         supernet = load_supernet(weights, space)
         if any(supernet.source.get(key) != source.get(key) for key in ("sha256", "seed", "weights_key")):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from nasvit_edge import data_sets, files, records, systems
 from nasvit_edge.data_sets import folders, slices
-from nasvit_edge.errors import CheckpointError, SpaceError, TrainingError
+from nasvit_edge.errors import CheckpointError, NasvitEdgeError, SpaceError, TrainingError
 from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.ops import macs
 from nasvit_edge.records import Record
@@ -74,6 +74,10 @@ def adopt(request: Request, *, listener: Listener = SILENT) -> Report:
         NasvitEdgeError: no such network or weights; a block that the grammar does not have; data without classes.
     """
     systems.require_command("adopt")
+    if request.labels is not None or request.classes is not None:
+        raise NasvitEdgeError(
+            "--labels and --classes are for --fixed; an elastic network takes the classes of --data"
+        )
     files.writable_folder(request.out)
     recipe = load_recipe(request.recipe)
     if request.resume:
@@ -104,7 +108,7 @@ def prepare(request: Request, listener: Listener = SILENT) -> tuple[SearchSpace,
     listener.note(f"loading {request.network}")
     source = find_network(request.network, request.weights)
     network = read_network(source.module)
-    labels = data_sets.classes(request.data)
+    labels = data_sets.classes(request.photographs)
     images = _images(request, source, labels, listener)
     space = elastic_space(network, images, _name(request, len(labels)), request.least_macs)
     differs, whole = _compared(source, network)
@@ -158,14 +162,14 @@ def _compared(source: Pretrained, network: Network) -> tuple[float, int]:
 def _images(request: Request, source: Pretrained, labels: tuple[str, ...], listener: Listener) -> Images:
     from nasvit_edge.adopting.spaces import Images
 
-    size = request.size or _usual_size(request.data, source, listener)
+    size = request.size or _usual_size(request.photographs, source, listener)
     resolutions = tuple(range(_LEAST_SIZE, size, _STEP))
     return Images(
         size=size,
         resolutions=(*resolutions, size),
         mean=source.mean,
         std=source.std,
-        crop_share=1.0 if _are_small(request.data) else source.crop_share,
+        crop_share=1.0 if _are_small(request.photographs) else source.crop_share,
         filter=source.filter,
         labels=labels,
     )
@@ -245,7 +249,7 @@ def _recipe(request: Request, recipe: Recipe, space: SearchSpace, listener: List
         from nasvit_edge.train.recipe import recipe_of_run
 
         return recipe_of_run(request.out)
-    train, _ = data_sets.training_splits(request.data, space, listener=listener)
+    train, _ = data_sets.training_splits(request.photographs, space, listener=listener)
     changes = changes_of(request.values, run_epochs=request.epochs, run_batch_size=request.batch_size)
     a_class = len(train) / space.classes
     if a_class < FEW_A_CLASS and not any(change.startswith("run.frozen") for change in changes):
@@ -295,7 +299,7 @@ def _train(request: Request, space: SearchSpace, recipe: Recipe, listener: Liste
     path = request.out / "space.toml"
     asked = TrainingRequest(
         space=str(path),
-        data=request.data,
+        data=request.photographs,
         recipe=recipe,
         settings=Settings(
             out=request.out, seed=request.seed, threads=request.threads, workers=request.workers

@@ -110,7 +110,7 @@ def export(request: Request, listener: Listener) -> ExportReport:
 
 def _tuning(request: Request, plan: _Plan) -> str:
     """The command that trains the subnet for 8 bits; of random weights none."""
-    if plan.supernet.startswith("random"):
+    if plan.supernet.startswith("random") or plan.space.network is not None:
         return ""
     words = [] if request.result is None else [request.result]
     what = {"space": request.space, "supernet": request.supernet, "config": request.config}
@@ -151,7 +151,7 @@ def _make(
     from nasvit_edge.model.subnet import materialise
 
     subnet = materialise(supernet, plan.config)
-    if calibration is not None:
+    if calibration is not None and plan.space.network is None:
         for remark in calibration.remarks(supernet):
             listener.note(remark)
         calibrated(subnet, calibration)
@@ -160,11 +160,11 @@ def _make(
             subnet, plan.calibrate or "", plan.search, listener, weights=plan.supernet, in_order=plan.in_order
         )
     if options.precision == "int8":
-        options = replace(options, calibration=_range_images(plan))
+        options = replace(options, calibration=_range_images(plan, supernet))
     writing.export(supernet, subnet, form, path, options, listener)
 
 
-def _range_images(plan: _Plan) -> np.ndarray[Any, Any]:
+def _range_images(plan: _Plan, supernet: Supernet) -> np.ndarray[Any, Any]:
     """Images (n, 3, H, W) for the ranges of activations: of the calibration data, or generic ones for random weights."""
     import numpy as np
 
@@ -173,7 +173,7 @@ def _range_images(plan: _Plan) -> np.ndarray[Any, Any]:
 
     side = plan.config.resolution
     if plan.calibrate is None:
-        if not plan.supernet.startswith("random"):
+        if supernet.source.get("kind") != "random":
             raise ExportError("int8 needs images for the ranges of activations: add --calibrate DATA")
         return parity.inputs(plan.space, side, seed=1)[0]
     count = advice.RANGE_SCENES if plan.space.is_dense else advice.RANGE_IMAGES

@@ -73,6 +73,11 @@ def finetune(request: Request, *, listener: Listener = SILENT) -> FinetuneReport
     if request.quantise and request.quantise not in PRECISIONS:
         raise NasvitEdgeError(f"--quantise is {request.quantise!r}; there is {', '.join(PRECISIONS)}")
     subject = subject_of(request.result, request.space, request.supernet, request.config)
+    if subject.space.network is not None:
+        raise NasvitEdgeError(
+            f"space {subject.space.name!r} is one network, {subject.space.network.source}, taken as it is: fine-tune it where it comes "
+            "from and adopt it again with --weights FILE"
+        )
     if subject.space.is_dense and (request.quantise or request.teacher not in (None, LABELS)):
         raise NasvitEdgeError(
             f"a segmenter of space {subject.space.name!r} learns from masks in floating point only; "

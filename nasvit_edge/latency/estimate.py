@@ -25,6 +25,7 @@ from nasvit_edge.ops import (
     PixelClassifier,
     Stem,
     TransformerBlock,
+    WholeNetwork,
 )
 
 _Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -85,6 +86,9 @@ def features(op: Op) -> Features:
         case Labels():
             area, out = op.height * op.width, op.out_height * op.out_width
             return Features("labels", (area, out, op.classes), (op.classes * area, op.classes * out, out, 1))
+        case WholeNetwork():
+            sizes = (op.macs(), op.weights(), op.spec.activations)
+            return Features("network", sizes, (*sizes, 1))
 
 
 def stem_features(area: int, channels: int, kernel_size: int, stride: int) -> Features:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasvit_edge.block_ops import strided
+from nasvit_edge.model.networks import network
 from nasvit_edge.ops import (
     Classifier,
     Head,
@@ -24,6 +25,7 @@ from nasvit_edge.ops import (
     PixelClassifier,
     Stem,
     TransformerBlock,
+    WholeNetwork,
 )
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -383,6 +385,8 @@ def build(op: Op) -> nn.Module:
             return PixelClassifierBlock(op)
         case Labels():
             return LabelsBlock(op)
+        case WholeNetwork():
+            return network(op)
 
 
 @functools.lru_cache(maxsize=256)

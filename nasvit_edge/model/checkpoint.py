@@ -19,8 +19,10 @@ from nasvit_edge.model.filling import load_weights
 from nasvit_edge.model.finding import plain
 from nasvit_edge.model.supernet import Supernet
 from nasvit_edge.model.weights_file import TRAINED_ON, Found, WeightsFile, weights_file
+from nasvit_edge.network_ops import PLACE
 from nasvit_edge.space import SearchSpace, load_space, space_names
 
+_STATISTICS = ("running_mean", "running_var")
 _RANDOM = re.compile(r"random(?::(\d+))?")
 
 
@@ -120,6 +122,8 @@ def random_supernet(space: SearchSpace, seed: int = 0) -> Supernet:
     """Generic weights: fixed by `seed` and the names alone; no accuracy means anything with them."""
     supernet = Supernet(space)
     fill_generic(supernet, seed)
+    if space.network is not None:
+        settle(supernet.get_submodule(PLACE), space.input_size(space.resolutions[0]))
     supernet.source = {"kind": "random", "seed": seed, "warning": "RANDOM WEIGHTS: not trained"}
     return supernet.eval()
 
@@ -130,10 +134,37 @@ def fill_generic(module: torch.nn.Module, seed: int = 0) -> None:
     A freshly initialised network must not be used for either: its residual branches end in zeros,
     and converters delete what is multiplied by zero.
     """
+    constants = {name for name, value in module.named_buffers() if not name.endswith(_STATISTICS)}
     with torch.no_grad():
         for name, tensor in module.state_dict(keep_vars=False).items():
-            if not name.endswith("num_batches_tracked"):
+            if name not in constants:
                 tensor.copy_(torch.from_numpy(_generic(name, tuple(tensor.shape), seed)))
+
+
+def settle(block: torch.nn.Module, size: tuple[int, int]) -> None:
+    """Make a network of others with generic weights one in which rounding errors stay small, as they do in trained ones.
+
+    Weights are halved, so that no softmax sees large numbers; batch norms keep noise at its size, but leave means where they
+    are: with them subtracted every layer makes errors a fifth larger (Yang et al., A Mean Field Theory of Batch Normalization,
+    2019), and after fifty layers no two runtimes agree.
+    """
+
+    def keep_size(norm: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        values = inputs[0].transpose(0, 1).flatten(1)
+        norm.get_buffer("running_mean").zero_()
+        norm.get_buffer("running_var").copy_(values.square().mean(1).clamp_min(1e-6))
+
+    norms = [m for m in block.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    hooks = [norm.register_forward_pre_hook(keep_size) for norm in norms if norm.track_running_stats]
+    generator = torch.Generator().manual_seed(0)
+    patches = torch.nn.functional.interpolate(torch.rand(8, 3, 8, 8, generator=generator) * 3.2 - 1.6, size)
+    noise = torch.randn(patches.shape, generator=generator) * 0.3
+    with torch.no_grad():
+        for parameter in block.parameters():
+            parameter.mul_(0.5)
+        block.eval()(patches + noise)
+    for hook in hooks:
+        hook.remove()
 
 
 def _generic(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:

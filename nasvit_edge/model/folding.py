@@ -19,13 +19,16 @@ from torch import Tensor, nn
 
 from nasvit_edge.model.blocks import ConvNorm, TransformerBlockModule, position_index
 from nasvit_edge.model.folded import FoldedTransformer
+from nasvit_edge.model.networks import NetworkBlock
 from nasvit_edge.ops import TransformerBlock
 
 State = Mapping[str, Tensor]
 
 
 def folded(block: nn.Module) -> nn.Module:
-    """A folded copy of a block made by `blocks.build`; computed in double inside."""
+    """A folded copy of a block made by `blocks.build`; computed in double inside. Of a whole network: as it ships."""
+    if isinstance(block, NetworkBlock):
+        return block.deployed()
     fused = _structure(block)
     with torch.no_grad():
         state = folded_state(block, block.state_dict(), torch.float64)

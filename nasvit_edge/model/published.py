@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from nasvit_edge.model.supernet import Supernet
+from nasvit_edge.network_ops import PLACE
 
 DECODER = ("lateral.", "pixel_classifier.")
 _TRANSFORMER = {
@@ -51,7 +52,15 @@ _PARTS = _TRANSFORMER | _MBCONV
 
 
 def published_names(supernet: Supernet) -> dict[str, str]:
-    """Our name -> published name, for every entry of the supernet that the published one has."""
+    """Our name -> published name, for every entry of the supernet that the published one has.
+
+    Of a network that is taken as it is, the one that it has where it was made.
+    """
+    if supernet.space.network is not None:
+        begin = f"{PLACE}.body."
+        return {
+            n: n.removeprefix(begin) for n in supernet.state_dict() if not n.endswith("num_batches_tracked")
+        }
     numbers = {name: i for i, name in enumerate(n for n in supernet.ops if "." in n)}
     return {
         name: _published_name(name, numbers)

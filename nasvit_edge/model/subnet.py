@@ -15,8 +15,13 @@ from nasvit_edge.model.blocks import build
 from nasvit_edge.model.rewrites import fold_block
 from nasvit_edge.model.supernet import Supernet, attach, stage_ops
 from nasvit_edge.model.walk import run
-from nasvit_edge.ops import Op, lower
+from nasvit_edge.ops import Op, WholeNetwork, lower
 from nasvit_edge.space import SearchSpace, SubnetConfig
+
+AS_TRAINED = {
+    "data": "none: taken as it is, with the statistics of its training",
+    "images": 0,
+}  # of a whole network
 
 
 class Subnet(nn.Module):
@@ -75,21 +80,31 @@ def materialise(supernet: Supernet, config: SubnetConfig, size: tuple[int, int] 
     ops = lower(supernet.space, config, size)
     subnet = Subnet(supernet.space, config, ops)
     for op in ops:
-        with torch.device("meta"):
-            block = build(op)
-        names = {n: v.shape for n, v in block.state_dict().items() if not n.endswith("num_batches_tracked")}
-        with torch.no_grad():
-            state = {
-                n: v.detach().clone(memory_format=torch.contiguous_format)
-                for n, v in supernet.block_state(op, names).items()
-            }
-        state |= {n: torch.tensor(0) for n in block.state_dict() if n.endswith("num_batches_tracked")}
-        block.load_state_dict(state, assign=True)
-        for parameter in block.parameters():
-            parameter.requires_grad_(True)
-        attach(subnet, op.name, block)
+        whole = isinstance(op, WholeNetwork)
+        attach(
+            subnet, op.name, copy.deepcopy(supernet.get_submodule(op.name)) if whole else _taken(supernet, op)
+        )
     subnet.source = dict(supernet.source)
+    if supernet.space.network is not None:
+        subnet.calibration = dict(AS_TRAINED)
     return subnet.eval()
+
+
+def _taken(supernet: Supernet, op: Op) -> nn.Module:
+    """The block of an op with slices of the shared weights as its own."""
+    with torch.device("meta"):
+        block = build(op)
+    names = {n: v.shape for n, v in block.state_dict().items() if not n.endswith("num_batches_tracked")}
+    with torch.no_grad():
+        state = {
+            n: v.detach().clone(memory_format=torch.contiguous_format)
+            for n, v in supernet.block_state(op, names).items()
+        }
+    state |= {n: torch.tensor(0) for n in block.state_dict() if n.endswith("num_batches_tracked")}
+    block.load_state_dict(state, assign=True)
+    for parameter in block.parameters():
+        parameter.requires_grad_(True)
+    return block
 
 
 def fold(subnet: Subnet, layout: str = "NCHW") -> Subnet:
@@ -117,11 +132,15 @@ def fold_for(subnet: Subnet, runtime: str) -> Subnet:
 def calibrate(subnet: Subnet, batches: Iterable[Tensor], *, data: str = "unnamed") -> Subnet:
     """Re-estimate the batch-norm statistics in place: cleared, then the average over all images (spec section 2).
 
+    A network that is taken as it is keeps those of its training.
+
     Args:
         subnet: unfolded.
         batches: images (B, 3, r, r), normalised, at the subnet's resolution.
         data: the name of the images, kept in `subnet.calibration` and in what is exported from it.
     """
+    if subnet.space.network is not None:
+        return subnet
     if subnet.folded:
         raise DataError("a folded subnet has no batch norm left: calibrate it before folding")
     norms = [m for m in subnet.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -163,5 +182,7 @@ def statistics(subnet: Subnet) -> dict[str, Tensor]:
 @functools.lru_cache(maxsize=4096)
 def parameter_count(op: Op) -> int:
     """The parameters of `build(op)`."""
+    if isinstance(op, WholeNetwork):
+        return op.spec.parameters
     with torch.device("meta"):
         return sum(p.numel() for p in build(op).parameters())

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasvit_edge.data_sets.trained_on import TrainedOn
-from nasvit_edge.errors import CheckpointError
+from nasvit_edge.errors import CheckpointError, SpaceError
 from nasvit_edge.model.batch_norm import Ranks, share_statistics
 from nasvit_edge.model.blocks import MBConvBlock, TransformerBlockModule, build
 from nasvit_edge.model.walk import run
-from nasvit_edge.ops import Classifier, MBConv, Op, Stem, TransformerBlock, lower
+from nasvit_edge.ops import Classifier, MBConv, Op, Stem, TransformerBlock, WholeNetwork, lower
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
 SCALING_SWITCHES = 8  # rows of the layer scaling per depth, chosen by the token count mod 8
@@ -94,6 +94,8 @@ class Supernet(nn.Module):
         """How an op is computed with slices of the shared weights; `dropped`: of ops by name, the share of samples without it."""
 
         def apply(op: Op, x: Tensor) -> Tensor:
+            if isinstance(op, WholeNetwork):
+                return self._whole(op, x, statistics)
             skeleton = _skeleton(op, self.training, self.ranks if self.training else None)
             state = self.block_state(op, skeleton.names)
             if statistics and not self.training:
@@ -104,6 +106,18 @@ class Supernet(nn.Module):
             return _connected(out, x, skeleton.module, state, dropped[op.name]) if op.name in dropped else out
 
         return apply
+
+    def _whole(self, op: WholeNetwork, x: Tensor, statistics: Mapping[str, Tensor] | None) -> Tensor:
+        """A network that is taken as it is has nothing to slice: it runs itself."""
+        block = self.get_submodule(op.name)
+        if self.training:
+            raise SpaceError(
+                f"{op.spec.source} of space {self.space.name!r} is taken as it is: it cannot be trained here"
+            )
+        begin = f"{op.name}."
+        state = {n.removeprefix(begin): v for n, v in (statistics or {}).items()}
+        logits: Tensor = torch.func.functional_call(block, state, (x,))
+        return logits
 
     def _dropped(self, ops: Sequence[Op], share: float) -> dict[str, float]:
         """Of the MBConvs with a shortcut in the last two stages, the share of samples that are without them."""

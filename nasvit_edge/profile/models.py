@@ -23,6 +23,7 @@ from nasvit_edge.ops import (
     Op,
     PixelClassifier,
     TransformerBlock,
+    WholeNetwork,
     all_ops,
     lower,
     macs,
@@ -252,7 +253,7 @@ def template_of(op: Op) -> Op:
 
     The parity of the side stays: it decides where a stride pads. Attention and resizing have shapes among their constants.
     """
-    if isinstance(op, TransformerBlock | Classifier | Lateral | Labels):
+    if isinstance(op, TransformerBlock | Classifier | Lateral | Labels | WholeNetwork):
         return op
     return replace(op, height=_SIDE + op.height % 2, width=_SIDE + op.width % 2)
 
@@ -262,12 +263,14 @@ def op_module(op: Op, runtime: str = "onnxruntime") -> nn.Module:
     import torch
 
     from nasvit_edge.model.blocks import build
-    from nasvit_edge.model.checkpoint import fill_generic
+    from nasvit_edge.model.checkpoint import fill_generic, settle
     from nasvit_edge.model.rewrites import fold_block
 
     block = build(op)
     fill_generic(block)
-    if not isinstance(op, Lateral):
+    if isinstance(op, WholeNetwork):
+        settle(block, (op.height, op.width))
+    elif not isinstance(op, Lateral):
         _damp(block)
     folded = fold_block(block.eval(), runtime)
     if (

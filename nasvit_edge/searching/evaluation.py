@@ -20,11 +20,12 @@ from nasvit_edge.errors import SpaceError
 from nasvit_edge.latency import LatencyTable
 from nasvit_edge.latency.context import SPLIT
 from nasvit_edge.latency.table import WIDER, rounded_ms
+from nasvit_edge.network_ops import PLACE
 from nasvit_edge.ops import Labels, Lateral, Op, lower
 from nasvit_edge.runtimes import RUNTIMES
 from nasvit_edge.searching.accuracy import AccuracyPredictor
 from nasvit_edge.searching.population import Genes, Rows
-from nasvit_edge.space import SubnetConfig
+from nasvit_edge.space import SearchSpace, SubnetConfig
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 _CHUNK = 8192  # rows at a time: what is gathered stays in the cache
@@ -191,7 +192,7 @@ class Evaluator:
     def _places(self) -> Iterator[Place]:
         space = self.genes.space
         known: dict[Op, Floats] = {}
-        for number, name in enumerate(["first_conv", *(s.name for s in space.stages), LAST]):
+        for number, name in enumerate(_names(space)):
             near = space.near(number)
             shape = tuple(len(space.genes[n].choices) for n in near)
             if math.prod(shape) > _LARGEST:
@@ -246,6 +247,11 @@ class Evaluator:
             0.0,
         ]
         return np.array(numbers)
+
+
+def _names(space: SearchSpace) -> list[str]:
+    """The places, in the order of the space's parts."""
+    return [PLACE] if space.network else ["first_conv", *(stage.name for stage in space.stages), LAST]
 
 
 def behind(before: Sequence[Any], adds: Sequence[Any]) -> tuple[Any, Any, Any]:

@@ -204,7 +204,13 @@ def _train(trainer: Trainer, logs: _Logs, stop: Stop) -> None:
 
 def space_of_run(request: TrainingRequest, listener: Listener = SILENT) -> SearchSpace:
     """The space with the classes of the data; of a subnet that is trained alone the one that has it alone."""
-    space = space_for(load_space(request.space), request.data, listener, request.name)
+    asked = load_space(request.space)
+    if asked.network is not None:
+        raise TrainingError(
+            f"space {asked.name!r} is one network, {asked.network.source}, taken as it is: train it where it comes from and adopt it "
+            "again with --weights FILE"
+        )
+    space = space_for(asked, request.data, listener, request.name)
     if request.config is not None:
         space = space.only(read_config(request.config, space))
         listener.note(f"training one subnet alone: {space.name}")
