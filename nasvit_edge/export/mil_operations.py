@@ -197,6 +197,15 @@ def _hard_sigmoid(args: Args) -> Tensor:
     return (args["x"].float() * _number(args, "alpha", 0.2) + _number(args, "beta", 0.5)).clamp(0, 1)
 
 
+def _gelu(args: Args) -> Tensor:
+    from torch.nn import functional as F
+
+    mode = text(args["mode"]) if "mode" in args else "EXACT"
+    if mode not in ("EXACT", "TANH_APPROXIMATION"):
+        raise VerifyError(f"the evaluator has no gelu of mode {mode!r}; verify this file on a Mac")
+    return F.gelu(args["x"].float(), approximate="none" if mode == "EXACT" else "tanh")
+
+
 def _squeeze(args: Args) -> Tensor:
     x: Tensor = args["x"]
     axes = {a % x.dim() for a in _ints(args["axes"])} if "axes" in args else set(range(x.dim()))
@@ -219,6 +228,7 @@ OPERATIONS: dict[str, Callable[[Args], Any]] = {
     "constexpr_affine_dequantize": _dequantized,
     "conv": _conv,
     "expand_dims": _expand_dims,
+    "gelu": _gelu,
     "identity": lambda args: args["x"],
     "layer_norm": _layer_norm,
     "linear": _linear,

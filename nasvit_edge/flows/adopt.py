@@ -78,6 +78,7 @@ def adopt(request: Request, *, listener: Listener = SILENT) -> Report:
         raise NasvitEdgeError(
             "--labels and --classes are for --fixed; an elastic network takes the classes of --data"
         )
+    assert request.photographs  # before anything is fetched
     files.writable_folder(request.out)
     recipe = load_recipe(request.recipe)
     if request.resume:

@@ -115,13 +115,22 @@ def composed(
     """Context and composition of a table from whole subnets and their latencies in ms.
 
     A space of one or two subnets has nothing to fit: one factor for all, and an interval as of a fit without a subnet to spare.
+    A network that is taken as it is, is its only op: the interval is as wide as its runs spread.
     """
     parts: list[Parts] = [table.parts(config) for config, _ in subnets]
     measured = [ms for _, ms in subnets]
     if len(subnets) < _FITTED:
         factor = np.median([ms / PLAIN.sum_ms(part) for part, ms in zip(parts, measured, strict=True)])
-        return PLAIN, Composition(float(factor), 0.0, 0.0, 1.0)
+        return PLAIN, Composition(float(factor), 0.0, 0.0, _spread(table, abs(float(factor) - 1)))
     return fit_context(parts, measured)
+
+
+def _spread(table: LatencyTable, apart: float) -> float:
+    """How far a space of one's latency may be off: as its p90 is from its median, or its two measurements from each other."""
+    if table.space.network is None:
+        return 1.0
+    (entry,) = table.file.ops.values()
+    return max((entry.p90_ms or entry.median_ms) / entry.median_ms - 1, apart)
 
 
 def digits(ms: float) -> float:
