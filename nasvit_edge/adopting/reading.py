@@ -96,10 +96,11 @@ def _timm(module: Any) -> Outline | None:
 
 def _torchvision(module: Any) -> Outline | None:
     """torchvision's MobileNetV2, MobileNetV3 and EfficientNet."""
-    if not isinstance(getattr(module, "features", None), nn.Sequential):
+    sequences = (getattr(module, "features", None), getattr(module, "classifier", None))
+    if not all(isinstance(part, nn.Sequential) for part in sequences):
         return None
     parts = list(module.features)
-    *inner, classifier = getattr(module, "classifier", None) or [None]
+    *inner, classifier = module.classifier
     if len(parts) < 3 or not isinstance(classifier, nn.Linear):
         return None
     stem, head = (_one(f"features.{i}", layers_of(parts[i], f"features.{i}")) for i in (0, -1))

@@ -62,7 +62,7 @@ REFUSED = {
     "tv:shufflenet_v2_x0_5": "none of the families",
     "tv:squeezenet1_1": "none of the families",
     "tv:alexnet": "features.0",
-    "tv:densenet121": "features",
+    "tv:densenet121": "none of the families",
     "fastvit_t8": "none of the families",
 }
 
