@@ -12,11 +12,12 @@ from pathlib import Path
 import commands
 import msgspec
 import pytest
+from adopting.small_networks import written
 from conftest import TINIER, edited, require_module
 from nn_meter_table import small_table
 
 import nasvit_edge
-from nasvit_edge import hints
+from nasvit_edge import hints, trusting
 from nasvit_edge.benchmark.result import read_result
 from nasvit_edge.choosing.accuracy import AccuracyChoice, accuracy_source
 from nasvit_edge.choosing.subnet import subject_of
@@ -294,6 +295,17 @@ def test_what_adopt_names_next_profiles_and_searches(here):
     assert [follow(line)[0] for line in suggested] == ["profile", "search"]
 
 
+def test_what_a_network_taken_as_it_is_names_next_exports_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(trusting.TRUSTED, "")
+    source = f"{written(tmp_path, 'hinted_network')}:small"
+    done = commands.run("adopt", source, "--fixed", "--size", "32", "--out", "as it is")
+    monkeypatch.setenv(trusting.TRUSTED, "")  # as in the next process
+    suggested = re.search(rf"next: ({hints.PROGRAM} .*)", done.stderr)[1]
+    assert follow(suggested)[:3] == ["--trust-code", source, "export"]
+    assert Path("hinted_network-small.onnx").exists()
+
+
 def test_an_imported_table_is_searched(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("lut.json").write_text(json.dumps(small_table()))
@@ -313,6 +325,7 @@ FOLLOWED = {
     "benchmark/result.py:read_result": "test_a_file_that_is_no_benchmark_is_measured_into_one",
     "cli/accuracy.py:fit": "test_what_a_command_names_next_runs",
     "cli/adopt.py:adopt": "test_what_adopt_names_next_profiles_and_searches",
+    "cli/adopt.py:_next": "test_what_a_network_taken_as_it_is_names_next_exports_it",
     "cli/benchmark.py:benchmark": "test_what_a_command_names_next_runs",
     "cli/finetune.py:_next": "test_what_a_command_names_next_runs",
     "cli/search.py:_export": "test_what_a_search_names_next_exports_and_explains",
