@@ -81,6 +81,6 @@ def test_the_page_says_of_each_system_what_the_code_refuses():
     formats = rows["`export`, `verify`, `evaluate`, `benchmark`"]
     for name, cell in (("darwin", formats[3]), ("win32", formats[4])):
         assert set(re.findall("`(.+?)`", cell)) == set(format_names()) - set(systems.SYSTEMS[name].formats)
-    assert rows["`train`, `finetune`"][3:5] == [" yes ", " no "]
-    assert systems.SYSTEMS["win32"].commands == ("train", "finetune")
+    assert rows["`train`, `finetune`, `adopt`"][3:5] == [" yes ", " no "]
+    assert systems.SYSTEMS["win32"].commands == ("train", "finetune", "adopt")
     assert systems.SYSTEMS["darwin"].commands == ()
