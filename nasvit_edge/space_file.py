@@ -18,7 +18,8 @@ NAMES = ("network", "stages", *(f.name for f in structs.fields(SpaceFile) if f.n
 
 def read(table: dict[str, Any], path: Path) -> dict[str, Any]:
     """Check every key of a space's TOML; SpaceError names file and key."""
-    file = (space_parts.read_network if "network" in table else space_parts.read)(table, path)
+    of_one = isinstance(table, dict) and "network" in table
+    file = (space_parts.read_network if of_one else space_parts.read)(table, path)
     values = {name: getattr(file, name) for name in file.__struct_fields__ if name != "schema"}
     if "stage" in values:
         values["stages"] = values.pop("stage")

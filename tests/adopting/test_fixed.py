@@ -41,9 +41,17 @@ def own(once, tmp_path, monkeypatch):
     shutil.copytree(once, tmp_path, dirs_exist_ok=True)
     monkeypatch.setenv(trusting.TRUSTED, "")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [p for p in sys.path if p != str(once)])
     monkeypatch.delitem(sys.modules, OWN, raising=False)
-    return OWN
+    _forget(str(once), str(tmp_path))
+    yield OWN
+    _forget(str(once), str(tmp_path))
+
+
+def _forget(*folders):
+    """Take folders off the path in place: what others put there meanwhile stays."""
+    for folder in folders:
+        while folder in sys.path:
+            sys.path.remove(folder)
 
 
 EXPLICIT = (

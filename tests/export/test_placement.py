@@ -84,7 +84,7 @@ def test_the_environment_names_every_extra():
 
 
 def test_the_environment_names_every_package_of_the_extras_that_people_install():
-    extras = r"; extra == '(onnx|tflite|coreml|tensorrt|train|heif|report|devices)'"
+    extras = r"; extra == '(onnx|tflite|coreml|tensorrt|train|heif|photos|report|devices)'"
     required = [r for r in importlib.metadata.requires("nasvit-edge") if re.search(extras, r)]
     named = {row.package for row in doctor.packages()}
     assert {re.match(r"[\w-]+", requirement).group() for requirement in required} <= named

@@ -108,4 +108,4 @@ def test_an_average_that_ramps_up_forgets_where_a_short_run_began():
 
 def test_the_published_recipes_do_not_ramp_up_and_the_short_ones_do():
     ramps = {name for name in recipe_names() if load_recipe(name).run.ema_ramp}
-    assert ramps == {"nano", "scenes", "finetune", "finetune-int8", "finetune-scenes"}
+    assert ramps == {"nano", "scenes", "finetune", "finetune-int8", "finetune-scenes", "adopt"}
