@@ -6,6 +6,7 @@ import ast
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -234,6 +235,12 @@ def test_every_shipped_toml_and_json_parses():
 def test_every_shipped_space_is_called_as_its_file_is():
     spaces = [path for path in _shipped(".toml") if path.parent.name == "spaces"]
     assert [load_space(path).name for path in spaces] == [path.stem for path in spaces]
+
+
+def test_no_two_test_files_have_one_name():
+    """pytest imports them by name alone and would leave out one of the two."""
+    counted = Counter(path.name for path in Path(__file__).parent.rglob("test_*.py"))
+    assert [name for name, count in counted.items() if count > 1] == []
 
 
 def test_no_two_classes_have_one_name():
