@@ -4,7 +4,8 @@ PHOTOS is a folder with train/ and test/, a folder for each class in both. The s
 `elastic`: nasvit-edge adopt, then the ends of the space and five random subnets on the test images;
 `alone`: the network itself, finetuned without subnets;
 `cut`: the network with half of its expanded channels everywhere (the first by importance), finetuned alone;
-`scratch`: elastic from random weights.
+`scratch`: elastic from random weights;
+`order` (nothing is trained): what is left of `alone` with half of its expanded channels, the first by importance or random ones.
 Minutes of training, MACs and top-1 of each are printed. Two cores; about 25 minutes for ten classes of 200 images at 96 pixels.
 """
 
@@ -13,17 +14,21 @@ import json
 import time
 from pathlib import Path
 
+from nasvit_edge.adopting.weights import put_in_order
 from nasvit_edge.flows import evaluate
 from nasvit_edge.flows.adopt import START, adopt, replace_epochs
 from nasvit_edge.listening import SILENT
+from nasvit_edge.model.checkpoint import load_supernet, save_supernet
 from nasvit_edge.requests.adopt import Request
 from nasvit_edge.requests.evaluate import Request as EvaluateRequest
-from nasvit_edge.space import SearchSpace, SubnetConfig, load_space
+from nasvit_edge.space import SearchSpace, SubnetConfig, load_space, space_toml
+from nasvit_edge.train.finetune import taken
 from nasvit_edge.train.loop import Settings
 from nasvit_edge.train.recipe import load_recipe
 from nasvit_edge.train.run import TrainingRequest, run
 
-WAYS = ("elastic", "alone", "cut", "scratch")
+WAYS = ("elastic", "alone", "cut", "scratch", "order")
+SEEDS = 3
 
 
 def main() -> None:
@@ -41,6 +46,9 @@ def main() -> None:
 
 
 def measure(way: str, options: argparse.Namespace) -> None:
+    if way == "order":
+        compare_orders(options)
+        return
     out, started = options.out / way, time.monotonic()
     if way in ("elastic", "scratch"):
         weights = "pretrained" if way == "elastic" else "random"
@@ -55,7 +63,25 @@ def measure(way: str, options: argparse.Namespace) -> None:
         f"{way}: {options.epochs} epochs in {minutes:.1f} minutes, validation of the ends included",
         flush=True,
     )
-    _judge(out, options.photos, subnets)
+    _judge(out / "supernet.safetensors", options.photos, subnets)
+
+
+def compare_orders(options: argparse.Namespace) -> None:
+    """The network that was finetuned alone, cut without further training, by importance and by SEEDS random orders."""
+    space = load_space(options.out / "elastic" / "space.toml")
+    cut = options.out / "order" / "cut.json"
+    cut.parent.mkdir(parents=True, exist_ok=True)
+    cut.write_text(json.dumps([_single("cut", options)[1].to_dict()]))
+    for name, order, seed in [
+        ("importance", "importance", 0),
+        *(("random", "random", s) for s in range(SEEDS)),
+    ]:
+        supernet = load_supernet(str(options.out / "alone" / "supernet.safetensors"), space)
+        put_in_order(supernet, order, seed)
+        path = options.out / "order" / f"{name}-{seed}.safetensors"
+        save_supernet(supernet, path, {"space": space.name})
+        print(f"{name} order {seed}, cut and not trained:", flush=True)
+        _judge(path, options.photos, str(cut))
 
 
 def _request(options: argparse.Namespace, out: Path, weights: str) -> Request:
@@ -80,26 +106,31 @@ def _single(way: str, options: argparse.Namespace) -> tuple[SearchSpace, SubnetC
 
 
 def _train_alone(space: SearchSpace, config: SubnetConfig, options: argparse.Namespace, out: Path) -> None:
+    """A subnet by itself, from the weights that `elastic` began with; the largest as what it is, others as a space of their own."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "config.json").write_text(json.dumps(config.to_dict()))
+    weights, place = options.out / "elastic" / START, Path(space.origin)
+    if config != space.largest():
+        supernet = taken(load_supernet(str(weights), space), config, options.photos, 0)
+        weights, place = out / "initial.safetensors", out / "space.toml"
+        save_supernet(supernet, weights, {"space": supernet.space.name})
+        place.write_text(space_toml(supernet.space))
     recipe = load_recipe("adopt").with_values(["single=true", *options.values])
     run(
         TrainingRequest(
-            space=space.origin,
+            space=str(place),
             data=options.photos,
             recipe=replace_epochs(recipe, options.epochs),
             settings=Settings(out=out, threads=2),
-            weights=str(options.out / "elastic" / START),
-            config=out / "config.json",
+            weights=str(weights),
             validate_every=0,
         )
     )
 
 
-def _judge(out: Path, photos: str, subnets: str) -> None:
-    asked = EvaluateRequest(
-        supernet=str(out / "supernet.safetensors"), data=photos, subnets=subnets, split="test"
-    )
+def _judge(weights: Path, photos: str, subnets: str) -> None:
+    own = weights.parent / "space.toml"
+    space = str(own if own.exists() else weights.parent.parent / "elastic" / "space.toml")
+    asked = EvaluateRequest(space=space, supernet=str(weights), data=photos, subnets=subnets, split="test")
     for row in evaluate.evaluate(asked).subnets:
         print(f"    {row.macs / 1e6:6.1f} MMACs  {row.accuracy:.2%}  {row.name}", flush=True)
 

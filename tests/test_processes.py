@@ -180,3 +180,24 @@ def test_a_process_that_is_gone_is_ended_without_a_word(monkeypatch):
 
 def test_what_windows_calls_a_crash_is_one():
     assert fate(0xC0000005) == fate(-signal.SIGSEGV)
+
+
+REUSING = """
+import resource, sys
+from nasvit_edge import processes
+if sys.argv[1:]:
+    processes.reuse_memory()
+for _ in range(10):
+    values = b'x' * (64 << 20)
+    del values
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of glibc")
+def test_freed_memory_is_taken_again_without_the_system_clearing_it_each_time():
+    def faults(*words):
+        command = [sys.executable, "-c", REUSING, *words]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert faults("reused") < faults() / 2

@@ -40,11 +40,17 @@ def supernet_of(
         for name, value in state.items():
             own_state[name].copy_(value.detach().reshape(own_state[name].shape))
         if order != "none":
-            generator = torch.Generator().manual_seed(seed)
-            for block in _blocks(supernet):
-                _put_in_order(block, order, generator)
-            _order_last_width(supernet, network, order, generator)
+            put_in_order(supernet, order, seed)
+            _order_last_width(supernet, network, order, torch.Generator().manual_seed(seed))
     return supernet.eval()
+
+
+def put_in_order(supernet: Supernet, order: Order, seed: int = 0) -> None:
+    """Permute the expanded channels of every block, which leaves what the largest subnet computes; narrower ones have the first."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for block in _blocks(supernet):
+            _put_in_order(block, order, generator)
 
 
 def _blocks(supernet: Supernet) -> Iterator[Any]:

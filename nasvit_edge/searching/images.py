@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nasvit_edge import cache, data_sets, digests
+from nasvit_edge import cache, data_sets, digests, processes
 from nasvit_edge.data_sets import Labelled
 from nasvit_edge.data_sets.splits import CALIBRATION_MOST
 from nasvit_edge.errors import NasvitEdgeError
@@ -162,6 +162,7 @@ class ImageAccuracy:
     def _one(self, config: SubnetConfig) -> float:
         from nasvit_edge.model.accuracy import subnet_accuracy
 
+        processes.reuse_memory()
         return subnet_accuracy(self.supernet, config, self.calibration, self._judged(config.resolution))
 
     def _judged(self, resolution: int) -> Labelled:
