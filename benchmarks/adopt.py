@@ -53,7 +53,7 @@ def measure(way: str, options: argparse.Namespace) -> None:
     if way in ("elastic", "scratch"):
         weights = "pretrained" if way == "elastic" else "random"
         adopt(_request(options, out, weights), listener=SILENT)
-        subnets = "min,max,random:5"
+        subnets = "min,max,random:3"
     else:
         space, config = _single(way, options)
         _train_alone(space, config, options, out)

@@ -15,7 +15,7 @@ from nasvit_edge.errors import SpaceError
 from nasvit_edge.ops import macs, round8
 from nasvit_edge.space import SearchSpace, parse_space
 
-LEAST_MACS = 0.25  # of the largest's, what the smallest subnet keeps at the same resolution
+LEAST_MACS = 0.35  # of the largest's, what the smallest subnet keeps at the same resolution
 _SHARES = (1 / 2, 2 / 3)  # of a block's expanded channels, beside all of them: 3 and 4 of 6
 _LAST_WIDTHS = (0.5, 0.75)  # of a last block without shortcut, whose width nothing is tied to
 _MOST_DIGITS = 6  # of an expansion that is no whole number

@@ -61,7 +61,7 @@ class Request:
     least_macs: Annotated[
         float,
         typer.Option(min=0.05, max=0.95, help="What the smallest subnet keeps of NET's MACs, at one size."),
-    ] = 0.25
+    ] = 0.35
     name: Annotated[
         str, typer.Option(show_default="NET's, with the number of classes", help="What to call the space.")
     ] = ""

@@ -45,7 +45,7 @@ def test_the_run_holds_a_space_weights_and_what_was_adopted(adopted):
     assert report.network == about
     assert (space.name, space.label_names()) == ("mobilenetv2_035-2c", ["cat", "dog"])
     assert about.difference <= 1e-5
-    assert about.smallest_macs >= 0.25 * about.largest_macs
+    assert about.smallest_macs >= 0.35 * about.largest_macs
     assert about.licences["weights"] == "random"
     assert "timm" in about.licences["code"]
     assert set(report.accuracy) == {"smallest", "largest"}
