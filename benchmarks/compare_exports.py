@@ -1,6 +1,7 @@
 """How much faster our exports run than a plain transcription through the same converters.
 
     python benchmarks/compare_exports.py [--rounds 8]
+    python benchmarks/compare_exports.py --precisions int8 dynamic     how much faster these are than our own fp32
 
 Smallest, a middle and the largest `nasvit` subnet with random weights, one thread, interleaved in one
 run, beside a timm efficientnet_b0; median of rounds. Needs the extras onnx and tflite, onnxscript and timm.
@@ -25,7 +26,7 @@ import nasvit_edge as ne
 from nasvit_edge import files
 from nasvit_edge.export import onnx, tflite
 from nasvit_edge.model.subnet import fold, materialise
-from nasvit_edge.profile.models import composition_subnets
+from nasvit_edge.profile.models import Item, Models, composition_subnets, subnet_id
 from nasvit_edge.transport.job import Job
 from nasvit_edge.transport.local import local_runner
 
@@ -35,9 +36,17 @@ SIZES = ("smallest", "middle", "largest")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=8)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--precisions", nargs="+", default=[])
+    parser.add_argument("--runtimes", nargs="+", default=["onnxruntime", "litert"])
+    options = parser.parse_args()
+    rounds = options.rounds
     logging.disable(logging.WARNING)
     with TemporaryDirectory() as folder:
+        for runtime in options.runtimes if options.precisions else ():
+            paths = at_precisions(Path(folder), runtime, options.precisions)
+            report_precisions(runtime, measure(runtime, paths, rounds))
+        if options.precisions:
+            return
         for runtime, layout, plain, ours in (
             ("onnxruntime", "NCHW", _plain_onnx, onnx.convert),
             ("litert", "NHWC", tflite.convert, tflite.convert),
@@ -64,6 +73,35 @@ def models(folder: Path, layout: str, plain: Callable, ours: Callable) -> dict[s
         paths[name].write_bytes(convert(module, (1, 3, side, side)))
         print(f"{name:20} converted in {time.perf_counter() - started:.1f} s")
     return paths
+
+
+def at_precisions(folder: Path, runtime: str, precisions: list[str]) -> dict[str, Path]:
+    """Name -> model file: SPACE-SIZE.PRECISION, fp32 first, as a profile makes them."""
+    paths = {}
+    for space in map(ne.load_space, ("nasvit", "nano")):
+        configs = {"smallest": space.smallest(), "largest": space.largest()}
+        if space.name == "nasvit":
+            middle = sorted(composition_subnets(space, 24, 0), key=lambda c: ne.macs(space, c))[12]
+            configs = {"smallest": configs["smallest"], "middle": middle, "largest": configs["largest"]}
+        for size, config in configs.items():
+            for precision in ("fp32", *precisions):
+                models = Models(space, runtime, folder, 0, precision)
+                if precision in models._format.thresholds:
+                    item = Item(subnet_id(config), config=config)
+                    paths[f"{space.name}-{size}.{precision}"] = models.path(item)[0]
+    return paths
+
+
+def report_precisions(runtime: str, medians: dict[str, list[float]]) -> None:
+    """Print medians, and the ratios to fp32 of each round."""
+    print(f"\n{runtime}, 1 thread, ms: median of rounds (lowest .. highest), and fp32 over it")
+    for name, values in medians.items():
+        base = medians[f"{name.partition('.')[0]}.fp32"]
+        ratios = sorted(f / v for f, v in zip(base, values, strict=True))
+        spread = f"{statistics.median(ratios):.2f}x ({ratios[0]:.2f} .. {ratios[-1]:.2f})"
+        print(
+            f"  {name:24} {statistics.median(values):7.3f}  ({min(values):.3f} .. {max(values):.3f})  {spread}"
+        )
 
 
 def _plain_onnx(module: nn.Module, shape: tuple[int, ...]) -> bytes:

@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--runtimes", nargs="+", default=["onnxruntime", "litert", "coreml"])
     options = parser.parse_args()
     count = options.subnets
-    for runtime, precision in itertools.product(options.runtimes, ("fp32", "fp16", "int8", "w8")):
+    for runtime, precision in itertools.product(options.runtimes, ("fp32", "fp16", "int8", "dynamic", "w8")):
         if precision in format_for(runtime).thresholds:
             rows, real = [], []
             for space in map(ne.load_space, ("nasvit", "nano")):

@@ -46,7 +46,7 @@ _FILE_BYTES = {
     ("coreml", "fp16"): (2.005, 2.009, 3.114, 21130.0, 5570.0),  # 0.994 to 1.005
     ("coreml", "w8"): (0.9963, 1.007, 8.29, 22970.0, 6506.0),  # 0.993 to 1.014
 }
-ACTIVATION_BYTES = {"fp32": 4, "fp16": 2, "int8": 1, "w8": 4}
+ACTIVATION_BYTES = {"fp32": 4, "fp16": 2, "int8": 1, "dynamic": 4, "w8": 4}
 
 
 def parameters(op: Op) -> int:

@@ -34,7 +34,7 @@ def test_an_unknown_device_lists_what_there_is():
         ("transport", "bluetooth", "key 'transport' is 'bluetooth'; possible are adb, local, pull, ssh"),
         ("runtimes", ["onx"], "key 'runtimes[0]' is 'onx'; possible are coreml, "),
         ("runtimes", [], "key 'runtimes' is a list of 0"),
-        ("precision", "fp8", "possible are fp16, fp32, int8, w8"),
+        ("precision", "fp8", "possible are dynamic, fp16, fp32, int8, w8"),
         ("threads", 0, "key 'threads' is 0; a whole number from 1 to 256"),
         ("threads", True, "key 'threads' is True; a whole number from 1 to 256"),
         ("port", 65536, "a whole number from 0 to 65535"),

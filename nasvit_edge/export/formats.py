@@ -142,6 +142,7 @@ class Format(Strict, frozen=True, kw_only=True):
         slow: converting an op takes about a second.
         chained: the module is a `Chaining`.
         thresholds: the limits of each precision.
+        layouts: by precision, raised when the same op is written in other numbers, so that its latency is measured anew.
     """
 
     schema: Literal[3]
@@ -156,6 +157,7 @@ class Format(Strict, frozen=True, kw_only=True):
     slow: bool = False
     chained: bool = False
     thresholds: dict[str, Threshold] = field(name="threshold")
+    layouts: dict[str, int] = field(name="written", default_factory=dict)
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.thresholds if name not in PRECISIONS]
@@ -163,6 +165,9 @@ class Format(Strict, frozen=True, kw_only=True):
             raise ValueError(
                 f"key 'threshold' has limits of {unknown[0]!r}; possible are {', '.join(PRECISIONS)}"
             )
+        other = [name for name in self.layouts if name not in self.thresholds]
+        if other:
+            raise ValueError(f"key 'written' is of {other[0]!r}; possible are {', '.join(self.thresholds)}")
 
     def needs(self, *, here: bool) -> None:
         """MissingExtraError where what converts is not installed or, `here`, what runs files; of a format that is not

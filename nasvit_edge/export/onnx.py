@@ -6,7 +6,6 @@ module's names, and takes milliseconds to write.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +15,11 @@ import numpy as np
 from nasvit_edge import files
 from nasvit_edge.errors import VerifyError, require
 from nasvit_edge.export import onnx_reading, onnx_traced
-from nasvit_edge.export.formats import Conversion, node_prefix
+from nasvit_edge.export.formats import Conversion
 from nasvit_edge.export.onnx_external import external_files
 from nasvit_edge.export.onnx_graph import Graph
+from nasvit_edge.export.onnx_quantised import quantised
 from nasvit_edge.export.parity import in_batches
-from nasvit_edge.export.quiet import quiet
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,7 +48,7 @@ def convert(
     recipe = recipe or Conversion()
     if onnx_traced.is_traced(module):
         network = onnx_traced.traced(module, shape, recipe)
-        return _quantised(network, shape[0], recipe, runtime) if recipe.precision == "int8" else network
+        return quantised(network, shape[0], recipe, runtime) if recipe.precision == "int8" else network
     traced = torch.fx.symbolic_trace(module)
     with torch.no_grad():
         ShapeProp(traced).propagate(torch.zeros(shape))
@@ -58,70 +57,12 @@ def convert(
         graph.add(node)
     model = graph.finish(shape)
     if recipe.precision == "int8":
-        return _quantised(model, shape[0], recipe, runtime)
+        return quantised(model, shape[0], recipe, runtime)
     return model
 
 
 device_model = convert
 layers, placements = onnx_reading.layers, onnx_reading.placements
-
-
-def _quantised(model: bytes, batch: int, recipe: Conversion, runtime: str) -> bytes:
-    """The model with QDQ pairs around convolutions and linear layers, but not those of `recipe.kept`."""
-    onnx = require("onnx", "onnx")
-    with quiet():
-        tools = require("onnxruntime.quantization", "onnx")
-        assert recipe.calibration is not None
-        proto = onnx.shape_inference.infer_shapes(onnx.load_from_string(model))
-        whole = proto.graph.name == onnx_traced.GRAPH
-        prefixes = tuple(inside + node_prefix(name) for name in recipe.kept for inside in ("", _INSIDE))
-        with tempfile.TemporaryDirectory() as folder:
-            plain, out = Path(folder, "plain.onnx"), Path(folder, "int8.onnx")
-            onnx.save(proto, str(plain))
-            tools.quantize_static(
-                str(plain),
-                str(out),
-                _reader(tools, recipe.calibration, batch),
-                quant_format=tools.QuantFormat.QDQ,
-                per_channel=True,
-                op_types_to_quantize=["Conv", "Gemm", *(["MatMul"] if whole else [])],
-                nodes_to_exclude=onnx_traced.products(model)
-                if whole
-                else [n.name for n in proto.graph.node if prefixes and n.name.startswith(prefixes)],
-                extra_options=_QUANTISED[runtime],
-            )
-            quantised = onnx.load(str(out))
-    quantised.producer_name, quantised.producer_version = "nasvit-edge", ""
-    del quantised.metadata_props[:]
-    return quantised.SerializeToString(deterministic=True)
-
-
-_INSIDE = "subnet_"  # where a segmenter with its labels keeps its ops
-_QUANTISED: dict[str, dict[str, bool]] = {
-    "onnxruntime": {},
-    "tensorrt": {  # NVIDIA's parsers take symmetric 8-bit weights and activations, and no quantised bias
-        "QuantizeBias": False,
-        "AddQDQPairToWeight": True,
-        "ActivationSymmetric": True,
-        "WeightSymmetric": True,
-    },
-}
-
-
-def _reader(tools: Any, images: _Array, batch: int) -> Any:
-    """Calibration images in the batches that the model takes."""
-    count = max(1, len(images) // batch) * batch
-    batches = np.resize(images, (count, *images.shape[1:])).reshape(-1, batch, *images.shape[1:])
-
-    class Reader(tools.CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.left = iter(batches)
-
-        def get_next(self) -> dict[str, _Array] | None:
-            following = next(self.left, None)
-            return None if following is None else {"image": following}
-
-    return Reader()
 
 
 def write_metadata(model: bytes, metadata: Mapping[str, str]) -> bytes:

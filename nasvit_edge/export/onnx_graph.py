@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nasvit_edge.errors import ExportError
-from nasvit_edge.export.formats import Conversion
+from nasvit_edge.export.formats import Conversion, node_prefix
 
 if TYPE_CHECKING:
     import onnx
@@ -31,6 +31,7 @@ class Graph:
     ) -> None:
         self.onnx, self.traced, self.calls = onnx, traced, _CALLS | CALLS[runtime]
         self.half, self.weights_8bit = recipe.precision == "fp16", recipe.precision == "w8"
+        self.named = recipe.precision == "int8"
         self.dynamic_batch, self.output_name = recipe.dynamic_batch, recipe.output or "logits"
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
@@ -65,10 +66,16 @@ class Graph:
 
     def emit(self, kind: str, inputs: Sequence[str], node: Node, **attributes: Any) -> str:
         """Append an ONNX node and return the name of its output."""
-        output = f"{node.name}_{len(self.nodes)}"
+        output = f"{self._owner(node)}{node.name}_{len(self.nodes)}"
         proto = self.onnx.helper.make_node(kind, list(inputs), [output], name=output, **attributes)
         self.nodes.append(proto)
         return output
+
+    def _owner(self, node: Node) -> str:
+        """The op that a sum or product belongs to, where ops are kept in floating point by their names."""
+        inside = list(node.meta.get("nn_module_stack", ())) if self.named else []
+        prefix = node_prefix(inside[-1]) if inside else ""
+        return "" if node.name.startswith(prefix) else prefix
 
     def constant(
         self, name: str, value: Tensor | _Array | np.ndarray[Any, Any], *, single: bool = False

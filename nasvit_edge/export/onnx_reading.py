@@ -11,6 +11,7 @@ from nasvit_edge import files
 from nasvit_edge.errors import MissingExtraError, VerifyError, require
 from nasvit_edge.export.layers import Layer
 from nasvit_edge.export.nvidia_parser import refused_nodes
+from nasvit_edge.export.onnx_quantised import CLIPS
 from nasvit_edge.export.onnx_traced import GRAPH
 from nasvit_edge.export.placement import Outside, Placement
 
@@ -40,7 +41,7 @@ def placements(path: Path) -> list[Placement]:
 
 
 def _layers(content: bytes) -> Iterator[Layer]:
-    """8-bit is what comes out of a DequantizeLinear of 8 bits, and goes into a QuantizeLinear alone."""
+    """8-bit is what comes out of a DequantizeLinear of 8 bits, and goes into a QuantizeLinear alone; of a linear layer at the end it may stay a float."""
     onnx = require("onnx", "onnx")
     graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(content)).graph
     known = _OnnxValues(onnx, graph)
@@ -59,7 +60,7 @@ def _layers(content: bytes) -> Iterator[Layer]:
             name=node.name or out,
             macs=math.prod(known.shapes[out]) * depth,
             product=node.op_type == _PRODUCT and not (whole and known.is_weight(right)),
-            int8=held and known.is_8bit(left) and known.becomes_8bit(out),
+            int8=held and known.is_8bit(left) and (known.becomes_8bit(out) or known.is_last(node)),
             weights_8bit=held,
         )
 
@@ -83,10 +84,11 @@ class _OnnxValues:
         for constant in graph.initializer:
             self.shapes[constant.name], self.kinds[constant.name] = list(constant.dims), constant.data_type
         self.makers = {out: node for node in graph.node for out in node.output}
-        self.takers: dict[str, list[str]] = {}
+        self.outputs = {value.name for value in graph.output}
+        self.takers: dict[str, list[Any]] = {}
         for node in graph.node:
             for name in node.input:
-                self.takers.setdefault(name, []).append(node.op_type)
+                self.takers.setdefault(name, []).append(node)
 
     def is_weight(self, name: str) -> bool:
         """Whether a value is a constant, or one that is held in 8 bits."""
@@ -101,5 +103,12 @@ class _OnnxValues:
         return self.kinds.get(maker.input[0]) in self.small
 
     def becomes_8bit(self, name: str) -> bool:
-        """Whether all that take a value take it as 8-bit integers."""
-        return set(self.takers.get(name, [""])) == {"QuantizeLinear"}
+        """Whether all that take a value take it as 8-bit integers, clipped before or not."""
+        takers = self.takers.get(name, [])
+        if len(takers) == 1 and takers[0].op_type in CLIPS:
+            return self.becomes_8bit(takers[0].output[0])
+        return bool(takers) and all(node.op_type == "QuantizeLinear" for node in takers)
+
+    def is_last(self, node: Any) -> bool:
+        """Whether a linear layer gives the model's output, which integer kernels write as floats."""
+        return node.op_type == "Gemm" and node.output[0] in self.outputs

@@ -99,10 +99,10 @@ def _name_constants(proto: Any) -> None:
             constant.name = node.output[0]
         else:
             nodes.append(node)
-    _set_nodes(proto, nodes)
+    set_nodes(proto, nodes)
 
 
-def _set_nodes(proto: Any, nodes: list[Any]) -> None:
+def set_nodes(proto: Any, nodes: list[Any]) -> None:
     """With these nodes, and the constants that they take."""
     copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
     used = {name for node in copies for name in node.input}
@@ -121,19 +121,12 @@ def weights(proto: Any) -> Iterator[tuple[Any, int, Any]]:
             yield node, place, constants[node.input[place]]
 
 
-def products(model: bytes) -> list[str]:
-    """The names of matrix products without weights."""
-    proto = require("onnx", "onnx").load_from_string(model)
-    weighted = {node.name for node, _, _ in weights(proto)}
-    return [node.name for node in proto.graph.node if node.op_type == "MatMul" and node.name not in weighted]
-
-
 def _hold_in_8_bits(onnx: Any, proto: Any) -> None:
     """Weights as 8-bit integers with a scale per output channel, which a node before the layer multiplies."""
     helper, arrays = onnx.helper, onnx.numpy_helper
     added, held = [], {}
     for node, place, constant in weights(proto):
-        axis = _output_axis(node)
+        axis = output_axis(node)
         if constant.name not in held:
             array = arrays.to_array(constant)
             others = tuple(a for a in range(array.ndim) if a != axis)
@@ -144,10 +137,10 @@ def _hold_in_8_bits(onnx: Any, proto: Any) -> None:
             added.append(helper.make_node("DequantizeLinear", names[:2], names[2:], name=names[2], axis=axis))
             held[constant.name] = names[2]
         node.input[place] = held[constant.name]
-    _set_nodes(proto, [*added, *proto.graph.node])
+    set_nodes(proto, [*added, *proto.graph.node])
 
 
-def _output_axis(node: Any) -> int:
+def output_axis(node: Any) -> int:
     """Of a layer's weight."""
     if node.op_type == "Conv":
         return 0

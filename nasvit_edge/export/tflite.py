@@ -34,10 +34,9 @@ _METADATA = "metadata.json"
 _Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
-# Only layers with weights become int8: norms, softmax and head mixing lose too much (see docs/tflite.md).
 _LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-
-
+_BETWEEN = ("LOGISTIC", "MUL", "PAD")  # what convolutions give to each other passes these
+_CONVOLUTIONS = "(StemBlock|MBConvBlock)"  # the blocks that are in 8 bits from end to end
 _LAST = "^(?!.*(Sequential|Segmenter)_wrapped/)"  # the output has no name of a module: it belongs to the classifier
 _CLASSIFIERS = ("classifier", "pixel_classifier")
 
@@ -46,8 +45,9 @@ def convert(module: nn.Module, shape: tuple[int, ...], recipe: Conversion | None
     """A TFLite model of a folded module for inputs of `shape` (B, C, H, W) or (B, C), in PyTorch's order.
 
     The file's input is (B, H, W, C), float32 in every precision; its output is channels-last too where it has
-    channels. fp16 stores weights in half precision, w8 in 8 bits; int8 quantises convolutions and linear
-    layers with their inputs and outputs, but not those of `recipe.kept`.
+    channels. fp16 stores weights in half precision, w8 in 8 bits; int8 computes
+    convolutions and linear layers with integers, but not those of `recipe.kept`; dynamic does so in linear layers alone, by the
+    range of the values at hand, and needs no calibration.
     """
     recipe = recipe or Conversion()
     with quiet():
@@ -122,15 +122,16 @@ def at_precision(model: bytes, batch: int, recipe: Conversion) -> bytes:
         return model
     tools = require("ai_edge_quantizer", "tflite")
     quantizer = tools.quantizer.Quantizer(bytearray(model))
-    for layer in _LAYERS:
-        _add_rule(tools, quantizer, layer, recipe.precision)
-    if recipe.precision == "int8":  # logits in 8 bits are the largest single loss, and saturate
-        quantizer.add_weight_only_config(regex=_LAST, operation_name="FULLY_CONNECTED", num_bits=8)
-        pixels = f"_{node_prefix('pixel_classifier')}[/;]" + (f"|{_LAST}" if recipe.output else "")
-        quantizer.add_weight_only_config(regex=pixels, operation_name="CONV_2D", num_bits=8)
+    if recipe.precision == "int8":
+        _add_int8(quantizer, segments=bool(recipe.output))
+    elif recipe.precision == "dynamic":
+        quantizer.add_dynamic_config(".*", "FULLY_CONNECTED", num_bits=8)
+    else:
+        for layer in _LAYERS:
+            _add_rule(tools, quantizer, layer, recipe.precision)
     for name in recipe.kept:
         scope = f"_{node_prefix(name)}[/;]"
-        for layer in _LAYERS:
+        for layer in (*_LAYERS, *_BETWEEN):
             quantizer.update_quantization_recipe(
                 regex=f"{scope}|{_LAST}" if name in _CLASSIFIERS else scope,
                 operation_name=layer,
@@ -147,12 +148,23 @@ def at_precision(model: bytes, batch: int, recipe: Conversion) -> bytes:
     return bytes(quantizer.quantize(ranges).quantized_model)
 
 
+def _add_int8(quantizer: Any, *, segments: bool) -> None:
+    """Convolutions with what is between them by ranges known before; linear layers by those of the values at hand.
+
+    Norms, softmax and head mixing stay in floating point: in 8 bits they lose too much (docs/tflite.md). Between them a linear
+    layer is fastest that takes and gives floats, and rounds what it is given itself. Logits in 8 bits would saturate.
+    """
+    for layer in ("CONV_2D", "DEPTHWISE_CONV_2D"):
+        quantizer.add_static_config(".*", layer, activation_num_bits=8, weight_num_bits=8)
+    for op in _BETWEEN:
+        quantizer.add_static_config(_CONVOLUTIONS, op, activation_num_bits=8, weight_num_bits=8)
+    quantizer.add_dynamic_config(".*", "FULLY_CONNECTED", num_bits=8)
+    pixels = f"_{node_prefix('pixel_classifier')}[/;]" + (f"|{_LAST}" if segments else "")
+    quantizer.add_weight_only_config(pixels, "CONV_2D", num_bits=8)
+
+
 def _add_rule(tools: Any, quantizer: Any, layer: str, precision: str) -> None:
-    if precision == "int8":
-        quantizer.add_static_config(
-            regex=".*", operation_name=layer, activation_num_bits=8, weight_num_bits=8
-        )
-    elif precision == "w8":
+    if precision == "w8":
         quantizer.add_weight_only_config(regex=".*", operation_name=layer, num_bits=8)
     else:
         types = tools.qtyping

@@ -122,7 +122,7 @@ def _layers(content: bytes) -> Iterator[Layer]:
             name=short_name(out.name.decode()),
             macs=_size(out.shape) * _depth(kind, left.shape, right.shape),
             product=kind == "BATCH_MATMUL",
-            int8={left.type, right.type, out.type} == {schema.TensorType.INT8},
+            int8=right.type == schema.TensorType.INT8,  # what rounds a float input itself, too
             weights_8bit=stored.type == schema.TensorType.INT8,
         )
 

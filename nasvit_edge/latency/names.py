@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from nasvit_edge.errors import NasvitEdgeError
 
-Precision = Literal["fp32", "fp16", "int8", "w8"]
+Precision = Literal["fp32", "fp16", "int8", "dynamic", "w8"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 

@@ -20,9 +20,18 @@ if TYPE_CHECKING:
 _HASH = "[0-9a-f]{24}"
 
 
-def graph_hash(module: nn.Module, shape: tuple[int, ...]) -> str:
-    """The hash of a module's graph for an input of this shape: its trace, settings and the shapes of all weights."""
-    return _hashed(_parts(module, shape, plain=True))
+def graph_hash(module: nn.Module, shape: tuple[int, ...], layout: str = "") -> str:
+    """The hash of a module's graph for an input of this shape: its trace, settings and the shapes of all weights.
+
+    `layout`: in what numbers it is written, where that is not what it was at first.
+    """
+    return _hashed([*_parts(module, shape, plain=True), *([layout] if layout else [])])
+
+
+def layout_of(runtime: str, precision: str) -> str:
+    """How a runtime's ops are written at a precision, once that is another way than at first."""
+    number = format_for(runtime).layouts.get(precision)
+    return f"{precision} {number}" if number else ""
 
 
 def former_hashes(module: nn.Module, shape: tuple[int, ...], runtime: str) -> list[str]:

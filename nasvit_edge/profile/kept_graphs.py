@@ -12,7 +12,7 @@ from nasvit_edge import cache, files
 from nasvit_edge.code import conversion_digest
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.ops import Op
-from nasvit_edge.profile.graphs import former_hashes, graph_hash, named_block
+from nasvit_edge.profile.graphs import former_hashes, graph_hash, layout_of, named_block
 from nasvit_edge.profile.models import op_module
 
 _HASH = "[0-9a-f]{24}"
@@ -23,7 +23,8 @@ class Graphs:
 
     def __init__(self, runtime: str, precision: str) -> None:
         self.runtime, self.precision, self.new = runtime, precision, False
-        kind = "fp32" if precision == "fp32" else "named"
+        layout = layout_of(runtime, precision).replace(" ", "-")
+        kind = "fp32" if precision == "fp32" else layout or "named"
         name = f"{conversion_digest()}-{runtime}-{kind}-torch-{importlib.metadata.version('torch')}.json"
         self.path = cache.root() / "graphs" / name
         try:
@@ -51,6 +52,9 @@ class Graphs:
 def hashes(op: Op, runtime: str, precision: str) -> list[str]:
     """`graph_hash` and `former_hashes` of an op."""
     module, shape = op_module(op, runtime), (1, *op.in_shape())
+    layout = layout_of(runtime, precision)
+    if layout:  # what was measured before was written otherwise
+        return [graph_hash(module, shape, layout)]
     named = named_block(module, op, precision)
     return [graph_hash(module, shape), *former_hashes(named, shape, runtime)]
 

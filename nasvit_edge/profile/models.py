@@ -28,7 +28,7 @@ from nasvit_edge.ops import (
     lower,
     macs,
 )
-from nasvit_edge.profile.graphs import converters, graph_hash, named_block
+from nasvit_edge.profile.graphs import converters, graph_hash, layout_of, named_block
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class Models:
             return graph, None, (1, 3, *self.space.input_size(item.config.resolution))
         module, shape = self._module(item)
         bare = next(module.children()) if item.op is not None and self.precision != "fp32" else module
-        self.known[item.id] = graph_hash(bare, shape)
+        self.known[item.id] = graph_hash(bare, shape, layout_of(self.runtime, self.precision))
         return self.known[item.id], module, shape
 
     def parts(self, item: Item) -> list[Item]:

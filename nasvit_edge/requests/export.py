@@ -34,7 +34,10 @@ class Request:
     labels_in_order: options.LabelsInOrder = False
     uncalibrated: Annotated[bool, typer.Option("--uncalibrated", help="Export without calibration.")] = False
     precision: Annotated[
-        str, typer.Option(help="Numbers of the model: fp32, fp16, int8 or w8 (8-bit weights only).")
+        str,
+        typer.Option(
+            help="Numbers of the model: fp32, fp16, int8, dynamic (linear layers in int8, TFLite) or w8 (8-bit weights only)."
+        ),
     ] = "fp32"
     batch: Annotated[str, typer.Option(help="Images a call: a number, or dynamic.")] = "1"
     output: Annotated[

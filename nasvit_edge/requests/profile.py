@@ -31,7 +31,10 @@ class Request:
     space: options.Space = "nasvit"
     threads: Annotated[int | None, typer.Option(min=1, max=256, help="Threads of the runtime.")] = None
     precision: Annotated[
-        _Text, typer.Option(help="Numbers of the model: fp32, fp16, int8 or w8 (8-bit weights only).")
+        _Text,
+        typer.Option(
+            help="Numbers of the model: fp32, fp16, int8, dynamic (linear layers in int8, TFLite) or w8 (8-bit weights only)."
+        ),
     ] = None
     protocol: Annotated[str, typer.Option(help="quick, default or thorough.")] = "default"
     sample: Annotated[

@@ -87,7 +87,7 @@ def test_a_limit_that_is_no_number_is_named():
 
 def test_limits_of_no_precision_are_refused():
     table = files.read_toml(files.shipped("export") / "onnx" / "format.toml", "")
-    with pytest.raises(NasvitEdgeError, match="possible are fp32, fp16, int8, w8"):
+    with pytest.raises(NasvitEdgeError, match="possible are fp32, fp16, int8, dynamic, w8"):
         records.parse(formats.Format, table | {"threshold": {"fp33": {}}}, "format.toml")
 
 
