@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Collection, Iterable, Mapping
+import statistics
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nasvit_edge import host_code
 from nasvit_edge.code import code_digest
-from nasvit_edge.latency import LatencyTable
+from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.latency import LatencyTable, load_table
 from nasvit_edge.latency.file import OpEntry
+from nasvit_edge.latency.names import table_name
 from nasvit_edge.machines import Machine, differences
 from nasvit_edge.ops import Op, all_ops, lower
 from nasvit_edge.profile.kept_graphs import Graphs
@@ -21,6 +24,9 @@ from nasvit_edge.space import SubnetConfig
 # again as the newer one's (4.7 for 3.1 ms a block, docs/speed.md), so this much is off by about 5 %, within the half-width of the
 # shipped tables' 90 % intervals (4 to 12 %).
 OUTDATED_MOST = 0.10
+SLOWER = (
+    0.98  # of fp32's time: a precision that takes as much is told; smaller differences are noise of tables
+)
 _STATE = ("os", "governor", "highest_clock_mhz")
 
 
@@ -41,8 +47,28 @@ def concerns(table: LatencyTable, configs: Iterable[SubnetConfig] = ()) -> list[
     if table.file.device == "host":
         doubts += _machine(table)
         doubts += _version(table)
-    doubts += _graphs(table, configs)
+    chosen = list(configs)
+    doubts += _graphs(table, chosen)
+    doubts += _slower(table, chosen)
     return doubts
+
+
+def _slower(table: LatencyTable, configs: Sequence[SubnetConfig]) -> list[Concern]:
+    """That a precision, which costs accuracy, is not faster here than fp32, by the table of that beside this one."""
+    file = table.file
+    if file.precision == "fp32" or not configs:
+        return []
+    beside = table.path.with_name(table_name(file.device, file.runtime, file.threads, "fp32", file.space))
+    try:
+        exact = load_table(beside, space=table.space)
+        ratio = statistics.median(table.predict(c).ms / exact.predict(c).ms for c in configs)
+    except NasvitEdgeError:
+        return []
+    if ratio < SLOWER:
+        return []
+    smaller = "; w8 is as small, and loses less" if file.precision == "int8" else ""
+    text = f"{file.precision} takes {ratio:.2f} of fp32's time here ({beside.stem}){smaller}"
+    return [Concern(text, serious=False)]
 
 
 def _emulated(table: LatencyTable) -> list[Concern]:

@@ -9,10 +9,12 @@ import pytest
 from conftest import TINY, one_line, space_of
 from made_up import table_file
 
+from nasvit_edge import records
 from nasvit_edge.choosing.table import trusted
 from nasvit_edge.errors import DeviceError, TableError
 from nasvit_edge.latency.file import OpEntry
-from nasvit_edge.latency.table import LatencyTable
+from nasvit_edge.latency.names import table_name
+from nasvit_edge.latency.table import LatencyTable, load_table
 from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.ops import all_ops, lower
 from nasvit_edge.profile import kept_graphs, trust
@@ -150,3 +152,36 @@ def test_hashes_of_graphs_are_kept_and_damaged_ones_made_again(tmp_path, monkeyp
     result = Graphs("onnxruntime", "fp32")
     result.of(op)
     result.keep()  # a full disk is no error here
+
+
+@pytest.mark.parametrize(("ms", "told"), [(0.103, True), (0.1, True), (0.09, False)])
+def test_a_precision_that_is_not_faster_than_fp32_here_is_told_by_both_tables(tmp_path, ms, told):
+    exact, rounded = (
+        table(precision=precision, ops={op.key(): OpEntry(median_ms=each) for op in all_ops(SPACE)}).file
+        for precision, each in (("fp32", 0.1), ("int8", ms))
+    )
+    for file in (exact, rounded):
+        name = table_name(file.device, file.runtime, file.threads, file.precision, file.space)
+        records.write(tmp_path / name, file)
+    asked = load_table(tmp_path / name, space=SPACE)
+    found = [
+        concern for concern in trust.concerns(asked, [SPACE.largest()]) if "of fp32's time" in concern.text
+    ]
+    assert bool(found) == told
+    if told:
+        assert found[0].text.startswith(f"int8 takes {ms / 0.1:.2f} of fp32's time here (")
+        assert "w8 is as small" in found[0].text
+        assert not found[0].serious
+
+
+def test_where_there_is_no_table_of_fp32_nothing_is_told(tmp_path):
+    alone = table(precision="int8")
+    assert not [c for c in trust.concerns(alone, [SPACE.largest()]) if "of fp32's time" in c.text]
+
+
+def test_an_int8_table_of_before_is_of_graphs_that_are_written_otherwise_today():
+    op = all_ops(SPACE)[0]
+    before = graph_hash(op_module(op), (1, *op.in_shape()))
+    assert before in kept_graphs.hashes(op, "onnxruntime", "fp32")
+    assert before not in kept_graphs.hashes(op, "onnxruntime", "int8")
+    assert before in kept_graphs.hashes(op, "onnxruntime", "w8")
