@@ -128,8 +128,8 @@ def _train_alone(space: SearchSpace, config: SubnetConfig, options: argparse.Nam
 
 
 def _judge(weights: Path, photos: str, subnets: str) -> None:
-    own = weights.parent / "space.toml"
-    space = str(own if own.exists() else weights.parent.parent / "elastic" / "space.toml")
+    beside = weights.parent / "space.toml"
+    space = str(beside if beside.exists() else weights.parent.parent / "elastic" / "space.toml")
     asked = EvaluateRequest(space=space, supernet=str(weights), data=photos, subnets=subnets, split="test")
     for row in evaluate.evaluate(asked).subnets:
         print(f"    {row.macs / 1e6:6.1f} MMACs  {row.accuracy:.2%}  {row.name}", flush=True)

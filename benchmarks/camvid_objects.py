@@ -45,7 +45,7 @@ def main() -> None:
 
 def things(mask: np.ndarray) -> list[tuple[str, tuple[int, int, int, int]]]:
     """Class and box (left, top, right, bottom) of each thing of a mask (H, W)."""
-    found = []
+    cut_out = []
     for value, name in CLASSES.items():
         regions, _ = ndimage.label(mask == value)
         for rows, columns in ndimage.find_objects(regions):
@@ -54,8 +54,8 @@ def things(mask: np.ndarray) -> list[tuple[str, tuple[int, int, int, int]]]:
             box = square(rows, columns, mask.shape)
             inside = mask[box[1] : box[3], box[0] : box[2]] == value
             if box[2] - box[0] >= SMALLEST and inside.mean() >= LEAST:
-                found.append((name, box))
-    return found
+                cut_out.append((name, box))
+    return cut_out
 
 
 def square(rows: slice, columns: slice, shape: tuple[int, ...]) -> tuple[int, int, int, int]:

@@ -25,9 +25,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--subnets", type=int, default=8, help="of each space")
     parser.add_argument("--runtimes", nargs="+", default=["onnxruntime", "litert", "coreml"])
+    parser.add_argument("--precisions", nargs="+", default=["fp32", "fp16", "int8", "dynamic", "w8"])
     options = parser.parse_args()
     count = options.subnets
-    for runtime, precision in itertools.product(options.runtimes, ("fp32", "fp16", "int8", "dynamic", "w8")):
+    for runtime, precision in itertools.product(options.runtimes, options.precisions):
         if precision in format_for(runtime).thresholds:
             rows, real = [], []
             for space in map(ne.load_space, ("nasvit", "nano")):

@@ -80,11 +80,11 @@ def judged(run, subnet, tests) -> tuple[np.ndarray, np.ndarray]:
     """Which images are right, and the first logits."""
     hits, logits, count = [], [], 0
     for images, labels in tests.batches(subnet.space, subnet.config.resolution):
-        found = run(images.numpy())
-        hits.append(found.argmax(1) == labels.numpy())
+        logits_here = run(images.numpy())
+        hits.append(logits_here.argmax(1) == labels.numpy())
         if count < NOISE:
-            logits.append(found)
-        count += len(found)
+            logits.append(logits_here)
+        count += len(logits_here)
     return np.concatenate(hits), np.concatenate(logits)[:NOISE]
 
 

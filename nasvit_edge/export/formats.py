@@ -160,14 +160,10 @@ class Format(Strict, frozen=True, kw_only=True):
     layouts: dict[str, int] = field(name="written", default_factory=dict)
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.thresholds if name not in PRECISIONS]
-        if unknown:
-            raise ValueError(
-                f"key 'threshold' has limits of {unknown[0]!r}; possible are {', '.join(PRECISIONS)}"
-            )
-        other = [name for name in self.layouts if name not in self.thresholds]
-        if other:
-            raise ValueError(f"key 'written' is of {other[0]!r}; possible are {', '.join(self.thresholds)}")
+        for key, names in (("threshold", self.thresholds), ("written", self.layouts)):
+            unknown = [name for name in names if name not in PRECISIONS]
+            if unknown:
+                raise ValueError(f"key {key!r} is of {unknown[0]!r}; possible are {', '.join(PRECISIONS)}")
 
     def needs(self, *, here: bool) -> None:
         """MissingExtraError where what converts is not installed or, `here`, what runs files; of a format that is not

@@ -25,7 +25,7 @@ _Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class IntegerRules:
     """What a runtime takes in 8 bits.
 
     Attributes:
@@ -41,8 +41,8 @@ class Layout:
     between: frozenset[str] = frozenset()
 
 
-LAYOUTS = {
-    "onnxruntime": Layout(
+RULES = {
+    "onnxruntime": IntegerRules(
         signed=False,
         most=63,
         integers=True,
@@ -50,7 +50,7 @@ LAYOUTS = {
             ("Add", "AveragePool", "Clip", "GlobalAveragePool", "HardSigmoid", "Mul", "Relu", "Sigmoid")
         ),
     ),
-    "tensorrt": Layout(signed=True, most=127, integers=False),  # what NVIDIA's parsers take
+    "tensorrt": IntegerRules(signed=True, most=127, integers=False),  # what NVIDIA's parsers take
 }
 
 
@@ -59,18 +59,18 @@ def quantised(model: bytes, batch: int, recipe: Conversion, runtime: str) -> byt
     onnx = require("onnx", "onnx")
     assert recipe.calibration is not None
     proto = onnx.load_from_string(model)
-    layout = LAYOUTS[runtime]
-    chosen = _chosen(proto, recipe.kept, layout)
+    rules = RULES[runtime]
+    chosen = _chosen(proto, recipe.kept, rules)
     count = max(1, len(recipe.calibration) // batch) * batch
     images = np.resize(recipe.calibration, (count, *recipe.calibration.shape[1:]))
-    writer = _Writer(onnx, proto, layout, chosen)
+    writer = _Writer(onnx, proto, rules, chosen)
     batches = list(images.reshape(-1, batch, *images.shape[1:]))
     writer.ranges = ranges(proto, writer.values(), batches)
     content: bytes = writer.written().SerializeToString(deterministic=True)
     return content
 
 
-def _chosen(proto: Any, kept: tuple[str, ...], layout: Layout) -> list[Any]:
+def _chosen(proto: Any, kept: tuple[str, ...], rules: IntegerRules) -> list[Any]:
     """The nodes that are to be in 8 bits, in the graph's order."""
     prefixes = tuple(inside + node_prefix(name) for name in kept for inside in ("", _INSIDE))
     constants = {constant.name for constant in proto.graph.initializer}
@@ -82,7 +82,7 @@ def _chosen(proto: Any, kept: tuple[str, ...], layout: Layout) -> list[Any]:
         if prefixes and node.name.startswith(prefixes):
             continue
         given = [name for name in node.input if name and name not in constants]
-        between = node.op_type in layout.between and all(name in small for name in given)
+        between = node.op_type in rules.between and all(name in small for name in given)
         if node.name in layers or between:
             nodes.append(node)
             small.update(node.output)
@@ -92,8 +92,8 @@ def _chosen(proto: Any, kept: tuple[str, ...], layout: Layout) -> list[Any]:
 class _Writer:
     """A graph in which what the chosen nodes take and give passes through 8 bits."""
 
-    def __init__(self, onnx: Any, proto: Any, layout: Layout, chosen: list[Any]) -> None:
-        self.onnx, self.proto, self.layout = onnx, proto, layout
+    def __init__(self, onnx: Any, proto: Any, rules: IntegerRules, chosen: list[Any]) -> None:
+        self.onnx, self.proto, self.rules = onnx, proto, rules
         self.chosen = {node.name for node in chosen}
         self.constants = {constant.name: constant for constant in proto.graph.initializer}
         self.layers = {
@@ -131,7 +131,7 @@ class _Writer:
 
     def _stays(self, node: Any, name: str) -> bool:
         """Whether a node's output stays a float: logits in 8 bits would be the largest single loss."""
-        last = self.layout.integers and node.op_type == "Gemm" and name in self.outputs
+        last = self.rules.integers and node.op_type == "Gemm" and name in self.outputs
         return last or name in self.absorbed
 
     def written(self) -> Any:
@@ -179,10 +179,10 @@ class _Writer:
     def _step(self, name: str, limits: Range) -> tuple[str, str]:
         """Names of a tensor's scale and zero point."""
         low, high = limits
-        span = 2 * max(-low, high) / 254 if self.layout.signed else (high - low) / 255
+        span = 2 * max(-low, high) / 254 if self.rules.signed else (high - low) / 255
         scale = max(span, _SMALLEST)
-        kind = np.int8 if self.layout.signed else np.uint8
-        zero = np.array(0 if self.layout.signed else np.clip(round(-low / scale), 0, 255), kind)
+        kind = np.int8 if self.rules.signed else np.uint8
+        zero = np.array(0 if self.rules.signed else np.clip(round(-low / scale), 0, 255), kind)
         return self._constant(f"{name}_scale", np.float32(scale)), self._constant(f"{name}_zero", zero)
 
     def _taken(self, node: Any, name: str) -> str:
@@ -203,15 +203,15 @@ class _Writer:
         axis = onnx_traced.output_axis(node)
         scale = self._weight_steps(weight, axis, source, bias)
         node.input[place] = self._weight(weight, axis, scale)
-        if bias and self.layout.integers:
+        if bias and self.rules.integers:
             node.input[2] = self._bias(f"{node.name}.bias", self._array(bias), self._scale(source) * scale)
 
     def _weight_steps(self, name: str, axis: int, source: str, bias: str) -> _Array:
         """The step of each output channel; large enough that the bias is a 32-bit number of them."""
         array = self._array(name)
         others = tuple(a for a in range(array.ndim) if a != axis)
-        steps = np.abs(array).max(others) / self.layout.most
-        if bias and self.layout.integers:
+        steps = np.abs(array).max(others) / self.rules.most
+        if bias and self.rules.integers:
             steps = np.maximum(steps, np.abs(self._array(bias)) / (self._scale(source) * 2.0**30))
         return np.maximum(steps, _SMALLEST).astype(np.float32)
 
@@ -220,9 +220,9 @@ class _Writer:
             array = self._array(name)
             scale = self._constant(f"{name}.scale", steps)
             zero = self._constant(f"{name}.zero", np.zeros(len(steps), np.int8))
-            if self.layout.integers:
+            if self.rules.integers:
                 shape = [-1 if a == axis else 1 for a in range(array.ndim)]
-                whole = np.rint(array / steps.reshape(shape)).clip(-self.layout.most, self.layout.most)
+                whole = np.rint(array / steps.reshape(shape)).clip(-self.rules.most, self.rules.most)
                 held = self._constant(f"{name}.int8", whole.astype(np.int8))
             else:
                 held = self._emit("QuantizeLinear", [name, scale, zero], f"{name}.int8", axis=axis)
@@ -238,8 +238,8 @@ class _Writer:
         return float(self._array(f"{source}_scale"))
 
     def _array(self, name: str) -> _Array:
-        found: _Array = self.onnx.numpy_helper.to_array(self.constants[name])
-        return found
+        array: _Array = self.onnx.numpy_helper.to_array(self.constants[name])
+        return array
 
     def _constant(self, name: str, value: Any) -> str:
         if name not in self.constants:

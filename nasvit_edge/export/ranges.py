@@ -46,11 +46,11 @@ def _observer(model: Any, names: Iterable[str]) -> Any:
     onnx, ort = require("onnx", "onnx"), require("onnxruntime", "onnx")
     observed = type(model).FromString(model.SerializeToString())
     given, wanted = {value.name for value in observed.graph.input}, list(names)
-    own = {value.name for value in observed.graph.output}
+    outputs_before = {value.name for value in observed.graph.output}
     observed.graph.output.extend(
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
         for name in wanted
-        if name not in given | own
+        if name not in given | outputs_before
     )
     options = ort.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 3, 1
@@ -60,8 +60,8 @@ def _observer(model: Any, names: Iterable[str]) -> Any:
 
     def run(batch: _Array) -> list[_Array]:
         values = session.run(outputs, {image: batch}) if outputs else []
-        found = dict(zip(outputs, values, strict=True)) | {image: batch}
-        return [found[name] for name in wanted]
+        named = dict(zip(outputs, values, strict=True)) | {image: batch}
+        return [named[name] for name in wanted]
 
     return run
 

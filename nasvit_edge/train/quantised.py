@@ -2,8 +2,9 @@
 
 Each block runs as the very folded module that is exported, with weights that are folded on the way (batch norm with
 its calibrated statistics, held fixed), so that gradients reach the supernet's own. Where the exports quantise, which
-is around convolutions and linear layers, values are rounded to 8 bits: weights evenly to both sides of zero, a scale an
-output channel; inputs and outputs to 256 steps of the whole tensor's range. Gradients pass straight through.
+is around convolutions and linear layers, values are rounded: weights to 127 steps evenly to both sides of zero, as ONNX Runtime's
+files have them, a scale an output channel; inputs and outputs, but not the logits, to 256 steps of the whole tensor's range. What is
+between layers is not rounded once more. Gradients pass straight through.
 
 A tensor's range is that of the batch, as exports take the extremes over their calibration images. So there is nothing
 to keep beside the weights.
@@ -27,6 +28,7 @@ from nasvit_edge.model.walk import run
 from nasvit_edge.ops import Classifier, Op, lower
 from nasvit_edge.space import SubnetConfig
 
+MOST = 63  # the largest weight, in steps (export/onnx_quantised.py)
 _SMALLEST = 1e-8  # step between two values
 _State = Mapping[str, Tensor]
 
@@ -91,7 +93,8 @@ class _Block:
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 self._weights.append(f"{name}.weight")
                 layer.register_forward_pre_hook(lambda _, inputs: (rounded(inputs[0]),))
-                layer.register_forward_hook(lambda _module, _inputs, output: rounded(output))
+                if not isinstance(op, Classifier):
+                    layer.register_forward_hook(lambda _module, _inputs, output: rounded(output))
 
     def folding(self, state: _State) -> dict[str, Tensor]:
         """The weights of the folded module from the unfolded ones, with their gradients."""
@@ -117,9 +120,9 @@ def rounded(x: Tensor) -> Tensor:
 
 
 def rounded_weight(weight: Tensor) -> Tensor:
-    """To 255 even steps between -max and max of each output channel (the first axis); straight-through gradient."""
+    """To 127 even steps between -max and max of each output channel (the first axis); straight-through gradient."""
     largest = weight.detach().flatten(1).abs().amax(1)
-    steps = (largest / 127).clamp(min=_SMALLEST)
+    steps = (largest / MOST).clamp(min=_SMALLEST)
     return torch.fake_quantize_per_channel_affine(
-        weight, steps, torch.zeros_like(steps, dtype=torch.int32), 0, -127, 127
+        weight, steps, torch.zeros_like(steps, dtype=torch.int32), 0, -MOST, MOST
     )

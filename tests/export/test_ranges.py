@@ -1,4 +1,4 @@
-"""The range of a tensor is what nearly all of its values lie in, found without keeping them."""
+"""The range of a tensor is what nearly all of its values lie in, limits without keeping them."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def batches(values):
 @given(st.integers(0, 1000), st.floats(-5, 5), st.floats(0.1, 10))
 def test_all_of_a_few_values_lie_within_and_so_does_zero(seed, middle, spread):
     values = np.random.default_rng(seed).normal(middle, spread, 64)
-    found = ranges(doubling(), ["image", "twice", "logits"], batches(values))
-    low, high = found["image"]
+    limits = ranges(doubling(), ["image", "twice", "logits"], batches(values))
+    low, high = limits["image"]
     assert low <= min(0, values.min()) + 1e-6
     assert high >= max(0, values.max()) - 1e-6
-    assert found["twice"] == pytest.approx((2 * low, 2 * high), rel=1e-5, abs=1e-5)
-    assert found["logits"] == pytest.approx((-2 * high, -2 * low), rel=0.01, abs=0.01)
+    assert limits["twice"] == pytest.approx((2 * low, 2 * high), rel=1e-5, abs=1e-5)
+    assert limits["logits"] == pytest.approx((-2 * high, -2 * low), rel=0.01, abs=0.01)
 
 
 def test_one_extreme_of_a_hundred_thousand_values_is_left_out():
     values = np.random.default_rng(0).uniform(0, 1, 100_000)
     values[5] = 3.0
-    found = ranges(doubling(), ["image"], batches(values))
-    assert found["image"][1] == pytest.approx(1.0, abs=0.002)
+    limits = ranges(doubling(), ["image"], batches(values))
+    assert limits["image"][1] == pytest.approx(1.0, abs=0.002)
     assert ranges(doubling(), ["image"], batches(values), within=1.0)["image"][1] == pytest.approx(3.0)
 
 

@@ -164,14 +164,14 @@ def test_a_precision_that_is_not_faster_than_fp32_here_is_told_by_both_tables(tm
         name = table_name(file.device, file.runtime, file.threads, file.precision, file.space)
         records.write(tmp_path / name, file)
     asked = load_table(tmp_path / name, space=SPACE)
-    found = [
+    told_of = [
         concern for concern in trust.concerns(asked, [SPACE.largest()]) if "of fp32's time" in concern.text
     ]
-    assert bool(found) == told
+    assert bool(told_of) == told
     if told:
-        assert found[0].text.startswith(f"int8 takes {ms / 0.1:.2f} of fp32's time here (")
-        assert "w8 is as small" in found[0].text
-        assert not found[0].serious
+        assert told_of[0].text.startswith(f"int8 takes {ms / 0.1:.2f} of fp32's time here (")
+        assert "w8 is as small" in told_of[0].text
+        assert not told_of[0].serious
 
 
 def test_where_there_is_no_table_of_fp32_nothing_is_told(tmp_path):
