@@ -1,12 +1,13 @@
 """What making a pretrained network elastic brings: python benchmarks/adopt.py PHOTOS --out runs/adopt
 
 PHOTOS is a folder with train/ and test/, a folder for each class in both. The same number of epochs, rates and images each:
-`elastic`: nasvit-edge adopt, then the ends of the space and five random subnets on the test images;
+`elastic`: nasvit-edge adopt, then the ends of the space and three random subnets on the test images;
 `alone`: the network itself, finetuned without subnets;
 `cut`: the network with half of its expanded channels everywhere (the first by importance), finetuned alone;
 `scratch`: elastic from random weights;
 `order` (nothing is trained): what is left of `alone` with half of its expanded channels, the first by importance or random ones.
-Minutes of training, MACs and top-1 of each are printed. Two cores; about 25 minutes for ten classes of 200 images at 96 pixels.
+Minutes of training, MACs and top-1 of each are printed. `alone` and what is after it need `elastic`.
+Two cores, ten classes of 200 images at 96 pixels, ten epochs: `elastic` took 10 minutes and 3 to be judged.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import json
 import time
 from pathlib import Path
 
-from nasvit_edge.adopting.weights import put_in_order
+from nasvit_edge.adopting.weights import Order, put_in_order
 from nasvit_edge.flows import evaluate
 from nasvit_edge.flows.adopt import START, adopt, replace_epochs
 from nasvit_edge.listening import SILENT
@@ -72,15 +73,13 @@ def compare_orders(options: argparse.Namespace) -> None:
     cut = options.out / "order" / "cut.json"
     cut.parent.mkdir(parents=True, exist_ok=True)
     cut.write_text(json.dumps([_single("cut", options)[1].to_dict()]))
-    for name, order, seed in [
-        ("importance", "importance", 0),
-        *(("random", "random", s) for s in range(SEEDS)),
-    ]:
+    orders: list[tuple[Order, int]] = [("importance", 0), *(("random", seed) for seed in range(SEEDS))]
+    for order, seed in orders:
         supernet = load_supernet(str(options.out / "alone" / "supernet.safetensors"), space)
         put_in_order(supernet, order, seed)
-        path = options.out / "order" / f"{name}-{seed}.safetensors"
+        path = options.out / "order" / f"{order}-{seed}.safetensors"
         save_supernet(supernet, path, {"space": space.name})
-        print(f"{name} order {seed}, cut and not trained:", flush=True)
+        print(f"{order} order {seed}, cut and not trained:", flush=True)
         _judge(path, options.photos, str(cut))
 
 

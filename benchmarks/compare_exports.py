@@ -25,6 +25,7 @@ from torch import nn
 import nasvit_edge as ne
 from nasvit_edge import files
 from nasvit_edge.export import onnx, tflite
+from nasvit_edge.export.formats import format_for
 from nasvit_edge.model.subnet import fold, materialise
 from nasvit_edge.profile.models import Item, Models, composition_subnets, subnet_id
 from nasvit_edge.transport.job import Job
@@ -86,7 +87,7 @@ def at_precisions(folder: Path, runtime: str, precisions: list[str]) -> dict[str
         for size, config in configs.items():
             for precision in ("fp32", *precisions):
                 models = Models(space, runtime, folder, 0, precision)
-                if precision in models._format.thresholds:
+                if precision in format_for(runtime).thresholds:
                     item = Item(subnet_id(config), config=config)
                     paths[f"{space.name}-{size}.{precision}"] = models.path(item)[0]
     return paths

@@ -18,6 +18,7 @@ import nasvit_edge as ne
 from nasvit_edge import data_sets, ops
 from nasvit_edge.export import onnx, parity
 from nasvit_edge.flows import export, finetune
+from nasvit_edge.listening import SILENT
 from nasvit_edge.requests.export import Request as ExportRequest
 from nasvit_edge.requests.finetune import Request as FinetuneRequest
 
@@ -101,7 +102,7 @@ def judged(what: str, space: str, weights: str, config: Path, precision: str, im
             force=True,
             cached=False,
         )
-        snr_db = export.export(request, lambda line: None).snr_db
+        snr_db = export.export(request, SILENT).snr_db
         run, loaded = onnx.runner(path, 1), ne.load_space(space)
         side = json.loads(config.read_text())["resolution"]
         correct = parity.choices(run, images, loaded, side) == images.labels.numpy()

@@ -36,7 +36,9 @@ _Array = np.ndarray[Any, np.dtype[np.float32]]
 
 _LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _BETWEEN = ("LOGISTIC", "MUL", "PAD")  # what convolutions give to each other passes these
-_CONVOLUTIONS = "(StemBlock|MBConvBlock)"  # the blocks that are in 8 bits from end to end
+_CONVOLUTIONS = (
+    "(StemBlock|MBConvBlock)"  # where they do; sums and means in 8 bits would cost most of the accuracy
+)
 _LAST = "^(?!.*(Sequential|Segmenter)_wrapped/)"  # the output has no name of a module: it belongs to the classifier
 _CLASSIFIERS = ("classifier", "pixel_classifier")
 

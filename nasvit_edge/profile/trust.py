@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from nasvit_edge import host_code
 from nasvit_edge.code import code_digest
 from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.export.formats import format_for
 from nasvit_edge.latency import LatencyTable, load_table
 from nasvit_edge.latency.file import OpEntry
 from nasvit_edge.latency.names import table_name
@@ -66,7 +67,8 @@ def _slower(table: LatencyTable, configs: Sequence[SubnetConfig]) -> list[Concer
         return []
     if ratio < SLOWER:
         return []
-    smaller = "; w8 is as small, and loses less" if file.precision == "int8" else ""
+    has_w8 = "w8" in format_for(file.runtime).thresholds
+    smaller = "; w8 is as small, and loses less" if file.precision == "int8" and has_w8 else ""
     text = f"{file.precision} takes {ratio:.2f} of fp32's time here ({beside.stem}){smaller}"
     return [Concern(text, serious=False)]
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 from msgspec.structs import asdict
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from nasvit_edge import data_sets
 from nasvit_edge.data_sets import Labelled, chosen, labels
@@ -159,8 +160,25 @@ def own_teacher(supernet: Supernet, scale: float = 1.0) -> Teacher:
     Args:
         supernet: with its subnet's calibrated statistics.
     """
-    now = fold(materialise(supernet, supernet.space.largest()))
-    return Teacher([Member(ITSELF, now)], supernet.space, scale)
+    space = supernet.space
+    now = fold(materialise(supernet, space.largest()))
+    return Teacher(
+        [Member(ITSELF, _Resized(now, space.input_size(space.largest().resolution)))], space, scale
+    )
+
+
+class _Resized(nn.Module):
+    """A subnet that takes images of any size to its own, as the supernet does."""
+
+    def __init__(self, subnet: nn.Module, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.subnet, self.size = subnet, size
+
+    def forward(self, images: Tensor) -> Tensor:
+        if tuple(images.shape[-2:]) != self.size:
+            images = F.interpolate(images, self.size, mode="bicubic", align_corners=False)
+        logits: Tensor = self.subnet(images)
+        return logits
 
 
 def freeze(supernet: Supernet, below: str) -> None:

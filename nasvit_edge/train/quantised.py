@@ -1,13 +1,14 @@
-"""Quantisation-aware training: a supernet of one subnet that computes as its int8 export will.
+"""Quantisation-aware training: a supernet of one subnet that is rounded about as much as its int8 export will be.
 
 Each block runs as the very folded module that is exported, with weights that are folded on the way (batch norm with
-its calibrated statistics, held fixed), so that gradients reach the supernet's own. Where the exports quantise, which
-is around convolutions and linear layers, values are rounded: weights to 127 steps evenly to both sides of zero, as ONNX Runtime's
+its calibrated statistics, held fixed), so that gradients reach the supernet's own. Around convolutions and linear
+layers values are rounded: weights to 127 steps evenly to both sides of zero, as ONNX Runtime's
 files have them, a scale an output channel; inputs and outputs, but not the logits, to 256 steps of the whole tensor's range. What is
-between layers is not rounded once more. Gradients pass straight through.
+between layers is rounded by ONNX files and not here, and a linear layer of a TFLite file takes and gives floats: the noise is as large as a
+file's, single errors are others. Gradients pass straight through.
 
-A tensor's range is that of the batch, as exports take the extremes over their calibration images. So there is nothing
-to keep beside the weights.
+A tensor's range is that of the batch, where exports take the range of nearly all values of their calibration images. So there is
+nothing to keep beside the weights.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nasvit_edge.errors import TrainingError
+from nasvit_edge.export.onnx_quantised import RULES
 from nasvit_edge.model.blocks import build
 from nasvit_edge.model.folded import FoldedTransformer
 from nasvit_edge.model.folding import folded_state
@@ -28,7 +30,7 @@ from nasvit_edge.model.walk import run
 from nasvit_edge.ops import Classifier, Op, lower
 from nasvit_edge.space import SubnetConfig
 
-MOST = 63  # the largest weight, in steps (export/onnx_quantised.py)
+MOST = RULES["onnxruntime"].most  # the largest weight, in steps
 _SMALLEST = 1e-8  # step between two values
 _State = Mapping[str, Tensor]
 

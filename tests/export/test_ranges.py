@@ -1,4 +1,4 @@
-"""The range of a tensor is what nearly all of its values lie in, limits without keeping them."""
+"""The range of a tensor is what nearly all of its values lie in, found without keeping them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from conftest import require_module
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-onnx = require_module("onnx")
+from nasvit_edge.export.ranges import ranges
 
-from nasvit_edge.export.ranges import ranges  # noqa: E402
+onnx = require_module("onnx")
 
 
 def doubling(shape=(1, 4)):

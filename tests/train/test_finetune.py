@@ -14,7 +14,7 @@ from nasvit_edge.model.accuracy import subnet_accuracy
 from nasvit_edge.model.checkpoint import load_supernet, random_supernet
 from nasvit_edge.model.narrow import narrowed
 from nasvit_edge.train.calibration import Calibration, recipe_of
-from nasvit_edge.train.finetune import Tuning, freeze, keep_function, known_labels, taken
+from nasvit_edge.train.finetune import Tuning, freeze, keep_function, known_labels, own_teacher, taken
 from nasvit_edge.train.initial import settle
 from nasvit_edge.train.quantised import QuantisedSupernet
 
@@ -122,3 +122,12 @@ def test_the_function_of_fixed_statistics_survives_their_estimation(tiny, data):
         keep_function(supernet, fixed, images)
         actual, lost = (network.eval()(x, config) - expected for network in (supernet, plain))
     assert float(actual.norm()) < 0.2 * float(lost.norm())
+
+
+@pytest.mark.parametrize("which", ["smallest", "largest"])
+def test_a_subnet_teaches_itself_on_images_larger_than_its_own_too(nano, which):
+    narrow = narrowed(load_supernet("nano", nano), getattr(nano, which)()).eval()
+    images = torch.randn(3, 3, nano.image_size, nano.image_size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        said = narrow(images, narrow.space.largest()).softmax(-1)
+    torch.testing.assert_close(own_teacher(narrow)(images), said, rtol=1e-4, atol=1e-5)

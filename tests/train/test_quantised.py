@@ -74,9 +74,6 @@ def test_rounding_costs_about_as_much_as_in_the_exported_file(which, nano, tmp_p
         exact, actual = fold(subnet)(x).numpy(), result(x, config).numpy()
     noises = [parity.snr_db(a[:64], exact[:64]) for a in (actual, exported)]
     assert abs(noises[0] - noises[1]) < 2.5  # dB
-    assert (
-        parity.snr_db(actual[:64], exported) > max(noises) - 3
-    )  # its errors are partly the file's, which also rounds between layers
 
 
 @settings(max_examples=4)
