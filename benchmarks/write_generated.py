@@ -4,8 +4,7 @@
     python benchmarks/write_generated.py --check    # which files are not what it would write; a test runs this
 
 Descriptions are those of the records' docstrings: keys that are told of together there are one row of a table. In the docs a table stands
-between `<!-- keys: MODULE.RECORD -->`, with the names of keys behind it where not all are wanted, and `<!-- end of keys -->`. What is on the
-wire alone stays in the protocol as the file has it.
+between `<!-- keys: MODULE.RECORD -->`, with the names of keys behind it where not all are wanted, and `<!-- end of keys -->`.
 """
 
 from __future__ import annotations
@@ -20,74 +19,74 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import inspect as types
 
-from nasvit_edge.latency.file import State
 from nasvit_edge.records import schema
-from nasvit_edge.transport.answers import Description, Failure, Measurement, SshDescription
-from nasvit_edge.transport.job import Job
+from nasvit_edge.transport import wire
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTOCOL = ROOT / "devices" / "protocol.json"
-KINDS = {
-    "job": Job,
-    "measurement": Measurement,
-    "error": Failure,
-    "state": State,
-    "description": Description,
-    "ssh_description": SshDescription,
+HEAD = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "nasvit-edge runner protocol, version 1",
+    "$comment": "What runners are asked and answer. Over a pipe (host, ssh) a request or an answer is one line; over HTTP (iphone, mac, browser) it is a "
+    "body, see devices/PROTOCOL.md. Written from nasvit_edge/transport/wire.py by benchmarks/write_generated.py.",
+    "$ref": "#/$defs/answer",
 }
-# what transports add and take off again, and tools' output that the host reads before
-WIRE = {
-    "job": ("files", "input", "max_thermal", "nonce", "schema", "units"),
-    "measurement": ("id", "nonce", "compile_ms", "tegrastats", "trtexec"),
-    "error": ("id", "nonce", "error"),
-    "description": ("id", "nonce", "about", "conditions", "busy_cores"),
-    "ssh_description": ("id", "about", "conditions", "busy_cores", "board"),
-}
-_ELSEWHERE = {"ssh_description": {"install"}}  # fields that only other transports send
-_REFERRED = ("before", "after", "flags")  # definitions of their own
-_SAID_WHEN = {"detail": {"const": True}}  # left out otherwise, as older runners do not know it
 _LINE = 160
 _REGION = re.compile(r"(<!-- keys: (\S+?)((?: \w+)*) -->\n).*?(<!-- end of keys -->\n)", re.DOTALL)
 
 
-def generated(protocol: dict[str, Any]) -> dict[str, Any]:
-    """The protocol with what records say in place of what it said."""
-    definitions = dict(protocol["$defs"])
-    for name, kind in KINDS.items():
-        definitions[name] = _definition(name, kind, definitions[name])
-    return protocol | {"$defs": definitions}
+def protocol() -> dict[str, Any]:
+    """The schema of all that travels."""
+    names = {kind.__name__: name for name, kind in wire.DEFINITIONS.items()}
+    definitions = {name: _definition(name, kind, names) for name, kind in wire.DEFINITIONS.items()}
+    # a measurement of trtexec may be one of both kinds
+    unions = {
+        name: {"anyOf" if name == "ssh_answer" else "oneOf": [_reference(part) for part in parts]}
+        for name, parts in wire.UNIONS.items()
+    }
+    return HEAD | {"$defs": definitions | unions}
 
 
-def _definition(name: str, kind: type[Any], before: dict[str, Any]) -> dict[str, Any]:
-    given, meanings, wire = schema(kind)[kind.__name__], _told(kind), WIRE.get(name, ())
-    properties = {key: before["properties"][key] for key in wire}
-    for key in given["properties"]:
-        if key in _ELSEWHERE.get(name, ()) or key in wire:
-            continue
-        if key in _REFERRED:
-            properties[key] = before["properties"][key]
-            continue
-        said = {"description": meanings[key]} if key in meanings else {}
-        properties[key] = _SAID_WHEN.get(key, _plain(given["properties"][key])) | said
-    return before | {"properties": dict(sorted(properties.items()))}
+def _definition(name: str, kind: type[Any], names: dict[str, str]) -> dict[str, Any]:
+    given, meanings = schema(kind)[kind.__name__], _told(kind)
+    properties = {
+        key: _plain(value, names) | ({"description": meanings[key]} if key in meanings else {})
+        for key, value in given["properties"].items()
+    }
+    more = msgspec.json.schema(wire.OPEN[name]) if name in wire.OPEN else False
+    required = {"required": given["required"]} if given.get("required") else {}
+    first, _, _ = inspect.cleandoc(kind.__doc__ or "").partition("\n")
+    return {
+        "description": first,
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": more,
+    } | required
 
 
-def _plain(given: dict[str, Any]) -> dict[str, Any]:
+def _reference(name: str) -> dict[str, str]:
+    return {"$ref": f"#/$defs/{name}"}
+
+
+def _plain(given: Any, names: dict[str, str]) -> Any:
     """A type without what only Python tells apart: None is left out on the wire, and a whole number is a number."""
+    if isinstance(given, list):
+        return [_plain(part, names) for part in given]
+    if not isinstance(given, dict):
+        return given
+    if "$ref" in given:
+        kind = given["$ref"].rpartition("/")[2]
+        return _reference(names.get(kind, kind))
     kept = {key: value for key, value in given.items() if key not in ("default", "anyOf", "description")}
     parts = [part for part in given.get("anyOf", ()) if part != {"type": "null"}]
     if parts:
         kept |= next((part for part in parts if part.get("type") == "number"), parts[0])
-        kept.pop("description", None)
-    for key in ("items", "prefixItems"):
-        inner = kept.get(key)
-        if isinstance(inner, dict):
-            kept[key] = _plain(inner)
-        elif isinstance(inner, list):
-            kept[key] = [_plain(part) for part in inner]
-    return kept
+        return _plain(kept, names)
+    inner = ("items", "prefixItems")
+    return {key: _plain(value, names) if key in inner else value for key, value in kept.items()}
 
 
 def _told(kind: type[Any]) -> dict[str, str]:
@@ -146,7 +145,7 @@ def shown(value: Any, depth: int = 0) -> str:
 def files() -> dict[Path, str]:
     """What each file should hold."""
     pages = {path: documented(path.read_text()) for path in sorted((ROOT / "docs").glob("*.md"))}
-    return {PROTOCOL: f"{shown(generated(json.loads(PROTOCOL.read_text())))}\n"} | pages
+    return {PROTOCOL: f"{shown(protocol())}\n"} | pages
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta, field
 from msgspec.structs import asdict, replace
@@ -195,7 +195,7 @@ def shipped_runner() -> Path:
     return files.shipped("devices") / "host" / "runner.py"
 
 
-def parse_device(table: dict[str, Any], path: Path) -> Device:
+def parse_device(table: dict[str, object], path: Path) -> Device:
     """Check a `device.toml`; RecordError names file and key."""
     file = records.parse(DeviceFile, table, f"device {str(path)!r}")
     return Device(**asdict(file), path=path)

@@ -48,7 +48,7 @@ class SubnetConfig(Record, frozen=True, repr_omit_defaults=True):
     mlps: tuple[int, ...] = ()
     mlp_ratio: tuple[int, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain JSON; the inverse of `space.config(**...)`."""
         return {"resolution": self.resolution} | {kind: list(values) for kind, values in self._lists()}
 
@@ -113,7 +113,7 @@ def with_only(part: _Part, chosen: Mapping[str, int]) -> _Part:
 
 
 def _with_only(record: Any, chosen: Mapping[str, int]) -> Any:
-    changes: dict[str, Any] = {}
+    changes: dict[str, object] = {}
     for kind in GENES:
         if kind in chosen and isinstance(getattr(record, kind, None), tuple):
             changes[kind] = (chosen[kind],)
@@ -124,7 +124,7 @@ def _with_only(record: Any, chosen: Mapping[str, int]) -> Any:
     return replace(record, **changes)
 
 
-def fixed(part: Part) -> dict[str, Any]:
+def fixed(part: Part) -> dict[str, object]:
     """What a part has in place of genes: kind -> number."""
     numbers = ((kind, listed(part, kind)) for kind in GENES)
     return {kind: number for kind, number in numbers if isinstance(number, int | float)}

@@ -114,7 +114,7 @@ def write(path: Path, record: Any) -> None:
     files.write_json(path, content(record))
 
 
-def schema(*kinds: type[Any]) -> dict[str, Any]:
+def schema(*kinds: type[Any]) -> dict[str, object]:
     """The JSON schema of kinds of records, by name in `$defs`."""
     _, definitions = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
     return dict(definitions)

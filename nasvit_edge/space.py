@@ -346,7 +346,7 @@ def space_names() -> list[str]:
     return sorted(path.stem for path in files.data("spaces").glob("*.toml"))
 
 
-def parse_space(table: dict[str, Any], path: Path) -> SearchSpace:
+def parse_space(table: dict[str, object], path: Path) -> SearchSpace:
     """Check every key of a space's TOML; SpaceError names file and key."""
     return SearchSpace(**space_file.read(table, path))
 

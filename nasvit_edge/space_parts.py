@@ -289,7 +289,7 @@ def _said(record: Any) -> dict[str, Any]:
     return {k: value for k, value in values if value is not None and (k in _ALWAYS or value != plain[k])}
 
 
-def _said_of_stage(stage: StageSpec, common: AttentionSpec) -> dict[str, Any]:
+def _said_of_stage(stage: StageSpec, common: AttentionSpec) -> dict[str, object]:
     values = _said(stage)
     if stage.expands == (_most(stage.expand_ratio) > 1):
         values.pop("expands", None)

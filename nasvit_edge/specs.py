@@ -28,6 +28,7 @@ Plain = Annotated[
 ]
 Counted = Annotated[int, Meta(ge=0, lt=10**15, description="a number, as `adopt` counts it")]
 Activation = Literal["silu", "hard_swish", "relu", "relu6", "gelu"]
+Gate = Literal["hard_sigmoid", "sigmoid"]
 
 
 class StemSpec(Strict, frozen=True, kw_only=True):
@@ -51,7 +52,7 @@ class SqueezeSpec(Strict, frozen=True, kw_only=True):
     divisor: Annotated[int, Meta(ge=1, le=64, description="a number from 1 to 64")] = 4
     rounded: bool = True
     activation: Activation = "relu"
-    gate: Literal["hard_sigmoid", "sigmoid"] = "hard_sigmoid"
+    gate: Gate = "hard_sigmoid"
 
 
 class AttentionSpec(Strict, frozen=True, kw_only=True):

@@ -194,7 +194,7 @@ def _fetched(name: str, space: SearchSpace) -> nn.Module:
             f"timm's weights of {name} are for {config.num_classes} classes, not {space.classes}: give your own with --weights FILE, "
             "or --weights random"
         )
-    options: dict[str, Any] = (
+    options: dict[str, object] = (
         {} if config.input_size[-1] == space.resolutions[0] else {"img_size": space.resolutions[0]}
     )
     try:

@@ -6,16 +6,17 @@ import importlib
 import importlib.metadata
 import importlib.util
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nasvit_edge.errors import CheckpointError, MissingExtraError, NasvitEdgeError
 from nasvit_edge.model.weights_file import weights_file
+from nasvit_edge.preparation import Filter
 
 PRETRAINED, RANDOM = "pretrained", "random"
 _LITE = re.compile(r"efficientnet-lite([0-4])")
@@ -41,7 +42,7 @@ class Pretrained:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     crop_share: float
-    filter: str
+    filter: Filter
     weights: str
     licences: dict[str, str]
 
@@ -81,7 +82,7 @@ def _timm(name: str, weights: str) -> Pretrained:
         lambda given: timm.create_model(name, pretrained=given), f"timm:{name}", weights
     )
     rule: dict[str, Any] = resolve_model_data_config(module)  # type: ignore[no-untyped-call]
-    stated: dict[str, Any] = module.pretrained_cfg
+    stated: dict[str, object] = module.pretrained_cfg
     return Pretrained(
         name=f"timm:{name}",
         module=module.eval(),
@@ -213,11 +214,11 @@ def _load_in_order(module: nn.Module, path: Path) -> None:
         _put(wanted, values, path, "the package's network")
 
 
-def _counted(module: nn.Module) -> dict[str, Any]:
+def _counted(module: nn.Module) -> dict[str, Tensor]:
     return {k: v for k, v in module.state_dict().items() if not k.endswith("num_batches_tracked")}
 
 
-def _put(wanted: dict[str, Any], values: dict[str, Any], path: Path, name: str) -> None:
+def _put(wanted: Mapping[str, Tensor], values: Mapping[str, Tensor], path: Path, name: str) -> None:
     with torch.no_grad():
         for key, target in wanted.items():
             if values[key].shape != target.shape:
@@ -227,12 +228,12 @@ def _put(wanted: dict[str, Any], values: dict[str, Any], path: Path, name: str) 
             target.copy_(values[key])
 
 
-def _filter(interpolation: str, name: str) -> str:
+def _filter(interpolation: str, name: str) -> Filter:
     if interpolation not in ("bicubic", "bilinear"):
         raise NasvitEdgeError(
             f"images for {name!r} are resized by {interpolation!r}; there are bicubic and bilinear"
         )
-    return interpolation
+    return cast(Filter, interpolation)
 
 
 def _package_licence(package: str) -> str:

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
+
+from msgspec.structs import replace
 
 from nasvit_edge.adopting.layers import Block, UnreadableError
 from nasvit_edge.adopting.reading import Network
 from nasvit_edge.errors import SpaceError
 from nasvit_edge.ops import macs, round8
+from nasvit_edge.preparation import Filter
 from nasvit_edge.space import SearchSpace, parse_space
+from nasvit_edge.space_parts import SpaceFile, content
+from nasvit_edge.specs import Activation, Gate, HeadSpec, SqueezeSpec, StageSpec, StemSpec
 
 LEAST_MACS = 0.35  # of the largest's, what the smallest subnet keeps at the same resolution
 _SHARES = (1 / 2, 2 / 3)  # of a block's expanded channels, beside all of them: 3 and 4 of 6
 _LAST_WIDTHS = (0.5, 0.75)  # of a last block without shortcut, whose width nothing is tied to
 _MOST_DIGITS = 6  # of an expansion that is no whole number
 _DIVISORS = range(1, 65)
+_NARROWER_THAN: tuple[Literal["expanded", "input"], ...] = ("expanded", "input")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +42,7 @@ class Images:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     crop_share: float
-    filter: str = "bicubic"
+    filter: Filter = "bicubic"
     labels: Sequence[str] | str = "numbers"
 
 
@@ -60,7 +66,7 @@ def elastic_space(network: Network, images: Images, name: str, least_macs: float
             _elastic(_stage(i, run), run, depth)
             for i, (run, depth) in enumerate(zip(runs, depths, strict=True), 1)
         ]
-        _free_last_width(stages, runs)
+        stages[-1] = _free_last_width(stages[-1], runs[-1])
         space = _space(network, images, name, stages)
         smallest = space.from_choices([max(images.resolutions), *space.values(space.smallest())[1:]])
         if macs(space, smallest) >= least_macs * most:
@@ -71,35 +77,32 @@ def elastic_space(network: Network, images: Images, name: str, least_macs: float
     )
 
 
-def _space(network: Network, images: Images, name: str, stages: list[dict[str, Any]]) -> SearchSpace:
-    table: dict[str, Any] = {
-        "schema": 1,
-        "name": name,
-        "resolutions": list(images.resolutions),
-        "classes": network.classifier.out_features,
-        "mean": list(images.mean),
-        "std": list(images.std),
-        "image_size": images.size,
-        "crop_share": images.crop_share,
-        "activation": network.stem.activation,
-        "padding": "same" if network.same else "even",
-        "norm_eps": network.eps,
-        "stem": {
-            "width": network.stem.conv.out_channels,
-            "kernel_size": network.stem.kernel,
-            "stride": network.stem.stride,
-        },
-        "stage": stages,
-        "head": _head(network),
-        "squeeze": _squeeze(network.blocks),
-    }
-    if images.filter != "bicubic":
-        table["filter"] = images.filter
-    if not isinstance(images.labels, str):
-        table |= {"labels": list(images.labels), "classes": len(images.labels)}
-    elif images.labels != "numbers":
-        table["labels"] = images.labels
-    return parse_space(table, Path(f"{name}.toml"))
+def _space(network: Network, images: Images, name: str, stages: Sequence[StageSpec]) -> SearchSpace:
+    named = not isinstance(images.labels, str)
+    file = SpaceFile(
+        schema=1,
+        name=name,
+        resolutions=images.resolutions,
+        classes=len(images.labels) if named else network.classifier.out_features,
+        labels=tuple(images.labels) if named else str(images.labels),
+        mean=images.mean,
+        std=images.std,
+        image_size=images.size,
+        crop_share=images.crop_share,
+        filter=images.filter,
+        activation=_known(network.stem.activation),
+        padding="same" if network.same else "even",
+        norm_eps=network.eps,
+        stem=StemSpec(
+            width=network.stem.conv.out_channels,
+            kernel_size=network.stem.kernel,
+            stride=network.stem.stride,
+        ),
+        stage=tuple(stages),
+        head=_head(network),
+        squeeze=_squeeze(network.blocks),
+    )
+    return parse_space(content(file), Path(f"{name}.toml"))  # which checks every number
 
 
 def _runs(blocks: Sequence[Block]) -> Iterator[list[Block]]:
@@ -128,29 +131,31 @@ def _form(block: Block) -> tuple[object, ...]:
     return (*layers, block.activation, block.project.activation)
 
 
-def _stage(number: int, run: Sequence[Block]) -> dict[str, Any]:
-    """A stage as the TOML has it, nothing of it elastic."""
+def _stage(number: int, run: Sequence[Block]) -> StageSpec:
+    """A stage of which nothing is elastic."""
     first = run[0]
     if first.skip and not _stays(first):
         raise UnreadableError(first.name, "has a shortcut although size or width change")
-    shortcut = "identity" if any(block.skip for block in run) or not any(map(_stays, run)) else "none"
+    shortcut: Literal["identity", "none"] = (
+        "identity" if any(block.skip for block in run) or not any(map(_stays, run)) else "none"
+    )
     ratios = [_ratio(block) for block in run]
     kernels = [block.first.kernel for block in run]
-    return {
-        "name": f"mb{number}",
-        "kind": "mbconv",
-        "form": "fused" if first.fused else "inverted",
-        "width": first.outputs,
-        "depth": len(run),
-        "kernel_size": kernels[0] if len(set(kernels)) == 1 else [[k] for k in kernels],
-        "expand_ratio": ratios[0] if len(set(ratios)) == 1 else [[r] for r in ratios],
-        "expands": first.expand is not None,
-        "se": first.squeeze is not None,
-        "stride": first.first.stride,
-        "activation": first.activation,
-        "shortcut": shortcut,
-        "last_activation": bool(first.project.activation),
-    }
+    return StageSpec(
+        name=f"mb{number}",
+        kind="mbconv",
+        form="fused" if first.fused else "inverted",
+        width=first.outputs,
+        depth=len(run),
+        kernel_size=kernels[0] if len(set(kernels)) == 1 else tuple((k,) for k in kernels),
+        expand_ratio=ratios[0] if len(set(ratios)) == 1 else tuple((r,) for r in ratios),
+        expands=first.expand is not None,
+        se=first.squeeze is not None,
+        stride=first.first.stride,
+        activation=_known(first.activation),
+        shortcut=shortcut,
+        last_activation=bool(first.project.activation),
+    )
 
 
 def _ratio(block: Block) -> float:
@@ -167,23 +172,25 @@ def _ratio(block: Block) -> float:
     )
 
 
-def _squeeze(blocks: Sequence[Block]) -> dict[str, Any]:
+def _squeeze(blocks: Sequence[Block]) -> SqueezeSpec:
     """How all squeeze-excitations are made."""
     squeezes = [(block, block.squeeze) for block in blocks if block.squeeze is not None]
     if not squeezes:
-        return {}
+        return SqueezeSpec()
     kinds = {(squeeze.activation, squeeze.gate) for _, squeeze in squeezes}
     if len(kinds) > 1:
         raise SpaceError(
             f"its squeeze-excitations have different activations and gates, {sorted(kinds)}; one space has one kind"
         )
     act, gate = kinds.pop()
-    for of, rounded, divisor in itertools.product(("expanded", "input"), (True, False), _DIVISORS):
+    for of, rounded, divisor in itertools.product(_NARROWER_THAN, (True, False), _DIVISORS):
         if all(
             _squeezed(block, of, rounded, divisor) == squeeze.reduce.weight.shape[0]
             for block, squeeze in squeezes
         ):
-            return {"of": of, "divisor": divisor, "rounded": rounded, "activation": act, "gate": gate}
+            return SqueezeSpec(
+                of=of, divisor=divisor, rounded=rounded, activation=_known(act), gate=cast(Gate, gate)
+            )
     block, squeeze = squeezes[0]
     raise UnreadableError(
         block.name,
@@ -196,19 +203,25 @@ def _squeezed(block: Block, of: str, rounded: bool, divisor: int) -> int:
     return round8(wide) if rounded else max(1, wide)
 
 
-def _head(network: Network) -> dict[str, Any]:
+def _known(activation: str) -> Activation:
+    return cast(Activation, activation)  # `parse_space` refuses others
+
+
+def _head(network: Network) -> HeadSpec:
     inputs, wide = network.head.conv.in_channels, network.head.conv.out_channels
-    act = {"activation": network.head.activation}
+    act = _known(network.head.activation)
     if network.features is None:
-        return {"kind": "pooled", "width": [wide]} | act
+        return HeadSpec(kind="pooled", width=(wide,), activation=act)
     ratio = wide // inputs
-    if round8(inputs * ratio) != wide or network.features_activation != network.head.activation:
+    if round8(inputs * ratio) != wide or network.features_activation != act:
         raise UnreadableError(
             "head",
             f"widens {inputs} channels to {wide} before pooling; the grammar has whole multiples, and one activation",
         )
     biased = network.features.bias is not None
-    return {"width": [network.features.weight.shape[0]], "expand_ratio": ratio, "bias": biased} | act
+    return HeadSpec(
+        width=(network.features.weight.shape[0],), expand_ratio=ratio, bias=biased, activation=act
+    )
 
 
 def _least_depths(runs: Sequence[Sequence[Block]]) -> Iterator[list[int]]:
@@ -222,25 +235,28 @@ def _least_depths(runs: Sequence[Sequence[Block]]) -> Iterator[list[int]]:
         yield list(depths)
 
 
-def _elastic(stage: dict[str, Any], run: Sequence[Block], least_depth: int) -> dict[str, Any]:
-    changes: dict[str, Any] = {}
+def _elastic(stage: StageSpec, run: Sequence[Block], least_depth: int) -> StageSpec:
     if least_depth < len(run):
-        changes["depth"] = list(range(least_depth, len(run) + 1))
-    changes["kernel_size"] = _each(stage["kernel_size"], lambda k, _: list(range(3, k + 1, 2)) or [k], run)
-    if run[0].expand is not None:
-        changes["expand_ratio"] = _each(stage["expand_ratio"], _ratios, run)
-    return stage | changes
+        stage = replace(stage, depth=tuple(range(least_depth, len(run) + 1)))
+    stage = replace(
+        stage, kernel_size=_each(stage.kernel_size, lambda k, _: tuple(range(3, k + 1, 2)) or (k,), run)
+    )
+    if run[0].expand is None:
+        return stage
+    return replace(stage, expand_ratio=_each(stage.expand_ratio, _ratios, run))
 
 
-def _each(value: Any, choices: Any, run: Sequence[Block]) -> Any:
+def _each(
+    value: Any, choices: Callable[[Any, Sequence[Block]], tuple[Any, ...]], run: Sequence[Block]
+) -> Any:
     """The choices of a stage, or of each block; a number where there is but one."""
-    if isinstance(value, list):
-        return [choices(of_block[0], [block]) for of_block, block in zip(value, run, strict=True)]
+    if isinstance(value, tuple):
+        return tuple(choices(of_block[0], [block]) for of_block, block in zip(value, run, strict=True))
     listed = choices(value, run)
     return listed if len(listed) > 1 else value
 
 
-def _ratios(ratio: float, blocks: Sequence[Block]) -> list[float]:
+def _ratios(ratio: float, blocks: Sequence[Block]) -> tuple[float, ...]:
     """Half, two thirds and all of an expansion, as far as they differ in channels."""
     whole = ratio == int(ratio)
     shares = [max(1, math.ceil(ratio * share) if whole else round(ratio * share, 1)) for share in _SHARES]
@@ -252,12 +268,13 @@ def _ratios(ratio: float, blocks: Sequence[Block]) -> list[float]:
             and all(wide != [round8(b.inputs * k) for b in blocks] for k in kept)
         ):
             kept.append(each)
-    return kept
+    return tuple(kept)
 
 
-def _free_last_width(stages: list[dict[str, Any]], runs: Sequence[Sequence[Block]]) -> None:
+def _free_last_width(stage: StageSpec, run: Sequence[Block]) -> StageSpec:
     """A last stage of one block without shortcut has widths of its own."""
-    if len(runs[-1]) == 1 and not runs[-1][0].skip:
-        width = runs[-1][0].outputs
-        stages[-1]["width"] = sorted({*(round8(width * share) for share in _LAST_WIDTHS), width})
-        stages[-1]["shortcut"] = "none"
+    if len(run) > 1 or run[0].skip:
+        return stage
+    width = run[0].outputs
+    widths = tuple(sorted({*(round8(width * share) for share in _LAST_WIDTHS), width}))
+    return replace(stage, width=widths, shortcut="none")

@@ -63,7 +63,7 @@ def _default(field: Field[Any]) -> Any:
     return inspect.Parameter.empty if field.default is MISSING else field.default
 
 
-def _with_key(values: dict[str, Any]) -> dict[str, Any]:
+def _with_key(values: dict[str, object]) -> dict[str, object]:
     key = values.pop(_KEY, None)
     if key is None:
         return values
@@ -72,7 +72,7 @@ def _with_key(values: dict[str, Any]) -> dict[str, Any]:
     return values | {"supernet": f"{values['supernet']}::{key}"}
 
 
-def _made(record: Any, values: dict[str, Any]) -> Any:
+def _made(record: Any, values: dict[str, object]) -> Any:
     """The record, and the records in it, of all their values by name."""
     arguments = {f.name: _made(h, values) if is_dataclass(h) else values[f.name] for f, h in _taken(record)}
     return record(**arguments)

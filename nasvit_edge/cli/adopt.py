@@ -65,8 +65,8 @@ def _next(report: AdoptReport) -> str:
 
 def _rows(report: AdoptReport) -> list[list[str]]:
     prepared, weights = report.preparation, report.weights
-    kept = f"{prepared['filter']} to {prepared['resize']}, the middle {report.size}"
-    numbers = " ".join(f"{v:g}" for v in prepared["mean"]), " ".join(f"{v:g}" for v in prepared["std"])
+    kept = f"{prepared.filter} to {prepared.resize}, the middle {report.size}"
+    numbers = " ".join(f"{v:g}" for v in prepared.mean), " ".join(f"{v:g}" for v in prepared.std)
     return [
         ["network", report.network],
         ["space", report.name],

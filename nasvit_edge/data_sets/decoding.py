@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from nasvit_edge.errors import DataError, require
 from nasvit_edge.preparation import WHITE, Preparation
+
+if TYPE_CHECKING:
+    from nasvit_edge.data_sets.prepare_image import PreparationKeys
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 HEIF = (".heic", ".heics", ".heif", ".heifs", ".hif")  # what phones write; read by an optional package
@@ -23,6 +26,10 @@ def pillow() -> Any:
     with contextlib.suppress(Exception):  # not there, or it does not fit this Pillow
         importlib.import_module("pillow_heif").register_heif_opener()
     return image_module
+
+
+def _keys(preparation: Preparation) -> PreparationKeys:
+    return cast("PreparationKeys", preparation.to_dict())
 
 
 def decode(path: str, preparation: Preparation | None = None) -> Pixels:
@@ -38,7 +45,7 @@ def decode(path: str, preparation: Preparation | None = None) -> Pixels:
         if preparation is None:
             pixels = np.asarray(prepare_image.upright(path, WHITE))
         else:
-            pixels = prepare_image.pixels(path, preparation.to_dict())
+            pixels = prepare_image.pixels(path, _keys(preparation))
         return np.ascontiguousarray(pixels.transpose(2, 0, 1))
     except Exception as error:  # noqa: BLE001 - a damaged file fails in any way
         raise unreadable(path, error) from None
@@ -51,7 +58,7 @@ def fitted(image: Pixels, preparation: Preparation) -> Pixels:
     from nasvit_edge.data_sets import prepare_image
 
     picture = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
-    array = np.array(prepare_image.fitted(picture, preparation.to_dict()))  # a copy, which may be written to
+    array = np.array(prepare_image.fitted(picture, _keys(preparation)))  # a copy, which may be written to
     return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
 
 

@@ -7,8 +7,8 @@ the JSON of `preparation` in a model's metadata; nasvit_edge/preparation.py says
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict, cast
 
 import numpy as np
 from PIL import Image, JpegImagePlugin
@@ -35,7 +35,25 @@ _KNOWN = {"orientation": ("exif",), "color": ("RGB",), "filter": tuple(_FILTERS)
 _LONGEST = 16384  # side of what is made, in pixels
 
 
-def described(metadata: Mapping[str, str]) -> dict[str, Any]:
+class PreparationKeys(TypedDict, total=False):
+    """What `preparation` in a model's metadata says."""
+
+    resize: int | Sequence[int]
+    crop: Sequence[int]
+    size: Sequence[int]
+    mean: Sequence[float]
+    std: Sequence[float]
+    crop_share: float
+    orientation: str
+    color: str
+    background: Sequence[int]
+    filter: str
+    antialias: bool
+    range: Sequence[float]
+    chain: str
+
+
+def described(metadata: Mapping[str, str]) -> PreparationKeys:
     """The description in a model's metadata.
 
     Raises:
@@ -59,7 +77,7 @@ def described(metadata: Mapping[str, str]) -> dict[str, Any]:
         )
     if not sound:
         raise ValueError("what the model says of how images are prepared is damaged; export it again")
-    return dict(preparation)
+    return cast(PreparationKeys, preparation)
 
 
 def _sound(preparation: Any) -> bool:
@@ -81,29 +99,29 @@ def _sound(preparation: Any) -> bool:
     )
 
 
-def prepared(path: Any, preparation: dict[str, Any]) -> np.ndarray:
+def prepared(path: Any, preparation: PreparationKeys) -> np.ndarray:
     """An image file to what the model takes, (height, width, 3) float32."""
     return prepared_image(decoded(path, preparation), preparation)
 
 
-def prepared_image(image: Image.Image, preparation: dict[str, Any]) -> np.ndarray:
+def prepared_image(image: Image.Image, preparation: PreparationKeys) -> np.ndarray:
     """An upright RGB image to what the model takes, (height, width, 3) float32."""
     crop = np.asarray(fitted(image, preparation))
     return normalised(input_values(crop, preparation), preparation)
 
 
-def pixels(path: Any, preparation: dict[str, Any]) -> np.ndarray:
+def pixels(path: Any, preparation: PreparationKeys) -> np.ndarray:
     """An image file to the bytes of `crop`, (height, width, 3)."""
     return np.asarray(fitted(decoded(path, preparation), preparation))
 
 
-def decoded(path: Any, preparation: dict[str, Any]) -> Image.Image:
+def decoded(path: Any, preparation: PreparationKeys) -> Image.Image:
     """An image file, upright in RGB, at least as large as `resize`."""
     resize = preparation["resize"]
     return upright(path, preparation["background"], resize if isinstance(resize, int) else min(resize))
 
 
-def input_bytes(path: Any, preparation: dict[str, Any]) -> np.ndarray:
+def input_bytes(path: Any, preparation: PreparationKeys) -> np.ndarray:
     """An image file to the bytes of `size`, (height, width, 3), for models that take pixels."""
     values = input_values(pixels(path, preparation), preparation)
     return np.floor(values + np.float32(0.5)).clip(0, 255).astype(np.uint8)
@@ -205,7 +223,7 @@ def _upper_byte(image: Image.Image) -> Image.Image:
     return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
 
 
-def geometry(width: int, height: int, preparation: dict[str, Any]) -> tuple[int, int, int, int]:
+def geometry(width: int, height: int, preparation: PreparationKeys) -> tuple[int, int, int, int]:
     """Width and height that the whole image is resized to, and left and top of the crop in that."""
     resize, (rows, columns) = preparation["resize"], preparation["crop"]
     if isinstance(resize, int):
@@ -221,7 +239,7 @@ def _half(free: int) -> int:
     return (free + (free >> 1 & 1)) >> 1
 
 
-def fitted(image: Image.Image, preparation: dict[str, Any]) -> Image.Image:
+def fitted(image: Image.Image, preparation: PreparationKeys) -> Image.Image:
     """An upright image to `crop`; of a thin one, which would become huge, only what is kept is resized."""
     rows, columns = preparation["crop"]
     to_width, to_height, left, top = geometry(image.width, image.height, preparation)
@@ -231,7 +249,7 @@ def fitted(image: Image.Image, preparation: dict[str, Any]) -> Image.Image:
     return whole.crop((left, top, left + columns, top + rows))
 
 
-def _thin(image: Image.Image, preparation: dict[str, Any]) -> Image.Image:
+def _thin(image: Image.Image, preparation: PreparationKeys) -> Image.Image:
     rows, columns = preparation["crop"]
     to_width, to_height, left, top = geometry(image.width, image.height, preparation)
     across, down = image.width / to_width, image.height / to_height
@@ -248,7 +266,7 @@ def _resized(
     image: Image.Image,
     size: tuple[int, int],
     box: tuple[float, float, float, float],
-    preparation: dict[str, Any],
+    preparation: PreparationKeys,
 ) -> Image.Image:
     """Rows, then columns: Pillow 13 takes the columns of tall images first, which gives other bytes."""
     left, top, right, bottom = box
@@ -257,7 +275,7 @@ def _resized(
     return narrow.resize(size, how, (0, top, size[0], bottom))
 
 
-def input_values(crop: np.ndarray, preparation: dict[str, Any]) -> np.ndarray:
+def input_values(crop: np.ndarray, preparation: PreparationKeys) -> np.ndarray:
     """Bytes of `crop` to `size`, (height, width, 3) float32 from 0 to 255 (bicubic: a little beyond)."""
     rows, columns = preparation["size"]
     tall = np.tensordot(_cubic_weights(crop.shape[0], rows), crop.astype(np.float32), (1, 0))
@@ -287,10 +305,10 @@ def _cubic(x: np.ndarray) -> np.ndarray:
     return weights
 
 
-def normalised(values: np.ndarray, preparation: dict[str, Any]) -> np.ndarray:
+def normalised(values: np.ndarray, preparation: PreparationKeys) -> np.ndarray:
     """Values from 0 to 255, (height, width, 3), to `range`, minus `mean`, over `std`; float32."""
     low, high = preparation["range"]
-    mean, std = (np.array(preparation[key], np.float32) for key in ("mean", "std"))
+    mean, std = (np.array(values, np.float32) for values in (preparation["mean"], preparation["std"]))
     scaled = values.astype(np.float32) * np.float32((high - low) / 255) + np.float32(low)
     result: np.ndarray = (scaled - mean) / std
     return result

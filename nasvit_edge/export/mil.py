@@ -135,7 +135,7 @@ class Program:
                     self._evaluate(op, self.constants)
         return self.constants
 
-    def _evaluate(self, op: Any, known: dict[str, Any]) -> None:
+    def _evaluate(self, op: Any, known: dict[str, object]) -> None:
         if op.type == "const":
             known[op.outputs[0].name] = self._value(op.attributes["val"])
             return
@@ -148,7 +148,7 @@ class Program:
         for out, value in zip(op.outputs, results if isinstance(results, list) else [results], strict=True):
             known[out.name] = _typed(value, out.type.tensorType.dataType, self.rounded)
 
-    def _argument(self, op: Any, name: str, known: dict[str, Any]) -> Any:
+    def _argument(self, op: Any, name: str, known: dict[str, object]) -> Any:
         if name not in op.inputs:
             return self._value(op.attributes[name])
         bound = op.inputs[name].arguments

@@ -36,7 +36,7 @@ def plain(model: bytes) -> bytes:
     return proto.SerializeToString()
 
 
-def _clip(onnx: Any, node: Any, constants: dict[str, Any], graph: Any) -> None:
+def _clip(onnx: Any, node: Any, constants: dict[str, object], graph: Any) -> None:
     """A QuantizeLinear of a whole tensor as a Clip to the values that it can give."""
     scale, zero = (onnx.numpy_helper.to_array(constants[name]) for name in node.input[1:3])
     limits = np.iinfo(zero.dtype)

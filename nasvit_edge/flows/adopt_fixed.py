@@ -9,6 +9,7 @@ from nasvit_edge import data_sets, files, systems
 from nasvit_edge.errors import CheckpointError, NasvitEdgeError
 from nasvit_edge.export.quiet import quiet
 from nasvit_edge.listening import SILENT, Listener
+from nasvit_edge.preparation import Preparation
 from nasvit_edge.records import Record
 from nasvit_edge.requests.adopt import Request
 from nasvit_edge.space import space_toml
@@ -42,7 +43,7 @@ class AdoptReport(Record, frozen=True, kw_only=True):
     parameters: int
     activations: int
     file_bytes: int
-    preparation: dict[str, Any]
+    preparation: Preparation
     weights: dict[str, Any]
     trust_code: bool
 
@@ -125,7 +126,7 @@ def _report(space: SearchSpace, out: Path, source: dict[str, object]) -> AdoptRe
         parameters=sizes.parameters(op),
         activations=sizes.activations(op),
         file_bytes=round(sizes.file_bytes(op, "onnx", "fp32")),
-        preparation=space.preparation().to_dict(),
+        preparation=space.preparation(),
         weights=source,
         trust_code=space.network.is_program,
     )

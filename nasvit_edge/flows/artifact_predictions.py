@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nasvit_edge.benchmark.plan import Participant
 from nasvit_edge.device import Device
@@ -38,7 +37,7 @@ class Predictions:
     listener: Listener = SILENT
     speeds: dict[Path, TodaysSpeed | None] = field(default_factory=dict)
 
-    def of(self, entry: Participant) -> dict[str, Any]:
+    def of(self, entry: Participant) -> dict[str, object]:
         """What is predicted of an artifact, as facts of it; {} where nothing is."""
         if entry.facts.space is None:
             return {}

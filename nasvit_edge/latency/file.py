@@ -67,7 +67,7 @@ class SubnetEntry(OpEntry, frozen=True, kw_only=True):
     config: dict[str, Any]
 
     @classmethod
-    def of(cls, config: dict[str, Any], entry: OpEntry) -> SubnetEntry:
+    def of(cls, config: dict[str, object], entry: OpEntry) -> SubnetEntry:
         """The entry of a subnet."""
         return cls(**asdict(entry) | {"config": config})
 

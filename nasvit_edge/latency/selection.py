@@ -152,7 +152,7 @@ def named(text: str) -> dict[str, Any]:
         TableError: a part that is nothing known, or two of one kind.
     """
     device, *rest = text.split(":")
-    fields: dict[str, Any] = {"device": device}
+    fields: dict[str, object] = {"device": device}
     for part in rest:
         key, value = _part(text, part)
         if fields.setdefault(key, value) != value:
@@ -172,7 +172,7 @@ def _part(text: str, part: str) -> tuple[str, Any]:
     )
 
 
-def heading(path: Path) -> dict[str, Any]:
+def heading(path: Path) -> dict[str, object]:
     """Device, runtime, threads, precision and space in the name of a table's file; {} where it is none."""
     match = _NAME.search(path.stem)
     if match is None:

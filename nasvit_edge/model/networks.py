@@ -81,7 +81,7 @@ def made_by(source: str, classes: int | None, side: int) -> nn.Module:
 
 def _by_timm(name: str, classes: int | None, side: int) -> nn.Module:
     timm: Any = require("timm", "train")
-    options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
+    options: dict[str, object] = {} if classes is None else {"num_classes": classes}
     if timm_config(name).input_size[-1] != side:
         options |= {"img_size": side}
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +39,7 @@ class Subnet(nn.Module):
         self.space, self.config, self.ops = space, config, ops
         self.size = (ops[0].in_shape()[1], ops[0].in_shape()[2])
         self.source: dict[str, object] = {"kind": "untrained"}
-        self.calibration: dict[str, Any] | None = None
+        self.calibration: dict[str, object] | None = None
         self.folded = False
 
     def blocks(self) -> list[nn.Module]:

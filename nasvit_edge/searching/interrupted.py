@@ -104,7 +104,7 @@ def _state(raw: dict[str, Any]) -> SearchState:
     return SearchState(rng, rows, values, kept, kept_values, int(raw["generation"]), int(raw["evaluated"]))
 
 
-def _values(raw: dict[str, Any], tables: int) -> Values:
+def _values(raw: dict[str, object], tables: int) -> Values:
     columns = [np.array(raw[name], np.float64) for name in Values.__slots__]
     columns[:2] = [array.reshape(-1, tables) for array in columns[:2]]
     return Values(*columns)

@@ -9,7 +9,6 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -147,7 +146,7 @@ def _known(setting: Setting) -> tuple[Setting, dict[str, str]]:
     }
     left = {name: getattr(setting, name) for name, is_known in known.items() if not is_known}
     elsewhere = {name: value for name, value in left.items() if value is not None}
-    empty: dict[str, Any] = dict.fromkeys(elsewhere)
+    empty: dict[str, object] = dict.fromkeys(elsewhere)
     return replace(setting, **empty), elsewhere
 
 

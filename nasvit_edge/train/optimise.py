@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +22,7 @@ def optimizer_for(module: nn.Module, rule: Optimizer) -> torch.optim.Optimizer:
     Tensors of one dimension, biases and layer scaling do not decay (spec section 4). Of the classifier's groups `factor` is
     the rule's `head_factor`, by which their rate is multiplied.
     """
-    groups: list[dict[str, Any]] = []
+    groups: list[dict[str, object]] = []
     for factor, parameters in _by_factor(module, rule.head_factor):
         decaying = [
             p for name, p in parameters if p.dim() > 1 and name.rpartition(".")[2] not in _WITHOUT_DECAY

@@ -159,7 +159,7 @@ class Recipe(_Part, frozen=True, kw_only=True):
     augment: Augment = Augment()
     scenes: SceneCrops = SceneCrops()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain JSON; the inverse of `parse_recipe`."""
         return records.content(self)
 
@@ -258,7 +258,7 @@ def _place(base: str, path: Path) -> Path:
     return path.parent / base if base.endswith(".toml") else files.data("recipes", f"{base}.toml")
 
 
-def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, object]:
     merged = copy.deepcopy(base)
     for key, value in changes.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
@@ -287,7 +287,7 @@ def parse_recipe(content: Any, where: str) -> Recipe:
     return recipe
 
 
-def _assign(content: dict[str, Any], text: str) -> None:
+def _assign(content: dict[str, object], text: str) -> None:
     """Put the value of `"a.b=1"` into `content`."""
     import tomllib
 
@@ -306,7 +306,7 @@ def _assign(content: dict[str, Any], text: str) -> None:
         target[leaf] = value.strip()  # text without quotes
 
 
-def _keys(content: dict[str, Any], key: str) -> str:
+def _keys(content: dict[str, object], key: str) -> str:
     """What there is where `key` begins."""
     section = key.partition(".")[0].strip()
     part = content.get(section)

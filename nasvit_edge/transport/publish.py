@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from nasvit_edge import files
 from nasvit_edge.latency.file import State
+from nasvit_edge.records import content
 from nasvit_edge.runtimes import RUNTIMES
 from nasvit_edge.transport.answers import (
     Answer,
@@ -24,6 +25,7 @@ from nasvit_edge.transport.answers import (
     printable,
 )
 from nasvit_edge.transport.job import Job
+from nasvit_edge.transport.wire import FileEntry, ModelInput
 
 SCHEMA = 1
 _COARSE_US = 50.0
@@ -36,38 +38,38 @@ def published(job: Job) -> tuple[Message, dict[str, Path]]:
     model = Path(job.model)
     listed = model_files(model)
     root = model if model.is_dir() else model.parent
-    request = job.request(model=model.name, cores=list(job.cores), schema=SCHEMA, files=listed)
-    request["input"] = model_input(model, job.seed)
+    request = job.request(model=model.name, cores=list(job.cores), schema=SCHEMA, files=content(listed))
+    request["input"] = content(model_input(model, job.seed))
     units = RUNTIMES[job.runtime].units
     if units is not None:
         request |= {"units": units, "max_thermal": "nominal"}
-    return request, {entry["sha256"]: root / entry["path"] for entry in listed}
+    return request, {entry.sha256: root / entry.path for entry in listed}
 
 
-def model_files(model: Path) -> list[Message]:
-    """The file, or those of the folder: relative path, bytes, sha256."""
+def model_files(model: Path) -> list[FileEntry]:
+    """The file, or those of the folder."""
     tree = (
         files.read_tree(model, "model") if model.is_dir() else {model.name: files.read_bytes(model, "model")}
     )
     return [
-        {"path": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        for name, content in sorted(tree.items())
+        FileEntry(path=name, bytes=len(whole), sha256=hashlib.sha256(whole).hexdigest())
+        for name, whole in sorted(tree.items())
     ]
 
 
-def model_input(model: Path, seed: int) -> Message:
+def model_input(model: Path, seed: int) -> ModelInput:
     """Name and shape of the model's one input."""
     if model.is_dir():
         from nasvit_edge.export import mil
 
         value = mil.read_spec(model / mil.MODEL).description.input[0]
-        name, shape = value.name, [int(side) for side in value.type.multiArrayType.shape]
+        name, shape = value.name, tuple(int(side) for side in value.type.multiArrayType.shape)
     else:
         import onnx
 
         value = onnx.load(str(model), load_external_data=False).graph.input[0]
-        name, shape = value.name, [side.dim_value or 1 for side in value.type.tensor_type.shape.dim]
-    return {"name": name, "shape": shape, "dtype": "float32", "fill": f"seed:{seed}"}
+        name, shape = value.name, tuple(side.dim_value or 1 for side in value.type.tensor_type.shape.dim)
+    return ModelInput(name=name, shape=shape, dtype="float32", fill=f"seed:{seed}")
 
 
 def judged(answer: Message | Failure, job: Job) -> Answer:

@@ -10,8 +10,10 @@ from pathlib import Path
 from nasvit_edge import files
 from nasvit_edge.errors import DeviceError
 from nasvit_edge.listening import Listener
+from nasvit_edge.records import content
 from nasvit_edge.transport.answers import Failure, Full, Message
 from nasvit_edge.transport.ssh_link import SshLink
+from nasvit_edge.transport.wire import DropRequest, PutRequest
 from nasvit_edge.units import show_bytes
 
 _PART = 1 << 20
@@ -57,8 +59,8 @@ class RemoteFiles:
             if self.has(path):
                 break
             self._make_room()
-            content, starts = files.read_bytes(path, "model"), self.link.starts
-            answers = (self.link.ask(request, _PART_S) for request in _parts(name, content))
+            whole, starts = files.read_bytes(path, "model"), self.link.starts
+            answers = (self.link.ask(request, _PART_S) for request in _parts(name, whole))
             problem = next((answer for answer in answers if isinstance(answer, Failure)), None)
             if problem is None:
                 self._look()
@@ -77,7 +79,9 @@ class RemoteFiles:
     def _make_room(self) -> None:
         """Where the disk is small, what was measured goes before the next one comes."""
         if self.one_by_one and self.there:
-            answer = self.link.ask({"id": "drop", "ask": "drop", "names": sorted(self.there)}, _PART_S)
+            answer = self.link.ask(
+                content(DropRequest(id="drop", ask="drop", names=tuple(sorted(self.there)))), _PART_S
+            )
             if not isinstance(answer, Failure):
                 self.there.clear()
 
@@ -107,15 +111,11 @@ class RemoteFiles:
         return DeviceError(f"a model could not be sent to {folder!r}: {failure.error}", device=name)
 
 
-def _parts(name: str, content: bytes) -> Iterator[Message]:
+def _parts(name: str, whole: bytes) -> Iterator[Message]:
     """The requests that write a file."""
-    for offset in range(0, max(1, len(content)), _PART):
-        data = base64.b64encode(content[offset : offset + _PART]).decode()
-        yield {
-            "id": "put",
-            "ask": "put",
-            "name": name,
-            "offset": offset,
-            "data": data,
-            "last": offset + _PART >= len(content),
-        }
+    for offset in range(0, max(1, len(whole)), _PART):
+        data = base64.b64encode(whole[offset : offset + _PART]).decode()
+        part = PutRequest(
+            id="put", ask="put", name=name, offset=offset, data=data, last=offset + _PART >= len(whole)
+        )
+        yield content(part)

@@ -24,12 +24,13 @@ from nasvit_edge import files
 from nasvit_edge.device import Device
 from nasvit_edge.errors import DeviceError, MeasurementError
 from nasvit_edge.listening import Listener
-from nasvit_edge.records import Record, Whole
+from nasvit_edge.records import Record, Whole, content
 from nasvit_edge.transport.answers import Broken, Failure, Full, Garbled, Lost, Message, fitted
 from nasvit_edge.transport.last_words import crash, with_last_words
 from nasvit_edge.transport.process import LineProcess
 from nasvit_edge.transport.ssh_errors import Trouble, remote_trouble, trouble
 from nasvit_edge.transport.ways import Ways
+from nasvit_edge.transport.wire import BootRequest, EndRequest
 
 _BOOT = (
     'import sys; sys.version_info < (3, 8) and sys.exit("Python %d.%d is too old" % sys.version_info[:2]); '
@@ -159,7 +160,9 @@ class SshLink:
             if self._asking:
                 self.child.close()  # it is in the middle of something
             problem = None if self._alive() else self._start()
-            answer = None if problem else self.child.request({"id": "end", "ask": "end"}, _START_S)
+            answer = (
+                None if problem else self.child.request(content(EndRequest(id="end", ask="end")), _START_S)
+            )
         except (DeviceError, MeasurementError, _GoneError):
             answer = None
         finally:
@@ -274,16 +277,17 @@ class SshLink:
             [(name, shipped / path) for name, path in listed] for listed in (_HOST, _MODULES)
         )
         sources = [*host_files, ("runner", self.device.runner), *other]
-        return {
-            "id": "boot",
-            "boot": _LOAD,
-            "modules": [[name, files.read_bytes(path, "runner").decode()] for name, path in sources],
-            "base": self.device.folder,
-            "owner": _owner(self.device),
-            "folder": self.folder,
-            "tool": self.device.tool,
-            "lock_clocks": self.ways.lock_clocks,
-        }
+        request = BootRequest(
+            id="boot",
+            boot=_LOAD,
+            modules=tuple((name, files.read_bytes(path, "runner").decode()) for name, path in sources),
+            base=self.device.folder,
+            owner=_owner(self.device),
+            folder=self.folder,
+            tool=self.device.tool,
+            lock_clocks=self.ways.lock_clocks,
+        )
+        return dict(content(request))
 
 
 def ssh_command(device: Device) -> list[str]:

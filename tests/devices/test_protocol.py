@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
-import runpy
 import subprocess
 import sys
 
@@ -14,13 +14,14 @@ import pytest
 from conftest import require_module
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import inspect as types
 from reference_coreml import DEVICES, SCHEMA, SPACE, faults
 
 from nasvit_edge.profile.models import Item, Models
 from nasvit_edge.records import content
+from nasvit_edge.runtimes import RUNTIMES
 from nasvit_edge.transport import answers as replies
 from nasvit_edge.transport import job as jobs
+from nasvit_edge.transport import wire
 from nasvit_edge.transport.publish import published
 from nasvit_edge.transport.ssh_link import Started
 
@@ -36,21 +37,25 @@ def test_every_reference_leads_somewhere_and_every_definition_is_used():
 
 
 def test_flags_are_those_that_tables_know():
-    assert set(SCHEMA["$defs"]["flags"]["items"]["enum"]) == set(replies.FLAGS)
+    assert set(SCHEMA["$defs"]["measurement"]["properties"]["flags"]["items"]["enum"]) == set(replies.FLAGS)
 
 
-def test_what_records_need_the_protocol_needs():
-    writer = runpy.run_path(str(DEVICES.parent / "benchmarks" / "write_generated.py"))
-    for name, kind in writer["KINDS"].items():
-        needed = {field.name for field in types.type_info(kind).fields if field.required}
-        assert needed <= set(SCHEMA["$defs"][name].get("required", ()))
+def test_a_message_that_is_a_job_has_all_that_a_job_has():
+    fields = {field.name: field.type for field in dataclasses.fields(jobs.Job)}
+    known = {field.name for field in msgspec.structs.fields(wire.JobMessage)}
+    assert set(fields) <= known
+    needed = {field.name for field in dataclasses.fields(jobs.Job) if field.default is dataclasses.MISSING}
+    assert needed == set(SCHEMA["$defs"]["job"]["required"])
+
+
+def test_units_are_those_of_runtimes():
+    units = {runtime.units for runtime in RUNTIMES.values() if runtime.units is not None}
+    assert units == set(SCHEMA["$defs"]["job"]["properties"]["units"]["enum"])
 
 
 def test_a_runner_over_ssh_starts_with_what_the_record_holds():
-    (boot,) = (
-        part for part in SCHEMA["$defs"]["ssh_answer"]["anyOf"] if "folder" in part.get("properties", ())
-    )
-    assert set(boot["properties"]) == {field.name for field in msgspec.structs.fields(Started)} | {"id"}
+    started = SCHEMA["$defs"]["started"]
+    assert set(started["properties"]) == {field.name for field in msgspec.structs.fields(Started)} | {"id"}
 
 
 @pytest.fixture(scope="module")
