@@ -83,8 +83,8 @@ def _plain(given: Any, names: dict[str, str]) -> Any:
     kept = {key: value for key, value in given.items() if key not in ("default", "anyOf", "description")}
     parts = [part for part in given.get("anyOf", ()) if part != {"type": "null"}]
     if parts:
-        kept |= next((part for part in parts if part.get("type") == "number"), parts[0])
-        return _plain(kept, names)
+        part = next((part for part in parts if part.get("type") == "number"), parts[0])
+        return _plain(part | kept, names)
     inner = ("items", "prefixItems")
     return {key: _plain(value, names) if key in inner else value for key, value in kept.items()}
 

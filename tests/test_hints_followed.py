@@ -145,6 +145,7 @@ def test_a_classifier_verified_with_scenes_is_verified_without(here):
     follow(failed(NasvitEdgeError, verification.verify, Path("own.onnx"), data="scenes"))
 
 
+@pytest.mark.slow
 def test_a_table_that_was_not_validated_is_validated(here):
     (path,) = Path("latency_tables").glob("*.json")
     said = validity(load_table(path, space=here))
@@ -194,6 +195,7 @@ def test_what_is_no_subject_becomes_one_by_a_search(here):
     assert subject_of(Path("search.json"), None, None, None).supernet == weights
 
 
+@pytest.mark.slow
 def test_a_file_that_is_no_benchmark_is_measured_into_one(here):
     follow(failed(NasvitEdgeError, read_result, Path("found.json")))
     content = json.loads(Path("benchmark.json").read_text())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from nasvit_edge.latency.table import HOST, refuse_other, selected_table
 from nasvit_edge.listening import Listener
 from nasvit_edge.ops import lower
 from nasvit_edge.profile.speed import todays_speed
-from nasvit_edge.profile.trust import concerns, outdated, resting
+from nasvit_edge.profile.trust import concerns, not_faster, outdated, resting
 from nasvit_edge.requests.options import TableChoice
 from nasvit_edge.searching.saved import Outdated
 from nasvit_edge.space import SearchSpace, SubnetConfig
@@ -124,6 +125,19 @@ def trusted(
         listener.note(f"{'WARNING' if concern.serious else 'note'}: table {table.path.name}: {concern.text}")
     listener.note(f"table {table.path.name}: {table.setting.line()}; {validity(table)}")
     return table
+
+
+def not_faster_by_tables(
+    space: SearchSpace, config: SubnetConfig, runtime: str, precision: str
+) -> Iterator[str]:
+    """Of each table at hand of this space, runtime and precision that says so: the precision gives accuracy up for nothing there."""
+    asked = {"runtime": runtime, "precision": precision, "space": space.name}
+    for path in found_tables():
+        if {key: heading(path).get(key) for key in asked} != asked:
+            continue
+        with contextlib.suppress(NasvitEdgeError):  # of another space of this name, or damaged
+            if text := not_faster(load_table(path, space=space), [config]):
+                yield f"by table {path.name} {text}"
 
 
 def speed_today(table: LatencyTable, asked: TableChoice, listener: Listener) -> TodaysSpeed | None:

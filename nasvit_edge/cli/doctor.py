@@ -48,6 +48,8 @@ def _print_examined(report: Examined) -> None:
         from nasvit_edge.export import arithmetic
 
         note(arithmetic.line(report.arithmetic, report.precision))
+    for text in report.slow:
+        note(f"note: {text}")
 
 
 def _print_placements(targets: Sequence[Placement]) -> None:

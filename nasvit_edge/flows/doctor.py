@@ -5,16 +5,18 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from nasvit_edge import cache
+from nasvit_edge.choosing.table import not_faster_by_tables
 from nasvit_edge.device import cpu_model, device_names
 from nasvit_edge.errors import NasvitEdgeError, require
 from nasvit_edge.export import arithmetic
 from nasvit_edge.export.arithmetic import Shares
-from nasvit_edge.export.artifact import open_artifact
+from nasvit_edge.export.artifact import Artifact, open_artifact
 from nasvit_edge.export.formats import format_names, load_format
 from nasvit_edge.export.placement import Placement
 from nasvit_edge.export.quiet import muted, quiet
@@ -42,13 +44,14 @@ class Environment(Record, frozen=True, kw_only=True):
 
 
 class Examined(Record, frozen=True, kw_only=True):
-    """What each target of an artifact's format would make of it; `checked`: it is the file that was exported."""
+    """What each target of an artifact's format would make of it; `checked`: it is the file that was exported; `slow`: tables by which its precision is not faster."""
 
     artifact: str
     checked: bool
     precision: str
     arithmetic: Shares | None
     targets: tuple[Placement, ...]
+    slow: tuple[str, ...] = ()
 
 
 def environment() -> Environment:
@@ -104,4 +107,14 @@ def examine(path: Path) -> Examined:
         precision=artifact.precision,
         arithmetic=arithmetic.told(path, artifact.form.name, artifact.precision),
         targets=tuple(replace(target, runtimes=()) for target in artifact.form.module().placements(path)),
+        slow=tuple(_slow(artifact)),
     )
+
+
+def _slow(artifact: Artifact) -> Iterator[str]:
+    try:
+        space = artifact.named(artifact.space())
+        config = artifact.config(space)
+    except NasvitEdgeError:  # of a space that is not here
+        return
+    yield from not_faster_by_tables(space, config, artifact.form.runtime, artifact.precision)

@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType, structs
 
 from nasvit_edge import systems
 from nasvit_edge.choosing.subnet import subject_of
+from nasvit_edge.choosing.table import not_faster_by_tables
 from nasvit_edge.errors import ExportError
 from nasvit_edge.export import (
     advice,
@@ -104,6 +105,8 @@ def export(request: Request, listener: Listener) -> ExportReport:
         _make(plan, supernet, calibration, form, path, options, listener)
     if not cached and not request.force:
         kept.keep(key, path)
+    for text in not_faster_by_tables(plan.space, plan.config, form.runtime, request.precision):
+        listener.note(f"note: {text}")
     folder = str(bundle.write_bundle(path)) if request.bundle else None
     return structs.replace(report(path), cached=cached, bundle=folder)
 

@@ -11,6 +11,7 @@ from msgspec import structs
 
 from nasvit_edge import files
 from nasvit_edge.choosing.accuracy import AccuracyChoice, about, accuracy_source, tell_of_other_weights
+from nasvit_edge.choosing.fitted import within_minutes
 from nasvit_edge.choosing.limits import check, choices, devices, limits
 from nasvit_edge.choosing.space import USUAL_SPACE
 from nasvit_edge.choosing.table import answering, resting_on_changed, speed_today, trusted
@@ -59,18 +60,22 @@ def prepare(request: Request, listener: Listener) -> Prepared:
         workers=request.workers,
         in_order=request.labels_in_order,
     )
-    choice = asked.filled(space)
-    accuracy = accuracy_source(choice, space, listener)
-    tell_of_other_weights(accuracy, choice, space, listener)
+    choice = asked.filled(space) if request.minutes is None else _measurable(asked.with_shipped(space))
+    accuracy = accuracy_source(choice, space, listener) if request.minutes is None else None
     named = [replace(request.table, device=device) for device in devices(request)]
     answers = [answering(one, space, listener, measures=True) for one in named]
     tables = [trusted(answer.table, listener, by_file=request.table.table is not None) for answer in answers]
+    limited, free = limits(request, tables), _genes(request, space)
+    if accuracy is None:  # the rest is known to fit together before minutes are spent
+        choice = _fitted(request, choice, space, listener)
+        accuracy = accuracy_source(choice, space, listener)
+    tell_of_other_weights(accuracy, choice, space, listener)
     problem = Problem(
         space=space,
         tables=tuple(tables),
         accuracy=accuracy,
-        limits=limits(request, tables),
-        genes=_genes(request, space),
+        limits=limited,
+        genes=free,
         with_size=request.with_size,
     )
     filled |= {**_filled(asked, choice, accuracy), **answers[0].filled}
@@ -91,6 +96,26 @@ def _refuse_idle(request: Request) -> None:
             raise NasvitEdgeError(
                 f"--{name} {value} is of the evolutionary search, and --method exact has none: leave out one of the two"
             )
+
+
+def _measurable(choice: AccuracyChoice) -> AccuracyChoice:
+    """NasvitEdgeError where --minutes has nothing to measure, or nothing to be measured for."""
+    if choice.accuracy is not None:
+        raise NasvitEdgeError(
+            f"--accuracy {choice.accuracy} says where accuracies are from, and --minutes measures and fits them: leave out one of the two"
+        )
+    if choice.supernet is None or choice.data is None:
+        raise NasvitEdgeError("--minutes measures subnets on images: add --supernet W --data D")
+    return choice
+
+
+def _fitted(
+    request: Request, choice: AccuracyChoice, space: SearchSpace, listener: Listener
+) -> AccuracyChoice:
+    """With a predictor that is fitted in the minutes given, beside the result."""
+    assert request.minutes is not None
+    out = request.out.with_name(f"{request.out.stem}.accuracy.json")
+    return within_minutes(choice, space, request.minutes, out, seed=request.seed, listener=listener)
 
 
 def _genes(request: Request, space: SearchSpace) -> Genes:

@@ -28,7 +28,7 @@ def search(request: Request, command: tuple[str, ...], started: Started) -> Resu
     for path in (request.out, request.html, request.png):
         if path is not None:
             files.writable_folder(path.parent)
-    with started("measuring ops") as listener:
+    with started("measuring ops" if request.minutes is None else "preparing") as listener:
         prepared = prepare(request, listener)
     _tell(prepared, listener)
     partial = request.out.with_name(f"{request.out.name}.partial")

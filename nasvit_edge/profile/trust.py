@@ -50,27 +50,26 @@ def concerns(table: LatencyTable, configs: Iterable[SubnetConfig] = ()) -> list[
         doubts += _version(table)
     chosen = list(configs)
     doubts += _graphs(table, chosen)
-    doubts += _slower(table, chosen)
-    return doubts
+    text = not_faster(table, chosen)
+    return [*doubts, Concern(text, serious=False)] if text else doubts
 
 
-def _slower(table: LatencyTable, configs: Sequence[SubnetConfig]) -> list[Concern]:
-    """That a precision, which costs accuracy, is not faster here than fp32, by the table of that beside this one."""
+def not_faster(table: LatencyTable, configs: Sequence[SubnetConfig]) -> str:
+    """That a precision, which costs accuracy, takes as long here as fp32 does, by the table of that beside this one; empty where it is faster, or unknown."""
     file = table.file
     if file.precision == "fp32" or not configs:
-        return []
+        return ""
     beside = table.path.with_name(table_name(file.device, file.runtime, file.threads, "fp32", file.space))
     try:
         exact = load_table(beside, space=table.space)
         ratio = statistics.median(table.predict(c).ms / exact.predict(c).ms for c in configs)
     except NasvitEdgeError:
-        return []
+        return ""
     if ratio < SLOWER:
-        return []
+        return ""
     has_w8 = "w8" in format_for(file.runtime).thresholds
     smaller = "; w8 is as small, and loses less" if file.precision == "int8" and has_w8 else ""
-    text = f"{file.precision} takes {ratio:.2f} of fp32's time here ({beside.stem}){smaller}"
-    return [Concern(text, serious=False)]
+    return f"{file.precision} takes {ratio:.2f} of fp32's time here ({beside.stem}){smaller}"
 
 
 def _emulated(table: LatencyTable) -> list[Concern]:

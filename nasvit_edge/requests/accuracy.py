@@ -22,7 +22,13 @@ class Request:
     ] = None
     labels_in_order: options.LabelsInOrder = False
     space: options.Space = "nano"
-    samples: Annotated[int, typer.Option(help="Subnets to measure.")] = 200
+    samples: Annotated[int | None, typer.Option(show_default="200", help="Subnets to measure.")] = None
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, max=10_000, help="In place of --samples: as many as are measured in this time."
+        ),
+    ] = None
     out: options.Out = Path("accuracy.json")
     measured: Annotated[
         Path | None,

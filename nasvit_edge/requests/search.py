@@ -66,6 +66,14 @@ class Request:
     accuracy: Annotated[
         _Text, typer.Option(help="A predictor: a shipped name (nasvit, nano) or a JSON file; or: measured.")
     ] = None
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            max=10_000,
+            help="Measure accuracies for so long, fit a predictor to them, and search with that.",
+        ),
+    ] = None
     table: options.TableChoice = field(default_factory=options.TableChoice)
     with_size: Annotated[
         bool,

@@ -6,9 +6,9 @@ it can read, whoever sent it.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from nasvit_edge.latency.file import State
 from nasvit_edge.records import Count, Fact, Number, Record, Sha256, Whole
@@ -17,6 +17,11 @@ from nasvit_edge.transport.job import Natural, Text
 
 _REF = "#/$defs/"
 _ANSWERED = {"oneOf": [{"$ref": f"{_REF}measurement"}, {"$ref": f"{_REF}error"}]}
+Thermal = Literal["nominal", "fair", "serious", "critical"]  # in this order
+Units = Literal["all", "cpuAndNeuralEngine", "cpuAndGPU", "cpuOnly"]
+_Thermal = Annotated[Thermal, Meta(extra_json_schema={"enum": list(get_args(Thermal))})]
+_Units = Annotated[Units, Meta(extra_json_schema={"enum": list(get_args(Units))})]
+_Conditions = Annotated[dict[str, Fact], Meta(extra_json_schema={"$ref": f"{_REF}conditions"})]
 _About = Annotated[dict[str, Fact], Meta(extra_json_schema={"$ref": f"{_REF}about"})]
 _BusyCores = Annotated[Any, Meta(extra_json_schema={"type": ["number", "null"], "minimum": 0})]
 _ANY_ANSWER = {"$ref": f"{_REF}answer"}
@@ -30,6 +35,10 @@ class Fingerprint(Record, frozen=True, kw_only=True):
     cores: Count | None = None
     os: str = ""
     soc: str = ""
+
+
+class Conditions(Record, frozen=True, kw_only=True):
+    """What may differ the next time: power mode, clocks, temperature, battery."""
 
 
 class FileEntry(Record, frozen=True, kw_only=True):
@@ -84,9 +93,9 @@ class JobMessage(Record, frozen=True, kw_only=True):
     schema: Literal[1] | None = None
     files: Annotated[tuple[FileEntry, ...], Meta(min_length=1)] | None = None
     input: ModelInput | None = None
-    max_thermal: Literal["nominal", "fair", "serious", "critical"] | None = None
+    max_thermal: _Thermal | None = None
     nonce: str = ""
-    units: Literal["all", "cpuAndNeuralEngine", "cpuAndGPU", "cpuOnly"] | None = None
+    units: _Units | None = None
 
 
 class JobsMessage(Record, frozen=True, kw_only=True):
@@ -203,6 +212,7 @@ class DescriptionMessage(Description, frozen=True, kw_only=True):
     id: str
     about: _About
     busy_cores: _BusyCores = None
+    conditions: _Conditions = field(default_factory=dict)
     nonce: str = ""
 
 
@@ -212,6 +222,7 @@ class SshDescriptionMessage(SshDescription, frozen=True, kw_only=True):
     id: str
     about: _About
     busy_cores: _BusyCores = None
+    conditions: _Conditions = field(default_factory=dict)
     board: dict[str, Annotated[Any, Meta(extra_json_schema={"type": ["string", "integer", "array"]})]]
     cores_by_clock: tuple[Whole, ...]
 
@@ -310,6 +321,7 @@ DEFINITIONS: dict[str, type[Record]] = {
     "build": BuildRequest,
     "built": BuiltMessage,
     "bundle": BundleFile,
+    "conditions": Conditions,
     "description": DescriptionMessage,
     "drop": DropRequest,
     "dropped": DroppedMessage,
@@ -331,7 +343,7 @@ DEFINITIONS: dict[str, type[Record]] = {
     "trtexec": TrtexecMessage,
     "trtexec_output": TrtexecOutput,
 }
-OPEN = {"about": Fact}  # what more they may hold
+OPEN = {"about": Fact, "conditions": Fact}  # what more they may hold
 UNIONS = {
     "request": ("job", "jobs", "about_request"),
     "answer": ("answers", "measurement", "error", "description"),

@@ -26,6 +26,8 @@ PAIRS = [
     ("search --latency 20ms --confirm-by median", "give that too"),
     ("search --latency 20ms --method exact --population 5", "leave out one"),
     ("search --latency 20ms --method exact --generations 5", "leave out one"),
+    ("search --latency 20ms --accuracy nasvit --minutes 5", "leave out one"),
+    ("accuracy fit --samples 50 --minutes 5", "leave out one"),
     ("predict c.json --table t.json --device jetson", "contradicts"),
     ("predict c.json --device host:litert --runtime onnxruntime", "contradicts"),
     ("predict c.json --device host:1t:2t", "names two"),

@@ -129,6 +129,7 @@ def op_block(op):
     return block
 
 
+@pytest.mark.slow
 def test_one_percent_more_of_any_weight_shows_unless_it_cannot_matter(tmp_path):
     """A key's bias adds the same to a query's every logit, which softmax takes out again; zeros stay zeros."""
     tree, side = package(SPACE.largest()), SPACE.largest().resolution

@@ -246,7 +246,8 @@ def test_a_batch_of_three_and_an_open_batch_give_the_same_logits(supernet, subne
 
 
 @pytest.mark.parametrize(
-    "name", ["coreml", "onnx", "tensorrt", pytest.param("tflite", marks=pytest.mark.slow)]
+    "name",
+    ["onnx", "tensorrt", *(pytest.param(name, marks=pytest.mark.slow) for name in ("coreml", "tflite"))],
 )
 def test_the_same_input_gives_the_same_bytes(name):
     """Of a subnet with a block of every kind."""

@@ -50,7 +50,7 @@ def test_levels_have_the_strides_of_the_space(name, strides):
 
 
 @pytest.mark.parametrize("name", ["nano", "nano-dense"])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.data())
 def test_features_of_supernet_and_subnet_agree_at_rectangular_sizes(name, data):
     space = load_space(name)

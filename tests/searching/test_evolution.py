@@ -97,6 +97,7 @@ def test_a_search_stays_near_the_exact_optimum():
         assert gap.hypervolume > 0.999
 
 
+@pytest.mark.slow
 def test_the_size_of_files_can_be_a_third_objective():
     evaluator = Problem(space=NASVIT, tables=(table(NASVIT),), accuracy=predictor(NASVIT)).evaluator
     effort = Effort(population=60, generations=10)

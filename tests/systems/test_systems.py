@@ -8,7 +8,7 @@ import pytest
 from promised import CHIPS, LINES, NAMES, ON_A_MAC, PROMISED, SLOW, TABLE, failures, not_refused, there
 
 
-@pytest.fixture(scope="module", params=["win32", "darwin"])
+@pytest.fixture(scope="module", params=["win32", pytest.param("darwin", marks=pytest.mark.slow)])
 def results(request, tmp_path_factory):
     """Every command that Windows is promised, and of macOS's what differs by the system; all modules once on each."""
     refused = {line: line for line in LINES[request.param]}

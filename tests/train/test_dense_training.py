@@ -88,6 +88,7 @@ def test_a_run_learns_the_scenes_and_writes_what_other_commands_take(trained, da
     assert tomllib.loads((out / "space.toml").read_text())["head"]["kind"] == "mlp"
 
 
+@pytest.mark.slow
 def test_a_stopped_run_ends_with_the_weights_of_an_uninterrupted_one(trained, toml, data, tmp_path):
     out = tmp_path / "stopped"
     stop = request(toml, data, out)

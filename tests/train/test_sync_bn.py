@@ -113,6 +113,7 @@ def test_statistics_of_the_whole_batch_and_of_its_parts_differ_by_far_more(pair)
     assert _furthest(reference(1)[-1], reference(2)[-1]) > 1e-4
 
 
+@pytest.mark.slow
 def test_three_ranks_that_accumulate_match_one_process_with_all_parts(three):
     first, *_ = three.call(trained, False, 2, 2)
     assert _furthest(first[-1], trained(ALONE, False, parts=6, steps=2)[-1]) < 1e-8

@@ -61,6 +61,7 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
     ("shared", "alone"),
     [([], ["--set", "run.parts=2"]), pytest.param(["--sync-bn"], [], marks=pytest.mark.slow)],
 )
+@pytest.mark.slow
 def test_two_ranks_train_as_one_process_with_the_same_statistics_groups(data, tmp_path, shared, alone):
     two = Program(
         train(data, tmp_path / "two", "--epochs", "1", "--batch-size", "8", *SMOOTH, *shared), tmp_path

@@ -332,6 +332,7 @@ def test_a_killed_run_leaves_no_worker_that_waits_for_images(tmp_path):
     assert not any(Path(f"/proc/{pid}").exists() for pid in children)
 
 
+@pytest.mark.slow
 def test_no_thread_that_waits_keeps_the_program_after_its_error(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     script = f"""

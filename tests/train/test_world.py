@@ -273,7 +273,7 @@ def test_a_lost_rank_0_is_named_though_it_keeps_the_processes_together():
         assert "rank 0 of 2" in one_line(group.answer(1))
 
 
-@pytest.mark.parametrize("stuck", [0, 1])
+@pytest.mark.parametrize("stuck", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_rank_that_is_stuck_is_not_waited_for_longer_than_the_timeout(stuck):
     with ranks(2, timeout_s=2.0) as group:
         group.call(small)
@@ -311,6 +311,7 @@ def called_away(ranks: World) -> tuple[float, str]:
     return waited, "left"
 
 
+@pytest.mark.slow
 def test_a_rank_that_is_asked_to_end_does_not_wait_for_one_that_is_stuck():
     with ranks(2) as group:
         group.send(called_away)

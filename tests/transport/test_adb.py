@@ -267,6 +267,7 @@ def measured_while_away(runner, phone, model):
     runner.measure(job(model))
 
 
+@pytest.mark.slow
 def test_unplugged_for_good_it_says_so_after_the_wait(phone, model):
     with (
         pytest.raises(DeviceError, match=r"did not come back in 1 s") as error,

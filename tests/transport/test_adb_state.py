@@ -44,6 +44,7 @@ def test_a_phone_that_cannot_fix_its_clocks_is_flagged(phone, model):
     assert any("no fixed performance mode" in note for note in phone.notes)
 
 
+@pytest.mark.slow
 def test_a_hot_phone_is_waited_for(phone, model):
     heat(phone.state, 2)
 
@@ -199,6 +200,7 @@ def test_a_user_gets_the_op_profile_of_a_file(phone_of, model, monkeypatch):
         op_times(load_device("host"), Path(model), None, None, SILENT)
 
 
+@pytest.mark.slow
 def test_a_sustained_run_has_a_window_about_every_second(phone, model):
     with phone.runner() as runner:
         answer = runner.measure(job(model, sustained_s=2.0))

@@ -54,7 +54,7 @@ def board(server, name, **temperatures):
     return server.device(python=str(python), runtimes=["onnxruntime", "litert"])
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
+@pytest.mark.parametrize("runtime", ["onnxruntime", pytest.param("litert", marks=pytest.mark.slow)])
 def test_a_space_is_measured_whole_though_three_zones_answer_eagain(server, tmp_path, runtime):
     if runtime == "litert":
         pytest.importorskip("litert_torch")

@@ -148,6 +148,7 @@ def _not_a_model(path):
     return model.SerializeToString()
 
 
+@pytest.mark.slow
 def test_a_page_that_is_hidden_or_reloaded_measures_its_job_again(page, ops):
     """What was measured while the page was hidden is thrown away; a reload in mid-job begins anew."""
     runner, browser = page
@@ -182,6 +183,7 @@ def test_the_page_is_readable_at_the_width_of_a_phone_and_loads_nothing_from_els
     assert "screen" in browser.value("document.getElementById('advice').innerText")
 
 
+@pytest.mark.slow
 def test_a_second_device_of_the_same_kind_is_told_so_and_the_first_goes_on(page, chromium, ops):
     runner, browser = page
     browser.open(runner.server.url)

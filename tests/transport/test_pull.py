@@ -147,6 +147,7 @@ def scanned(text):
     return zxingcpp.read_barcode((picture * 255).astype(np.uint8)).text
 
 
+@pytest.mark.slow
 def test_a_device_that_stays_away_ends_the_profile_and_the_same_command_continues(
     ways, tmp_path, monkeypatch
 ):

@@ -188,6 +188,7 @@ def test_nano_is_measured_whole_though_the_server_is_killed_and_the_network_stal
     assert server.left() == []
 
 
+@pytest.mark.slow
 def test_a_server_that_is_killed_and_comes_back_loses_nothing(server, tmp_path):
     def away():
         server.stop()
@@ -207,6 +208,7 @@ def test_a_server_that_is_killed_and_comes_back_loses_nothing(server, tmp_path):
     assert server.left() == []
 
 
+@pytest.mark.slow
 def test_a_server_that_stays_away_is_said_and_the_same_command_continues(server, tmp_path):
     device = server.device()
     try:
@@ -469,6 +471,7 @@ def test_models_take_turns(server, model, tmp_path):
         assert bad.id == "b"
 
 
+@pytest.mark.slow
 def test_where_the_runner_is_killed_models_that_took_turns_do_so_again(server, model):
     with told(server, server.device()) as (runner, _):
         runner.about()
@@ -486,6 +489,7 @@ def test_where_the_runner_is_killed_models_that_took_turns_do_so_again(server, m
         assert len(runners(server)) == 1, "no fork of the killed one is left"
 
 
+@pytest.mark.slow
 def test_a_sustained_run_gives_windows(server, model):
     with told(server, server.device()) as (runner, _):
         answer = runner.measure(job(model, sustained_s=2.0))
@@ -629,6 +633,7 @@ def test_the_runner_needs_no_numpy_to_say_what_the_machine_is():
     assert answer["runtimes"] == {}
 
 
+@pytest.mark.slow
 def test_a_runner_that_is_killed_at_one_model_twice_fails_that_model_only(server, model):
     with told(server, server.device()) as (runner, _):
         killer = threading.Event()
@@ -659,6 +664,7 @@ def test_a_measurement_that_is_none_is_an_error(server, model, monkeypatch):
         assert "no latencies" in runner.measure(job(model)).error
 
 
+@pytest.mark.slow
 def test_a_benchmark_takes_turns_there_and_tells_load_and_memory(server, model):
     pair = [
         Participant(name="main", path=model, runtime="onnxruntime"),

@@ -115,6 +115,7 @@ def test_a_model_that_kills_the_runner_fails_and_the_next_is_measured(server, bo
         assert runner.link.losses == 0
 
 
+@pytest.mark.slow
 def test_a_runner_that_dies_at_every_third_session_measures_all_in_the_end(server, board, model):
     crashing = f"sessions % 3 == 0 and {KILLS_RUNNER.format('SIGILL')}"
     with told(server, board(on_session=crashing)) as (runner, notes):
@@ -156,6 +157,7 @@ def test_a_runtime_that_cannot_be_imported_ends_the_profile_after_three_models(s
     assert server.left() == []
 
 
+@pytest.mark.slow
 def test_a_connection_that_is_lost_again_and_again_waits_longer_and_has_an_end(server, model, monkeypatch):
     """Nothing crashed there: the network breaks each time that a model is timed."""
     proxy, over, rests = Proxy(server.port), threading.Event(), []

@@ -196,6 +196,7 @@ def test_each_generation_builds_and_times_with_its_own_flags(board, tmp_path, nu
     assert answer.flags == ("unlocked clocks",)
 
 
+@pytest.mark.slow
 def test_an_engine_is_built_once(board, model):
     with told(board, jetson(board)) as (runner, _):
         runner.measure(job(model, runtime="tensorrt"))
@@ -250,6 +251,7 @@ def test_a_tensorrt_that_is_too_old_is_none_and_that_is_said(board, model):
     assert "TensorRT 7 or older, which is too old" in answer.error
 
 
+@pytest.mark.slow
 def test_a_tegrastats_without_power_is_said(board):
     board.program("tegrastats", TEGRASTATS.replace(" VDD_", " off_"))
     try:
@@ -287,6 +289,7 @@ def test_without_sudo_it_is_measured_and_flagged(board, model):
         board.program("sudo", SUDO)
 
 
+@pytest.mark.slow
 def test_another_power_mode_is_said(board):
     with told(board, jetson(board, power_mode="15W")) as (runner, notes):
         runner.about()
@@ -321,6 +324,7 @@ def test_clocks_are_restored_after_a_lost_connection(board, model):
     assert clock(board) == 729600
 
 
+@pytest.mark.slow
 def test_clocks_are_restored_after_ctrl_c(board, tmp_path):
     process = start_profile(board, tmp_path, "lock")
     assert clock(board) == 1728000
