@@ -19,8 +19,8 @@ _REF = "#/$defs/"
 _ANSWERED = {"oneOf": [{"$ref": f"{_REF}measurement"}, {"$ref": f"{_REF}error"}]}
 Thermal = Literal["nominal", "fair", "serious", "critical"]  # in this order
 Units = Literal["all", "cpuAndNeuralEngine", "cpuAndGPU", "cpuOnly"]
-_Thermal = Annotated[Thermal, Meta(extra_json_schema={"enum": list(get_args(Thermal))})]
-_Units = Annotated[Units, Meta(extra_json_schema={"enum": list(get_args(Units))})]
+_Thermal = Annotated[Thermal | None, Meta(extra_json_schema={"enum": list(get_args(Thermal))})]
+_Units = Annotated[Units | None, Meta(extra_json_schema={"enum": list(get_args(Units))})]
 _Conditions = Annotated[dict[str, Fact], Meta(extra_json_schema={"$ref": f"{_REF}conditions"})]
 _About = Annotated[dict[str, Fact], Meta(extra_json_schema={"$ref": f"{_REF}about"})]
 _BusyCores = Annotated[Any, Meta(extra_json_schema={"type": ["number", "null"], "minimum": 0})]
@@ -93,9 +93,9 @@ class JobMessage(Record, frozen=True, kw_only=True):
     schema: Literal[1] | None = None
     files: Annotated[tuple[FileEntry, ...], Meta(min_length=1)] | None = None
     input: ModelInput | None = None
-    max_thermal: _Thermal | None = None
+    max_thermal: _Thermal = None
     nonce: str = ""
-    units: _Units | None = None
+    units: _Units = None
 
 
 class JobsMessage(Record, frozen=True, kw_only=True):
