@@ -95,12 +95,13 @@ class Calibration:
         """
         if SETTLED not in supernet.source or isinstance(self.images, SceneSet):
             return None
-        stem: Any = supernet.get_submodule("first_conv.body")
-        conv, norm = stem.conv, stem.norm
+        stem: Any = supernet.get_submodule("first_conv")
+        conv, norm = stem.body.conv, stem.body.norm
         outputs = []
         with torch.inference_mode():
             for x, _ in itertools.islice(self.batches(self.space, max(self.space.resolutions)), _LOOKED_AT):
-                outputs.append(F.conv2d(x, conv.weight, stride=conv.stride, padding=conv.padding))
+                padded = x if stem.pad is None else stem.pad(x)
+                outputs.append(F.conv2d(padded, conv.weight, stride=conv.stride, padding=conv.padding))
         values = torch.cat(outputs).transpose(0, 1).flatten(1)
         mean, variance = values.mean(1), values.var(1) + norm.eps
         expected = norm.running_var + norm.eps

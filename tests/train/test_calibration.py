@@ -9,7 +9,7 @@ import image_folders
 import numpy as np
 import pytest
 import torch
-from conftest import require_module
+from conftest import TINY, require_module, space_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -197,6 +197,18 @@ def test_a_run_settles_its_weights_on_the_pipeline(tiny, quick):
     largest = calibrated(materialise(supernet, tiny.largest()), calibration)
     buffers = dict(supernet.named_buffers())
     assert all(torch.equal(buffers[name], value) for name, value in statistics(largest).items())
+
+
+def test_a_stem_that_is_padded_as_tensorflow_does_it_is_compared_as_it_computes(quick):
+    strided = TINY.replace(
+        "stride = 1", "stride = 2", 1
+    )  # of the stem: where nothing strides, all padding is even
+    space = space_of(f'padding = "same"\n{strided}')
+    plain = images(64)
+    bright = ImageSet("bright", plain.pixels // 4 + 191, plain.labels)  # so that zeros around them count
+    supernet, calibration = random_supernet(space), Calibration(bright, load_recipe("nano"), space)
+    settle(supernet, calibration)
+    assert calibration.distance(supernet) < 0.02
 
 
 def test_other_images_or_another_recipe_are_another_calibration(tiny):
