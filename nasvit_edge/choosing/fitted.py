@@ -1,10 +1,11 @@
-"""Accuracies for a predictor: subnets measured on images, as many as are asked for or as minutes allow."""
+"""A predictor of accuracy from subnets measured on images: as many as are asked for, or as minutes allow."""
 
 from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from msgspec import structs
@@ -14,95 +15,101 @@ from nasvit_edge.choosing.accuracy import AccuracyChoice, measured_accuracy
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.listening import Listener
 from nasvit_edge.searching import fitting
-from nasvit_edge.searching.accuracy import predictor_of
+from nasvit_edge.searching.accuracy import AccuracyPredictor, predictor_of
 from nasvit_edge.searching.images import ImageAccuracy
 from nasvit_edge.space import SearchSpace, SubnetConfig
 
 _AT_ONCE = 8  # subnets measured between two signs of life
 _MOST = 1000  # that are drawn where minutes say how many are measured
+_DRAWN_SHARE = 0.5  # of the minutes, where a fit can say which subnets are promising; the rest is for those
+
+Promising = Callable[[AccuracyPredictor], Sequence[SubnetConfig]]
 
 
-def fitted(
-    choice: AccuracyChoice,
-    space: SearchSpace,
-    out: Path,
-    *,
-    samples: int = 0,
-    minutes: float = 0.0,
-    seed: int,
-    listener: Listener,
-) -> fitting.FittedFile:
-    """Measure so many subnets, or for so many minutes (at least as many as a fit takes), and write their predictor.
+@dataclass(slots=True, kw_only=True)
+class Fitting:
+    """Subnets that are measured, and the predictor that is fitted to them.
 
-    Raises:
-        NasvitEdgeError: no weights or images; accuracies that nothing can be fitted to.
+    Attributes:
+        weights: as they were given.
+        seed: of the subnets that are drawn.
     """
-    supernet = choice.supernet
-    if supernet is None or choice.data is None:
-        raise NasvitEdgeError("fitting a predictor takes weights and images: add --supernet W --data D")
-    if minutes and int(os.environ.get("WORLD_SIZE", "1")) > 1:  # clocks would stop each process elsewhere
-        raise NasvitEdgeError("--minutes is for one process; under torchrun use: accuracy fit --samples N")
-    source = measured_accuracy(choice, space, listener)
-    configs = fitting.drawn(space, samples or _MOST, seed)
-    started, accuracies = time.monotonic(), list[float]()
-    while len(accuracies) < len(configs):
-        elapsed = time.monotonic() - started
-        if not samples and len(accuracies) >= fitting.FEWEST and elapsed > 60 * minutes:
-            break
-        accuracies += source.many(configs[len(accuracies) : len(accuracies) + _AT_ONCE])
-        listener.progress(
-            *_progress(len(accuracies), samples and len(configs), elapsed, minutes), _best(accuracies)
+
+    source: ImageAccuracy
+    weights: str
+    space: SearchSpace
+    seed: int
+    listener: Listener
+    measured: dict[SubnetConfig, float] = field(default_factory=dict)
+
+    @staticmethod
+    def of(choice: AccuracyChoice, space: SearchSpace, seed: int, listener: Listener) -> Fitting:
+        """NasvitEdgeError where there are no weights or images."""
+        if choice.supernet is None or choice.data is None:
+            raise NasvitEdgeError("fitting a predictor takes weights and images: add --supernet W --data D")
+        source = measured_accuracy(choice, space, listener)
+        return Fitting(source=source, weights=choice.supernet, space=space, seed=seed, listener=listener)
+
+    def drawn(self, count: int) -> None:
+        """Measure so many."""
+        configs = fitting.drawn(self.space, count, self.seed)
+        for at in range(0, len(configs), _AT_ONCE):
+            self._measure(configs[at : at + _AT_ONCE])
+            self._show(len(self.measured), len(configs))
+
+    def within(self, minutes: float, promising: Promising | None = None) -> None:
+        """Measure for so long, at least as many as a fit takes; those that a fit to the first half finds promising, if it is asked.
+
+        Raises:
+            NasvitEdgeError: under torchrun, where clocks would stop each process elsewhere.
+        """
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise NasvitEdgeError(
+                "--minutes is for one process; under torchrun use: accuracy fit --samples N"
+            )
+        began, most = time.monotonic(), 60 * minutes
+        configs = fitting.drawn(self.space, _MOST, self.seed)
+        while configs:
+            elapsed = time.monotonic() - began
+            enough = len(self.measured) >= fitting.FEWEST
+            if enough and elapsed > most * (_DRAWN_SHARE if promising else 1):
+                break
+            self._measure(configs[:_AT_ONCE])
+            del configs[:_AT_ONCE]
+            self._show(min(round(elapsed), round(most)), round(most))
+        while promising and time.monotonic() - began < most:
+            new = [c for c in promising(self._predictor(self.file())) if c not in self.measured][:_AT_ONCE]
+            if not new:
+                break
+            self._measure(new)
+            self._show(min(round(time.monotonic() - began), round(most)), round(most))
+
+    def file(self) -> fitting.FittedFile:
+        """The predictor's file."""
+        images = f"{len(self.source.validation)} images of {self.source.validation.name}"
+        origin = f"{len(self.measured)} subnets of {Path(self.weights).name} measured on {images}"
+        weights = self.source.supernet.source.get("sha256")  # of generic ones none
+        return structs.replace(
+            fitting.fit(self.space, list(self.measured), list(self.measured.values()), origin),
+            seed=self.seed,
+            weights_sha256=None if weights is None else str(weights),
+            weights_key=files.file_and_key(self.weights)[1],
         )
-    file = _file(space, source, supernet, configs[: len(accuracies)], accuracies)
-    predictor_of(out.stem, file, space)
-    if source.writes:
-        records.write(out, structs.replace(file, seed=seed))
-    return structs.replace(file, seed=seed)
 
+    def write(self, out: Path) -> fitting.FittedFile:
+        """Fit, and write the predictor."""
+        file = self.file()
+        self._predictor(file, out.stem)
+        if self.source.writes:
+            records.write(out, file)
+        return file
 
-def _progress(count: int, total: int, elapsed_s: float, minutes: float) -> tuple[int, int]:
-    """Subnets of all that are asked for, or seconds of the minutes."""
-    if total:
-        return count, total
-    whole = max(1, round(60 * minutes))
-    return min(round(elapsed_s), whole), whole
+    def _predictor(self, file: fitting.FittedFile, name: str = "") -> AccuracyPredictor:
+        return predictor_of(name, file, self.space)
 
+    def _measure(self, configs: Sequence[SubnetConfig]) -> None:
+        self.measured.update(zip(configs, self.source.many(configs), strict=True))
 
-def _best(accuracies: list[float]) -> str:
-    return f"{len(accuracies)} subnets, best {max(accuracies):.2%}"
-
-
-def _file(
-    space: SearchSpace,
-    source: ImageAccuracy,
-    supernet: str,
-    configs: list[SubnetConfig],
-    accuracies: list[float],
-) -> fitting.FittedFile:
-    images = f"{len(source.validation)} images of {source.validation.name}"
-    origin = f"{len(configs)} subnets of {Path(supernet).name} measured on {images}"
-    weights = source.supernet.source.get("sha256")  # of generic ones none
-    return structs.replace(
-        fitting.fit(space, configs, accuracies, origin),
-        weights_sha256=None if weights is None else str(weights),
-        weights_key=files.file_and_key(supernet)[1],
-    )
-
-
-def within_minutes(
-    choice: AccuracyChoice,
-    space: SearchSpace,
-    minutes: float,
-    out: Path,
-    *,
-    seed: int,
-    listener: Listener,
-) -> AccuracyChoice:
-    """The choice with a predictor that is fitted in so many minutes, and written to `out`.
-
-    Raises:
-        NasvitEdgeError: as `fitted`.
-    """
-    file = fitted(choice, space, out, minutes=minutes, seed=seed, listener=listener)
-    listener.note(f"{out}: {file.source}, good to {100 * file.validation.rmse:.1f} points")
-    return replace(choice, accuracy=str(out))
+    def _show(self, done: int, total: int) -> None:
+        best = max(self.measured.values())
+        self.listener.progress(done, max(1, total), f"{len(self.measured)} subnets, best {best:.2%}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nasvit_edge import files, records
 from nasvit_edge.choosing.accuracy import AccuracyChoice
-from nasvit_edge.choosing.fitted import fitted
+from nasvit_edge.choosing.fitted import Fitting
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.requests.accuracy import Request
@@ -41,15 +41,12 @@ def fit(request: Request, *, listener: Listener = SILENT) -> fitting.FittedFile:
         workers=request.workers,
         in_order=request.labels_in_order,
     ).with_shipped(space)
-    return fitted(
-        choice,
-        space,
-        out,
-        samples=samples,
-        minutes=request.minutes or 0.0,
-        seed=request.seed,
-        listener=listener,
-    )
+    fit_of = Fitting.of(choice, space, request.seed, listener)
+    if request.minutes is None:
+        fit_of.drawn(samples)
+    else:
+        fit_of.within(request.minutes)
+    return fit_of.write(out)
 
 
 def _samples(request: Request) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from msgspec import structs
 
 from nasvit_edge import files
 from nasvit_edge.choosing.accuracy import AccuracyChoice, about, accuracy_source, tell_of_other_weights
-from nasvit_edge.choosing.fitted import within_minutes
+from nasvit_edge.choosing.fitted import Fitting
 from nasvit_edge.choosing.limits import check, choices, devices, limits
 from nasvit_edge.choosing.space import USUAL_SPACE
 from nasvit_edge.choosing.table import answering, resting_on_changed, speed_today, trusted
@@ -24,13 +24,14 @@ from nasvit_edge.searching.accuracy import AccuracyPredictor, predictor_path
 from nasvit_edge.searching.baseline import same_macs
 from nasvit_edge.searching.evolution import MEASURED_EFFORT, Effort, SearchState
 from nasvit_edge.searching.images import ImageAccuracy
+from nasvit_edge.searching.infeasible import check_reachable
 from nasvit_edge.searching.interrupted import Keeper, identity
 from nasvit_edge.searching.population import Genes, genes
 from nasvit_edge.searching.result import file_of, weights_digest
 from nasvit_edge.searching.saved import ResultFile, Setting, UsedTable
 from nasvit_edge.searching.search import Problem, SearchResult, solve
 from nasvit_edge.searching.stages import described
-from nasvit_edge.space import SearchSpace, load_space, space_toml
+from nasvit_edge.space import SearchSpace, SubnetConfig, load_space, space_toml
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,18 +67,22 @@ def prepare(request: Request, listener: Listener) -> Prepared:
     answers = [answering(one, space, listener, measures=True) for one in named]
     tables = [trusted(answer.table, listener, by_file=request.table.table is not None) for answer in answers]
     limited, free = limits(request, tables), _genes(request, space)
+
+    def problem_of(accuracy: AccuracyPredictor | ImageAccuracy) -> Problem:
+        return Problem(
+            space=space,
+            tables=tuple(tables),
+            accuracy=accuracy,
+            limits=limited,
+            genes=free,
+            with_size=request.with_size,
+        )
+
     if accuracy is None:  # the rest is known to fit together before minutes are spent
-        choice = _fitted(request, choice, space, listener)
+        choice = _fitted(request, choice, space, problem_of, listener)
         accuracy = accuracy_source(choice, space, listener)
     tell_of_other_weights(accuracy, choice, space, listener)
-    problem = Problem(
-        space=space,
-        tables=tuple(tables),
-        accuracy=accuracy,
-        limits=limited,
-        genes=free,
-        with_size=request.with_size,
-    )
+    problem = problem_of(accuracy)
     filled |= {**_filled(asked, choice, accuracy), **answers[0].filled}
     used = [(one.device or one.usual, table) for one, table in zip(named, tables, strict=True)]
     setting = _setting(request, choice, accuracy, used, filled)
@@ -110,12 +115,31 @@ def _measurable(choice: AccuracyChoice) -> AccuracyChoice:
 
 
 def _fitted(
-    request: Request, choice: AccuracyChoice, space: SearchSpace, listener: Listener
+    request: Request,
+    choice: AccuracyChoice,
+    space: SearchSpace,
+    problem_of: Callable[[AccuracyPredictor | ImageAccuracy], Problem],
+    listener: Listener,
 ) -> AccuracyChoice:
-    """With a predictor that is fitted in the minutes given, beside the result."""
+    """With a predictor beside the result that is fitted in the minutes given: to subnets drawn over the space, then to those of fronts.
+
+    Raises:
+        InfeasibleError: no subnet is within the limits.
+    """
     assert request.minutes is not None
+    fit = Fitting.of(choice, space, request.seed, listener)
+    reached = problem_of(fit.source)
+    check_reachable(reached.evaluator, reached.limits)
+
+    def promising(predictor: AccuracyPredictor) -> list[SubnetConfig]:
+        front = solve(problem_of(predictor), request.seed).front
+        return [c.config for c in sorted(front, key=lambda c: -c.accuracy)]
+
+    fit.within(request.minutes, promising)
     out = request.out.with_name(f"{request.out.stem}.accuracy.json")
-    return within_minutes(choice, space, request.minutes, out, seed=request.seed, listener=listener)
+    file = fit.write(out)
+    listener.note(f"{out}: {file.source}, good to {100 * file.validation.rmse:.1f} points")
+    return replace(choice, accuracy=str(out))
 
 
 def _genes(request: Request, space: SearchSpace) -> Genes:

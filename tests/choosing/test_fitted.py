@@ -47,30 +47,51 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Accuracies that take no time and rise with the subnet, and a clock that each of them moves by a second."""
-    seconds = [0.0]
+    """Subnets as they are measured: accuracies take no time and rise with the subnet, and each moves the clock by a second."""
+    measured = []
 
     def many(_self, configs):
-        seconds[0] += len(configs)
+        measured.extend(configs)
         return [0.1 + sum(c.width) / 1e4 + c.resolution / 1e3 for c in configs]
 
     monkeypatch.setattr(ImageAccuracy, "many", many)
-    monkeypatch.setattr(fitted.time, "monotonic", lambda: seconds[0])
-    return seconds
+    monkeypatch.setattr(fitted.time, "monotonic", lambda: float(len(measured)))
+    return measured
 
 
 def test_a_search_with_minutes_fits_a_predictor_and_keeps_it_beside_the_result(folder, quick):
     code, printed = run("search", *WEIGHTS, *LIMITS, "--minutes", 1, "--out", "s.json")
     assert code == 0, printed
+    assert "good to" in printed
     predictor = json.loads((folder / "s.accuracy.json").read_text())
-    assert 60 < predictor["validation"]["subnets"] <= 60 + 8  # a batch more than fits into a minute
+    assert FEWEST < predictor["validation"]["subnets"] <= len(quick) <= 60 + 8  # a batch more than fits
     setting = read_result(folder / "s.json").setting
     assert setting.accuracy == "s.accuracy.json"
     assert setting.accuracy_sha256 == files.sha256(folder / "s.accuracy.json")
-    assert "good to" in printed
     again = run("search", *WEIGHTS[2:4], "--accuracy", "s.accuracy.json", *LIMITS, "--out", "t.json")
     assert again[0] == 0, again[1]
     assert read_result(folder / "t.json").best.config == read_result(folder / "s.json").best.config
+
+
+def test_the_second_half_of_the_minutes_goes_to_what_the_first_half_says_is_good_within_the_limits(
+    folder, quick
+):
+    budget = 0.6 * table(load_space("tiny.toml")).predict(load_space("tiny.toml").largest()).ms
+    code, printed = run(
+        "search", *WEIGHTS, *LIMITS[2:], "--latency", f"{budget}ms", "--minutes", 1, "--out", "s.json"
+    )
+    assert code == 0, printed
+    best = read_result(folder / "s.json").best.config
+    assert best in quick[30:]
+    latencies = table(load_space("tiny.toml"))
+    assert all(latencies.predict(config).ms <= budget for config in quick[40:])
+
+
+def test_an_impossible_budget_is_told_before_minutes_are_spent(folder, quick):
+    code, printed = run("search", *WEIGHTS, *LIMITS[2:], "--latency", "0.001us", "--minutes", 1)
+    assert code != 0
+    assert "smallest reachable latency" in printed
+    assert len(quick) < FEWEST  # of the report: what is nearest
 
 
 def test_too_few_minutes_measure_as_many_as_a_fit_takes(folder, quick):
@@ -82,7 +103,7 @@ def test_too_few_minutes_measure_as_many_as_a_fit_takes(folder, quick):
 def test_a_budget_that_cannot_be_read_is_refused_before_minutes_are_spent(folder, quick):
     code, _ = run("search", *WEIGHTS, "--table", "table.json", "--latency", "fast", "--minutes", 1)
     assert code == 2
-    assert quick == [0.0]
+    assert quick == []
 
 
 def test_minutes_without_anything_to_measure_are_refused(folder):
