@@ -49,7 +49,7 @@ QUICK = {
     "tables validate": ["--subnets", "4"],
     "benchmark": ["--rounds", "3"],
     "profile --space runs/adopted": ["--protocol", "quick", "--sample", "4%"],
-    "search --space runs/adopted": ["--interpolate"],
+    "search --space runs/adopted": ["--interpolate", "--minutes", "0.1"],
 }
 OWN = ["--space", "run/space.toml", "--supernet", "run/supernet.safetensors", "--data", "my photos"]
 SEARCH = [*OWN, "--latency", "1s"]
