@@ -36,7 +36,9 @@ def adopt(request: Request, as_json: bool) -> None:
     space, weights = request.out / "space.toml", request.out / "supernet.safetensors"
     note(f"wrote {weights}; space: {space}")
     note(f"next: {command('profile', space=space, device='host')}")
-    note(f"then: {command('search', space=space, supernet=weights, data=request.photographs, minutes=5, latency='5ms')}")
+    note(
+        f"then: {command('search', space=space, supernet=weights, data=request.photographs, minutes=5, latency='5ms')}"
+    )
 
 
 def _adopt_fixed(request: Request, as_json: bool) -> None:
