@@ -150,7 +150,7 @@ def test_values_that_are_no_numbers_reproduce_nothing(bad):
 
 @pytest.mark.slow
 def test_an_int8_file_passes_on_a_processor_without_vnni_unless_it_is_damaged(int8, tmp_path):
-    """`qemu-x86_64 -cpu Haswell` (Debian: qemu-user) runs this Python with AVX2 alone, where 8-bit sums saturate."""
+    """`qemu-x86_64 -cpu Haswell` (Debian: qemu-user) runs this Python with AVX2 alone, where 8-bit sums saturate at larger weights than ours."""
     qemu = shutil.which("qemu-x86_64") or shutil.which("qemu-x86_64-static")
     if qemu is None or "avx512_vnni" not in artifact.versions()["cpu_features"]:
         pytest.skip("needs qemu-user, and a processor with VNNI here")
@@ -163,8 +163,7 @@ def test_an_int8_file_passes_on_a_processor_without_vnni_unless_it_is_damaged(in
     report = verified(int8)
     assert report["passed"], report["failures"]
     actual = report["reproduction"]
-    assert actual["change"] > 0.05  # what failed it before
-    assert 20 <= actual["snr_db"] < 45
+    assert actual["change"] < 1e-3  # 0.07, 37 dB by weights of 8 whole bits
     assert actual["plain_change"] < 5e-6
     report = verified(_damaged(int8, tmp_path, damage.scale_a_weight(int8, 1.01)))
     assert any("without rounding" in line for line in report["failures"])
