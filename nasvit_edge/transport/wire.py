@@ -1,11 +1,12 @@
 """What travels between this machine and runners, whole: `devices/protocol.json` is written from these records.
 
-A closed kind each: what is asked is built from them, and of what is answered they say what may come; `answers.py` takes of an answer what
-it can read, whoever sent it.
+A closed kind each. Files, inputs and what starts, feeds and ends a runner over ssh are built from them; jobs and questions are built in `job.py`, and answers
+come from elsewhere (`answers.py` takes what it can read of them): tests hold what is really sent against the protocol.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 from msgspec import Meta, field
@@ -13,7 +14,7 @@ from msgspec import Meta, field
 from nasvit_edge.latency.file import State
 from nasvit_edge.records import Count, Fact, Number, Record, Sha256, Whole
 from nasvit_edge.transport.answers import Description, Failure, Flag, Measurement, SshDescription
-from nasvit_edge.transport.job import Natural, Text
+from nasvit_edge.transport.job import Job, Natural, Text
 
 _REF = "#/$defs/"
 _ANSWERED = {"oneOf": [{"$ref": f"{_REF}measurement"}, {"$ref": f"{_REF}error"}]}
@@ -24,6 +25,7 @@ _Units = Annotated[Units | None, Meta(extra_json_schema={"enum": list(get_args(U
 _Conditions = Annotated[dict[str, Fact], Meta(extra_json_schema={"$ref": f"{_REF}conditions"})]
 _About = Annotated[dict[str, Fact], Meta(extra_json_schema={"$ref": f"{_REF}about"})]
 _BusyCores = Annotated[Any, Meta(extra_json_schema={"type": ["number", "null"], "minimum": 0})]
+_TRUE = Meta(extra_json_schema={"const": True})
 _ANY_ANSWER = {"$ref": f"{_REF}answer"}
 
 
@@ -62,34 +64,18 @@ class ModelInput(Record, frozen=True, kw_only=True):
     fill: Annotated[str, Meta(pattern="^seed:[0-9]+$")]
 
 
-class JobMessage(Record, frozen=True, kw_only=True):
-    """A model to time: `transport.job.Job`, and what devices that pull it are told beside.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobMessage(Job):
+    """A model to time, and what devices that pull it are told beside.
 
     Attributes:
-        model: a path on this machine; a transport changes it to one there (pipe), or to the name that `files` are put under (HTTP).
-        cores: to run on; none where the device decides.
-        runs, seconds, most_seconds, precision: when sampling stops, see `devices/host/README.md`.
-        seed: of the input's values.
-        sustained_s: not 0: run so long without a pause and answer with windows.
-        detail: load a file that is not in the system's cache, then once more, and tell the memory: load_ms, warm_load_ms, memory_bytes.
         files: HTTP only: the files of the model, each at FILE/<sha256>.
         max_thermal: HTTP only: wait while the device is hotter.
         nonce: HTTP only: comes back in the answer; an answer counts once.
         units: HTTP only: Core ML compute units of the runtime.
     """
 
-    id: Text
-    model: str
-    runtime: str
-    threads: Count
-    cores: tuple[Natural, ...]
-    runs: Count
-    seconds: Annotated[float, Meta(ge=0)]
-    most_seconds: Annotated[float, Meta(gt=0)]
-    precision: Annotated[float, Meta(gt=0)]
-    seed: Natural
-    sustained_s: Annotated[float, Meta(ge=0)] = 0.0
-    detail: bool = False
+    detail: Annotated[bool, _TRUE] = False  # left out otherwise, as older runners do not know it
     schema: Literal[1] | None = None
     files: Annotated[tuple[FileEntry, ...], Meta(min_length=1)] | None = None
     input: ModelInput | None = None
@@ -125,7 +111,8 @@ class BundleFile(Record, frozen=True, kw_only=True):
     jobs: Annotated[tuple[JobMessage, ...], Meta(min_length=1)]
 
 
-class BuildRequest(JobMessage, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRequest(JobMessage):
     """Build the model's TensorRT engine.
 
     Attributes:
@@ -294,7 +281,7 @@ class EndedMessage(Record, frozen=True, kw_only=True):
     """All is removed."""
 
     id: str
-    ended: bool
+    ended: Annotated[bool, _TRUE]
 
 
 class StartedMessage(Record, frozen=True, kw_only=True):
@@ -313,7 +300,7 @@ class StartedMessage(Record, frozen=True, kw_only=True):
     died: str
 
 
-DEFINITIONS: dict[str, type[Record]] = {
+DEFINITIONS: dict[str, type[Any]] = {
     "about": Fingerprint,
     "about_request": AboutRequest,
     "answers": AnswersMessage,
