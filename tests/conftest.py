@@ -40,7 +40,9 @@ typer.testing._get_command = functools.cache(typer.testing._get_command)
 GOLDEN = Path(__file__).parent / "golden"
 
 _slow = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-settings.register_profile("default", deadline=None, derandomize=True, suppress_health_check=_slow)
+settings.register_profile(
+    "default", deadline=None, max_examples=60, derandomize=True, suppress_health_check=_slow
+)
 settings.register_profile("fuzz", deadline=None, max_examples=2000, suppress_health_check=_slow)
 settings.load_profile(os.environ.get("NASVIT_EDGE_HYPOTHESIS", "default"))
 

@@ -35,6 +35,7 @@ def planted(folder: Path, *options: str) -> dict:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_planted_paths_addresses_and_commands_do_nothing(tmp_path):
     actual = planted(tmp_path)
     assert actual["controls"] == ["process", "connection", "write", "read", "removal"]  # the watch is awake

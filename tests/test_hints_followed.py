@@ -141,6 +141,7 @@ def search(**more):
     return Request(space="run/space.toml", latency=["1s"], workers=1, **more)
 
 
+@pytest.mark.slow
 def test_a_classifier_verified_with_scenes_is_verified_without(here):
     follow(failed(NasvitEdgeError, verification.verify, Path("own.onnx"), data="scenes"))
 

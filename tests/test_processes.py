@@ -94,6 +94,7 @@ def test_a_lost_process_is_one_line_with_its_reason(pool):
     assert not alive(pool)
 
 
+@pytest.mark.slow
 def test_a_process_that_waits_for_ever_is_noticed_and_one_that_computes_is_not(pool, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     began = time.monotonic()

@@ -149,6 +149,7 @@ def test_a_real_model_tells_cold_and_warm_load_and_its_memory(tmp_path):
         assert 1e4 < first.memory_bytes < 1e9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
 def test_what_is_interrupted_leaves_a_result_that_says_so(tmp_path, sign):
     pytest.importorskip("onnxruntime")

@@ -164,6 +164,7 @@ def test_an_artifact_alone_has_figures_and_no_verdict(tmp_path):
     assert (report.exit_code, report.headline) == (0, "1 artifact measured")
 
 
+@pytest.mark.slow
 def test_among_many_artifacts_without_a_change_hardly_one_is_alarmed(made):
     results = [made(seed, (0.0,) * 20, count=10, within=0.01) for seed in range(100, 110)]
     alarmed = sum(any(c.verdict == "regression" for c in judge([r], Rule(min_effect=0.0))) for r in results)

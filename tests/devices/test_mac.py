@@ -99,6 +99,7 @@ def test_all_jobs_are_pulled_measured_and_posted(program, asked, capsys):
     assert not host.jobs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["hello", "job", "file", "result"])
 @pytest.mark.parametrize("trouble", ["drop", "drop after", 500], ids=str)
 def test_a_host_that_was_away_gets_every_answer_once(program, asked, path, trouble):

@@ -98,6 +98,7 @@ def attempts(model, threads, together):
     return (measured(model, threads, together=together) for _ in range(TRIES))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(len(CORES) < 2, reason="needs two cores")
 @pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize("threads", [1, 2])

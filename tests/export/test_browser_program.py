@@ -84,6 +84,7 @@ def _levels(space, actual, path, preparation):
     return float((np.abs(actual - expected) * np.array(space.std) * 255).max())
 
 
+@pytest.mark.slow
 def test_it_sees_what_evaluate_sees(site, address, browser):
     """Chromium 156 and Pillow 13 decode all of these to the same bytes; a level is for other versions' decoders."""
     browser.open(f"{address}/empty.html")

@@ -84,6 +84,7 @@ def last(operations, kind):
 # --- numbers ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "w8"])
 @pytest.mark.parametrize("seed", [None, pytest.param(0, marks=pytest.mark.slow)])
 def test_a_trained_subnet_keeps_its_numbers_at_every_precision(precision, seed, tmp_path):

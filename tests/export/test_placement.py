@@ -30,6 +30,7 @@ def placements(path):
     return format_of(path.suffix).module().placements(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", format_names())
 def test_every_op_of_a_subnet_has_a_place(name, tmp_path):
     net = random_supernet(SPACE)

@@ -27,7 +27,19 @@ from nasvit_edge.model.checkpoint import random_supernet
 from nasvit_edge.model.subnet import fold, materialise
 from nasvit_edge.ops import macs
 
-CASES = [(name, precision) for name in damage.FORMATS for precision in load_format(name).thresholds]
+QUICK = {
+    ("onnx", "fp32"),
+    ("onnx", "int8"),
+    ("tflite", "fp32"),
+    ("tflite", "int8"),
+    ("coreml", "w8"),
+    ("tensorrt", "fp16"),
+}
+CASES = [
+    pytest.param((name, precision), marks=() if (name, precision) in QUICK else pytest.mark.slow)
+    for name in damage.FORMATS
+    for precision in load_format(name).thresholds
+]
 
 
 @pytest.fixture(scope="module")
@@ -216,6 +228,7 @@ def test_values_that_are_no_numbers_fail_on_noise_as_well():
     assert not check.passed
 
 
+@pytest.mark.slow
 def test_random_subnets_of_the_shipped_weights_pass_int8_with_most_ops_in_8_bits(supernet, tmp_path):
     form, rng = load_format("onnx"), random.Random(5)
     for number in range(2):
@@ -235,6 +248,7 @@ def test_sensitivity_ranks_every_op_once(subnet, images):
     assert sorted(sensitivity.ranked(subnet, images)) == sorted(op.name for op in subnet.ops)
 
 
+@pytest.mark.slow
 def test_a_batch_of_three_and_an_open_batch_give_the_same_logits(supernet, subnet, tmp_path):
     for batch in (3, None):
         path = tmp_path / f"b{batch}.onnx"

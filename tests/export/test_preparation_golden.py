@@ -99,6 +99,7 @@ def _listened(program, monkeypatch):
     return seen
 
 
+@pytest.mark.slow
 def test_the_program_for_onnx_sees_what_evaluate_sees(asked, tmp_path, monkeypatch):
     program = loaded.program("onnx")
     seen = _listened(program, monkeypatch)

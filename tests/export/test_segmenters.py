@@ -34,6 +34,10 @@ from nasvit_edge.space import load_space
 HEIGHT, WIDTH = SPACE.input_size(CONFIG.resolution)
 LOGITS = made.subnet().ops[-1].in_shape()
 SLOW = {
+    ("coreml", "fp32"),
+    ("tflite", "fp16"),
+    ("tflite", "fp32"),
+    ("tensorrt", "fp32"),
     ("tflite", "logits"),
     ("coreml", "w8"),
     ("coreml", "logits"),

@@ -41,6 +41,7 @@ def operators(path):
     return sorted(model.operatorCodes[op.opcodeIndex].builtinCode for op in model.subgraphs[0].operators)
 
 
+@pytest.mark.slow
 def test_a_chain_computes_the_same_logits(pair):
     from nasvit_edge.export import tflite
 
@@ -51,18 +52,21 @@ def test_a_chain_computes_the_same_logits(pair):
     assert chained.std() > 0
 
 
+@pytest.mark.slow
 def test_a_chain_has_the_operators_of_the_whole(pair):
     chained, whole = map(operators, pair)
     assert abs(len(chained) - len(whole)) <= 1
     assert set(chained) == set(whole)
 
 
+@pytest.mark.slow
 def test_a_chain_is_quantised_like_a_conversion(tmp_path, pair):
     config = SMALL.largest()
     path, _ = Models(SMALL, "litert", tmp_path, 0, "int8").path(Item(subnet_id(config), config=config))
     assert path.stat().st_size < 0.9 * pair[0].stat().st_size
 
 
+@pytest.mark.slow
 def test_each_kind_of_op_is_quantised_alone(tmp_path):
     require_module("litert_torch")
     models = Models(SMALL, "litert", tmp_path, 0, "int8")

@@ -53,6 +53,7 @@ def machine(monkeypatch, factor, noise=0.0):
     return asked
 
 
+@pytest.mark.slow
 @given(factor=st.floats(0.6, 1.6), share=st.floats(1.8, 4), noise=st.sampled_from([0.0, 0.03]))
 @settings(max_examples=12)
 def test_however_wrong_the_table_is_the_winner_is_measured_within_the_budget(factor, share, noise):

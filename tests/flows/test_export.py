@@ -77,7 +77,10 @@ def earlier(tmp_path, tmp_path_factory):
     return there
 
 
-@pytest.mark.parametrize("name", format_names())
+@pytest.mark.parametrize(
+    "name",
+    ["onnx", *(pytest.param(name, marks=pytest.mark.slow) for name in format_names() if name != "onnx")],
+)
 def test_the_second_export_comes_from_the_cache_and_is_the_same(name, request_for, earlier, tmp_path):
     first, took = earlier(name)
     started = time.perf_counter()

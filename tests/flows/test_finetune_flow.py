@@ -110,6 +110,7 @@ def test_a_subnet_learns_and_comes_out_as_a_supernet_of_its_own(four, tmp_path, 
     assert again.space == space.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "precision"),
     [
@@ -184,6 +185,7 @@ def _searched(tmp_path):
     return tmp_path / "search.json"
 
 
+@pytest.mark.slow
 def test_a_result_becomes_a_result_that_is_predicted_by_the_same_table_and_exported(
     four, tmp_path, subject, monkeypatch
 ):

@@ -194,6 +194,7 @@ def test_what_cannot_be_asked_is_one_line(model, home, tmp_path):
     assert one_line(caught)
 
 
+@pytest.mark.slow
 def test_benchmark_judges_a_segmenter_on_scenes_and_a_damaged_copy_is_worse(model, home, tmp_path):
     path, _ = model
     other = tmp_path / "other.onnx"

@@ -141,6 +141,7 @@ def test_stopping_ends_the_wait_for_a_device_that_is_away(tmp_path, request_of):
     assert time.monotonic() - began < 60
 
 
+@pytest.mark.slow
 def test_stopping_ends_every_device(tmp_path, request_of):
     real = flow.load_device("host").runner
     names = [device(tmp_path, name, real) for name in ("left", "right")]

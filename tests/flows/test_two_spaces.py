@@ -27,6 +27,8 @@ from nasvit_edge.train.loop import Settings
 from nasvit_edge.train.recipe import load_recipe
 from nasvit_edge.train.run import TrainingRequest, run
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("onnxruntime")
 QUICK = ("run.epochs=1", "run.batch_size=8", "run.warmup_epochs=0")
 COUNTS = (3, 5)
@@ -101,7 +103,7 @@ def test_each_has_a_name_and_a_table_of_its_own(home):
         assert (space.name, space.classes) == (f"mine-{count}c", count)
 
 
-@pytest.mark.parametrize("count", [COUNTS[0], pytest.param(COUNTS[1], marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", COUNTS)
 def test_what_was_exported_needs_no_space_any_more(home, count):
     path, data = home / f"{count}.onnx", str(home / f"photos{count}")
     check = verification.verify(path, weights=str(home / f"run{count}" / "supernet.safetensors"))

@@ -68,7 +68,7 @@ def parts(rng, count):
     spill=st.floats(0, 3),
     block=st.sampled_from([0.0, 0.1]),
 )
-@settings(max_examples=25)
+@settings(max_examples=8)
 def test_a_context_is_learned_from_whole_subnets(seed, split, fits, spill, block):
     rng = np.random.default_rng(seed)
     subnets = parts(rng, 60)
@@ -96,7 +96,7 @@ def test_a_context_is_learned_from_whole_subnets(seed, split, fits, spill, block
 
 
 @given(seed=st.integers(0, 100))
-@settings(max_examples=10)
+@settings(max_examples=5)
 def test_more_of_anything_never_predicts_less(seed):
     rng = np.random.default_rng(seed)
     subnets = parts(rng, 30)

@@ -70,7 +70,7 @@ def test_every_key_works_alone(keys):
     check(space, space.sample(random.Random(str(keys))))
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.data())
 def test_any_keys_work_together(data):
     space = data.draw(spaces())

@@ -131,6 +131,7 @@ def profiled(tmp_path_factory):
     return load_table(path, space=folder / "tiny-dense.toml")
 
 
+@pytest.mark.slow
 def test_a_table_has_the_decoder_and_whole_segmenters(profiled):
     assert set(profiled.ops_ms) == {op.key() for op in all_ops(SPACE)}
     assert len(profiled.file.subnets) >= 15

@@ -35,6 +35,7 @@ def test_the_subnets_hold_the_ends_and_spread_over_latency(table):
     assert chosen != validation.validation_subnets(result, 20, seed=4)
 
 
+@pytest.mark.slow
 def test_a_real_validation_is_stored_in_the_table(table):
     result, toml = table
     figures = validation.validate(result, 4, seed=1)

@@ -171,7 +171,7 @@ def look(browser, path, width, mode="light"):
     browser.until(f"location.href === {json.dumps(path.as_uri())} && {DRAWN}", 120)
 
 
-@pytest.mark.parametrize("width", [PHONE, DESKTOP])
+@pytest.mark.parametrize("width", [PHONE, pytest.param(DESKTOP, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_browser_draws_every_chart_without_network_errors_or_sideways_scrolling(made, browser, name, width):
     look(browser, made[0] / f"{name}.html", width)

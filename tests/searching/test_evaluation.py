@@ -29,7 +29,7 @@ NASVIT = load_space("nasvit")
     spill=st.sampled_from([0.0, 3.0]),
     estimated=st.sampled_from([0.0, 0.3]),
 )
-@settings(max_examples=12)
+@settings(max_examples=8)
 def test_every_value_is_that_of_the_subnet(space, seed, composed, spill, estimated):
     context = Context({"transformer": 1.3}, 0.01, spill, 0.02)
     latencies = table(space, seed, COMPOSITION if composed else None, context, estimated)

@@ -42,7 +42,7 @@ def test_the_fastest_subnet_is_that_of_brute_force(seed, composed, fits, spill):
 
 
 @given(seed=st.integers(0, 1000), share=st.floats(0.02, 1), method=st.sampled_from(["evolutionary", "exact"]))
-@settings(max_examples=6)
+@settings(max_examples=3)
 def test_no_returned_subnet_is_over_the_budget(seed, share, method):
     latencies = table(NASVIT, composition=COMPOSITION)
     low, high = (latencies.predict(c).ms for c in (fastest(NASVIT, latencies), NASVIT.largest()))

@@ -22,7 +22,7 @@ ACCURACY = predictor(NASVIT)
 
 
 @given(seed=st.integers(0, 1000), spill=st.sampled_from([0.0, 3.0]))
-@settings(max_examples=15)
+@settings(max_examples=6)
 def test_stages_add_up(seed, spill):
     latencies = table(NASVIT, seed, COMPOSITION, Context({"transformer": 1.3}, 5.0, spill, 0.02))
     evaluator = Evaluator(genes(NASVIT), [latencies], ACCURACY)
@@ -38,7 +38,7 @@ def test_stages_add_up(seed, spill):
 
 
 @given(seed=st.integers(0, 1000))
-@settings(max_examples=10)
+@settings(max_examples=5)
 def test_changes_are_the_differences_between_neighbours(seed):
     latencies = table(NASVIT, seed, COMPOSITION)
     config = NASVIT.sample(random.Random(seed))

@@ -16,6 +16,7 @@ def results(request, tmp_path_factory):
     return there(tmp_path_factory.mktemp(request.param), promised | refused, request.param)
 
 
+@pytest.mark.slow
 def test_every_module_is_imported(results):
     assert results["failed"] == {}
 

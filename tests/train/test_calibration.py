@@ -174,7 +174,9 @@ def test_the_training_images_are_near_themselves(shipped):
     assert calibration_for(shipped, "bundled").remarks(shipped) == []
 
 
-@pytest.mark.parametrize("how", CHANGED)
+@pytest.mark.parametrize(
+    "how", ["inverted", *(pytest.param(how, marks=pytest.mark.slow) for how in CHANGED if how != "inverted")]
+)
 def test_other_images_are_told_by_their_statistics(shipped, how):
     whole = data_sets.bundled("calibration", NANO)
     changed = ImageSet(how, CHANGED[how](whole.pixels), whole.labels)

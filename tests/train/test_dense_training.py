@@ -76,6 +76,7 @@ def test_a_dense_space_has_a_recipe_of_its_own(toml):
     assert chosen(None, None, ())[1].name == "nano"
 
 
+@pytest.mark.slow
 def test_a_run_learns_the_scenes_and_writes_what_other_commands_take(trained, data):
     out, report = trained
     assert report.accuracy["largest"] > 0.4, "four classes: 0.25 of the pixels at best by one of them"

@@ -101,6 +101,7 @@ def test_what_is_no_run_cannot_be_forked(root, tmp_path):
         Checkpoints(root / "at-7", {}).at(3)
 
 
+@pytest.mark.slow
 def test_a_subnet_is_trained_alone_from_its_config(root):
     space = load_space(str(root / "tiny.toml"))
     (root / "config.json").write_text(json.dumps(space.smallest().to_dict()))

@@ -260,6 +260,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_workers_end_with_the_run(how, tmp_path):
     """Ctrl-C goes to all processes of a terminal; a killed run leaves its workers to themselves."""

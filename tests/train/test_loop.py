@@ -87,6 +87,7 @@ def uninterrupted(tiny, images, tmp_path_factory) -> Supernet:
     return train(tiny, images, tmp_path_factory.mktemp("whole"))
 
 
+@pytest.mark.slow
 def test_the_loss_falls(tiny, images, tmp_path):
     losses = []
     recipe = RECIPE.with_values(["run.epochs=12"])
@@ -159,6 +160,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     assert same(train(tiny, images, tmp_path, resume=True), uninterrupted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", [["optimizer.kind=sgd"], ["run.ema=0"], ["subnets.dropout=0.3"], ["run.parts=2"]]
 )

@@ -177,6 +177,7 @@ def test_a_signal_ends_the_run_with_a_checkpoint_and_a_line(space, data, tmp_pat
     assert weights(out) == weights(whole)
 
 
+@pytest.mark.slow
 def test_a_second_process_into_the_same_folder_is_refused_while_the_first_goes_on(space, data, tmp_path):
     out = tmp_path / "shared"
     first = started(*command(space, data, out, "--epochs", "1000"))

@@ -87,6 +87,7 @@ def _furthest(left: list[Tensor], right: list[Tensor]) -> float:
     return max(float((a - b).abs().max()) for a, b in zip(left, right, strict=True))
 
 
+@pytest.mark.slow
 def test_two_ranks_with_shared_statistics_match_one_process_on_the_whole_batch(pair):
     first, second = pair.call(trained, True)
     alone = reference(1)

@@ -132,6 +132,7 @@ def test_a_signal_to_a_rank_that_waits_for_a_stuck_one_leaves_a_checkpoint_withi
     assert max(int(path.stem.split("-")[1]) for path in out.glob("checkpoints/*.pt")) == step
 
 
+@pytest.mark.slow
 def test_a_killed_rank_ends_the_other_with_one_line(data, tmp_path):
     out = tmp_path / "out"
     program = Program(

@@ -106,6 +106,7 @@ for size in (64, 8):
 """
 
 
+@pytest.mark.slow
 def test_short_shared_memory_ends_a_run_before_it_starts_and_on_the_way(tmp_path):
     """As in a container: /dev/shm is a small file system of its own."""
     unshare = require_program("unshare")
@@ -271,6 +272,7 @@ class Run:
         return self.process.returncode, self.errors.read_text().splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("workers", "number"),
     [

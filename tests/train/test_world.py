@@ -273,6 +273,7 @@ def test_a_lost_rank_0_is_named_though_it_keeps_the_processes_together():
         assert "rank 0 of 2" in one_line(group.answer(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stuck", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_rank_that_is_stuck_is_not_waited_for_longer_than_the_timeout(stuck):
     with ranks(2, timeout_s=2.0) as group:

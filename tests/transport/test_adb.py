@@ -73,6 +73,7 @@ def host_us(model):
         return float(np.median(runner.measure(job(model, seconds=0.03, most_seconds=0.1)).samples_us))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_its_figure_is_that_of_the_host_for_the_same_model(phone_of, model, generation):
     """Measured in turns: a unit that was taken for another, or the warm-up for the runs, would show."""

@@ -107,6 +107,7 @@ def test_from_the_qr_code_to_a_table_over_a_name_that_is_no_secure_context(chrom
     assert all("coarse clock" in entry.flags for entry in table.file.ops.values())
 
 
+@pytest.mark.slow
 def test_over_tls_the_page_is_isolated_and_has_threads(chromium, ops, monkeypatch):
     monkeypatch.setattr(exchange, "FINISH_S", 0.1)
     notes = []

@@ -139,6 +139,7 @@ def told(server, device, ways=None):
         yield runner, notes
 
 
+@pytest.mark.slow
 def test_a_space_is_measured_whole_and_nothing_is_left(server, tmp_path):
     device = server.device()
     with told(server, device) as (runner, _):
@@ -233,6 +234,7 @@ def test_a_server_that_stays_away_is_said_and_the_same_command_continues(server,
     assert server.left() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [3, pytest.param(30, marks=pytest.mark.slow)])
 def test_a_network_that_stalls_is_waited_for(server, tmp_path, seconds):
     proxy = Proxy(server.port)

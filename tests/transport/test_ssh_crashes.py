@@ -148,6 +148,7 @@ def test_three_models_in_a_row_that_crash_end_the_profile_and_what_was_measured_
     assert len(kept) == 1 + 5
 
 
+@pytest.mark.slow
 def test_a_runtime_that_cannot_be_imported_ends_the_profile_after_three_models(server, board, tmp_path):
     done = profile(server, board(on_import=DIES.format("SIGILL")), tmp_path)
     assert done.returncode == 2

@@ -265,6 +265,7 @@ def test_a_tegrastats_without_power_is_said(board):
     assert not any("tells no power" in note for note in notes)
 
 
+@pytest.mark.slow
 def test_a_sustained_run_gives_windows_power_and_temperature_and_unstable_times_are_flagged(board, model):
     tool = board.program("trtexec-unstable", trtexec(str(board.python), "100300", unstable=True))
     with told(board, jetson(board, tool=str(tool))) as (runner, _):
@@ -305,6 +306,7 @@ def test_clocks_are_restored_after_an_error(board):
         assert clock(board) == 729600
 
 
+@pytest.mark.slow
 def test_clocks_are_restored_after_a_lost_connection(board, model):
     slow = job(model, runtime="tensorrt", seconds=2, most_seconds=2)
     with told(board, jetson(board), Ways(lock_clocks=True)) as (runner, _):
