@@ -16,6 +16,7 @@ from nasvit_edge.cli.output import (
 from nasvit_edge.hints import DATA, WEIGHTS, command
 from nasvit_edge.requests.explain import Request as ExplainRequest
 from nasvit_edge.requests.search import Request
+from nasvit_edge.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from nasvit_edge.searching.saved import ResultFile
@@ -42,9 +43,10 @@ def search(request: Request, as_json: bool) -> None:
 def _export(result: ResultFile, out: Path) -> str:
     """The command that exports what was found; with what a predictor's search does not know."""
     setting = result.setting
-    more = {} if setting.supernet else {"supernet": WEIGHTS}
+    more: dict[str, str] = {"precision": setting.precision} if setting.precision != "fp32" else {}
+    more |= {} if setting.supernet else {"supernet": WEIGHTS}
     more |= {} if setting.calibration else {"calibrate": DATA}
-    return command("export", out, format="onnx", **more)
+    return command("export", out, format=RUNTIMES[setting.runtime].form, **more)
 
 
 def _show_nearest(error: Any, as_json: bool) -> None:
@@ -83,6 +85,8 @@ def _show(result: ResultFile, out: Path, as_json: bool) -> None:
         print_json(records.content(result))
     else:
         show_table(text.candidates([result.best], result.quality, result.slower()), text.title(result))
+        if result.mixed is not None:
+            show_table(text.precisions(result), "a precision a stage")
         near = text.around(result)
         if near:
             show_table(text.candidates(near, result.quality, result.slower()), text.beside(result))

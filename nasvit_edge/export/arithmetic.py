@@ -16,7 +16,7 @@ from nasvit_edge.export.formats import load_format
 from nasvit_edge.export.layers import Layer
 from nasvit_edge.records import Record, Share, Whole
 
-PRECISIONS = ("int8", "dynamic", "w8")  # that claim something of 8 bits
+PRECISIONS = ("int8", "dynamic", "w8", "mixed")  # that claim something of 8 bits
 
 
 class Shares(Record, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ from nasvit_edge.errors import DataError, NasvitEdgeError, VerifyError
 from nasvit_edge.export import dense
 from nasvit_edge.export.formats import Content, Format, format_names, format_of, load_format
 from nasvit_edge.export.sidecar import Sidecar, read_sidecar, sidecar_path
+from nasvit_edge.latency.names import MIXED
 from nasvit_edge.ops import macs
 from nasvit_edge.space import SearchSpace, SubnetConfig, known_space, load_space, read_space, space_toml
 
@@ -268,7 +269,7 @@ def open_artifact(path: Path, *, bare: bool = False) -> Artifact:
         beside(side, "sidecar", "the file's hash, the versions that wrote it and the outcome of its check")
         sidecar = read_sidecar(path)
         metadata, precision = _checked(sidecar, path, content, form), sidecar.precision
-    if precision not in form.thresholds:
+    if precision not in form.thresholds and not (precision == MIXED and form.mixed):
         raise VerifyError(f"{'sidecar of ' if sidecar else ''}{str(path)!r}: unknown precision {precision!r}")
     return Artifact(path, form, precision, metadata, sidecar)
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import importlib.util
@@ -19,7 +20,7 @@ from msgspec import Meta, field
 
 from nasvit_edge import files, records, systems
 from nasvit_edge.errors import ExportError, MissingExtraError, require
-from nasvit_edge.latency.names import PRECISIONS, check_choice
+from nasvit_edge.latency.names import MIXED, PRECISIONS, Precision, check_choice
 from nasvit_edge.records import Amount, Name, Share, Strict
 from nasvit_edge.runtimes import RUNTIMES
 
@@ -60,12 +61,20 @@ class Threshold(Strict, frozen=True, kw_only=True):
     reproduction_agreement: Share | None = None
 
 
+class Mixed(Strict, frozen=True, kw_only=True):
+    """What stages of one file may be in, `of` which precisions, the exact one first; and the limits of such a file."""
+
+    of: Annotated[tuple[Precision, ...], Meta(min_length=2)]
+    threshold: Threshold
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversion:
     """How a module is converted.
 
     Attributes:
-        precision: one of the format's.
+        precision: one of the format's, or mixed.
+        mixed: of a mixed one, op (`mb3.1`) -> its precision.
         dynamic_batch: leave the batch axis open.
         calibration: images (n, 3, H, W), float32, for the ranges of int8 activations.
         kept: ops (`mb3.1`) that stay in floating point where the rest is int8.
@@ -77,6 +86,7 @@ class Conversion:
     dynamic_batch: bool = False
     calibration: np.ndarray[Any, np.dtype[np.float32]] | None = None
     kept: tuple[str, ...] = ()
+    mixed: Mapping[str, str] = dataclasses.field(default_factory=dict)
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     labels: tuple[str, ...] = ()
@@ -123,6 +133,13 @@ class Chaining(Converter, Protocol):
         """An op's model for another side."""
 
 
+class Mixing(Converter, Protocol):
+    """A module whose files may have a precision a stage."""
+
+    def at_precision(self, model: bytes, batch: int, recipe: Conversion) -> bytes:
+        """A model in floating point, as `convert` makes it, at the precision of the recipe."""
+
+
 class Package(Strict, frozen=True, kw_only=True):
     """What pip calls a module, and which of our extras brings it."""
 
@@ -142,6 +159,7 @@ class Format(Strict, frozen=True, kw_only=True):
         slow: converting an op takes about a second.
         chained: the module is a `Chaining`.
         thresholds: the limits of each precision.
+        mixed: where the module is a `Mixing`.
         layouts: by precision, raised when the same op is written in other numbers, so that its latency is measured anew.
     """
 
@@ -158,6 +176,7 @@ class Format(Strict, frozen=True, kw_only=True):
     chained: bool = False
     thresholds: dict[str, Threshold] = field(name="threshold")
     layouts: dict[str, int] = field(name="written", default_factory=dict)
+    mixed: Mixed | None = None
 
     def __post_init__(self) -> None:
         for key, names in (("threshold", self.thresholds), ("written", self.layouts)):
@@ -195,10 +214,16 @@ class Format(Strict, frozen=True, kw_only=True):
         """The code of a format that is `chained`."""
         return cast(Chaining, self.module())
 
+    def mixing(self) -> Mixing:
+        """The code of a format that has `mixed`."""
+        return cast(Mixing, self.module())
+
     def threshold(self, precision: str) -> Threshold:
         """The limits of a precision; ExportError lists the format's precisions."""
+        if precision == MIXED and self.mixed is not None:
+            return self.mixed.threshold
         if precision not in self.thresholds:
-            known = ", ".join(self.thresholds)
+            known = ", ".join([*self.thresholds, *([MIXED] if self.mixed else [])])
             raise ExportError(f"format {self.name!r} has no precision {precision!r}; it has {known}")
         return self.thresholds[precision]
 

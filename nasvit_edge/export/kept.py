@@ -33,7 +33,7 @@ def export_key(
         "config": config.to_dict(),
         "data": images,
         "format": records.content(form),
-        "options": [options.precision, options.batch, options.uncalibrated],
+        "options": [options.precision, options.batch, options.uncalibrated, *sorted(options.mixed.items())],
         "output": dense.output_of(space, options.output),
         "searched": None
         if options.search is None

@@ -7,6 +7,7 @@ module's names, and takes milliseconds to write.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from nasvit_edge.export.onnx_external import external_files
 from nasvit_edge.export.onnx_graph import Graph
 from nasvit_edge.export.onnx_quantised import quantised
 from nasvit_edge.export.parity import in_batches
+from nasvit_edge.latency.names import MIXED
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,17 +50,22 @@ def convert(
     recipe = recipe or Conversion()
     if onnx_traced.is_traced(module):
         network = onnx_traced.traced(module, shape, recipe)
-        return quantised(network, shape[0], recipe, runtime) if recipe.precision == "int8" else network
+        return at_precision(network, shape[0], recipe, runtime)
     traced = torch.fx.symbolic_trace(module)
     with torch.no_grad():
         ShapeProp(traced).propagate(torch.zeros(shape))
     graph = Graph(onnx, traced, recipe, runtime)
     for node in traced.graph.nodes:
         graph.add(node)
-    model = graph.finish(shape)
-    if recipe.precision == "int8":
-        return quantised(model, shape[0], recipe, runtime)
-    return model
+    return at_precision(graph.finish(shape), shape[0], recipe, runtime)
+
+
+def at_precision(model: bytes, batch: int, recipe: Conversion, runtime: str = "onnxruntime") -> bytes:
+    """A model for `batch` images as its graph was written; where the recipe is int8, or mixed, with what that rounds."""
+    if recipe.precision not in ("int8", MIXED):
+        return model
+    exact = [name for name, precision in recipe.mixed.items() if precision == "fp32"]
+    return quantised(model, batch, replace(recipe, kept=(*recipe.kept, *exact)), runtime)
 
 
 device_model = convert

@@ -31,7 +31,7 @@ class Graph:
     ) -> None:
         self.onnx, self.traced, self.calls = onnx, traced, _CALLS | CALLS[runtime]
         self.half, self.weights_8bit = recipe.precision == "fp16", recipe.precision == "w8"
-        self.named = recipe.precision == "int8"
+        self.named = recipe.precision == "int8" or bool(recipe.mixed)
         self.dynamic_batch, self.output_name = recipe.dynamic_batch, recipe.output or "logits"
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}

@@ -22,6 +22,7 @@ from nasvit_edge.export import tflite_graph, tflite_reading
 from nasvit_edge.export.formats import Conversion, node_prefix
 from nasvit_edge.export.parity import in_batches
 from nasvit_edge.export.quiet import muted, quiet
+from nasvit_edge.latency.names import MIXED
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,6 +42,11 @@ _CONVOLUTIONS = (
 )
 _LAST = "^(?!.*(Sequential|Segmenter)_wrapped/)"  # the output has no name of a module: it belongs to the classifier
 _CLASSIFIERS = ("classifier", "pixel_classifier")
+_FLOAT_LAYERS: Mapping[str, tuple[str, ...]] = {  # of what int8 rounds, by an op's precision in a mixed file
+    "fp32": (*_LAYERS, *_BETWEEN),
+    "dynamic": ("CONV_2D", "DEPTHWISE_CONV_2D", *_BETWEEN),
+    "int8": (),
+}
 
 
 def convert(module: nn.Module, shape: tuple[int, ...], recipe: Conversion | None = None) -> bytes:
@@ -49,7 +55,7 @@ def convert(module: nn.Module, shape: tuple[int, ...], recipe: Conversion | None
     The file's input is (B, H, W, C), float32 in every precision; its output is channels-last too where it has
     channels. fp16 stores weights in half precision, w8 in 8 bits; int8 computes
     convolutions and linear layers with integers, but not those of `recipe.kept`; dynamic does so in linear layers alone, by the
-    range of the values at hand, and needs no calibration.
+    range of the values at hand, and needs no calibration. mixed has ops in one of fp32, dynamic and int8 each (`recipe.mixed`).
     """
     recipe = recipe or Conversion()
     with quiet():
@@ -124,23 +130,20 @@ def at_precision(model: bytes, batch: int, recipe: Conversion) -> bytes:
         return model
     tools = require("ai_edge_quantizer", "tflite")
     quantizer = tools.quantizer.Quantizer(bytearray(model))
-    if recipe.precision == "int8":
+    ranged = recipe.precision == "int8" or "int8" in recipe.mixed.values()
+    if ranged:
         _add_int8(quantizer, segments=bool(recipe.output))
-    elif recipe.precision == "dynamic":
+    elif recipe.precision in ("dynamic", MIXED):
         quantizer.add_dynamic_config(".*", "FULLY_CONNECTED", num_bits=8)
     else:
         for layer in _LAYERS:
             _add_rule(tools, quantizer, layer, recipe.precision)
     for name in recipe.kept:
-        scope = f"_{node_prefix(name)}[/;]"
-        for layer in (*_LAYERS, *_BETWEEN):
-            quantizer.update_quantization_recipe(
-                regex=f"{scope}|{_LAST}" if name in _CLASSIFIERS else scope,
-                operation_name=layer,
-                algorithm_key="no_quantize",
-            )
+        _keep(quantizer, name, (*_LAYERS, *_BETWEEN))
+    for name, precision in recipe.mixed.items():
+        _keep(quantizer, name, _FLOAT_LAYERS[precision])
     ranges = None
-    if recipe.precision == "int8":
+    if ranged:
         assert recipe.calibration is not None
         count = max(1, len(recipe.calibration) // batch) * batch
         images = np.resize(recipe.calibration, (count, *recipe.calibration.shape[1:]))
@@ -148,6 +151,17 @@ def at_precision(model: bytes, batch: int, recipe: Conversion) -> bytes:
         parts = images.reshape(-1, batch, *images.shape[1:])
         ranges = quantizer.calibrate({"serving_default": [{"args_0": part} for part in parts]})
     return bytes(quantizer.quantize(ranges).quantized_model)
+
+
+def _keep(quantizer: Any, op: str, layers: Sequence[str]) -> None:
+    """Layers of an op that stay in floating point."""
+    scope = f"_{node_prefix(op)}[/;]"
+    for layer in layers:
+        quantizer.update_quantization_recipe(
+            regex=f"{scope}|{_LAST}" if op in _CLASSIFIERS else scope,
+            operation_name=layer,
+            algorithm_key="no_quantize",
+        )
 
 
 def _add_int8(quantizer: Any, *, segments: bool) -> None:

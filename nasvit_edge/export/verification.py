@@ -84,7 +84,7 @@ def verify(
             + command("verify", path, space=space_path, supernet=weights)
         )
     stored = read_stored(artifact, space, config)
-    threshold = artifact.form.thresholds[artifact.precision]
+    threshold = artifact.form.threshold(artifact.precision)
     supernet = _supernet_of(artifact, space, weights)
     expected, kind = stored.reference, "stored"
     if supernet is not None:
@@ -106,7 +106,7 @@ def _reproduced(
     artifact: Artifact, stored: StoredReference, expected: Reference, outputs: Outputs
 ) -> Reproduction:
     """What the file gives now against what it gave; plainly besides, on another processor or with other versions."""
-    code, threshold = artifact.form.module(), artifact.form.thresholds[artifact.precision]
+    code, threshold = artifact.form.module(), artifact.form.threshold(artifact.precision)
     same = artifact.sidecar is not None and artifact.sidecar.versions == versions()
     first = expected.inputs[: reproduction.PLAIN_INPUTS]
     if not same and stored.own.plain is not None:

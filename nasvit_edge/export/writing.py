@@ -6,7 +6,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from nasvit_edge.export.formats import Content, Conversion, Format
 from nasvit_edge.export.references import Reference, StoredReference, reference
 from nasvit_edge.export.reproduction import PLAIN_INPUTS, Outputs, needs_care
 from nasvit_edge.export.sidecar import Searched, Sidecar, sidecar_path
+from nasvit_edge.latency.names import MIXED
 from nasvit_edge.listening import SILENT, Listener
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from nasvit_edge.model.supernet import Supernet
 
 _Array = np.ndarray[Any, np.dtype[np.float32]]
+RANGED = ("int8", MIXED)  # of their activations ranges are needed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,7 @@ class Options:
         force: keep a file that fails its check, marked in its metadata's sidecar.
         search: what the search predicted, where there was one.
         output: what a segmenter gives: `labels` (None stands for them) or `logits`; None for a classifier.
+        mixed: of precision mixed, stage -> precision.
         tuning: the command that trains the subnet for 8 bits, for the error of a file that fails.
     """
 
@@ -57,6 +60,7 @@ class Options:
     force: bool = False
     search: Searched | None = None
     output: str | None = None
+    mixed: Mapping[str, str] = field(default_factory=dict)
     tuning: str = ""
 
 
@@ -184,12 +188,16 @@ def _shortfall(check: Check) -> tuple[bool, bool, bool, float, float]:
 def _recipe(subnet: Subnet, options: Options, output: str) -> Conversion:
     space = subnet.space
     calibration = options.calibration
-    if options.precision == "int8" and calibration is None:
-        raise ExportError("int8 needs images for the ranges of activations: add --calibrate DATA")
+    ranged = options.precision in RANGED
+    if ranged and calibration is None:
+        raise ExportError(
+            f"{options.precision} needs images for the ranges of activations: add --calibrate DATA"
+        )
     return Conversion(
         precision=options.precision,
+        mixed={op.name: options.mixed[op.stage] for op in subnet.ops if op.stage in options.mixed},
         dynamic_batch=options.batch is None,
-        calibration=calibration if options.precision == "int8" else None,
+        calibration=calibration if ranged else None,
         mean=tuple(space.mean),
         std=tuple(space.std),
         labels=tuple(space.label_names()),
@@ -205,6 +213,8 @@ def _attempt(
     code = form.module()
     metadata = describe(subnet, form, recipe.precision, options.batch, recipe.output)
     metadata["accuracy"] = _accuracy(subnet, expected, options)
+    if options.mixed:
+        metadata["mixed"] = json.dumps(dict(options.mixed))
     if recipe.kept:
         metadata["kept_in_float"] = " ".join(recipe.kept)
     folded = fold_for(subnet, form.runtime)

@@ -30,6 +30,11 @@ def explain(request: Request, listener: Listener) -> Explained:
     """
     saved = read_result(request.result)
     loaded = _table(saved, request.table, listener)
+    if saved.best.precisions:
+        each = ", ".join(f"{stage.name} {stage.precision}" for stage in saved.file.stages)
+        listener.note(
+            f"explained by table {loaded.path.name} alone; the search gave stages precisions: {each}"
+        )
     evaluator = Evaluator(genes(saved.space, saved.file.genes), [loaded], _accuracy(request, saved, listener))
     return replace(
         explained(evaluator, saved.config),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from nasvit_edge.export import (
 from nasvit_edge.export.formats import Format, load_format
 from nasvit_edge.export.sidecar import Checked, Searched, read_sidecar
 from nasvit_edge.hints import DATA, command
+from nasvit_edge.latency.names import MIXED
 from nasvit_edge.listening import Listener
 from nasvit_edge.requests.export import Request
 from nasvit_edge.requests.verify import Request as VerifyRequest
@@ -50,6 +51,7 @@ class _Plan:
     search: Searched | None
     in_order: bool = False
     images_sha256: str | None = None  # of those that the search calibrated on
+    mixed: Mapping[str, str] = field(default_factory=dict)  # stage -> precision, where the search chose them
 
 
 class ExportReport(Checked, frozen=True, kw_only=True):
@@ -85,6 +87,7 @@ def export(request: Request, listener: Listener) -> ExportReport:
         force=request.force,
         search=plan.search,
         output=request.output,
+        mixed=_mixed(request, plan, form),
         tuning=_tuning(request, plan),
     )
     dense.output_of(plan.space, request.output)
@@ -109,6 +112,22 @@ def export(request: Request, listener: Listener) -> ExportReport:
         listener.note(f"note: {text}")
     folder = str(bundle.write_bundle(path)) if request.bundle else None
     return structs.replace(report(path), cached=cached, bundle=folder)
+
+
+def _mixed(request: Request, plan: _Plan, form: Format) -> dict[str, str]:
+    """Stage -> precision, as the search chose them; ExportError where none did, or the format cannot."""
+    if request.precision != MIXED:
+        return {}
+    form.threshold(MIXED)
+    if not plan.mixed:
+        again = command("search", *(["--latency", "20ms"]), precision=MIXED, runtime=form.runtime)
+        raise ExportError(
+            f"--precision {MIXED} is as a search chose it, and {'this result has' if request.result else 'there is'} none: {again}"
+        )
+    lacking = sorted(set(plan.mixed.values()) - set(form.mixed.of if form.mixed else ()))
+    if lacking:
+        raise ExportError(f"format {form.name!r} does not mix {', '.join(lacking)} with others")
+    return dict(plan.mixed)
 
 
 def _tuning(request: Request, plan: _Plan) -> str:
@@ -162,7 +181,7 @@ def _make(
         recalled.compare(
             subnet, plan.calibrate or "", plan.search, listener, weights=plan.supernet, in_order=plan.in_order
         )
-    if options.precision == "int8":
+    if options.precision in writing.RANGED:
         options = replace(options, calibration=_range_images(plan, supernet))
     writing.export(supernet, subnet, form, path, options, listener)
 
@@ -255,4 +274,5 @@ def _planned(request: Request, form: Format, listener: Listener) -> _Plan:
         saved.refuse(request.result, "calibration")
     in_order = request.labels_in_order or (saved.is_own and setting.labels_in_order)
     images = setting.calibration_sha256
-    return _Plan(subject.space, subject.supernet, subject.config, calibrate, search, in_order, images)
+    mixed = saved.best.precisions
+    return _Plan(subject.space, subject.supernet, subject.config, calibrate, search, in_order, images, mixed)

@@ -13,10 +13,13 @@ from nasvit_edge import files
 from nasvit_edge.choosing.accuracy import AccuracyChoice, about, accuracy_source, tell_of_other_weights
 from nasvit_edge.choosing.fitted import Fitting
 from nasvit_edge.choosing.limits import check, choices, devices, limits
+from nasvit_edge.choosing.mixed import is_mixed, loss_limit, mixable, tables_to_mix
+from nasvit_edge.choosing.noises import Noises
 from nasvit_edge.choosing.space import USUAL_SPACE
 from nasvit_edge.choosing.table import answering, resting_on_changed, speed_today, trusted
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.latency import LatencyTable
+from nasvit_edge.latency.names import MIXED
 from nasvit_edge.latency.speed import TodaysSpeed
 from nasvit_edge.listening import SILENT, Listener
 from nasvit_edge.requests.search import Request
@@ -28,8 +31,8 @@ from nasvit_edge.searching.infeasible import check_reachable
 from nasvit_edge.searching.interrupted import Keeper, identity
 from nasvit_edge.searching.population import Genes, genes
 from nasvit_edge.searching.result import file_of, weights_digest
-from nasvit_edge.searching.saved import ResultFile, Setting, UsedTable
-from nasvit_edge.searching.search import Problem, SearchResult, solve
+from nasvit_edge.searching.saved import MixedPrecision, OnePrecision, ResultFile, Setting, UsedTable
+from nasvit_edge.searching.search import Problem, SearchResult, one_precision, solve
 from nasvit_edge.searching.stages import described
 from nasvit_edge.space import SearchSpace, SubnetConfig, load_space, space_toml
 
@@ -41,6 +44,7 @@ class Prepared:
     problem: Problem
     setting: Setting
     today: tuple[TodaysSpeed | None, ...] = ()
+    measured: Noises | None = None  # where precisions are searched
     request: Request = field(default_factory=Request)
 
 
@@ -52,6 +56,7 @@ def prepare(request: Request, listener: Listener) -> Prepared:
     """
     _refuse_idle(request)
     check(request)
+    mixed = is_mixed(request)
     filled: dict[str, str] = {} if request.space else {"space": USUAL_SPACE}
     space = load_space(request.space or USUAL_SPACE)
     asked = AccuracyChoice(
@@ -64,16 +69,25 @@ def prepare(request: Request, listener: Listener) -> Prepared:
     choice = asked.filled(space) if request.minutes is None else _measurable(asked.with_shipped(space))
     accuracy = accuracy_source(choice, space, listener) if request.minutes is None else None
     named = [replace(request.table, device=device) for device in devices(request)]
-    answers = [answering(one, space, listener, measures=True) for one in named]
+    if mixed and len(named) > 1:
+        raise NasvitEdgeError(f"--precision {MIXED} is for one device; give one budget")
+    answers = (
+        list(tables_to_mix(named[0], space, listener))
+        if mixed
+        else [answering(one, space, listener, measures=True) for one in named]
+    )
+    named = [*named, *[named[0]] * (len(answers) - len(named))]
     tables = [trusted(answer.table, listener, by_file=request.table.table is not None) for answer in answers]
     limited, free = limits(request, tables), _genes(request, space)
+    cost = mixable(tuple(answers), choice, accuracy, space, listener) if mixed else None
 
     def problem_of(accuracy: AccuracyPredictor | ImageAccuracy) -> Problem:
         return Problem(
             space=space,
             tables=tuple(tables),
             accuracy=accuracy,
-            limits=limited,
+            mixing=None if cost is None else cost.mixing,
+            limits=limited if cost is None else (*limited, loss_limit(request)),
             genes=free,
             with_size=request.with_size,
         )
@@ -86,8 +100,11 @@ def prepare(request: Request, listener: Listener) -> Prepared:
     filled |= {**_filled(asked, choice, accuracy), **answers[0].filled}
     used = [(one.device or one.usual, table) for one, table in zip(named, tables, strict=True)]
     setting = _setting(request, choice, accuracy, used, filled)
-    today = tuple(speed_today(table, request.table, listener) for table in tables)
-    return Prepared(problem=problem, setting=setting, today=today, request=request)
+    if cost is not None:
+        setting = structs.replace(setting, precision=MIXED)
+    today = tuple(speed_today(table, request.table, listener) for table in (tables[:1] if mixed else tables))
+    measured = None if cost is None else cost.measured
+    return Prepared(problem=problem, setting=setting, today=today, measured=measured, request=request)
 
 
 def _refuse_idle(request: Request) -> None:
@@ -194,9 +211,8 @@ def run(prepared: Prepared, *, resume_at: Path | None = None, listener: Listener
         best = f"best {state.kept_values.accuracy.max():.2%}" if has_any else "nothing within the limits yet"
         listener.progress(state.generation, effort.generations, best)
 
-    result = solve(
-        problem, request.seed, method=request.method, effort=effort, state=state, on_generation=show
-    )
+    method = request.method if problem.mixing is None else "exact"
+    result = solve(problem, request.seed, method=method, effort=effort, state=state, on_generation=show)
     keeper.done()
     return result
 
@@ -213,7 +229,32 @@ def content(prepared: Prepared, result: SearchResult) -> ResultFile:
         space=space_toml(prepared.problem.space),
         genes=evaluator.genes.restricted(),
         same_macs=same_macs(prepared.problem, result.best, result.seed, error),
-        stages=described(evaluator, result.best.config),
+        stages=described(evaluator, result.best.config, result.best.precisions),
+        mixed=_mixed(prepared),
+    )
+
+
+def _mixed(prepared: Prepared) -> MixedPrecision | None:
+    """How precisions were searched, and what one for all stages comes to."""
+    measured, mixing = prepared.measured, prepared.problem.mixing
+    if measured is None or mixing is None:
+        return None
+    bests = {precision: one_precision(prepared.problem, precision) for precision in mixing.precisions}
+    return MixedPrecision(
+        images=measured.images,
+        noise=measured.by_stage(),
+        additive=measured.additive(),
+        uniform=tuple(
+            OnePrecision(
+                precision=precision,
+                config=best.config,
+                latency_ms=best.latency_ms,
+                accuracy=best.accuracy,
+                loss=best.loss,
+            )
+            for precision, best in bests.items()
+            if best is not None
+        ),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from nasvit_edge.errors import NasvitEdgeError
 
 Precision = Literal["fp32", "fp16", "int8", "dynamic", "w8"]
+MIXED = "mixed"  # a precision a stage: of exports and results, not of tables
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 

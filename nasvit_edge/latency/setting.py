@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from nasvit_edge.latency.file import TableFile
 from nasvit_edge.latency.names import Precision
 from nasvit_edge.records import Count, Name, Record
@@ -15,7 +17,7 @@ class TableSetting(Record, frozen=True, kw_only=True, omit_defaults=False):
     runtime: RuntimeName
     runtime_version: str | None = None
     threads: Count
-    precision: Precision
+    precision: Precision | Literal["mixed"]
     machine: str | None = None
     date: str | None = None
     imported: bool = False

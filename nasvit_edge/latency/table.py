@@ -63,6 +63,14 @@ class LatencyTable:
         """This table with changes in its file."""
         return LatencyTable.of(self.path, self.space, changed(self.file, **changes))
 
+    def slowed(self, factor: float) -> LatencyTable:
+        """This table for a machine on which everything takes `factor` times as long; without a composition itself."""
+        known = self.composition
+        if known is None:
+            return self
+        scale, per_op, offset = (factor * ms for ms in (known.scale, known.per_op_ms, known.offset_ms))
+        return self.holding(composition=replace(known, scale=scale, per_op_ms=per_op, offset_ms=offset))
+
     @property
     def setting(self) -> TableSetting:
         """What its predictions hold for."""

@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ import numpy as np
 from nasvit_edge import cache, files
 from nasvit_edge.code import conversion_digest
 from nasvit_edge.device import load_device
-from nasvit_edge.errors import NasvitEdgeError
+from nasvit_edge.errors import MeasurementError, NasvitEdgeError
 from nasvit_edge.export.formats import format_for
 from nasvit_edge.latency import LatencyTable
 from nasvit_edge.latency.speed import TodaysSpeed
@@ -35,6 +36,7 @@ from nasvit_edge.transport.job import Job, Runner
 from nasvit_edge.transport.local import local_runner
 
 DEVICE = "host"
+_TURNS = 4
 LEAST_NOISE = 0.03  # what one machine's medians differ by within an hour, at the quietest
 _UNKNOWN_NOISE = 0.05  # of a table without canaries: as far as canaries may drift while profiling
 _SHARES = (0.5, 0.2, 0.8)  # of the table's whole subnets, the fastest first: which ones are timed
@@ -43,6 +45,14 @@ _FEWEST = 3
 _PASSES, _SECONDS = 2, 2.0
 _PROTOCOL = Protocol(name="canary", visits=1, runs=5, seconds=0.1, most_seconds=0.3, subnets=0)
 _ANSWER_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Relative:
+    """A factor, and its standard error as a fraction."""
+
+    factor: float
+    error: float
 
 
 def is_of_this_machine(table: LatencyTable) -> bool:
@@ -69,6 +79,42 @@ def todays_speed(
     except (NasvitEdgeError, OSError, ImportError) as error:
         listener.note(f"whether this machine is as fast as its table says is not known: {error}")
         return None
+
+
+def relative_speeds(tables: Sequence[LatencyTable], listener: Listener = SILENT) -> list[Relative] | None:
+    """Of each table what this machine takes of its times today, over what it takes of the first one's, all timed in turns.
+
+    Tables measured an hour apart are at the speeds of these hours. None where one is of another machine, or that cannot be told.
+    """
+    if not all(map(is_of_this_machine, tables)):
+        return None
+    try:
+        times = [_times(table) for table in tables]
+        if min(map(len, times)) < _FEWEST:
+            return None
+        models = [_files(table, list(one), listener) for table, one in zip(tables, times, strict=True)]
+        with local_runner(load_device(DEVICE).runner) as runner:
+            parts = list(zip(tables, times, models, strict=True))
+            turns = [[_turn(*part, runner) for part in parts] for _ in range(_TURNS)]
+    except (NasvitEdgeError, OSError, ImportError) as error:
+        listener.note(f"whether these tables are of one speed of this machine is not known: {error}")
+        return None
+    logs = np.array(turns)
+    apart = logs - logs[:, :1]
+    return [Relative(math.exp(one.mean()), math.expm1(one.std() / math.sqrt(_TURNS))) for one in apart.T]
+
+
+def _turn(
+    table: LatencyTable, times: Mapping[Item, float], models: Mapping[Item, Path], runner: Runner
+) -> float:
+    """The mean logarithm of today's times over the table's; nan where a model fails."""
+    cores, ratios = runner.cores(table.file.threads), []
+    for item, ms in times.items():
+        answer = runner.measure(_job(table, item, models[item], cores), _ANSWER_S)
+        if isinstance(answer, Failure):
+            raise MeasurementError(answer.error)
+        ratios.append(math.log(float(np.median(answer.samples_us)) / 1e3 / ms))
+    return statistics.fmean(ratios)
 
 
 def _times(table: LatencyTable) -> dict[Item, float]:

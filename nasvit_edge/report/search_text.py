@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nasvit_edge.report.model import Column, Table, figure, own, table
-from nasvit_edge.searching.saved import ResultFile, SameMacs, SavedCandidate
+from nasvit_edge.searching.saved import MixedPrecision, ResultFile, SameMacs, SavedCandidate
 from nasvit_edge.searching.search import Gap
 from nasvit_edge.units import show_bytes, show_count, show_ms
 
@@ -101,6 +101,8 @@ def remarks(result: ResultFile) -> list[str]:
             f"measured {len(confirmation.subnets)} subnets in {confirmation.rounds} rounds; "
             f"their {confirmation.by} was {confirmation.factor:.3f} of what was predicted"
         )
+    if result.mixed is not None:
+        lines += _mixed(result.mixed, result)
     if len(best.latencies_ms) > 1:
         lines.append(f"predicted latencies: {_latencies(result)}")
     speeds = zip(result.today, result.setting.tables, strict=False)
@@ -109,6 +111,34 @@ def remarks(result: ResultFile) -> list[str]:
         lines.append(_same_macs(result.same_macs, result.quality))
     sizes = f"file about {show_bytes(best.bytes)}, activations {show_bytes(best.peak_bytes)}"
     return [*lines, f"computed, not measured: {sizes}"]
+
+
+def precisions(result: ResultFile) -> Table:
+    """A row a stage of the winner, with its precision and what that takes and adds."""
+    mixed = result.mixed
+    assert mixed is not None
+    return table(
+        result.stages,
+        Column("stage", lambda s: own(s.name)),
+        Column("blocks", lambda s: own(" ".join(s.blocks))),
+        Column("precision", lambda s: own(s.precision)),
+        Column("predicted", lambda s: figure(show_ms(s.latency_ms))),
+        Column("noise of the logits", lambda s: figure(f"{mixed.noise[s.name].get(s.precision, 0.0):.2g}")),
+    )
+
+
+def _mixed(mixed: MixedPrecision, result: ResultFile) -> list[str]:
+    """What mixing costs, how that is known, and what one precision for all stages comes to."""
+    lines = [
+        f"precisions are predicted to cost {100 * result.best.loss:.2f} points, taken off above (noise of stages measured on {mixed.images}; "
+        f"all together add {mixed.additive:.2f} of their sum)"
+    ]
+    if mixed.uniform:
+        each = ", ".join(
+            f"{one.precision} {one.accuracy:.2%} in {show_ms(one.latency_ms)}" for one in mixed.uniform
+        )
+        lines.append(f"one precision for all stages, within the same limits: {each}")
+    return lines
 
 
 def _latencies(result: ResultFile) -> str:

@@ -76,7 +76,10 @@ class TableChoice:
         int | None, typer.Option(show_default="the device's", min=1, max=256, help="Of the runtime.")
     ] = None
     precision: Annotated[
-        str | None, typer.Option(show_default="the device's", help="fp32, fp16, int8, dynamic or w8.")
+        str | None,
+        typer.Option(
+            show_default="the device's", help="fp32, fp16, int8, dynamic or w8; search also: mixed."
+        ),
     ] = None
     table: Annotated[Path | None, typer.Option(help="A latency table file, instead of the device's.")] = None
     interpolate: Annotated[

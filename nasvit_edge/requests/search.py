@@ -47,6 +47,13 @@ class Request:
         bool,
         typer.Option("--steady", help="Budgets hold for a device that is warm: see profile --sustained."),
     ] = False
+    max_loss: Annotated[
+        _Text,
+        typer.Option(
+            help="With --precision mixed: what precisions may cost of the accuracy, in points, as 0.5.",
+            show_default="0.5",
+        ),
+    ] = None
     confirm: Annotated[
         int | None,
         typer.Option(min=1, max=100, help="Measure this many of the best, correct predictions, and repeat."),

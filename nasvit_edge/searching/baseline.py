@@ -14,9 +14,9 @@ _FEWEST = 30
 
 
 def same_macs(problem: Problem, best: Candidate, seed: int, accuracy_error: float) -> SameMacs | None:
-    """The median of random subnets with the winner's MACs, within the limits on sizes; None where there are too few, or accuracy is measured."""
+    """The median of random subnets with the winner's MACs, within the limits on sizes; None where there are too few, accuracy is measured, or precisions are searched."""
     evaluator = problem.evaluator
-    if evaluator.predictor is None:
+    if evaluator.predictor is None or evaluator.is_mixed:
         return None
     rows = evaluator.genes.random(np.random.default_rng(seed), _DRAWN)
     values = evaluator(rows)

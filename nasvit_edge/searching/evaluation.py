@@ -32,6 +32,7 @@ _CHUNK = 8192  # rows at a time: what is gathered stays in the cache
 LAST = "last_conv"  # the place behind the stages
 _LARGEST = 4_000_000  # rows of one place's table
 SIZES = ("macs", "parameters", "weights", "bytes")
+NOISE = "noise"  # of the logits, by precisions below fp32 (`mixing.py`); the variance over theirs
 _PER_TABLE = ("ms", "op_ms", "estimated_ms", "wrong_ms")
 
 
@@ -77,6 +78,7 @@ class Values:
         accuracy: (n,) fractions.
         macs, parameters: (n,) counts.
         bytes, peak: (n,): of the exported file, and of activations that are alive at once; computed, see `sizes.py`.
+        loss: (n,): what precisions are predicted to cost of the accuracy, a fraction; it is taken off already.
     """
 
     latency_ms: Floats
@@ -86,6 +88,7 @@ class Values:
     parameters: Floats
     bytes: Floats
     peak: Floats
+    loss: Floats
 
     def __getitem__(self, index: Any) -> Values:
         return Values(*(getattr(self, name)[index] for name in Values.__slots__))
@@ -106,6 +109,8 @@ class Evaluator:
         TableError: a table does not cover an op of the allowed subnets.
     """
 
+    is_mixed = False  # whether places have precisions of their own
+
     def __init__(
         self,
         genes: Genes,
@@ -117,12 +122,19 @@ class Evaluator:
         self.precision = tables[0].file.precision
         self.form = RUNTIMES[tables[0].file.runtime].form
         self.activation_bytes = sizes.ACTIVATION_BYTES[self.precision]
-        self.names = [f"{name} {i}" for i in range(len(tables)) for name in _PER_TABLE] + [*SIZES, "gain"]
+        self.names = [f"{name} {i}" for i in range(len(tables)) for name in _PER_TABLE] + [
+            *SIZES,
+            NOISE,
+            "gain",
+        ]
         self.places = tuple(self._places())
-        strides = np.zeros((len(genes.space.genes), len(self.places)))
+        self._strides = self._column_strides()
+
+    def _column_strides(self) -> Floats:
+        strides = np.zeros((len(self.genes.allowed), len(self.places)))
         for i, place in enumerate(self.places):
             strides[list(place.columns), i] = place.strides()
-        self._strides = strides
+        return strides
 
     def __call__(self, rows: Rows) -> Values:
         parts = [self._chunk(rows[at : at + _CHUNK]) for at in range(0, max(1, len(rows)), _CHUNK)]
@@ -170,7 +182,16 @@ class Evaluator:
         high = np.stack([self._high(i, sums, latency[:, i]) for i in range(len(self.tables))], 1)
         macs, parameters, size = (sums[:, self.at(name)] for name in ("macs", "parameters", "bytes"))
         peak *= self.activation_bytes
-        return Values(latency, high, self._accuracy(rows, sums), macs, parameters, size, peak)
+        loss = self.loss(sums[:, self.at(NOISE)])
+        return Values(latency, high, self._accuracy(rows, sums) - loss, macs, parameters, size, peak, loss)
+
+    def loss(self, noise: Floats) -> Floats:
+        """What noise of the logits costs of the accuracy, a fraction."""
+        return np.zeros_like(noise)
+
+    def most_noise(self, loss: float) -> float:  # noqa: ARG002 - where precisions are searched, it counts
+        """The noise up to which the loss is at most so much."""
+        return np.inf
 
     def _high(self, i: int, sums: Floats, ms: Floats) -> Floats:
         table = self.tables[i]
@@ -244,6 +265,7 @@ class Evaluator:
             sizes.parameters(op),
             op.weights(),
             sizes.file_bytes(op, self.form, self.precision),
+            0.0,
             0.0,
         ]
         return np.array(numbers)

@@ -17,7 +17,7 @@ import numpy as np
 
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.listening import SILENT, Listener
-from nasvit_edge.searching.evaluation import Evaluator, Floats, Place, behind
+from nasvit_edge.searching.evaluation import NOISE, Evaluator, Floats, Place, behind
 from nasvit_edge.searching.limits import Limit, Quantity
 from nasvit_edge.searching.pareto import TooMuchWorkError, Work, front
 from nasvit_edge.searching.population import Rows
@@ -73,6 +73,7 @@ def exact_front(
     columns = [
         *_latency(evaluator, 0, objective=True),
         _Column(sums=evaluator.at("gain"), sign=-1.0, objective=True),
+        *([_Column(sums=evaluator.at(NOISE), objective=True)] if evaluator.is_mixed else []),
         *(column for limit in limits for column in _limited(evaluator, limit)),
     ]
     try:
@@ -103,6 +104,9 @@ def _quantity(
     """The costs that a quantity rises with; `most`: its cap."""
     if asked.kind == "latency":
         return _latency(evaluator, asked.table, most, objective=objective)
+    if asked.kind == "loss":
+        most = np.inf if most == np.inf else evaluator.most_noise(most)
+        return [_Column(sums=evaluator.at(NOISE), cap=most, objective=objective)]
     if asked.kind == "peak":
         return _memory(evaluator, most / evaluator.activation_bytes, objective=objective)
     return [_Column(sums=evaluator.at(asked.kind), cap=most, objective=objective)]

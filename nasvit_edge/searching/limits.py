@@ -13,7 +13,7 @@ from nasvit_edge.records import Figure, Record
 from nasvit_edge.searching.evaluation import Floats, Values
 from nasvit_edge.units import show_bytes, show_count, show_ms
 
-Kind = Literal["latency", "high", "macs", "parameters", "bytes", "peak", "accuracy"]
+Kind = Literal["latency", "high", "macs", "parameters", "bytes", "peak", "accuracy", "loss"]
 TIMES: tuple[Kind, ...] = ("latency", "high")
 
 
@@ -22,7 +22,7 @@ class Quantity(NamedTuple):
 
     Attributes:
         kind: `latency`, or `high` (the upper end of its interval), in ms; `macs`, `parameters`, `bytes` (of the exported file), `peak`
-            (bytes of activations); or `accuracy`, a fraction.
+            (bytes of activations); or, fractions, `accuracy` and `loss` (of it, by precisions below fp32).
         table: of a latency, the number of the table.
     """
 
@@ -46,6 +46,8 @@ class Quantity(NamedTuple):
         """A value with its unit."""
         if self.kind == "accuracy":
             return f"{value:.2%}"
+        if self.kind == "loss":
+            return f"{100 * value:.3g} points"
         if self.is_time:
             return show_ms(value)
         return show_bytes(value) if self.kind in ("bytes", "peak") else show_count(value)
@@ -96,8 +98,8 @@ class SavedLimit(Record, frozen=True, kw_only=True, omit_defaults=False):
     quantity: Annotated[
         str,
         Meta(
-            pattern=r"^((latency|high) [0-9]{1,3}|macs|parameters|bytes|peak|accuracy)$(?!\n)",
-            description="possible are latency I, high I, macs, parameters, bytes, peak, accuracy",
+            pattern=r"^((latency|high) [0-9]{1,3}|macs|parameters|bytes|peak|accuracy|loss)$(?!\n)",
+            description="possible are latency I, high I, macs, parameters, bytes, peak, accuracy, loss",
         ),
     ]
     bound: Figure

@@ -39,6 +39,8 @@ def describe(candidate: Candidate) -> SavedCandidate:
         parameters=candidate.parameters,
         bytes=candidate.bytes,
         peak_bytes=candidate.peak_bytes,
+        precisions=dict(candidate.precisions),
+        loss=candidate.loss,
     )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, field
+from msgspec import Meta, field, structs
 
 from nasvit_edge.genes import Choice, SubnetConfig
-from nasvit_edge.latency.names import Precision
+from nasvit_edge.latency.names import MIXED, Precision
 from nasvit_edge.latency.setting import TableSetting
 from nasvit_edge.latency.speed import TodaysSpeed
 from nasvit_edge.records import Amount, Count, Fact, Figure, Record, Sha256, Whole
@@ -38,7 +38,7 @@ class Setting(Record, frozen=True, kw_only=True, omit_defaults=False):
     device: str
     runtime: str
     threads: Count
-    precision: Precision
+    precision: Precision | Literal["mixed"]
     table: str
     table_sha256: Sha256
     interpolate: bool  # ops without an entry are estimated
@@ -50,9 +50,10 @@ class Setting(Record, frozen=True, kw_only=True, omit_defaults=False):
     filled: dict[str, Fact] = field(default_factory=dict)  # what was left out, and what it was filled in with
 
     def first(self) -> TableSetting:
-        """What predictions by the first table hold for."""
+        """What predictions by the first table hold for; of mixed precisions by the tables of all."""
         keys = ("device", "runtime", "threads", "precision")
-        return self.tables[0].setting or TableSetting(**{key: getattr(self, key) for key in keys})
+        first = self.tables[0].setting or TableSetting(**{key: getattr(self, key) for key in keys})
+        return structs.replace(first, precision=self.precision) if self.precision == MIXED else first
 
 
 class SavedCandidate(Record, frozen=True, kw_only=True):
@@ -60,6 +61,7 @@ class SavedCandidate(Record, frozen=True, kw_only=True):
 
     Attributes:
         config: not checked against the space.
+        precisions: stage -> precision, where these were searched, too; `loss`: what they are predicted to cost, taken off `accuracy`.
     """
 
     config: SubnetConfig
@@ -75,6 +77,8 @@ class SavedCandidate(Record, frozen=True, kw_only=True):
     peak_bytes: Whole
     median_ms: Amount | None = None
     p90_ms: Amount | None = None
+    precisions: dict[str, Precision] = field(default_factory=dict)
+    loss: Amount = 0.0
 
     def interval(self) -> str:
         """`8.00 ms .. 9.00 ms`; empty where it is not known."""
@@ -127,6 +131,7 @@ class Stage(Record, frozen=True, kw_only=True):
         width: of its output; of a decoder the classes.
         genes: kind -> choice.
         latency_ms: by the first table, its part of what weights cost beyond the cache included, what every subnet takes aside.
+        precision: where these were searched.
     """
 
     name: str
@@ -139,6 +144,7 @@ class Stage(Record, frozen=True, kw_only=True):
     parameters: Whole
     parameter_share: Figure
     macs: Whole
+    precision: str = ""
 
 
 class Outdated(Record, frozen=True, kw_only=True):
@@ -169,6 +175,32 @@ class Finetuned(Record, frozen=True, kw_only=True):
     latency_is_for_classes: Count
 
 
+class OnePrecision(Record, frozen=True, kw_only=True):
+    """The best subnet within the same limits with one precision for all stages; `loss` is taken off `accuracy`."""
+
+    precision: Precision
+    config: SubnetConfig
+    latency_ms: Amount
+    accuracy: Amount
+    loss: Amount
+
+
+class MixedPrecision(Record, frozen=True, kw_only=True):
+    """How precisions were searched.
+
+    Attributes:
+        images: what noise was measured on.
+        noise: stage -> precision -> what it adds to the logits' noise, the variance over theirs.
+        additive: what all stages together add, over the sum of these.
+        uniform: without mixing; where nothing is within the limits it is left out.
+    """
+
+    images: str
+    noise: dict[str, dict[str, Amount]]
+    additive: Amount
+    uniform: tuple[OnePrecision, ...]
+
+
 class ResultFile(Record, frozen=True, kw_only=True):
     """A result file.
 
@@ -180,6 +212,7 @@ class ResultFile(Record, frozen=True, kw_only=True):
         quality: what accuracies are, where that is another.
         today: how fast each table's machine was when it was searched, where that was measured; limits and predictions are the table's.
         outdated: a table each, where any of the winner's ops are.
+        mixed: where a precision was searched for each stage.
     """
 
     schema: Literal[2]
@@ -206,6 +239,7 @@ class ResultFile(Record, frozen=True, kw_only=True):
     outdated: tuple[Outdated, ...] = ()
     confirmation: Confirmation | None = None
     finetuned: Finetuned | None = None
+    mixed: MixedPrecision | None = None
     command: tuple[str, ...] | None = None
 
     def slower(self) -> float | None:

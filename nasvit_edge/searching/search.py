@@ -6,19 +6,22 @@ for, the fastest one that has it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from nasvit_edge.latency import LatencyTable, Prediction, check_choice
+from nasvit_edge.latency.names import Precision
 from nasvit_edge.records import Figure, Record
+from nasvit_edge.searching.accuracy import AccuracyPredictor
 from nasvit_edge.searching.evaluation import Evaluator, Floats, Values
 from nasvit_edge.searching.evolution import MEASURED_EFFORT, Effort, SearchState, evolve
 from nasvit_edge.searching.exact import LITTLE_WORK, MOST_WORK, ExactError, exact_front, smallest
 from nasvit_edge.searching.infeasible import check_reachable, nothing_found
 from nasvit_edge.searching.limits import Limit, Quantity, violation
+from nasvit_edge.searching.mixing import MixedEvaluator, Mixing
 from nasvit_edge.searching.pareto import front, hypervolume
 from nasvit_edge.searching.population import Genes, Rows, genes
 from nasvit_edge.space import SearchSpace, SubnetConfig
@@ -40,6 +43,7 @@ class Candidate:
         accuracy: a fraction.
         macs, parameters: counts.
         bytes, peak_bytes: of the exported file, and of activations alive at once; computed (`sizes.py`).
+        precisions: place -> precision, where these were searched; `loss`: what they are predicted to cost, taken off `accuracy`.
     """
 
     config: SubnetConfig
@@ -51,6 +55,8 @@ class Candidate:
     parameters: int
     bytes: int
     peak_bytes: int
+    precisions: Mapping[str, Precision] = field(default_factory=dict)
+    loss: float = 0.0
 
 
 class Gap(Record, frozen=True, kw_only=True, omit_defaults=False):
@@ -94,6 +100,7 @@ class Problem:
         limits: in the order that errors name them.
         genes: the choices that are allowed; all of the space by default.
         with_size: the bytes of the exported file are a third objective.
+        mixing: where a precision is a gene of each place; by the exact method alone.
     """
 
     space: SearchSpace
@@ -102,11 +109,26 @@ class Problem:
     limits: tuple[Limit, ...] = ()
     genes: Genes | None = None
     with_size: bool = False
+    mixing: Mixing | None = None
     evaluator: Evaluator = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        evaluator = Evaluator(self.genes or genes(self.space), self.tables, self.accuracy)
+        free = self.genes or genes(self.space)
+        if self.mixing is None:
+            evaluator = Evaluator(free, self.tables, self.accuracy)
+        elif isinstance(self.accuracy, AccuracyPredictor):
+            evaluator = MixedEvaluator(free, self.mixing, self.accuracy)
+        else:
+            raise ExactError("precisions are searched by the exact method, which takes predicted accuracies")
         object.__setattr__(self, "evaluator", evaluator)
+
+    def predicted(self, config: SubnetConfig, latency_ms: float) -> Prediction:
+        """The first table's latency of a subnet with its interval; of a mixed one as wide as the widest table's."""
+        if self.mixing is None:
+            return self.tables[0].predict(config)
+        wide = None if self.mixing.error is None else 1 + self.mixing.error
+        ends = (None, None) if wide is None else (latency_ms / wide, latency_ms * wide)
+        return Prediction(latency_ms, *ends)
 
     @property
     def budget_ms(self) -> float | None:
@@ -227,18 +249,35 @@ def plane(values: Values) -> Floats:
 
 def candidate(problem: Problem, row: Any, values: Values) -> Candidate:
     """One row as a subnet."""
-    config = problem.evaluator.genes.config(row)
+    evaluator = problem.evaluator
+    config = evaluator.genes.config(row)
     return Candidate(
         config=config,
         latency_ms=float(values.latency_ms[0]),
         accuracy=float(values.accuracy),
-        prediction=problem.tables[0].predict(config),
+        prediction=problem.predicted(config, float(values.latency_ms[0])),
         latencies_ms=tuple(map(float, values.latency_ms)),
         macs=int(values.macs),
         parameters=int(values.parameters),
         bytes=int(values.bytes),
         peak_bytes=int(values.peak),
+        precisions=evaluator.by_place(row) if isinstance(evaluator, MixedEvaluator) else {},
+        loss=float(values.loss),
     )
+
+
+def one_precision(problem: Problem, precision: Precision) -> Candidate | None:
+    """Of a problem that mixes, the best subnet within the limits with one precision for all places; None where there is none."""
+    assert isinstance(problem.evaluator, MixedEvaluator)
+    evaluator = problem.evaluator.kept_to(precision)
+    rows = exact_front(evaluator, problem.limits)
+    values = evaluator(rows)
+    rows = rows[violation(values, problem.limits) <= 0]
+    values = evaluator(rows)
+    if not len(rows):
+        return None
+    best = winner(problem.limits, values)
+    return candidate(problem, rows[best], values[best])
 
 
 def _exact(problem: Problem, *, must: bool, limits: Sequence[Limit] | None = None) -> Rows | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 import numpy as np
@@ -14,6 +14,7 @@ from nasvit_edge.latency.setting import TableSetting
 from nasvit_edge.ops import Classifier, Labels, Lateral, Op, lower
 from nasvit_edge.records import Record
 from nasvit_edge.searching.evaluation import Evaluator, Floats, Place, Values
+from nasvit_edge.searching.mixing import MixedEvaluator
 from nasvit_edge.searching.population import Rows
 from nasvit_edge.searching.saved import Stage
 from nasvit_edge.space import SearchSpace, SubnetConfig
@@ -79,9 +80,13 @@ def explained(evaluator: Evaluator, config: SubnetConfig) -> Explained:
     )
 
 
-def described(evaluator: Evaluator, config: SubnetConfig) -> tuple[Stage, ...]:
-    """The stages of a subnet in order, with what they take."""
+def described(
+    evaluator: Evaluator, config: SubnetConfig, precisions: Mapping[str, str] | None = None
+) -> tuple[Stage, ...]:
+    """The stages of a subnet in order, with what they take; `precisions`: of each, where they were searched."""
     row = evaluator.genes.rows([config])[0]
+    if isinstance(evaluator, MixedEvaluator):
+        row = evaluator.row(config, precisions or {})
     sums = np.array([place.sums[_at(place, row)] for place in evaluator.places])
     latency = _latency(evaluator, sums)
     parameters, macs = (sums[:, evaluator.at(name)] for name in ("parameters", "macs"))
@@ -94,6 +99,7 @@ def described(evaluator: Evaluator, config: SubnetConfig) -> tuple[Stage, ...]:
             parameters=int(parameters[i]),
             parameter_share=float(parameters[i] / parameters.sum()),
             macs=int(macs[i]),
+            precision=(precisions or {}).get(place.name, ""),
         )
         for i, place in enumerate(evaluator.places)
     )
@@ -121,7 +127,7 @@ class _Shape(TypedDict):
 def _shape(evaluator: Evaluator, config: SubnetConfig, place: Place) -> _Shape:
     space, row = evaluator.genes.space, evaluator.genes.rows([config])[0]
     ops = [op for op in lower(space, config) if op.stage == place.name]
-    pairs = [(space.genes[column], int(row[column])) for column in place.own]
+    pairs = [(space.genes[column], int(row[column])) for column in place.own if column < len(space.genes)]
     side, width = _output(space, ops)
     return {
         "name": DECODER if isinstance(ops[-1], Labels) else place.name,
