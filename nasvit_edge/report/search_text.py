@@ -22,7 +22,8 @@ def title(result: ResultFile) -> str:
     what = f"best {setting.space} subnet ({limits or 'no limit'}) on {setting.first().line()}"
     if best.median_ms is not None and best.p90_ms is not None:
         return f"{what}: CONFIRMED, measured {show_ms(best.median_ms)} (p90 {show_ms(best.p90_ms)})"
-    return f"{what}: predicted, not measured (--confirm 5 measures)"
+    hint = "" if result.mixed else " (--confirm 5 measures)"
+    return f"{what}: predicted, not measured{hint}"
 
 
 def beside(result: ResultFile) -> str:
@@ -133,12 +134,10 @@ def _mixed(mixed: MixedPrecision, result: ResultFile) -> list[str]:
         f"precisions are predicted to cost {100 * result.best.loss:.2f} points, taken off above (noise of stages measured on {mixed.images}; "
         f"all together add {mixed.additive:.2f} of their sum)"
     ]
-    if mixed.uniform:
-        each = ", ".join(
-            f"{one.precision} {one.accuracy:.2%} in {show_ms(one.latency_ms)}" for one in mixed.uniform
-        )
-        lines.append(f"one precision for all stages, within the same limits: {each}")
-    return lines
+    alone = {one.precision: f"{one.accuracy:.2%} in {show_ms(one.latency_ms)}" for one in mixed.uniform}
+    every = next(iter(mixed.noise.values()))
+    each = ", ".join(f"{precision} {alone.get(precision, 'none')}" for precision in every)
+    return [*lines, f"one precision for all stages, within the same limits: {each}"]
 
 
 def _latencies(result: ResultFile) -> str:

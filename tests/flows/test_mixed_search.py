@@ -65,6 +65,7 @@ def test_the_winner_has_a_precision_a_stage_and_says_what_they_cost(home, search
     assert 0 <= file.best.loss <= 0.01
     assert file.method == "exact"
     assert "a precision a stage" in searched
+    assert "--confirm" not in searched  # which does not go with it
     assert "one precision for all stages, within the same limits: " in searched
     for one in file.mixed.uniform:
         assert file.best.accuracy >= one.accuracy
