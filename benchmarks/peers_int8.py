@@ -73,9 +73,11 @@ def _litert(model: torch.nn.Module, images: np.ndarray, stem: Path) -> tuple[Pat
     exact, small = stem.with_suffix(".tflite"), stem.with_suffix(".int8.tflite")
     with quiet():
         exact.write_bytes(tflite.convert(model, images.shape[1:]))
-        made = quantizer.Quantizer(str(exact), recipe.static_wi8_ai8())
+        quantising = quantizer.Quantizer(str(exact), recipe.static_wi8_ai8())
         samples = [{"args_0": image.transpose(0, 2, 3, 1)} for image in images]
-        small.write_bytes(made.quantize(made.calibrate({"serving_default": samples})).quantized_model)
+        small.write_bytes(
+            quantising.quantize(quantising.calibrate({"serving_default": samples})).quantized_model
+        )
     return exact, small
 
 

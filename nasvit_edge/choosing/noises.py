@@ -190,7 +190,7 @@ class _Files:
     def __init__(self, space: SearchSpace, form: Format, subnet: Subnet, ranges: _Array) -> None:
         from nasvit_edge.model.subnet import fold_for
 
-        self.form, self.ops, self.code = form, subnet.ops, form.mixing()
+        self.form, self.ops, self.code = form, subnet.ops, form.per_stage()
         shape = (_BATCH, 3, *subnet.size)
         # its nodes have the names by which ops are told apart
         self.recipe = Conversion(precision=MIXED, calibration=ranges, labels=tuple(space.label_names()))

@@ -133,7 +133,7 @@ class Chaining(Converter, Protocol):
         """An op's model for another side."""
 
 
-class Mixing(Converter, Protocol):
+class PerStage(Converter, Protocol):
     """A module whose files may have a precision a stage."""
 
     def at_precision(self, model: bytes, batch: int, recipe: Conversion) -> bytes:
@@ -159,7 +159,7 @@ class Format(Strict, frozen=True, kw_only=True):
         slow: converting an op takes about a second.
         chained: the module is a `Chaining`.
         thresholds: the limits of each precision.
-        mixed: where the module is a `Mixing`.
+        mixed: where the module is a `PerStage`.
         layouts: by precision, raised when the same op is written in other numbers, so that its latency is measured anew.
     """
 
@@ -214,9 +214,9 @@ class Format(Strict, frozen=True, kw_only=True):
         """The code of a format that is `chained`."""
         return cast(Chaining, self.module())
 
-    def mixing(self) -> Mixing:
+    def per_stage(self) -> PerStage:
         """The code of a format that has `mixed`."""
-        return cast(Mixing, self.module())
+        return cast(PerStage, self.module())
 
     def threshold(self, precision: str) -> Threshold:
         """The limits of a precision; ExportError lists the format's precisions."""

@@ -134,7 +134,9 @@ def _mixed(mixed: MixedPrecision, result: ResultFile) -> list[str]:
         f"precisions are predicted to cost {100 * result.best.loss:.2f} points, taken off above (noise of stages measured on {mixed.images}; "
         f"all together add {mixed.additive:.2f} of their sum)"
     ]
-    alone = {one.precision: f"{one.accuracy:.2%} in {show_ms(one.latency_ms)}" for one in mixed.uniform}
+    alone: dict[str, str] = {
+        one.precision: f"{one.accuracy:.2%} in {show_ms(one.latency_ms)}" for one in mixed.uniform
+    }
     every = next(iter(mixed.noise.values()))
     each = ", ".join(f"{precision} {alone.get(precision, 'none')}" for precision in every)
     return [*lines, f"one precision for all stages, within the same limits: {each}"]

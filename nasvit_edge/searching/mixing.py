@@ -104,9 +104,9 @@ class MixedEvaluator(Evaluator):
 
     def row(self, config: SubnetConfig, precisions: Mapping[str, str]) -> Any:
         """The row of a subnet whose places have these precisions."""
-        own = self.genes.rows([config])[0]
+        genes_row = self.genes.rows([config])[0]
         at = [self.mixing.precisions.index(precisions[place.name]) for place in self.places]
-        return np.concatenate([own, np.array(at, np.int8)])
+        return np.concatenate([genes_row, np.array(at, np.int8)])
 
     def kept_to(self, precision: str) -> MixedEvaluator:
         """The same with one precision everywhere."""
@@ -136,7 +136,7 @@ def _widened(parts: Sequence[Place], mixing: Mixing, column: int, at: int) -> Pl
 
 def rows_of(evaluator: MixedEvaluator, config: SubnetConfig) -> Rows:
     """Every combination of precisions of one subnet."""
-    own = evaluator.genes.rows([config])[0]
+    genes_row = evaluator.genes.rows([config])[0]
     grids = np.meshgrid(*[np.arange(len(evaluator.mixing.tables))] * len(evaluator.places), indexing="ij")
     picked = np.stack([grid.ravel() for grid in grids], 1).astype(np.int8)
-    return np.concatenate([np.repeat(own[None], len(picked), 0), picked], 1)
+    return np.concatenate([np.repeat(genes_row[None], len(picked), 0), picked], 1)
