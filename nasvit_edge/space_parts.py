@@ -28,6 +28,7 @@ from nasvit_edge.specs import (
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # line breaks among them
 _TAKEN = ("bfloat16", "first_conv", "last_conv", "classifier")  # a module's own, other parts
+_LONGEST = 400  # of what an error quotes
 # keys that are written even where they are as they need not be
 _ALWAYS = ("attention", "labels", "head_width", "value_ratio", "window")
 
@@ -126,7 +127,7 @@ def read(table: dict[str, Any], path: Path) -> SpaceFile:
     stages = zip(file.stage, table["stage"], strict=True)
     file = structs.replace(file, stage=tuple(_whole(file, stage, stage_keys) for stage, stage_keys in stages))
     for key, wrong in _wrong(file):
-        raise SpaceError(f"{where}: key {key!r} {wrong}")
+        raise SpaceError(f"{where}: key {key!r} {_short(wrong)}")
     if isinstance(file.labels, tuple):
         _check_labels(file.labels, file.classes, where)
     return file
@@ -188,6 +189,11 @@ def _wrong_part(where: str, part: Part) -> Iterator[tuple[str, str]]:
     kernels = getattr(part, "kernel_size", 1)
     if any(k % 2 == 0 for k in _numbers(kernels)):
         yield f"{where}.kernel_size", f"has {_numbers(kernels)!r}; kernels must be odd"
+
+
+def _short(text: str) -> str:
+    """Without the middle of what is long: values come from files."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 100]} ... {text[-80:]}"
 
 
 def _wrong_stage(where: str, stage: StageSpec) -> Iterator[tuple[str, str]]:
@@ -310,14 +316,16 @@ def checked_labels(names: Sequence[str], where: str = "") -> tuple[str, ...]:
     numbers: dict[str, int] = {}
     for number, name in enumerate(names, 1):
         if not name or re.search("[\ud800-\udfff]", name):  # a file name that is no text
-            raise SpaceError(f"{where}class name {name!r} is empty or not valid text; rename it")
+            raise SpaceError(f"{where}class name {_short(repr(name))} is empty or not valid text; rename it")
         if _CONTROL.search(name):
             raise SpaceError(
-                f"{where}class name {name!r} holds a line break or another control character; rename it"
+                f"{where}class name {_short(repr(name))} holds a line break or another control character; rename it"
             )
         first = numbers.setdefault(unicodedata.normalize("NFC", name), number)
         if first != number:
-            raise SpaceError(f"{where}classes {first} and {number} are both named {name!r}; rename one")
+            raise SpaceError(
+                f"{where}classes {first} and {number} are both named {_short(repr(name))}; rename one"
+            )
     return tuple(names)
 
 

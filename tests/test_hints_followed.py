@@ -343,7 +343,7 @@ FOLLOWED = {
     "searching/measured.py:module": "test_subnets_that_are_not_in_a_form_are_measured_into_it",
     "flows/profile.py:bundle": "test_a_bundle_names_the_command_that_takes_its_results",
     "export/recalled.py:compare": "test_an_export_below_its_search_names_an_evaluation_that_runs",
-    "choosing/accuracy.py:_fitting": "test_a_search_without_an_accuracy_gets_the_one_that_is_fitted",
+    "choosing/accuracy.py:fitting": "test_a_search_without_an_accuracy_gets_the_one_that_is_fitted",
     "choosing/accuracy.py:tell_of_other_weights": "test_a_predictor_of_other_weights_is_fitted_to_these",
     "choosing/subnet.py:subject_of": "test_what_is_no_subject_becomes_one_by_a_search",
     "train/conflict_file.py:_training": "test_a_run_without_its_conflicts_is_trained_with_them",

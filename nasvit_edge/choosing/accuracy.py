@@ -21,7 +21,7 @@ from nasvit_edge.searching.images import ImageAccuracy, accuracy_store
 from nasvit_edge.searching.result import weights_digest
 from nasvit_edge.space import SearchSpace, has_weights
 
-_FITTED = "accuracy.json"  # where a suggested fit writes
+FITTED = "accuracy.json"  # where a suggested fit writes
 MEASURED = "measured"  # --accuracy measured: on images, also where a predictor is shipped
 
 
@@ -58,10 +58,10 @@ class AccuracyChoice:
         return choice
 
 
-def _fitting(choice: AccuracyChoice, space: SearchSpace) -> str:
+def fitting(choice: AccuracyChoice, space: SearchSpace) -> str:
     """The command that fits a predictor for what is searched."""
     weights, images = choice.supernet or WEIGHTS, choice.data or DATA
-    return command("accuracy", "fit", space=space.given, supernet=weights, data=images, out=_FITTED)
+    return command("accuracy", "fit", space=space.given, supernet=weights, data=images, out=FITTED)
 
 
 def accuracy_source(
@@ -81,12 +81,12 @@ def accuracy_source(
     if name is None and space.is_dense:
         raise NasvitEdgeError(
             f"no {quality_of(space)} for space {space.name!r}: no predictor is shipped for it; fit one: "
-            f"{_fitting(choice, space)}, then add --accuracy {_FITTED} (or measure while searching, with --supernet and --data)"
+            f"{fitting(choice, space)}, then add --accuracy {FITTED} (or measure while searching, with --supernet and --data)"
         )
     if name is None:
         raise NasvitEdgeError(
             f"no accuracy for space {space.name!r}: predictors are shipped for {', '.join(predictor_names())}; give weights and images "
-            f"(--supernet, --data), or a predictor: {_fitting(choice, space)}, then add --accuracy {_FITTED}"
+            f"(--supernet, --data), or a predictor: {fitting(choice, space)}, then add --accuracy {FITTED}"
         )
     predictor = load_accuracy(name, space=space)
     if predictor.space != space.name:

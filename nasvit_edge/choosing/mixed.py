@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from nasvit_edge.choosing.accuracy import AccuracyChoice, measured_accuracy
+from nasvit_edge.choosing.accuracy import FITTED, AccuracyChoice, fitting, measured_accuracy
 from nasvit_edge.choosing.noises import Noises, noises
 from nasvit_edge.choosing.table import Answering, answering
 from nasvit_edge.errors import NasvitEdgeError
 from nasvit_edge.export.formats import format_for
-from nasvit_edge.hints import DATA, WEIGHTS, command
+from nasvit_edge.hints import DATA, WEIGHTS
 from nasvit_edge.latency.names import MIXED
 from nasvit_edge.listening import Listener
 from nasvit_edge.profile.speed import relative_speeds
@@ -125,12 +125,9 @@ def mixable(
         NasvitEdgeError: accuracies are measured and not predicted; or there are no weights or images.
     """
     asked = choice.with_shipped(space)
-    fitting = command(
-        "accuracy", "fit", space=space.given, supernet=asked.supernet or WEIGHTS, data=asked.data or DATA
-    )
     if not isinstance(accuracy, AccuracyPredictor):
         raise NasvitEdgeError(
-            f"--precision {MIXED} adds predicted accuracies up: fit a predictor ({fitting}), then add --accuracy accuracy.json"
+            f"--precision {MIXED} adds predicted accuracies up: fit a predictor ({fitting(asked, space)}), then add --accuracy {FITTED}"
         )
     if asked.supernet is None or asked.data is None:
         raise NasvitEdgeError(

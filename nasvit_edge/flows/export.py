@@ -120,9 +120,9 @@ def _mixed(request: Request, plan: _Plan, form: Format) -> dict[str, str]:
         return {}
     form.threshold(MIXED)
     if not plan.mixed:
-        again = command("search", *(["--latency", "20ms"]), precision=MIXED, runtime=form.runtime)
+        where = "this result has none" if request.result else "there is no result of one"
         raise ExportError(
-            f"--precision {MIXED} is as a search chose it, and {'this result has' if request.result else 'there is'} none: {again}"
+            f"--precision {MIXED} is as a search chose it, and {where}: search with --precision {MIXED} first"
         )
     lacking = sorted(set(plan.mixed.values()) - set(form.mixed.of if form.mixed else ()))
     if lacking:

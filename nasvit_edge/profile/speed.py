@@ -81,7 +81,9 @@ def todays_speed(
         return None
 
 
-def relative_speeds(tables: Sequence[LatencyTable], listener: Listener = SILENT) -> list[Relative] | None:
+def relative_speeds(
+    tables: Sequence[LatencyTable], listener: Listener = SILENT, runner: Runner | None = None
+) -> list[Relative] | None:
     """Of each table what this machine takes of its times today, over what it takes of the first one's, all timed in turns.
 
     Tables measured an hour apart are at the speeds of these hours. None where one is of another machine, or that cannot be told.
@@ -93,9 +95,10 @@ def relative_speeds(tables: Sequence[LatencyTable], listener: Listener = SILENT)
         if min(map(len, times)) < _FEWEST:
             return None
         models = [_files(table, list(one), listener) for table, one in zip(tables, times, strict=True)]
-        with local_runner(load_device(DEVICE).runner) as runner:
-            parts = list(zip(tables, times, models, strict=True))
-            turns = [[_turn(*part, runner) for part in parts] for _ in range(_TURNS)]
+        parts = list(zip(tables, times, models, strict=True))
+        here = local_runner(load_device(DEVICE).runner) if runner is None else contextlib.nullcontext(runner)
+        with here as host:
+            turns = [[_turn(*part, host) for part in parts] for _ in range(_TURNS)]
     except (NasvitEdgeError, OSError, ImportError) as error:
         listener.note(f"whether these tables are of one speed of this machine is not known: {error}")
         return None
@@ -107,7 +110,7 @@ def relative_speeds(tables: Sequence[LatencyTable], listener: Listener = SILENT)
 def _turn(
     table: LatencyTable, times: Mapping[Item, float], models: Mapping[Item, Path], runner: Runner
 ) -> float:
-    """The mean logarithm of today's times over the table's; nan where a model fails."""
+    """The mean logarithm of today's times over the table's; MeasurementError where a model fails."""
     cores, ratios = runner.cores(table.file.threads), []
     for item, ms in times.items():
         answer = runner.measure(_job(table, item, models[item], cores), _ANSWER_S)

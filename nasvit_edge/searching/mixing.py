@@ -21,7 +21,7 @@ from nasvit_edge.latency import LatencyTable
 from nasvit_edge.latency.names import Precision
 from nasvit_edge.searching.accuracy import AccuracyPredictor
 from nasvit_edge.searching.evaluation import NOISE, Evaluator, Floats, Place
-from nasvit_edge.searching.population import Genes, Rows
+from nasvit_edge.searching.population import Genes
 from nasvit_edge.space import SubnetConfig
 
 
@@ -132,11 +132,3 @@ def _widened(parts: Sequence[Place], mixing: Mixing, column: int, at: int) -> Pl
         kept=np.repeat(first.kept, count),
         late=np.repeat(first.late, count),
     )
-
-
-def rows_of(evaluator: MixedEvaluator, config: SubnetConfig) -> Rows:
-    """Every combination of precisions of one subnet."""
-    genes_row = evaluator.genes.rows([config])[0]
-    grids = np.meshgrid(*[np.arange(len(evaluator.mixing.tables))] * len(evaluator.places), indexing="ij")
-    picked = np.stack([grid.ravel() for grid in grids], 1).astype(np.int8)
-    return np.concatenate([np.repeat(genes_row[None], len(picked), 0), picked], 1)

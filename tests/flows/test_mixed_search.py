@@ -137,7 +137,7 @@ def test_a_result_of_one_precision_is_not_exported_as_mixed(home):
     assert code == 0, printed
     code, printed = run("export", "one.json", "--precision", "mixed", "--out", "no.onnx")
     assert code == 2
-    assert "search --latency" in " ".join(printed.split())
+    assert "search with --precision mixed first" in " ".join(printed.split())
 
 
 def test_a_format_that_cannot_mix_says_which_precisions_it_has(home, searched):

@@ -106,6 +106,26 @@ def test_nothing_is_timed_for_a_table_of_another_machine(changes):
     assert speed.todays_speed(TABLE.holding(**changes), SILENT, Machine(TABLE, 2.0)) is None
 
 
+@given(now=st.floats(0.5, 2), then=st.floats(0.5, 2))
+@settings(max_examples=20)
+def test_of_tables_of_two_days_it_is_known_how_much_slower_the_second_was(now, then):
+    entries = (replace(entry, median_ms=then * entry.median_ms) for entry in TABLE.file.subnets)
+    later = TABLE.holding(subnets=tuple(entries))
+    first, second = speed.relative_speeds([TABLE, later], SILENT, Machine(TABLE, now))
+    assert (first.factor, first.error) == (1, 0)
+    assert second.factor == pytest.approx(1 / then)
+    assert second.error == pytest.approx(0, abs=1e-9)
+
+
+def test_tables_of_which_one_is_of_another_machine_or_has_a_model_that_fails_are_left_as_they_are():
+    other = TABLE.holding(fingerprint=HERE | {"soc": "another"})
+    assert speed.relative_speeds([TABLE, other], SILENT, Machine(TABLE, 1.0)) is None
+    notes = []
+    broken = Machine(TABLE, 1.0, broken=(next(iter(speed._times(TABLE))).id,))
+    assert speed.relative_speeds([TABLE, TABLE], Listener(note=notes.append), broken) is None
+    assert "it broke" in notes[0]
+
+
 def test_a_table_that_was_passed_on_under_a_name_is_still_this_machine_s():
     named = TABLE.holding(device="my-pc", target="host")
     assert speed.todays_speed(named, SILENT, Machine(TABLE, 2.0)).factor == pytest.approx(2.0)

@@ -15,7 +15,7 @@ from nasvit_edge.latency import Context
 from nasvit_edge.searching.evaluation import Evaluator
 from nasvit_edge.searching.exact import ExactError, exact_front
 from nasvit_edge.searching.limits import Limit, SavedLimit, violation
-from nasvit_edge.searching.mixing import MixedEvaluator, Mixing, rows_of
+from nasvit_edge.searching.mixing import MixedEvaluator, Mixing
 from nasvit_edge.searching.pareto import front
 from nasvit_edge.searching.population import genes
 from nasvit_edge.searching.search import Problem, one_precision, plane, solve
@@ -128,12 +128,6 @@ def test_a_table_of_a_slower_day_is_that_much_slower(seed, factor):
     one = mixing(seed).tables[0]
     for config in (SPACE.smallest(), SPACE.largest()):
         assert one.slowed(factor).predict(config).ms == pytest.approx(factor * one.predict(config).ms)
-
-
-def test_every_combination_of_precisions_of_one_subnet_is_listed_once():
-    evaluator = MixedEvaluator(FEW, mixing(0), predictor(SPACE))
-    rows = rows_of(evaluator, SPACE.smallest())
-    assert len({row.tobytes() for row in rows}) == len(rows) == 2 ** len(evaluator.places)
 
 
 def test_measured_accuracies_have_no_exact_front_to_mix_on():
