@@ -150,7 +150,7 @@ def running_sshd() -> Iterator[Sshd]:
     finally:
         server.stop()
         if user != me():
-            subprocess.run(["userdel", "--force", user], check=False, capture_output=True)
+            subprocess.run([system_tool("userdel"), "--force", user], check=False, capture_output=True)
         shutil.rmtree(root, ignore_errors=True)
 
 
@@ -159,11 +159,12 @@ def made_user(home: Path) -> str:
     if os.geteuid() != 0:
         return me()
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd as root wants it
-    if shutil.which("useradd") is None or interpreter("other") == "":
+    useradd = system_tool("useradd")
+    if not useradd or interpreter("other") == "":
         return me()
     user = f"edge-{uuid.uuid4().hex[:8]}"
     command = [
-        "useradd",
+        useradd,
         "--password",
         "*",
         "--no-create-home",
@@ -202,7 +203,12 @@ def me() -> str:
 
 def sshd_path() -> str:
     """The server's program."""
-    return shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin") or ""
+    return system_tool("sshd")
+
+
+def system_tool(name: str) -> str:
+    """The path of an administrator's program, which not every search path has; empty where there is none."""
+    return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin") or ""
 
 
 def descendants(pid: int) -> list[int]:
