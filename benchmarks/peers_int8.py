@@ -25,7 +25,7 @@ PEERS = {
     "levit_128s": 224,
     "efficientnet_b0": 224,
     "mobilenetv4_conv_small": 224,
-    "cpubone_b0": 224,
+    "cpubone_b0_bfrobust": 224,
     "hgnetv2_b1": 224,
 }
 _IMAGES = 8

@@ -27,9 +27,8 @@ _SAME = 0.02  # what tables of one speed differ by
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mixable:
-    """The tables of a device's runtime by precision, and what precisions cost."""
+    """What precisions cost, as it was measured and as it is searched with."""
 
-    answers: tuple[Answering, ...]
     measured: Noises
     mixing: Mixing
 
@@ -48,11 +47,14 @@ def is_mixed(request: Request) -> bool:
         "--minutes": request.minutes,
         "--population": request.population,
         "--generations": request.generations,
+        "--confidence": request.confidence,
+        "--size-front": request.with_size or None,
     }
     for option, value in others.items():
         if value is not None:
+            given = option if value is True else f"{option} {value}"
             raise NasvitEdgeError(
-                f"--precision {MIXED} takes the tables of all precisions and the exact method; {option} {value} does not go with it"
+                f"--precision {MIXED} takes the tables of all precisions and the exact method; {given} does not go with it"
             )
     return True
 
@@ -141,4 +143,4 @@ def mixable(
         noise=measured.by_stage(),
         losses=tuple((at, lost) for at, lost in measured.losses),
     )
-    return Mixable(answers=answers, measured=measured, mixing=mixing)
+    return Mixable(measured=measured, mixing=mixing)

@@ -17,8 +17,9 @@ import numpy as np
 
 from nasvit_edge import sizes
 from nasvit_edge.errors import SpaceError
-from nasvit_edge.latency import LatencyTable
+from nasvit_edge.latency import LatencyTable, Prediction
 from nasvit_edge.latency.context import SPLIT
+from nasvit_edge.latency.names import Precision
 from nasvit_edge.latency.table import WIDER, rounded_ms
 from nasvit_edge.network_ops import PLACE
 from nasvit_edge.ops import Labels, Lateral, Op, lower
@@ -184,6 +185,14 @@ class Evaluator:
         peak *= self.activation_bytes
         loss = self.loss(sums[:, self.at(NOISE)])
         return Values(latency, high, self._accuracy(rows, sums) - loss, macs, parameters, size, peak, loss)
+
+    def prediction(self, row: Any, ms: float) -> Prediction:  # noqa: ARG002 - the table knows its own
+        """The first table's latency of a row, with its interval and the share that was measured."""
+        return self.tables[0].predict(self.genes.config(row))
+
+    def by_place(self, row: Any) -> dict[str, Precision]:  # noqa: ARG002
+        """Place -> its precision, where these are searched."""
+        return {}
 
     def loss(self, noise: Floats) -> Floats:
         """What noise of the logits costs of the accuracy, a fraction."""

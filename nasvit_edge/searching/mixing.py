@@ -11,14 +11,16 @@ noise costs of the accuracy is measured (`choosing/noises.py`), and taken off wh
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from nasvit_edge.latency import LatencyTable
+from nasvit_edge.latency import LatencyTable, Prediction
 from nasvit_edge.latency.names import Precision
+from nasvit_edge.latency.table import WIDER
 from nasvit_edge.searching.accuracy import AccuracyPredictor
 from nasvit_edge.searching.evaluation import NOISE, Evaluator, Floats, Place
 from nasvit_edge.searching.population import Genes
@@ -102,6 +104,17 @@ class MixedEvaluator(Evaluator):
         picked = row[len(self.genes.space.genes) :]
         return {place.name: self.mixing.precisions[at] for place, at in zip(self.places, picked, strict=True)}
 
+    def prediction(self, row: Any, ms: float) -> Prediction:
+        """A row's latency with an interval as wide as the widest table's, wider by what is estimated, and the share that was measured."""
+        places = zip(self.places, (row @ self._strides).astype(np.intp), strict=True)
+        sums = np.sum([place.sums[at] for place, at in places], 0)
+        total = max(float(sums[self.at("op_ms 0")]), 1e-300)
+        coverage = round(1 - float(sums[self.at("estimated_ms 0")]) / total, 4)
+        if self.mixing.error is None:
+            return Prediction(ms, None, None, coverage)
+        wide = (1 + self.mixing.error) * (1 + WIDER * float(sums[self.at("wrong_ms 0")]) / total)
+        return Prediction(ms, ms / wide, ms * wide, coverage)
+
     def row(self, config: SubnetConfig, precisions: Mapping[str, str]) -> Any:
         """The row of a subnet whose places have these precisions."""
         genes_row = self.genes.rows([config])[0]
@@ -111,8 +124,7 @@ class MixedEvaluator(Evaluator):
     def kept_to(self, precision: str) -> MixedEvaluator:
         """The same with one precision everywhere."""
         at = np.array([self.mixing.precisions.index(precision)], np.int8)
-        other = object.__new__(MixedEvaluator)
-        other.__dict__.update(self.__dict__)
+        other = copy.copy(self)
         allowed = self.genes.allowed[: len(self.genes.space.genes)]
         other.genes = _WithPrecisions(self.genes.space, (*allowed, *[at] * len(self.places)))
         return other

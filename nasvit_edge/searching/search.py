@@ -122,14 +122,6 @@ class Problem:
             raise ExactError("precisions are searched by the exact method, which takes predicted accuracies")
         object.__setattr__(self, "evaluator", evaluator)
 
-    def predicted(self, config: SubnetConfig, latency_ms: float) -> Prediction:
-        """The first table's latency of a subnet with its interval; of a mixed one as wide as the widest table's."""
-        if self.mixing is None:
-            return self.tables[0].predict(config)
-        wide = None if self.mixing.error is None else 1 + self.mixing.error
-        ends = (None, None) if wide is None else (latency_ms / wide, latency_ms * wide)
-        return Prediction(latency_ms, *ends)
-
     @property
     def budget_ms(self) -> float | None:
         """The lowest limit on the first table's latency, as a predicted median."""
@@ -250,18 +242,18 @@ def plane(values: Values) -> Floats:
 def candidate(problem: Problem, row: Any, values: Values) -> Candidate:
     """One row as a subnet."""
     evaluator = problem.evaluator
-    config = evaluator.genes.config(row)
+    config, ms = evaluator.genes.config(row), float(values.latency_ms[0])
     return Candidate(
         config=config,
-        latency_ms=float(values.latency_ms[0]),
+        latency_ms=ms,
         accuracy=float(values.accuracy),
-        prediction=problem.predicted(config, float(values.latency_ms[0])),
+        prediction=evaluator.prediction(row, ms),
         latencies_ms=tuple(map(float, values.latency_ms)),
         macs=int(values.macs),
         parameters=int(values.parameters),
         bytes=int(values.bytes),
         peak_bytes=int(values.peak),
-        precisions=evaluator.by_place(row) if isinstance(evaluator, MixedEvaluator) else {},
+        precisions=evaluator.by_place(row),
         loss=float(values.loss),
     )
 

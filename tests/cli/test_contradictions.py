@@ -30,6 +30,8 @@ PAIRS = [
     ("search --latency 20ms --max-loss 0.5", "give that too"),
     ("search --latency 20ms --precision mixed --confirm 2", "does not go with it"),
     ("search --latency 20ms --precision mixed --minutes 5", "does not go with it"),
+    ("search --latency 20ms --precision mixed --confidence 90%", "does not go with it"),
+    ("search --latency 20ms --precision mixed --size-front", "--size-front does not go with it"),
     ("search --latency 20ms --precision mixed --table t.json", "does not go with it"),
     ("accuracy fit --samples 50 --minutes 5", "leave out one"),
     ("predict c.json --table t.json --device jetson", "contradicts"),

@@ -130,6 +130,22 @@ def test_a_table_of_a_slower_day_is_that_much_slower(seed, factor):
         assert one.slowed(factor).predict(config).ms == pytest.approx(factor * one.predict(config).ms)
 
 
+def test_what_is_estimated_is_told_and_widens_the_interval():
+    for estimated in (0.0, 0.9):
+        tables = tuple(
+            table(SPACE, 3, COMPOSITION, estimated=estimated, precision=precision) for precision in PRECISIONS
+        )
+        cost = replace(mixing(3), tables=tables)
+        evaluator = MixedEvaluator(FEW, cost, predictor(SPACE))
+        row = evaluator.row(SPACE.smallest(), dict.fromkeys(cost.noise, "fp32"))
+        ms = float(evaluator(row[None]).latency_ms[0, 0])
+        actual, expected = evaluator.prediction(row, ms), tables[0].predict(SPACE.smallest())
+        assert actual.ms == pytest.approx(expected.ms)
+        assert actual.coverage == pytest.approx(expected.coverage, abs=1e-3)
+        assert actual.high_ms == pytest.approx(expected.high_ms, rel=1e-3)
+        assert (actual.coverage < 1) == (estimated > 0)
+
+
 def test_measured_accuracies_have_no_exact_front_to_mix_on():
     with pytest.raises(ExactError, match="predicted"):
         Problem(space=SPACE, tables=mixing(0).tables, accuracy=lambda config: 0.5, mixing=mixing(0))
